@@ -1,0 +1,1 @@
+"""Base class for ASGI servers without incoming sockets: chat bots, radio, queue workers."""

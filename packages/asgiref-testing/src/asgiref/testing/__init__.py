@@ -1,0 +1,1 @@
+"""Drive an ASGI application from a test."""

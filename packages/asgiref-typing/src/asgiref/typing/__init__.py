@@ -1,0 +1,1 @@
+"""Types of the ASGI specification: scopes, events and applications."""

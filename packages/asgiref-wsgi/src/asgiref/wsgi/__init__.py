@@ -1,0 +1,1 @@
+"""Run a WSGI application under an ASGI server."""
