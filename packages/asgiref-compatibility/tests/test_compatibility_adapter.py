@@ -1,0 +1,98 @@
+"""What an adapted application does when it runs."""
+
+import asyncio
+
+import pytest
+
+from asgiref.compatibility import double_to_single_callable, guarantee_single_callable
+
+
+def run(application, scope, inputs=()):
+    """Run ``application`` to its end and give the list of what it sent."""
+    waiting = list(inputs)
+    sent = []
+
+    async def receive():
+        return waiting.pop(0)
+
+    async def send(event):
+        sent.append(event)
+
+    asyncio.run(application(scope=scope, receive=receive, send=send))
+    return sent
+
+
+class Echo:
+    made = 0
+
+    def __init__(self, scope):
+        type(self).made += 1
+        self.scope = scope
+
+    async def __call__(self, receive, send):
+        await send((self.scope["type"], await receive()))
+
+
+def test_each_scope_gets_its_own_instance():
+    Echo.made = 0
+    application = guarantee_single_callable(Echo)
+    assert run(application, {"type": "a"}, ["1"]) == [("a", "1")]
+    assert run(application, {"type": "b"}, ["2"]) == [("b", "2")]
+    assert Echo.made == 2
+
+
+def test_an_exception_of_the_instance_passes_through():
+    class Failing(Echo):
+        async def __call__(self, receive, send):
+            raise LookupError("from the instance")
+
+    with pytest.raises(LookupError, match="from the instance"):
+        run(double_to_single_callable(Failing), {"type": "a"})
+
+
+def test_an_exception_while_the_instance_is_made_passes_through():
+    def refuses(scope):
+        raise ValueError(f"cannot serve {scope['type']}")
+
+    with pytest.raises(ValueError, match="cannot serve a"):
+        run(double_to_single_callable(refuses), {"type": "a"})
+
+
+def test_a_cancelled_call_cancels_the_instance():
+    async def main():
+        begun, ended = asyncio.Event(), []
+
+        def application(scope):
+            async def instance(receive, send):
+                begun.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    ended.append(True)
+
+            return instance
+
+        task = asyncio.create_task(double_to_single_callable(application)({}, None, None))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == [True]
+
+    asyncio.run(main())
+
+
+def test_a_scope_that_gives_no_callable_is_an_error_that_names_the_application():
+    def forgets_its_instance(scope):
+        return None
+
+    with pytest.raises(TypeError, match=r"forgets_its_instance.*'NoneType' instead of a callable"):
+        run(double_to_single_callable(forgets_its_instance), {"type": "a"})
+
+
+def test_an_async_function_of_the_scope_alone_is_an_error_without_a_stray_coroutine():
+    async def wrong(scope):
+        raise AssertionError("never run")
+
+    with pytest.raises(TypeError, match=r"wrong.*'coroutine' instead of a callable"):
+        run(double_to_single_callable(wrong), {"type": "a"})
