@@ -1,1 +1,112 @@
-"""Types of the ASGI specification: scopes, events and applications."""
+"""The scopes, events and applications of ASGI as types.
+
+Nothing here runs: annotate a server's, a framework's or an application's code with these names, and
+a type checker knows which keys an event has.
+
+>>> async def application(
+...     scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+... ) -> None:
+...     if scope["type"] == "http":
+...         await send({"type": "http.response.start", "status": 204})
+...         await send({"type": "http.response.body"})
+>>> served: ASGI3Application = application
+
+Modules: one for each protocol, ``_http``, ``_websocket`` and ``_lifespan``, on top of ``_common``;
+``_application`` joins them.
+"""
+
+from ._application import (
+    ASGI2Application,
+    ASGI2Protocol,
+    ASGI3Application,
+    ASGIApplication,
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    ASGISendEvent,
+    Scope,
+    WWWScope,
+)
+from ._common import (
+    ASGIVersions,
+    Extensions,
+    Headers,
+    TLSExtension,
+)
+from ._http import (
+    HTTPDisconnectEvent,
+    HTTPRequestEvent,
+    HTTPResponseBodyEvent,
+    HTTPResponseDebugEvent,
+    HTTPResponseEarlyHintEvent,
+    HTTPResponsePathsendEvent,
+    HTTPResponseStartEvent,
+    HTTPResponseTrailersEvent,
+    HTTPResponseZeroCopySendEvent,
+    HTTPScope,
+    HTTPServerPushEvent,
+)
+from ._lifespan import (
+    LifespanScope,
+    LifespanShutdownCompleteEvent,
+    LifespanShutdownEvent,
+    LifespanShutdownFailedEvent,
+    LifespanStartupCompleteEvent,
+    LifespanStartupEvent,
+    LifespanStartupFailedEvent,
+)
+from ._websocket import (
+    WebSocketAcceptEvent,
+    WebSocketCloseEvent,
+    WebSocketConnectEvent,
+    WebSocketDisconnectEvent,
+    WebSocketReceiveEvent,
+    WebSocketResponseBodyEvent,
+    WebSocketResponseStartEvent,
+    WebSocketScope,
+    WebSocketSendEvent,
+)
+
+__all__ = [
+    "ASGI2Application",
+    "ASGI2Protocol",
+    "ASGI3Application",
+    "ASGIApplication",
+    "ASGIReceiveCallable",
+    "ASGIReceiveEvent",
+    "ASGISendCallable",
+    "ASGISendEvent",
+    "ASGIVersions",
+    "Extensions",
+    "HTTPDisconnectEvent",
+    "HTTPRequestEvent",
+    "HTTPResponseBodyEvent",
+    "HTTPResponseDebugEvent",
+    "HTTPResponseEarlyHintEvent",
+    "HTTPResponsePathsendEvent",
+    "HTTPResponseStartEvent",
+    "HTTPResponseTrailersEvent",
+    "HTTPResponseZeroCopySendEvent",
+    "HTTPScope",
+    "HTTPServerPushEvent",
+    "Headers",
+    "LifespanScope",
+    "LifespanShutdownCompleteEvent",
+    "LifespanShutdownEvent",
+    "LifespanShutdownFailedEvent",
+    "LifespanStartupCompleteEvent",
+    "LifespanStartupEvent",
+    "LifespanStartupFailedEvent",
+    "Scope",
+    "TLSExtension",
+    "WWWScope",
+    "WebSocketAcceptEvent",
+    "WebSocketCloseEvent",
+    "WebSocketConnectEvent",
+    "WebSocketDisconnectEvent",
+    "WebSocketReceiveEvent",
+    "WebSocketResponseBodyEvent",
+    "WebSocketResponseStartEvent",
+    "WebSocketScope",
+    "WebSocketSendEvent",
+]

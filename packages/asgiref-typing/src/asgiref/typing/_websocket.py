@@ -1,0 +1,99 @@
+"""WebSocket: the ASGI WebSocket specification and its denial-response extension.
+
+A scope is one socket. In: `WebSocketConnectEvent`, which the application answers by
+`WebSocketAcceptEvent` or `WebSocketCloseEvent`, then `WebSocketReceiveEvent` for each message, at
+last `WebSocketDisconnectEvent`. Where ``scope["extensions"]`` holds ``"websocket.http.response"``,
+the application may answer the connect event by a whole HTTP response instead.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
+
+from ._common import ASGIVersions, Extensions, Headers
+
+# Two events have a key named "bytes"; in their class bodies that name would not mean the type.
+Binary: TypeAlias = bytes
+
+
+class WebSocketScope(TypedDict):
+    """One WebSocket connection; its keys mean what they mean for an HTTP request.
+
+    ``subprotocols`` are those that the client offers, in its order of preference.
+    """
+
+    type: Literal["websocket"]
+    asgi: ASGIVersions
+    http_version: NotRequired[str]
+    scheme: NotRequired[str]
+    path: str
+    raw_path: NotRequired[bytes]
+    query_string: NotRequired[bytes]
+    root_path: NotRequired[str]
+    headers: Headers
+    client: NotRequired[tuple[str, int] | None]
+    server: NotRequired[tuple[str, int | None] | None]
+    subprotocols: NotRequired[Iterable[str]]
+    state: NotRequired[dict[str, Any]]
+    extensions: NotRequired[Extensions | None]
+
+
+class WebSocketConnectEvent(TypedDict):
+    """In: the client wants to open the socket and waits for the answer."""
+
+    type: Literal["websocket.connect"]
+
+
+class WebSocketAcceptEvent(TypedDict):
+    """Out: open the socket, with the chosen ``subprotocol`` if any and more response headers."""
+
+    type: Literal["websocket.accept"]
+    subprotocol: NotRequired[str | None]
+    headers: NotRequired[Headers]
+
+
+class WebSocketReceiveEvent(TypedDict):
+    """In: one message; exactly one of ``bytes`` and ``text`` is present and not None."""
+
+    type: Literal["websocket.receive"]
+    bytes: NotRequired[Binary | None]
+    text: NotRequired[str | None]
+
+
+class WebSocketSendEvent(TypedDict):
+    """Out: one message; exactly one of ``bytes`` and ``text`` must be present and not None."""
+
+    type: Literal["websocket.send"]
+    bytes: NotRequired[Binary | None]
+    text: NotRequired[str | None]
+
+
+class WebSocketResponseStartEvent(TypedDict):
+    """Out, extension: instead of opening the socket, status and headers of an HTTP response."""
+
+    type: Literal["websocket.http.response.start"]
+    status: int
+    headers: NotRequired[Headers]
+
+
+class WebSocketResponseBodyEvent(TypedDict):
+    """Out, extension: a piece of its body, the last one unless ``more_body`` is true."""
+
+    type: Literal["websocket.http.response.body"]
+    body: NotRequired[Binary]
+    more_body: NotRequired[bool]
+
+
+class WebSocketDisconnectEvent(TypedDict):
+    """In: the socket is closed, by whichever side; ``code`` is 1005 if the client gave none."""
+
+    type: Literal["websocket.disconnect"]
+    code: int
+    reason: NotRequired[str | None]
+
+
+class WebSocketCloseEvent(TypedDict):
+    """Out: close the socket (without ``code``: 1000), or refuse to open it (status 403)."""
+
+    type: Literal["websocket.close"]
+    code: NotRequired[int]
+    reason: NotRequired[str | None]

@@ -1,0 +1,70 @@
+"""Which keys of each scope and event the specification requires, and which it makes optional."""
+
+import typing
+
+import pytest
+
+import asgiref.typing as t
+
+# name: (required besides "type", optional), after the ASGI specifications HTTP and WebSocket 2.5,
+# lifespan 2.0, TLS 0.2 and the extensions page.
+REQUEST_OPTIONAL = "scheme raw_path root_path client server state extensions"
+SPECIFIED = {
+    "HTTPScope": (
+        "asgi http_version method path query_string headers",
+        REQUEST_OPTIONAL,
+    ),
+    "WebSocketScope": (
+        "asgi path headers",
+        REQUEST_OPTIONAL + " http_version query_string subprotocols",
+    ),
+    "LifespanScope": ("asgi", "state"),
+    "HTTPRequestEvent": ("", "body more_body"),
+    "HTTPDisconnectEvent": ("", ""),
+    "HTTPResponseStartEvent": ("status", "headers trailers"),
+    "HTTPResponseBodyEvent": ("", "body more_body"),
+    "HTTPResponseTrailersEvent": ("headers", "more_trailers"),
+    "HTTPResponsePathsendEvent": ("path", ""),
+    "HTTPServerPushEvent": ("path headers", ""),
+    "HTTPResponseZeroCopySendEvent": ("file", "offset count more_body"),
+    "HTTPResponseEarlyHintEvent": ("links", ""),
+    "HTTPResponseDebugEvent": ("info", ""),
+    "WebSocketConnectEvent": ("", ""),
+    "WebSocketAcceptEvent": ("", "subprotocol headers"),
+    "WebSocketReceiveEvent": ("", "bytes text"),
+    "WebSocketSendEvent": ("", "bytes text"),
+    "WebSocketResponseStartEvent": ("status", "headers"),
+    "WebSocketResponseBodyEvent": ("", "body more_body"),
+    "WebSocketDisconnectEvent": ("code", "reason"),
+    "WebSocketCloseEvent": ("", "code reason"),
+    "LifespanStartupEvent": ("", ""),
+    "LifespanShutdownEvent": ("", ""),
+    "LifespanStartupCompleteEvent": ("", ""),
+    "LifespanStartupFailedEvent": ("", "message"),
+    "LifespanShutdownCompleteEvent": ("", ""),
+    "LifespanShutdownFailedEvent": ("", "message"),
+}
+
+
+@pytest.mark.parametrize("name", SPECIFIED)
+def test_keys_are_those_of_the_specification(name):
+    required, optional = map(str.split, SPECIFIED[name])
+    event = getattr(t, name)
+    assert event.__required_keys__ == {"type", *required}
+    assert event.__optional_keys__ == set(optional)
+
+
+def test_the_dictionaries_inside_a_scope():
+    assert t.ASGIVersions.__required_keys__ == {"version"}
+    assert t.ASGIVersions.__optional_keys__ == {"spec_version"}
+    assert t.TLSExtension.__required_keys__ == {"server_cert", "tls_version", "cipher_suite"}
+
+
+def test_every_typed_dict_is_covered():
+    public = {n for n in t.__all__ if typing.is_typeddict(getattr(t, n))}
+    assert public == {*SPECIFIED, "ASGIVersions", "TLSExtension"}
+
+
+def test_a_key_named_bytes_still_holds_bytes():
+    hints = typing.get_type_hints(t.WebSocketReceiveEvent)
+    assert hints["bytes"] == bytes | None
