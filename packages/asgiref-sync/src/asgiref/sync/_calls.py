@@ -1,0 +1,210 @@
+"""One call of a synchronous function, from the coroutine that awaits it to a thread and back.
+
+    QUEUED ──run()──> RUNNING ──settle()──> DONE
+       └──cancel()──> CANCELLED
+
+The loop's thread makes the call, queues it somewhere, awaits its future and settles it. The thread
+that takes it from the queue calls `run`, which is all that a worker knows of a call. In between the
+call has one owner at a time, so nothing is locked:
+
+* `run` reads the state once. If the coroutine is cancelled in that very moment, the function runs
+  as if it had begun a moment before the cancellation; its result finds nobody waiting.
+* `result`, `error` are written by the thread before it delivers the call, read by the loop after.
+* `below` holds the `async_to_sync` calls that the function waits in. Its thread appends and
+  removes; the loop looks at a copy, to cancel them.
+
+`release` is called on the thread when the function has ended and before the loop learns of it: a
+coroutine that goes on at once finds its worker free, and takes the same one again.
+"""
+
+import asyncio
+import enum
+from collections.abc import Callable
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ._completions import Completions
+from ._contexts import ASK_EVERY_VALUE, ask_values
+from ._handled import ExcInfo, run_handling
+from ._threads import THREAD
+
+if TYPE_CHECKING:
+    from ._coroutines import CoroutineCall
+    from ._frames import CurrentThreadExecutor
+    from ._parallel import ParallelCalls
+
+__all__ = ["Call", "CallState"]
+
+#: ``thread_handler`` of `SyncToAsync`, as integrations override it.
+Handler = Callable[..., Any]
+
+
+class CallState(enum.Enum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+# Members of an enumeration are looked up through its class, on 3.11 by a slow path.
+_QUEUED, _RUNNING = CallState.QUEUED, CallState.RUNNING
+_DONE, _CANCELLED = CallState.DONE, CallState.CANCELLED
+
+
+class Call:
+    """A call of `function` for the coroutine that awaits `future` on `loop`."""
+
+    __slots__ = (
+        "args",
+        "before",
+        "below",
+        "completions",
+        "context",
+        "error",
+        "exc_info",
+        "frame",
+        "function",
+        "future",
+        "handler",
+        "kwargs",
+        "loop",
+        "place",
+        "release",
+        "result",
+        "state",
+        "withdraw",
+    )
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: Context,
+        before: Context,
+        exc_info: ExcInfo,
+        loop: asyncio.AbstractEventLoop,
+        completions: Completions,
+    ) -> None:
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.context = context
+        self.before = before
+        self.exc_info = exc_info
+        self.loop = loop
+        self.completions = completions
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.state = _QUEUED
+        self.below: list[CoroutineCall] = []
+        self.result: Any = None
+        self.error: BaseException | None = None
+        #: Set when an integration hooked the call.
+        self.handler: Handler | None = None
+        #: The frame whose thread was chosen, if it was one.
+        self.frame: CurrentThreadExecutor | None = None
+        self.release: Callable[[Call], object] | None = None
+        #: Where threads are counted, if the call has one of a limited number.
+        self.place: ParallelCalls | None = None
+        #: Takes the call out of a foreign executor's queue.
+        self.withdraw: Callable[[], object] | None = None
+
+    # On the thread that was chosen.
+
+    def run(self) -> None:
+        """Run the function if the call is still wanted, and hand the outcome to the loop."""
+        wanted = self.state is _QUEUED
+        if wanted:
+            self.state = _RUNNING
+            outer, THREAD.call = THREAD.call, self
+            try:
+                self.result = self._call_function()
+            except BaseException as error:
+                self.error = _transportable(error)
+            finally:
+                THREAD.call = outer
+                del outer
+        if self.release is not None:
+            self.release(self)
+        if wanted:
+            self.completions.deliver(self)
+
+    def _call_function(self) -> Any:
+        if self.handler is not None:
+            child = partial(self.function, *self.args, **self.kwargs)
+            return self.handler(self.loop, self.exc_info, self.below, self._run_child, child)
+        error = self.exc_info[1]
+        if error is None and not ASK_EVERY_VALUE:
+            return self.context.run(self.function, *self.args, **self.kwargs)
+        child = partial(self.function, *self.args, **self.kwargs)
+        if error is None:
+            return self._run_child(child)
+        try:
+            return run_handling(error, partial(self._run_child, child))
+        finally:
+            del error
+
+    def _run_child(self, child: Callable[[], Any]) -> Any:
+        if ASK_EVERY_VALUE:
+            self.context.run(ask_values)
+            self.before = self.context.copy()
+        return self.context.run(child)
+
+    # On the loop's thread.
+
+    def settle(self) -> None:
+        """Pass the outcome to the coroutine that waits for it, if it still does."""
+        self.state = _DONE
+        error, result = self.error, self.result
+        self.error = self.result = None
+        if not self.future.done():
+            if error is None:
+                self.future.set_result(result)
+            else:
+                self.future.set_exception(error)
+        # An exception refers to this frame through its traceback.
+        del error
+
+    def fail(self, error: BaseException) -> None:
+        """Settle the call with `error`: it was refused and will not run. Any thread."""
+        self.state = _CANCELLED
+        self.error = error
+        self.completions.deliver(self)
+
+    @property
+    def done(self) -> bool:
+        return self.state is _DONE
+
+    def cancel(self) -> bool:
+        """Cancel on behalf of the coroutine; true if the function's end must be waited for.
+
+        A call that is queued never starts. One that runs cannot be stopped, and is left alone,
+        unless it waits in `async_to_sync`: what it waits for is cancelled, and the function gets to
+        see that. `future` is a new one then.
+        """
+        if self.state is _QUEUED:
+            self.state = _CANCELLED
+            if self.withdraw is not None:
+                self.withdraw()
+            return False
+        below = tuple(self.below)
+        if self.state is not _RUNNING or not below:
+            return False
+        for coroutine in below:
+            coroutine.cancel()
+        self.future = self.loop.create_future()
+        return True
+
+
+def _transportable(error: BaseException) -> BaseException:
+    """Return `error` in a form that a future accepts, without the bridge's own frame."""
+    traceback = error.__traceback__
+    if traceback is not None:
+        error.__traceback__ = traceback.tb_next
+    if not isinstance(error, StopIteration):
+        return error
+    # A future refuses StopIteration: thrown into a coroutine it would read as its return.
+    replacement = RuntimeError(f"a function called by sync_to_async raised {error!r}")
+    replacement.__cause__ = error
+    return replacement

@@ -1,0 +1,67 @@
+"""Context variables that follow a call to another thread and back (PEP 567).
+
+The rules:
+
+* A function runs in a copy of the context it was called from. When it is done, what it *changed*
+  is set in the caller's context, and nothing else. Changed means: not the same object as in the
+  snapshot that was taken when the call was made. Comparing with the caller's present value instead
+  would undo what other code did to it meanwhile, when two calls share a context.
+* Values are compared by identity. `==` would run code of the values' classes on a thread that they
+  do not expect.
+* A variable that was set cannot be unset from outside (PEP 567 has tokens only), so neither is a
+  deletion carried over.
+
+A value can ask to be told that it moves. When its type defines ``__asgiref_bridge__(self)``, the
+receiving thread calls it, inside the receiving context, and uses what it returns in the value's
+place. It is asked for every value that goes from synchronous to asynchronous code, and for every
+changed value that comes back from a call. Values that async code set need no telling on their way
+to a worker thread, since nothing but the bridge moves a context there, unless
+``sys.flags.thread_inherit_context`` is set: then any new thread starts with a copy of its starter's
+context, only what was moved on purpose can be told by having been asked, and all values are asked
+in both directions. This is the whole of what the bridge and `asgiref.local.Local` know of each
+other.
+"""
+
+import gc
+import sys
+from contextvars import Context, ContextVar, copy_context
+from typing import Any
+
+__all__ = ["ASK_EVERY_VALUE", "ask_values", "bring_back"]
+
+#: New threads inherit contexts: a value must be asked in both directions (see above).
+ASK_EVERY_VALUE = bool(getattr(sys.flags, "thread_inherit_context", 0))
+
+_MISSING = object()
+# Below this number of variables, looking at each is cheaper than asking the collector.
+_MANY_VARIABLES = 6
+
+
+def ask_values() -> None:
+    """Replace each value of the current context by what it wants to be on this thread."""
+    # The list is taken first: setting a variable while its context is iterated on is not allowed.
+    for variable, value in list(copy_context().items()):
+        bridge = getattr(type(value), "__asgiref_bridge__", None)
+        if bridge is not None:
+            variable.set(bridge(value))
+
+
+def bring_back(after: Context, before: Context, leave_out: "ContextVar[Any] | None" = None) -> None:
+    """Set in the current context what differs between `before` and `after`."""
+    if len(after) >= _MANY_VARIABLES and _tree_of(after) is _tree_of(before):
+        return
+    for variable, value in after.items():
+        if value is not before.get(variable, _MISSING) and variable is not leave_out:
+            bridge = getattr(type(value), "__asgiref_bridge__", None)
+            variable.set(value if bridge is None else bridge(value))
+
+
+def _tree_of(context: Context) -> object:
+    """Return the immutable tree that holds the variables of `context`.
+
+    Two contexts with the same tree have the same variables, which needs no look at any of them:
+    with 30 variables this takes 0.4 µs where the look takes 4. `Context` has no other way to tell;
+    its `==` compares values by equality.
+    """
+    referents = gc.get_referents(context)
+    return referents[-1] if referents else context

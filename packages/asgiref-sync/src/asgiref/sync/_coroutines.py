@@ -1,0 +1,220 @@
+"""One call of a coroutine function from synchronous code.
+
+    SCHEDULED ──start()───────> STARTED ──set_result(), set_exception()──> FINISHED
+        └──────take_back()──> TAKEN_BACK ──assign() to another loop──> SCHEDULED
+
+The thread that calls makes the record, schedules `start` on a loop and waits in its frame; the
+loop's thread starts a task and sets the outcome. Both may want to decide the start: the waiting
+thread takes it back when the loop turns out to have stopped, so that it can go to another loop, and
+the loop's thread must not start it after that. The one who pops the permit decides.
+
+The outcome is set once; whoever comes second is ignored. The frame is woken when the outcome is
+there, unless the loop was made for this call (`on_finished`): then its leftovers come first, for as
+long as there are tasks to cancel their sync code must find its thread waiting.
+
+A task may be cancelled before its first step; the coroutine gets no chance to set an outcome then.
+A task that is started eagerly has made its first step already, which also saves one turn of the
+loop (nested 51 → 38 µs, at top level 65 → 40). Elsewhere the done-callback notices.
+"""
+
+import asyncio
+import enum
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from ._frames import CurrentThreadExecutor
+from ._threads import PROCESS
+
+__all__ = ["CoroutineCall", "CoroutineState", "LoopGone"]
+
+
+class LoopGone(Exception):
+    """The loop stopped before it started the coroutine."""
+
+
+class CoroutineState(enum.Enum):
+    SCHEDULED = "scheduled"
+    STARTED = "started"
+    TAKEN_BACK = "taken back"
+    FINISHED = "finished"
+
+
+class CoroutineCall:
+    """The call that the thread of `frame` waits for. ``call_result`` of `AsyncToSync.main_wrap`."""
+
+    __slots__ = (
+        "_coroutine",
+        "_epoch",
+        "_error",
+        "_permit",
+        "_result",
+        "_task",
+        "awaitable",
+        "frame",
+        "loop",
+        "on_finished",
+        "state",
+    )
+
+    def __init__(self, frame: CurrentThreadExecutor) -> None:
+        self.frame = frame
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.state = CoroutineState.SCHEDULED
+        #: What the user's function returned.
+        self.awaitable: Awaitable[Any] | None = None
+        self.on_finished: Callable[[CoroutineCall], None] | None = None
+        self._coroutine: Coroutine[Any, Any, None] | None = None
+        self._permit = [True]
+        self._epoch = PROCESS.epoch
+        self._task: asyncio.Task[None] | None = None
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    # The calling thread.
+
+    def prepare(self, coroutine: Coroutine[Any, Any, None], awaitable: Awaitable[Any]) -> None:
+        """Take over `coroutine`, which awaits `awaitable` and sets the outcome."""
+        self._coroutine = coroutine
+        self.awaitable = awaitable
+
+    def assign(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_finished: "Callable[[CoroutineCall], None] | None" = None,
+    ) -> None:
+        """Say which loop will run it. Before it is scheduled there."""
+        self.loop = self.frame.loop = loop
+        self.on_finished = on_finished
+        self.state = CoroutineState.SCHEDULED
+        self._permit = [True]
+
+    def take_back(self) -> bool:
+        """Forbid the start; false if it has happened. Any thread."""
+        try:
+            self._permit.pop()
+        except IndexError:
+            return False
+        self.state = CoroutineState.TAKEN_BACK
+        return True
+
+    def outcome(self) -> Any:
+        """Return what the coroutine returned, or raise what it raised. Once only."""
+        error, result = self._error, self._result
+        self._error = self._result = None
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            # This frame is part of the traceback.
+            del error
+
+    def discard(self) -> None:
+        """Dispose of a coroutine that was not started."""
+        for started_never in (self._coroutine, self.awaitable):
+            close = getattr(started_never, "close", None)
+            if close is not None:
+                close()
+        self._coroutine = self.awaitable = None
+
+    def check(self) -> None:
+        """See whether the outcome can still come; raise `LoopGone` if it takes another loop."""
+        loop = self.loop
+        if loop is None or self.state is CoroutineState.FINISHED:
+            return
+        if self._epoch != PROCESS.epoch:
+            raise RuntimeError("async_to_sync waited for a loop of the process it was forked from")
+        if self.state is CoroutineState.SCHEDULED:
+            if not loop.is_running() and self.take_back():
+                raise LoopGone
+        elif loop.is_closed():
+            self.set_exception(RuntimeError("Event loop was closed before the coroutine was done."))
+            self.frame.wake()
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether the outcome is that the coroutine was cancelled."""
+        return isinstance(self._error, asyncio.CancelledError)
+
+    # The loop's thread.
+
+    def start(self) -> bool:
+        """Run the coroutine as a task of the loop. False if that was taken back."""
+        try:
+            self._permit.pop()
+        except IndexError:
+            return False
+        assert self.loop is not None
+        assert self._coroutine is not None
+        self.state = CoroutineState.STARTED
+        coroutine, self._coroutine, self.awaitable = self._coroutine, None, None
+        task = _start_task(self.loop, coroutine)
+        if task.done():
+            self._task_done(task)
+        else:
+            self._task = task
+            task.add_done_callback(self._task_done)
+        return True
+
+    def _task_done(self, task: "asyncio.Task[None]") -> None:
+        self._task = None
+        if task.cancelled():
+            self.set_exception(asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            # main_wrap raises nothing; something that was wrapped around it did.
+            self.set_exception(error)
+        elif self.state is not CoroutineState.FINISHED:
+            self.set_exception(RuntimeError("main_wrap ended without setting an outcome"))
+        if self.on_finished is not None:
+            self.on_finished(self)
+
+    def set_result(self, result: Any) -> None:
+        if self.state is not CoroutineState.FINISHED:
+            self._result = result
+            self._finish()
+
+    def set_exception(self, error: BaseException) -> None:
+        if self.state is not CoroutineState.FINISHED:
+            self._error = error
+            self._finish()
+
+    def _finish(self) -> None:
+        self.state = CoroutineState.FINISHED
+        if self.on_finished is None:
+            self.frame.wake()
+
+    # Any thread.
+
+    def cancel(self) -> None:
+        """Cancel the coroutine: at once on the loop's own thread, else as soon as it turns."""
+        if self.loop is None:
+            return
+        if asyncio._get_running_loop() is self.loop:
+            self._cancel()
+            return
+        try:
+            self.loop.call_soon_threadsafe(self._cancel)
+        except RuntimeError:
+            self._cancel_unstarted()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self._cancel_unstarted()
+
+    def _cancel_unstarted(self) -> None:
+        if self.take_back():
+            self.discard()
+            self.set_exception(asyncio.CancelledError())
+            if self.on_finished is not None:
+                self.on_finished(self)
+
+
+def _start_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]
+) -> "asyncio.Task[None]":
+    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+    return loop.create_task(coroutine)

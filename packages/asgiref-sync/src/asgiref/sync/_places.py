@@ -1,0 +1,61 @@
+"""The threads of this process, and what happens to them at fork and at exit.
+
+One object holds all pools; whoever needs a thread is given it, nobody reaches for a pool by name.
+
+At interpreter exit functions that run are waited for, as asgiref 3.13 does: its
+`concurrent.futures` pools join their threads before the first ``atexit`` function is called, and
+what was handed to a thread (the last writes of a request that was cancelled) is done before the
+process ends. The threads here are daemons, so that an idle one holds nothing; the busy ones are
+waited for at the same point. They stay usable after that: an ``atexit`` function may call the
+bridge once more.
+"""
+
+import atexit
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+
+from ._loops import LoopPool
+from ._parallel import ParallelCalls, default_limit
+from ._workers import SharedWorker, SubmittedCall, WorkerPool
+
+__all__ = ["PLACES", "Places"]
+
+
+class Places:
+    """Where code can run in this process, besides the threads that applications bring."""
+
+    def __init__(self) -> None:
+        self.pool = WorkerPool("asgiref-worker")
+        self.parallel = ParallelCalls(self.pool, default_limit())
+        #: The thread for thread-sensitive code that belongs nowhere else.
+        self.shared = SharedWorker("asgiref-shared")
+        self.loops = LoopPool()
+
+    def wait(self) -> None:
+        """Wait until everything that was queued on a worker has ended."""
+        calls = []
+        for worker in (*self.shared.workers(), *self.pool.workers()):
+            last = SubmittedCall(_nothing)
+            worker.put(last)
+            calls.append(last)
+        for last in calls:
+            last.future.result()
+
+
+def _nothing() -> None:
+    pass
+
+
+PLACES = Places()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=PLACES.parallel.forget)
+
+# The function that concurrent.futures uses runs before the interpreter refuses new threads.
+_register: Callable[[Callable[[], None]], object] = getattr(
+    threading, "_register_atexit", atexit.register
+)
+with contextlib.suppress(RuntimeError):  # imported while the interpreter exits
+    _register(PLACES.wait)

@@ -1,0 +1,217 @@
+"""`sync_to_async`: call a synchronous function from async code.
+
+What one call does: take a snapshot of the context, make a `Call`, have `_placement` queue it, await
+its future, bring back what the function changed in its context. Hooks of integrations (see
+`SyncToAsync.thread_handler`) are looked for once per call, by comparing the class's attribute with
+the original; nobody else pays for them.
+
+References: a future holds its exception, the exception its traceback, the traceback this
+coroutine's frame. The frame drops the call before it lets an exception out, or the arguments of
+each call that fails would wait for the cyclic collector.
+"""
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from functools import partial
+from types import MethodType
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from ._calls import Call
+from ._completions import completions_of
+from ._contexts import bring_back
+from ._foreign import Submitter
+from ._handled import run_handling
+from ._markers import describe, iscoroutinefunction, markcoroutinefunction
+from ._placement import DEADLOCK_CONTEXT, place_parallel, place_sensitive
+from ._places import PLACES
+from ._thread_contexts import THREAD_SENSITIVE_CONTEXT, ContextExecutors
+from ._wrapping import adopt_identity
+
+__all__ = ["SyncToAsync", "sync_to_async"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class SyncToAsync(Generic[_P, _R]):
+    """An async callable that runs a synchronous one on a worker thread; see `sync_to_async`.
+
+    Integrations subclass this, or replace methods on it. What they can rely on: `func` is the
+    function; `__call__` passes its arguments through; `thread_handler` runs on the worker thread
+    around each call; the class attributes below are read at each call.
+    """
+
+    #: Runs thread-sensitive calls that belong nowhere else. Any object with `submit` will do.
+    single_thread_executor: Submitter = PLACES.shared
+    #: The `ThreadSensitiveContext` that the current code is in.
+    thread_sensitive_context = THREAD_SENSITIVE_CONTEXT
+    #: The executor of each `ThreadSensitiveContext` that has one now.
+    context_to_thread_executor = ContextExecutors()
+    #: Set to true by code that occupies the shared thread and must not wait for it.
+    deadlock_context = DEADLOCK_CONTEXT
+
+    def __init__(
+        self,
+        func: Callable[_P, _R],
+        thread_sensitive: bool = True,
+        executor: Executor | None = None,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        if (
+            not callable(func)
+            or iscoroutinefunction(func)
+            or iscoroutinefunction(getattr(func, "__call__", func))  # noqa: B004
+        ):
+            # asgiref's callers compare the arguments of this exception; the culprit is in a note.
+            refusal = TypeError("sync_to_async can only be applied to sync functions.")
+            refusal.add_note(f"It was applied to {describe(func)}.")
+            raise refusal
+        if thread_sensitive and executor is not None:
+            raise TypeError(
+                f"executor must not be set when thread_sensitive is True, as for {describe(func)}: "
+                "pass thread_sensitive=False with it"
+            )
+        adopt_identity(self, func)
+        self.func = func
+        self.context = context
+        self._thread_sensitive = thread_sensitive
+        self._executor = executor
+        markcoroutinefunction(self)
+
+    async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        __traceback_hide__ = True
+        loop = asyncio.get_running_loop()
+        before = contextvars.copy_context()
+        own_context = self.context
+        call = Call(
+            self.func,
+            args,
+            kwargs,
+            before.copy() if own_context is None else own_context,
+            before,
+            sys.exc_info(),
+            loop,
+            completions_of(loop),
+        )
+        if type(self).thread_handler is not _plain_thread_handler:
+            call.handler = self.thread_handler
+        try:
+            if self._thread_sensitive:
+                place_sensitive(call, self.single_thread_executor)
+            else:
+                place_parallel(call, self._executor)
+            while True:
+                try:
+                    return await call.future  # type: ignore[no-any-return]
+                except asyncio.CancelledError:
+                    if call.done or not call.cancel():
+                        raise
+        finally:
+            if own_context is None and call.done:
+                bring_back(call.context, call.before)
+            del call, before
+
+    @overload
+    def __get__(
+        self, parent: None, objtype: type[Any]
+    ) -> Callable[_P, Coroutine[Any, Any, _R]]: ...
+
+    @overload
+    def __get__(
+        self, parent: object, objtype: type[Any] | None = None
+    ) -> Callable[..., Coroutine[Any, Any, _R]]: ...
+
+    def __get__(self, parent: Any, objtype: Any = None) -> Callable[..., Coroutine[Any, Any, _R]]:
+        return self if parent is None else MethodType(self, parent)
+
+    def thread_handler(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        exc_info: Any,
+        task_context: Any,
+        func: Callable[..., _R],
+        *args: Any,
+        **kwargs: Any,
+    ) -> _R:
+        """Run one call on its worker thread: a hook for integrations, which override or wrap it.
+
+        `func` is to be called with one argument, the ``child`` in `args`: a `functools.partial` of
+        the wrapped function with the arguments of the call, which may be changed before. It runs in
+        the context of the call; what surrounds it here runs in the context of the worker thread.
+        `loop` is the caller's, `exc_info` what `sys.exc_info()` was there; `task_context` is
+        opaque.
+        """
+        __traceback_hide__ = True
+        if exc_info[1] is None:
+            return func(*args, **kwargs)
+        return run_handling(exc_info[1], partial(func, *args, **kwargs))
+
+
+_plain_thread_handler = SyncToAsync.thread_handler
+
+
+@overload
+def sync_to_async(
+    *,
+    thread_sensitive: bool = True,
+    executor: Executor | None = None,
+    context: contextvars.Context | None = None,
+) -> Callable[[Callable[_P, _R]], Callable[_P, Coroutine[Any, Any, _R]]]: ...
+
+
+@overload
+def sync_to_async(
+    func: Callable[_P, _R],
+    *,
+    thread_sensitive: bool = True,
+    executor: Executor | None = None,
+    context: contextvars.Context | None = None,
+) -> Callable[_P, Coroutine[Any, Any, _R]]: ...
+
+
+def sync_to_async(
+    func: Callable[_P, _R] | None = None,
+    *,
+    thread_sensitive: bool = True,
+    executor: Executor | None = None,
+    context: contextvars.Context | None = None,
+) -> (
+    Callable[[Callable[_P, _R]], Callable[_P, Coroutine[Any, Any, _R]]]
+    | Callable[_P, Coroutine[Any, Any, _R]]
+):
+    """Return an async version of the synchronous function `func`; without `func`, a decorator.
+
+    Calling the result returns a coroutine; awaited, it runs ``func(*args, **kwargs)`` on a thread
+    that is not the loop's and returns or raises what that does (a StopIteration becomes a
+    RuntimeError that says so).
+
+    `thread_sensitive`: all such functions of one chain run on the same thread, one after the other:
+    the thread of the sync code that called `async_to_sync` above them, the thread of the
+    `ThreadSensitiveContext` around them, or one thread that the process has for this. False: they
+    run on any of a number of pooled threads, side by side.
+    `executor`: runs them instead; only with ``thread_sensitive=False``.
+    `context`: the `contextvars.Context` to run in. None: a copy of the caller's, and what the
+    function changed in it is set in the caller's when it is done (PEP 567).
+
+    TypeError: `func` is not callable, is a coroutine function, or `executor` is given for
+    thread-sensitive code. RuntimeError on the call: the thread it must run on is occupied by code
+    that waits for it.
+
+    Cancellation: a call that has not begun never does. One that runs goes on, and the caller does
+    not wait for it, except where it waits in `async_to_sync`: the coroutine there is cancelled, the
+    function is waited for, and what it makes of this is the outcome.
+
+    >>> import asyncio
+    >>> def read(name):
+    ...     return f"contents of {name}"
+    >>> asyncio.run(sync_to_async(read)("a file"))
+    'contents of a file'
+    """
+    if func is None:
+        return lambda function: SyncToAsync(
+            function, thread_sensitive=thread_sensitive, executor=executor, context=context
+        )
+    return SyncToAsync(func, thread_sensitive=thread_sensitive, executor=executor, context=context)
