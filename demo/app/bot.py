@@ -1,0 +1,177 @@
+"""The chatbot: a ``StatelessServer`` that connects out to a chat server.
+
+``StatelessServer`` keeps one running application, a scope, per user: ``handle`` turns each line
+that comes from the chat server into an event in the queue of its user's scope, and
+``application_send`` turns what an application sends into a line back. The chat server is the only
+socket, and it is one that the bot opened itself.
+
+Rules: the bot owns a thread and, through ``StatelessServer.run``, an event loop on it; only ``stop``
+may be called from elsewhere. The first connection must succeed, or ``handle`` raises ``ChatError``;
+later losses are answered with new attempts, and the scopes outlive them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from asgiref.server import StatelessServer
+
+from .game import Event, Receive, Scope, Send
+from .irc import Message, fold
+from .irc_client import ChatError, IrcClient, NickTaken
+from .trace import Chat, Tracer
+
+logger = logging.getLogger(__name__)
+
+MAX_SCOPES = 500
+MAX_WAIT_SECONDS = 30.0
+
+
+class ChatBot(StatelessServer):
+    """Serves ``application`` to everybody who talks to ``nick`` on the chat server.
+
+    A private message goes to the sender's scope; in ``channel`` only lines like ``nick: 50`` do.
+    A user's scope ends when the user leaves, or when ``MAX_SCOPES`` others have talked since.
+    """
+
+    name = "bot"
+
+    def __init__(
+        self,
+        application: Callable[[Scope, Receive, Send], Any],
+        trace: Tracer,
+        *,
+        host: str,
+        port: int,
+        nick: str = "guessbot",
+        channel: str = "#asgiref",
+    ) -> None:
+        super().__init__(application, max_applications=MAX_SCOPES)
+        self.nick = nick
+        self.channel = channel
+        self._host, self._port = host, port
+        self._trace = trace
+        self._client: IrcClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+        self._ready: Callable[[], None] = lambda: None
+
+    def run_piece(self, ready: Callable[[], None]) -> None:
+        """Run on this thread; calls ``ready`` when the bot first hears and is heard."""
+        self._ready = ready
+        self.run()
+
+    def stop(self) -> None:
+        """Ask the bot to say goodbye and end; safe from any thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it ended already
+                self._loop.call_soon_threadsafe(self._stopping.set)
+
+    # What StatelessServer asks for
+
+    async def handle(self) -> None:
+        """Talk to the chat server until ``stop``; when this returns, ``run`` does."""
+        self._loop = asyncio.get_running_loop()
+        self._trace.name_loop("the bot's loop")
+        work = asyncio.create_task(self._keep_connected(), name="bot connection")
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        work.cancel()
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+        finally:
+            if self._client is not None:
+                await self._client.close("The demo ends")
+
+    async def application_send(self, scope: Scope, message: Event) -> None:
+        """Carry an application's reply to the chat server. Runs in the task of that application."""
+        if message["type"] != "chat.reply":
+            raise ValueError(f"a chat application may send chat.reply, not {message['type']!r}")
+        user, target, text = scope["user"], message["target"], message["text"]
+        where = self._trace.ran("StatelessServer.application_send")
+        self._trace.publish(Chat(user, self.nick, text, where))
+        if self._client is not None:
+            in_channel = target != user
+            # What is said while the connection is lost is lost with it.
+            with contextlib.suppress(OSError):
+                await self._client.say(target, f"{user}: {text}" if in_channel else text)
+
+    async def application_exception(
+        self, exception: BaseException, application_details: Mapping[str, Any]
+    ) -> None:
+        """Log an application's failure and tell its user; the next message starts a new scope."""
+        user = application_details["scope"]["user"]
+        logger.error("the application of %s failed", user, exc_info=exception)
+        if self._client is not None:
+            with contextlib.suppress(OSError):
+                await self._client.say(user, "Something broke. Let us start over: say new.")
+
+    # The connection
+
+    async def _keep_connected(self) -> None:
+        self._client = await self._connect()
+        self._ready()
+        while True:
+            await self._listen(self._client)
+            self._client = None
+            logger.warning("the bot lost the chat server and tries to come back")
+            self._client = await self._reconnect()
+
+    async def _connect(self) -> IrcClient:
+        """Connect as ``nick``, or as nick2, nick3, ... if others came first."""
+        for number in itertools.count(1):
+            suffix = "" if number == 1 else str(number)
+            nick = self.nick[: 9 - len(suffix)] + suffix if suffix else self.nick
+            try:
+                client = await IrcClient.connect(self._host, self._port, nick, self.channel)
+            except NickTaken:
+                if number == 5:
+                    raise
+            else:
+                self.nick = client.nick
+                return client
+        raise AssertionError("unreachable")
+
+    async def _reconnect(self) -> IrcClient:
+        wait = 0.5
+        while True:
+            await asyncio.sleep(wait)
+            try:
+                return await self._connect()
+            except ChatError as error:
+                wait = min(2 * wait, MAX_WAIT_SECONDS)
+                logger.warning("%s; the bot tries again in %g seconds", error, wait)
+
+    async def _listen(self, client: IrcClient) -> None:
+        async for message in client.messages():
+            if message.command == "PRIVMSG" and fold(message.nick) != fold(self.nick):
+                self._hear(message)
+            elif message.command in ("QUIT", "NICK"):
+                # A nickname is free for somebody else from now on, and so is its scope's name.
+                self._forget(message.nick)
+
+    def _hear(self, message: Message) -> None:
+        user, target, text = message.nick, message.param(0), message.param(1)
+        if fold(target) == fold(self.nick):
+            target = user
+        else:
+            addressed, colon, text = text.partition(":")
+            if not colon or fold(addressed.strip()) != fold(self.nick):
+                return
+        where = self._trace.ran("StatelessServer.handle")
+        self._trace.publish(Chat(user, user, text.strip(), where))
+        queue = self.get_or_create_application_instance(
+            fold(user), {"type": "chat", "user": user}
+        )
+        queue.put_nowait({"type": "chat.message", "text": text, "target": target})
+
+    def _forget(self, user: str) -> None:
+        if fold(user) in self.application_instances:
+            self.delete_application_instance(fold(user))

@@ -1,0 +1,150 @@
+"""The whole demo as one object: builds the pieces, starts them in order, stops them in reverse."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+
+from .bot import ChatBot
+from .chat_users import ChatUsers
+from .game import GuessingGame
+from .guestbook import ChatFacts, make_guestbook
+from .irc_server import IrcServer
+from .pieces import Piece, PieceFailed, PieceThread
+from .storage import Storage
+from .trace import Trace
+from .uvicorn_piece import UvicornPiece
+from .web import Web
+
+HOST = "127.0.0.1"
+
+
+class Wake(Enum):
+    """Why the main thread, which waits, goes on."""
+
+    SIGNAL = auto()
+    PIECE_ENDED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line decides. ``irc`` is ``None`` for the embedded server."""
+
+    data: Path
+    port: int
+    irc: tuple[str, int] | None = None
+    bot_nick: str = "guessbot"
+    channel: str = "#asgiref"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the demo answers: HTTP and IRC."""
+
+    http_port: int
+    irc_host: str
+    irc_port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.http_port}/"
+
+
+MakeGame = Callable[[Storage, Trace], GuessingGame]
+
+
+class Demo:
+    """The running demo. ``wakes`` tells the thread that waits why it should stop waiting.
+
+    ``wakes`` is a ``SimpleQueue`` because its ``put`` is the one hand-over that Python promises to be
+    safe in a signal handler that interrupts a ``get`` of the same queue.
+    """
+
+    def __init__(self, settings: Settings, make_game: MakeGame = GuessingGame) -> None:
+        self.wakes: queue.SimpleQueue[Wake] = queue.SimpleQueue()
+        self.trace = Trace()
+        self._settings = settings
+        self._make_game = make_game
+        self._storage = Storage(settings.data)
+        self._threads: list[PieceThread] = []
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Addresses]:
+        """Run all pieces for the time of a ``with`` block; raises ``PieceFailed`` for one that fails."""
+        try:
+            yield self._start()
+        finally:
+            self._stop()
+
+    def _start(self) -> Addresses:
+        irc_host, irc_port = self._settings.irc or self._start_irc_server()
+        listener = bind(self._settings.port)
+        try:
+            bot = self._start_bot(irc_host, irc_port)
+            self._start_web(bot, irc_host, irc_port, listener)
+        except BaseException:
+            listener.close()
+            raise
+        return Addresses(listener.getsockname()[1], irc_host, irc_port)
+
+    def _start_irc_server(self) -> tuple[str, int]:
+        server = IrcServer(self.trace)
+        self._start_piece(server)
+        return HOST, server.port
+
+    def _start_bot(self, host: str, port: int) -> ChatBot:
+        bot = ChatBot(
+            self._make_game(self._storage, self.trace),
+            self.trace,
+            host=host,
+            port=port,
+            nick=self._settings.bot_nick,
+            channel=self._settings.channel,
+        )
+        self._start_piece(bot)
+        return bot
+
+    def _start_web(self, bot: ChatBot, host: str, port: int, listener: socket.socket) -> None:
+        embedded = self._settings.irc is None
+
+        def chat_facts() -> ChatFacts:
+            return ChatFacts(f"{host}:{port}", bot.nick, bot.channel, embedded)
+
+        users = ChatUsers(host, port, bot.channel, lambda: bot.nick, self.trace)
+        flask_app = make_guestbook(self._storage, self.trace, chat_facts)
+        web = Web(flask_app, users, self.trace)
+        self._start_piece(UvicornPiece(web, listener, self.trace))
+
+    def _start_piece(self, piece: Piece) -> None:
+        thread = PieceThread(piece, lambda: self.wakes.put(Wake.PIECE_ENDED))
+        thread.start()
+        self._threads.append(thread)
+
+    def _stop(self) -> None:
+        """Stop what was started, the last first, each even if another fails."""
+        failures: list[PieceFailed] = []
+        while self._threads:
+            try:
+                self._threads.pop().stop()
+            except PieceFailed as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+
+
+def bind(port: int) -> socket.socket:
+    """A listening socket on ``port`` of 127.0.0.1, 0 for any free one. Raises ``OSError``."""
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen(128)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

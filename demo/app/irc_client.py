@@ -1,0 +1,105 @@
+"""One connection to a chat server, as the bot and the page's users make it.
+
+Rules: a client belongs to the event loop that opened it. ``messages`` is its only reader; it answers
+the server's PINGs by itself, so whoever keeps a client must keep reading it. When the connection ends
+for whatever reason, ``messages`` ends; when it cannot be opened, ``ChatError`` says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from .irc import MAX_LINE, Message, split_text
+
+CONNECT_SECONDS = 15.0
+_REFUSALS = frozenset({"ERROR", "432", "433", "436", "437", "463", "464", "465"})
+
+
+class ChatError(Exception):
+    """The chat server cannot be reached, or refuses what was asked; the text is for people."""
+
+
+class NickTaken(ChatError):
+    """Somebody else has this nickname."""
+
+
+class IrcClient:
+    """A registered IRC connection; make one with ``connect``."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.nick = ""
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def connect(cls, host: str, port: int, nick: str, channel: str = "") -> IrcClient:
+        """Connect and register as ``nick``, and ask to join ``channel`` if one is named.
+
+        Raises ``NickTaken`` or ``ChatError``; waits no longer than ``CONNECT_SECONDS``.
+        """
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                reader, writer = await asyncio.open_connection(host, port, limit=16 * MAX_LINE)
+                client = cls(reader, writer)
+                try:
+                    await client._register(nick, channel)
+                except BaseException:
+                    writer.close()
+                    raise
+                return client
+        except TimeoutError:
+            raise ChatError(f"the chat server at {host}:{port} does not answer") from None
+        except OSError as error:
+            raise ChatError(
+                f"the chat server at {host}:{port} cannot be reached: {error.strerror or error}"
+            ) from None
+
+    async def _register(self, nick: str, channel: str) -> None:
+        await self.send("NICK", nick)
+        await self.send("USER", "demo", "0", "*", "asgiref demo")
+        async for message in self.messages():
+            if message.command == "001":
+                # The server may have shortened the nickname: what it calls us is what counts.
+                self.nick = message.param(0)
+                if channel:
+                    await self.send("JOIN", channel)
+                return
+            if message.command == "433":
+                raise NickTaken(f"the nickname {nick!r} is already in use")
+            if message.command in _REFUSALS:
+                reason = message.params[-1] if message.params else message.command
+                raise ChatError(f"the chat server refuses {nick!r}: {reason}")
+        raise ChatError(f"the chat server closed the connection of {nick!r}")
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """Yield what the server sends until the connection ends; PINGs are answered, not yielded."""
+        with contextlib.suppress(OSError):
+            while line := await self._reader.readline():
+                try:
+                    message = Message.decode(line)
+                except ValueError:
+                    continue
+                if message.command == "PING":
+                    await self.send("PONG", *message.params)
+                else:
+                    yield message
+
+    async def send(self, command: str, *params: str) -> None:
+        """Send one command. Raises ``OSError`` if the connection is lost."""
+        self._writer.write(Message(command, params).encode())
+        await self._writer.drain()
+
+    async def say(self, target: str, text: str) -> None:
+        """Send a text to a nickname or channel, in several messages if it is long."""
+        for piece in split_text(" ".join(text.split())):
+            await self.send("PRIVMSG", target, piece)
+
+    async def close(self, reason: str = "Bye") -> None:
+        """Quit; never raises for a connection that is already lost."""
+        with contextlib.suppress(OSError):
+            await self.send("QUIT", reason)
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()

@@ -1,0 +1,143 @@
+"""The demo's command line; ``run.py`` calls ``main`` inside the environment that it made.
+
+Exit codes: 0 after Ctrl-C (the documented way to end) or a check without complaint; 1 if the demo
+could not run or the check found something wrong; 2 for a wrong command line; 130 only for a second
+Ctrl-C, which ends the program at once, whatever is still open.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import functools
+import os
+import queue
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from . import check
+from .demo import Demo, Settings, Wake, bind
+from .pieces import PieceFailed
+
+DEFAULT_PORT = 8000
+
+
+def main(arguments: Sequence[str], state_folder: Path) -> int:
+    """Run the demo and return the exit code; ``state_folder`` keeps the guestbook between runs."""
+    options = _parser().parse_args(arguments)
+    settings = Settings(
+        data=options.data or state_folder / "data",
+        port=0,
+        irc=options.irc,
+        bot_nick=options.bot_nick,
+        channel=options.channel,
+    )
+    try:
+        if options.check:
+            return _check(replace(settings, port=options.port or 0))
+        return _serve(replace(settings, port=_choose_port(options.port)))
+    except (PieceFailed, OSError) as error:
+        print(f"The demo cannot run: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run.py", description="A Flask guestbook and an IRC chatbot on asgiref, in one process."
+    )
+    parser.add_argument("--check", action="store_true", help="visit everything, then exit 0 or 1")
+    parser.add_argument(
+        "--port", type=_port, help=f"HTTP port, 0 for a free one (default: {DEFAULT_PORT} if free)"
+    )
+    parser.add_argument(
+        "--irc", type=_host_and_port, metavar="HOST:PORT", help="use this IRC server"
+    )
+    parser.add_argument("--bot-nick", default="guessbot", metavar="NICK", help="the bot's nickname")
+    parser.add_argument("--channel", default="#asgiref", help="where the bot listens as well")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the guestbook is kept")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port, which is a number up to 65535")
+    return int(text)
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdecimal() or not 0 < int(port) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form HOST:PORT, as in irc.test:6667")
+    return host, int(port)
+
+
+def _choose_port(wanted: int | None) -> int:
+    """The port to serve on. One that was asked for must be free; the default may be replaced."""
+    if wanted is not None:
+        return wanted
+    try:
+        bind(DEFAULT_PORT).close()
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        print(f"Port {DEFAULT_PORT} is in use; taking a free one (--port chooses another).")
+        return 0
+    return DEFAULT_PORT
+
+
+def _serve(settings: Settings) -> int:
+    demo = Demo(settings)
+    with _signals_wake(demo):
+        with demo.running() as addresses:
+            chat = f"{addresses.irc_host}:{addresses.irc_port}"
+            print(f"The demo runs on {addresses.url}  (chat server: {chat}, channel {settings.channel})")
+            print("Ctrl-C ends it.", flush=True)
+            reason = _wait(demo)
+            print("Ending ...", flush=True)
+        # A piece that ended by itself with an exception has raised it by now.
+        if reason is Wake.PIECE_ENDED:
+            print("The demo ended because a part of it did.", file=sys.stderr)
+            return 1
+    print("Ended.")
+    return 0
+
+
+def _wait(demo: Demo) -> Wake:
+    while True:
+        # Windows delivers Ctrl-C only between calls, so no call may wait for ever.
+        with contextlib.suppress(queue.Empty):
+            return demo.wakes.get(timeout=None if os.name == "posix" else 0.5)
+
+
+def _check(settings: Settings) -> int:
+    with tempfile.TemporaryDirectory(prefix="asgiref-demo-") as folder:
+        return check.run(Demo(replace(settings, data=Path(folder))), functools.partial(print, flush=True))
+
+
+@contextlib.contextmanager
+def _signals_wake(demo: Demo) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into a wake-up, a second one into an immediate end."""
+    seen: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if seen:
+            os._exit(130)
+        seen.append(number)
+        demo.wakes.put(Wake.SIGNAL)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before: list[Callable[..., object] | int | None] = [signal.signal(n, handler) for n in numbers]
+    try:
+        yield
+    finally:
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)
+
+

@@ -1,0 +1,144 @@
+"""What the demo keeps: one SQLite file, and a folder of uploaded files beside it.
+
+Rules: every call opens a connection of its own and closes it, so that any thread may call anything;
+nothing here knows of threads, loops or HTTP. A file is visible only when it is complete: its bytes
+go to a temporary name first, and the row in the table is written after the rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entry (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, text TEXT NOT NULL,
+    signed TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M', 'now', 'localtime')));
+CREATE TABLE IF NOT EXISTS file (
+    name TEXT PRIMARY KEY, size INTEGER NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS win (
+    id INTEGER PRIMARY KEY, user TEXT NOT NULL, guesses INTEGER NOT NULL);
+"""
+
+BLOCK = 64 * 1024
+
+
+class TooLarge(Exception):
+    """An upload is larger than allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One signature in the guestbook; ``signed`` is local time as text."""
+
+    name: str
+    text: str
+    signed: str
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One stored file; ``size`` in bytes, ``sha256`` in hexadecimal."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Win:
+    """A won game and how many guesses it took."""
+
+    user: str
+    guesses: int
+
+
+class Storage:
+    """The guestbook's entries, the uploaded files and the won games, in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._database = folder / "demo.sqlite3"
+        self._files = folder / "files"
+        self._files.mkdir(parents=True, exist_ok=True)
+        with self._connection() as database:
+            database.executescript(_SCHEMA)
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection whose changes are committed at the end, or rolled back by an exception."""
+        with contextlib.closing(sqlite3.connect(self._database, timeout=10)) as database, database:
+            yield database
+
+    def add_entry(self, name: str, text: str) -> None:
+        """Sign the guestbook."""
+        with self._connection() as database:
+            database.execute("INSERT INTO entry (name, text) VALUES (?, ?)", (name, text))
+
+    def entries(self, limit: int = 20) -> list[Entry]:
+        """The latest entries, newest first."""
+        query = "SELECT name, text, signed FROM entry ORDER BY id DESC LIMIT ?"
+        with self._connection() as database:
+            return [Entry(*row) for row in database.execute(query, (limit,))]
+
+    def add_win(self, user: str, guesses: int) -> None:
+        """Record that ``user`` won with so many guesses."""
+        with self._connection() as database:
+            database.execute("INSERT INTO win (user, guesses) VALUES (?, ?)", (user, guesses))
+
+    def best_wins(self, limit: int = 5) -> list[Win]:
+        """The wins with the fewest guesses, the earliest first among equals."""
+        query = "SELECT user, guesses FROM win ORDER BY guesses, id LIMIT ?"
+        with self._connection() as database:
+            return [Win(*row) for row in database.execute(query, (limit,))]
+
+    def files(self, limit: int = 20) -> list[File]:
+        """The stored files, the latest first."""
+        query = "SELECT name, size, sha256 FROM file ORDER BY rowid DESC LIMIT ?"
+        with self._connection() as database:
+            return [File(*row) for row in database.execute(query, (limit,))]
+
+    def file(self, name: str) -> File | None:
+        """The stored file of this name."""
+        query = "SELECT name, size, sha256 FROM file WHERE name = ?"
+        with self._connection() as database:
+            row = database.execute(query, (name,)).fetchone()
+            return File(*row) if row else None
+
+    def write_file(self, name: str, blocks: Iterable[bytes], limit: int) -> File:
+        """Store blocks as they come. ``name`` must be a plain file name.
+
+        Raises ``TooLarge`` beyond ``limit`` bytes, and whatever ``blocks`` raises; then nothing is kept.
+        """
+        digest, size = hashlib.sha256(), 0
+        handle, temporary = tempfile.mkstemp(dir=self._files, prefix=".partial-")
+        try:
+            with open(handle, "wb") as output:
+                for block in blocks:
+                    size += len(block)
+                    if size > limit:
+                        raise TooLarge(f"{name!r} is larger than {limit} bytes")
+                    digest.update(block)
+                    output.write(block)
+            os.replace(temporary, self._files / name)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        file = File(name, size, digest.hexdigest())
+        with self._connection() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO file (name, size, sha256) VALUES (?, ?, ?)",
+                (file.name, file.size, file.sha256),
+            )
+        return file
+
+    def read_file(self, name: str) -> Iterator[bytes]:
+        """Yield the bytes of a stored file in blocks of 64 KiB."""
+        with open(self._files / name, "rb") as source:
+            while block := source.read(BLOCK):
+                yield block

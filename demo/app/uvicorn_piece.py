@@ -1,0 +1,59 @@
+"""uvicorn as a piece: the real server, on a thread and loop of its own.
+
+uvicorn takes over signals only on the main thread; here it does not, so Ctrl-C is ``main``'s alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from .trace import Trace
+from .web import Web
+
+GRACE_SECONDS = 5
+
+
+class UvicornPiece:
+    """Serves ``web`` on a socket that is bound already."""
+
+    name = "uvicorn"
+
+    def __init__(self, web: Web, listener: socket.socket, trace: Trace) -> None:
+        self._listener = listener
+        self._trace = trace
+        config = uvicorn.Config(
+            web,
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        self._server = _AnnouncingServer(config)
+
+    def run_piece(self, ready: Callable[[], None]) -> None:
+        """Serve until ``stop``; calls ``ready`` once connections are accepted."""
+        self._server.ready = ready
+        asyncio.run(self._server.serve(sockets=[self._listener]))
+
+    def stop(self) -> None:
+        """End the event streams, which would last for ever, then let uvicorn finish; thread-safe."""
+        self._trace.close()
+        self._server.should_exit = True
+
+
+class _AnnouncingServer(uvicorn.Server):
+    """Tells when it has started."""
+
+    ready: Callable[[], None]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.ready()
