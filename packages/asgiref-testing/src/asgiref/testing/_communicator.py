@@ -1,0 +1,242 @@
+"""The communicator: an application's task, the two queues around it, and a test's view of them.
+
+The application runs in one task, made when it is first needed, in an empty context: what the test
+has put into context variables must not leak into it, for a server would not leak either.
+
+Rules, all on the thread of the event loop:
+
+- output comes first. What the application sent before it ended can be read in order, and only when
+  that is used up does a read tell how it ended;
+- an end is told at once. A failure is raised, as the exception object itself, to every call that
+  needs the application from then on; nothing waits for an application that cannot answer;
+- a time-out cancels the application, unless it is told not to, and awaits its end; so does the
+  cancellation of a waiting test. If it answers by failing, that failure is raised;
+- the task and its coroutine never refer to the communicator. A communicator that is dropped is
+  thereby finalized at once, and cancels an application that nobody talks to any more.
+"""
+
+# ruff: noqa: ASYNC109 - asgiref's API takes time-outs as arguments
+
+import asyncio
+import contextlib
+import contextvars
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from asgiref.compatibility import SingleCallable, guarantee_single_callable
+
+from ._output import Output, OutputQueue
+from ._report import describe, doing, how_it_ended, is_mapping, type_of
+
+
+class ApplicationCommunicator:
+    """Runs an ASGI application for a test, which plays the server's part.
+
+    Args:
+        application: an ASGI application, single- or double-callable.
+        scope: the scope that it is called with: a mapping, passed on as it is.
+        cancel_on_timeout: whether a wait that times out cancels the application. With False a test
+            can go on with it; each waiting call can decide for itself too.
+
+    Raises:
+        TypeError: if ``application`` is not an ASGI application or ``scope`` not a mapping.
+
+    It needs a running event loop from its first use on, not when it is made, and must be used on
+    that loop's thread. As an asynchronous context manager it starts the application and, at the end
+    of the block, cancels it if it still runs, awaits it, and raises its failure unless the block
+    has seen that already.
+
+    Attributes:
+        application: the application, in single-callable style.
+        scope: the scope.
+    """
+
+    _future: asyncio.Task[None] | None = None  # __del__ runs even if __init__ raised
+
+    def __init__(
+        self, application: object, scope: Mapping[str, Any], *, cancel_on_timeout: bool = True
+    ) -> None:
+        self.application: SingleCallable = guarantee_single_callable(application)
+        if not is_mapping(scope):
+            raise TypeError(f"The scope of an ASGI application must be a mapping, not {scope!r}.")
+        self.scope: Mapping[str, Any] = scope
+        self.cancel_on_timeout = cancel_on_timeout
+        self._inputs: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self._outputs = OutputQueue()
+        self._name = describe(application)
+        self._failure_raised = False
+
+    @property
+    def input_queue(self) -> asyncio.Queue[Mapping[str, Any]]:
+        """What the application has not yet received."""
+        return self._inputs
+
+    @property
+    def output_queue(self) -> asyncio.Queue[Output]:
+        """What the application has sent and nobody has read."""
+        return self._outputs
+
+    @property
+    def future(self) -> asyncio.Task[None]:
+        """The application's task; it is started when this is first read."""
+        if self._future is None:
+            self._future = asyncio.get_running_loop().create_task(
+                _run(self.application, self.scope, self._inputs, self._outputs),
+                context=contextvars.Context(),
+            )
+            self._future.add_done_callback(self._outputs.wake)
+        return self._future
+
+    async def send_input(self, message: Mapping[str, Any]) -> None:
+        """Give the application ``message`` to receive. Does not wait until it has received it.
+
+        Raises:
+            RuntimeError: if the application has returned. Only a disconnect (a type that ends in
+                ``.disconnect``) is still accepted then, as it tells that nobody listens any more.
+            asyncio.CancelledError: if the application was cancelled, for example by a time-out.
+            Exception: the application's own, if it has failed.
+        """
+        if self.future.done():
+            self._raise_failure()
+            kind = type_of(message)
+            if not kind.endswith(".disconnect"):
+                raise RuntimeError(
+                    f"{self._name} cannot receive {kind!r} any more: {how_it_ended(self.future)}."
+                )
+        await self._inputs.put(message)
+
+    async def receive_output(
+        self, timeout: float | None = 1, *, cancel_on_timeout: bool | None = None
+    ) -> Output:
+        """Take the next message that the application sent, waiting up to ``timeout`` seconds.
+
+        Raises:
+            TimeoutError: if none came in time (the application is cancelled and awaited then, see
+                ``cancel_on_timeout``), or at once if the application has returned and none can.
+            asyncio.CancelledError: if the application was cancelled and left no output.
+            Exception: the application's own, if it failed and left no output.
+        """
+        if not await self._output_or_end(timeout):
+            error = self._timed_out(f"sent nothing within {timeout} s")
+            await self._give_up(str(error), cancel_on_timeout)
+            raise error
+        if self._outputs.empty():
+            self._raise_failure()
+            raise TimeoutError(f"{self._name} will send nothing more: {how_it_ended(self.future)}.")
+        return self._outputs.get_nowait()
+
+    async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:
+        """Whether the application sends nothing for ``timeout`` seconds. Takes no message.
+
+        It answers as soon as that is settled: False with the first output, True once the
+        application has returned. ``interval`` is kept for asgiref's signature, where it is the time
+        between two looks; as there, the wait is at least that long if ``timeout`` is not zero.
+
+        Raises:
+            asyncio.CancelledError: if the application was cancelled and left no output.
+            Exception: the application's own, if it failed and left no output.
+        """
+        future = self.future
+        if timeout > 0 or future.done():
+            await self._output_or_end(max(timeout, interval))
+        if not self._outputs.empty():
+            return False
+        if future.done():
+            self._raise_failure()
+        return True
+
+    async def wait(
+        self, timeout: float | None = 1, *, cancel_on_timeout: bool | None = None
+    ) -> None:
+        """Wait up to ``timeout`` seconds for the application to end by itself.
+
+        An application that was cancelled has ended, and that is no error here.
+
+        Raises:
+            TimeoutError: if it has not ended in time (see ``cancel_on_timeout``).
+            Exception: the application's own, if it has failed.
+        """
+        future = self.future
+        try:
+            await asyncio.wait({future}, timeout=timeout)
+        except asyncio.CancelledError:
+            await self._cancel("the test that waited for it was cancelled")
+            raise
+        if not future.done():
+            error = self._timed_out(f"did not end within {timeout} s")
+            await self._give_up(str(error), cancel_on_timeout)
+            raise error
+        if not future.cancelled():
+            self._raise_failure()
+
+    def stop(self, exceptions: bool = True) -> None:
+        """Cancel the application if it runs, without waiting; do nothing if it never started.
+
+        Args:
+            exceptions: raise its failure (or its cancellation) if it has ended already.
+        """
+        future = self._future
+        if future is None:
+            return
+        if not future.done():
+            future.cancel()
+        elif exceptions:
+            self._raise_failure()
+
+    async def __aenter__(self) -> Self:
+        _ = self.future  # reading it starts the application
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self._cancel("the test is over")
+        failed = not self.future.cancelled() and self.future.exception() is not None
+        if failed and exc_type is None and not self._failure_raised:
+            self._raise_failure()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
+            self.stop(exceptions=False)
+
+    def _raise_failure(self) -> None:
+        """Raise how the ended application ended, unless it simply returned."""
+        self._failure_raised = True
+        self.future.result()
+
+    async def _output_or_end(self, timeout: float | None) -> bool:
+        """Wait for either; False if ``timeout`` seconds brought neither."""
+        try:
+            return await self._outputs.until_output_or_end(self.future, timeout)
+        except asyncio.CancelledError:
+            await self._cancel("the test that read from it was cancelled")
+            raise
+
+    def _timed_out(self, what: str) -> TimeoutError:
+        return TimeoutError(f"{self._name} {what}: {doing(self.future)}.")
+
+    async def _give_up(self, reason: str, cancel: bool | None) -> None:
+        """After a time-out: cancel the application, if wanted, and raise its failure, if any."""
+        if self.cancel_on_timeout if cancel is None else cancel:
+            await self._cancel(reason)
+            if not self.future.cancelled():
+                self._raise_failure()
+
+    async def _cancel(self, reason: str) -> None:
+        """Cancel the application and await its end, however it ends."""
+        if not self.future.done():
+            self.future.cancel(f"{self._name} was cancelled: {reason}")
+            await asyncio.wait({self.future})
+
+
+async def _run(
+    application: SingleCallable,
+    scope: Mapping[str, Any],
+    inputs: asyncio.Queue[Mapping[str, Any]],
+    outputs: OutputQueue,
+) -> None:
+    await application(scope, inputs.get, outputs.put)

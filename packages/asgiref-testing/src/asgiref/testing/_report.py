@@ -1,0 +1,72 @@
+"""What error messages say of an application: its name, where it stands, how it ended."""
+
+import asyncio
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import cast
+
+_ASYNCIO = Path(asyncio.__file__).parent
+_QUEUE_GET = asyncio.Queue[object].get.__code__
+
+
+def describe(application: object) -> str:
+    """The application's dotted name, or else its repr."""
+    name = getattr(application, "__qualname__", None)
+    module = getattr(application, "__module__", None)
+    if isinstance(name, str) and isinstance(module, str):
+        return f"{module}.{name}"
+    return repr(application)
+
+
+def is_mapping(value: object) -> bool:
+    """Whether ``value`` is a mapping; asked of arguments whose annotation may not be heeded."""
+    return isinstance(value, Mapping)
+
+
+def type_of(message: object) -> str:
+    """What a message calls itself, or else its repr."""
+    kind = cast(Mapping[str, object], message).get("type") if is_mapping(message) else None
+    return kind if isinstance(kind, str) else repr(message)
+
+
+def doing(task: asyncio.Task[None]) -> str:
+    """What ``task`` is doing, as the end of a sentence about the application.
+
+    The position is the innermost one outside of asyncio: the line that a reader can change.
+    """
+    frames = list(_suspended_at(task.get_coro()))
+    if not frames:
+        return "it had not begun to run" if not task.done() else how_it_ended(task)
+    place = next((f for f in reversed(frames) if not _belongs_to_asyncio(f.f_code)), frames[-1])
+    file = Path(place.f_code.co_filename).name
+    verb = "it waited for input" if frames[-1].f_code is _QUEUE_GET else "it stood"
+    return f"{verb} at {file}:{place.f_lineno} in {place.f_code.co_qualname}"
+
+
+def _suspended_at(awaitable: object) -> Iterator[FrameType]:
+    """The frames of a suspended coroutine, outermost first; none unless it is suspended."""
+    while inspect.iscoroutine(awaitable):
+        suspended = inspect.getcoroutinestate(awaitable) == inspect.CORO_SUSPENDED
+        frame: FrameType | None = awaitable.cr_frame
+        if suspended and frame is not None:
+            yield frame
+        awaitable = awaitable.cr_await
+
+
+def _belongs_to_asyncio(code: CodeType) -> bool:
+    return Path(code.co_filename).parent == _ASYNCIO
+
+
+def how_it_ended(task: asyncio.Task[None]) -> str:
+    """How the done ``task`` ended, as the end of a sentence about the application."""
+    if task.cancelled():
+        return "it was cancelled"
+    failure = task.exception()
+    if failure is None:
+        return "it returned"
+    try:
+        return f"it raised {failure!r}"
+    finally:
+        del failure

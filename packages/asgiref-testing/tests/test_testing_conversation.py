@@ -1,0 +1,224 @@
+"""A test that talks to an application which behaves."""
+
+import asyncio
+import contextvars
+import gc
+import weakref
+
+import pytest
+
+from asgiref.testing import ApplicationCommunicator
+
+pytestmark = pytest.mark.asyncio
+
+
+async def echo(scope, receive, send):
+    while True:
+        message = await receive()
+        if message["type"] == "stop":
+            return
+        await send(message)
+
+
+async def silent(scope, receive, send):
+    await asyncio.Event().wait()
+
+
+async def test_messages_go_both_ways_in_order():
+    communicator = ApplicationCommunicator(echo, {"type": "test"})
+    for number in range(3):
+        await communicator.send_input({"type": "echo", "number": number})
+    assert [(await communicator.receive_output())["number"] for _ in range(3)] == [0, 1, 2]
+    await communicator.send_input({"type": "stop"})
+    await communicator.wait()
+    assert communicator.future.done()
+
+
+async def test_a_double_callable_application_is_driven_too():
+    def double(scope):
+        async def instance(receive, send):
+            await send({"scope": scope["type"]})
+
+        return instance
+
+    communicator = ApplicationCommunicator(double, {"type": "old"})
+    assert await communicator.receive_output() == {"scope": "old"}
+    await communicator.wait()
+
+
+async def test_the_application_gets_the_very_scope_that_was_passed():
+    scope, seen = {"type": "test"}, []
+
+    async def application(scope, receive, send):
+        seen.append(scope)
+
+    communicator = ApplicationCommunicator(application, scope)
+    await communicator.wait()
+    assert seen[0] is scope
+    assert communicator.scope is scope
+
+
+async def test_the_application_does_not_start_before_it_is_needed():
+    started = []
+
+    async def application(scope, receive, send):
+        started.append(True)
+
+    communicator = ApplicationCommunicator(application, {})
+    await asyncio.sleep(0)
+    assert not started
+    communicator.stop()  # nothing to stop
+    await communicator.wait()
+    assert started
+
+
+async def test_context_variables_of_the_test_do_not_leak_into_the_application():
+    variable = contextvars.ContextVar("variable", default="unset")
+    variable.set("by the test")
+
+    async def application(scope, receive, send):
+        await send({"value": variable.get()})
+
+    communicator = ApplicationCommunicator(application, {})
+    assert await communicator.receive_output() == {"value": "unset"}
+    await communicator.wait()
+
+
+async def test_a_subclass_extends_the_two_directions():
+    class Upper(ApplicationCommunicator):
+        def __init__(self, application):
+            self.scope = {"type": "set before"}
+            super().__init__(application, self.scope)
+
+        async def send_input(self, message):
+            return await super().send_input({"type": "echo", "text": message})
+
+        async def receive_output(self, timeout=1):  # noqa: ASYNC109
+            return (await super().receive_output(timeout))["text"].upper()
+
+    communicator = Upper(echo)
+    await communicator.send_input("hello")
+    assert await communicator.receive_output() == "HELLO"
+    communicator.stop()
+
+
+async def test_the_queues_can_be_used_directly():
+    communicator = ApplicationCommunicator(echo, {})
+    communicator.input_queue.put_nowait({"type": "echo"})
+    assert communicator.output_queue.empty()
+    assert await communicator.receive_nothing() is False
+    assert communicator.output_queue.qsize() == 1
+    assert communicator.output_queue.get_nowait() == {"type": "echo"}
+    communicator.stop()
+
+
+async def test_receive_nothing_takes_no_message():
+    communicator = ApplicationCommunicator(echo, {})
+    assert await communicator.receive_nothing(0.01) is True
+    await communicator.send_input({"type": "echo", "number": 1})
+    assert await communicator.receive_nothing(60) is False
+    assert await communicator.receive_nothing(0) is False
+    assert (await communicator.receive_output())["number"] == 1
+    assert await communicator.receive_nothing(0) is True
+    communicator.stop()
+
+
+async def test_receive_nothing_lets_the_application_run_for_the_interval_at_least():
+    async def application(scope, receive, send):
+        await asyncio.sleep(0.02)
+        await send({"type": "late"})
+
+    communicator = ApplicationCommunicator(application, {})
+    assert await communicator.receive_nothing(timeout=0.001, interval=60) is False
+    await communicator.wait()
+
+
+async def test_receive_nothing_is_settled_by_the_end_of_the_application():
+    async def application(scope, receive, send):
+        pass
+
+    communicator = ApplicationCommunicator(application, {})
+    assert await asyncio.wait_for(communicator.receive_nothing(3600), 10) is True
+
+
+async def test_two_readers_each_get_a_message():
+    communicator = ApplicationCommunicator(echo, {})
+    readers = [asyncio.create_task(communicator.receive_output()) for _ in range(2)]
+    await communicator.send_input({"type": "echo", "number": 1})
+    await communicator.send_input({"type": "echo", "number": 2})
+    outputs = await asyncio.gather(*readers)
+    assert sorted(output["number"] for output in outputs) == [1, 2]
+    communicator.stop()
+
+
+async def test_a_cancelled_reader_loses_no_message():
+    communicator = ApplicationCommunicator(silent, {})
+    reader = asyncio.create_task(communicator.receive_output(timeout=None))
+    await asyncio.sleep(0)
+    communicator.output_queue.put_nowait({"type": "one"})
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert await communicator.receive_output() == {"type": "one"}
+
+
+async def test_a_read_without_time_still_gives_the_application_its_turn():
+    communicator = ApplicationCommunicator(echo, {})
+    await communicator.send_input({"type": "echo"})
+    assert await communicator.receive_output(timeout=0) == {"type": "echo"}
+    communicator.stop()
+
+
+async def test_a_dropped_communicator_cancels_its_application():
+    cancelled = asyncio.Event()
+
+    async def application(scope, receive, send):
+        try:
+            await receive()
+        finally:
+            cancelled.set()
+
+    communicator = ApplicationCommunicator(application, {})
+    assert await communicator.receive_nothing(0.001) is True
+    gone = weakref.ref(communicator)
+    gc.disable()  # it must go by its reference count, at once
+    try:
+        del communicator
+        assert gone() is None
+    finally:
+        gc.enable()
+    await asyncio.wait_for(cancelled.wait(), 10)
+
+
+async def test_a_dropped_communicator_of_a_closed_loop_stays_quiet(recwarn):
+    def run():
+        async def main():
+            communicator = ApplicationCommunicator(echo, {})
+            await communicator.receive_nothing(0.001)
+            return communicator
+
+        return asyncio.run(main())
+
+    communicator = await asyncio.to_thread(run)
+    assert communicator.future.cancelled()
+    del communicator
+    assert not recwarn.list
+
+
+async def test_it_can_be_made_without_a_loop():
+    communicator = await asyncio.to_thread(ApplicationCommunicator, echo, {})
+    await communicator.send_input({"type": "stop"})
+    await communicator.wait()
+    assert communicator.future.done()
+
+
+@pytest.mark.parametrize("scope", [None, "http", ("127.0.0.1", 80)])
+async def test_a_scope_that_is_no_mapping_is_rejected_at_the_call(scope):
+    with pytest.raises(TypeError, match="must be a mapping") as caught:
+        ApplicationCommunicator(echo, scope)
+    assert repr(scope) in str(caught.value)
+
+
+async def test_an_application_that_is_none_is_rejected_at_the_call():
+    with pytest.raises(TypeError, match="'app' is not an ASGI application"):
+        ApplicationCommunicator("app", {})
