@@ -1,0 +1,253 @@
+"""From an ASGI scope to the environ dictionary of PEP 3333. Pure functions, no thread, no I/O.
+
+Rules:
+
+* Strings in an environ are "native": bytes decoded as latin-1, so that the application can
+  recover the bytes (PEP 3333, "Unicode Issues").
+* SCRIPT_NAME is cut from the path only where a path segment ends: ``/app`` is no prefix of
+  ``/application``.
+* Two headers must never meet in one key by accident. ``X_User`` and ``X-User`` would both become
+  ``HTTP_X_USER``, and a proxy that strips only one of them would let a client pose as anybody;
+  so names with an underscore are dropped. ``Proxy`` would become ``HTTP_PROXY``, which HTTP
+  clients inside the application take for their own configuration; so it is dropped too.
+* What cannot be understood safely (a Content-Length that is no number, or two that disagree) is a
+  ``BadRequest``, never a guess: guesses about a body's length are how requests get smuggled.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from ._file_wrapper import FileWrapper
+
+HeaderPairs = Iterable[tuple[bytes, bytes]]
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_DIGITS = re.compile(rb"[0-9]{1,18}")  # 18 digits: no machine has more bytes, int() stays cheap
+_CACHED_NAME_LENGTH = 64
+_CGI_KEYS = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+_DROPPED_KEYS = frozenset({"HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"})
+_DEFAULT_PORTS = {"https": "443"}
+
+
+class BadRequest(ValueError):
+    """A request that is answered with status 400; `detail` is what the client is told."""
+
+    def __init__(self, detail: str, explanation: str | None = None) -> None:
+        super().__init__(explanation or detail)
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How the request's body is delimited, as far as its headers say.
+
+    `length` is None when the end of the body is told by the ASGI messages alone.
+    """
+
+    length: int | None
+    expects_continue: bool
+
+
+def read_framing(headers: HeaderPairs) -> Framing:
+    """Find what the input stream must know before the application starts.
+
+    Raises BadRequest for a Content-Length that is no number, or several that disagree.
+    """
+    lengths: list[bytes] = []
+    chunked = expects_continue = False
+    for name, value in headers:
+        match len(name), name.lower():
+            case 6, b"expect":
+                expects_continue = value.strip().lower() == b"100-continue"
+            case 14, b"content-length":
+                lengths.append(value)
+            case 17, b"transfer-encoding":
+                chunked = True
+            case _:
+                pass
+    return Framing(None if chunked else parse_content_length(lengths), expects_continue)
+
+
+def parse_content_length(values: Iterable[bytes]) -> int | None:
+    """The one length that all Content-Length fields agree on, or None when there is none."""
+    lengths: set[int] = set()
+    for value in values:
+        for part in value.split(b","):
+            digits = part.strip(b" \t")
+            if not _DIGITS.fullmatch(digits):
+                raise BadRequest(
+                    "Content-Length is not a number", f"Content-Length is not a number: {value!r}"
+                )
+            lengths.add(int(digits))
+    if len(lengths) > 1:
+        raise BadRequest(
+            "Conflicting Content-Length headers",
+            f"Content-Length headers conflict: {sorted(lengths)}",
+        )
+    return lengths.pop() if lengths else None
+
+
+def build_environ(
+    scope: Mapping[str, Any],
+    body: object,
+    *,
+    duplicate_header_limit: int | None,
+    allow_underscores: bool,
+    multithread: bool,
+) -> dict[str, Any]:
+    """The environ of one request; raises BadRequest when the headers cannot be trusted."""
+    scheme = scope.get("scheme") or "http"
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope["method"],
+        "QUERY_STRING": (scope.get("query_string") or b"").decode("latin-1"),
+        "SERVER_PROTOCOL": f"HTTP/{scope.get('http_version') or '1.1'}",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scheme,
+        "wsgi.input": body,
+        "wsgi.input_terminated": True,  # the stream ends by itself, whatever the headers say
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": multithread,
+        "wsgi.multiprocess": True,  # other processes may well serve the same application
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": FileWrapper,
+        "asgi.scope": scope,
+    }
+    if scheme == "https":
+        environ["HTTPS"] = "on"
+    _add_paths(environ, scope)
+    _add_addresses(environ, scope, scheme)
+    environ |= _header_variables(
+        scope.get("headers") or (), duplicate_header_limit, allow_underscores
+    )
+    return environ
+
+
+# Paths
+
+
+def _add_paths(environ: dict[str, Any], scope: Mapping[str, Any]) -> None:
+    root, path = scope.get("root_path") or "", scope["path"]
+    script_name = _native(root).rstrip("/")
+    if script_name and not script_name.startswith("/"):
+        script_name = "/" + script_name
+    full_path = _native(path) if path.isascii() else _recovered_path(scope, root, path)
+    environ["SCRIPT_NAME"] = script_name
+    environ["PATH_INFO"] = _below(script_name, full_path)
+
+    raw_path = scope.get("raw_path")
+    if raw_path:
+        uri = raw_path.partition(b"?")[0].decode("latin-1")
+    else:
+        uri = quote_from_bytes(full_path.encode("latin-1"), safe="/:@!$&'()*+,;=~-._")
+    query = environ["QUERY_STRING"]
+    environ["REQUEST_URI"] = f"{uri}?{query}" if query else uri
+
+
+def _below(script_name: str, path: str) -> str:
+    """The part of `path` that follows `script_name`, or all of it when they do not nest."""
+    if path == script_name or path.startswith(script_name + "/"):
+        return path[len(script_name) :]
+    return path  # the server has cut the root path off already
+
+
+def _native(text: str) -> str:
+    return text if text.isascii() else _encode(text).decode("latin-1")
+
+
+def _encode(text: str) -> bytes:
+    """UTF-8 that never fails: bytes smuggled in as surrogates come out again."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _recovered_path(scope: Mapping[str, Any], root: str, path: str) -> str:
+    """The native form of `path`, with the bytes that the server's decoding destroyed.
+
+    Servers decode the percent-encoded path as UTF-8 and replace what does not fit. `raw_path` has
+    the bytes; it is believed only when it decodes to this very path, since middleware may have
+    changed `path` alone.
+    """
+    raw_path = scope.get("raw_path")
+    if raw_path:
+        data = unquote_to_bytes(raw_path.partition(b"?")[0])
+        for decoded in (data.decode("utf-8", "replace"), data.decode("latin-1")):
+            if decoded == path:
+                return data.decode("latin-1")
+            if root + decoded == path:
+                return _native(root) + data.decode("latin-1")
+    return _native(path)
+
+
+# Addresses
+
+
+def _add_addresses(environ: dict[str, Any], scope: Mapping[str, Any], scheme: str) -> None:
+    server = scope.get("server")
+    if server is None:
+        environ["SERVER_NAME"] = "localhost"
+        environ["SERVER_PORT"] = _DEFAULT_PORTS.get(scheme, "80")
+    else:  # a Unix socket has a path and no port
+        environ["SERVER_NAME"] = str(server[0])
+        environ["SERVER_PORT"] = str(server[1] or 0)
+    client = scope.get("client")
+    if client is not None:
+        environ["REMOTE_ADDR"] = str(client[0])
+        if client[1] is not None:
+            environ["REMOTE_PORT"] = str(client[1])
+
+
+# Headers
+
+
+def _header_variables(
+    headers: HeaderPairs, limit: int | None, allow_underscores: bool
+) -> dict[str, str]:
+    fields: dict[str, list[bytes]] = {}
+    for name, value in headers:
+        lookup = _cached_key if len(name) <= _CACHED_NAME_LENGTH else environ_key
+        key = lookup(name, allow_underscores)
+        if key is None:
+            continue
+        values = fields.setdefault(key, [])
+        if limit and len(values) >= limit:
+            raise BadRequest(
+                "Too many duplicate headers",
+                f"Too many duplicate headers: {key} came more than {limit} times",
+            )
+        values.append(value)
+
+    lengths = fields.pop("CONTENT_LENGTH", ())
+    variables = {
+        key: (b"; " if key == "HTTP_COOKIE" else b",").join(values).decode("latin-1")
+        for key, values in fields.items()
+    }
+    if "HTTP_TRANSFER_ENCODING" not in fields:  # which overrules Content-Length (RFC 9112, 6.3)
+        length = parse_content_length(lengths)
+        if length is not None:
+            variables["CONTENT_LENGTH"] = str(length)
+    return variables
+
+
+def environ_key(name: bytes, allow_underscores: bool) -> str | None:
+    """The environ key of a header, or None for a header that must not reach the application."""
+    lower = name.lower()
+    if lower in _CGI_KEYS:
+        return _CGI_KEYS[lower]
+    if not _TOKEN.fullmatch(lower) or (b"_" in lower and not allow_underscores):
+        return None
+    key = "HTTP_" + lower.decode("ascii").upper().replace("-", "_")
+    return None if key in _DROPPED_KEYS else key
+
+
+# Clients send the same few names again and again. Only short names are kept, so that nobody can
+# fill the memory with long ones.
+_cached_key = lru_cache(maxsize=512)(environ_key)

@@ -1,0 +1,264 @@
+"""The response rules of PEP 3333: from what the application says to ASGI events.
+
+Everything here runs on the application's thread and does no I/O: events go to a `Sink`, which may
+block or raise ClientDisconnected, and is a plain list in the unit tests.
+
+Rules:
+
+* All that can be wrong with a status line or a header is found in start_response, so that the
+  application sees the error where it made it, and nothing of it is ever on the wire.
+* The headers wait for the first non-empty chunk, or for the end: until then start_response may be
+  called again with exc_info, and the status of the last call is the one that is sent.
+* The body is exactly as long as Content-Length says. What is more is cut; what is missing is an
+  error, and the final event is withheld, so that the client sees a broken response and not a
+  short one taken for whole.
+
+The states, and what moves from one to the next::
+
+    NEW --start_response--> HELD --first non-empty chunk--> SENT --finish--> ENDED
+                            HELD --finish------------------------------------> ENDED
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Protocol, TypeAlias
+
+Event: TypeAlias = dict[str, Any]
+ExcInfo: TypeAlias = (
+    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+)
+
+_STATUS = re.compile(r"([2-9][0-9][0-9])(?: [^\x00-\x1f\x7f]*)?")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_LINE_BREAKERS = re.compile(r"[\r\n\x00]")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+# The connection belongs to the server. (Transfer-Encoding is refused outright: the application
+# would have encoded the body, and the server would encode it again.)
+_HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"}
+    | {"te", "trailer", "trailers", "upgrade"}
+)
+_BODYLESS_STATUSES = frozenset({204, 304})
+
+
+class Sink(Protocol):
+    """Where a response's events go."""
+
+    def append(self, event: Event, size: int) -> None:
+        """Take an event that holds `size` bytes of body; never blocks."""
+
+    def flush(self) -> None:
+        """See that what was appended leaves now; without it, events may wait for the next."""
+
+    def wait_for_room(self) -> None:
+        """Block while too much waits for the client."""
+
+
+class State(enum.Enum):
+    NEW = "start_response was not called yet"
+    HELD = "the headers wait for the first non-empty chunk"
+    SENT = "the headers are sent"
+    ENDED = "the response is complete"
+
+
+def parse_status(status: object) -> int:
+    """The code of a status line such as ``200 OK``; the reason phrase may be missing."""
+    if not isinstance(status, str):
+        raise TypeError(f"status must be a str like '200 OK', not {status!r}")
+    match = _STATUS.fullmatch(status)
+    if match is None:
+        raise ValueError(
+            f"status must be three digits from 200 on, a space and a reason, not {status!r}"
+        )
+    return int(match[1])
+
+
+def parse_headers(
+    headers: Iterable[tuple[str, str]],
+) -> tuple[list[tuple[bytes, bytes]], int | None]:
+    """Check the application's headers; returns them as ASGI has them, and the Content-Length."""
+    pairs: list[tuple[bytes, bytes]] = []
+    content_length: int | None = None
+    for name, value in headers:
+        lower, encoded = _check_header(name, value)
+        if lower in _HOP_BY_HOP:
+            continue
+        if lower == "content-length":
+            length = _check_content_length(value, content_length)
+            if content_length is not None:
+                continue  # it said the same before
+            content_length = length
+        pairs.append((lower.encode("ascii"), encoded))
+    return pairs, content_length
+
+
+def _check_header(name: object, value: object) -> tuple[str, bytes]:
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise TypeError(f"header names and values must be str, not {name!r}: {value!r}")
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"header name {name!r} is not a token (RFC 9110, 5.6.2)")
+    lower = name.lower()
+    if lower == "transfer-encoding":
+        raise ValueError("the header Transfer-Encoding belongs to the server; leave it out")
+    if _LINE_BREAKERS.search(value):
+        raise ValueError(f"the value of header {name} has a line break or NUL in it: {value!r}")
+    try:
+        return lower, value.strip(" \t").encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(f"the value of header {name} is not latin-1: {value!r}") from None
+
+
+def _check_content_length(value: str, previous: int | None) -> int:
+    digits = value.strip(" \t")
+    if not _DIGITS.fullmatch(digits):
+        raise ValueError(f"the header Content-Length must be a number of bytes, not {value!r}")
+    length = int(digits)
+    if previous is not None and previous != length:
+        raise ValueError(f"the headers give two Content-Lengths, {previous} and {length}")
+    return length
+
+
+def _as_bytes(chunk: object) -> bytes:
+    if isinstance(chunk, bytes | bytearray):
+        return bytes(chunk)  # a copy: the application may use its buffer again
+    if isinstance(chunk, memoryview):
+        return chunk.tobytes()
+    raise TypeError(f"WSGI applications send bytes, not {type(chunk).__name__}")
+
+
+class Response:
+    """One response: the state machine behind start_response, write() and the returned iterable."""
+
+    __slots__ = (
+        "_bodyless",
+        "_bytes_sent",
+        "_empty_chunk_held",
+        "_sink",
+        "content_length",
+        "start_event",
+        "state",
+    )
+
+    def __init__(self) -> None:
+        self.state = State.NEW
+        self.start_event: Event | None = None
+        self.content_length: int | None = None
+        self._sink: Sink | None = None
+        self._bodyless = False
+        self._bytes_sent = 0
+        self._empty_chunk_held = False
+
+    def attach(self, sink: Sink, *, head: bool) -> None:
+        """Say where the events go, and whether the request's method is HEAD."""
+        self._sink = sink
+        self._bodyless = head
+
+    def start(
+        self, status: str, headers: Iterable[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], object]:
+        """start_response of PEP 3333; returns write().
+
+        Raises ValueError or TypeError for what must not be sent, ValueError for a second call
+        without exc_info, and the exception in exc_info when the headers are sent already.
+        """
+        if exc_info is None:
+            if self.state is not State.NEW:
+                raise ValueError("start_response was called a second time without exc_info")
+        elif self.state in (State.SENT, State.ENDED):
+            try:
+                raise (exc_info[1] or ValueError("exc_info is empty")).with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # its traceback would hold this frame, which holds exc_info
+        code = parse_status(status)
+        pairs, self.content_length = parse_headers(headers)
+        self.start_event = {"type": "http.response.start", "status": code, "headers": pairs}
+        self.state = State.HELD
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """write() of PEP 3333: the data has left for the client's connection when it returns, or
+        waits there within the bound."""
+        if self.state is State.ENDED or self._sink is None:
+            raise RuntimeError("write() was called when the response was over")
+        self.add(data)
+        self._sink.flush()
+        self._sink.wait_for_room()
+
+    def relay(self, iterable: Iterable[bytes]) -> None:
+        """Send the chunks of what the application returned, and the end.
+
+        What a list holds is all there: nothing is gained by waking the event loop before its
+        end. Any other iterable may take its time for the next chunk, so each chunk is flushed.
+        """
+        assert self._sink is not None
+        sink = self._sink
+        at_hand = type(iterable) is list or type(iterable) is tuple
+        for chunk in iterable:
+            self.add(chunk)
+            if self.complete:
+                break
+            if not at_hand:
+                sink.flush()
+            sink.wait_for_room()
+        self.finish()
+
+    def add(self, chunk: bytes) -> None:
+        """Append one chunk, cut where Content-Length ends."""
+        if type(chunk) is not bytes:
+            chunk = _as_bytes(chunk)
+        if self.state is not State.SENT:
+            if not chunk:
+                self._empty_chunk_held = True
+                return
+            self._send_start()
+        if self._bodyless:
+            return
+        if self.content_length is not None:
+            chunk = chunk[: self.content_length - self._bytes_sent]
+        if chunk:
+            self._bytes_sent += len(chunk)
+            self._append_body(chunk)
+
+    @property
+    def complete(self) -> bool:
+        """Whether no further chunk can matter."""
+        return self.state is State.SENT and (
+            self._bodyless or self._bytes_sent == self.content_length
+        )
+
+    def finish(self) -> None:
+        """End the response; raises RuntimeError when Content-Length promised more."""
+        if self.state is not State.SENT:
+            self._send_start()
+            if self._empty_chunk_held and not self._bodyless:
+                self._append_body(b"")
+        self.state = State.ENDED
+        promised = self.content_length
+        if promised is not None and self._bytes_sent < promised and not self._bodyless:
+            raise RuntimeError(
+                f"the WSGI application sent {self._bytes_sent} of the {promised} bytes"
+                " that its Content-Length promised"
+            )
+        assert self._sink is not None
+        self._sink.append({"type": "http.response.body"}, 0)
+
+    def _send_start(self) -> None:
+        if self.start_event is None:
+            raise RuntimeError("the WSGI application sent a body before it called start_response")
+        assert self._sink is not None
+        start = self.start_event
+        if start["status"] in _BODYLESS_STATUSES:
+            # Servers count the bytes of the body against Content-Length, and none will come.
+            self._bodyless = True
+            start["headers"] = [pair for pair in start["headers"] if pair[0] != b"content-length"]
+        self.state = State.SENT
+        self._sink.append(start, 0)
+
+    def _append_body(self, chunk: bytes) -> None:
+        assert self._sink is not None
+        event = {"type": "http.response.body", "body": chunk, "more_body": True}
+        self._sink.append(event, len(chunk))
