@@ -20,7 +20,7 @@ OLDEST_PYTHON = (3, 11)
 
 
 def environment_folder() -> Path:
-    """One environment per interpreter version, so that changing ``python3`` never reuses another's."""
+    """One environment per interpreter version: another ``python3`` never meets this one's."""
     return ROOT / ".tox-bootstrap" / "{}.{}.{}".format(*sys.version_info[:3])
 
 

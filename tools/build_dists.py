@@ -1,4 +1,6 @@
-"""Build the sdist and the wheel of every package into ``dist/`` (needs ``build`` and ``flit-core``).
+"""Build the sdist and the wheel of every package into ``dist/``.
+
+Needs ``build`` and ``flit-core``.
 
 Each wheel is built from its sdist, not from the checkout, so a file that the sdist forgot is missed
 here and not by the first user who builds from it.

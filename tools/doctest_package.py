@@ -17,9 +17,8 @@ def modules_of(name: str) -> list[ModuleType]:
     """The module and all below it, but no other distribution's portion of ``asgiref``."""
     top = importlib.import_module(name)
     if name == "asgiref":
-        below = [
-            f"asgiref.{path.stem}" for path in Path(top.__file__ or "").parent.glob("[!_]*.py")
-        ]
+        own_files = Path(str(top.__file__)).parent.glob("[!_]*.py")
+        below = [f"asgiref.{path.stem}" for path in own_files]
     else:
         below = [found.name for found in pkgutil.walk_packages(top.__path__, f"{name}.")]
     return [top, *map(importlib.import_module, sorted(below))]

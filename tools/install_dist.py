@@ -1,10 +1,10 @@
 """Install one built package and its test tools: ``python tools/install_dist.py PACKAGE_FOLDER``.
 
 The names of this project must never resolve to an index: a stranger could publish one of them, and
-the tests would then test that. So the install has two steps. What the ``tests`` extra asks of other
-projects comes from the index; what it asks of this one, and the package itself, only from ``dist/``.
-Every distribution of ours is removed first: one that an earlier run left behind would hide that
-the package needs it and does not say so.
+the tests would then test that. So the install has two steps. What the ``tests`` extra asks of
+others comes from the index; what it asks of this project, and the package itself, only from
+``dist/``. Every distribution of ours is removed first: one that an earlier run left behind would
+hide that the package needs it and does not say so.
 """
 
 import re

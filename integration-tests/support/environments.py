@@ -1,0 +1,83 @@
+"""Fresh virtual environments for tests that are about installing."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import virtualenv
+from distributions import DIST
+
+# Our names come from dist/ and from nowhere else: they need nothing that an index has.
+FROM_DIST = ("--no-index", "--find-links", str(DIST))
+
+
+def _surroundings() -> dict[str, str]:
+    """This process's environment without what points Python at this process's own packages."""
+    leave_out = ("PYTHON", "VIRTUAL_ENV", "TOX_")
+    return {key: value for key, value in os.environ.items() if not key.startswith(leave_out)}
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A virtual environment of the running Python's version. Failures show the command's output."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> "Environment":
+        virtualenv.cli_run([str(path), "--python", sys.executable])
+        return cls(path)
+
+    @property
+    def interpreter(self) -> Path:
+        return self.path / ("Scripts" if os.name == "nt" else "bin") / "python"
+
+    def attempt(
+        self, *arguments: str | Path, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run this environment's Python, alone with what is installed, however it ends."""
+        return subprocess.run(
+            [self.interpreter, *arguments],
+            cwd=cwd or self.path,
+            env=_surroundings(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    def run(self, *arguments: str | Path, cwd: Path | None = None) -> str:
+        """Run this environment's Python to success and return what it printed."""
+        done = self.attempt(*arguments, cwd=cwd)
+        command = " ".join(map(str, arguments))
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def pip(self, *arguments: str | Path) -> str:
+        return self.run("-m", "pip", "-q", *arguments)
+
+    def install_ours(self, *requirements: str) -> None:
+        self.pip("install", *FROM_DIST, *requirements)
+
+    def evaluate(self, source: str) -> Any:
+        """Run a program in isolated mode and return what it printed, read as JSON."""
+        return json.loads(self.run("-I", "-W", "error", "-c", source))
+
+    def versions(self) -> dict[str, str]:
+        """The installed distributions, by their normalized names."""
+        listed = json.loads(self.run("-m", "pip", "list", "--format=json"))
+        return {each["name"].lower().replace("_", "-"): each["version"] for each in listed}
+
+    def module_files(self, modules: Sequence[str]) -> dict[str, str]:
+        """Import the modules, all in one process, and say which file each came from."""
+        files: dict[str, str] = self.evaluate(
+            "import importlib, json\n"
+            f"modules = {{name: importlib.import_module(name) for name in {list(modules)!r}}}\n"
+            "print(json.dumps({name: module.__file__ for name, module in modules.items()}))"
+        )
+        return files

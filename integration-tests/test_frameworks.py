@@ -1,0 +1,71 @@
+"""Projects that depend on asgiref, installed with ours in its place, at work.
+
+Each has an environment of its own. Ours is there first and satisfies what they ask for; that no
+install replaced it is checked at the end.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributions import META
+from environments import Environment
+
+PROJECTS = Path(__file__).parent / "projects"
+
+DJANGO_RELEASES = {"LTS": "Django>=5.2,<5.3"}
+if sys.version_info >= (3, 12):  # which the current Django asks for; on 3.11 the LTS is the newest
+    DJANGO_RELEASES["current"] = "Django>=6"
+
+
+def answers(environment: Environment, project: str, *requirements: str) -> Any:
+    """What the project prints after its requirements were installed over ours."""
+    environment.install_ours("asgiref")
+    environment.pip("install", *requirements)
+
+    seen = json.loads(environment.run("-I", PROJECTS / project))
+
+    environment.pip("check")
+    ours = META.wheel.name.split("-")[1]
+    assert environment.versions()["asgiref"] == ours
+    return seen
+
+
+@pytest.mark.parametrize("release", DJANGO_RELEASES)
+def test_django_answers_through_asgi_and_wsgi(release: str, fresh_environment: Environment) -> None:
+    seen = answers(fresh_environment, "django_site.py", DJANGO_RELEASES[release])
+
+    passed = {"status": 200, "sync": "passed", "async": "passed"}
+    sync_body = {"view": "sync", "types": 4, "asked": "ü"}
+    async_body = {"view": "async", "types": 4, "asked": "ü", "same_thread": True}
+    for handler in ("asgi", "wsgi"):
+        assert seen[handler]["/sync"] == {**passed, "body": sync_body}
+        assert seen[handler]["/async"] == {**passed, "body": async_body}
+        assert seen[handler]["/failing"]["status"] == 500
+    assert seen["at_once"] == 30
+
+
+def test_channels_consumers_converse_and_daphne_imports(fresh_environment: Environment) -> None:
+    seen = answers(fresh_environment, "channels_site.py", "channels", "daphne")
+
+    assert seen == {
+        "echo": [True, "HELLO"],
+        "room": [["to all"] * 3, [True] * 3],
+        "daphne": "daphne.server",
+    }
+
+
+def test_flask_runs_async_views_and_opentelemetry_wraps_applications(
+    fresh_environment: Environment,
+) -> None:
+    seen = answers(
+        fresh_environment, "flask_site.py", "flask[async]", "opentelemetry-instrumentation-asgi"
+    )
+
+    assert seen == {
+        "greeting": [200, {"hello": "world", "before": "async", "asked": "1"}],
+        "failure": [418, {"error": "on purpose"}],
+        "traced": [200, {"hello": "tracer", "before": "async", "asked": "2"}],
+    }
