@@ -158,13 +158,14 @@ class Call:
         self.state = _DONE
         error, result = self.error, self.result
         self.error = self.result = None
-        if not self.future.done():
+        future = self.future
+        # The traceback of an exception in the future leads to frames that refer to this call.
+        del self.future
+        if not future.done():
             if error is None:
-                self.future.set_result(result)
+                future.set_result(result)
             else:
-                self.future.set_exception(error)
-        # An exception refers to this frame through its traceback.
-        del error
+                future.set_exception(error)
 
     def fail(self, error: BaseException) -> None:
         """Settle the call with `error`: it was refused and will not run. Any thread."""

@@ -1,0 +1,531 @@
+"""Which thread and which loop run what."""
+
+import asyncio
+import contextvars
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from asgiref.sync import (
+    AsyncSingleThreadContext,
+    AsyncToSync,
+    SyncToAsync,
+    ThreadSensitiveContext,
+    async_to_sync,
+    sync_to_async,
+)
+
+current_thread = sync_to_async(threading.current_thread)
+any_thread = sync_to_async(threading.current_thread, thread_sensitive=False)
+
+
+class CountingExecutor:
+    """An executor with nothing but `submit`."""
+
+    def __init__(self):
+        self.submitted = 0
+        self._pool = ThreadPoolExecutor(1)
+
+    def submit(self, function, /, *args, **kwargs):
+        self.submitted += 1
+        return self._pool.submit(function, *args, **kwargs)
+
+
+def test_sensitive_calls_of_different_loops_share_one_thread():
+    first = asyncio.run(current_thread())
+    second = asyncio.run(current_thread())
+    assert first is second
+    assert first is not threading.current_thread()
+
+
+def test_sensitive_calls_run_on_the_thread_that_waits():
+    async def main():
+        return await current_thread(), await asyncio.create_task(current_thread())
+
+    assert async_to_sync(main)() == (threading.current_thread(),) * 2
+
+
+def test_a_task_with_an_empty_context_finds_the_thread_that_waits_for_its_loop():
+    async def main():
+        task = asyncio.create_task(current_thread(), context=contextvars.Context())
+        return await task
+
+    assert async_to_sync(main)() is threading.current_thread()
+
+
+def test_a_thread_sensitive_context_wins_over_the_loop_but_not_over_a_waiting_frame():
+    async def main():
+        async with ThreadSensitiveContext():
+            return await current_thread()
+
+    assert async_to_sync(main)() is threading.current_thread()
+
+    async def in_empty_context():
+        return await asyncio.create_task(main(), context=contextvars.Context())
+
+    assert async_to_sync(in_empty_context)() is not threading.current_thread()
+
+
+def test_parallel_calls_run_side_by_side():
+    barrier = threading.Barrier(3)
+
+    async def main():
+        wait = sync_to_async(barrier.wait, thread_sensitive=False)
+        return await asyncio.gather(wait(10), wait(10), wait(10))
+
+    assert sorted(asyncio.run(main())) == [0, 1, 2]
+
+
+def test_parallel_calls_that_wait_for_coroutines_do_not_starve_each_other():
+    parties = 64
+
+    async def main():
+        everybody = asyncio.Barrier(parties)
+
+        async def meet():
+            await everybody.wait()
+            await any_thread()
+
+        work = sync_to_async(async_to_sync(meet), thread_sensitive=False)
+        await asyncio.gather(*(work() for _ in range(parties)))
+        return True
+
+    assert asyncio.run(main())
+
+
+def test_no_more_parallel_calls_run_at_once_than_an_executor_would_allow():
+    limit = ThreadPoolExecutor()._max_workers
+    lock = threading.Lock()
+    running = peak = 0
+
+    def work():
+        nonlocal running, peak
+        with lock:
+            running += 1
+            peak = max(peak, running)
+        threading.Event().wait(0.001)
+        with lock:
+            running -= 1
+
+    async def main():
+        await asyncio.gather(*(sync_to_async(work, thread_sensitive=False)() for _ in range(200)))
+
+    asyncio.run(main())
+    assert 1 <= peak <= limit
+
+
+def test_the_default_executor_that_an_application_set_is_used():
+    async def main():
+        with ThreadPoolExecutor(1, thread_name_prefix="mine") as executor:
+            asyncio.get_running_loop().set_default_executor(executor)
+            return (await any_thread()).name
+
+    assert asyncio.run(main()).startswith("mine")
+
+
+def test_a_context_has_a_thread_of_its_own_and_gives_it_back():
+    async def main():
+        async with ThreadSensitiveContext():
+            first = await current_thread()
+            assert await current_thread() is first
+            async with ThreadSensitiveContext():
+                assert await current_thread() is first
+        shared = await current_thread()
+        async with ThreadSensitiveContext():
+            assert await current_thread() is first
+        return first is not shared
+
+    assert asyncio.run(main())
+
+
+def test_concurrent_contexts_have_different_threads():
+    async def request(everybody):
+        async with ThreadSensitiveContext():
+            thread = await current_thread()
+            await everybody.wait()
+            assert await current_thread() is thread
+            return thread
+
+    async def main():
+        everybody = asyncio.Barrier(5)
+        return await asyncio.gather(*(request(everybody) for _ in range(5)))
+
+    assert len(set(asyncio.run(main()))) == 5
+
+
+def test_a_context_waits_for_its_running_call_when_it_exits():
+    started, release = threading.Event(), threading.Event()
+    ended = []
+
+    def work():
+        started.set()
+        release.wait(30)
+        ended.append(True)
+
+    async def main():
+        async with ThreadSensitiveContext():
+            task = asyncio.create_task(sync_to_async(work)())
+            await asyncio.to_thread(started.wait, 30)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            asyncio.get_running_loop().call_soon(release.set)
+        return list(ended)
+
+    assert asyncio.run(main()) == [True]
+
+
+def test_the_mapping_of_contexts_shows_and_takes_executors():
+    mapping = SyncToAsync.context_to_thread_executor
+
+    async def main():
+        async with ThreadSensitiveContext() as context:
+            assert context not in mapping
+            thread = await current_thread()
+            assert await asyncio.wrap_future(mapping[context].submit(threading.get_ident))
+            assert mapping.pop(context).submit(threading.current_thread).result() is thread
+            mapping[context] = executor = CountingExecutor()
+            await current_thread()
+            assert executor.submitted == 1
+            del mapping[context]
+            assert context not in mapping
+        assert SyncToAsync.thread_sensitive_context.get(None) is None
+
+    asyncio.run(main())
+
+
+def test_the_shared_executor_can_be_replaced(monkeypatch):
+    executor = CountingExecutor()
+    monkeypatch.setattr(SyncToAsync, "single_thread_executor", executor)
+    assert asyncio.run(sync_to_async(int)("5")) == 5
+    assert executor.submitted == 1
+
+
+def test_the_shared_executor_runs_what_is_submitted_to_it():
+    future: Future[threading.Thread] = SyncToAsync.single_thread_executor.submit(
+        threading.current_thread
+    )
+    assert future.result(30) is asyncio.run(current_thread())
+
+
+def test_the_current_executor_can_be_assigned():
+    executor = CountingExecutor()
+
+    async def main():
+        AsyncToSync.executors.current = executor
+        await current_thread()
+        AsyncToSync.executors.current = None
+        return await current_thread()
+
+    assert asyncio.run(main()) is asyncio.run(current_thread())
+    assert executor.submitted == 1
+
+
+def test_a_call_that_its_executor_dropped_is_cancelled():
+    blocked, release = threading.Event(), threading.Event()
+
+    def block():
+        blocked.set()
+        release.wait(30)
+
+    async def main():
+        executor = ThreadPoolExecutor(1)
+        executor.submit(block)
+        blocked.wait(30)
+        call = sync_to_async(int, thread_sensitive=False, executor=executor)
+        task = asyncio.create_task(call("1"))
+        await asyncio.sleep(0)
+        executor.shutdown(wait=False, cancel_futures=True)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        release.set()
+
+    asyncio.run(main())
+    assert release.is_set()
+
+
+def test_a_coroutine_below_async_code_runs_on_its_loop():
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        async def running_loop():
+            return asyncio.get_running_loop()
+
+        return await sync_to_async(async_to_sync(running_loop))() is loop
+
+    assert asyncio.run(main())
+
+
+def test_force_new_loop_uses_another_loop_and_the_same_thread_for_sync_code():
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        async def inner():
+            return asyncio.get_running_loop() is loop, await current_thread()
+
+        def work():
+            return async_to_sync(inner, force_new_loop=True)(), threading.current_thread()
+
+        return await sync_to_async(work)()
+
+    (same_loop, inner_thread), outer_thread = asyncio.run(main())
+    assert not same_loop
+    assert inner_thread is outer_thread
+
+
+def test_what_a_thread_was_doing_is_restored_after_a_forced_loop():
+    async def main():
+        async def running_loop():
+            return asyncio.get_running_loop()
+
+        def work():
+            async_to_sync(running_loop, force_new_loop=True)()
+            return async_to_sync(running_loop)()
+
+        return await sync_to_async(work)() is asyncio.get_running_loop()
+
+    assert asyncio.run(main())
+
+
+def test_a_loop_that_was_left_clean_is_used_again():
+    async def running_loop():
+        return id(asyncio.get_running_loop()), threading.get_ident()
+
+    assert async_to_sync(running_loop)() == async_to_sync(running_loop)()
+
+
+@pytest.mark.parametrize("trace", ["task", "timer", "generator", "executor", "handler", "reader"])
+def test_a_loop_that_shows_a_trace_of_use_is_closed(trace):
+    kept = []
+
+    async def leave_something():
+        loop = asyncio.get_running_loop()
+        kept.append(loop)
+        if trace == "task":
+            kept.append(asyncio.create_task(asyncio.Event().wait()))
+        elif trace == "timer":
+            loop.call_later(1000, print)
+        elif trace == "generator":
+            kept.append(forever())
+            await anext(kept[1])
+        elif trace == "executor":
+            await asyncio.to_thread(int)
+        elif trace == "handler":
+            loop.set_exception_handler(lambda loop, context: None)
+        else:
+            import socket
+
+            kept.extend(socket.socketpair())
+            loop.add_reader(kept[1], print)
+
+    async def forever():
+        while True:
+            yield 1
+
+    async def running_loop():
+        return asyncio.get_running_loop()
+
+    async_to_sync(leave_something)()
+    assert kept[0].is_closed()
+    assert async_to_sync(running_loop)() is not kept[0]
+    for resource in kept[1:]:
+        if hasattr(resource, "close"):
+            resource.close()
+
+
+def test_tasks_left_over_are_cancelled_and_their_sync_code_runs_on_the_waiting_thread():
+    ended = []
+
+    async def linger():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(await current_thread())
+
+    async def main():
+        main.task = asyncio.create_task(linger())
+        await asyncio.sleep(0)
+
+    async_to_sync(main)()
+    assert ended == [threading.current_thread()]
+    assert main.task.cancelled()
+
+
+def test_a_task_that_outlives_its_frame_may_still_call_sync_code():
+    async def main(context):
+        go_on = asyncio.Event()
+
+        async def late():
+            await go_on.wait()
+            return await current_thread()
+
+        async def view():
+            return asyncio.create_task(late())
+
+        async with context:
+            task = await sync_to_async(async_to_sync(view))()
+        go_on.set()
+        return await task
+
+    class NoContext:
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *exc_info):
+            return None
+
+    assert asyncio.run(main(ThreadSensitiveContext())).is_alive()
+    assert asyncio.run(main(NoContext())) is asyncio.run(current_thread())
+
+
+def test_a_thread_that_idles_serves_the_outer_frame_too():
+    async def main():
+        done = asyncio.Event()
+
+        async def wait_for_sibling():
+            await done.wait()
+
+        async def sibling(started):
+            await started.wait()
+            await sync_to_async(int)()
+            done.set()
+
+        started = asyncio.Event()
+
+        async def announce():
+            started.set()
+            await wait_for_sibling()
+
+        await asyncio.gather(sync_to_async(async_to_sync(announce))(), sibling(started))
+        return done.is_set()
+
+    assert async_to_sync(main)()
+
+
+def test_asyncio_run_in_bridged_sync_code_can_bridge_again():
+    async def innermost():
+        return await current_thread()
+
+    def run_a_loop_here():
+        return asyncio.run(innermost()), threading.current_thread()
+
+    async def main():
+        return await sync_to_async(run_a_loop_here)()
+
+    innermost_thread, thread = async_to_sync(main)()
+    assert thread is threading.current_thread()
+    assert innermost_thread is not thread
+
+
+@pytest.mark.parametrize("in_context", [False, True])
+def test_a_loop_on_the_thread_that_it_needs_is_an_error(in_context):
+    def run_a_loop_here():
+        return asyncio.run(sync_to_async(int)())
+
+    async def main():
+        if in_context:
+            async with ThreadSensitiveContext():
+                await sync_to_async(run_a_loop_here)()
+        else:
+            await sync_to_async(run_a_loop_here)()
+
+    with pytest.raises(RuntimeError, match=r"builtins\.int would deadlock"):
+        asyncio.run(main())
+
+
+def test_a_chain_that_says_it_occupies_the_shared_thread_is_refused():
+    async def main():
+        SyncToAsync.deadlock_context.set(True)
+        await current_thread()
+
+    with pytest.raises(RuntimeError, match="would deadlock"):
+        asyncio.run(main())
+
+
+def test_a_loop_that_stopped_is_given_up_for_another():
+    holder = {}
+    go_on, called = threading.Event(), threading.Event()
+
+    async def inner():
+        return 42
+
+    def outlive_the_loop():
+        called.set()
+        go_on.wait(30)
+        holder["value"] = async_to_sync(inner)()
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(sync_to_async(outlive_the_loop, thread_sensitive=False)())
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    called.wait(30)
+    go_on.set()
+    deadline = threading.Event()
+    while "value" not in holder and not deadline.wait(0.001):
+        pass
+    assert holder["value"] == 42
+    loop.run_until_complete(task)
+    loop.close()
+
+
+def test_a_single_thread_context_keeps_one_thread_and_one_running_loop():
+    async def start():
+        start.queue = asyncio.Queue()
+        start.task = asyncio.create_task(start.queue.get())
+        return asyncio.get_running_loop(), threading.current_thread()
+
+    async def finish():
+        start.queue.put_nowait("kept")
+        return await start.task, asyncio.get_running_loop(), threading.current_thread()
+
+    with AsyncSingleThreadContext():
+        loop, thread = async_to_sync(start)()
+        assert async_to_sync(finish)() == ("kept", loop, thread)
+    assert loop.is_closed()
+
+
+def test_a_single_thread_context_ends_its_tasks_and_runs_their_sync_code():
+    ended = []
+
+    async def linger():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(await current_thread())
+
+    async def start():
+        start.task = asyncio.create_task(linger())
+        await asyncio.sleep(0)
+
+    with AsyncSingleThreadContext():
+        async_to_sync(start)()
+        assert ended == []
+    assert ended == [threading.current_thread()]
+
+
+def test_a_single_thread_context_object_can_be_nested_and_used_again():
+    async def running_loop():
+        return asyncio.get_running_loop()
+
+    context = AsyncSingleThreadContext()
+    with context:
+        outer = async_to_sync(running_loop)()
+        with context:
+            assert async_to_sync(running_loop)() is outer
+        assert async_to_sync(running_loop)() is outer
+    with context:
+        assert async_to_sync(running_loop)() is not outer
+
+
+def test_force_new_loop_works_below_a_single_thread_context():
+    async def running_loop():
+        return asyncio.get_running_loop()
+
+    async def outer():
+        inner = sync_to_async(async_to_sync(running_loop, force_new_loop=True))
+        return await inner(), asyncio.get_running_loop()
+
+    with AsyncSingleThreadContext():
+        inner_loop, outer_loop = async_to_sync(outer)()
+    assert inner_loop is not outer_loop

@@ -1,0 +1,141 @@
+"""Nothing is left behind: threads, loops, tasks, references."""
+
+import asyncio
+import contextvars
+import gc
+import os
+import threading
+import weakref
+
+import pytest
+
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+
+
+class Argument:
+    """Something whose death can be watched."""
+
+
+@pytest.fixture
+def no_collector():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def returns(argument):
+    return None
+
+
+def fails(argument):
+    raise ValueError("failed")
+
+
+async def returns_async(argument):
+    return None
+
+
+async def fails_async(argument):
+    raise ValueError("failed")
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("sensitive", [True, False])
+@pytest.mark.parametrize("function", [returns, fails])
+def test_arguments_of_sync_code_die_without_the_collector(function, sensitive):
+    async def main():
+        argument = Argument()
+        watched = weakref.ref(argument)
+        try:
+            await sync_to_async(function, thread_sensitive=sensitive)(argument)
+        except ValueError:
+            pass
+        del argument
+        # The thread may still be on its way back to its queue: the next call lets it pass.
+        await sync_to_async(int, thread_sensitive=sensitive)()
+        return watched()
+
+    assert asyncio.run(main()) is None
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("function", [returns_async, fails_async])
+@pytest.mark.parametrize("bridged", [False, True])
+def test_arguments_of_async_code_die_without_the_collector(function, bridged):
+    def call():
+        argument = Argument()
+        watched = weakref.ref(argument)
+        try:
+            async_to_sync(function)(argument)
+        except ValueError:
+            pass
+        del argument
+        return watched
+
+    async def let_the_loop_turn():
+        await asyncio.sleep(0)
+
+    def main():
+        watched = call()
+        async_to_sync(let_the_loop_turn)()
+        return watched()
+
+    assert (asyncio.run(sync_to_async(main)()) if bridged else main()) is None
+
+
+def test_no_thread_task_or_descriptor_more_after_many_calls():
+    async def both_ways():
+        await sync_to_async(int)()
+        await sync_to_async(int, thread_sensitive=False)()
+
+    async def request():
+        async with ThreadSensitiveContext():
+            await sync_to_async(async_to_sync(both_ways))()
+        with pytest.raises(ValueError, match="failed"):
+            await sync_to_async(fails, thread_sensitive=False)(1)
+
+    def use():
+        asyncio.run(request())
+        async_to_sync(both_ways)()
+        with pytest.raises(ValueError, match="failed"):
+            async_to_sync(fails_async)(1)
+
+    def resources():
+        gc.collect()
+        loops = [o for o in gc.get_objects() if isinstance(o, asyncio.AbstractEventLoop)]
+        return threading.active_count(), len(loops), len(os.listdir("/proc/self/fd"))
+
+    for _ in range(20):
+        use()
+    before = resources()
+    for _ in range(200):
+        use()
+    assert resources() == before
+
+
+def test_a_value_in_a_context_dies_with_its_context():
+    variable = contextvars.ContextVar("variable")
+
+    async def main():
+        argument = Argument()
+        variable.set(argument)
+        await sync_to_async(int)()
+        await sync_to_async(async_to_sync(asyncio.sleep))(0)
+        return weakref.ref(argument)
+
+    watched = asyncio.run(main())
+    asyncio.run(sync_to_async(int)())
+    gc.collect()
+    assert watched() is None
+
+
+def test_a_closed_loop_is_not_kept():
+    async def main():
+        await sync_to_async(int)()
+        await sync_to_async(async_to_sync(asyncio.sleep))(0)
+        return weakref.ref(asyncio.get_running_loop())
+
+    loop = asyncio.run(main())
+    gc.collect()
+    assert loop() is None
