@@ -119,8 +119,10 @@ class ChatBot(StatelessServer):
         self._client = await self._connect()
         self._ready()
         while True:
-            await self._listen(self._client)
+            lost = self._client
+            await self._listen(lost)
             self._client = None
+            await lost.close()
             logger.warning("the bot lost the chat server and tries to come back")
             self._client = await self._reconnect()
 

@@ -54,7 +54,7 @@ class Message:
             prefix, _, line = line[1:].partition(" ")
         middle, colon, trailing = line.lstrip(" ").partition(" :")
         words = middle.split()
-        if not words:
+        if not words or words[0].startswith(":"):
             raise ValueError("an IRC line needs a command")
         params = [*words[1:], trailing] if colon else words[1:]
         return cls(words[0].upper(), tuple(params), prefix)

@@ -146,7 +146,7 @@ class IrcServer:
             if line is None:
                 return "Ping timeout"
             if not line:
-                return "Connection closed"
+                return "Connection lost"
             with contextlib.suppress(ValueError):
                 self._obey(session, Message.decode(line[:MAX_LINE]))
         session.send(Message("ERROR", (f"Goodbye: {session.quit_reason}",)))
