@@ -148,7 +148,7 @@ class CoroutineCall:
         assert self.loop is not None
         assert self._coroutine is not None
         self.state = CoroutineState.STARTED
-        coroutine, self._coroutine, self.awaitable = self._coroutine, None, None
+        coroutine, self._coroutine = self._coroutine, None
         task = _start_task(self.loop, coroutine)
         if task.done():
             self._task_done(task)
@@ -159,6 +159,10 @@ class CoroutineCall:
 
     def _task_done(self, task: "asyncio.Task[None]") -> None:
         self._task = None
+        if self.state is not CoroutineState.FINISHED:
+            # main_wrap was not begun, and what it should have awaited would complain of that.
+            self.discard()
+        self.awaitable = None
         if task.cancelled():
             self.set_exception(asyncio.CancelledError())
         elif (error := task.exception()) is not None:

@@ -69,12 +69,13 @@ _Item: TypeAlias = Call | _SubmittedToFrame
 class _Mailbox:
     """The queue of the frames of one chain on one thread. None in it only wakes the thread."""
 
-    __slots__ = ("closed", "epoch", "get", "put", "thread")
+    __slots__ = ("closed", "empty", "epoch", "get", "put", "thread")
 
     def __init__(self) -> None:
         items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self.put = items.put
         self.get = items.get
+        self.empty = items.empty
         self.thread = threading.get_ident()
         self.epoch = PROCESS.epoch
         self.closed = False
@@ -222,10 +223,16 @@ class CurrentThreadExecutor(Executor):
         self._done = True
         while self._laid_by:
             self._laid_by.popleft().run()
+        mailbox = self._mailbox
         if self._owns_mailbox:
-            self._mailbox.closed = True
-            for item in self._mailbox.take_all():
+            mailbox.closed = True
+        elif mailbox.empty():
+            return
+        for item in mailbox.take_all():
+            if self._owns_mailbox or item.frame is self:
                 item.run()
+            else:
+                mailbox.put(item)
 
 
 def _late_calls(mailbox: _Mailbox) -> list[Call]:

@@ -91,6 +91,7 @@ class LoopThread:
     def end(self, frame: CurrentThreadExecutor) -> None:
         """End a dedicated loop as `asyncio.run` ends its own; then wake `frame`."""
         frame.loop = self.loop
+        self._dedicated = False
         self.loop.call_soon_threadsafe(self._stop, frame)
 
     def retire(self) -> None:
@@ -182,9 +183,11 @@ class LoopThread:
         waiting, self._waiting = self._waiting, []
         THREAD.loop_frame = None
         if not self._retired:
-            self._ending = self._dedicated = False
+            self._ending = False
             self._make_loop()
-            self._idle(self)
+            # The application may have stopped a dedicated loop; its block gets another one.
+            if not self._dedicated:
+                self._idle(self)
         for frame in waiting:
             frame.wake()
 

@@ -31,6 +31,7 @@ class AsyncSingleThreadContext:
     asks for a loop of its own.
 
     >>> import threading
+    >>> from asgiref.sync import async_to_sync
     >>> async def thread():
     ...     return threading.current_thread()
     >>> with AsyncSingleThreadContext():

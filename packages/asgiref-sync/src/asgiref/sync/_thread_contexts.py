@@ -52,6 +52,7 @@ class ThreadSensitiveContext:
     when it ends.
 
     >>> import asyncio, threading
+    >>> from asgiref.sync import sync_to_async
     >>> async def request():
     ...     thread = sync_to_async(threading.current_thread)
     ...     async with ThreadSensitiveContext():
