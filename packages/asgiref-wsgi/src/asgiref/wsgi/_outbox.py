@@ -138,8 +138,9 @@ class Outbox:
         try:
             await self._waiter
         finally:
-            self._asleep = False
             self._waiter = None
+            with self._lock:
+                self._asleep = False
 
     def wake(self, _: object = None) -> None:
         """Wake the request's task; a done-callback of the application's task."""

@@ -197,7 +197,12 @@ class Response:
         assert self._sink is not None
         sink = self._sink
         at_hand = type(iterable) is list or type(iterable) is tuple
-        for chunk in iterable:
+        try:
+            iterator = iter(iterable)
+        except TypeError:
+            kind = type(iterable).__name__
+            raise TypeError(f"the WSGI application returned {kind}, no iterable of bytes") from None
+        for chunk in iterator:
             self.add(chunk)
             if self.complete:
                 break
@@ -208,20 +213,19 @@ class Response:
 
     def add(self, chunk: bytes) -> None:
         """Append one chunk, cut where Content-Length ends."""
-        if type(chunk) is not bytes:
-            chunk = _as_bytes(chunk)
+        data = chunk if type(chunk) is bytes else _as_bytes(chunk)
         if self.state is not State.SENT:
-            if not chunk:
+            if not data:
                 self._empty_chunk_held = True
                 return
             self._send_start()
         if self._bodyless:
             return
         if self.content_length is not None:
-            chunk = chunk[: self.content_length - self._bytes_sent]
-        if chunk:
-            self._bytes_sent += len(chunk)
-            self._append_body(chunk)
+            data = data[: self.content_length - self._bytes_sent]
+        if data:
+            self._bytes_sent += len(data)
+            self._append_body(data)
 
     @property
     def complete(self) -> bool:
