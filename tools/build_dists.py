@@ -20,7 +20,9 @@ def main() -> None:
     shutil.rmtree(DIST, ignore_errors=True)
     for package in packages:
         build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(DIST)]
-        subprocess.run([*build, str(package)], check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run([*build, str(package)], capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"cannot build {package.name}:\n{done.stdout}\n{done.stderr}")
     wheels = sorted(path.name for path in DIST.glob("*.whl"))
     if len(wheels) != len(packages):
         sys.exit(f"{len(packages)} packages, but these wheels: {wheels}")

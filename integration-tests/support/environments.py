@@ -38,7 +38,7 @@ class Environment:
         return self.path / ("Scripts" if os.name == "nt" else "bin") / "python"
 
     def attempt(
-        self, *arguments: str | Path, cwd: Path | None = None
+        self, *arguments: str | Path, cwd: Path | None = None, timeout: float = 240
     ) -> subprocess.CompletedProcess[str]:
         """Run this environment's Python, alone with what is installed, however it ends."""
         return subprocess.run(
@@ -48,7 +48,7 @@ class Environment:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=timeout,
         )
 
     def run(self, *arguments: str | Path, cwd: Path | None = None) -> str:
