@@ -165,10 +165,10 @@ def test_the_handled_exception_is_visible_in_async_code_and_stays_as_it_was():
     try:
         raise KeyError("handled")
     except KeyError as error:
-        traceback = error.__traceback__
-        assert async_to_sync(seen)() is error
-        assert error.__traceback__ is traceback
-        assert error.__context__ is None
+        handled, traceback, result = error, error.__traceback__, async_to_sync(seen)()
+    assert result is handled
+    assert handled.__traceback__ is traceback
+    assert handled.__context__ is None
 
 
 def test_a_handled_exception_does_not_take_over_what_the_thread_handles():
@@ -181,9 +181,10 @@ def test_a_handled_exception_does_not_take_over_what_the_thread_handles():
 
     try:
         raise ValueError("outer")
-    except ValueError as outer:
-        context = async_to_sync(inner)()
-        assert context is outer or context is None
+    except ValueError as error:
+        outer, context = error, async_to_sync(inner)()
+    # The inner exception was raised while the bridge made the outer one visible there.
+    assert context is outer
 
 
 def test_an_exception_raised_across_the_bridge_has_the_handled_one_as_context():

@@ -30,9 +30,9 @@ IGNORE_FORK_WARNING = "-Wignore:This process:DeprecationWarning"
 
 
 def run(script, *options):
+    script = PRELUDE + textwrap.dedent(script)
     return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", *options, "-c"]
-        + [PRELUDE + textwrap.dedent(script)],
+        [sys.executable, "-X", "dev", "-W", "error", *options, "-c", script],
         capture_output=True,
         text=True,
         timeout=30,

@@ -1,6 +1,7 @@
 """Nothing is left behind: threads, loops, tasks, references."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
@@ -47,10 +48,8 @@ def test_arguments_of_sync_code_die_without_the_collector(function, sensitive):
     async def main():
         argument = Argument()
         watched = weakref.ref(argument)
-        try:
+        with contextlib.suppress(ValueError):
             await sync_to_async(function, thread_sensitive=sensitive)(argument)
-        except ValueError:
-            pass
         del argument
         # The thread may still be on its way back to its queue: the next call lets it pass.
         await sync_to_async(int, thread_sensitive=sensitive)()
@@ -66,10 +65,8 @@ def test_arguments_of_async_code_die_without_the_collector(function, bridged):
     def call():
         argument = Argument()
         watched = weakref.ref(argument)
-        try:
+        with contextlib.suppress(ValueError):
             async_to_sync(function)(argument)
-        except ValueError:
-            pass
         del argument
         return watched
 

@@ -41,9 +41,9 @@ def ask_values() -> None:
     """Replace each value of the current context by what it wants to be on this thread."""
     # The list is taken first: setting a variable while its context is iterated on is not allowed.
     for variable, value in list(copy_context().items()):
-        bridge = getattr(type(value), "__asgiref_bridge__", None)
-        if bridge is not None:
-            variable.set(bridge(value))
+        asked = _ask(value)
+        if asked is not value:
+            variable.set(asked)
 
 
 def bring_back(after: Context, before: Context, leave_out: "ContextVar[Any] | None" = None) -> None:
@@ -52,8 +52,12 @@ def bring_back(after: Context, before: Context, leave_out: "ContextVar[Any] | No
         return
     for variable, value in after.items():
         if value is not before.get(variable, _MISSING) and variable is not leave_out:
-            bridge = getattr(type(value), "__asgiref_bridge__", None)
-            variable.set(value if bridge is None else bridge(value))
+            variable.set(_ask(value))
+
+
+def _ask(value: object) -> object:
+    bridge = getattr(type(value), "__asgiref_bridge__", None)
+    return value if bridge is None else bridge(value)
 
 
 def _tree_of(context: Context) -> object:

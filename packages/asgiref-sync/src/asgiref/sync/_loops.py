@@ -39,7 +39,7 @@ def _current_policy() -> object:
     """Return what makes new loops; another object when the application installed another one."""
     if sys.version_info >= (3, 14):
         return asyncio.events._get_event_loop_policy()  # type: ignore[attr-defined]
-    return asyncio.get_event_loop_policy()
+    return asyncio.get_event_loop_policy()  # pyright: ignore[reportDeprecated]
 
 
 class LoopThread:

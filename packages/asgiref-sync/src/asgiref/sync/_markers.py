@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 __all__ = ["MARKS", "iscoroutinefunction", "markcoroutinefunction"]
 
@@ -20,11 +20,14 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 #: marked callable must not inherit them.
 MARKS = frozenset({"_is_coroutine", "_is_coroutine_mark", "_is_coroutine_marker"})
 
-if sys.version_info >= (3, 12):
+if TYPE_CHECKING or sys.version_info >= (3, 12):
     iscoroutinefunction = inspect.iscoroutinefunction
-    markcoroutinefunction = inspect.markcoroutinefunction
 else:
     iscoroutinefunction = asyncio.iscoroutinefunction
+
+if sys.version_info >= (3, 12):
+    markcoroutinefunction = inspect.markcoroutinefunction
+else:
 
     def markcoroutinefunction(func: _F) -> _F:
         """Mark `func` so that `iscoroutinefunction` is true of it, and return it."""

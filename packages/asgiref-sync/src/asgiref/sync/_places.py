@@ -35,7 +35,7 @@ class Places:
 
     def wait(self) -> None:
         """Wait until everything that was queued on a worker has ended."""
-        calls = []
+        calls: list[SubmittedCall] = []
         for worker in (*self.shared.workers(), *self.pool.workers()):
             last = SubmittedCall(_nothing)
             worker.put(last)

@@ -80,4 +80,5 @@ class Baseline:
 
 
 def _attributes_of(loop: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(loop).items() if name not in _VOLATILE}
+    attributes: dict[str, Any] = loop.__dict__
+    return {name: value for name, value in attributes.items() if name not in _VOLATILE}

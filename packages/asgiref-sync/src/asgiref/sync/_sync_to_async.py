@@ -150,7 +150,7 @@ class SyncToAsync(Generic[_P, _R]):
         return run_handling(exc_info[1], partial(func, *args, **kwargs))
 
 
-_plain_thread_handler = SyncToAsync.thread_handler
+_plain_thread_handler: Any = SyncToAsync[..., Any].thread_handler
 
 
 @overload

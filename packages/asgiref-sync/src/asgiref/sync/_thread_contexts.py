@@ -65,7 +65,8 @@ class ThreadSensitiveContext:
         self._executor = executor
         self._token: Token[ThreadSensitiveContext] | None = None
         self._outer_executor: Executor | None = None
-        self._place: Lease | Submitter | None = None
+        #: Where the calls of this block run; None before the first one.
+        self.executor_now: Lease | Submitter | None = None
         self._had: Lease | None = None
         self._exited = False
 
@@ -85,7 +86,7 @@ class ThreadSensitiveContext:
                 "first block would get into the second"
             )
         self._token = THREAD_SENSITIVE_CONTEXT.set(self)
-        self._place = executor
+        self.executor_now = executor
         self._outer_executor = CURRENT_EXECUTOR.get(None)
         CURRENT_EXECUTOR.set(None)
 
@@ -99,7 +100,7 @@ class ThreadSensitiveContext:
             return
         THREAD_SENSITIVE_CONTEXT.reset(self._token)
         self._token = None
-        place, self._place = self._place, None
+        place, self.executor_now = self.executor_now, None
         if self._executor is not None:
             self._exited = True
             CURRENT_EXECUTOR.set(self._outer_executor)
@@ -112,7 +113,7 @@ class ThreadSensitiveContext:
 
     def put(self, call: Call) -> None:
         """Queue `call` on the thread of this context. RuntimeError where that cannot be."""
-        place = self._place
+        place = self.executor_now
         if place is None:
             place = self._make_place()
         if not isinstance(place, Lease):
@@ -132,7 +133,7 @@ class ThreadSensitiveContext:
                 "before it does"
             )
         avoid = None if self._had is None else self._had.last_worker
-        self._place = lease = Lease(PLACES.pool, avoid)
+        self.executor_now = lease = Lease(PLACES.pool, avoid)
         return lease
 
 
@@ -140,17 +141,17 @@ class ContextExecutors(MutableMapping[ThreadSensitiveContext, Submitter]):
     """``SyncToAsync.context_to_thread_executor``: a view of what each context holds."""
 
     def __getitem__(self, context: ThreadSensitiveContext) -> Submitter:
-        place = context._place
+        place = context.executor_now
         if place is None:
             raise KeyError(context)
         return place
 
     def __setitem__(self, context: ThreadSensitiveContext, executor: Submitter) -> None:
-        context._place = executor
+        context.executor_now = executor
 
     def __delitem__(self, context: ThreadSensitiveContext) -> None:
         self[context]
-        context._place = None
+        context.executor_now = None
 
     def __iter__(self) -> Iterator[ThreadSensitiveContext]:
         raise TypeError("the contexts hold their executors and are not listed: ask for one by key")
