@@ -3,8 +3,8 @@
 
 How it works: the first start makes a private virtual environment in ``.demo/`` at the top of the
 repository, builds the wheels of ``packages/*``, and installs those, Flask and uvicorn into it. Then
-this same file starts again with the environment's Python and hands over to ``app.main``. Later starts
-go straight there, until something that the environment was made of changes; nothing outside
+this same file starts again with the environment's Python and hands over to ``app.main``. Later
+starts go straight there, until something that the environment was made of changes. Nothing outside
 ``.demo/`` is ever written, and the system's own Python stays as it is.
 
 Only the standard library may be used here, and only syntax that old Pythons can read, so that they
@@ -39,8 +39,8 @@ class CannotPrepare(Exception):
 
 def main():
     """Make the environment if need be, then run the demo in it; return the exit code."""
-    if sys.version_info < (3, 11):
-        print("The demo needs Python 3.11 or newer; this is %d.%d." % sys.version_info[:2])
+    if sys.version_info < (3, 11):  # noqa: UP036 - somebody may try
+        print(f"The demo needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
         return 1
     if ENVIRONMENT.is_dir() and os.path.samefile(sys.prefix, ENVIRONMENT):
         sys.pycache_prefix = str(STATE / "pycache")
@@ -55,7 +55,7 @@ def main():
                 prepare()
                 STAMP.write_text(fingerprint)
     except (CannotPrepare, OSError) as error:
-        print("The demo cannot be prepared: %s" % error, file=sys.stderr)
+        print(f"The demo cannot be prepared: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped while preparing; the next start begins anew.", file=sys.stderr)
@@ -74,7 +74,7 @@ def compute_fingerprint():
     for path in inputs:
         if path.is_file():
             content = path.read_bytes()
-            digest.update(("%s %d " % (path.relative_to(REPOSITORY), len(content))).encode())
+            digest.update(f"{path.relative_to(REPOSITORY)} {len(content)} ".encode())
             digest.update(content)
     return digest.hexdigest()
 
@@ -94,7 +94,7 @@ def prepare():
     say("Making a virtual environment in .demo/ (the first start takes about a minute) ...")
     pip = make_environment()
     packages = sorted(p.parent for p in (REPOSITORY / "packages").glob("*/pyproject.toml"))
-    say("Building the %d wheels of packages/ ..." % len(packages))
+    say(f"Building the {len(packages)} wheels of packages/ ...")
     call([*pip, "install", "--quiet", "flit_core>=3.12,<5"], "the build backend")
     build = [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", WHEELS]
     call([*build, *packages], "the wheels")
@@ -124,7 +124,7 @@ def advice():
     return (
         "this Python can make no virtual environment with pip in it: on Debian or Ubuntu, run "
         "'sudo apt install python3-venv' (for a Python that is not the default one, "
-        "python3.%d-venv) and start the demo again." % sys.version_info[1]
+        f"python3.{sys.version_info[1]}-venv) and start the demo again."
     )
 
 
@@ -132,11 +132,12 @@ def install(pip, wheels):
     """Install our wheels, then the rest, so that none of our names can come from an index.
 
     ``asgiref`` is also the name of a well-known distribution, which others may ask for. Ours are
-    installed first, without any index; the constraints hold the names to these very files after that.
+    installed first, without any index; after that the constraints hold the names to these files.
     """
     call([*pip, "install", "--quiet", "--no-index", "--find-links", WHEELS, *wheels], "the wheels")
     constraints = WHEELS / "constraints.txt"
-    lines = ["%s @ %s\n" % (w.name.split("-")[0].replace("_", "-"), w.as_uri()) for w in wheels]
+    names = [wheel.name.split("-")[0].replace("_", "-") for wheel in wheels]
+    lines = [f"{name} @ {wheel.as_uri()}\n" for name, wheel in zip(names, wheels)]  # noqa: B905
     constraints.write_text("".join(lines))
     rest = ["--constraint", constraints, "--requirement", REQUIREMENTS]
     call([*pip, "install", "--quiet", *rest], "Flask and uvicorn (is a package index reachable?)")
@@ -157,7 +158,7 @@ def call(command, goal):
     )
     if done.returncode != 0:
         output = done.stdout.decode(errors="replace").strip()
-        raise CannotPrepare("could not get %s.\n%s" % (goal, output))
+        raise CannotPrepare(f"could not get {goal}.\n{output}")
 
 
 @contextlib.contextmanager

@@ -2,11 +2,13 @@
 
 Four pieces, each a module or two; data flows from the top to the bottom of this list:
 
-- ``irc_server`` (with ``irc``, the wire format): the embedded chat server, a thread and loop of its own;
+- ``irc_server`` (with ``irc``, the wire format): the embedded chat server, a thread and loop of its
+  own;
 - ``bot`` (with ``game``, its application): a ``StatelessServer`` that connects out to the chat
   server, a thread and loop of its own;
 - ``guestbook`` (with ``storage``): the Flask application, on the worker threads of ``WsgiToAsgi``;
-- ``web`` (with ``chat_users``): the ASGI application that uvicorn serves, a thread and loop of its own.
+- ``web`` (with ``chat_users``): the ASGI application that uvicorn serves, a thread and loop of its
+  own.
 
 ``trace`` tells the page what ran where, ``pieces`` starts and stops the threads, ``main`` is the
 command line, and ``check`` visits everything from outside, as a browser and chat clients would.

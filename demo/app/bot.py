@@ -5,9 +5,9 @@ that comes from the chat server into an event in the queue of its user's scope, 
 ``application_send`` turns what an application sends into a line back. The chat server is the only
 socket, and it is one that the bot opened itself.
 
-Rules: the bot owns a thread and, through ``StatelessServer.run``, an event loop on it; only ``stop``
-may be called from elsewhere. The first connection must succeed, or ``handle`` raises ``ChatError``;
-later losses are answered with new attempts, and the scopes outlive them.
+Rules: the bot owns a thread and, through ``StatelessServer.run``, an event loop on it; only
+``stop`` may be called from elsewhere. The first connection must succeed, or ``handle`` raises
+``ChatError``; later losses are answered with new attempts, and the scopes outlive them.
 """
 
 from __future__ import annotations
@@ -80,13 +80,14 @@ class ChatBot(StatelessServer):
         self._trace.name_loop("the bot's loop")
         work = asyncio.create_task(self._keep_connected(), name="bot connection")
         stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        work.cancel()
         try:
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await work  # it ends by itself only with an exception
         finally:
+            work.cancel()
+            stopping.cancel()
+            await asyncio.gather(work, stopping, return_exceptions=True)
             if self._client is not None:
                 await self._client.close("The demo ends")
 
@@ -169,9 +170,7 @@ class ChatBot(StatelessServer):
                 return
         where = self._trace.ran("StatelessServer.handle")
         self._trace.publish(Chat(user, user, text.strip(), where))
-        queue = self.get_or_create_application_instance(
-            fold(user), {"type": "chat", "user": user}
-        )
+        queue = self.get_or_create_application_instance(fold(user), {"type": "chat", "user": user})
         queue.put_nowait({"type": "chat.message", "text": text, "target": target})
 
     def _forget(self, user: str) -> None:

@@ -42,7 +42,7 @@ class ChatUsers:
         self._users: dict[str, ChatUser] = {}
 
     async def join(self, nick: str) -> ChatUser:
-        """Connect to the chat server as ``nick``. Raises ``ChatError`` with the reason if it cannot be."""
+        """Connect to the chat server as ``nick``. Raises ``ChatError`` if it cannot be."""
         if not is_nick(nick):
             raise ChatError(f"{nick!r} is no nickname: take a letter, then letters, digits or - _")
         if len(self._users) >= MAX_USERS:
@@ -56,7 +56,7 @@ class ChatUsers:
         return user
 
     async def say(self, token: str, text: str) -> None:
-        """Say something to the bot. Raises ``ChatError`` if the token is not (or no longer) known."""
+        """Say something to the bot. Raises ``ChatError`` if the token is not known (any more)."""
         user = self._users.get(token)
         if user is None:
             raise ChatError("you are not in the chat (any more): join again")

@@ -1,13 +1,14 @@
 """``--check``: visit everything over real HTTP and IRC, say what was seen, and judge it.
 
-Each step is a function that raises ``Complaint`` when something is not as it should be, and otherwise
-returns what it saw. Steps build on the traces that earlier ones left, so their order counts; one that
-fails does not keep the others from running. ``run`` returns 0 only if every step was content and the
-demo ended as it should.
+Each step is a function that raises ``Complaint`` when something is not as it should be, and
+otherwise returns what it saw. Steps build on the traces that earlier ones left, so their order
+counts; one that fails does not keep the others from running. ``run`` returns 0 only if every step
+was content and the demo ended as it should.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import importlib.metadata
@@ -89,7 +90,9 @@ def index_page(visit: Visit) -> str:
     answer = visit.browser.request("GET", "/")
     require(answer.status == 200, f"status {answer.status}")
     require("Guestbook" in answer.text and visit.bot() in answer.text, "a part of it is missing")
-    require("http://" not in answer.text.replace(visit.addresses.url, ""), "it loads foreign things")
+    require(
+        "http://" not in answer.text.replace(visit.addresses.url, ""), "it loads foreign things"
+    )
     return f"status 200, {len(answer.body)} bytes of HTML"
 
 
@@ -128,7 +131,9 @@ def stream_upload(visit: Visit) -> str:
     event = visit.events.wait_for("file", lambda file: file["name"] == stored["name"])
     require(event.number > before, "the event is older than the upload")
     thread = stored["where"]["thread"]
-    return f"{len(content)} bytes in chunks, read as they came on {thread}; sha256 {sha256[:12]}… fits"
+    return (
+        f"{len(content)} bytes in chunks, read as they came on {thread}; sha256 {sha256[:12]}… fits"
+    )
 
 
 def stream_download(visit: Visit) -> str:
@@ -158,7 +163,7 @@ def stream_sample(visit: Visit) -> str:
 
 
 def two_users(visit: Visit) -> str:
-    """Two users play at the same time, guess by guess in turn, and neither sees the other's game."""
+    """Two users play at the same time, guess by guess in turn; neither sees the other's."""
     bot = visit.bot()
     with ExitStack() as stack:
         players = [Player(stack.enter_context(visit.user(letter)), bot) for letter in "ab"]
@@ -238,14 +243,19 @@ def event_stream(visit: Visit) -> str:
     require(visit.events.content_type.startswith("text/event-stream"), visit.events.content_type)
     nicks = [f"{letter}{visit.mark}" for letter in "ab"]
     for nick in nicks:
-        visit.events.wait_for("chat", lambda chat, n=nick: chat["speaker"] == n)  # type: ignore[misc]
-        visit.events.wait_for("chat", lambda chat, n=nick: "right after" in chat["text"] and chat["user"] == n)  # type: ignore[misc]
+        visit.events.wait_for("chat", functools.partial(_won, nick))
     heard = visit.events.wait_for("heard", lambda line: line["user"] == f"d{visit.mark}")
     with EventReader(visit.browser, heard.number - 1) as later:
         first = later.wait_for("heard", lambda line: True)
         require(first == heard, "a browser that comes back does not go on where it was")
         require(later.seen()[0].number >= heard.number, "a browser that comes back sees old events")
-    return f"it showed the games of {' and '.join(nicks)}, and went on after event {heard.number - 1}"
+    return (
+        f"it showed the games of {' and '.join(nicks)}, and went on after event {heard.number - 1}"
+    )
+
+
+def _won(nick: str, chat: dict[str, str]) -> bool:
+    return chat["user"] == nick and chat["speaker"] != nick and "is right after" in chat["text"]
 
 
 def threads_and_loops(visit: Visit) -> str:
@@ -264,8 +274,10 @@ def threads_and_loops(visit: Visit) -> str:
         require(own, f"{name} blocks the loop of {where['thread']}")
     chats = [e.data for e in visit.events.seen() if e.kind == "chat"]
     answers = [chat for chat in chats if chat["speaker"] != chat["user"]]
-    tasks = {user: {c["where"]["task"] for c in answers if c["user"] == user} for user in
-             (f"a{visit.mark}", f"b{visit.mark}")}
+    tasks = {
+        user: {c["where"]["task"] for c in answers if c["user"] == user}
+        for user in (f"a{visit.mark}", f"b{visit.mark}")
+    }
     require(all(len(names) == 1 for names in tasks.values()), f"a scope changed its task: {tasks}")
     require(len(set.union(*tasks.values())) == 2, f"two users share a task: {tasks}")
     return (
@@ -280,7 +292,9 @@ def guards(visit: Visit) -> str:
     require(rebound.status == 403, f"a foreign Host header was answered with {rebound.status}")
     foreign = {"Sec-Fetch-Site": "cross-site", "Content-Type": "application/json"}
     crossed = visit.browser.request("POST", "/chat/join", b"{}", foreign)
-    require(crossed.status == 403, f"a request from another site was answered with {crossed.status}")
+    require(
+        crossed.status == 403, f"a request from another site was answered with {crossed.status}"
+    )
     return "a foreign Host header and a request from another site get a 403"
 
 

@@ -6,6 +6,7 @@ would cancel itself out. All calls block, and none for longer than ``SECONDS``.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -101,17 +102,15 @@ class EventReader:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the server closed it first
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the server closed it first
         self._thread.join()
         self._response.close()
         self._connection.close()
 
-    def wait_for(self, kind: str, fits: Callable[[Any], bool], seconds: float = SECONDS) -> Seen:
-        """The first event of this kind whose data fit, awaited if need be. Raises ``TimeoutError``."""
-        deadline = time.monotonic() + seconds
+    def wait_for(self, kind: str, fits: Callable[[Any], bool]) -> Seen:
+        """The first event of this kind whose data fit. Raises ``TimeoutError`` if none comes."""
+        deadline = time.monotonic() + SECONDS
         with self._changed:
             while True:
                 for seen in self._seen:

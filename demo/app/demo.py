@@ -61,8 +61,8 @@ MakeGame = Callable[[Storage, Trace], GuessingGame]
 class Demo:
     """The running demo. ``wakes`` tells the thread that waits why it should stop waiting.
 
-    ``wakes`` is a ``SimpleQueue`` because its ``put`` is the one hand-over that Python promises to be
-    safe in a signal handler that interrupts a ``get`` of the same queue.
+    ``wakes`` is a ``SimpleQueue`` because its ``put`` is the one hand-over that Python promises to
+    be safe in a signal handler that interrupts a ``get`` of the same queue.
     """
 
     def __init__(self, settings: Settings, make_game: MakeGame = GuessingGame) -> None:
@@ -75,7 +75,7 @@ class Demo:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Addresses]:
-        """Run all pieces for the time of a ``with`` block; raises ``PieceFailed`` for one that fails."""
+        """Run all pieces for the time of a ``with`` block. Raises ``PieceFailed``."""
         try:
             yield self._start()
         finally:

@@ -75,7 +75,9 @@ class Game:
 class GuessingGame:
     """The ASGI-style application; wins are stored, from a thread where SQLite may block."""
 
-    def __init__(self, storage: Storage, trace: Tracer, secrets: random.Random | None = None) -> None:
+    def __init__(
+        self, storage: Storage, trace: Tracer, secrets: random.Random | None = None
+    ) -> None:
         self._storage = storage
         self._trace = trace
         self._secrets = secrets or random.Random()

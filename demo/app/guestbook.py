@@ -1,9 +1,9 @@
 """The Flask application: the page, the guestbook, and files that stream in and out.
 
-It is ordinary synchronous Flask and knows nothing of asyncio; ``WsgiToAsgi`` (in ``web``) runs each
-request on a worker thread. An upload is read from ``request.stream`` block by block while the browser
-still sends, and a download is produced block by block while the browser reads: no file is ever held
-in memory whole.
+It is ordinary synchronous Flask and knows nothing of asyncio; ``WsgiToAsgi`` (in ``web``) runs
+each request on a worker thread. An upload is read from ``request.stream`` block by block while the
+browser still sends, and a download is produced block by block while the browser reads: no file is
+ever held in memory whole.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """One connection to a chat server, as the bot and the page's users make it.
 
-Rules: a client belongs to the event loop that opened it. ``messages`` is its only reader; it answers
-the server's PINGs by itself, so whoever keeps a client must keep reading it. When the connection ends
-for whatever reason, ``messages`` ends; when it cannot be opened, ``ChatError`` says why.
+Rules: a client belongs to the event loop that opened it. ``messages`` is its only reader; it
+answers the server's PINGs by itself, so whoever keeps a client must keep reading it. When the
+connection ends for whatever reason, ``messages`` ends; when it cannot be opened, ``ChatError`` says
+why.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class IrcClient:
         raise ChatError(f"the chat server closed the connection of {nick!r}")
 
     async def messages(self) -> AsyncIterator[Message]:
-        """Yield what the server sends until the connection ends; PINGs are answered, not yielded."""
+        """Yield what the server sends until the connection ends; PINGs are answered instead."""
         with contextlib.suppress(OSError):
             while line := await self._reader.readline():
                 try:

@@ -153,7 +153,7 @@ class IrcServer:
         return session.quit_reason
 
     async def _next_line(self, session: Session) -> bytes | None:
-        """The next line, empty at the end of the connection, ``None`` if the client is gone silently."""
+        """The next line; empty at the end of the connection, ``None`` if the client is silent."""
         line = asyncio.ensure_future(session.reader.readline())
         try:
             for attempt in range(2):

@@ -49,7 +49,8 @@ def main(arguments: Sequence[str], state_folder: Path) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="run.py", description="A Flask guestbook and an IRC chatbot on asgiref, in one process."
+        prog="run.py",
+        description="A Flask guestbook and an IRC chatbot on asgiref, in one process.",
     )
     parser.add_argument("--check", action="store_true", help="visit everything, then exit 0 or 1")
     parser.add_argument(
@@ -74,7 +75,7 @@ def _host_and_port(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     host = host.strip("[]")
     if not host or not port.isdecimal() or not 0 < int(port) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form HOST:PORT, as in irc.test:6667")
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, as in irc.test:6667")
     return host, int(port)
 
 
@@ -97,7 +98,7 @@ def _serve(settings: Settings) -> int:
     with _signals_wake(demo):
         with demo.running() as addresses:
             chat = f"{addresses.irc_host}:{addresses.irc_port}"
-            print(f"The demo runs on {addresses.url}  (chat server: {chat}, channel {settings.channel})")
+            print(f"The demo runs on {addresses.url} (IRC: {chat}, channel {settings.channel})")
             print("Ctrl-C ends it.", flush=True)
             reason = _wait(demo)
             print("Ending ...", flush=True)
@@ -118,7 +119,8 @@ def _wait(demo: Demo) -> Wake:
 
 def _check(settings: Settings) -> int:
     with tempfile.TemporaryDirectory(prefix="asgiref-demo-") as folder:
-        return check.run(Demo(replace(settings, data=Path(folder))), functools.partial(print, flush=True))
+        demo = Demo(replace(settings, data=Path(folder)))
+        return check.run(demo, functools.partial(print, flush=True))
 
 
 @contextlib.contextmanager
@@ -139,5 +141,3 @@ def _signals_wake(demo: Demo) -> Iterator[None]:
     finally:
         for number, old in zip(numbers, before, strict=True):
             signal.signal(number, old)
-
-

@@ -1,9 +1,9 @@
 """Threads with an event loop of their own, started in order and stopped in the opposite order.
 
-Rules: a piece is anything with a name, a ``run`` that blocks its thread and calls ``ready`` once it
-works, and a ``stop`` that any thread may call. The main thread only starts, waits and stops; it runs
-none of them, so a signal finds it waiting and not in the middle of something. A piece that ends
-without being asked to is a failure of the whole.
+Rules: a piece is anything with a name, a ``run_piece`` that blocks its thread and calls ``ready``
+once it works, and a ``stop`` that any thread may call. The main thread only starts, waits and
+stops; it runs none of them, so a signal finds it waiting and not in the middle of something. A
+piece that ends without being asked to is a failure of the whole.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class Storage:
     def write_file(self, name: str, blocks: Iterable[bytes], limit: int) -> File:
         """Store blocks as they come. ``name`` must be a plain file name.
 
-        Raises ``TooLarge`` beyond ``limit`` bytes, and whatever ``blocks`` raises; then nothing is kept.
+        Raises ``TooLarge`` beyond ``limit`` bytes, or what ``blocks`` raises; then nothing is kept.
         """
         digest, size = hashlib.sha256(), 0
         handle, temporary = tempfile.mkstemp(dir=self._files, prefix=".partial-")

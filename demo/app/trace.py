@@ -3,7 +3,8 @@
 Rules: ``Trace`` is the only object that all pieces share. Any thread may publish; each subscriber
 reads on its own event loop. An event is numbered under the lock, so that a browser that comes back
 with the number of the last event it saw misses nothing that is still remembered. A subscriber that
-falls behind is dropped instead of slowing down the publisher: its browser reconnects and catches up.
+falls behind is dropped instead of slowing down the publisher: its browser reconnects and catches
+up.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Where:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ran:
-    """A piece of the demo ran somewhere, for the ``count``-th time, on one of ``threads`` threads."""
+    """A piece ran somewhere, for the ``count``-th time, on one of ``threads`` threads."""
 
     kind: ClassVar[Kind] = Kind.RAN
     piece: str
@@ -160,7 +161,7 @@ class Trace:
             self._loop_names[asyncio.get_running_loop()] = name
 
     def here(self) -> Where:
-        """Tell on which thread, loop and task the caller runs; ``loop`` is empty in plain sync code."""
+        """Tell where the caller runs; ``loop`` and ``task`` are empty in plain synchronous code."""
         thread = threading.current_thread()
         try:
             loop = asyncio.get_running_loop()
@@ -169,9 +170,7 @@ class Trace:
         task = asyncio.current_task()
         with self._lock:
             name = self._loop_names.get(loop) or f"unnamed loop {id(loop):#x}"
-        return Where(
-            thread.name, threading.get_native_id(), name, task.get_name() if task else ""
-        )
+        return Where(thread.name, threading.get_native_id(), name, task.get_name() if task else "")
 
     def ran(self, piece: str) -> Where:
         """Record that ``piece`` runs here and now."""

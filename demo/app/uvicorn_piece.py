@@ -43,7 +43,7 @@ class UvicornPiece:
         asyncio.run(self._server.serve(sockets=[self._listener]))
 
     def stop(self) -> None:
-        """End the event streams, which would last for ever, then let uvicorn finish; thread-safe."""
+        """End the event streams, which would last for ever, then uvicorn; from any thread."""
         self._trace.close()
         self._server.should_exit = True
 

@@ -45,7 +45,9 @@ class BadCall(Exception):
 class Web:
     """Routes HTTP requests to the event stream, the chat or the WSGI application."""
 
-    def __init__(self, wsgi_application: Callable[..., Iterable[bytes]], users: ChatUsers, trace: Trace) -> None:
+    def __init__(
+        self, wsgi_application: Callable[..., Iterable[bytes]], users: ChatUsers, trace: Trace
+    ) -> None:
         self._wsgi = WsgiToAsgi(cast(Any, wsgi_application))
         self._users = users
         self._trace = trace
@@ -189,7 +191,7 @@ async def _respond(send: Send, status: HTTPStatus, answer: dict[str, str]) -> No
 
 
 def _last_event_id(scope: Scope) -> int:
-    """Where the browser left off: its header when it reconnects, else ``?after=`` of the address."""
+    """The number after which to go on: a returning browser's header, or ``?after=``."""
     after = parse_qs(scope["query_string"].decode("latin-1")).get("after", ["0"])[0]
     text = _header(scope, b"last-event-id") or after
     return int(text) if text.isdecimal() and len(text) < 18 else 0

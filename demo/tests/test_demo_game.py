@@ -10,6 +10,7 @@ import pytest
 from app.game import HELP, Game, GuessingGame, Verdict
 from app.storage import Storage
 from app.trace import Trace
+
 from asgiref.testing import ApplicationCommunicator
 
 pytestmark = pytest.mark.asyncio
