@@ -1,0 +1,35 @@
+"""The examples of the READMEs work as they are pasted."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from distributions import ALL, Distribution
+
+
+def examples(readme: Path) -> str:
+    """The Python blocks of a README, one after the other: a later one may use an earlier one."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", readme.read_text("utf-8"), re.M | re.S)
+    return "\n".join(blocks)
+
+
+@pytest.mark.parametrize("distribution", ALL, ids=lambda d: d.name)
+def test_the_examples_of_a_readme_run(distribution: Distribution, tmp_path: Path) -> None:
+    program = examples(distribution.folder / "README.md")
+    assert program, "a README without an example"
+
+    done = subprocess.run(
+        [sys.executable, "-I", "-W", "error", "-c", program],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    # A comment behind a print says what it prints, where the whole text is told.
+    promised = re.findall(r"^ *print\(.*\)  # ([^{.<]+)$", program, re.M)
+    assert [line for line in promised if line not in done.stdout] == []
