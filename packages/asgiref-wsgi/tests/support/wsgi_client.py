@@ -39,7 +39,8 @@ class Exchange:
         self.sends_open = asyncio.Event()
         self.sends_open.set()
         self.receives = 0
-        self.sends_begun = 0
+        self.bytes_sent = 0
+        self.send_begun = asyncio.Event()
         self.send_error: BaseException | None = None
         self.tasks_of_send: set[asyncio.Task[Any] | None] = set()
         self.task: asyncio.Task[None] | None = None
@@ -80,11 +81,13 @@ class Exchange:
         return await self.inbox.get()
 
     async def _send(self, event: Event) -> None:
-        self.sends_begun += 1
+        self.send_begun.set()
         self.tasks_of_send.add(asyncio.current_task())
         await self.sends_open.wait()
         if self.send_error is not None:
             raise self.send_error
+        await asyncio.sleep(0)  # let others run, as a real connection does
+        self.bytes_sent += len(event.get("body", b""))
         self.events.put_nowait(event)
 
 

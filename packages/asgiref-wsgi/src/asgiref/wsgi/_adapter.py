@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 Scope: TypeAlias = Mapping[str, Any]
 
 BACKPRESSURE = 256 * 1024
+SENDS_IN_A_ROW = 32
 
 _logger = logging.getLogger("asgiref.wsgi")
 
@@ -281,19 +282,24 @@ class WsgiToAsgiInstance:
     async def _relay(
         self, application: asyncio.Future[None], source: RequestInput, outbox: Outbox, send: Send
     ) -> None:
-        watching = sending = False
+        started, sends = False, 0
         while True:
             finished = application.done()  # looked at first: then all it appended is in the outbox
             while (item := outbox.pop()) is not None:
-                sending = True
                 event, size = item
                 await send(event)
-                outbox.sent(size)
+                started = True
+                if size:
+                    outbox.sent(size)
+                    if not outbox.ended:  # a fast application may never let the outbox run dry
+                        source.watch()
+                        sends += 1
+                        if sends % SENDS_IN_A_ROW == 0:
+                            await asyncio.sleep(0)  # nor `send` let anybody else run
             if finished:
                 return
-            if sending and not watching:
-                watching = True
-                source.start()
+            if started and not outbox.ended:
+                source.watch()
             if not application.done():
                 await outbox.sleep()
 

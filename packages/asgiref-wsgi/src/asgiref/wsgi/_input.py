@@ -116,6 +116,11 @@ class RequestInput:
             return False
         raise ValueError(f"WSGI wrapper received a non-HTTP-request message: {kind!r}")
 
+    def watch(self) -> None:
+        """Receive from now on, to notice when the client leaves, even if nobody reads."""
+        if self._task is None:
+            self.start()
+
     def start(self) -> None:
         """Start the pump, or let it go on when it is parked."""
         with self._changed:

@@ -11,7 +11,7 @@ Hence the thread wakes the loop only when the task sleeps and nobody has woken i
 returned: a small response costs no wake-up of its own.
 
 Invariant: every attribute below is touched under the lock, except `_waiter`, which belongs to the
-event loop's thread, and for reads of `_closed` and `_in_flight` that may be a moment late.
+event loop's thread, and for reads of `_closed`, `ended` and `_in_flight` that may be a moment late.
 
 Backpressure counts bytes of bodies: those appended whose `send` has not returned. `wait_for_room`
 blocks from `limit` bytes on until half of them are gone; less of a gap and the two threads would
@@ -50,6 +50,7 @@ class Outbox:
         "_room",
         "_waiter",
         "_waiting",
+        "ended",
     )
 
     def __init__(
@@ -66,6 +67,8 @@ class Outbox:
         self._in_flight = 0
         self._asleep = False  # the task sleeps and nobody has woken it
         self._closed = False
+        self.ended = False
+        """Whether the event that ends the response was appended."""
         self._room: threading.Condition | None = None  # made by the first thread that must wait
         self._waiter: asyncio.Future[None] | None = None
 
@@ -77,6 +80,8 @@ class Outbox:
             if self._closed:
                 raise ClientDisconnected("the client has disconnected")
             self._events.append((event, size))
+            if event["type"] == "http.response.body" and not event.get("more_body"):
+                self.ended = True
             self._in_flight += size
 
     def flush(self) -> None:

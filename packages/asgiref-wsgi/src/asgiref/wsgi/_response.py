@@ -196,7 +196,7 @@ class Response:
         """
         assert self._sink is not None
         sink = self._sink
-        at_hand = type(iterable) is list or type(iterable) is tuple
+        at_hand = type(iterable) in (list, tuple)
         try:
             iterator = iter(iterable)
         except TypeError:

@@ -45,14 +45,17 @@ class WorkerPool(Executor):
         self._current = threading.local()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        # The future is ours: one of the ThreadPoolExecutor, cancelled before it runs, would take
+        # its place with it.
+        future: Future[T] = Future()
         call = functools.partial(fn, *args, **kwargs)
         with self._lock:
             if self._free <= 0:
-                future: Future[T] = Future()
                 self._queue.append((future, call))
                 return future
             self._free -= 1
-        return self._threads.submit(self._run, call)
+        self._threads.submit(self._run, future, call)
+        return future
 
     @contextmanager
     def waiting(self) -> Generator[None]:
@@ -76,17 +79,10 @@ class WorkerPool(Executor):
         for future, call in queued:
             if cancel_futures:
                 future.cancel()
-            self._threads.submit(self._run_queued, future, call)
+            self._threads.submit(self._run, future, call)
         self._threads.shutdown(wait)
 
-    def _run(self, call: Callable[[], T]) -> T:
-        self._current.is_ours = True
-        try:
-            return call()
-        finally:
-            self._give_place()
-
-    def _run_queued(self, future: Future[T], call: Callable[[], T]) -> None:
+    def _run(self, future: Future[T], call: Callable[[], T]) -> None:
         try:
             if future.set_running_or_notify_cancel():
                 self._current.is_ours = True
@@ -104,7 +100,7 @@ class WorkerPool(Executor):
                 return
             self._free -= 1
             future, call = self._queue.popleft()
-        self._threads.submit(self._run_queued, future, call)
+        self._threads.submit(self._run, future, call)
 
 
 class Workers:
