@@ -1,1 +1,16 @@
-"""Base class for ASGI servers without incoming sockets: chat bots, radio, queue workers."""
+"""Servers without incoming connections: chat bots, queue workers, long polling, radio.
+
+`StatelessServer` is subclassed; see there. The modules, from the outside in:
+
+- ``_server``: the class, its hooks and settings; ``_main``: running its main coroutine to a clean
+  end; ``_termination``: SIGTERM;
+- ``_pool``: the life of application instances; ``_idle``: ending quiet ones;
+- ``_table``: instances by scope, in the order of their use; ``_instance``: the record of one;
+- ``_channel`` and ``_queue``: what an application sends and receives through;
+- ``_calls``: calling users' code of either style.
+"""
+
+from ._instance import ApplicationInstance
+from ._server import StatelessServer
+
+__all__ = ["ApplicationInstance", "StatelessServer"]

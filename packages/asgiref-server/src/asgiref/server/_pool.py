@@ -1,0 +1,285 @@
+"""The life of application instances: started, ended, started again for what is left, closed.
+
+Rules:
+
+1. Nothing polls. An instance's end is a done-callback of its task; whoever comes upon an ended task
+   before that callback (a put, a look-up) settles it first. Settling happens once per record.
+2. Every message is received by an instance, or given to the server's ``application_undelivered``.
+   An instance that ends by itself and leaves messages is followed by one new instance; if that one
+   was started for this reason and takes none of them either, they are undelivered. So an
+   application that dies at its start is started at most twice for a message. An instance that was
+   cancelled is not followed by another: its messages are undelivered.
+3. A failure is reported once, with its record. A cancellation is not a failure.
+4. Tasks are referred to from here until they end: those of evicted instances, which are in no table
+   any more, and those of hooks. The event loop alone keeps only weak references.
+
+Everything runs on the thread of the event loop, in callbacks and in the calls of the server.
+"""
+
+import asyncio
+import logging
+import time
+import weakref
+from collections.abc import Awaitable, Hashable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol
+
+from ._calls import ApplicationStyle, call, is_async
+from ._channel import Channel, Outbound
+from ._idle import IdleTimeout
+from ._instance import ApplicationInstance, State
+from ._queue import InputQueue
+from ._table import InstanceTable
+
+logger = logging.getLogger("asgiref.server")
+
+
+class Hooks(Protocol):
+    """What the pool needs of the server; read at each use, so that it can be set at any time."""
+
+    application: Any
+    max_applications: int
+    queue_size: int
+    idle_timeout: float | None
+
+    def delete_oldest_application_instance(self) -> None: ...
+    def delete_application_instance(self, scope_id: Hashable) -> None: ...
+    def application_send(self, scope: Any, message: Any) -> Any: ...
+    def application_exception(self, exception: BaseException, application_details: Any) -> Any: ...
+    def application_undelivered(self, messages: list[Any], application_details: Any) -> Any: ...
+
+
+class Pool:
+    """All application instances of one server."""
+
+    def __init__(self, server: Hooks) -> None:
+        self._server = server
+        self._style = ApplicationStyle()
+        self._idle = IdleTimeout(self._end_quiet)
+        # Queues whose instance has ended, as long as somebody holds one and may put into it.
+        self._dormant: weakref.WeakValueDictionary[Hashable, InputQueue] = (
+            weakref.WeakValueDictionary()
+        )
+        self._cancelled: set[asyncio.Future[Any]] = set()
+        self._hooks: set[asyncio.Task[object]] = set()
+        self._closing = False
+        self.instances = InstanceTable(self._watch)
+
+    # Starting
+
+    def find(self, scope_id: Hashable) -> ApplicationInstance | None:
+        """The live instance of a scope, which thereby counts as just used."""
+        instance = self.instances.get(scope_id)
+        if instance is not None and instance.future.done():
+            self._settle(instance)
+            instance = self.instances.get(scope_id)
+        if instance is not None:
+            self._touch(instance)
+        return instance
+
+    def start(
+        self, scope_id: Hashable, scope: object, *, redelivery: bool = False
+    ) -> ApplicationInstance:
+        """Start an instance and put it into the table, having made room there."""
+        self._make_room()
+        queue = self._dormant.pop(scope_id, None)
+        if queue is None:
+            queue = InputQueue(self._server.queue_size, scope_id, scope, self._before_put)
+        queue.scope = scope
+        channel = Channel(queue, self._outbound())
+        application = self._style.of(self._server.application)
+        future = asyncio.ensure_future(
+            application(scope=scope, receive=channel.receive, send=channel.send)  # type: ignore[arg-type]
+        )
+        instance = ApplicationInstance(scope_id, scope, queue, future, channel)
+        instance.redelivery = redelivery
+        instance.taken_before = queue.taken
+        queue.instance = instance
+        self.instances[scope_id] = instance
+        self._idle.watch(instance, self._server.idle_timeout)
+        return instance
+
+    def _make_room(self) -> None:
+        while self.instances and len(self.instances) >= self._server.max_applications:
+            self._server.delete_oldest_application_instance()
+
+    def _outbound(self) -> Outbound:
+        """How an instance's messages reach ``application_send``: asked once for each instance."""
+        return self._send if is_async(self._server.application_send) else self._send_from_thread
+
+    def _send(self, scope: object, message: Any) -> Awaitable[Any]:
+        sending: Awaitable[Any] = self._server.application_send(scope, message)
+        return sending
+
+    def _send_from_thread(self, scope: object, message: Any) -> Awaitable[Any]:
+        return call(self._server.application_send, scope, message)
+
+    def replace_instances(self, entries: Mapping[Hashable, object]) -> None:
+        """Put a new table, with ``entries``, in the place of the present one."""
+        self.instances = InstanceTable(self._watch, entries)
+
+    def _watch(self, instance: ApplicationInstance) -> None:
+        instance.future.add_done_callback(partial(self._ended, instance))
+
+    def _touch(self, instance: ApplicationInstance) -> None:
+        if instance.channel is not None:
+            instance.channel.active_at = time.monotonic()
+        with suppress(KeyError):  # a server may have taken it out of the table by itself
+            self.instances.move_to_end(instance.scope_id)
+
+    def _before_put(self, queue: InputQueue) -> None:
+        """A message is about to go into ``queue``: see that somebody receives it."""
+        instance = queue.instance
+        if instance is not None and not instance.future.done():
+            self._touch(instance)
+            return
+        if instance is not None:
+            self._settle(instance)
+        if queue.instance is not None:  # settling has started the next one
+            return
+        if self._closing:
+            asyncio.get_running_loop().call_soon(self._undelivered_later, queue)
+        else:
+            self.start(queue.scope_id, queue.scope)
+
+    # Ending
+
+    def delete(self, scope_id: Hashable) -> None:
+        """Take an instance out of the table and cancel it. Raises KeyError if there is none."""
+        instance = self.instances.pop(scope_id)
+        if instance.state is not State.LIVE:
+            return
+        instance.state = State.CANCELLED
+        self._release(instance)
+        if instance.channel is not None:
+            instance.channel.closed = True
+        self._give_up(instance)
+        if not instance.future.done():
+            self._cancelled.add(instance.future)
+            instance.future.cancel()
+
+    def _end_quiet(self, instance: ApplicationInstance) -> None:
+        if self.instances.get(instance.scope_id) is instance:
+            self._server.delete_application_instance(instance.scope_id)
+
+    def _ended(self, instance: ApplicationInstance, future: asyncio.Future[Any]) -> None:
+        self._cancelled.discard(future)
+        self._settle(instance)
+
+    def _settle(self, instance: ApplicationInstance) -> None:
+        """Draw the consequences of an instance's end."""
+        state, instance.state = instance.state, State.ENDED
+        if state is State.ENDED:
+            return
+        cancelled = instance.future.cancelled()
+        if state is State.LIVE:
+            if self.instances.get(instance.scope_id) is instance:
+                del self.instances[instance.scope_id]
+            self._release(instance)
+            if not instance.input_queue.empty():
+                self._pass_on(instance, cancelled)
+        failure = None if cancelled else instance.future.exception()
+        try:
+            if failure is not None:
+                self._run_hook("application_exception", failure, instance)
+        finally:
+            del failure  # or this frame, which the traceback may reach, would keep it
+
+    def _release(self, instance: ApplicationInstance) -> None:
+        """Let go of the scope's queue, which others may go on to use."""
+        if instance.idle_timer is not None:
+            instance.idle_timer.cancel()
+            instance.idle_timer = None
+        queue = instance.input_queue
+        if isinstance(queue, InputQueue) and queue.instance is instance:
+            queue.instance = None
+            self._dormant[instance.scope_id] = queue
+
+    def _pass_on(self, instance: ApplicationInstance, cancelled: bool) -> None:
+        """Messages are left: start the next instance for them, or say that nobody took them."""
+        queue = instance.input_queue
+        in_vain = (
+            cancelled
+            or self._closing
+            or not isinstance(queue, InputQueue)
+            or (instance.redelivery and queue.taken == instance.taken_before)
+        )
+        if in_vain:
+            self._give_up(instance)
+            return
+        try:
+            self.start(instance.scope_id, instance.scope, redelivery=True)
+        except Exception:
+            logger.exception("No application can be started for scope %r", instance.scope_id)
+            self._give_up(instance)
+
+    def _give_up(self, instance: ApplicationInstance) -> None:
+        """Hand what is left in the instance's queue to the hook for that."""
+        queue = instance.input_queue
+        if isinstance(queue, InputQueue):
+            messages = queue.drain()
+        else:
+            messages = [queue.get_nowait() for _ in range(queue.qsize())]
+        if messages:
+            self._run_hook("application_undelivered", messages, instance)
+
+    def _undelivered_later(self, queue: InputQueue) -> None:
+        messages = queue.drain()
+        if messages:
+            self._run_hook("application_undelivered", messages, queue)
+
+    def _run_hook(self, name: str, *args: object) -> None:
+        task = asyncio.get_running_loop().create_task(self._hook(name, *args))
+        self._hooks.add(task)
+        task.add_done_callback(self._hooks.discard)
+
+    async def _hook(self, name: str, *args: object) -> None:
+        try:
+            await call(getattr(self._server, name), *args)
+        except Exception:
+            logger.exception("%s.%s() failed", type(self._server).__name__, name)
+
+    # Closing
+
+    async def close(self, grace: float) -> None:
+        """End every instance: ``grace`` seconds to finish what it has, then its cancellation.
+
+        An instance has finished when it asks for a message and there is none, or when it ends.
+        When this returns, no task of the pool is left. Cancelling it cuts the grace short.
+        """
+        self._closing = True
+        try:
+            for instance in list(self.instances.values()):
+                self._ask_to_finish(instance)
+            await _wait([instance.future for instance in self.instances.values()], grace)
+            for scope_id in list(self.instances):
+                self.delete(scope_id)
+            await _wait(self._cancelled)
+            await _wait(self._hooks, grace)
+        finally:
+            await self._cancel_everything()
+            self._closing = False
+
+    async def _cancel_everything(self) -> None:
+        while self.instances or self._cancelled or self._hooks:
+            for scope_id in list(self.instances):
+                self.delete(scope_id)
+            for hook in self._hooks:
+                hook.cancel()
+            await _wait([*self._cancelled, *self._hooks])
+
+    def _ask_to_finish(self, instance: ApplicationInstance) -> None:
+        channel = instance.channel
+        if channel is None or (channel.receiving and channel.queue.empty()):
+            self.delete(instance.scope_id)
+        else:
+            channel.when_drained = instance.future.cancel
+
+
+async def _wait(futures: Iterable[asyncio.Future[Any]], seconds: float | None = None) -> None:
+    """Until all have ended and their done-callbacks have run, or for so many seconds."""
+    pending = {future for future in futures if not future.done()}
+    if pending:
+        await asyncio.wait(pending, timeout=seconds)
+    await asyncio.sleep(0)

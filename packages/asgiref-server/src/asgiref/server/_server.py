@@ -1,0 +1,232 @@
+"""The base class: what subclasses call, override and set.
+
+Subclasses were written against asgiref's class, and some of them never call its ``__init__``, but
+only assign ``self.application_instances = {}``. Hence every setting has a default on the class, and
+the pool is made when it is first needed.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from ._calls import check_application, check_scope, check_scope_id
+from ._main import Main
+from ._pool import Pool
+from ._table import InstanceTable
+from ._termination import on_sigterm
+
+logger = logging.getLogger("asgiref.server")
+
+
+class StatelessServer:
+    """Base class for a server that holds one connection to the outside and serves many scopes.
+
+    Such a server (a chat bot, a queue worker, long polling) has no incoming connections whose life
+    would tell when an application begins and ends. It tells by naming scopes: a subclass implements
+    `handle`, which gets events from wherever they come, and for each one asks for the input queue
+    of the scope that it belongs to. The first time this starts an instance of the application. What
+    instances send goes to `application_send`.
+
+    Args:
+        application: an ASGI application of either style; called once for every instance.
+        max_applications: how many instances may live at once, at least 1. One more evicts the least
+            recently used: it is cancelled.
+        idle_timeout: seconds without a message either way after which an instance is cancelled;
+            None for no limit.
+        queue_size: how many messages may wait for one instance, after which ``put_nowait`` raises
+            asyncio.QueueFull and ``put`` waits; 0 for no limit.
+        shutdown_timeout: seconds that `arun` gives instances at its end to finish what they have.
+
+    Raises:
+        TypeError: if ``application`` is not callable.
+        ValueError: if ``max_applications`` is below 1.
+
+    Everything runs on the thread of one event loop, the one that `run` makes or `arun` is awaited
+    on. `application_send` and the hooks may be plain functions as well; they then run on a worker
+    thread, through ``asgiref.sync.sync_to_async``.
+
+    >>> async def shout(scope, receive, send):
+    ...     while True:
+    ...         await send(f"{scope['user']}: {(await receive()).upper()}")
+    >>> class Chat(StatelessServer):
+    ...     async def handle(self):
+    ...         for user, text in [("ada", "hello"), ("ben", "hi"), ("ada", "bye")]:
+    ...             scope = {"type": "chat", "user": user}
+    ...             self.get_or_create_application_instance(user, scope).put_nowait(text)
+    ...     async def application_send(self, scope, message):
+    ...         print(message)
+    >>> Chat(shout).run()
+    ada: HELLO
+    ada: BYE
+    ben: HI
+    """
+
+    max_applications: int = 1000
+    idle_timeout: float | None = None
+    queue_size: int = 0
+    shutdown_timeout: float = 1.0
+
+    application_checker_interval = 0.1
+    """Kept from asgiref's API, where it is the time between two polls. Nothing polls here."""
+
+    def __init__(
+        self,
+        application: Any,
+        max_applications: int = 1000,
+        *,
+        idle_timeout: float | None = None,
+        queue_size: int = 0,
+        shutdown_timeout: float = 1.0,
+    ) -> None:
+        check_application(application)
+        if max_applications < 1:
+            raise ValueError(f"max_applications must be at least 1, not {max_applications!r}.")
+        self.application = application
+        self.max_applications = max_applications
+        self.idle_timeout = idle_timeout
+        self.queue_size = queue_size
+        self.shutdown_timeout = shutdown_timeout
+
+    # What a subclass implements
+
+    async def handle(self) -> None:
+        """Get events and pass them to instances, until the server is to end. Must be overridden."""
+        raise NotImplementedError(f"{type(self).__name__} must implement handle().")
+
+    async def application_send(self, scope: Any, message: Any) -> None:
+        """Pass on ``message``, which the instance for ``scope`` sent. Must be overridden.
+
+        The instance waits until this returns, and gets what it raises.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement application_send().")
+
+    async def application_exception(
+        self, exception: BaseException, application_details: Any
+    ) -> None:
+        """An instance has failed; called once for each that does. By default this is logged.
+
+        Args:
+            exception: what it raised. A cancelled instance has not failed.
+            application_details: its record; ``details["scope"]`` and ``details["future"]`` are its
+                scope and task.
+        """
+        logger.error(
+            "Exception inside application for scope %r: %s",
+            getattr(application_details, "scope_id", None),
+            exception,
+            exc_info=exception,
+        )
+
+    async def application_undelivered(self, messages: list[Any], application_details: Any) -> None:
+        """Messages for a scope that no instance received. By default their number is logged.
+
+        That happens when an instance is cancelled (evicted, idle, deleted, at shutdown), and when
+        two in succession end without having received one.
+
+        Args:
+            messages: in the order in which they were put; never empty.
+            application_details: the record of the instance that had them last, as above.
+        """
+        logger.warning(
+            "%d message(s) for scope %r were not received by any application",
+            len(messages),
+            getattr(application_details, "scope_id", None),
+        )
+
+    # Instances
+
+    @property
+    def _pool(self) -> Pool:
+        pool = self.__dict__.get("_instance_pool")
+        if pool is None:
+            pool = self.__dict__["_instance_pool"] = Pool(self)
+        return pool
+
+    @property
+    def application_instances(self) -> InstanceTable:
+        """The live instances: records by scope id, the least recently used first."""
+        return self._pool.instances
+
+    @application_instances.setter
+    def application_instances(self, entries: Mapping[Hashable, Any]) -> None:
+        self._pool.replace_instances(entries)
+
+    def get_or_create_application_instance(
+        self, scope_id: Hashable, scope: Any
+    ) -> "asyncio.Queue[Any]":
+        """Give the input queue of a scope, and start an instance for it if none lives.
+
+        The queue may be kept. It stays the scope's: a message put into it after the instance has
+        ended starts the next one.
+
+        Args:
+            scope_id: any hashable value that identifies the scope.
+            scope: what the application is called with; only used to start one.
+
+        Raises:
+            TypeError: if ``scope_id`` is not hashable.
+            ValueError: if ``scope`` is a mapping without ``"type"``.
+            RuntimeError: if no event loop is running on this thread.
+        """
+        try:
+            instance = self._pool.find(scope_id)
+        except TypeError:
+            check_scope_id(scope_id)
+            raise
+        if instance is None:
+            check_scope(scope_id, scope)
+            instance = self._pool.start(scope_id, scope)
+        return instance.input_queue
+
+    def delete_oldest_application_instance(self) -> None:
+        """Delete the least recently used instance. Raises ValueError if there is none."""
+        self.delete_application_instance(self.application_instances.oldest())
+
+    def delete_application_instance(self, scope_id: Hashable) -> None:
+        """Forget a scope and cancel its instance, without waiting until that has ended.
+
+        Raises:
+            KeyError: if the scope has no live instance.
+        """
+        self._pool.delete(scope_id)
+
+    # Running
+
+    def run(self) -> None:
+        """Run the server on an event loop of its own until `handle` returns, or Ctrl-C."""
+        try:
+            asyncio.run(self.arun())
+        except KeyboardInterrupt:
+            logger.info("Exiting due to Ctrl-C/interrupt")
+
+    async def arun(self) -> None:
+        """Run the server until `handle` returns or raises, SIGTERM, or its own cancellation.
+
+        At the end, instances that still have messages get ``shutdown_timeout`` seconds to receive
+        them and to ask for the next; then all are cancelled and awaited.
+
+        Raises:
+            Exception: what `handle` raised.
+        """
+        main = Main(self._handle(), self.application_checker())
+        try:
+            with on_sigterm(main.terminate):
+                await main.wait()
+        finally:
+            await self._pool.close(self.shutdown_timeout)
+
+    async def _handle(self) -> None:
+        running: object = self.handle()
+        if not inspect.isawaitable(running):
+            raise TypeError(f"{type(self).__name__}.handle() must be an async method.")
+        await running
+
+    async def application_checker(self) -> None:
+        """Wait until cancelled.
+
+        In asgiref this is the coroutine that finds ended applications, and subclasses with a main
+        loop of their own start or await it. Here their ends are noticed anyway.
+        """
+        await asyncio.get_running_loop().create_future()

@@ -1,0 +1,65 @@
+"""A server for tests: it records what its hooks are told, and drives itself by a test's calls."""
+
+import asyncio
+
+import pytest
+
+from asgiref.server import StatelessServer
+
+
+class Recorder(StatelessServer):
+    """``handle`` waits for `finish`; everything else is done by the test from outside."""
+
+    def __init__(self, application, *args, **kwargs):
+        super().__init__(application, *args, **kwargs)
+        self.sent = asyncio.Queue()
+        self.failures = []
+        self.undelivered = []
+        self.finished = asyncio.Event()
+
+    async def handle(self):
+        await self.finished.wait()
+
+    async def application_send(self, scope, message):
+        self.sent.put_nowait((scope["id"], message))
+
+    async def application_exception(self, exception, application_details):
+        self.failures.append((application_details["scope"]["id"], str(exception)))
+
+    async def application_undelivered(self, messages, application_details):
+        self.undelivered.append((application_details.scope["id"], messages))
+
+    def queue(self, scope_id):
+        return self.get_or_create_application_instance(scope_id, {"type": "test", "id": scope_id})
+
+    def put(self, scope_id, message):
+        self.queue(scope_id).put_nowait(message)
+
+    async def next_sent(self):
+        return await asyncio.wait_for(self.sent.get(), 10)
+
+
+async def settled():
+    """Let everything that can run without waiting do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def make_server():
+    return Recorder
+
+
+@pytest.fixture(name="settled")
+def settled_fixture():
+    return settled
+
+
+@pytest.fixture
+def no_task_left():
+    """Call it at a test's end: the only task is the test's own."""
+
+    def check():
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    return check

@@ -1,0 +1,271 @@
+"""Instances: created, used again, evicted, deleted, and as asgiref's dicts."""
+
+import asyncio
+import time
+
+import pytest
+
+from asgiref.server import StatelessServer
+
+pytestmark = pytest.mark.asyncio
+
+
+async def echo(scope, receive, send):
+    while True:
+        await send(await receive())
+
+
+async def test_each_scope_has_one_instance_that_receives_in_order(make_server):
+    server = make_server(echo)
+    for message in ("a1", "b1", "a2"):
+        server.put(message[0], message)
+    sent = [await server.next_sent() for _ in range(3)]
+    assert sorted(sent) == [("a", "a1"), ("a", "a2"), ("b", "b1")]
+    assert [message for scope_id, message in sent if scope_id == "a"] == ["a1", "a2"]
+    assert server.queue("a") is server.queue("a")
+    assert list(server.application_instances) == ["b", "a"]
+    await server._pool.close(0)
+
+
+async def test_the_application_is_called_with_keywords_and_the_first_scope(make_server):
+    calls = []
+
+    async def application(**kwargs):
+        calls.append(kwargs)
+
+    server = make_server(application)
+    server.get_or_create_application_instance("a", {"type": "test", "id": 1})
+    server.get_or_create_application_instance("a", {"type": "test", "id": 2})
+    await asyncio.sleep(0)
+    assert [(sorted(call), call["scope"]["id"]) for call in calls] == [
+        (["receive", "scope", "send"], 1)
+    ]
+
+
+async def test_a_double_callable_application_is_served(make_server):
+    class Old:
+        def __init__(self, scope):
+            self.scope = scope
+
+        async def __call__(self, receive, send):
+            await send((self.scope["type"], await receive()))
+
+    server = make_server(Old)
+    server.put("a", "hello")
+    assert await server.next_sent() == ("a", ("test", "hello"))
+
+
+async def test_the_least_recently_used_is_evicted(make_server, settled):
+    server = make_server(echo, max_applications=3)
+    for scope_id in "abc":
+        server.queue(scope_id)
+    server.queue("a")
+    server.put("d", "hello")
+    assert list(server.application_instances) == ["c", "a", "d"]
+    assert await server.next_sent() == ("d", "hello")
+    await server._pool.close(0)
+
+
+async def test_a_message_into_a_kept_queue_is_a_use(make_server):
+    server = make_server(echo, max_applications=2)
+    kept = server.queue("a")
+    server.queue("b")
+    kept.put_nowait("hello")
+    server.queue("c")
+    assert list(server.application_instances) == ["a", "c"]
+    assert await server.next_sent() == ("a", "hello")
+    await server._pool.close(0)
+
+
+async def test_never_more_than_max_applications_live(make_server):
+    live, most = set(), []
+
+    async def application(scope, receive, send):
+        live.add(scope["id"])
+        most.append(len(live))
+        try:
+            await receive()
+        finally:
+            live.discard(scope["id"])
+
+    server = make_server(application, max_applications=5)
+    for number in range(50):
+        server.queue(number)
+        await asyncio.sleep(0)
+        assert len(server.application_instances) <= 5
+    assert max(most) <= 6  # a new one may begin before the evicted one sees its cancellation
+    await server._pool.close(0)
+
+
+async def test_an_evicted_instance_is_cancelled_and_may_clean_up(make_server, settled):
+    cleaned = []
+
+    async def application(scope, receive, send):
+        try:
+            await receive()
+        finally:
+            await asyncio.sleep(0)
+            await send("bye")
+            cleaned.append(scope["id"])
+
+    server = make_server(application, max_applications=1)
+    server.queue("a")
+    await asyncio.sleep(0)
+    server.queue("b")
+    assert await server.next_sent() == ("a", "bye")
+    await settled()
+    assert cleaned == ["a"]
+    assert server.failures == []
+    await server._pool.close(0)
+
+
+async def test_deleting(make_server):
+    server = make_server(echo)
+    server.queue("a")
+    server.queue("b")
+    future = server.application_instances["a"]["future"]
+    server.delete_application_instance("a")
+    assert list(server.application_instances) == ["b"]
+    with pytest.raises(asyncio.CancelledError):
+        await future
+    with pytest.raises(KeyError):
+        server.delete_application_instance("a")
+    server.delete_oldest_application_instance()
+    assert not server.application_instances
+    with pytest.raises(ValueError, match="no application instance"):
+        server.delete_oldest_application_instance()
+    await server._pool.close(0)
+
+
+async def test_eviction_goes_through_the_methods_that_a_subclass_may_override(make_server):
+    deleted = []
+
+    class Server(make_server):
+        def delete_application_instance(self, scope_id):
+            deleted.append(scope_id)
+            super().delete_application_instance(scope_id)
+
+    server = Server(echo, max_applications=1)
+    server.queue("a")
+    server.queue("b")
+    assert deleted == ["a"]
+    await server._pool.close(0)
+
+
+async def test_a_record_answers_as_asgirefs_dict(make_server):
+    server = make_server(echo)
+    queue = server.queue("a")
+    details = server.application_instances["a"]
+    assert sorted(details) == ["future", "input_queue", "last_used", "scope"]
+    assert len(details) == 4
+    assert details["scope"] == {"type": "test", "id": "a"}
+    assert details["input_queue"] is queue
+    assert details["future"].done() is False
+    assert details["last_used"] == pytest.approx(time.time(), abs=5)
+    details["last_used"] = 1000.0
+    assert details["last_used"] == pytest.approx(1000.0, abs=5)
+    assert "other" not in details
+    with pytest.raises(KeyError, match="other"):
+        details["other"]
+    details["other"] = 1
+    assert details["other"] == 1
+    assert dict(details)["other"] == 1
+    del details["other"]
+    assert "other" not in details
+    assert "of 'a', live" in repr(details)
+    await server._pool.close(0)
+
+
+async def test_a_table_replaced_by_a_dict_works_on():
+    class Bot(StatelessServer):
+        """As a bot in the wild: it never calls the base class's __init__."""
+
+        def __init__(self, application):
+            self.application = application
+            self.max_applications = 10
+            self.application_instances = {}
+
+        async def application_send(self, scope, message):
+            sent.put_nowait(message)
+
+    sent = asyncio.Queue()
+    bot = Bot(echo)
+    bot.get_or_create_application_instance("a", {"type": "bot"}).put_nowait("hello")
+    assert await sent.get() == "hello"
+    assert list(bot.application_instances) == ["a"]
+    await bot._pool.close(0)
+
+
+async def test_an_instance_that_a_subclass_made_itself_is_watched(make_server, settled):
+    class Own(make_server):
+        def get_or_create_application_instance(self, scope_id, scope):
+            queue = asyncio.Queue()
+            self.application_instances[scope_id] = {
+                "input_queue": queue,
+                "future": asyncio.ensure_future(self.application(scope, queue.get, None)),
+                "scope": scope,
+                "last_used": time.time(),
+                "mine": 1,
+            }
+            self.application_instances[scope_id]["last_used"] = time.time()
+            return self.application_instances[scope_id]["input_queue"]
+
+    async def application(scope, receive, send):
+        raise LookupError(await receive())
+
+    server = Own(application)
+    server.put("a", "first")
+    server.application_instances["a"]["input_queue"].put_nowait("second")
+    assert server.application_instances["a"]["mine"] == 1
+    await settled()
+    assert server.failures == [("a", "first")]
+    assert server.undelivered == [("a", ["second"])]
+    assert not server.application_instances
+
+
+async def test_something_else_in_the_table_is_rejected(make_server):
+    server = make_server(echo)
+    with pytest.raises(TypeError, match="instance of scope 'a' must be a mapping with 'input_q"):
+        server.application_instances["a"] = {"webcorn": 1}
+
+
+@pytest.mark.parametrize("application", [None, "module:application"])
+async def test_an_application_that_is_not_callable_is_rejected(application):
+    with pytest.raises(TypeError, match="needs an ASGI application, not"):
+        StatelessServer(application)
+
+
+async def test_a_limit_below_one_is_rejected():
+    with pytest.raises(ValueError, match="max_applications must be at least 1, not 0"):
+        StatelessServer(echo, max_applications=0)
+
+
+async def test_a_scope_without_a_type_is_rejected(make_server):
+    server = make_server(echo)
+    with pytest.raises(ValueError, match=r"scope of scope id 'a' has no 'type': {'user': 1}"):
+        server.get_or_create_application_instance("a", {"user": 1})
+    assert not server.application_instances
+
+
+async def test_a_scope_may_be_something_else_than_a_mapping(make_server):
+    async def application(scope, receive, send):
+        seen.append(scope)
+
+    seen = []
+    server = make_server(application)
+    server.get_or_create_application_instance("a", ("127.0.0.1", 80))
+    await asyncio.sleep(0)
+    assert seen == [("127.0.0.1", 80)]
+
+
+async def test_an_unhashable_scope_id_is_rejected(make_server):
+    with pytest.raises(TypeError, match=r"A scope id must be hashable, not \['a'\]"):
+        make_server(echo).get_or_create_application_instance(["a"], {"type": "test"})
+
+
+async def test_hooks_that_are_missing_say_which(make_server):
+    server = StatelessServer(echo)
+    with pytest.raises(NotImplementedError, match=r"StatelessServer must implement handle\(\)"):
+        await server.arun()
+    with pytest.raises(NotImplementedError, match=r"must implement application_send\(\)"):
+        await server.application_send({}, "message")

@@ -1,0 +1,285 @@
+"""run() and arun(): how a server ends, and that nothing of it is left."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from asgiref.server import StatelessServer
+
+pytestmark = pytest.mark.asyncio
+
+
+async def echo(scope, receive, send):
+    while True:
+        await send(await receive())
+
+
+async def test_arun_ends_when_handle_returns_and_leaves_nothing(make_server, no_task_left, settled):
+    server = make_server(echo)
+    running = asyncio.create_task(server.arun())
+    server.queue("a")
+    await settled()
+    server.finished.set()
+    await running
+    assert not server.application_instances
+    no_task_left()
+
+
+async def test_arun_raises_what_handle_raises(make_server, no_task_left, settled):
+    class Server(make_server):
+        async def handle(self):
+            self.queue("a")
+            await settled()
+            raise ConnectionError("lost")
+
+    with pytest.raises(ConnectionError, match="lost"):
+        await Server(echo).arun()
+    no_task_left()
+
+
+async def test_a_cancelled_arun_cleans_up(make_server, no_task_left, settled):
+    server = make_server(echo)
+    running = asyncio.create_task(server.arun())
+    server.queue("a")
+    await settled()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not server.application_instances
+    no_task_left()
+
+
+async def test_a_server_can_run_again(make_server, no_task_left):
+    server = make_server(echo)
+    for number in range(2):
+        server.finished.clear()
+        running = asyncio.create_task(server.arun())
+        server.put("a", number)
+        assert await server.next_sent() == ("a", number)
+        server.finished.set()
+        await running
+    no_task_left()
+
+
+async def test_applications_finish_what_they_have(make_server, no_task_left):
+    async def application(scope, receive, send):
+        while True:
+            message = await receive()
+            await asyncio.sleep(0)
+            await send(message)
+
+    server = make_server(application, shutdown_timeout=30)
+    running = asyncio.create_task(server.arun())
+    for number in range(3):
+        server.put("a", number)
+    server.queue("idle")
+    server.finished.set()
+    await asyncio.wait_for(running, 10)
+    assert [server.sent.get_nowait() for _ in range(3)] == [("a", n) for n in range(3)]
+    assert server.undelivered == []
+    no_task_left()
+
+
+async def test_applications_that_do_not_finish_are_cancelled(make_server, no_task_left):
+    async def application(scope, receive, send):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await send("bye")
+
+    server = make_server(application, shutdown_timeout=0.01)
+    running = asyncio.create_task(server.arun())
+    server.put("a", "never received")
+    server.finished.set()
+    await running
+    assert server.sent.get_nowait() == ("a", "bye")
+    assert server.undelivered == [("a", ["never received"])]
+    no_task_left()
+
+
+async def test_a_second_cancellation_cuts_the_grace_short(make_server, no_task_left, settled):
+    async def application(scope, receive, send):
+        await asyncio.Event().wait()
+
+    server = make_server(application, shutdown_timeout=3600)
+    running = asyncio.create_task(server.arun())
+    server.queue("a")
+    await settled()
+    running.cancel()
+    await settled()
+    assert not running.done()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(running, 10)
+    no_task_left()
+
+
+async def test_failures_at_the_very_end_are_still_reported(make_server, no_task_left):
+    async def application(scope, receive, send):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError("at the end")
+
+    server = make_server(application, shutdown_timeout=0)
+    running = asyncio.create_task(server.arun())
+    server.queue("a")
+    await asyncio.sleep(0)
+    server.finished.set()
+    await running
+    assert server.failures == [("a", "at the end")]
+    no_task_left()
+
+
+async def test_a_message_during_shutdown_is_undelivered(make_server, no_task_left, settled):
+    async def application(scope, receive, send):
+        if scope["id"] == "a":
+            return
+        await settled()
+        kept.put_nowait("too late")
+
+    server = make_server(application, shutdown_timeout=10)
+    kept = server.queue("a")
+    await settled()
+    running = asyncio.create_task(server.arun())
+    await asyncio.sleep(0)
+    server.queue("b")
+    server.finished.set()
+    await running
+    assert server.undelivered == [("a", ["too late"])]
+    no_task_left()
+
+
+async def test_a_checker_of_a_subclass_is_run_and_may_end_the_server(make_server, no_task_left):
+    class Server(make_server):
+        async def application_checker(self):
+            raise LookupError("checked")
+
+    with pytest.raises(LookupError, match="checked"):
+        await Server(echo).arun()
+    no_task_left()
+
+
+async def test_a_checker_that_returns_does_not_end_the_server(make_server, settled):
+    class Server(make_server):
+        async def application_checker(self):
+            pass
+
+    server = Server(echo)
+    running = asyncio.create_task(server.arun())
+    await settled()
+    assert not running.done()
+    server.finished.set()
+    await running
+
+
+async def test_a_server_with_its_own_main_loop_starts_the_checker_and_handle(make_server, settled):
+    async def application(scope, receive, send):
+        raise LookupError("found")
+
+    server = make_server(application)
+    checker = asyncio.create_task(server.application_checker())
+    handler = asyncio.create_task(server.handle())
+    server.queue("a")
+    await settled()
+    assert server.failures == [("a", "found")]
+    assert not checker.done()
+    for task in (checker, handler):
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_worker_of_channels_shape_serves_its_channels(no_task_left):
+    class Worker(StatelessServer):
+        def __init__(self, application, channels, layer, max_applications=1000):
+            super().__init__(application, max_applications)
+            self.channels, self.layer = channels, layer
+
+        async def handle(self):
+            listeners = [asyncio.ensure_future(self.listener(c)) for c in self.channels]
+            await asyncio.wait(listeners)
+            [listener.result() for listener in listeners]
+
+        async def listener(self, channel):
+            while (message := await self.layer[channel].get()) is not None:
+                scope = {"type": "channel", "channel": channel}
+                queue = self.get_or_create_application_instance(channel, scope)
+                await queue.put(message)
+
+        async def application_send(self, scope, message):
+            sent.append((scope["channel"], message))
+
+    sent, layer = [], {"x": asyncio.Queue(), "y": asyncio.Queue()}
+    for channel, queue in layer.items():
+        for message in (1, 2, None):
+            queue.put_nowait(message)
+        assert channel in layer
+    await asyncio.wait_for(Worker(echo, ["x", "y"], layer).arun(), 10)
+    assert sorted(sent) == [("x", 1), ("x", 2), ("y", 1), ("y", 2)]
+    no_task_left()
+
+
+async def test_a_handle_that_is_not_async_is_named(no_task_left):
+    class Server(StatelessServer):
+        def handle(self):
+            return None
+
+    with pytest.raises(TypeError, match=r"Server\.handle\(\) must be an async method"):
+        await Server(echo).arun()
+    no_task_left()
+
+
+SCRIPT = """
+import asyncio, logging, sys
+from asgiref.server import StatelessServer
+
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+
+async def application(scope, receive, send):
+    try:
+        await receive()
+    finally:
+        print("cleaned up", flush=True)
+
+class Server(StatelessServer):
+    async def handle(self):
+        self.get_or_create_application_instance("a", {"type": "test"})
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+Server(application).run()
+print("after run")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent as POSIX does")
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGINT, "Exiting due to Ctrl-C/interrupt"),
+        (signal.SIGTERM, "Exiting due to SIGTERM"),
+    ],
+)
+async def test_run_ends_cleanly_on_a_signal(number, said):
+    def run():
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", textwrap.dedent(SCRIPT)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        return *process.communicate(timeout=30), process.returncode
+
+    output, errors, status = await asyncio.to_thread(run)
+    assert sorted(output.splitlines()) == sorted(["cleaned up", said, "after run"])
+    assert (errors, status) == ("", 0)
