@@ -1,0 +1,214 @@
+"""A Flask application through WsgiToAsgi under a real uvicorn, with clients good and bad."""
+
+import hashlib
+import http.client
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+PROJECTS = Path(__file__).with_name("projects")
+BLOCK = bytes(range(256)) * 256
+
+
+class Server:
+    """A uvicorn in a process of its own, on a free port, whose log is kept."""
+
+    def __init__(self, *options: str) -> None:
+        command = [sys.executable, "-m", "uvicorn", "wsgi_site:application", "--port", "0"]
+        self.process = subprocess.Popen(
+            [*command, "--no-access-log", *options],
+            cwd=PROJECTS,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log: list[str] = []
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+            if match := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
+                self.port = int(match[1])
+                break
+        else:
+            raise AssertionError("uvicorn did not start:\n" + "".join(self.log))
+        self.reader = threading.Thread(target=self._read_log)
+        self.reader.start()
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        self.log.extend(self.process.stderr)
+
+    def stop(self) -> str:
+        self.process.terminate()
+        self.process.wait()
+        self.reader.join()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return "".join(self.log)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    log = server.stop()
+    errors = log.count("Exception in ASGI application")
+    assert errors == log.count("LookupError: on purpose"), log
+    assert "Finished server process" in log
+
+
+def test_a_form_and_a_session(server: Server) -> None:
+    with httpx.Client(base_url=server.url, follow_redirects=True) as client:
+        answer = client.post("/form", data={"name": "Jo é"})
+        assert (answer.status_code, answer.text) == (200, "Hello Jo é")
+
+
+def test_a_page_that_is_not_there(server: Server) -> None:
+    assert server.get("/nowhere").status_code == 404
+
+
+def test_head_has_headers_and_no_body(server: Server) -> None:
+    answer = httpx.head(server.url + "/")
+    assert (answer.status_code, answer.headers["content-length"], answer.content) == (200, "5", b"")
+
+
+def test_a_file_through_the_file_wrapper(server: Server) -> None:
+    assert server.get("/file").content == BLOCK * 4
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="measures with Linux's /proc"
+)
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_256_mb_take_less_than_2_mb_of_memory(server: Server, direction: str) -> None:
+    def transfer(blocks: int) -> None:
+        if direction == "up":
+            body = (BLOCK for _ in range(blocks))
+            answer = httpx.post(server.url + "/digest", content=body, timeout=60)
+            expected = hashlib.sha256()
+            for _ in range(blocks):
+                expected.update(BLOCK)
+            assert answer.text == expected.hexdigest()
+        else:
+            with httpx.stream("GET", f"{server.url}/download/{blocks}", timeout=60) as stream:
+                assert sum(len(piece) for piece in stream.iter_raw(65536)) == blocks * len(BLOCK)
+
+    transfer(64)  # the buffers of the transport reach their size
+    before = server.get("/memory").json()
+    transfer(4096)
+    after = server.get("/memory").json()
+    assert after["peak"] - before["now"] < 2048
+
+
+def test_a_client_that_leaves_stops_an_endless_response(server: Server) -> None:
+    with server.connect() as client:
+        client.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = 0
+        while received < 1_000_000:
+            received += len(client.recv(65536))
+    assert server.get("/await/closed").text == "yes"
+
+
+def test_a_client_that_leaves_mid_upload_is_an_oserror(server: Server) -> None:
+    with server.connect() as client:
+        client.sendall(
+            b"POST /upload-that-breaks-off HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+            + b"x" * 400_000
+        )
+    assert server.get("/await/oserror").text == "yes"
+
+
+def test_clients_that_stop_reading_leave_others_served(server: Server) -> None:
+    clients = []
+    for _ in range(20):
+        client = server.connect()
+        client.sendall(b"GET /download/1000 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(1) == b"H"
+        clients.append(client)
+    try:
+        assert [server.get("/").text for _ in range(20)] == ["Hello"] * 20
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_keep_alive_as_fast_as_the_client_can(server: Server) -> None:
+    def many(_: int) -> set[tuple[int, bytes]]:
+        seen = set()
+        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
+            for _ in range(500):
+                client.request("GET", "/variable")
+                answer = client.getresponse()
+                seen.add((answer.status, answer.read()))
+        return seen
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set.union(*pool.map(many, range(4))) == {(200, b"nothing")}
+
+
+def test_pipelined_requests_are_answered_in_their_order(server: Server) -> None:
+    paths = ["/", "/variable", "/loop", "/scope-variable"] * 50
+    requests = b"".join(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths)
+    texts = {
+        "/": b"Hello",
+        "/variable": b"nothing",
+        "/loop": b"the server's",
+        "/scope-variable": b"middleware saw /scope-variable",
+    }
+    with server.connect() as client:
+        client.sendall(requests)
+        with client.makefile("rb") as stream:
+            for path in paths:
+                assert read_answer(stream) == (200, texts[path])
+
+
+def read_answer(stream: "socket.SocketIO") -> tuple[int, bytes]:
+    status = int(stream.readline().split()[1])
+    headers = http.client.parse_headers(stream)
+    return status, stream.read(int(headers["content-length"] or 0))
+
+
+def test_a_client_that_expects_100_continue_is_told_so_when_the_body_is_read(
+    server: Server,
+) -> None:
+    with server.connect() as client, client.makefile("rb") as stream:
+        client.sendall(
+            b"POST /digest HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
+        assert list(iter(stream.readline, b"\r\n")) == []
+        client.sendall(b"hello")
+        expected = hashlib.sha256(b"hello").hexdigest().encode()
+        assert read_answer(stream) == (200, expected)
+
+
+def test_an_expected_100_continue_can_be_refused(server: Server) -> None:
+    with server.connect() as client, client.makefile("rb") as stream:
+        client.sendall(
+            b"PUT /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert read_answer(stream) == (417, b"too large")
+
+
+def test_a_response_that_fails_midway_is_seen_to_be_broken(server: Server) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        server.get("/failing")
+    assert server.get("/").text == "Hello"
