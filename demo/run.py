@@ -111,12 +111,20 @@ def make_environment():
     except ImportError:
         raise CannotPrepare(advice()) from None
     # In this order: what Python brings along, then a pip that only works from outside.
-    if importlib.util.find_spec("ensurepip"):
+    if runnable("ensurepip"):
         call([PYTHON, "-m", "ensurepip", "--default-pip"], "pip")
         return [PYTHON, "-m", "pip"]
-    if importlib.util.find_spec("pip"):
+    if runnable("pip"):
         return [sys.executable, "-m", "pip", "--python", PYTHON]
     raise CannotPrepare(advice())
+
+
+def runnable(module):
+    """Whether ``python -m module`` would find something; a removed package may leave its folder."""
+    try:
+        return importlib.util.find_spec(f"{module}.__main__") is not None
+    except ImportError:
+        return False
 
 
 def advice():

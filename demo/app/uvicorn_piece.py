@@ -6,6 +6,7 @@ uvicorn takes over signals only on the main thread; here it does not, so Ctrl-C 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ import uvicorn
 from .trace import Trace
 from .web import Web
 
-GRACE_SECONDS = 5
+GRACE_SECONDS = 3
 
 
 class UvicornPiece:
@@ -35,6 +36,7 @@ class UvicornPiece:
             access_log=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
+        logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
         self._server = _AnnouncingServer(config)
 
     def run_piece(self, ready: Callable[[], None]) -> None:
@@ -46,6 +48,15 @@ class UvicornPiece:
         """End the event streams, which would last for ever, then uvicorn; from any thread."""
         self._trace.close()
         self._server.should_exit = True
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Keep the traceback of a cancelled request out of the log.
+
+    uvicorn cancels the requests that outlast the grace, in one line that says so, and then reports
+    each as an error of the application, which it is not.
+    """
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 class _AnnouncingServer(uvicorn.Server):
