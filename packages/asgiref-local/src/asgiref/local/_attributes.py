@@ -108,9 +108,7 @@ class Attributes:
 
     def claim(self, name: str) -> Slot:
         """Return the slot of `name`, made if need be; AttributeError for a name that is refused."""
-        self.check(name)
-        # An object of a subclass of str would live as long as the Local.
-        name = str.__str__(name)
+        name = self.check(name)
         with self._lock:
             variable = self.by_name.get(name)
             if variable is None and len(self.by_name) < OWN_VARIABLES:
@@ -130,10 +128,12 @@ class Attributes:
         on_shelves = [name for shelf in shelves if shelf is not None for name in shelf.cells]
         return [*self.by_name.copy(), *on_shelves]
 
-    def check(self, name: str) -> None:
-        """Raise AttributeError if no attribute can have this name."""
+    def check(self, name: str) -> str:
+        """Return the name to keep; raise AttributeError if no attribute can have it."""
         if name in _REFUSED:
             raise AttributeError(f"{self._label} cannot have an attribute {name!r}: it is reserved")
+        # An object of a subclass of str, with all it refers to, would live as long as the Local.
+        return str.__str__(name)
 
     def refuse_delete(self, name: str) -> NoReturn:
         """Raise AttributeError: the running code sees no attribute of this name to delete."""

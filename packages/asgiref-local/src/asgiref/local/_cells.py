@@ -50,15 +50,22 @@ class Cell(weakref.ref[Lifetime]):
     __hash__ = object.__hash__
 
     def __asgiref_bridge__(self, sender: threading.Thread | None = None) -> "Cell":
-        """Return what this cell is on the current thread, to which the bridge moves it."""
-        lifetime = self()
-        if lifetime is None:
-            return MISSING
-        if self.owner is not None and sender is not None and not has_owner(sender, self.owner):
-            return MISSING  # the sender merely had a copy of the owner's context
+        """Return what this cell is on the current thread, to which the bridge moves it.
+
+        `sender` is the thread that a context comes from; None for a change that returns to a caller
+        (it counts as the caller's own), and where the bridge cannot tell.
+        """
+        if sender is not None:
+            if self.owner is None:
+                return self
+            if not has_owner(sender, self.owner):
+                return MISSING  # the sender merely had a copy of the owner's context
         owner = owner_here()
         if owner is self.owner:
             return self
+        lifetime = self()
+        if lifetime is None:
+            return MISSING
         moved = Cell(lifetime, forget)
         moved.value = self.value
         moved.owner = owner
@@ -104,6 +111,6 @@ def owner_here() -> Owner | None:
     return owner
 
 
-#: Stands where nothing is set, or where it was deleted. Its owner is no thread's.
+#: Stands where nothing is set, or where it was deleted. Its owner is no thread's, its Local dead.
 MISSING = Cell(Lifetime())
 MISSING.owner = Owner()

@@ -17,18 +17,20 @@ What the bridge of ``asgiref.sync`` may know stands in the thread's own ``__dict
 names below; the package's docstring describes this protocol.
 """
 
+import asyncio
 import sys
 import threading
 import weakref
-
-# `get_running_loop` raises where no loop runs, which costs more than all the rest of a read.
-from asyncio import _get_running_loop as running_loop  # pyright: ignore[reportPrivateUsage]
 
 __all__ = ["ALWAYS_OWNED", "HERE", "Owner", "has_owner", "new_owner", "note_store", "running_loop"]
 
 #: Every new thread begins with a copy of its starter's context (a setting since Python 3.14). That
 #: a value is in a context then says nothing of purpose, so each value needs an owner.
 ALWAYS_OWNED = bool(getattr(sys.flags, "thread_inherit_context", 0))
+
+#: The event loop that runs in this thread, or None. `get_running_loop` raises where none runs, and
+#: that would cost more than all the rest of a read.
+running_loop = asyncio._get_running_loop
 
 HERE = threading.local()
 

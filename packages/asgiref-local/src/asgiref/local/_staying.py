@@ -74,12 +74,14 @@ def _make_set(attributes: Attributes, store: threading.local) -> Callable[[str, 
         slot.set(cell)
 
     def set_in_thread(name: str, value: Any) -> None:
-        attributes.check(name)
         try:
-            store.values[name] = value
+            values = store.values
         except AttributeError:
-            store.values = {name: value}
+            values = store.values = {}
             note_store(store)
+        if name not in values:
+            name = attributes.check(name)
+        values[name] = value
 
     return set
 

@@ -1,0 +1,35 @@
+from collections.abc import Callable, Iterator
+
+import pytest
+from hand_made_bridge import Crossing, Place, hand_over
+
+
+@pytest.fixture
+def make_place() -> Iterator[Callable[[], Place]]:
+    """Make threads that end with the test."""
+    places: list[Place] = []
+
+    def make() -> Place:
+        places.append(Place())
+        return places[-1]
+
+    yield make
+    for place in places:
+        place.close()
+
+
+@pytest.fixture
+def place(make_place: Callable[[], Place]) -> Place:
+    return make_place()
+
+
+@pytest.fixture
+def crossing() -> type[Crossing]:
+    """The bridge made by hand."""
+    return Crossing
+
+
+@pytest.fixture
+def lend() -> Callable[[Place], int]:
+    """Lend a place's thread to its next user."""
+    return hand_over

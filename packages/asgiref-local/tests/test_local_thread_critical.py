@@ -1,0 +1,181 @@
+"""`Local(thread_critical=True)`: values that stay where they were set."""
+
+import asyncio
+import contextvars
+import gc
+import threading
+import weakref
+from functools import partial
+from typing import Any
+
+import pytest
+
+from asgiref.local import Local
+
+
+class Value:
+    """Something that can be referred to weakly."""
+
+
+def test_sync_code_sees_the_values_of_its_thread_in_any_context(place: Any) -> None:
+    local = Local(thread_critical=True)
+    contextvars.copy_context().run(lambda: setattr(local, "connection", "mine"))
+    assert local.connection == "mine"
+    assert place.run(lambda: hasattr(local, "connection"), contextvars.copy_context()) is False
+
+
+def test_async_code_does_not_see_values_of_sync_code_nor_the_other_way_round() -> None:
+    local = Local(thread_critical=True)
+    local.connection = "sync"
+
+    async def main() -> None:
+        assert not hasattr(local, "connection")
+        local.connection = "async"
+        assert local.connection == "async"
+
+    asyncio.run(main())
+    assert local.connection == "sync"
+
+
+@pytest.mark.asyncio
+async def test_tasks_inherit_and_are_isolated() -> None:
+    local = Local(thread_critical=True)
+    local.connection = "parent"
+
+    async def child(name: str) -> tuple[str, str]:
+        seen = local.connection
+        local.connection = name
+        await asyncio.sleep(0)
+        return seen, local.connection
+
+    assert await asyncio.gather(child("a"), child("b")) == [("parent", "a"), ("parent", "b")]
+    assert local.connection == "parent"
+
+
+@pytest.mark.asyncio
+async def test_a_copied_context_shows_nothing_in_another_thread(place: Any) -> None:
+    local = Local(thread_critical=True)
+    local.connection = "mine"
+    copied = contextvars.copy_context()
+    for in_loop in (False, True):
+        seen = place.run(lambda: hasattr(local, "connection"), copied.copy(), in_loop=in_loop)
+        assert seen is False
+    assert await asyncio.to_thread(hasattr, local, "connection") is False
+
+
+@pytest.mark.parametrize("in_loop", [False, True], ids=["to sync", "to async"])
+@pytest.mark.parametrize("caller_in_loop", [False, True], ids=["from sync", "from async"])
+@pytest.mark.parametrize("names", [1, 3000])
+def test_nothing_crosses_the_bridge(
+    make_place: Any, crossing: Any, in_loop: bool, caller_in_loop: bool, names: int
+) -> None:
+    caller, callee, context = make_place(), make_place(), contextvars.Context()
+    local = Local(thread_critical=True)
+    wanted = [f"connection{number}" for number in range(names)]
+
+    def set_all(value: str) -> None:
+        for name in wanted:
+            setattr(local, name, value)
+
+    def seen() -> set[str | None]:
+        return {getattr(local, name, None) for name in wanted}
+
+    caller.run(lambda: set_all("caller's"), context, in_loop=caller_in_loop)
+    call = crossing.go(caller, context, caller_in_loop, callee, in_loop)
+    assert call.run(seen) == {None}
+    call.run(lambda: set_all("callee's"))
+    assert call.run(seen) == {"callee's"}
+    call.come_back()
+    assert caller.run(seen, context, in_loop=caller_in_loop) == {"caller's"}
+
+
+def test_what_a_call_set_is_not_there_in_the_next_call_to_the_same_loop(
+    make_place: Any, crossing: Any
+) -> None:
+    caller, callee, context = make_place(), make_place(), contextvars.Context()
+    local = Local(thread_critical=True)
+    for _ in range(2):
+        call = crossing.go(caller, context, False, callee, True)
+        assert call.run(lambda: hasattr(local, "connection")) is False
+        call.run(lambda: setattr(local, "connection", "callee's"))
+        call.come_back()
+
+
+def test_a_thread_is_handed_over_without_its_values(place: Any, lend: Any) -> None:
+    locals_ = [Local(thread_critical=True) for _ in range(3)]
+    values = [Value() for _ in locals_]
+    dying = [weakref.ref(value) for value in values]
+    for local in locals_:
+        place.run(lambda local=local: setattr(local, "connection", values.pop()))
+    assert [place.run(lambda local=local: hasattr(local, "connection")) for local in locals_] == [
+        True
+    ] * 3
+    assert lend(place) == 1
+    assert [reference() for reference in dying] == [None] * 3
+    assert not any(place.run(lambda local=local: hasattr(local, "connection")) for local in locals_)
+
+
+def test_a_thread_can_be_handed_over_again_and_again(place: Any, lend: Any) -> None:
+    local = Local(thread_critical=True)
+    for tenant in range(3):
+        assert place.run(lambda: hasattr(local, "connection")) is False
+        place.run(lambda tenant=tenant: setattr(local, "connection", tenant))
+        assert lend(place) == 1
+    assert lend(place) == 0
+
+
+def test_a_thread_is_handed_over_without_touching_another(make_place: Any, lend: Any) -> None:
+    one, other = make_place(), make_place()
+    local = Local(thread_critical=True)
+    for place in (one, other):
+        place.run(lambda: setattr(local, "connection", "mine"))
+    lend(one)
+    assert one.run(lambda: hasattr(local, "connection")) is False
+    assert other.run(lambda: local.connection) == "mine"
+
+
+def test_the_list_of_a_thread_does_not_grow(place: Any, lend: Any) -> None:
+    def use_many() -> int:
+        kept = Local(thread_critical=True)
+        for number in range(1000):
+            kept.connection = number
+            Local(thread_critical=True).connection = number
+            del kept.connection
+        return len(threading.current_thread().__dict__["__asgiref_handover__"])
+
+    assert place.run(use_many) == 1
+    assert lend(place) == 1
+
+
+def test_reading_registers_nothing(place: Any, lend: Any) -> None:
+    local = Local(thread_critical=True)
+    assert place.run(lambda: getattr(local, "connection", None)) is None
+    assert lend(place) == 0
+
+
+def test_values_die_with_the_local_in_every_thread(make_place: Any) -> None:
+    places = [make_place(), make_place()]
+    local = Local(thread_critical=True)
+    dying = []
+    for place in places:
+        value = Value()
+        dying.append(weakref.ref(value))
+        place.run(partial(setattr, local, "connection", value))
+        del value
+    gc.collect()
+    assert all(reference() is not None for reference in dying)
+    del local
+    gc.collect()
+    assert [reference() for reference in dying] == [None, None]
+
+
+def test_values_die_with_their_thread(make_place: Any) -> None:
+    local = Local(thread_critical=True)
+    place, value = make_place(), Value()
+    dying = weakref.ref(value)
+    place.run(lambda value=value: setattr(local, "connection", value))
+    del value
+    place.close()
+    gc.collect()
+    assert dying() is None
+    assert not hasattr(local, "connection")
