@@ -11,8 +11,11 @@ A call goes through the modules in one direction:
 """
 
 from ._async_to_sync import AsyncToSync, async_to_sync
+from ._iterators import async_to_sync_iterator, sync_to_async_iterator
 from ._markers import iscoroutinefunction, markcoroutinefunction
+from ._reports import ThreadReport, report_threads
 from ._single_thread import AsyncSingleThreadContext
+from ._slow_waits import log_slow_waits
 from ._sync_to_async import SyncToAsync, sync_to_async
 from ._thread_contexts import ThreadSensitiveContext
 
@@ -20,9 +23,14 @@ __all__ = [
     "AsyncSingleThreadContext",
     "AsyncToSync",
     "SyncToAsync",
+    "ThreadReport",
     "ThreadSensitiveContext",
     "async_to_sync",
+    "async_to_sync_iterator",
     "iscoroutinefunction",
+    "log_slow_waits",
     "markcoroutinefunction",
+    "report_threads",
     "sync_to_async",
+    "sync_to_async_iterator",
 ]

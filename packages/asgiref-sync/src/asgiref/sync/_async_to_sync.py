@@ -38,6 +38,7 @@ from ._loops import LoopThread, shut_down
 from ._markers import describe, iscoroutinefunction
 from ._places import PLACES
 from ._single_thread import ASYNC_SINGLE_THREAD_CONTEXT
+from ._slow_waits import SLOW_WAITS
 from ._threads import THREAD
 from ._wrapping import adopt_identity
 
@@ -102,14 +103,14 @@ class AsyncToSync(Generic[_P, _R]):
                 "You cannot use AsyncToSync in the same thread as an async event loop: "
                 f"await {describe(self.awaitable)} there instead."
             )
+        awaitable = self.awaitable(*args, **kwargs)
         before = contextvars.copy_context()
         outer = CURRENT_EXECUTOR.get(None)
         frame = CurrentThreadExecutor(outer if isinstance(outer, CurrentThreadExecutor) else None)
-        call = CoroutineCall(frame)
+        call = CoroutineCall(self.awaitable, frame)
         context = before.copy()
         context.run(CURRENT_EXECUTOR.set, frame)
         contexts = [context]
-        awaitable = self.awaitable(*args, **kwargs)
         call.prepare(
             self.main_wrap(call, sys.exc_info(), None, contexts, awaitable),
             awaitable,
@@ -174,7 +175,7 @@ class AsyncToSync(Generic[_P, _R]):
 
 def _run(call: CoroutineCall, context: Context, force_new_loop: bool) -> None:
     """Have `call` run on the loop that the rules name, and wait until it is finished."""
-    above = THREAD.call
+    above = THREAD.record.call
     if above is None:
         _run_at_top_level(call, context, force_new_loop)
         return
@@ -236,7 +237,7 @@ def _run_inline(call: CoroutineCall, context: Context) -> None:
 def _wait(call: CoroutineCall) -> bool:
     """Serve the frame until `call` is finished; false if it was not started and needs a loop."""
     try:
-        call.frame.serve(call.check)
+        call.frame.serve(*SLOW_WAITS.watch_thread(call))
     except LoopGone:
         return False
     except BaseException as interruption:

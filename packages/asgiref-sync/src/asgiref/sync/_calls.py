@@ -117,13 +117,14 @@ class Call:
         wanted = self.state is _QUEUED
         if wanted:
             self.state = _RUNNING
-            outer, THREAD.call = THREAD.call, self
+            thread = THREAD.record
+            outer, thread.call = thread.call, self
             try:
                 self.result = self._call_function()
             except BaseException as error:
                 self.error = _transportable(error)
             finally:
-                THREAD.call = outer
+                thread.call = outer
                 del outer
         if self.release is not None:
             self.release(self)

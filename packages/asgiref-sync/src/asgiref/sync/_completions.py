@@ -66,7 +66,8 @@ class Completions:
 
 def completions_of(loop: asyncio.AbstractEventLoop) -> Completions:
     """Return the object for `loop`, which runs in the calling thread."""
-    completions = THREAD.completions
+    thread = THREAD.record
+    completions = thread.completions
     if completions is None or not completions.belongs_to(loop):
-        completions = THREAD.completions = Completions(loop)
+        completions = thread.completions = Completions(loop)
     return completions

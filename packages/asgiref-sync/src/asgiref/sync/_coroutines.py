@@ -52,13 +52,16 @@ class CoroutineCall:
         "_task",
         "awaitable",
         "frame",
+        "function",
         "loop",
         "on_finished",
         "state",
     )
 
-    def __init__(self, frame: CurrentThreadExecutor) -> None:
+    def __init__(self, function: Callable[..., Any], frame: CurrentThreadExecutor) -> None:
+        self.function = function
         self.frame = frame
+        frame.waits_for = self
         self.loop: asyncio.AbstractEventLoop | None = None
         self.state = CoroutineState.SCHEDULED
         #: What the user's function returned.
@@ -131,6 +134,12 @@ class CoroutineCall:
         elif loop.is_closed():
             self.set_exception(RuntimeError("Event loop was closed before the coroutine was done."))
             self.frame.wake()
+
+    @property
+    def coroutine(self) -> Any:
+        """The coroutine that runs or will, if any, for those who report on it."""
+        task = self._task
+        return self._coroutine if task is None else task.get_coro()
 
     @property
     def was_cancelled(self) -> bool:

@@ -35,16 +35,16 @@ from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from ._calls import Call
-from ._threads import PROCESS
+from ._threads import PROCESS, THREAD
 from ._workers import SubmittedCall
 
-__all__ = ["CURRENT_EXECUTOR", "CurrentThreadExecutor"]
+__all__ = ["CHECK_SECONDS", "CURRENT_EXECUTOR", "CurrentThreadExecutor"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 #: Seconds between two looks whether what a thread waits for can still come.
-_CHECK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 
 #: Where thread-sensitive calls of the current chain run: the innermost frame, or whatever executor
 #: was assigned to ``AsyncToSync.executors.current``.
@@ -69,13 +69,14 @@ _Item: TypeAlias = Call | _SubmittedToFrame
 class _Mailbox:
     """The queue of the frames of one chain on one thread. None in it only wakes the thread."""
 
-    __slots__ = ("closed", "empty", "epoch", "get", "put", "thread")
+    __slots__ = ("closed", "empty", "epoch", "get", "put", "size", "thread")
 
     def __init__(self) -> None:
         items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self.put = items.put
         self.get = items.get
         self.empty = items.empty
+        self.size = items.qsize
         self.thread = threading.get_ident()
         self.epoch = PROCESS.epoch
         self.closed = False
@@ -108,6 +109,8 @@ class CurrentThreadExecutor(Executor):
         self._done = False
         #: The loop that runs the coroutine. Calls from any other loop are not for this frame.
         self.loop: asyncio.AbstractEventLoop | None = None
+        #: The call that is waited for here, for those who report on waits.
+        self.waits_for: object = None
         #: The loop runs on this very thread, which can therefore not wait for anything.
         self.inline = False
 
@@ -119,8 +122,9 @@ class CurrentThreadExecutor(Executor):
         return not self._done and self._mailbox.epoch == PROCESS.epoch
 
     @property
-    def thread_id(self) -> int:
-        return self._mailbox.thread
+    def queued(self) -> int:
+        """How many calls wait for the thread."""
+        return self._mailbox.size() + len(self._laid_by)
 
     def nearest_open(self) -> "CurrentThreadExecutor | None":
         """Return this frame or the nearest one around it that is open."""
@@ -182,18 +186,26 @@ class CurrentThreadExecutor(Executor):
         finally:
             self.close()
 
-    def serve(self, check: Callable[[], None]) -> None:
+    def serve(self, check: Callable[[], None], every: float = CHECK_SECONDS) -> None:
         """Run what is queued for this chain until `wake` is called.
 
-        `check` is called now and then while there is nothing to do. It may raise.
+        `check` is called after `every` seconds with nothing to do. It may raise.
         """
+        thread = THREAD.record
+        outer, thread.frame = thread.frame, self
+        try:
+            self._serve(check, every)
+        finally:
+            thread.frame = outer
+
+    def _serve(self, check: Callable[[], None], every: float) -> None:
         get, laid_by = self._mailbox.get, self._laid_by
         while not self._done:
             if laid_by:
                 item: _Item | None = laid_by.popleft()
             else:
                 try:
-                    item = get(timeout=_CHECK_SECONDS)
+                    item = get(timeout=every)
                 except queue.Empty:
                     check()
                     continue
@@ -221,6 +233,7 @@ class CurrentThreadExecutor(Executor):
     def close(self) -> None:
         """Stop waiting: run what was queued in time, and let nothing more in."""
         self._done = True
+        self.waits_for = None
         while self._laid_by:
             self._laid_by.popleft().run()
         mailbox = self._mailbox

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from contextvars import Context
 
 from ._coroutines import CoroutineCall
+from ._deadlocks import stop_watching
 from ._frames import CurrentThreadExecutor
 from ._pristine import Baseline
 from ._threads import PROCESS, THREAD, start_daemon
@@ -107,7 +108,7 @@ class LoopThread:
             return
         self._uses += 1
         self._calls.add(call)
-        THREAD.loop_frame = call.frame
+        THREAD.record.loop_frame = call.frame
         if not call.start():
             # Its thread was tired of waiting and took it to another loop.
             self._calls.discard(call)
@@ -124,11 +125,12 @@ class LoopThread:
             self._settle(call.frame, _SETTLING_TURNS)
 
     def _settle(self, frame: CurrentThreadExecutor, turns: int) -> None:
+        stop_watching()
         baseline = self._baseline
         if baseline is None or not baseline.known:
             self._stop(frame)
         elif baseline.matches():
-            THREAD.loop_frame = None
+            THREAD.record.loop_frame = None
             self._idle(self)
             frame.wake()
         elif turns and not baseline.ready_queue_is_clear():
@@ -137,7 +139,7 @@ class LoopThread:
             self._stop(frame)
 
     def _stop(self, frame: CurrentThreadExecutor) -> None:
-        THREAD.loop_frame = frame
+        THREAD.record.loop_frame = frame
         self._waiting.append(frame)
         self.loop.stop()
 
@@ -181,7 +183,7 @@ class LoopThread:
 
     def _wake_those_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
-        THREAD.loop_frame = None
+        THREAD.record.loop_frame = None
         if not self._retired:
             self._ending = False
             self._make_loop()

@@ -23,6 +23,7 @@ import asyncio
 from contextvars import ContextVar
 
 from ._calls import Call
+from ._deadlocks import watch
 from ._foreign import Submitter, submit_to
 from ._frames import CURRENT_EXECUTOR, CurrentThreadExecutor
 from ._markers import describe
@@ -51,7 +52,7 @@ def place_sensitive(call: Call, shared: Submitter) -> None:
     if context is not None:
         context.put(call)
         return
-    frame = _waiting_frame(THREAD.loop_frame, call.loop)
+    frame = _waiting_frame(THREAD.record.loop_frame, call.loop)
     if frame is not None:
         _put_to_frame(frame, call, shared)
     else:
@@ -84,8 +85,10 @@ def _put_to_shared(call: Call, shared: Submitter) -> None:
         submit_to(shared, call)
         return
     worker = PLACES.shared.worker
-    if THREAD.call is not None and worker.is_current_thread():
+    if THREAD.record.call is not None and worker.is_current_thread():
         raise _would_deadlock(call)
+    if worker.runs is not None:
+        watch(call, worker)
     worker.put(call)
 
 

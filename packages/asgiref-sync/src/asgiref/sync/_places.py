@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from ._loops import LoopPool
 from ._parallel import ParallelCalls, default_limit
-from ._workers import SharedWorker, SubmittedCall, WorkerPool
+from ._workers import SharedWorker, SubmittedCall, Worker, WorkerPool
 
 __all__ = ["PLACES", "Places"]
 
@@ -33,10 +33,14 @@ class Places:
         self.shared = SharedWorker("asgiref-shared")
         self.loops = LoopPool()
 
+    def workers(self) -> list[Worker]:
+        """Return the worker threads of this process, idle or not."""
+        return [*self.shared.workers(), *self.pool.workers()]
+
     def wait(self) -> None:
         """Wait until everything that was queued on a worker has ended."""
         calls: list[SubmittedCall] = []
-        for worker in (*self.shared.workers(), *self.pool.workers()):
+        for worker in self.workers():
             last = SubmittedCall(_nothing)
             worker.put(last)
             calls.append(last)

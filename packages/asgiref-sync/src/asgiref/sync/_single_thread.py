@@ -8,6 +8,8 @@ may have synchronous code to run on it.
 """
 
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import TracebackType
 
@@ -66,11 +68,22 @@ class AsyncSingleThreadContext:
             return
         ASYNC_SINGLE_THREAD_CONTEXT.reset(self._token)
         self._token = None
-        loop_thread, self._loop_thread = self._loop_thread, None
-        if loop_thread is not None:
-            self._end(loop_thread)
+        self.end()
 
-    def _end(self, loop_thread: LoopThread) -> None:
+    @contextmanager
+    def during(self) -> Generator[None]:
+        """Be the active context for a moment, whatever the rest of this context is in."""
+        token = ASYNC_SINGLE_THREAD_CONTEXT.set(self)
+        try:
+            yield
+        finally:
+            ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
+
+    def end(self) -> None:
+        """End the loop, if there is one, and wait until that is done."""
+        loop_thread, self._loop_thread = self._loop_thread, None
+        if loop_thread is None:
+            return
         frame = CurrentThreadExecutor()
         loop_thread.end(frame)
         try:

@@ -27,6 +27,7 @@ from ._handled import run_handling
 from ._markers import describe, iscoroutinefunction, markcoroutinefunction
 from ._placement import DEADLOCK_CONTEXT, place_parallel, place_sensitive
 from ._places import PLACES
+from ._slow_waits import SLOW_WAITS
 from ._thread_contexts import THREAD_SENSITIVE_CONTEXT, ContextExecutors
 from ._wrapping import adopt_identity
 
@@ -98,6 +99,7 @@ class SyncToAsync(Generic[_P, _R]):
         )
         if type(self).thread_handler is not _plain_thread_handler:
             call.handler = self.thread_handler
+        slow = SLOW_WAITS.watch_task(call)
         try:
             if self._thread_sensitive:
                 place_sensitive(call, self.single_thread_executor)
@@ -112,6 +114,8 @@ class SyncToAsync(Generic[_P, _R]):
         finally:
             if own_context is None and call.done:
                 bring_back(call.context, call.before)
+            if slow is not None:
+                slow.cancel()
             del call, before
 
     @overload

@@ -118,7 +118,7 @@ class ThreadSensitiveContext:
             place = self._make_place()
         if not isinstance(place, Lease):
             submit_to(place, call)
-        elif THREAD.call is not None and place.is_current_thread():
+        elif THREAD.record.call is not None and place.is_current_thread():
             raise RuntimeError(
                 f"{describe(call.function)} would deadlock: it must run on the thread of "
                 f"{self!r}, which is occupied by the code that waits for it"

@@ -1,9 +1,9 @@
 """What the bridge remembers of a thread, and of the process.
 
-Each thread has one record, and only that thread reads or writes it (`THREAD` is a `threading.local`
-with declared fields, so a typing error is found by the type checker and an unset field has a
-default). A bridged call puts itself there while it runs and puts back what it found: a thread that
-idles in `async_to_sync` runs other calls on top of its own, and must find its own again.
+Each thread has one record, and only that thread writes it; others read it only to report what the
+thread does. A bridged call puts itself there while it runs and puts back what it found: a thread
+that idles in `async_to_sync` runs other calls on top of its own, and must find its own again. A
+record dies with its thread.
 
 A forked child has only the thread that forked. Everything that other threads would have done stays
 undone, and the loops that it inherited are the parent's (closing one would tear registrations out
@@ -14,47 +14,100 @@ anew.
 
 import contextvars
 import os
+import sys
 import threading
+import types
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._calls import Call
     from ._completions import Completions
+    from ._deadlocks import QueueWatch
     from ._frames import CurrentThreadExecutor
 
-__all__ = ["PROCESS", "THREAD", "start_daemon"]
+__all__ = ["PROCESS", "THREAD", "ThreadRecord", "stacks_of_threads", "start_daemon"]
 
 
-class _ThreadRecord(threading.local):
-    #: The call from async code that this thread is running now.
-    call: "Call | None" = None
-    #: The queue of finished calls for the loop that runs in this thread.
-    completions: "Completions | None" = None
-    #: The frame that waits for the loop of this thread, if the loop was made for one.
-    loop_frame: "CurrentThreadExecutor | None" = None
+class ThreadRecord:
+    """What one thread is doing for the bridge. Only that thread writes it."""
+
+    __slots__ = (
+        "__weakref__",
+        "call",
+        "completions",
+        "frame",
+        "ident",
+        "loop_frame",
+        "queue_watch",
+    )
+
+    def __init__(self) -> None:
+        self.ident = threading.get_ident()
+        self.clear()
+
+    def clear(self) -> None:
+        #: The call from async code that this thread is running now.
+        self.call: Call | None = None
+        #: The innermost frame in which this thread waits for a coroutine.
+        self.frame: CurrentThreadExecutor | None = None
+        #: The queue of finished calls for the loop that runs in this thread.
+        self.completions: Completions | None = None
+        #: The frame that waits for the loop of this thread, if the loop was made for one.
+        self.loop_frame: CurrentThreadExecutor | None = None
+        #: What looks after calls of this thread's loop that wait for busy workers.
+        self.queue_watch: weakref.ref[QueueWatch] | None = None
 
 
 class _ProcessRecord:
-    __slots__ = ("epoch",)
+    __slots__ = ("_records", "epoch")
 
     def __init__(self) -> None:
         self.epoch = 0
+        self._records: dict[int, weakref.ref[ThreadRecord]] = {}
+
+    def add(self, record: ThreadRecord) -> None:
+        # A thread's number is used again after its end, so the entries of dead ones are few.
+        self._records[record.ident] = weakref.ref(record)
+
+    def threads(self) -> list[ThreadRecord]:
+        """Return the records of the living threads that ever used the bridge. Any thread."""
+        records = [reference() for reference in tuple(self._records.values())]
+        return [record for record in records if record is not None]
+
+    def start_anew(self) -> None:
+        self.epoch += 1
+        self._records = {}
 
 
-THREAD = _ThreadRecord()
+class _Thread(threading.local):
+    #: The record of the thread that asks.
+    record: ThreadRecord
+
+    def __init__(self) -> None:
+        self.record = ThreadRecord()
+        PROCESS.add(self.record)
+
+
 PROCESS = _ProcessRecord()
+THREAD = _Thread()
 
 
 def _after_fork_in_child() -> None:
-    PROCESS.epoch += 1
-    THREAD.call = None
-    THREAD.completions = None
-    THREAD.loop_frame = None
+    record = THREAD.record
+    PROCESS.start_anew()
+    record.clear()
+    PROCESS.add(record)
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def stacks_of_threads() -> "dict[int, types.FrameType]":
+    """Return the innermost frame of each thread, by the thread's number."""
+    return sys._current_frames()  # pyright: ignore[reportPrivateUsage]
 
 
 def start_daemon(target: Callable[[], None], name: str) -> threading.Thread:

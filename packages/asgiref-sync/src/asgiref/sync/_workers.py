@@ -29,7 +29,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from ._threads import PROCESS, start_daemon
+from ._threads import PROCESS, THREAD, ThreadRecord, start_daemon
 
 __all__ = ["IDLE_SECONDS", "Runnable", "SharedWorker", "SubmittedCall", "Worker", "WorkerPool"]
 
@@ -89,7 +89,7 @@ class _Handover:
 class Worker:
     """A thread that runs what is put into its queue, in order."""
 
-    __slots__ = ("_expire", "_queue", "epoch", "put", "thread")
+    __slots__ = ("_expire", "_queue", "_record", "epoch", "put", "thread")
 
     def __init__(self, name: str, expire: "Callable[[Worker], bool] | None" = None) -> None:
         self._queue: queue.SimpleQueue[Runnable] = queue.SimpleQueue()
@@ -97,9 +97,11 @@ class Worker:
         self.put = self._queue.put
         self._expire = expire
         self.epoch = PROCESS.epoch
+        self._record: ThreadRecord | None = None
         self.thread = start_daemon(self._work, name)
 
     def _work(self) -> None:
+        self._record = THREAD.record
         take = self._queue.get
         timeout = None if self._expire is None else IDLE_SECONDS
         while True:
@@ -112,6 +114,17 @@ class Worker:
             item.run()
             # While this thread waits for the next one it must not keep this one's arguments.
             del item
+
+    @property
+    def runs(self) -> Callable[..., object] | None:
+        """The function of the call that this thread runs now, if any."""
+        call = None if self._record is None else self._record.call
+        return None if call is None else call.function
+
+    @property
+    def queued(self) -> int:
+        """How many items wait for this thread."""
+        return self._queue.qsize()
 
     @property
     def alive(self) -> bool:

@@ -1,0 +1,186 @@
+"""Waits that cannot end, waits that last, and who waits for whom."""
+
+import asyncio
+import io
+import logging
+import threading
+
+import pytest
+
+from asgiref.sync import async_to_sync, log_slow_waits, report_threads, sync_to_async
+
+
+def in_a_thread(function):
+    """Run `function` in a new thread and join it, as the code that deadlocks does."""
+    outcome = []
+
+    def work():
+        try:
+            outcome.append(function())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, name="a-thread-of-its-own")
+    thread.start()
+    thread.join()
+    return outcome[0]
+
+
+async def needs_the_shared_thread():
+    return await sync_to_async(int)("5")
+
+
+def test_a_loop_in_a_joined_thread_that_needs_the_joining_one_is_an_error():
+    def joins():
+        return in_a_thread(lambda: asyncio.run(needs_the_shared_thread()))
+
+    error = asyncio.run(sync_to_async(joins)())
+    assert isinstance(error, RuntimeError)
+    message = str(error)
+    assert "builtins.int would deadlock" in message
+    assert "asgiref-shared" in message
+    assert "joins waits in Thread.join for thread a-thread-of-its-own" in message
+    assert asyncio.run(needs_the_shared_thread()) == 5
+
+
+def test_a_chain_of_joins_is_seen_through():
+    def joins():
+        return in_a_thread(lambda: in_a_thread(lambda: asyncio.run(needs_the_shared_thread())))
+
+    assert "would deadlock" in str(asyncio.run(sync_to_async(joins)()))
+
+
+def test_a_top_level_call_in_a_joined_thread_runs_there_and_is_no_deadlock():
+    def joins():
+        return in_a_thread(async_to_sync(needs_the_shared_thread))
+
+    assert asyncio.run(sync_to_async(joins)()) == 5
+
+
+def test_a_coroutine_scheduled_from_sync_code_is_not_told_that_it_would_deadlock():
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        def schedules():
+            return asyncio.run_coroutine_threadsafe(needs_the_shared_thread(), loop)
+
+        future = await sync_to_async(schedules)()
+        return await asyncio.wrap_future(future)
+
+    assert asyncio.run(main()) == 5
+
+
+def test_a_call_after_a_failed_submit_is_not_told_that_it_would_deadlock(monkeypatch):
+    from asgiref.sync import SyncToAsync
+
+    class Broken:
+        def submit(self, function):
+            raise OSError("full")
+
+    async def main():
+        with monkeypatch.context() as patch:
+            patch.setattr(SyncToAsync, "single_thread_executor", Broken())
+            with pytest.raises(OSError, match="full"):
+                await needs_the_shared_thread()
+        return await needs_the_shared_thread()
+
+    assert asyncio.run(main()) == 5
+
+
+def test_a_busy_thread_is_no_deadlock():
+    release = threading.Event()
+
+    async def main():
+        blocked = asyncio.create_task(sync_to_async(release.wait)(30))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(needs_the_shared_thread())
+        # The loop looks after the queue several times before the thread is free.
+        asyncio.get_running_loop().call_later(0.5, release.set)
+        return await waiting, await blocked
+
+    assert asyncio.run(main()) == (5, True)
+
+
+def test_a_report_says_which_thread_runs_what_and_waits_for_what():
+    async def main():
+        waiting, go_on = asyncio.Event(), asyncio.Event()
+
+        async def below():
+            waiting.set()
+            await go_on.wait()
+
+        def works():
+            async_to_sync(below)()
+
+        task = asyncio.create_task(sync_to_async(works)())
+        await waiting.wait()
+        queued = asyncio.create_task(needs_the_shared_thread())
+        await asyncio.sleep(0)
+        printed = io.StringIO()
+        reports = report_threads(file=printed)
+        go_on.set()
+        await task
+        await queued
+        return reports, printed.getvalue()
+
+    (report,), printed = asyncio.run(main())
+    assert report.name == "asgiref-shared"
+    assert report.runs is not None
+    assert report.runs.endswith("works")
+    assert report.waits_for is not None
+    assert "below at " in report.waits_for
+    assert report.stands_at.endswith("in works")
+    assert report.queued == 1
+    assert printed == f"{report}\n"
+    assert report_threads() == ()
+
+
+@pytest.fixture
+def slow_waits():
+    log_slow_waits(0.01)
+    yield
+    log_slow_waits(None)
+
+
+@pytest.mark.usefixtures("slow_waits")
+def test_long_waits_are_logged_once_each(caplog):
+    release = threading.Event()
+
+    async def works():
+        await sync_to_async(release.wait, thread_sensitive=False)(30)
+
+    class Release(logging.Handler):
+        seen = 0
+
+        def emit(self, record):
+            self.seen += 1
+            if self.seen == 2:
+                release.set()
+
+    handler = Release()
+    logger = logging.getLogger("asgiref.sync")
+    logger.addHandler(handler)
+    try:
+        async_to_sync(works)()
+    finally:
+        logger.removeHandler(handler)
+    messages = sorted(record.getMessage().split(" for 0.01 s")[0] for record in caplog.records)
+    assert [message.split("waited for")[0] for message in messages] == [
+        "a task has ",
+        "a thread has ",
+    ]
+    assert messages[0].endswith("Event.wait")
+    assert messages[1].endswith("works")
+
+
+@pytest.mark.usefixtures("slow_waits")
+def test_short_waits_are_not_logged(caplog):
+    log_slow_waits(60)
+    async_to_sync(needs_the_shared_thread)()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_time_that_makes_no_sense_is_refused(seconds):
+    with pytest.raises(ValueError, match="positive number or None"):
+        log_slow_waits(seconds)
