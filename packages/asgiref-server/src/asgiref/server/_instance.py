@@ -37,7 +37,6 @@ class ApplicationInstance(MutableMapping[str, Any]):
         channel: its ``receive`` and ``send``; None for an adopted instance.
         state: see the module.
         redelivery: it was started only because its predecessor left messages.
-        taken_before: what its queue had handed out before it started.
         idle_timer: the timer that ends it when it is quiet for too long, if any.
         extra: an adopted instance's other keys.
     """
@@ -52,7 +51,6 @@ class ApplicationInstance(MutableMapping[str, Any]):
         "scope",
         "scope_id",
         "state",
-        "taken_before",
     )
 
     def __init__(
@@ -70,7 +68,6 @@ class ApplicationInstance(MutableMapping[str, Any]):
         self.channel = channel
         self.state = State.LIVE
         self.redelivery = False
-        self.taken_before = 0
         self.idle_timer: asyncio.TimerHandle | None = None
         self.extra: dict[str, Any] | None = None
 

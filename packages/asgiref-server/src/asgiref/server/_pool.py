@@ -20,16 +20,15 @@ import asyncio
 import logging
 import time
 import weakref
-from collections.abc import Awaitable, Hashable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Hashable, Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
 from ._calls import ApplicationStyle, call, is_async
-from ._channel import Channel, Outbound
+from ._channel import Channel
 from ._idle import IdleTimeout
 from ._instance import ApplicationInstance, State
-from ._queue import InputQueue
+from ._queue import InputQueue, drained
 from ._table import InstanceTable
 
 logger = logging.getLogger("asgiref.server")
@@ -64,6 +63,7 @@ class Pool:
         self._cancelled: set[asyncio.Future[Any]] = set()
         self._hooks: set[asyncio.Task[object]] = set()
         self._closing = False
+        self._on_end = self._ended  # one bound method, not one for each instance
         self.instances = InstanceTable(self._watch)
 
     # Starting
@@ -71,11 +71,12 @@ class Pool:
     def find(self, scope_id: Hashable) -> ApplicationInstance | None:
         """The live instance of a scope, which thereby counts as just used."""
         instance = self.instances.get(scope_id)
-        if instance is not None and instance.future.done():
-            self._settle(instance)
-            instance = self.instances.get(scope_id)
-        if instance is not None:
-            self._touch(instance)
+        if instance is None:
+            return None
+        if instance.future.done():
+            self._settle(instance)  # which may have started the next one
+            return self.instances.get(scope_id)
+        self._touch(instance)
         return instance
 
     def start(
@@ -85,16 +86,15 @@ class Pool:
         self._make_room()
         queue = self._dormant.pop(scope_id, None)
         if queue is None:
-            queue = InputQueue(self._server.queue_size, scope_id, scope, self._before_put)
+            queue = InputQueue(self._server.queue_size, scope_id, scope, self)
         queue.scope = scope
-        channel = Channel(queue, self._outbound())
+        channel = Channel(queue, self._server, bridged=not is_async(self._server.application_send))
         application = self._style.of(self._server.application)
         future = asyncio.ensure_future(
             application(scope=scope, receive=channel.receive, send=channel.send)  # type: ignore[arg-type]
         )
         instance = ApplicationInstance(scope_id, scope, queue, future, channel)
         instance.redelivery = redelivery
-        instance.taken_before = queue.taken
         queue.instance = instance
         self.instances[scope_id] = instance
         self._idle.watch(instance, self._server.idle_timeout)
@@ -104,42 +104,44 @@ class Pool:
         while self.instances and len(self.instances) >= self._server.max_applications:
             self._server.delete_oldest_application_instance()
 
-    def _outbound(self) -> Outbound:
-        """How an instance's messages reach ``application_send``: asked once for each instance."""
-        return self._send if is_async(self._server.application_send) else self._send_from_thread
-
-    def _send(self, scope: object, message: Any) -> Awaitable[Any]:
-        sending: Awaitable[Any] = self._server.application_send(scope, message)
-        return sending
-
-    def _send_from_thread(self, scope: object, message: Any) -> Awaitable[Any]:
-        return call(self._server.application_send, scope, message)
-
     def replace_instances(self, entries: Mapping[Hashable, object]) -> None:
         """Put a new table, with ``entries``, in the place of the present one."""
         self.instances = InstanceTable(self._watch, entries)
 
     def _watch(self, instance: ApplicationInstance) -> None:
-        instance.future.add_done_callback(partial(self._ended, instance))
+        instance.future.add_done_callback(partial(self._on_end, instance))
 
     def _touch(self, instance: ApplicationInstance) -> None:
+        """The scope is used. (For every message: ``try`` is free, ``suppress`` is not.)"""
         if instance.channel is not None:
             instance.channel.active_at = time.monotonic()
-        with suppress(KeyError):  # a server may have taken it out of the table by itself
+        try:  # noqa: SIM105
             self.instances.move_to_end(instance.scope_id)
+        except KeyError:  # a server has taken it out of the table by itself
+            pass
 
-    def _before_put(self, queue: InputQueue) -> None:
+    def before_put(self, queue: InputQueue) -> None:
         """A message is about to go into ``queue``: see that somebody receives it."""
         instance = queue.instance
-        if instance is not None and not instance.future.done():
-            self._touch(instance)
-            return
-        if instance is not None:
+        if instance is None:
+            self._revive(queue)
+        elif instance.future.done():
             self._settle(instance)
+            self._revive(queue)
+        else:
+            self._touch(instance)
+
+    def _revive(self, queue: InputQueue) -> None:
         if queue.instance is not None:  # settling has started the next one
             return
         if self._closing:
-            asyncio.get_running_loop().call_soon(self._undelivered_later, queue)
+            # No instance may be started: a record of none takes the message, once it is in.
+            loop = asyncio.get_running_loop()
+            none = ApplicationInstance(
+                queue.scope_id, queue.scope, queue, loop.create_future(), None
+            )
+            none.future.cancel()
+            loop.call_soon(self._give_up, none)
         else:
             self.start(queue.scope_id, queue.scope)
 
@@ -203,7 +205,7 @@ class Pool:
             cancelled
             or self._closing
             or not isinstance(queue, InputQueue)
-            or (instance.redelivery and queue.taken == instance.taken_before)
+            or (instance.redelivery and not received(instance))
         )
         if in_vain:
             self._give_up(instance)
@@ -216,18 +218,9 @@ class Pool:
 
     def _give_up(self, instance: ApplicationInstance) -> None:
         """Hand what is left in the instance's queue to the hook for that."""
-        queue = instance.input_queue
-        if isinstance(queue, InputQueue):
-            messages = queue.drain()
-        else:
-            messages = [queue.get_nowait() for _ in range(queue.qsize())]
+        messages = drained(instance.input_queue)
         if messages:
             self._run_hook("application_undelivered", messages, instance)
-
-    def _undelivered_later(self, queue: InputQueue) -> None:
-        messages = queue.drain()
-        if messages:
-            self._run_hook("application_undelivered", messages, queue)
 
     def _run_hook(self, name: str, *args: object) -> None:
         task = asyncio.get_running_loop().create_task(self._hook(name, *args))
@@ -271,10 +264,15 @@ class Pool:
 
     def _ask_to_finish(self, instance: ApplicationInstance) -> None:
         channel = instance.channel
-        if channel is None or (channel.receiving and channel.queue.empty()):
+        if channel is None or (channel.waiting and channel.queue.empty()):
             self.delete(instance.scope_id)
         else:
             channel.when_drained = instance.future.cancel
+
+
+def received(instance: ApplicationInstance) -> bool:
+    """Whether the instance took any of its messages."""
+    return instance.channel is not None and instance.channel.received
 
 
 async def _wait(futures: Iterable[asyncio.Future[Any]], seconds: float | None = None) -> None:
