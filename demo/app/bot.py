@@ -126,6 +126,7 @@ class ChatBot(StatelessServer):
             await lost.close()
             logger.warning("the bot lost the chat server and tries to come back")
             self._client = await self._reconnect()
+            logger.warning("the bot is back on the chat server as %s", self.nick)
 
     async def _connect(self) -> IrcClient:
         """Connect as ``nick``, or as nick2, nick3, ... if others came first."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 
 from .irc import MAX_LINE, Message, split_text
@@ -53,8 +54,11 @@ class IrcClient:
         except TimeoutError:
             raise ChatError(f"the chat server at {host}:{port} does not answer") from None
         except OSError as error:
+            # asyncio puts the address in strerror; a failed name look-up has a negative number.
+            known = error.errno is not None and error.errno > 0
+            reason = os.strerror(error.errno or 0) if known else error.strerror or error
             raise ChatError(
-                f"the chat server at {host}:{port} cannot be reached: {error.strerror or error}"
+                f"the chat server at {host}:{port} cannot be reached: {reason}"
             ) from None
 
     async def _register(self, nick: str, channel: str) -> None:
