@@ -197,14 +197,15 @@ async def test_a_put_between_the_end_and_its_notice_reaches_the_next_instance(ma
         started.append(scope["id"])
         if len(started) == 1:
             asyncio.get_running_loop().call_soon(put)  # runs before the task's done-callbacks
-        else:
-            await send(await receive())
+            raise LookupError("reported once")
+        await send(await receive())
 
     server = make_server(application)
     kept = server.queue("a")
     assert await server.next_sent() == ("a", "hello")
     assert started == ["a", "a"]
     await server._pool.close(0)
+    assert server.failures == [("a", "reported once")]
 
 
 async def test_a_deletion_between_the_end_and_its_notice_still_reports_the_failure(
