@@ -102,13 +102,13 @@ def test_values_are_not_compared_by_equality():
 
 
 class Traveller:
-    """A value that says on which threads it was asked."""
+    """A value that says on which threads it was asked, and from which it came."""
 
     def __init__(self, asked=()):
         self.asked = asked
 
-    def __asgiref_bridge__(self):
-        return Traveller((*self.asked, threading.current_thread()))
+    def __asgiref_bridge__(self, sender):
+        return Traveller((*self.asked, (sender, threading.current_thread())))
 
 
 def test_values_are_asked_on_the_way_to_async_code():
@@ -118,7 +118,7 @@ def test_values_are_asked_on_the_way_to_async_code():
     def main():
         variable.set(Traveller())
         (asked, thread) = async_to_sync(work)()
-        return asked == (thread,) and variable.get().asked == ()
+        return asked == ((threading.current_thread(), thread),) and variable.get().asked == ()
 
     assert contextvars.Context().run(main)
 
@@ -126,7 +126,7 @@ def test_values_are_asked_on_the_way_to_async_code():
 def test_changed_values_are_asked_on_the_way_back():
     async def main():
         await sync_to_async(lambda: variable.set(Traveller()))()
-        return variable.get().asked == (threading.current_thread(),)
+        return variable.get().asked == ((None, threading.current_thread()),)
 
     assert contextvars.Context().run(asyncio.run, main())
 
@@ -135,9 +135,25 @@ def test_changed_values_are_asked_on_the_way_back():
 
     def synchronous():
         async_to_sync(work)()
-        return variable.get().asked == (threading.current_thread(),)
+        return variable.get().asked == ((None, threading.current_thread()),)
 
     assert contextvars.Context().run(synchronous)
+
+
+@pytest.mark.parametrize("owned", [False, True])
+def test_values_are_asked_on_the_way_to_sync_code_where_the_thread_says_so(owned):
+    async def main():
+        variable.set(Traveller())
+        return await sync_to_async(lambda: (variable.get().asked, threading.current_thread()))()
+
+    here = threading.current_thread()
+    if owned:
+        here.__dict__["__asgiref_owner__"] = object()
+    try:
+        asked, worker = contextvars.Context().run(asyncio.run, main())
+    finally:
+        here.__dict__.pop("__asgiref_owner__", None)
+    assert asked == (((here, worker),) if owned else ())
 
 
 def handled_exception():

@@ -148,7 +148,7 @@ class AsyncToSync(Generic[_P, _R]):
         context at the end, and the one at the start. `task_context` is always None here.
         """
         __traceback_hide__ = True
-        ask_values()
+        ask_values(call_result.sender)
         context.append(contextvars.copy_context())
         handled = exc_info[1]
         try:

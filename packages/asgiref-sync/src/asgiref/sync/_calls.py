@@ -19,13 +19,14 @@ coroutine that goes on at once finds its worker free, and takes the same one aga
 
 import asyncio
 import enum
+import threading
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._completions import Completions
-from ._contexts import ASK_EVERY_VALUE, ask_values
+from ._contexts import ask_values
 from ._handled import ExcInfo, run_handling
 from ._threads import THREAD
 
@@ -72,6 +73,7 @@ class Call:
         "place",
         "release",
         "result",
+        "sender",
         "state",
         "withdraw",
     )
@@ -86,6 +88,7 @@ class Call:
         exc_info: ExcInfo,
         loop: asyncio.AbstractEventLoop,
         completions: Completions,
+        sender: threading.Thread | None,
     ) -> None:
         self.function = function
         self.args = args
@@ -95,6 +98,8 @@ class Call:
         self.exc_info = exc_info
         self.loop = loop
         self.completions = completions
+        #: The thread that the values in `context` leave, if they want to be asked.
+        self.sender = sender
         self.future: asyncio.Future[Any] = loop.create_future()
         self.state = _QUEUED
         self.below: list[CoroutineCall] = []
@@ -136,7 +141,7 @@ class Call:
             child = partial(self.function, *self.args, **self.kwargs)
             return self.handler(self.loop, self.exc_info, self.below, self._run_child, child)
         error = self.exc_info[1]
-        if error is None and not ASK_EVERY_VALUE:
+        if error is None and self.sender is None:
             return self.context.run(self.function, *self.args, **self.kwargs)
         child = partial(self.function, *self.args, **self.kwargs)
         if error is None:
@@ -147,8 +152,8 @@ class Call:
             del error
 
     def _run_child(self, child: Callable[[], Any]) -> Any:
-        if ASK_EVERY_VALUE:
-            self.context.run(ask_values)
+        if self.sender is not None:
+            self.context.run(ask_values, self.sender)
             self.before = self.context.copy()
         return self.context.run(child)
 

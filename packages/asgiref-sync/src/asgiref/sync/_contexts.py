@@ -11,37 +11,50 @@ The rules:
 * A variable that was set cannot be unset from outside (PEP 567 has tokens only), so neither is a
   deletion carried over.
 
-A value can ask to be told that it moves. When its type defines ``__asgiref_bridge__(self)``, the
-receiving thread calls it, inside the receiving context, and uses what it returns in the value's
-place. It is asked for every value that goes from synchronous to asynchronous code, and for every
-changed value that comes back from a call. Values that async code set need no telling on their way
-to a worker thread, since nothing but the bridge moves a context there, unless
-``sys.flags.thread_inherit_context`` is set: then any new thread starts with a copy of its starter's
-context, only what was moved on purpose can be told by having been asked, and all values are asked
-in both directions. This is the whole of what the bridge and `asgiref.local.Local` know of each
-other.
+A value can ask to be told that it moves. When its type defines
+``__asgiref_bridge__(self, sender)``, the receiving thread calls it, inside the receiving context,
+and uses what it returns in the value's place. `sender` is the thread that a context comes from, or
+None for a change that returns to the caller. Values are asked
+
+* when synchronous code calls asynchronous code: all of them;
+* when a call returns, in either direction: those that changed;
+* when asynchronous code calls synchronous code: all of them, but only if the loop's thread says by
+  ``__asgiref_owner__`` in its ``__dict__`` that its contexts can hold values which belong to a
+  thread (code set them before it called `asyncio.run`), or if ``sys.flags.thread_inherit_context``
+  makes any new thread start with a copy of its starter's context. Otherwise what async code set
+  moves nowhere but where the bridge takes it, and the look at each value is saved.
+
+This is the whole of what the bridge and `asgiref.local.Local` know of each other.
 """
 
 import gc
 import sys
+import threading
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-__all__ = ["ASK_EVERY_VALUE", "ask_values", "bring_back"]
+__all__ = ["ask_values", "bring_back", "sender_of_values"]
 
 #: New threads inherit contexts: a value must be asked in both directions (see above).
 ASK_EVERY_VALUE = bool(getattr(sys.flags, "thread_inherit_context", 0))
+
+_OWNER = "__asgiref_owner__"
 
 _MISSING = object()
 # Below this number of variables, looking at each is cheaper than asking the collector.
 _MANY_VARIABLES = 6
 
 
-def ask_values() -> None:
+def sender_of_values(thread: threading.Thread) -> threading.Thread | None:
+    """Return `thread` if the values in contexts of its loop must be asked when they leave it."""
+    return thread if ASK_EVERY_VALUE or _OWNER in thread.__dict__ else None
+
+
+def ask_values(sender: threading.Thread) -> None:
     """Replace each value of the current context by what it wants to be on this thread."""
     # The list is taken first: setting a variable while its context is iterated on is not allowed.
     for variable, value in list(copy_context().items()):
-        asked = _ask(value)
+        asked = _ask(value, sender)
         if asked is not value:
             variable.set(asked)
 
@@ -52,12 +65,12 @@ def bring_back(after: Context, before: Context, leave_out: "ContextVar[Any] | No
         return
     for variable, value in after.items():
         if value is not before.get(variable, _MISSING) and variable is not leave_out:
-            variable.set(_ask(value))
+            variable.set(_ask(value, None))
 
 
-def _ask(value: object) -> object:
+def _ask(value: object, sender: threading.Thread | None) -> object:
     bridge = getattr(type(value), "__asgiref_bridge__", None)
-    return value if bridge is None else bridge(value)
+    return value if bridge is None else bridge(value, sender)
 
 
 def _tree_of(context: Context) -> object:

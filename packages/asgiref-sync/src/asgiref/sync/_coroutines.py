@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from ._frames import CurrentThreadExecutor
-from ._threads import PROCESS
+from ._threads import PROCESS, THREAD
 
 __all__ = ["CoroutineCall", "CoroutineState", "LoopGone"]
 
@@ -55,12 +55,15 @@ class CoroutineCall:
         "function",
         "loop",
         "on_finished",
+        "sender",
         "state",
     )
 
     def __init__(self, function: Callable[..., Any], frame: CurrentThreadExecutor) -> None:
         self.function = function
         self.frame = frame
+        #: The thread that calls, from which context variables move.
+        self.sender = THREAD.record.thread
         frame.waits_for = self
         self.loop: asyncio.AbstractEventLoop | None = None
         self.state = CoroutineState.SCHEDULED

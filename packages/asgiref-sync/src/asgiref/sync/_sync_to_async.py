@@ -21,7 +21,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from ._calls import Call
 from ._completions import completions_of
-from ._contexts import bring_back
+from ._contexts import bring_back, sender_of_values
 from ._foreign import Submitter
 from ._handled import run_handling
 from ._markers import describe, iscoroutinefunction, markcoroutinefunction
@@ -29,6 +29,7 @@ from ._placement import DEADLOCK_CONTEXT, place_parallel, place_sensitive
 from ._places import PLACES
 from ._slow_waits import SLOW_WAITS
 from ._thread_contexts import THREAD_SENSITIVE_CONTEXT, ContextExecutors
+from ._threads import THREAD
 from ._wrapping import adopt_identity
 
 __all__ = ["SyncToAsync", "sync_to_async"]
@@ -96,6 +97,7 @@ class SyncToAsync(Generic[_P, _R]):
             sys.exc_info(),
             loop,
             completions_of(loop),
+            sender_of_values(THREAD.record.thread),
         )
         if type(self).thread_handler is not _plain_thread_handler:
             call.handler = self.thread_handler

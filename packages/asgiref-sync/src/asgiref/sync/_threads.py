@@ -41,10 +41,12 @@ class ThreadRecord:
         "ident",
         "loop_frame",
         "queue_watch",
+        "thread",
     )
 
     def __init__(self) -> None:
         self.ident = threading.get_ident()
+        self.thread = threading.current_thread()
         self.clear()
 
     def clear(self) -> None:
