@@ -3,7 +3,9 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
 import threading
+import weakref
 
 import pytest
 from wsgi_client import Exchange, http_scope, request
@@ -47,11 +49,15 @@ class Conversation:
         self.sent.append(event)
 
 
+async def shut_down(application):
+    conversation = Conversation("lifespan.startup", "lifespan.shutdown")
+    await application({"type": "lifespan"}, conversation.receive, conversation.send)
+    return conversation.sent
+
+
 @pytest.mark.parametrize("adapter", [WsgiToAsgi, WsgiToAsgiInstance])
 async def test_lifespan_is_answered(adapter):
-    conversation = Conversation("lifespan.startup", "lifespan.shutdown")
-    await adapter(hello)({"type": "lifespan"}, conversation.receive, conversation.send)
-    assert [event["type"] for event in conversation.sent] == [
+    assert [event["type"] for event in await shut_down(adapter(hello))] == [
         "lifespan.startup.complete",
         "lifespan.shutdown.complete",
     ]
@@ -380,8 +386,7 @@ async def test_shutdown_frees_the_idle_threads():
 
     adapter = WsgiToAsgi(application)
     await request(adapter)
-    conversation = Conversation("lifespan.startup", "lifespan.shutdown")
-    await adapter({"type": "lifespan"}, conversation.receive, conversation.send)
+    await shut_down(adapter)
     await asyncio.to_thread(threads[0].join)
     assert not threads[0].is_alive()
     assert (await request(adapter)).body == b"Hello"
@@ -477,3 +482,36 @@ async def test_the_bridge_can_be_hooked(monkeypatch):
     monkeypatch.setattr(SyncToAsync, "thread_handler", handler)
     assert (await request(WsgiToAsgi(hello))).body == b"Hello"
     assert handled == [asyncio.get_running_loop()]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_request_leaves_nothing_for_the_cyclic_collector(fails):
+    instances = []
+
+    class Instance(WsgiToAsgiInstance):
+        def build_environ(self, scope, body):
+            instances.append(weakref.ref(self))
+            return super().build_environ(scope, body)
+
+    class Adapter(WsgiToAsgi):
+        instance_class = Instance
+
+    def application(environ, start_response):
+        start_response("200 OK", [])
+        if fails:
+            raise LookupError
+        yield b"Hello"
+
+    adapter = Adapter(application, thread_sensitive=True)
+    gc.collect()
+    gc.disable()
+    try:
+        conversation = Conversation("http.request", "http.disconnect")
+        try:
+            await adapter(http_scope(), conversation.receive, conversation.send)
+        except LookupError:
+            assert fails
+        await sync_to_async(int)()  # the thread has let go of the call before
+        assert [instance() for instance in instances] == [None]
+    finally:
+        gc.enable()

@@ -1,11 +1,12 @@
 """Run a WSGI application (PEP 3333) under an ASGI server.
 
-The parts, in the order in which a request meets them: `_adapter` (the public classes: one ASGI
-call from scope to end), `_input` (the body on its way in), `_environ` (the scope as an environ),
-`_response` (the rules of start_response and of the body), `_outbox` (events on their way out), and
-`_workers` (the threads).
+The parts, in the order in which a request meets them: `_adapter` (the application and its options),
+`_instance` (one ASGI call from scope to end), `_input` (the body on its way in), `_workers` (the
+threads), `_environ` (the scope as an environ), `_response` (the rules of start_response and of the
+body), and `_outbox` (events on their way out).
 """
 
-from ._adapter import WsgiToAsgi, WsgiToAsgiInstance
+from ._adapter import WsgiToAsgi
+from ._instance import WsgiToAsgiInstance
 
 __all__ = ["WsgiToAsgi", "WsgiToAsgiInstance"]

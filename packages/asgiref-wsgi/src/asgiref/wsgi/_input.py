@@ -210,7 +210,7 @@ class RequestInput:
     def _ask(self) -> None:
         self._pump = Pump.ASKED
         try:
-            self._loop.call_soon_threadsafe(self.start, context=self._context)
+            self._loop.call_soon_threadsafe(self.start)
         except RuntimeError:  # the event loop is closed
             self._failure = "the event loop of the request is closed"
 
