@@ -23,6 +23,9 @@ from distributions import MODULES
 # The special methods that a user calls, by one syntax or another.
 SPECIAL = {"__call__", "__get__", "__enter__", "__exit__", "__aenter__", "__aexit__"}
 
+# Taken from the running Python where it has them, so it names their parameters.
+BORROWED = {"asgiref.sync.iscoroutinefunction", "asgiref.sync.markcoroutinefunction"}
+
 
 def public_names(module: ModuleType) -> list[str]:
     """What the module declares as public; where it does not, what its own text defines."""
@@ -105,7 +108,7 @@ def describe(module: ModuleType) -> Iterator[str]:
         if isinstance(value, type) and is_typeddict(value):
             yield path + typeddict_text(value)
             continue
-        yield path + callable_text(value)
+        yield path + ("" if path in BORROWED else callable_text(value))
         if isinstance(value, type) and value.__module__.split(".")[0] == "asgiref":
             for member in own_members(value):
                 yield f"{path}.{member}{callable_text(getattr(value, member))}"
