@@ -92,7 +92,8 @@ class Attributes:
     def __init__(self, label: str, shelf_type: type[Shelf]) -> None:
         self.by_name: dict[str, ContextVar[Cell]] = {}
         self.shelves: dict[int, ContextVar[Shelf]] = {}
-        self._lock = threading.Lock()
+        # Reentrant: the collector may run in between, and in it a finalizer that sets an attribute.
+        self._lock = threading.RLock()
         self._label = label
         self._shelf_type = shelf_type
 
@@ -109,18 +110,13 @@ class Attributes:
     def claim(self, name: str) -> Slot:
         """Return the slot of `name`, made if need be; AttributeError for a name that is refused."""
         name = self.check(name)
+        variable = ContextVar(f"asgiref.local.Local.{name}", default=MISSING)
         with self._lock:
-            variable = self.by_name.get(name)
-            if variable is None and len(self.by_name) < OWN_VARIABLES:
-                variable = ContextVar(f"asgiref.local.Local.{name}", default=MISSING)
-                self.by_name[name] = variable
-            if variable is not None:
-                return variable
-            number = hash(name) % SHELVES
-            shared = self.shelves.get(number)
-            if shared is None:
-                shared = self.shelves[number] = ContextVar(f"asgiref.local.Local, shelf {number}")
-        return _PlaceOnShelf(shared, name, self._shelf_type)
+            if name in self.by_name or len(self.by_name) < OWN_VARIABLES:
+                return self.by_name.setdefault(name, variable)
+        number = hash(name) % SHELVES
+        shelf = ContextVar[Shelf](f"asgiref.local.Local, shelf {number}")
+        return _PlaceOnShelf(self.shelves.setdefault(number, shelf), name, self._shelf_type)
 
     def names(self) -> list[str]:
         """Return the names that may have a value in the current context."""

@@ -22,7 +22,16 @@ import sys
 import threading
 import weakref
 
-__all__ = ["ALWAYS_OWNED", "HERE", "Owner", "has_owner", "new_owner", "note_store", "running_loop"]
+__all__ = [
+    "ALWAYS_OWNED",
+    "HERE",
+    "Owner",
+    "Store",
+    "has_owner",
+    "new_owner",
+    "note_store",
+    "running_loop",
+]
 
 #: Every new thread begins with a copy of its starter's context (a setting since Python 3.14). That
 #: a value is in a context then says nothing of purpose, so each value needs an owner.
@@ -55,7 +64,21 @@ def has_owner(thread: threading.Thread, owner: object) -> bool:
     return thread.__dict__.get(_OWNER) is owner
 
 
-def note_store(store: threading.local) -> None:
+class Store:
+    """Values by thread: a `threading.local` to which a weak reference may have a callback.
+
+    To a `threading.local` itself it may not. CPython (3.11 to 3.14 at least) runs the callbacks
+    while the collector still tracks the dying object, and a collection meanwhile, in this thread or
+    another, ends the process with a segmentation fault.
+    """
+
+    __slots__ = ("__weakref__", "here")
+
+    def __init__(self) -> None:
+        self.here = threading.local()
+
+
+def note_store(store: Store) -> None:
     """Have `store` emptied, in this thread, when the thread gets another user.
 
     The thread refers to the store weakly: a Local that dies takes its values along.
@@ -63,7 +86,7 @@ def note_store(store: threading.local) -> None:
     try:
         stores = HERE.stores
     except AttributeError:
-        stores = HERE.stores = weakref.WeakSet[threading.local]()
+        stores = HERE.stores = weakref.WeakSet[Store]()
     stores.add(store)
     handlers = threading.current_thread().__dict__.setdefault(_HANDOVER, [])
     # One entry does for all stores of the thread, so the list cannot grow with their number.
@@ -75,4 +98,4 @@ def _empty_stores() -> None:
     """Forget what the thread's user left. The bridge calls it, in the thread, between two users."""
     stores = HERE.__dict__.pop("stores", ())
     for store in stores:
-        store.__dict__.clear()
+        store.here.__dict__.clear()

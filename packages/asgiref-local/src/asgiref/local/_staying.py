@@ -5,21 +5,20 @@ bridge has it cleared between two of them. Async code has the context's cells, a
 ones that the running event loop made, so that a copy of the context shows nothing elsewhere.
 """
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from ._accessors import Accessors
 from ._attributes import PYTHONS_OWN, Attributes
 from ._cells import MISSING, Lifetime, LoopCell, Slot, forget
-from ._owners import note_store, running_loop
+from ._owners import Store, note_store, running_loop
 
 __all__ = ["staying_accessors"]
 
 
 def staying_accessors(attributes: Attributes, fallback: Callable[[str], Any]) -> Accessors:
     """Make the accessors of one thread-critical Local, whose async part is `attributes`."""
-    store = threading.local()
+    store = Store()
     return Accessors(
         get=_make_get(attributes, store, fallback),
         set=_make_set(attributes, store),
@@ -29,16 +28,17 @@ def staying_accessors(attributes: Attributes, fallback: Callable[[str], Any]) ->
 
 
 def _make_get(
-    attributes: Attributes, store: threading.local, fallback: Callable[[str], Any]
+    attributes: Attributes, store: Store, fallback: Callable[[str], Any]
 ) -> Callable[[str], Any]:
     by_name = attributes.by_name
     shelves = attributes.shelves
+    here = store.here
 
     def get(name: str, /) -> Any:
         loop = running_loop()
         try:
             if loop is None:
-                return store.values[name]
+                return here.values[name]
             cell = by_name[name].get()
             if cell.owner is loop:
                 return cell.value
@@ -53,8 +53,9 @@ def _make_get(
     return get
 
 
-def _make_set(attributes: Attributes, store: threading.local) -> Callable[[str, Any], None]:
+def _make_set(attributes: Attributes, store: Store) -> Callable[[str, Any], None]:
     by_name = attributes.by_name
+    here = store.here
     # Nothing but this function refers to it, and nothing but the Local to this function.
     lifetime = Lifetime()
 
@@ -75,9 +76,9 @@ def _make_set(attributes: Attributes, store: threading.local) -> Callable[[str, 
 
     def set_in_thread(name: str, value: Any) -> None:
         try:
-            values = store.values
+            values = here.values
         except AttributeError:
-            values = store.values = {}
+            values = here.values = {}
             note_store(store)
         if name not in values:
             name = attributes.check(name)
@@ -86,13 +87,13 @@ def _make_set(attributes: Attributes, store: threading.local) -> Callable[[str, 
     return set
 
 
-def _make_delete(attributes: Attributes, store: threading.local) -> Callable[[str], None]:
+def _make_delete(attributes: Attributes, store: Store) -> Callable[[str], None]:
     def delete(name: str, /) -> None:
         loop = running_loop()
         if loop is None:
-            if name not in getattr(store, "values", ()):
+            if name not in getattr(store.here, "values", ()):
                 attributes.refuse_delete(name)
-            del store.values[name]
+            del store.here.values[name]
         else:
             if attributes.find(name).owner is not loop:
                 attributes.refuse_delete(name)
@@ -101,11 +102,11 @@ def _make_delete(attributes: Attributes, store: threading.local) -> Callable[[st
     return delete
 
 
-def _make_dir(attributes: Attributes, store: threading.local) -> Callable[[], list[str]]:
+def _make_dir(attributes: Attributes, store: Store) -> Callable[[], list[str]]:
     def dir() -> list[str]:
         loop = running_loop()
         if loop is None:
-            names = list(getattr(store, "values", ()))
+            names = list(getattr(store.here, "values", ()))
         else:
             names = [name for name in attributes.names() if attributes.find(name).owner is loop]
         return sorted(PYTHONS_OWN.union(names))
