@@ -71,7 +71,7 @@ def test_a_command_that_fails_is_shown_with_its_output(
     run: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_USER", "1")
-    script = "import os, sys; print(os.environ.get('PIP_USER')); sys.exit('no luck')"
+    script = "import os, sys; sys.exit('%s, no luck' % os.environ.get('PIP_USER'))"
     with pytest.raises(run.CannotPrepare, match="could not get luck") as caught:
         run.call([sys.executable, "-c", script], "luck")
-    assert str(caught.value).splitlines()[1:] == ["None", "no luck"]
+    assert str(caught.value).splitlines()[1:] == ["None, no luck"]

@@ -67,7 +67,7 @@ class timeout:
                 DeprecationWarning,
                 stacklevel=2,
             )
-        if timeout is not None and not isinstance(timeout, int | float):
+        if timeout is not None and not isinstance(timeout, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}.")
         self._seconds = timeout
         self._loop = asyncio.get_running_loop() if loop is None else loop
