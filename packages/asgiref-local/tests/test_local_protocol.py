@@ -98,7 +98,7 @@ def test_a_copy_of_anothers_context_does_not_send_its_values(
     assert call.run(lambda: (hasattr(local, "user"), local.own)) == (False, "grace")
 
 
-def test_a_bridge_that_does_not_tell_the_sender_moves_every_value(
+def test_a_change_that_comes_back_becomes_its_callers(
     make_place: Any, context: contextvars.Context
 ) -> None:
     owner, receiver = make_place(), make_place()

@@ -14,12 +14,12 @@ The rules. "Async code" is whatever runs in a thread while an event loop runs th
 The protocol. This package imports nothing of ``asgiref.sync``, nor the other way round. What they
 have in common are three names, which any other package may use as well:
 
-1. A value in a context variable whose type defines ``__asgiref_bridge__(self)`` is replaced by what
-   this returns when the bridge moves the context, and again when it was changed and travels back.
-   The method is called on the receiving thread, inside the receiving context, in which the
-   variable still has the value it had before. Values of this package take the thread that sends
-   them, a `threading.Thread`, as an optional argument on the way out: what the sender does not own,
-   because it merely has a copy of another thread's context, does not travel in its name.
+1. A value in a context variable whose type defines ``__asgiref_bridge__(self, sender)`` is replaced
+   by what this returns when the bridge moves the context. The method is called on the receiving
+   thread, inside the receiving context, in which the variable still has the value it had before.
+   `sender` is the `threading.Thread` that the context comes from: what it does not own, because it
+   merely has a copy of another thread's context, does not travel in its name. It is None for a
+   change that comes back from a call: that counts as the caller's own.
 2. ``thread.__dict__["__asgiref_handover__"]`` is a list of callables. When a thread is lent to
    another user, the list is taken out and each callable called once, in that thread.
 3. ``thread.__dict__["__asgiref_owner__"]`` is present once plain synchronous code has set a value

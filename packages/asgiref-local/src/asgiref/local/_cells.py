@@ -52,8 +52,8 @@ class Cell(weakref.ref[Lifetime]):
     def __asgiref_bridge__(self, sender: threading.Thread | None = None) -> "Cell":
         """Return what this cell is on the current thread, to which the bridge moves it.
 
-        `sender` is the thread that a context comes from; None for a change that returns to a caller
-        (it counts as the caller's own), and where the bridge cannot tell.
+        `sender` is the thread that a context comes from; None for a change that returns to a caller,
+        and counts as the caller's own.
         """
         if sender is not None:
             if self.owner is None:
