@@ -5,7 +5,7 @@ How it works: the first start makes a private virtual environment in ``.demo/`` 
 repository, builds the wheels of ``packages/*``, and installs those, Flask and uvicorn into it. Then
 this same file starts again with the environment's Python and hands over to ``app.main``. Later
 starts go straight there, until something that the environment was made of changes. Nothing outside
-``.demo/`` is ever written, and the system's own Python stays as it is.
+``.demo/`` is written but pip's own cache, and the system's own Python stays as it is.
 
 Only the standard library may be used here, and only syntax that old Pythons can read, so that they
 too get a sentence instead of a traceback.

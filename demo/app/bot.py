@@ -87,9 +87,15 @@ class ChatBot(StatelessServer):
         finally:
             work.cancel()
             stopping.cancel()
-            await asyncio.gather(work, stopping, return_exceptions=True)
-            if self._client is not None:
-                await self._client.close("The demo ends")
+            await self._say_goodbye(work, stopping)
+
+    async def _say_goodbye(self, *tasks: asyncio.Task[Any]) -> None:
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:  # even if cancelled a second time
+            client, self._client = self._client, None
+            if client is not None:
+                await client.close("The demo ends")
 
     async def application_send(self, scope: Scope, message: Event) -> None:
         """Carry an application's reply to the chat server. Runs in the task of that application."""

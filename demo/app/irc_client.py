@@ -103,8 +103,10 @@ class IrcClient:
 
     async def close(self, reason: str = "Bye") -> None:
         """Quit; never raises for a connection that is already lost."""
-        with contextlib.suppress(OSError):
-            await self.send("QUIT", reason)
-        self._writer.close()
+        try:
+            with contextlib.suppress(OSError):
+                await self.send("QUIT", reason)
+        finally:
+            self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
