@@ -22,9 +22,9 @@ from ._cells import MISSING, Cell, Slot
 __all__ = ["PYTHONS_OWN", "Attributes"]
 
 #: So many names get a context variable each.
-OWN_VARIABLES = 512
+OWN_VARIABLES = 1024
 #: So many context variables are shared by all the others.
-SHELVES = 512
+SHELVES = 1024
 
 #: Names that any object has. A Local answers them like any object and stores nothing under them.
 PYTHONS_OWN = frozenset(dir(object)) | {"__module__"}
@@ -103,20 +103,23 @@ class Attributes:
         if variable is not None:
             return variable.get()
         shared = self.shelves.get(hash(name) % SHELVES)
-        if shared is None:
-            return MISSING
-        return _PlaceOnShelf(shared, name, self._shelf_type).get()
+        shelf = None if shared is None else shared.get(None)
+        return MISSING if shelf is None else shelf.cells.get(name, MISSING)
 
     def claim(self, name: str) -> Slot:
         """Return the slot of `name`, made if need be; AttributeError for a name that is refused."""
         name = self.check(name)
-        variable = ContextVar(f"asgiref.local.Local.{name}", default=MISSING)
-        with self._lock:
-            if name in self.by_name or len(self.by_name) < OWN_VARIABLES:
-                return self.by_name.setdefault(name, variable)
+        if name in self.by_name or len(self.by_name) < OWN_VARIABLES:
+            variable = ContextVar(f"asgiref.local.Local.{name}", default=MISSING)
+            with self._lock:
+                if name in self.by_name or len(self.by_name) < OWN_VARIABLES:
+                    return self.by_name.setdefault(name, variable)
         number = hash(name) % SHELVES
-        shelf = ContextVar[Shelf](f"asgiref.local.Local, shelf {number}")
-        return _PlaceOnShelf(self.shelves.setdefault(number, shelf), name, self._shelf_type)
+        shared = self.shelves.get(number)
+        if shared is None:
+            shelf = ContextVar[Shelf](f"asgiref.local.Local, shelf {number}")
+            shared = self.shelves.setdefault(number, shelf)
+        return _PlaceOnShelf(shared, name, self._shelf_type)
 
     def names(self) -> list[str]:
         """Return the names that may have a value in the current context."""
