@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -56,6 +57,23 @@ def test_arguments_of_sync_code_die_without_the_collector(function, sensitive):
         return watched()
 
     assert asyncio.run(main()) is None
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("function", [returns, fails])
+def test_arguments_die_without_the_collector_on_an_executor_of_the_application(function):
+    async def main(executor):
+        argument = Argument()
+        watched = weakref.ref(argument)
+        call = sync_to_async(function, thread_sensitive=False, executor=executor)
+        with contextlib.suppress(ValueError):
+            await call(argument)
+        del argument
+        await sync_to_async(int, thread_sensitive=False, executor=executor)()
+        return watched()
+
+    with ThreadPoolExecutor(1) as executor:
+        assert asyncio.run(main(executor)) is None
 
 
 @pytest.mark.usefixtures("no_collector")

@@ -52,8 +52,8 @@ class Cell(weakref.ref[Lifetime]):
     def __asgiref_bridge__(self, sender: threading.Thread | None = None) -> "Cell":
         """Return what this cell is on the current thread, to which the bridge moves it.
 
-        `sender` is the thread that the context comes from; None for a change that comes back from a
-        call, and counts as the caller's own.
+        `sender` is the thread that a context comes from; None for a change that returns to a
+        caller, and counts as the caller's own.
         """
         if sender is not None:
             if self.owner is None:

@@ -167,6 +167,8 @@ class Call:
         future = self.future
         # The traceback of an exception in the future leads to frames that refer to this call.
         del self.future
+        # So does an executor's future, by its callback.
+        self.withdraw = None
         if not future.done():
             if error is None:
                 future.set_result(result)
@@ -192,8 +194,9 @@ class Call:
         """
         if self.state is _QUEUED:
             self.state = _CANCELLED
-            if self.withdraw is not None:
-                self.withdraw()
+            withdraw, self.withdraw = self.withdraw, None
+            if withdraw is not None:
+                withdraw()
             return False
         below = tuple(self.below)
         if self.state is not _RUNNING or not below:

@@ -8,8 +8,8 @@ The rules:
   would undo what other code did to it meanwhile, when two calls share a context.
 * Values are compared by identity. `==` would run code of the values' classes on a thread that they
   do not expect.
-* A variable that was set cannot be unset from outside (PEP 567 has tokens only), so neither is a
-  deletion carried over.
+* A variable that was set cannot be unset from outside (PEP 567 has tokens only), so a variable that
+  a call has reset keeps the caller's value. (A deletion in a `Local` is a change of a value.)
 
 A value can ask to be told that it moves. When its type defines
 ``__asgiref_bridge__(self, sender)``, the receiving thread calls it, inside the receiving context,

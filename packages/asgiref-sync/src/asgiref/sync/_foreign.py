@@ -33,11 +33,14 @@ def submit_to(executor: Submitter, call: Call) -> None:
 
 
 class _Dropped:
+    """Tells a call that it was dropped, and lets go of it: a future keeps its callbacks."""
+
     __slots__ = ("_call",)
 
     def __init__(self, call: Call) -> None:
-        self._call = call
+        self._call: Call | None = call
 
     def __call__(self, future: "Future[Any]") -> None:
-        if future.cancelled():
-            self._call.fail(asyncio.CancelledError("the executor dropped the call"))
+        call, self._call = self._call, None
+        if call is not None and future.cancelled():
+            call.fail(asyncio.CancelledError("the executor dropped the call"))

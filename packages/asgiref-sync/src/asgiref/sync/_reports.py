@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from ._coroutines import CoroutineCall
-from ._frames import CurrentThreadExecutor
 from ._markers import describe
 from ._places import PLACES
 from ._threads import PROCESS, ThreadRecord, stacks_of_threads
@@ -90,23 +89,40 @@ def _report(
     record: ThreadRecord | None, name: str, ident: int, stack: types.FrameType, queued: int
 ) -> ThreadReport:
     call = None if record is None else record.call
-    frame = None if record is None else record.frame
-    runs = None if call is None else describe(call.function)
-    return ThreadReport(name, ident, runs, _awaited(frame), _place(_outside(stack)), queued)
+    awaited = None if record is None else _awaited(record)
+    return ThreadReport(
+        name=name,
+        ident=ident,
+        runs=None if call is None else describe(call.function),
+        waits_for=None if awaited is None else _describe_wait(awaited),
+        stands_at=_place(stack if awaited is None else _caller_of_bridge(stack)),
+        queued=queued,
+    )
 
 
-def _outside(stack: types.FrameType) -> types.FrameType:
-    """Return the innermost frame of `stack` that is not the bridge's own, or the innermost."""
+def _awaited(record: ThreadRecord) -> CoroutineCall | None:
+    """Return what the thread waits for, or is about to wait for."""
+    if record.call is not None and (below := tuple(record.call.below)):
+        return below[-1]
+    awaited = None if record.frame is None else record.frame.waits_for
+    return awaited if isinstance(awaited, CoroutineCall) else None
+
+
+def _caller_of_bridge(stack: types.FrameType) -> types.FrameType:
+    """Return the innermost frame that called into the bridge, or the innermost of all."""
     frame: types.FrameType | None = stack
-    while frame is not None and os.path.dirname(frame.f_code.co_filename) == _HERE:
+    while frame is not None and not _is_bridge(frame):
+        frame = frame.f_back
+    while frame is not None and _is_bridge(frame):
         frame = frame.f_back
     return stack if frame is None else frame
 
 
-def _awaited(frame: CurrentThreadExecutor | None) -> str | None:
-    call = None if frame is None else frame.waits_for
-    if not isinstance(call, CoroutineCall):
-        return None
+def _is_bridge(frame: types.FrameType) -> bool:
+    return os.path.dirname(frame.f_code.co_filename) == _HERE
+
+
+def _describe_wait(call: CoroutineCall) -> str:
     place = _coroutine_place(call.coroutine)
     name = describe(call.function)
     return f"{name} ({call.state.value})" if place is None else f"{name} at {place}"

@@ -1,0 +1,169 @@
+"""How fast the bridge is, beside asgiref 3.13.0, the standard library and anyio.
+
+``python bridge.py OURS REFERENCE [--rounds N] [--json FILE]``: two Python interpreters, the first
+of an environment with the components of this repository, the second of one with asgiref 3.13.0;
+both with Django and anyio. Rounds alternate between the two, and a figure is the median of its
+rounds: what disturbs the machine for a moment disturbs both. Prints a table; exits with 1 if a
+target is missed.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+CASES_FILE = Path(__file__).with_name("bridge_cases.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A limit in microseconds that follows from what peers took."""
+
+    text: str
+    limit: Callable[[dict[str, float]], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    name: str
+    calls: int
+    #: At least so many times as fast as asgiref 3.13.
+    target: float
+    bounds: tuple[Bound, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    name: str
+    ours: float
+    theirs: float
+    ratio: float
+    target: float
+    bounds: dict[str, float]
+    met: bool
+
+
+def times(factor: float, *peers: str) -> Bound:
+    text = " + ".join(peers) if factor == 1 else f"{factor} x ({' + '.join(peers)})"
+    return Bound(text, lambda medians: factor * sum(medians[peer] for peer in peers))
+
+
+HOP = (
+    times(1.5, "raw hop"),
+    times(1, "asyncio.to_thread"),
+    times(1, "anyio.to_thread"),
+)
+
+CASES = (
+    Case("sensitive", 2000, 2.2, HOP),
+    Case("in a context", 2000, 2.2, HOP),
+    Case("parallel", 2000, 2.2, HOP),
+    Case("30 variables", 2000, 2.5),
+    Case("1000 at once", 5000, 5, (times(1, "1000 asyncio.to_thread"),)),
+    Case("a context each", 1000, 6),
+    Case("async_to_sync below", 2000, 2.2, (times(1, "run_coroutine_threadsafe"),)),
+    Case(
+        "async_to_sync at top level",
+        1000,
+        10,
+        (times(1.3, "reused asyncio.Runner", "raw hop"),),
+    ),
+    Case("top level and back", 500, 6),
+    Case("Django ASGI, sync view", 400, 1.6),
+    Case("Django WSGI, async view", 400, 3),
+)
+PEERS = {
+    "raw hop": 2000,
+    "asyncio.to_thread": 2000,
+    "anyio.to_thread": 2000,
+    "1000 asyncio.to_thread": 5000,
+    "run_coroutine_threadsafe": 2000,
+    "reused asyncio.Runner": 2000,
+}
+
+
+class Environment:
+    """A process that measures on request."""
+
+    def __init__(self, python: str) -> None:
+        self._process = subprocess.Popen(
+            [python, str(CASES_FILE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def measure(self, case: str, calls: int) -> float:
+        """Return the microseconds that one call took."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(f"{case}\t{calls}", file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{case}: the measuring process ended with {self._process.wait()}")
+        return float(answer)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def measure(ours: Environment, theirs: Environment, rounds: int) -> list[Result]:
+    own: dict[str, list[float]] = {}
+    reference: dict[str, list[float]] = {}
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+        for case in CASES:
+            own.setdefault(case.name, []).append(ours.measure(case.name, case.calls))
+            reference.setdefault(case.name, []).append(theirs.measure(case.name, case.calls))
+        for peer, calls in PEERS.items():
+            own.setdefault(peer, []).append(ours.measure(peer, calls))
+    medians = {name: statistics.median(values) for name, values in own.items()}
+    return [judge(case, medians, statistics.median(reference[case.name])) for case in CASES]
+
+
+def judge(case: Case, medians: dict[str, float], theirs: float) -> Result:
+    ours = medians[case.name]
+    bounds = {bound.text: bound.limit(medians) for bound in case.bounds}
+    met = theirs / ours >= case.target and all(ours <= limit for limit in bounds.values())
+    return Result(case.name, ours, theirs, theirs / ours, case.target, bounds, met)
+
+
+def table(results: list[Result]) -> str:
+    lines = [
+        "| one call | asgiref 3.13 | ours | ratio | target | and at most | met |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        bounds = "; ".join(f"{text}: {limit:.1f} µs" for text, limit in result.bounds.items())
+        lines.append(
+            f"| {result.name} | {result.theirs:.1f} µs | {result.ours:.1f} µs "
+            f"| {result.ratio:.1f} | {result.target} | {bounds} | {'yes' if result.met else 'NO'} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("ours")
+    parser.add_argument("theirs")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    ours, theirs = Environment(arguments.ours), Environment(arguments.theirs)
+    try:
+        results = measure(ours, theirs, arguments.rounds)
+    finally:
+        ours.close()
+        theirs.close()
+    print(table(results))
+    if arguments.json is not None:
+        rows = [asdict(result) for result in results]
+        arguments.json.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    return 0 if all(result.met for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
