@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._completions import Completions
 from ._contexts import ask_values
-from ._handled import ExcInfo, run_handling
+from ._handled import exc_info_of, run_handling
 from ._threads import THREAD
 
 if TYPE_CHECKING:
@@ -57,16 +57,17 @@ class Call:
     """A call of `function` for the coroutine that awaits `future` on `loop`."""
 
     __slots__ = (
+        "__weakref__",
         "args",
         "before",
         "below",
         "completions",
         "context",
         "error",
-        "exc_info",
         "frame",
         "function",
         "future",
+        "handled",
         "handler",
         "kwargs",
         "loop",
@@ -85,7 +86,7 @@ class Call:
         kwargs: dict[str, Any],
         context: Context,
         before: Context,
-        exc_info: ExcInfo,
+        handled: BaseException | None,
         loop: asyncio.AbstractEventLoop,
         completions: Completions,
         sender: threading.Thread | None,
@@ -95,7 +96,8 @@ class Call:
         self.kwargs = kwargs
         self.context = context
         self.before = before
-        self.exc_info = exc_info
+        #: The exception that the caller is handling.
+        self.handled = handled
         self.loop = loop
         self.completions = completions
         #: The thread that the values in `context` leave, if they want to be asked.
@@ -139,17 +141,14 @@ class Call:
     def _call_function(self) -> Any:
         if self.handler is not None:
             child = partial(self.function, *self.args, **self.kwargs)
-            return self.handler(self.loop, self.exc_info, self.below, self._run_child, child)
-        error = self.exc_info[1]
-        if error is None and self.sender is None:
+            exc_info = exc_info_of(self.handled)
+            return self.handler(self.loop, exc_info, self.below, self._run_child, child)
+        if self.handled is None and self.sender is None:
             return self.context.run(self.function, *self.args, **self.kwargs)
         child = partial(self.function, *self.args, **self.kwargs)
-        if error is None:
+        if self.handled is None:
             return self._run_child(child)
-        try:
-            return run_handling(error, partial(self._run_child, child))
-        finally:
-            del error
+        return run_handling(self.handled, partial(self._run_child, child))
 
     def _run_child(self, child: Callable[[], Any]) -> Any:
         if self.sender is not None:

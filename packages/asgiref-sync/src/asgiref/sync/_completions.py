@@ -16,12 +16,11 @@ a reference would hold a closed loop until the thread runs another one.
 """
 
 import asyncio
-import contextlib
 import weakref
 from collections import deque
 from typing import Protocol
 
-from ._threads import THREAD
+from ._threads import ThreadRecord
 
 __all__ = ["Completions", "Settleable", "completions_of"]
 
@@ -53,9 +52,11 @@ class Completions:
         self._finished.append(call)
         if not self._scheduled:
             self._scheduled = True
-            # A closed loop has nobody left who could wait for the result.
-            with contextlib.suppress(RuntimeError):
+            try:
                 call.loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:
+                # The loop is closed. Nobody is left who could wait for a result.
+                self._finished.clear()
 
     def _drain(self) -> None:
         self._scheduled = False
@@ -64,9 +65,8 @@ class Completions:
             finished.popleft().settle()
 
 
-def completions_of(loop: asyncio.AbstractEventLoop) -> Completions:
-    """Return the object for `loop`, which runs in the calling thread."""
-    thread = THREAD.record
+def completions_of(loop: asyncio.AbstractEventLoop, thread: ThreadRecord) -> Completions:
+    """Return the object for `loop`, which runs in `thread`, the calling one."""
     completions = thread.completions
     if completions is None or not completions.belongs_to(loop):
         completions = thread.completions = Completions(loop)

@@ -34,48 +34,56 @@ _LOOK_AFTER = 0.2
 class QueueWatch:
     """The calls of one loop that were queued on busy workers. Only the loop's thread uses it.
 
-    Only the loop holds it, by the timer, so that a loop that is closed takes it along.
+    Only the loop holds it, by the timer, so that a loop that is closed takes it along. It does not
+    hold the calls: what they were given must not live on until the next look.
     """
 
     __slots__ = ("__weakref__", "_loop", "_timer", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: list[tuple[Call, Worker]] = []
+        self._waiting: list[tuple[weakref.ref[Call], Worker]] = []
         self._timer = loop.call_later(_LOOK_AFTER, self._look)
 
     def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
         return self._loop is loop and not self._timer.cancelled()
 
     def add(self, call: Call, worker: Worker) -> None:
-        self._waiting.append((call, worker))
+        self._waiting.append((weakref.ref(call), worker))
 
     def stop(self) -> None:
         self._timer.cancel()
 
     def _look(self) -> None:
         here = threading.current_thread()
-        self._waiting = [item for item in self._waiting if item[0].state is CallState.QUEUED]
         for worker in {worker for _, worker in self._waiting}:
-            if _waits_for(worker.thread, here):
-                self._fail_calls_on(worker, here)
+            queued = self._queued_on(worker)
+            if queued and _waits_for(worker.thread, here):
+                _fail(queued, worker, here)
+        self._waiting = [item for item in self._waiting if _is_queued(item[0]())]
         if self._waiting:
             self._timer = self._loop.call_later(_LOOK_AFTER, self._look)
         else:
             self._timer.cancel()
 
-    def _fail_calls_on(self, worker: Worker, here: threading.Thread) -> None:
-        occupant = "a call" if worker.runs is None else describe(worker.runs)
-        for call, queued_on in self._waiting:
-            if queued_on is worker:
-                name = describe(call.function)
-                message = (
-                    f"{name} would deadlock: it must run on thread {worker.thread.name}, where "
-                    f"{occupant} waits in Thread.join for thread {here.name}, whose event loop "
-                    f"waits for {name}"
-                )
-                call.fail(RuntimeError(message))
-        self._waiting = [item for item in self._waiting if item[1] is not worker]
+    def _queued_on(self, worker: Worker) -> list[Call]:
+        calls = [reference() for reference, queued_on in self._waiting if queued_on is worker]
+        return [call for call in calls if call is not None and _is_queued(call)]
+
+
+def _is_queued(call: Call | None) -> bool:
+    return call is not None and call.state is CallState.QUEUED
+
+
+def _fail(calls: list[Call], worker: Worker, here: threading.Thread) -> None:
+    occupant = "a call" if worker.runs is None else describe(worker.runs)
+    for call in calls:
+        name = describe(call.function)
+        message = (
+            f"{name} would deadlock: it must run on thread {worker.thread.name}, where {occupant} "
+            f"waits in Thread.join for thread {here.name}, whose event loop waits for {name}"
+        )
+        call.fail(RuntimeError(message))
 
 
 def watch(call: Call, worker: Worker) -> None:

@@ -11,12 +11,17 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
-__all__ = ["ExcInfo", "run_handling"]
+__all__ = ["ExcInfo", "exc_info_of", "run_handling"]
 
 _R = TypeVar("_R")
 
 #: What `sys.exc_info()` returns.
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+def exc_info_of(error: BaseException | None) -> ExcInfo:
+    """Return what `sys.exc_info()` returns while `error` is handled."""
+    return (None, None, None) if error is None else (type(error), error, error.__traceback__)
 
 
 def run_handling(error: BaseException, function: Callable[[], _R]) -> _R:

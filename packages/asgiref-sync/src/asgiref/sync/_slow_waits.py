@@ -47,10 +47,9 @@ class _SlowWaits:
 
         return check, min(CHECK_SECONDS, limit)
 
-    def watch_task(self, call: Call) -> asyncio.TimerHandle | None:
-        """Start the timer of a task that is about to wait for `call`, if any is wanted."""
-        if self.seconds is None:
-            return None
+    def watch_task(self, call: Call) -> asyncio.TimerHandle:
+        """Start the timer of a task that is about to wait for `call`. Only while a time is set."""
+        assert self.seconds is not None
         what = f"a task has waited for {describe(call.function)}"
         return call.loop.call_later(self.seconds, _log, what, self.seconds)
 

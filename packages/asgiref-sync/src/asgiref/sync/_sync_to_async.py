@@ -86,6 +86,7 @@ class SyncToAsync(Generic[_P, _R]):
     async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         __traceback_hide__ = True
         loop = asyncio.get_running_loop()
+        thread = THREAD.record
         before = contextvars.copy_context()
         own_context = self.context
         call = Call(
@@ -94,14 +95,14 @@ class SyncToAsync(Generic[_P, _R]):
             kwargs,
             before.copy() if own_context is None else own_context,
             before,
-            sys.exc_info(),
+            sys.exception(),
             loop,
-            completions_of(loop),
-            sender_of_values(THREAD.record.thread),
+            completions_of(loop, thread),
+            sender_of_values(thread.thread),
         )
         if type(self).thread_handler is not _plain_thread_handler:
             call.handler = self.thread_handler
-        slow = SLOW_WAITS.watch_task(call)
+        timer = None if SLOW_WAITS.seconds is None else SLOW_WAITS.watch_task(call)
         try:
             if self._thread_sensitive:
                 place_sensitive(call, self.single_thread_executor)
@@ -116,8 +117,8 @@ class SyncToAsync(Generic[_P, _R]):
         finally:
             if own_context is None and call.done:
                 bring_back(call.context, call.before)
-            if slow is not None:
-                slow.cancel()
+            if timer is not None:
+                timer.cancel()
             del call, before
 
     @overload
