@@ -1,0 +1,108 @@
+"""The executor by itself, as those use it who import it from here."""
+
+import threading
+from concurrent.futures import Future
+
+import pytest
+
+from asgiref.current_thread_executor import CurrentThreadExecutor
+from asgiref.sync import AsyncToSync, async_to_sync
+
+
+def in_a_thread(function):
+    thread = threading.Thread(target=function)
+    thread.start()
+    return thread
+
+
+def test_what_other_threads_submit_runs_on_the_thread_that_waits():
+    executor = CurrentThreadExecutor(None)
+    future: Future[None] = Future()
+    results = []
+
+    def work():
+        results.append(executor.submit(threading.current_thread).result(30))
+        with pytest.raises(ZeroDivisionError):
+            executor.submit(divmod, 1, 0).result(30)
+        future.set_result(None)
+
+    thread = in_a_thread(work)
+    executor.run_until_future(future)
+    thread.join(30)
+    assert results == [threading.current_thread()]
+
+
+def test_what_was_submitted_before_the_future_is_done_still_runs():
+    executor = CurrentThreadExecutor(None)
+    future: Future[None] = Future()
+    submitted: list[Future[int]] = []
+
+    def work():
+        submitted.extend(executor.submit(int, "5") for _ in range(3))
+        future.set_result(None)
+
+    in_a_thread(work).join(30)
+    executor.run_until_future(future)
+    assert [item.result(0) for item in submitted] == [5, 5, 5]
+
+
+def test_a_closed_executor_passes_on_to_the_one_outside_it():
+    outer = CurrentThreadExecutor(None)
+    inner = CurrentThreadExecutor(outer)
+    done: Future[None] = Future()
+    done.set_result(None)
+    inner.run_until_future(done)
+    future: Future[None] = Future()
+    results = []
+
+    def work():
+        results.append(inner.submit(threading.current_thread).result(30))
+        future.set_result(None)
+
+    thread = in_a_thread(work)
+    outer.run_until_future(future)
+    thread.join(30)
+    assert results == [threading.current_thread()]
+
+
+def test_submitting_from_the_own_thread_is_refused_and_names_the_function():
+    with pytest.raises(RuntimeError, match=r"<class 'int'> was submitted .* own thread"):
+        CurrentThreadExecutor(None).submit(int)
+
+
+def test_submitting_to_an_executor_that_has_quit_is_refused():
+    executor = CurrentThreadExecutor(None)
+    done: Future[None] = Future()
+    done.set_result(None)
+    executor.run_until_future(done)
+    errors = []
+
+    def work():
+        try:
+            executor.submit(int)
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    in_a_thread(work).join(30)
+    assert "already quit" in errors[0]
+
+
+def test_running_it_in_another_thread_is_refused():
+    executor = CurrentThreadExecutor(None)
+    errors = []
+
+    def work():
+        try:
+            executor.run_until_future(Future())
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    in_a_thread(work).join(30)
+    assert "only run in the thread that made it" in errors[0]
+
+
+def test_the_bridge_shows_instances_of_it():
+    async def current():
+        return AsyncToSync.executors.current
+
+    assert isinstance(async_to_sync(current)(), CurrentThreadExecutor)
