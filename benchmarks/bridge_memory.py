@@ -1,0 +1,116 @@
+"""What 100,000 calls of each kind leave behind: threads, loops, tasks, descriptors, contexts, RSS.
+
+``python bridge_memory.py [--calls N]``, in an environment with the components of this repository.
+Each kind is called once in full before anything is counted, since pools and allocators fill up
+first. Prints a table; exits with 1 if anything grew, or RSS grew by 1 MB or more. Linux only.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import contextvars
+import gc
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+
+LIMIT_KB = 1024
+
+
+def returns(argument: object) -> None:
+    pass
+
+
+def fails(argument: object) -> None:
+    raise ValueError("failed")
+
+
+async def returns_async(argument: object) -> None:
+    await sync_to_async(returns)(argument)
+
+
+async def fails_async(argument: object) -> None:
+    raise ValueError("failed")
+
+
+def from_async(function: Callable[[object], None], sensitive: bool, context: bool) -> None:
+    call = sync_to_async(function, thread_sensitive=sensitive)
+
+    async def one() -> None:
+        with contextlib.suppress(ValueError):
+            await call(object())
+
+    async def main() -> None:
+        for _ in range(1000):
+            if context:
+                async with ThreadSensitiveContext():
+                    await one()
+            else:
+                await one()
+
+    asyncio.run(main())
+
+
+def from_sync() -> None:
+    call, failing = async_to_sync(returns_async), async_to_sync(fails_async)
+    for _ in range(500):
+        call(object())
+        with contextlib.suppress(ValueError):
+            failing(object())
+
+
+KINDS: dict[str, Callable[[], None]] = {
+    "sensitive": lambda: from_async(returns, True, False),
+    "sensitive, raising": lambda: from_async(fails, True, False),
+    "parallel": lambda: from_async(returns, False, False),
+    "a context each": lambda: from_async(returns, True, True),
+    "top level, half of them raising": from_sync,
+    "below async code": lambda: asyncio.run(sync_to_async(from_sync)()),
+}
+
+
+def rss_kb() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def left_behind() -> Counter[str]:
+    gc.collect()
+    counted = Counter({"threads": threading.active_count()})
+    counted["descriptors"] = len(os.listdir("/proc/self/fd"))
+    for thing in gc.get_objects():
+        if isinstance(thing, asyncio.AbstractEventLoop):
+            counted["loops"] += 1
+        elif isinstance(thing, asyncio.Task):
+            counted["tasks"] += 1
+        elif isinstance(thing, contextvars.Context):
+            counted["contexts"] += 1
+    return counted
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=100_000)
+    rounds = parser.parse_args().calls // 1000
+    grew = False
+    print("| kind | calls | RSS growth | more than before |\n|---|---|---|---|")
+    for name, calls in KINDS.items():
+        for _ in range(max(1, rounds // 10)):
+            calls()
+        before, rss = left_behind(), rss_kb()
+        for _ in range(rounds):
+            calls()
+        after, growth = left_behind(), rss_kb() - rss
+        more = ", ".join(f"{count} {what}" for what, count in (after - before).items()) or "nothing"
+        grew = grew or growth >= LIMIT_KB or bool(after - before)
+        print(f"| {name} | {rounds * 1000:,} | {growth} kB | {more} |", flush=True)
+    return int(grew)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
