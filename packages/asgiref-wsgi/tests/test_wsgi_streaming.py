@@ -277,7 +277,7 @@ async def test_a_client_that_leaves_while_it_does_not_read_stops_the_response():
     exchange.send_begun.clear()
     await exchange.send_begun.wait()
     exchange.disconnect()
-    await asyncio.to_thread(closed.wait)
+    assert await asyncio.to_thread(closed.wait, 30)
     exchange.sends_open.set()  # as servers do when the connection is lost
     await exchange.end()
 
