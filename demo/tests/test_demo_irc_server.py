@@ -201,7 +201,7 @@ async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.Monkey
         while not any(" QUIT " in line for line in heard):
             await ann.send(*[flood] * 10)
             heard = await ann.settle()
-        assert [line for line in heard if " QUIT " in line][0].startswith(":d!")
+        assert next(line for line in heard if " QUIT " in line).startswith(":d!")
 
 
 async def test_closing_says_goodbye() -> None:
