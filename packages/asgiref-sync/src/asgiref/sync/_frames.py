@@ -69,15 +69,11 @@ _Item: TypeAlias = Call | _SubmittedToFrame
 class _Mailbox:
     """The queue of the frames of one chain on one thread. None in it only wakes the thread."""
 
-    __slots__ = ("closed", "empty", "epoch", "get", "put", "size", "thread")
+    __slots__ = ("closed", "epoch", "items", "thread")
 
-    def __init__(self) -> None:
-        items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
-        self.put = items.put
-        self.get = items.get
-        self.empty = items.empty
-        self.size = items.qsize
-        self.thread = threading.get_ident()
+    def __init__(self, thread: int) -> None:
+        self.items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self.thread = thread
         self.epoch = PROCESS.epoch
         self.closed = False
 
@@ -85,7 +81,7 @@ class _Mailbox:
         items: list[_Item] = []
         while True:
             try:
-                item = self.get(block=False)
+                item = self.items.get_nowait()
             except queue.Empty:
                 return items
             if item is not None:
@@ -101,10 +97,14 @@ class CurrentThreadExecutor(Executor):
 
     def __init__(self, old_executor: "CurrentThreadExecutor | None" = None) -> None:
         self.parent = old_executor
+        thread = threading.get_ident()
         outer = None if old_executor is None else old_executor.nearest_open()
-        shares = outer is not None and outer._mailbox.thread == threading.get_ident()
-        self._mailbox: _Mailbox = outer._mailbox if outer is not None and shares else _Mailbox()
-        self._owns_mailbox = not shares
+        if outer is not None and outer._mailbox.thread == thread:
+            self._mailbox: _Mailbox = outer._mailbox
+            self._owns_mailbox = False
+        else:
+            self._mailbox = _Mailbox(thread)
+            self._owns_mailbox = True
         self._laid_by: deque[_Item] = deque()
         self._done = False
         #: The loop that runs the coroutine. Calls from any other loop are not for this frame.
@@ -124,7 +124,7 @@ class CurrentThreadExecutor(Executor):
     @property
     def queued(self) -> int:
         """How many calls wait for the thread."""
-        return self._mailbox.size() + len(self._laid_by)
+        return self._mailbox.items.qsize() + len(self._laid_by)
 
     def nearest_open(self) -> "CurrentThreadExecutor | None":
         """Return this frame or the nearest one around it that is open."""
@@ -140,7 +140,7 @@ class CurrentThreadExecutor(Executor):
         """
         call.frame = self
         mailbox = self._mailbox
-        mailbox.put(call)
+        mailbox.items.put(call)
         return _late_calls(mailbox) if mailbox.closed else []
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
@@ -160,7 +160,7 @@ class CurrentThreadExecutor(Executor):
                 f"CurrentThreadExecutor already quit: no thread waits that could run {fn!r}"
             )
         item = _SubmittedToFrame(lambda: fn(*args, **kwargs), frame)
-        frame._mailbox.put(item)
+        frame._mailbox.items.put(item)
         if frame._mailbox.closed:
             for call in _late_calls(frame._mailbox):
                 call.fail(RuntimeError("the thread that would have run this call has left"))
@@ -169,7 +169,7 @@ class CurrentThreadExecutor(Executor):
     def wake(self) -> None:
         """End the waiting."""
         self._done = True
-        self._mailbox.put(None)
+        self._mailbox.items.put(None)
 
     # Waiting: the frame's own thread.
 
@@ -199,7 +199,7 @@ class CurrentThreadExecutor(Executor):
             thread.frame = outer
 
     def _serve(self, check: Callable[[], None], every: float) -> None:
-        get, laid_by = self._mailbox.get, self._laid_by
+        get, laid_by = self._mailbox.items.get, self._laid_by
         while not self._done:
             if laid_by:
                 item: _Item | None = laid_by.popleft()
@@ -239,13 +239,13 @@ class CurrentThreadExecutor(Executor):
         mailbox = self._mailbox
         if self._owns_mailbox:
             mailbox.closed = True
-        elif mailbox.empty():
+        elif mailbox.items.empty():
             return
         for item in mailbox.take_all():
             if self._owns_mailbox or item.frame is self:
                 item.run()
             else:
-                mailbox.put(item)
+                mailbox.items.put(item)
 
 
 def _late_calls(mailbox: _Mailbox) -> list[Call]:
