@@ -135,8 +135,9 @@ class CoroutineCall:
             if not loop.is_running() and self.take_back():
                 raise LoopGone
         elif loop.is_closed():
+            # Nothing is left on that loop that could be ended.
+            self.on_finished = None
             self.set_exception(RuntimeError("Event loop was closed before the coroutine was done."))
-            self.frame.wake()
 
     @property
     def coroutine(self) -> Any:
@@ -162,28 +163,19 @@ class CoroutineCall:
         self.state = CoroutineState.STARTED
         coroutine, self._coroutine = self._coroutine, None
         task = _start_task(self.loop, coroutine)
-        if task.done():
-            self._task_done(task)
-        else:
+        if self.state is not CoroutineState.FINISHED:
             self._task = task
             task.add_done_callback(self._task_done)
         return True
 
     def _task_done(self, task: "asyncio.Task[None]") -> None:
-        self._task = None
-        if self.state is not CoroutineState.FINISHED:
-            # main_wrap was not begun, and what it should have awaited would complain of that.
-            self.discard()
-        self.awaitable = None
-        if task.cancelled():
-            self.set_exception(asyncio.CancelledError())
-        elif (error := task.exception()) is not None:
-            # main_wrap raises nothing; something that was wrapped around it did.
-            self.set_exception(error)
-        elif self.state is not CoroutineState.FINISHED:
-            self.set_exception(RuntimeError("main_wrap ended without setting an outcome"))
-        if self.on_finished is not None:
-            self.on_finished(self)
+        """The task ended without an outcome: it was not begun, or a wrapper of main_wrap failed."""
+        # What was not begun would complain of that.
+        self.discard()
+        error = None if task.cancelled() else task.exception()
+        if error is None and not task.cancelled():
+            error = RuntimeError("main_wrap ended without setting an outcome")
+        self.set_exception(asyncio.CancelledError() if error is None else error)
 
     def set_result(self, result: Any) -> None:
         if self.state is not CoroutineState.FINISHED:
@@ -197,8 +189,15 @@ class CoroutineCall:
 
     def _finish(self) -> None:
         self.state = CoroutineState.FINISHED
+        self.awaitable = None
+        task, self._task = self._task, None
+        if task is not None:
+            # Usually called in the task's last step: a callback would take a turn of the loop.
+            task.remove_done_callback(self._task_done)
         if self.on_finished is None:
             self.frame.wake()
+        else:
+            self.on_finished(self)
 
     # Any thread.
 
@@ -224,8 +223,6 @@ class CoroutineCall:
         if self.take_back():
             self.discard()
             self.set_exception(asyncio.CancelledError())
-            if self.on_finished is not None:
-                self.on_finished(self)
 
 
 def _start_task(
