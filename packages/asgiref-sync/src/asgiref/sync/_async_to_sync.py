@@ -26,6 +26,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
 from contextvars import Context
+from functools import partial
 from types import MethodType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
@@ -197,12 +198,12 @@ def _run_on_running_loop(call: CoroutineCall, context: Context, above: Call) -> 
     loop = above.loop
     if not loop.is_running():
         return False
-    call.assign(loop)
-    try:
+
+    def begin() -> None:
+        call.assign(loop)
         loop.call_soon_threadsafe(call.start, context=context)
-    except RuntimeError:  # closed since
-        return False
-    return _wait(call)
+
+    return _begin_and_wait(call, begin)
 
 
 def _run_at_top_level(call: CoroutineCall, context: Context, force_new_loop: bool) -> None:
@@ -213,11 +214,7 @@ def _run_at_top_level(call: CoroutineCall, context: Context, force_new_loop: boo
         except RuntimeError:
             _run_inline(call, context)
             return
-        try:
-            thread.begin(call, context)
-        except RuntimeError:  # something closed the loop
-            continue
-        if _wait(call):
+        if _begin_and_wait(call, partial(thread.begin, call, context)):
             return
 
 
@@ -234,9 +231,17 @@ def _run_inline(call: CoroutineCall, context: Context) -> None:
         shut_down(loop)
 
 
-def _wait(call: CoroutineCall) -> bool:
-    """Serve the frame until `call` is finished; false if it was not started and needs a loop."""
+def _begin_and_wait(call: CoroutineCall, begin: Callable[[], None]) -> bool:
+    """Have `call` begin and serve its frame until it is finished; false if it needs another loop.
+
+    `begin` is part of what can be interrupted: the coroutine may run, and KeyboardInterrupt come,
+    before this thread has got to waiting.
+    """
     try:
+        try:
+            begin()
+        except RuntimeError:  # the loop was closed meanwhile
+            return False
         call.frame.serve(*SLOW_WAITS.watch_thread(call))
     except LoopGone:
         return False
