@@ -31,11 +31,12 @@ How it is built: ``_accessors`` are the functions that a Local consists of, ``_f
 attribute, ``_cells`` what is in those variables, ``_owners`` whose it is.
 """
 
+from ._local import Local
+
 # asgiref's own tests import the two classes that instances are of.
+from ._local import _DefaultLocal as _DefaultLocal  # pyright: ignore[reportPrivateUsage]
 from ._local import (
-    Local,
-    _DefaultLocal,  # pyright: ignore[reportPrivateUsage]
-    _ThreadCriticalLocal,  # pyright: ignore[reportPrivateUsage]
+    _ThreadCriticalLocal as _ThreadCriticalLocal,  # pyright: ignore[reportPrivateUsage]
 )
 
-__all__ = ["Local", "_DefaultLocal", "_ThreadCriticalLocal"]
+__all__ = ["Local"]
