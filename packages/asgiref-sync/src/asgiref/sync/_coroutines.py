@@ -146,6 +146,11 @@ class CoroutineCall:
         return self._coroutine if task is None else task.get_coro()
 
     @property
+    def finished(self) -> bool:
+        """Whether the outcome is there."""
+        return self.state is CoroutineState.FINISHED
+
+    @property
     def was_cancelled(self) -> bool:
         """Whether the outcome is that the coroutine was cancelled."""
         return isinstance(self._error, asyncio.CancelledError)
@@ -163,7 +168,7 @@ class CoroutineCall:
         self.state = CoroutineState.STARTED
         coroutine, self._coroutine = self._coroutine, None
         task = _start_task(self.loop, coroutine)
-        if self.state is not CoroutineState.FINISHED:
+        if not self.finished:
             self._task = task
             task.add_done_callback(self._task_done)
         return True

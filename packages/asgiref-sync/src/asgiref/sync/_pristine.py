@@ -16,6 +16,7 @@ woke the loop, and demanding that it does not made no loop ever reusable.
 import asyncio
 import operator
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -107,14 +108,21 @@ def _has_no_other_tasks(loop: asyncio.AbstractEventLoop) -> bool:
     the two sets of 3.12 and 3.13 show at once.
     """
     current = asyncio.current_task(loop)
-    if _SCHEDULED_TASKS is not None and len(_SCHEDULED_TASKS) + len(_EAGER_TASKS) <= 1:
-        tasks = (*(reference() for reference in tuple(_SCHEDULED_TASKS)), *_EAGER_TASKS)
-        return all(task is None or task is current or task.done() for task in tasks)
+    if _TASK_SETS is not None:
+        references, eager = _TASK_SETS
+        if len(references) + len(eager) <= 1:
+            tasks = [*(reference() for reference in tuple(references)), *eager]
+            return all(task is None or task is current or task.done() for task in tasks)
     return asyncio.all_tasks(loop) <= {current}
 
 
-_SCHEDULED_TASKS: Any = None
-_EAGER_TASKS: Any = None
-if (3, 12) <= sys.version_info[:2] <= (3, 13):
-    _SCHEDULED_TASKS = getattr(getattr(asyncio.tasks, "_scheduled_tasks", None), "data", None)
-    _EAGER_TASKS = getattr(asyncio.tasks, "_eager_tasks", ())
+def _task_sets() -> "tuple[set[weakref.ref[asyncio.Task[Any]]], set[asyncio.Task[Any]]] | None":
+    """Return asyncio's own sets of scheduled and of eagerly started tasks, where it has both."""
+    if not (3, 12) <= sys.version_info[:2] <= (3, 13):
+        return None
+    references: Any = getattr(getattr(asyncio.tasks, "_scheduled_tasks", None), "data", None)
+    eager: Any = getattr(asyncio.tasks, "_eager_tasks", None)
+    return None if references is None or eager is None else (references, eager)
+
+
+_TASK_SETS = _task_sets()
