@@ -75,7 +75,8 @@ class IrcServer:
         self.port = 0
         self._trace = trace
         self._ping_after = ping_after
-        self._sessions: dict[Session, asyncio.Task[None]] = {}
+        self._sessions: set[Session] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # outlive their sessions: they close sockets
         self._nicks: dict[str, Session] = {}
         self._channels: dict[str, Channel] = {}
         self._listener: asyncio.Server | None = None
@@ -110,11 +111,10 @@ class IrcServer:
         """Stop listening, say goodbye to everybody, and wait until the last session has ended."""
         if self._listener is not None:
             self._listener.close()
-        tasks = list(self._sessions.values())
         for session in list(self._sessions):
             session.send(Message("ERROR", ("The server is closing",)))
             session.writer.close()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # One connection
 
@@ -122,18 +122,20 @@ class IrcServer:
         session = Session(reader, writer)
         task = asyncio.current_task()
         assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         if len(self._sessions) >= MAX_SESSIONS:
             session.send(Message("ERROR", ("Too many connections",)))
             writer.close()
             return
-        self._sessions[session] = task
+        self._sessions.add(session)
         reason = "Connection lost"
         try:
             reason = await self._read(session)
         except (OSError, ValueError):  # ValueError: a line beyond the reader's limit
             pass
         finally:
-            del self._sessions[session]
+            self._sessions.discard(session)
             self._leave_all(session, reason)
             writer.close()
             with contextlib.suppress(OSError):

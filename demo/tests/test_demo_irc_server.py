@@ -209,3 +209,23 @@ async def test_closing_says_goodbye() -> None:
         ann = await room.join("ann")
         await room.server.close()
         assert await ann.line() == "ERROR :The server is closing"
+
+
+async def test_closing_waits_for_a_connection_that_is_just_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wait_closed, ending, may_end = asyncio.StreamWriter.wait_closed, asyncio.Event(), asyncio.Event()
+
+    async def slow_wait_closed(writer: asyncio.StreamWriter) -> None:
+        ending.set()
+        await may_end.wait()
+        await wait_closed(writer)
+
+    monkeypatch.setattr(asyncio.StreamWriter, "wait_closed", slow_wait_closed)
+    async with server_running() as room:
+        ann = await room.join("ann")
+        await ann.send("QUIT")
+        await ending.wait()
+        asyncio.get_running_loop().call_soon(may_end.set)
+        await room.server.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
