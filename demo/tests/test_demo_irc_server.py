@@ -214,7 +214,8 @@ async def test_closing_says_goodbye() -> None:
 async def test_closing_waits_for_a_connection_that_is_just_ending(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wait_closed, ending, may_end = asyncio.StreamWriter.wait_closed, asyncio.Event(), asyncio.Event()
+    wait_closed = asyncio.StreamWriter.wait_closed
+    ending, may_end = asyncio.Event(), asyncio.Event()
 
     async def slow_wait_closed(writer: asyncio.StreamWriter) -> None:
         ending.set()
