@@ -10,6 +10,9 @@ PRELUDE = """
 import asyncio, atexit, os, signal, sys, threading
 from asgiref.sync import *
 
+# Who runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 async def both_ways():
     return await sync_to_async(threading.get_ident)()
 

@@ -28,7 +28,7 @@ from concurrent.futures import Executor
 from contextvars import Context
 from functools import partial
 from types import MethodType
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from ._calls import Call
 from ._contexts import ask_values, bring_back
@@ -46,7 +46,9 @@ from ._wrapping import adopt_identity
 __all__ = ["AsyncToSync", "async_to_sync"]
 
 _P = ParamSpec("_P")
+_Q = ParamSpec("_Q")
 _R = TypeVar("_R")
+_T = TypeVar("_T")
 
 
 class _Executors:
@@ -129,7 +131,9 @@ class AsyncToSync(Generic[_P, _R]):
     def __get__(self, parent: None, objtype: type[Any]) -> Callable[_P, _R]: ...
 
     @overload
-    def __get__(self, parent: object, objtype: type[Any] | None = None) -> Callable[..., _R]: ...
+    def __get__(
+        self: "AsyncToSync[Concatenate[_T, _Q], _R]", parent: _T, objtype: type[Any] | None = None
+    ) -> Callable[_Q, _R]: ...
 
     def __get__(self, parent: Any, objtype: Any = None) -> Callable[..., _R]:
         return self if parent is None else MethodType(self, parent)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from functools import partial
 from types import MethodType
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from ._calls import Call
 from ._completions import completions_of
@@ -35,7 +35,9 @@ from ._wrapping import adopt_identity
 __all__ = ["SyncToAsync", "sync_to_async"]
 
 _P = ParamSpec("_P")
+_Q = ParamSpec("_Q")
 _R = TypeVar("_R")
+_T = TypeVar("_T")
 
 
 class SyncToAsync(Generic[_P, _R]):
@@ -128,8 +130,8 @@ class SyncToAsync(Generic[_P, _R]):
 
     @overload
     def __get__(
-        self, parent: object, objtype: type[Any] | None = None
-    ) -> Callable[..., Coroutine[Any, Any, _R]]: ...
+        self: "SyncToAsync[Concatenate[_T, _Q], _R]", parent: _T, objtype: type[Any] | None = None
+    ) -> Callable[_Q, Coroutine[Any, Any, _R]]: ...
 
     def __get__(self, parent: Any, objtype: Any = None) -> Callable[..., Coroutine[Any, Any, _R]]:
         return self if parent is None else MethodType(self, parent)

@@ -1,0 +1,102 @@
+"""What type checkers know of bridged functions: exactly what they know of the functions themselves.
+
+Each ignored error is part of the check: both checkers are told to complain of an ignore that hides
+nothing.
+"""
+
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, assert_type
+
+from asgiref.sync import (
+    AsyncToSync,
+    SyncToAsync,
+    async_to_sync,
+    async_to_sync_iterator,
+    sync_to_async,
+    sync_to_async_iterator,
+)
+
+
+class Repository:
+    """Methods, bridged in each way that there is."""
+
+    @sync_to_async
+    def find(self, key: int, *, strict: bool = False) -> str:
+        return str((key, strict))
+
+    @sync_to_async(thread_sensitive=False)
+    def count(self) -> int:
+        return 1
+
+    @async_to_sync
+    async def load(self, key: int) -> bytes:
+        return bytes(key)
+
+    @async_to_sync(force_new_loop=True)
+    async def reload(self, key: int = 1) -> bytes:
+        return bytes(key)
+
+    @staticmethod
+    @sync_to_async
+    def size(path: str) -> int:
+        return len(path)
+
+    def title(self, key: int) -> str:
+        return str(key)
+
+    async def headline(self, key: int) -> str:
+        return str(key)
+
+    atitle = sync_to_async(title)
+    title_object = SyncToAsync(title)
+    headline_object = AsyncToSync(headline)
+
+
+async def methods_from_async_code(repository: Repository) -> None:
+    coroutine: Coroutine[Any, Any, str] = repository.find(1, strict=True)
+    assert_type(await coroutine, str)
+    assert_type(await Repository.find(repository, 1), str)
+    assert_type(await repository.count(), int)
+    assert_type(await Repository.size("a"), int)
+    assert_type(await repository.atitle(1), str)
+    assert_type(await sync_to_async(repository.title)(1), str)
+    assert_type(await repository.title_object(1), str)
+    assert_type(await Repository.title_object(repository, 1), str)
+
+    await repository.find("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await repository.find()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await repository.count(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await repository.title_object(b"")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def methods_from_sync_code(repository: Repository) -> None:
+    assert_type(repository.load(1), bytes)
+    assert_type(Repository.load(repository, 1), bytes)
+    assert_type(repository.reload(), bytes)
+    assert_type(async_to_sync(repository.headline)(1), str)
+    assert_type(repository.headline_object(1), str)
+
+    repository.load("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    repository.headline_object()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def numbers() -> AsyncIterator[int]:
+    yield 1
+
+
+async def iterators() -> None:
+    async for text in sync_to_async_iterator(["a"], batch=10):
+        assert_type(text, str)
+    with ProcessPoolExecutor() as executor:
+        length = sync_to_async(len, thread_sensitive=False, executor=executor)
+        assert_type(await length("abc"), int)
+
+
+def iterators_from_sync_code() -> None:
+    for number in async_to_sync_iterator(numbers()):
+        assert_type(number, int)
+
+
+async_to_sync(3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+sync_to_async("no function")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
