@@ -236,9 +236,11 @@ async def test_a_handle_that_is_not_async_is_named(no_task_left):
 
 
 SCRIPT = """
-import asyncio, logging, sys
+import asyncio, logging, signal, sys
 from asgiref.server import StatelessServer
 
+# Who runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 
 async def application(scope, receive, send):
