@@ -1,11 +1,13 @@
 """One call of a synchronous function, from the coroutine that awaits it to a thread and back.
 
-    QUEUED ──run()──> RUNNING ──settle()──> DONE
-       └──cancel()──> CANCELLED
+    QUEUED ──run()─────────────> RUNNING ───settle()──> DONE
+       ├──succeed(), fail()──> REPORTED ──settle()────┘
+       └──cancel()───────────> CANCELLED
 
 The loop's thread makes the call, queues it somewhere, awaits its future and settles it. The thread
-that takes it from the queue calls `run`, which is all that a worker knows of a call. In between the
-call has one owner at a time, so nothing is locked:
+that takes it from the queue calls `run`, which is all that a worker knows of a call. (One that is
+refused, or runs in another process, is reported on instead.) In between the call has one owner at a
+time, so nothing is locked:
 
 * `run` reads the state once. If the coroutine is cancelled in that very moment, the function runs
   as if it had begun a moment before the cancellation; its result finds nobody waiting.
@@ -44,12 +46,13 @@ Handler = Callable[..., Any]
 class CallState(enum.Enum):
     QUEUED = "queued"
     RUNNING = "running"
+    REPORTED = "reported"
     DONE = "done"
     CANCELLED = "cancelled"
 
 
 # Members of an enumeration are looked up through its class, on 3.11 by a slow path.
-_QUEUED, _RUNNING = CallState.QUEUED, CallState.RUNNING
+_QUEUED, _RUNNING, _REPORTED = CallState.QUEUED, CallState.RUNNING, CallState.REPORTED
 _DONE, _CANCELLED = CallState.DONE, CallState.CANCELLED
 
 
@@ -175,10 +178,21 @@ class Call:
                 future.set_exception(error)
 
     def fail(self, error: BaseException) -> None:
-        """Settle the call with `error`: it was refused and will not run. Any thread."""
-        self.state = _CANCELLED
-        self.error = error
+        """Settle the call with `error`: it was refused, or failed elsewhere. Any thread."""
+        self.state = _REPORTED
+        self.error = _no_stop_iteration(error)
         self.completions.deliver(self)
+
+    def succeed(self, result: Any) -> None:
+        """Settle the call, which ran elsewhere, with `result`. Any thread."""
+        self.state = _REPORTED
+        self.result = result
+        self.completions.deliver(self)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the call was begun in this process, or is not wanted any more."""
+        return self.state is not _QUEUED
 
     @property
     def done(self) -> bool:
@@ -211,9 +225,16 @@ def _transportable(error: BaseException) -> BaseException:
     traceback = error.__traceback__
     if traceback is not None:
         error.__traceback__ = traceback.tb_next
+    return _no_stop_iteration(error)
+
+
+def _no_stop_iteration(error: BaseException) -> BaseException:
+    """Return `error`, or what stands for it if no future accepts it.
+
+    Thrown into a coroutine, a StopIteration would read as its return.
+    """
     if not isinstance(error, StopIteration):
         return error
-    # A future refuses StopIteration: thrown into a coroutine it would read as its return.
     replacement = RuntimeError(f"a function called by sync_to_async raised {error!r}")
     replacement.__cause__ = error
     return replacement

@@ -201,7 +201,9 @@ def sync_to_async(
     the thread of the sync code that called `async_to_sync` above them, the thread of the
     `ThreadSensitiveContext` around them, or one thread that the process has for this. False: they
     run on any of a number of pooled threads, side by side.
-    `executor`: runs them instead; only with ``thread_sensitive=False``.
+    `executor`: any `concurrent.futures.Executor` runs them instead; only with
+    ``thread_sensitive=False``. One of processes or interpreters is sent the function and its
+    arguments, pickled; context variables and hooks stay here.
     `context`: the `contextvars.Context` to run in. None: a copy of the caller's, and what the
     function changed in it is set in the caller's when it is done (PEP 567).
 
