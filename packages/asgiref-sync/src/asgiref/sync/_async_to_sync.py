@@ -117,10 +117,11 @@ class AsyncToSync(Generic[_P, _R]):
         call.prepare(
             self.main_wrap(call, sys.exc_info(), None, contexts, awaitable),
             awaitable,
+            context,
         )
         del awaitable
         try:
-            _run(call, context, self.force_new_loop)
+            _run(call, self.force_new_loop)
         finally:
             frame.close()
             if len(contexts) > 1:
@@ -153,8 +154,7 @@ class AsyncToSync(Generic[_P, _R]):
         context at the end, and the one at the start. `task_context` is always None here.
         """
         __traceback_hide__ = True
-        ask_values(call_result.sender)
-        context.append(contextvars.copy_context())
+        context.append(ask_values(call_result.sender))
         handled = exc_info[1]
         try:
             if handled is None:
@@ -178,26 +178,26 @@ class AsyncToSync(Generic[_P, _R]):
             del handled, exc_info, call_result
 
 
-def _run(call: CoroutineCall, context: Context, force_new_loop: bool) -> None:
+def _run(call: CoroutineCall, force_new_loop: bool) -> None:
     """Have `call` run on the loop that the rules name, and wait until it is finished."""
     above = THREAD.record.call
     if above is None:
-        _run_at_top_level(call, context, force_new_loop)
+        _run_at_top_level(call, force_new_loop)
         return
     above.below.append(call)
     place = above.place
     if place is not None:
         place.begin_waiting()
     try:
-        if force_new_loop or not _run_on_running_loop(call, context, above):
-            _run_at_top_level(call, context, force_new_loop)
+        if force_new_loop or not _run_on_running_loop(call, above):
+            _run_at_top_level(call, force_new_loop)
     finally:
         above.below.remove(call)
         if place is not None:
             place.end_waiting()
 
 
-def _run_on_running_loop(call: CoroutineCall, context: Context, above: Call) -> bool:
+def _run_on_running_loop(call: CoroutineCall, above: Call) -> bool:
     """Run `call` on the loop that called this thread; false if that loop has stopped."""
     loop = above.loop
     if not loop.is_running():
@@ -205,30 +205,30 @@ def _run_on_running_loop(call: CoroutineCall, context: Context, above: Call) -> 
 
     def begin() -> None:
         call.assign(loop)
-        loop.call_soon_threadsafe(call.start, context=context)
+        above.inbox.deliver(call)
 
     return _begin_and_wait(call, begin)
 
 
-def _run_at_top_level(call: CoroutineCall, context: Context, force_new_loop: bool) -> None:
+def _run_at_top_level(call: CoroutineCall, force_new_loop: bool) -> None:
     single = None if force_new_loop else ASYNC_SINGLE_THREAD_CONTEXT.get(None)
     while True:
         try:
             thread: LoopThread = PLACES.loops.take() if single is None else single.loop_thread()
         except RuntimeError:
-            _run_inline(call, context)
+            _run_inline(call)
             return
-        if _begin_and_wait(call, partial(thread.begin, call, context)):
+        if _begin_and_wait(call, partial(thread.begin, call)):
             return
 
 
-def _run_inline(call: CoroutineCall, context: Context) -> None:
+def _run_inline(call: CoroutineCall) -> None:
     """Run `call` on a new loop in this thread, where no other can be started any more."""
     loop = asyncio.new_event_loop()
     call.frame.inline = True
     call.assign(loop, lambda _: loop.stop())
     try:
-        loop.call_soon(call.start, context=context)
+        loop.call_soon(call.start)
         loop.run_forever()
         call.set_exception(RuntimeError("Event loop stopped before the coroutine was done."))
     finally:

@@ -1,7 +1,7 @@
 """One call of a synchronous function, from the coroutine that awaits it to a thread and back.
 
-    QUEUED ──run()─────────────> RUNNING ───settle()──> DONE
-       ├──succeed(), fail()──> REPORTED ──settle()────┘
+    QUEUED ──run()─────────────> RUNNING ───arrive()──> DONE
+       ├──succeed(), fail()──> REPORTED ──arrive()────┘
        └──cancel()───────────> CANCELLED
 
 The loop's thread makes the call, queues it somewhere, awaits its future and settles it. The thread
@@ -27,9 +27,9 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ._completions import Completions
 from ._contexts import ask_values
 from ._handled import exc_info_of, run_handling
+from ._inbox import Inbox
 from ._threads import THREAD
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ class Call:
         "args",
         "before",
         "below",
-        "completions",
         "context",
         "error",
         "frame",
@@ -72,6 +71,7 @@ class Call:
         "future",
         "handled",
         "handler",
+        "inbox",
         "kwargs",
         "loop",
         "place",
@@ -91,7 +91,7 @@ class Call:
         before: Context,
         handled: BaseException | None,
         loop: asyncio.AbstractEventLoop,
-        completions: Completions,
+        inbox: Inbox,
         sender: threading.Thread | None,
     ) -> None:
         self.function = function
@@ -102,7 +102,7 @@ class Call:
         #: The exception that the caller is handling.
         self.handled = handled
         self.loop = loop
-        self.completions = completions
+        self.inbox = inbox
         #: The thread that the values in `context` leave, if they want to be asked.
         self.sender = sender
         self.future: asyncio.Future[Any] = loop.create_future()
@@ -139,7 +139,7 @@ class Call:
         if self.release is not None:
             self.release(self)
         if wanted:
-            self.completions.deliver(self)
+            self.inbox.deliver(self)
 
     def _call_function(self) -> Any:
         if self.handler is not None:
@@ -155,13 +155,12 @@ class Call:
 
     def _run_child(self, child: Callable[[], Any]) -> Any:
         if self.sender is not None:
-            self.context.run(ask_values, self.sender)
-            self.before = self.context.copy()
+            self.before = self.context.run(ask_values, self.sender)
         return self.context.run(child)
 
     # On the loop's thread.
 
-    def settle(self) -> None:
+    def arrive(self) -> None:
         """Pass the outcome to the coroutine that waits for it, if it still does."""
         self.state = _DONE
         error, result = self.error, self.result
@@ -181,13 +180,13 @@ class Call:
         """Settle the call with `error`: it was refused, or failed elsewhere. Any thread."""
         self.state = _REPORTED
         self.error = _no_stop_iteration(error)
-        self.completions.deliver(self)
+        self.inbox.deliver(self)
 
     def succeed(self, result: Any) -> None:
         """Settle the call, which ran elsewhere, with `result`. Any thread."""
         self.state = _REPORTED
         self.result = result
-        self.completions.deliver(self)
+        self.inbox.deliver(self)
 
     @property
     def begun(self) -> bool:

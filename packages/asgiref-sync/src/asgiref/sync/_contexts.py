@@ -50,13 +50,21 @@ def sender_of_values(thread: threading.Thread) -> threading.Thread | None:
     return thread if ASK_EVERY_VALUE or _OWNER in thread.__dict__ else None
 
 
-def ask_values(sender: threading.Thread) -> None:
-    """Replace each value of the current context by what it wants to be on this thread."""
-    # The list is taken first: setting a variable while its context is iterated on is not allowed.
-    for variable, value in list(copy_context().items()):
-        asked = _ask(value, sender)
-        if asked is not value:
-            variable.set(asked)
+def ask_values(sender: threading.Thread) -> Context:
+    """Replace each value of the current context by what it wants to be on this thread.
+
+    Returns a snapshot of the context after that.
+    """
+    before = copy_context()
+    after: Context | None = before
+    for variable, value in before.items():
+        bridge = getattr(type(value), "__asgiref_bridge__", None)
+        if bridge is not None:
+            asked = bridge(value, sender)
+            if asked is not value:
+                variable.set(asked)
+                after = None
+    return copy_context() if after is None else after
 
 
 def bring_back(after: Context, before: Context, leave_out: "ContextVar[Any] | None" = None) -> None:

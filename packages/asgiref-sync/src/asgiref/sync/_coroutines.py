@@ -21,6 +21,7 @@ import asyncio
 import enum
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 from ._frames import CurrentThreadExecutor
@@ -44,6 +45,7 @@ class CoroutineCall:
     """The call that the thread of `frame` waits for. ``call_result`` of `AsyncToSync.main_wrap`."""
 
     __slots__ = (
+        "_context",
         "_coroutine",
         "_epoch",
         "_error",
@@ -71,6 +73,7 @@ class CoroutineCall:
         self.awaitable: Awaitable[Any] | None = None
         self.on_finished: Callable[[CoroutineCall], None] | None = None
         self._coroutine: Coroutine[Any, Any, None] | None = None
+        self._context: Context | None = None
         self._permit = [True]
         self._epoch = PROCESS.epoch
         self._task: asyncio.Task[None] | None = None
@@ -79,10 +82,13 @@ class CoroutineCall:
 
     # The calling thread.
 
-    def prepare(self, coroutine: Coroutine[Any, Any, None], awaitable: Awaitable[Any]) -> None:
-        """Take over `coroutine`, which awaits `awaitable` and sets the outcome."""
+    def prepare(
+        self, coroutine: Coroutine[Any, Any, None], awaitable: Awaitable[Any], context: Context
+    ) -> None:
+        """Take over `coroutine`, which awaits `awaitable` in `context` and sets the outcome."""
         self._coroutine = coroutine
         self.awaitable = awaitable
+        self._context = context
 
     def assign(
         self,
@@ -165,13 +171,26 @@ class CoroutineCall:
             return False
         assert self.loop is not None
         assert self._coroutine is not None
+        assert self._context is not None
         self.state = CoroutineState.STARTED
         coroutine, self._coroutine = self._coroutine, None
-        task = _start_task(self.loop, coroutine)
+        context, self._context = self._context, None
+        try:
+            task = _start_task(self.loop, coroutine, context)
+        except BaseException as error:
+            # The task factory of an application; other arrivals must not suffer from it.
+            coroutine.close()
+            self.discard()
+            self.set_exception(error)
+            return True
         if not self.finished:
             self._task = task
             task.add_done_callback(self._task_done)
         return True
+
+    def arrive(self) -> None:
+        """Start, as `Inbox.deliver` was asked to."""
+        self.start()
 
     def _task_done(self, task: "asyncio.Task[None]") -> None:
         """The task ended without an outcome: it was not begun, or a wrapper of main_wrap failed."""
@@ -231,8 +250,11 @@ class CoroutineCall:
 
 
 def _start_task(
-    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], context: Context
 ) -> "asyncio.Task[None]":
-    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)
-    return loop.create_task(coroutine)
+    if loop.get_task_factory() is not None:
+        # Factories need not know of contexts.
+        return context.run(loop.create_task, coroutine)
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
+    return loop.create_task(coroutine, context=context)

@@ -79,13 +79,14 @@ class _Mailbox:
 
     def take_all(self) -> list[_Item]:
         items: list[_Item] = []
-        while True:
+        while not self.items.empty():
             try:
                 item = self.items.get_nowait()
-            except queue.Empty:
-                return items
+            except queue.Empty:  # somebody else has found the mailbox closed
+                break
             if item is not None:
                 items.append(item)
+        return items
 
 
 class CurrentThreadExecutor(Executor):

@@ -16,15 +16,18 @@ share.
 """
 
 import asyncio
+import contextlib
 import itertools
 import sys
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context
+from functools import partial
 
 from ._coroutines import CoroutineCall
 from ._deadlocks import stop_watching
 from ._frames import CurrentThreadExecutor
+from ._inbox import Inbox
+from ._parking import Parking
 from ._pristine import Baseline
 from ._threads import PROCESS, THREAD, start_daemon
 from ._workers import IDLE_SECONDS
@@ -71,6 +74,8 @@ class LoopThread:
         self.policy = _current_policy()
         self.loop = asyncio.new_event_loop()
         self._baseline: Baseline | None = None
+        #: Where the thread waits for work, if not in the selector.
+        self._parking: Parking | None = None
         self.loop.call_soon(self._take_baseline)
 
     # Other threads.
@@ -84,10 +89,19 @@ class LoopThread:
         """Keep the loop as it is after each call, until `end`."""
         self._dedicated = True
 
-    def begin(self, call: CoroutineCall, context: Context) -> None:
-        """Have `call` start in `context`. Raises RuntimeError if the loop was closed."""
+    def begin(self, call: CoroutineCall) -> None:
+        """Have `call` start. Raises RuntimeError if the loop was closed."""
         call.assign(self.loop, self._finished)
-        self.loop.call_soon_threadsafe(self._start, call, context=context)
+        parking = self._parking
+        if parking is None:
+            self.loop.call_soon_threadsafe(self._start, call)
+            return
+        try:
+            parking.call(partial(self._start, call))
+        except RuntimeError:
+            # The loop may have started it before it was closed.
+            if call.take_back():
+                raise
 
     def end(self, frame: CurrentThreadExecutor) -> None:
         """End a dedicated loop as `asyncio.run` ends its own; then wake `frame`."""
@@ -120,6 +134,7 @@ class LoopThread:
             return
         self._calls.discard(call)
         if self._dedicated:
+            self._wait_here()
             call.frame.wake()
         else:
             self._settle(call.frame, _SETTLING_TURNS)
@@ -131,6 +146,7 @@ class LoopThread:
             self._stop(frame)
         elif baseline.matches():
             THREAD.record.loop_frame = None
+            self._wait_here()
             self._idle(self)
             frame.wake()
         elif turns and not baseline.ready_queue_is_clear():
@@ -145,7 +161,18 @@ class LoopThread:
 
     def _take_baseline(self) -> None:
         timer = self.loop.call_later(IDLE_SECONDS, self._look_whether_idle)
-        self._baseline = Baseline(self.loop, timer)
+        with contextlib.suppress(ValueError):
+            self._parking = Parking(self.loop, timer)
+        # Without a doorbell: that would be a trace of use.
+        THREAD.record.inbox = Inbox(
+            self.loop, None if self._parking is None else self._parking.call
+        )
+        self._baseline = Baseline(self.loop, timer, self._parking)
+        self._wait_here()
+
+    def _wait_here(self) -> None:
+        if self._parking is not None:
+            self._parking.arm()
 
     def _look_whether_idle(self) -> None:
         if self._uses == self._uses_when_last_looked and self._expire(self):
@@ -156,6 +183,9 @@ class LoopThread:
         timer = self.loop.call_later(IDLE_SECONDS, self._look_whether_idle)
         if self._baseline is not None:
             self._baseline.use_timer(timer)
+        if self._parking is not None:
+            self._parking.use_timer(timer)
+            self._parking.arm()
 
     def _run(self) -> None:
         while not self._retired:
@@ -170,6 +200,10 @@ class LoopThread:
             # A task raised KeyboardInterrupt or SystemExit, which go through a loop.
             error = escaped
         self._ending = True
+        if self._parking is not None:
+            self._parking.close()
+            self._parking = None
+        THREAD.record.inbox = None
         for call in self._calls:
             call.set_exception(error)
             self._waiting.append(call.frame)

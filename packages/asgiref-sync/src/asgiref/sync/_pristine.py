@@ -16,9 +16,10 @@ woke the loop, and demanding that it does not made no loop ever reusable.
 import asyncio
 import operator
 import sys
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
+
+from ._parking import Parking
 
 __all__ = ["Baseline"]
 
@@ -37,14 +38,22 @@ class Baseline:
         "_get_values",
         "_loop",
         "_own_timer",
+        "_parking",
         "_registered",
         "_self_pipe_reader",
         "_values",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, own_timer: asyncio.TimerHandle) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        own_timer: asyncio.TimerHandle,
+        parking: Parking | None,
+    ) -> None:
         self._own_timer = own_timer
+        self._parking = parking
         self._loop: Any = None
+        self._containers: tuple[Collection[object], Collection[object]] = ((), ())
         if type(loop) is asyncio.SelectorEventLoop:
             self._take(loop)
 
@@ -58,10 +67,11 @@ class Baseline:
         except (AttributeError, KeyError, TypeError, IndexError):
             return
         if len(self._registered) == 1 and scheduled == [self._own_timer]:
-            self._attributes = set(loop.__dict__)
+            self._attributes = len(loop.__dict__)
             # Taken and compared by functions written in C, since this is done after every call.
+            # None of them missing, and not more of them than there were: the same ones.
             self._get_values: Callable[[Any], tuple[Any, ...]] = operator.itemgetter(
-                *sorted(self._attributes - _VOLATILE)
+                *sorted(set(loop.__dict__) - _VOLATILE)
             )
             self._values = self._get_values(loop.__dict__)
             self._loop = loop
@@ -78,21 +88,33 @@ class Baseline:
     def ready_queue_is_clear(self) -> bool:
         """Whether no callback waits for its turn."""
         ready = self._loop._ready
-        return not ready or all(handle is self._self_pipe_reader for handle in ready)
+        if not ready:
+            return True
+        own = None if self._parking is None else self._parking.handle
+        return all(handle is self._self_pipe_reader or handle is own for handle in ready)
 
     def matches(self) -> bool:
         """Whether the loop shows no trace of use. On the loop's thread."""
         loop = self._loop
+        transports, generators = self._containers
         return (
             loop is not None
-            and loop.__dict__.keys() == self._attributes
-            and all(map(operator.is_, self._get_values(loop.__dict__), self._values))
             and len(self._registered) == 1
-            and not any(self._containers)
+            and not transports
+            and not generators
             and self._no_timer_is_set(loop._scheduled)
             and self.ready_queue_is_clear()
+            and self._has_its_attributes(loop.__dict__)
             and _has_no_other_tasks(loop)
         )
+
+    def _has_its_attributes(self, attributes: dict[str, Any]) -> bool:
+        try:
+            # Compares by identity first: what is equal to what asyncio had there will do as well.
+            same = self._get_values(attributes) == self._values
+        except KeyError:
+            return False
+        return same and len(attributes) == self._attributes
 
     def _no_timer_is_set(self, scheduled: list[Any]) -> bool:
         if len(scheduled) == 1 and scheduled[0] is self._own_timer:
@@ -104,25 +126,25 @@ def _has_no_other_tasks(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether all tasks of `loop` are done, but for the one that asks (and is about to be).
 
     `asyncio.all_tasks` looks at every task of the process (until 3.14, which keeps them by
-    thread), and takes 5 µs for none. Most often there are no others in the whole process, which
-    the two sets of 3.12 and 3.13 show at once.
+    thread), and takes 5 µs for none. Most often there is no other in the whole process, which the
+    length of asyncio's own collections shows at once.
     """
     current = asyncio.current_task(loop)
-    if _TASK_SETS is not None:
-        references, eager = _TASK_SETS
-        if len(references) + len(eager) <= 1:
-            tasks = [*(reference() for reference in tuple(references)), *eager]
-            return all(task is None or task is current or task.done() for task in tasks)
+    if _TASKS and sum(map(len, _TASKS)) == (0 if current is None else 1):
+        return True
     return asyncio.all_tasks(loop) <= {current}
 
 
-def _task_sets() -> "tuple[set[weakref.ref[asyncio.Task[Any]]], set[asyncio.Task[Any]]] | None":
-    """Return asyncio's own sets of scheduled and of eagerly started tasks, where it has both."""
-    if not (3, 12) <= sys.version_info[:2] <= (3, 13):
-        return None
-    references: Any = getattr(getattr(asyncio.tasks, "_scheduled_tasks", None), "data", None)
-    eager: Any = getattr(asyncio.tasks, "_eager_tasks", None)
-    return None if references is None or eager is None else (references, eager)
+def _collections_of_tasks() -> "list[Collection[object]]":
+    """Return asyncio's own collections of the tasks that are not done, if they are as expected."""
+    if sys.version_info >= (3, 14):
+        return []
+    names = ["_scheduled_tasks"] if sys.version_info >= (3, 12) else ["_all_tasks"]
+    # What a WeakSet holds; its own len() is written in Python.
+    found: list[Any] = [getattr(getattr(asyncio.tasks, name, None), "data", None) for name in names]
+    if sys.version_info >= (3, 12):
+        found.append(getattr(asyncio.tasks, "_eager_tasks", None))
+    return [] if None in found else found
 
 
-_TASK_SETS = _task_sets()
+_TASKS = _collections_of_tasks()

@@ -20,10 +20,10 @@ from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from ._calls import Call
-from ._completions import completions_of
 from ._contexts import bring_back, sender_of_values
 from ._foreign import Submitter
 from ._handled import run_handling
+from ._inbox import inbox_of
 from ._markers import describe, iscoroutinefunction, markcoroutinefunction
 from ._placement import DEADLOCK_CONTEXT, place_parallel, place_sensitive
 from ._places import PLACES
@@ -99,7 +99,7 @@ class SyncToAsync(Generic[_P, _R]):
             before,
             sys.exception(),
             loop,
-            completions_of(loop, thread),
+            inbox_of(loop, thread),
             sender_of_values(thread.thread),
         )
         if type(self).thread_handler is not _plain_thread_handler:

@@ -22,10 +22,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ._calls import Call
-    from ._completions import Completions
     from ._deadlocks import QueueWatch
     from ._frames import CurrentThreadExecutor
+    from ._inbox import Inbox
 
 __all__ = ["PROCESS", "THREAD", "ThreadRecord", "stacks_of_threads", "start_daemon"]
 
@@ -36,9 +38,10 @@ class ThreadRecord:
     __slots__ = (
         "__weakref__",
         "call",
-        "completions",
         "frame",
         "ident",
+        "inbox",
+        "inboxes",
         "loop_frame",
         "queue_watch",
         "thread",
@@ -54,8 +57,11 @@ class ThreadRecord:
         self.call: Call | None = None
         #: The innermost frame in which this thread waits for a coroutine.
         self.frame: CurrentThreadExecutor | None = None
-        #: The queue of finished calls for the loop that runs in this thread.
-        self.completions: Completions | None = None
+        #: What other threads bring to the loop that ran last in this thread,
+        self.inbox: Inbox | None = None
+        #: and to each of those that did.
+        self.inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox]
+        self.inboxes = weakref.WeakKeyDictionary()
         #: The frame that waits for the loop of this thread, if the loop was made for one.
         self.loop_frame: CurrentThreadExecutor | None = None
         #: What looks after calls of this thread's loop that wait for busy workers.
