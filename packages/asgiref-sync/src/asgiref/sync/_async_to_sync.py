@@ -184,7 +184,8 @@ def _run(call: CoroutineCall, force_new_loop: bool) -> None:
     if above is None:
         _run_at_top_level(call, force_new_loop)
         return
-    above.below.append(call)
+    outer = above.below
+    above.below = (*outer, call)
     place = above.place
     if place is not None:
         place.begin_waiting()
@@ -192,7 +193,7 @@ def _run(call: CoroutineCall, force_new_loop: bool) -> None:
         if force_new_loop or not _run_on_running_loop(call, above):
             _run_at_top_level(call, force_new_loop)
     finally:
-        above.below.remove(call)
+        above.below = outer
         if place is not None:
             place.end_waiting()
 

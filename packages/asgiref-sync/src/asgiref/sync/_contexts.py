@@ -33,6 +33,8 @@ import threading
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
+from ._threads import ThreadRecord
+
 __all__ = ["ask_values", "bring_back", "sender_of_values"]
 
 #: New threads inherit contexts: a value must be asked in both directions (see above).
@@ -45,9 +47,9 @@ _MISSING = object()
 _MANY_VARIABLES = 6
 
 
-def sender_of_values(thread: threading.Thread) -> threading.Thread | None:
-    """Return `thread` if the values in contexts of its loop must be asked when they leave it."""
-    return thread if ASK_EVERY_VALUE or _OWNER in thread.__dict__ else None
+def sender_of_values(thread: ThreadRecord) -> threading.Thread | None:
+    """Return the thread if the values in contexts of its loop must be asked when they leave it."""
+    return thread.thread if ASK_EVERY_VALUE or _OWNER in thread.attributes else None
 
 
 def ask_values(sender: threading.Thread) -> Context:
@@ -58,12 +60,10 @@ def ask_values(sender: threading.Thread) -> Context:
     before = copy_context()
     after: Context | None = before
     for variable, value in before.items():
-        bridge = getattr(type(value), "__asgiref_bridge__", None)
-        if bridge is not None:
-            asked = bridge(value, sender)
-            if asked is not value:
-                variable.set(asked)
-                after = None
+        asked = _ask(value, sender)
+        if asked is not value:
+            variable.set(asked)
+            after = None
     return copy_context() if after is None else after
 
 

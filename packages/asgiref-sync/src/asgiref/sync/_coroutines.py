@@ -44,22 +44,17 @@ class CoroutineState(enum.Enum):
 class CoroutineCall:
     """The call that the thread of `frame` waits for. ``call_result`` of `AsyncToSync.main_wrap`."""
 
-    __slots__ = (
-        "_context",
-        "_coroutine",
-        "_epoch",
-        "_error",
-        "_permit",
-        "_result",
-        "_task",
-        "awaitable",
-        "frame",
-        "function",
-        "loop",
-        "on_finished",
-        "sender",
-        "state",
-    )
+    # Defaults on the class, as in `Call`.
+    state = CoroutineState.SCHEDULED
+    loop: asyncio.AbstractEventLoop | None = None
+    #: What the user's function returned.
+    awaitable: Awaitable[Any] | None = None
+    on_finished: "Callable[[CoroutineCall], None] | None" = None
+    _coroutine: Coroutine[Any, Any, None] | None = None
+    _context: Context | None = None
+    _task: "asyncio.Task[None] | None" = None
+    _result: Any = None
+    _error: BaseException | None = None
 
     def __init__(self, function: Callable[..., Any], frame: CurrentThreadExecutor) -> None:
         self.function = function
@@ -67,18 +62,8 @@ class CoroutineCall:
         #: The thread that calls, from which context variables move.
         self.sender = THREAD.record.thread
         frame.waits_for = self
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.state = CoroutineState.SCHEDULED
-        #: What the user's function returned.
-        self.awaitable: Awaitable[Any] | None = None
-        self.on_finished: Callable[[CoroutineCall], None] | None = None
-        self._coroutine: Coroutine[Any, Any, None] | None = None
-        self._context: Context | None = None
         self._permit = [True]
         self._epoch = PROCESS.epoch
-        self._task: asyncio.Task[None] | None = None
-        self._result: Any = None
-        self._error: BaseException | None = None
 
     # The calling thread.
 
@@ -98,8 +83,9 @@ class CoroutineCall:
         """Say which loop will run it. Before it is scheduled there."""
         self.loop = self.frame.loop = loop
         self.on_finished = on_finished
-        self.state = CoroutineState.SCHEDULED
-        self._permit = [True]
+        if self.state is not CoroutineState.SCHEDULED:
+            self.state = CoroutineState.SCHEDULED
+            self._permit = [True]
 
     def take_back(self) -> bool:
         """Forbid the start; false if it has happened. Any thread."""
@@ -188,9 +174,8 @@ class CoroutineCall:
             task.add_done_callback(self._task_done)
         return True
 
-    def arrive(self) -> None:
-        """Start, as `Inbox.deliver` was asked to."""
-        self.start()
+    #: What `Inbox.deliver` asks for.
+    arrive = start
 
     def _task_done(self, task: "asyncio.Task[None]") -> None:
         """The task ended without an outcome: it was not begun, or a wrapper of main_wrap failed."""

@@ -96,6 +96,16 @@ class CurrentThreadExecutor(Executor):
     ``AsyncToSync.executors.current``.
     """
 
+    # Most frames never need more than these.
+    _laid_by: "deque[_Item] | tuple[()]" = ()
+    _done = False
+    #: The loop that runs the coroutine. Calls from any other loop are not for this frame.
+    loop: asyncio.AbstractEventLoop | None = None
+    #: The call that is waited for here, for those who report on waits.
+    waits_for: object = None
+    #: The loop runs on this very thread, which can therefore not wait for anything.
+    inline = False
+
     def __init__(self, old_executor: "CurrentThreadExecutor | None" = None) -> None:
         self.parent = old_executor
         thread = threading.get_ident()
@@ -106,14 +116,6 @@ class CurrentThreadExecutor(Executor):
         else:
             self._mailbox = _Mailbox(thread)
             self._owns_mailbox = True
-        self._laid_by: deque[_Item] = deque()
-        self._done = False
-        #: The loop that runs the coroutine. Calls from any other loop are not for this frame.
-        self.loop: asyncio.AbstractEventLoop | None = None
-        #: The call that is waited for here, for those who report on waits.
-        self.waits_for: object = None
-        #: The loop runs on this very thread, which can therefore not wait for anything.
-        self.inline = False
 
     # Putting: any thread.
 
@@ -195,15 +197,16 @@ class CurrentThreadExecutor(Executor):
         thread = THREAD.record
         outer, thread.frame = thread.frame, self
         try:
-            self._serve(check, every)
+            self._run_items(self._mailbox.items.get, check, every)
         finally:
             thread.frame = outer
 
-    def _serve(self, check: Callable[[], None], every: float) -> None:
-        get, laid_by = self._mailbox.items.get, self._laid_by
+    def _run_items(
+        self, get: Callable[..., _Item | None], check: Callable[[], None], every: float
+    ) -> None:
         while not self._done:
-            if laid_by:
-                item: _Item | None = laid_by.popleft()
+            if self._laid_by:
+                item: _Item | None = self._laid_by.popleft()
             else:
                 try:
                     item = get(timeout=every)
@@ -220,9 +223,14 @@ class CurrentThreadExecutor(Executor):
         if target is not self and target is not None:
             target = target.nearest_open()
             if target is not None and not self._is_within(target):
-                target._laid_by.append(item)
+                target._lay_by(item)
                 return
         item.run()
+
+    def _lay_by(self, item: _Item) -> None:
+        if not self._laid_by:
+            self._laid_by = deque()
+        self._laid_by.append(item)
 
     def _is_within(self, other: "CurrentThreadExecutor") -> bool:
         """Whether `other` is this frame or one around it."""
@@ -240,7 +248,7 @@ class CurrentThreadExecutor(Executor):
         mailbox = self._mailbox
         if self._owns_mailbox:
             mailbox.closed = True
-        elif mailbox.items.empty():
+        if mailbox.items.empty():
             return
         for item in mailbox.take_all():
             if self._owns_mailbox or item.frame is self:

@@ -23,14 +23,13 @@ reference would hold a closed loop until the thread runs another one.
 """
 
 import asyncio
-import contextlib
 import os
 import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Protocol
+from typing import Any, Protocol
 
 from ._threads import ThreadRecord
 
@@ -43,7 +42,7 @@ class Arrival(Protocol):
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None: ...
 
-    def arrive(self) -> None: ...
+    def arrive(self) -> object: ...
 
 
 class _Doorbell:
@@ -64,7 +63,7 @@ class _Doorbell:
 class Inbox:
     """What arrives for one event loop. Made, and drained, on the loop's thread."""
 
-    __slots__ = ("_arrivals", "_call_soon", "_doorbell", "_loop", "_scheduled")
+    __slots__ = ("_arrivals", "_call_soon", "_doorbell", "_scheduled", "loop", "make_future")
 
     def __init__(
         self,
@@ -72,7 +71,11 @@ class Inbox:
         call_soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         """`call_soon` is a faster ``loop.call_soon_threadsafe``, if there is one."""
-        self._loop = weakref.ref(loop)
+        self.loop = weakref.ref(loop)
+        #: ``make_future(loop=loop)``, without asyncio's detour over a method in Python.
+        self.make_future: Callable[..., asyncio.Future[Any]] = (
+            asyncio.Future if type(loop) is asyncio.SelectorEventLoop else _create_future
+        )
         self._call_soon = call_soon
         self._doorbell: weakref.ref[_Doorbell] | None = None
         self._arrivals: deque[Arrival] = deque()
@@ -87,26 +90,19 @@ class Inbox:
         Context().run(loop.add_reader, doorbell.descriptor, self._answer, doorbell)
         self._doorbell = weakref.ref(doorbell)
 
-    def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
-        return self._loop() is loop
-
     def deliver(self, arrival: Arrival) -> None:
         """Have `arrival.arrive` called on the loop's thread. Any thread may call this."""
         self._arrivals.append(arrival)
-        if not self._scheduled:
-            self._scheduled = True
-            if self._doorbell is not None:
-                self._ring(self._doorbell)
-            else:
-                self._schedule(arrival)
-
-    def _ring(self, reference: "weakref.ref[_Doorbell]") -> None:
-        doorbell = reference()
-        if doorbell is None:
+        if self._scheduled:
+            return
+        self._scheduled = True
+        if self._doorbell is None:
+            self._schedule(arrival)
+        elif (doorbell := self._doorbell()) is not None:
+            os.eventfd_write(doorbell.descriptor, 1)
+        else:
             # The loop is closed. Nobody is left who could wait for a result.
             self._arrivals.clear()
-        else:
-            os.eventfd_write(doorbell.descriptor, 1)
 
     def _schedule(self, arrival: Arrival) -> None:
         call_soon = self._call_soon
@@ -119,8 +115,10 @@ class Inbox:
             self._arrivals.clear()  # closed, as above
 
     def _answer(self, doorbell: _Doorbell) -> None:
-        with contextlib.suppress(BlockingIOError):  # a forked process has read it
+        try:  # noqa: SIM105 (contextlib.suppress would take as long as all of this)
             os.eventfd_read(doorbell.descriptor)
+        except BlockingIOError:  # a forked process has read it
+            pass
         self._drain()
 
     def _drain(self) -> None:
@@ -130,10 +128,14 @@ class Inbox:
             arrivals.popleft().arrive()
 
 
+def _create_future(loop: asyncio.AbstractEventLoop) -> "asyncio.Future[Any]":
+    return loop.create_future()
+
+
 def inbox_of(loop: asyncio.AbstractEventLoop, thread: ThreadRecord) -> Inbox:
     """Return the inbox of `loop`, which runs in `thread`, the calling one."""
     inbox = thread.inbox
-    if inbox is None or not inbox.belongs_to(loop):
+    if inbox is None or inbox.loop() is not loop:
         inbox = thread.inboxes.get(loop)
         if inbox is None:
             inbox = thread.inboxes[loop] = Inbox(loop)

@@ -29,7 +29,7 @@ from ._frames import CURRENT_EXECUTOR, CurrentThreadExecutor
 from ._markers import describe
 from ._places import PLACES
 from ._thread_contexts import THREAD_SENSITIVE_CONTEXT
-from ._threads import THREAD
+from ._threads import THREAD, ThreadRecord
 
 __all__ = ["DEADLOCK_CONTEXT", "place_parallel", "place_sensitive"]
 
@@ -37,26 +37,30 @@ __all__ = ["DEADLOCK_CONTEXT", "place_parallel", "place_sensitive"]
 DEADLOCK_CONTEXT: ContextVar[bool] = ContextVar("asgiref.sync.deadlock_context")
 
 
-def place_sensitive(call: Call, shared: Submitter) -> None:
-    """Queue `call` by the rules for thread-sensitive code; `shared` is the place of rule 4."""
+def place_sensitive(call: Call, thread: ThreadRecord, shared: Submitter) -> None:
+    """Queue `call` by the rules for thread-sensitive code.
+
+    `thread` is the calling one, which runs the loop; `shared` is the place of rule 4.
+    """
     current = CURRENT_EXECUTOR.get(None)
-    if isinstance(current, CurrentThreadExecutor):
+    if current is not None:
+        if not isinstance(current, CurrentThreadExecutor):
+            submit_to(current, call)
+            return
         frame = _waiting_frame(current, call.loop)
         if frame is not None:
             _put_to_frame(frame, call, shared)
             return
-    elif current is not None:
-        submit_to(current, call)
-        return
     context = THREAD_SENSITIVE_CONTEXT.get(None)
     if context is not None:
-        context.put(call)
+        context.put(call, thread)
         return
-    frame = _waiting_frame(THREAD.record.loop_frame, call.loop)
-    if frame is not None:
-        _put_to_frame(frame, call, shared)
-    else:
-        _put_to_shared(call, shared)
+    if thread.loop_frame is not None:
+        frame = _waiting_frame(thread.loop_frame, call.loop)
+        if frame is not None:
+            _put_to_frame(frame, call, shared)
+            return
+    _put_to_shared(call, thread, shared)
 
 
 def _waiting_frame(
@@ -75,19 +79,19 @@ def _put_to_frame(frame: CurrentThreadExecutor, call: Call, shared: Submitter) -
     for late in frame.put(call):
         # The frame is closed now, and the rules lead on.
         late.frame = None
-        late.before.copy().run(place_sensitive, late, shared)
+        late.before.copy().run(place_sensitive, late, THREAD.record, shared)
 
 
-def _put_to_shared(call: Call, shared: Submitter) -> None:
+def _put_to_shared(call: Call, thread: ThreadRecord, shared: Submitter) -> None:
     if DEADLOCK_CONTEXT.get(False):
         raise _would_deadlock(call)
     if shared is not PLACES.shared:
         submit_to(shared, call)
         return
     worker = PLACES.shared.worker
-    if THREAD.record.call is not None and worker.is_current_thread():
+    if thread.call is not None and worker.is_current_thread():
         raise _would_deadlock(call)
-    if worker.runs is not None:
+    if worker.record is not None and worker.record.call is not None:
         watch(call, worker)
     worker.put(call)
 

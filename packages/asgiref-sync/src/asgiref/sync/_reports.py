@@ -102,7 +102,7 @@ def _report(
 
 def _awaited(record: ThreadRecord) -> CoroutineCall | None:
     """Return what the thread waits for, or is about to wait for."""
-    if record.call is not None and (below := tuple(record.call.below)):
+    if record.call is not None and (below := record.call.below):
         return below[-1]
     awaited = None if record.frame is None else record.frame.waits_for
     return awaited if isinstance(awaited, CoroutineCall) else None

@@ -100,14 +100,14 @@ class SyncToAsync(Generic[_P, _R]):
             sys.exception(),
             loop,
             inbox_of(loop, thread),
-            sender_of_values(thread.thread),
+            sender_of_values(thread),
         )
         if type(self).thread_handler is not _plain_thread_handler:
             call.handler = self.thread_handler
         timer = None if SLOW_WAITS.seconds is None else SLOW_WAITS.watch_task(call)
         try:
             if self._thread_sensitive:
-                place_sensitive(call, self.single_thread_executor)
+                place_sensitive(call, thread, self.single_thread_executor)
             else:
                 place_parallel(call, self._executor)
             while True:

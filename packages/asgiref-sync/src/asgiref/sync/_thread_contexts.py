@@ -26,7 +26,7 @@ from ._frames import CURRENT_EXECUTOR
 from ._leases import Lease
 from ._markers import describe
 from ._places import PLACES
-from ._threads import THREAD
+from ._threads import ThreadRecord
 
 __all__ = ["THREAD_SENSITIVE_CONTEXT", "ContextExecutors", "ThreadSensitiveContext"]
 
@@ -111,14 +111,14 @@ class ThreadSensitiveContext:
             if running is not None:
                 await asyncio.wrap_future(running)
 
-    def put(self, call: Call) -> None:
+    def put(self, call: Call, thread: ThreadRecord) -> None:
         """Queue `call` on the thread of this context. RuntimeError where that cannot be."""
         place = self.executor_now
         if place is None:
             place = self._make_place()
         if not isinstance(place, Lease):
             submit_to(place, call)
-        elif THREAD.record.call is not None and place.is_current_thread():
+        elif thread.call is not None and place.is_current_thread():
             raise RuntimeError(
                 f"{describe(call.function)} would deadlock: it must run on the thread of "
                 f"{self!r}, which is occupied by the code that waits for it"

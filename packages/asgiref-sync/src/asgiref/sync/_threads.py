@@ -37,6 +37,7 @@ class ThreadRecord:
 
     __slots__ = (
         "__weakref__",
+        "attributes",
         "call",
         "frame",
         "ident",
@@ -50,6 +51,8 @@ class ThreadRecord:
     def __init__(self) -> None:
         self.ident = threading.get_ident()
         self.thread = threading.current_thread()
+        #: What others keep on the thread object.
+        self.attributes = self.thread.__dict__
         self.clear()
 
     def clear(self) -> None:

@@ -89,7 +89,7 @@ class _Handover:
 class Worker:
     """A thread that runs what is put into its queue, in order."""
 
-    __slots__ = ("_expire", "_queue", "_record", "epoch", "put", "thread")
+    __slots__ = ("_expire", "_queue", "epoch", "put", "record", "thread")
 
     def __init__(self, name: str, expire: "Callable[[Worker], bool] | None" = None) -> None:
         self._queue: queue.SimpleQueue[Runnable] = queue.SimpleQueue()
@@ -97,11 +97,12 @@ class Worker:
         self.put = self._queue.put
         self._expire = expire
         self.epoch = PROCESS.epoch
-        self._record: ThreadRecord | None = None
+        #: What the thread is doing; None until it runs.
+        self.record: ThreadRecord | None = None
         self.thread = start_daemon(self._work, name)
 
     def _work(self) -> None:
-        self._record = THREAD.record
+        self.record = THREAD.record
         take = self._queue.get
         timeout = None if self._expire is None else IDLE_SECONDS
         while True:
@@ -118,7 +119,7 @@ class Worker:
     @property
     def runs(self) -> Callable[..., object] | None:
         """The function of the call that this thread runs now, if any."""
-        call = None if self._record is None else self._record.call
+        call = None if self.record is None else self.record.call
         return None if call is None else call.function
 
     @property
