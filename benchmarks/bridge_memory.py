@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
 
 LIMIT_KB = 1024
 
@@ -79,7 +79,14 @@ def rss_kb() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
+async def parallel() -> None:
+    await sync_to_async(int, thread_sensitive=False)()
+
+
 def left_behind() -> Counter[str]:
+    # The threads that brought the last results may still be on their way back.
+    SyncToAsync.single_thread_executor.submit(int).result()
+    async_to_sync(parallel)()
     gc.collect()
     counted = Counter({"threads": threading.active_count()})
     counted["descriptors"] = len(os.listdir("/proc/self/fd"))

@@ -24,6 +24,7 @@ reference would hold a closed loop until the thread runs another one.
 
 import asyncio
 import os
+import selectors
 import sys
 import weakref
 from collections import deque
@@ -46,7 +47,7 @@ class Arrival(Protocol):
 
 
 class _Doorbell:
-    """A descriptor that wakes the loop that watches it."""
+    """A descriptor that wakes the loop that watches it. Raises OSError where there can be none."""
 
     __slots__ = ("__weakref__", "descriptor")
 
@@ -55,9 +56,10 @@ class _Doorbell:
         if sys.platform == "linux":
             self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
-    def __del__(self) -> None:
+    # Called at interpreter exit too, when this module's own names may be gone.
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            close(self.descriptor)
 
 
 class Inbox:
@@ -83,12 +85,17 @@ class Inbox:
 
     def hang_doorbell(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have `loop`, this inbox's, watch a doorbell, if it is one that can and is faster so."""
-        if sys.platform != "linux" or type(loop) is not asyncio.SelectorEventLoop:
+        if not _can_watch_a_doorbell(loop):
             return
-        doorbell = _Doorbell()
-        # The loop keeps a copy of the context with the reader, and must not keep the caller's.
-        Context().run(loop.add_reader, doorbell.descriptor, self._answer, doorbell)
-        self._doorbell = weakref.ref(doorbell)
+        try:
+            doorbell = _Doorbell()
+            # The loop keeps a copy of the context with the reader, and must not keep the caller's.
+            Context().run(loop.add_reader, doorbell.descriptor, self._answer, doorbell)
+        except OSError:  # no descriptor is left
+            return
+        # What has arrived by then is for nobody.
+        arrivals = self._arrivals
+        self._doorbell = weakref.ref(doorbell, lambda _: arrivals.clear())
 
     def deliver(self, arrival: Arrival) -> None:
         """Have `arrival.arrive` called on the loop's thread. Any thread may call this."""
@@ -126,6 +133,13 @@ class Inbox:
         arrivals = self._arrivals
         while arrivals:
             arrivals.popleft().arrive()
+
+
+def _can_watch_a_doorbell(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether `loop` is asyncio's own, and no number of a descriptor is too high for it."""
+    if sys.platform != "linux" or type(loop) is not asyncio.SelectorEventLoop:
+        return False
+    return isinstance(getattr(loop, "_selector", None), selectors.EpollSelector)
 
 
 def _create_future(loop: asyncio.AbstractEventLoop) -> "asyncio.Future[Any]":

@@ -1,0 +1,301 @@
+"""Nothing that is brought to a loop is left lying, however its thread waits."""
+
+import asyncio
+import contextvars
+import itertools
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+
+import pytest
+
+from asgiref.sync import AsyncSingleThreadContext, SyncToAsync, async_to_sync, sync_to_async
+
+linux = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
+
+
+def descriptors():
+    # The thread that brought the last result may still be on its way back.
+    SyncToAsync.single_thread_executor.submit(int).result(20)
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def number(value):
+    return await sync_to_async(int)(value)
+
+
+def in_thread(function):
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_another_thread_can_wake_a_coroutine_that_waits():
+    async def main():
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        in_thread(lambda: loop.call_soon_threadsafe(woken.set))
+        await woken.wait()
+        return "woken"
+
+    assert async_to_sync(main)() == "woken"
+
+
+def test_a_coroutine_can_run_beside_one_that_waits():
+    async def main():
+        loop, released = asyncio.get_running_loop(), asyncio.Event()
+
+        async def release():
+            released.set()
+            return "released"
+
+        outside = sync_to_async(
+            lambda: asyncio.run_coroutine_threadsafe(release(), loop).result(20),
+            thread_sensitive=False,
+        )
+        task = asyncio.create_task(outside())
+        await released.wait()
+        return await task
+
+    assert async_to_sync(main)() == "released"
+
+
+def test_what_comes_to_a_loop_after_its_call_is_run_or_refused_at_once():
+    async def running_loop():
+        return asyncio.get_running_loop()
+
+    loop = async_to_sync(running_loop)()
+    coroutine = number("1")
+    try:
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    except RuntimeError:
+        coroutine.close()
+    else:
+        assert future.result(20) == 1
+    assert async_to_sync(number)("2") == 2
+
+
+def test_timers_work_beside_calls_of_sync_code():
+    async def main():
+        fired = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.001, fired.set)
+        before = await number("1")
+        await fired.wait()
+        return before + await number("2")
+
+    for _ in range(3):
+        assert async_to_sync(main)() == 3
+
+
+def test_sockets_work_beside_calls_of_sync_code():
+    async def main():
+        loop = asyncio.get_running_loop()
+        near, far = socket.socketpair()
+        with near, far:
+            near.setblocking(False)
+            received = asyncio.create_task(loop.sock_recv(near, 10))
+            await asyncio.sleep(0)
+            await sync_to_async(far.send)(b"hello")
+            return await received
+
+    for _ in range(3):
+        assert async_to_sync(main)() == b"hello"
+
+
+def test_a_task_that_never_rests_does_not_hold_up_the_results_of_others():
+    async def main():
+        async def spin():
+            for _ in itertools.count():
+                await asyncio.sleep(0)
+
+        spinning = asyncio.create_task(spin())
+        values = [await number(str(value)) for value in range(20)]
+        parallel = await asyncio.gather(
+            *(sync_to_async(int, thread_sensitive=False)(value) for value in range(20))
+        )
+        spinning.cancel()
+        return values == parallel == list(range(20))
+
+    assert async_to_sync(main)()
+    assert asyncio.run(main())
+
+
+def test_the_calls_of_one_loop_thread_follow_each_other_whatever_was_left_on_it():
+    tasks = []
+
+    async def leave(what):
+        loop = asyncio.get_running_loop()
+        if what == "task":
+            tasks.append(asyncio.create_task(asyncio.sleep(60)))
+        elif what == "timer":
+            loop.call_later(60, print)
+        elif what == "callback":
+            loop.call_soon(int)
+        elif what == "cancelled timer":
+            loop.call_later(60, print).cancel()
+        return await number("1")
+
+    for what in ("task", "timer", "callback", "cancelled timer", "nothing") * 4:
+        assert async_to_sync(leave)(what) == 1
+    assert all(task.cancelled() for task in tasks)
+
+
+def test_a_block_with_one_loop_serves_its_clients_between_the_calls():
+    async def start():
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        return server, server.sockets[0].getsockname()
+
+    async def answer(reader, writer):
+        writer.write(await reader.readline())
+        writer.close()
+
+    async def stop(server):
+        server.close()
+
+    with AsyncSingleThreadContext():
+        assert async_to_sync(number)("1") == 1
+        server, address = async_to_sync(start)()
+        for _ in range(3):
+            with socket.create_connection(address, timeout=20) as client:
+                client.sendall(b"hello\n")
+                assert client.recv(10) == b"hello\n"
+            assert async_to_sync(number)("2") == 2
+        async_to_sync(stop)(server)
+        assert async_to_sync(number)("3") == 3
+
+
+def test_many_threads_use_loops_and_wake_them_at_once():
+    async def busy(value):
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        task = asyncio.create_task(
+            sync_to_async(loop.call_soon_threadsafe, thread_sensitive=False)(woken.set)
+        )
+        if value % 3 == 0:
+            await asyncio.sleep(0)
+        if value % 7 == 0:
+            await asyncio.sleep(0.0001)
+        result = await number(value)
+        await woken.wait()
+        await task
+        return result
+
+    def work(results):
+        results.extend(async_to_sync(busy)(value) for value in range(40))
+
+    collected = [[] for _ in range(8)]
+    threads = [in_thread(lambda results=results: work(results)) for results in collected]
+    for thread in threads:
+        thread.join(40)
+    assert collected == [list(range(40))] * 8
+
+
+@linux
+def test_closed_loops_leave_no_descriptors():
+    asyncio.run(number("1"))
+    before = descriptors()
+    for _ in range(5):
+        asyncio.run(number("1"))
+    assert descriptors() == before
+
+
+@linux
+def test_loops_that_take_turns_on_a_thread_open_no_more_descriptors():
+    loops = [asyncio.new_event_loop() for _ in range(2)]
+    for loop in loops:
+        loop.run_until_complete(number("1"))
+    before = descriptors()
+    for _ in range(5):
+        for loop in loops:
+            assert loop.run_until_complete(number("1")) == 1
+    assert descriptors() == before
+    for loop in loops:
+        loop.close()
+
+
+def test_a_loop_keeps_nothing_of_the_context_that_called_first():
+    variable = contextvars.ContextVar("variable")
+
+    class Value:
+        pass
+
+    async def with_a_value():
+        value = Value()
+        variable.set(value)
+        await number("1")
+        return weakref.ref(value)
+
+    async def main():
+        reference = await asyncio.create_task(with_a_value())
+        await number("2")
+        return reference()
+
+    assert asyncio.run(main()) is None
+
+
+def test_results_for_a_loop_that_is_gone_do_no_harm():
+    started, release, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work():
+        started.set()
+        release.wait(20)
+        ended.set()
+
+    async def main():
+        task = asyncio.create_task(sync_to_async(work, thread_sensitive=False)())
+        await asyncio.to_thread(started.wait, 20)
+        task.cancel()
+
+    asyncio.run(main())
+    release.set()
+    assert ended.wait(20)
+    assert asyncio.run(number("1")) == 1
+
+
+def test_a_loop_in_debug_mode_does_not_complain_of_the_bridge(caplog):
+    async def main():
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        loop.set_debug(True)
+        loop.slow_callback_duration = 0.05
+        await number("1")
+        timer = threading.Timer(0.1, lambda: loop.call_soon_threadsafe(done.set))
+        timer.start()
+        await done.wait()
+        return "done"
+
+    assert async_to_sync(main)() == "done"
+    # A step of the task may take long on a busy machine. The bridge's own callbacks must not.
+    complaints = [record.getMessage() for record in caplog.records]
+    assert [text for text in complaints if "took" in text and "<Handle" in text] == []
+
+
+@linux
+def test_calls_work_when_no_descriptor_is_left():
+    check = """
+import asyncio, os, resource
+from asgiref.sync import sync_to_async
+
+async def main():
+    held = [os.dup(0) for _ in range(soft - len(os.listdir("/proc/self/fd")) + 1)]
+    value = await sync_to_async(int)("1")
+    for descriptor in held:
+        os.close(descriptor)
+    return value
+
+soft = 64
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
+print(asyncio.run(main()))
+"""
+    command = [sys.executable, "-W", "error", "-c", check]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (result.stdout, result.stderr) == ("1\n", "")
+
+
+def test_loops_that_wait_in_another_way_are_woken_too():
+    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+    try:
+        assert loop.run_until_complete(number("1")) == 1
+    finally:
+        loop.close()
