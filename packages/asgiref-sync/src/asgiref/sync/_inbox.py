@@ -11,10 +11,12 @@ until the next one comes, or for ever.
 
 How the drain is scheduled depends on the loop. `call_soon_threadsafe` works with all of them, and
 on asyncio's own it costs 9 µs: a handle with a copy of the context, a byte sent through a pair of
-sockets, two attempts to receive it. So there the inbox has a doorbell of its own: an eventfd that
-the loop watches, written once and read once (1.3 µs). The loop holds the doorbell, as the argument
-of its reader, and the inbox knows it by a weak reference: it is closed with the loop. Whoever rings
-holds it for that moment, so that a closed descriptor's number is never written to.
+sockets, two attempts to receive it. So there the inbox has a doorbell of its own, an eventfd that
+the loop watches (0.6 µs). The loop holds the doorbell, as the argument of its reader, and the inbox
+knows it by a weak reference: it is closed with the loop. Whoever rings holds it for that moment, so
+that a closed descriptor's number is never written to. The loop watches it edge-triggered: each ring
+is an event, and nothing needs to be read. Reading would let go of the interpreter lock just when
+another thread wants it (sync → async: 46 → 40 µs).
 
 Only the loop's thread touches futures and tasks. Any thread may call `deliver`.
 
@@ -24,7 +26,7 @@ reference would hold a closed loop until the thread runs another one.
 
 import asyncio
 import os
-import selectors
+import select
 import sys
 import weakref
 from collections import deque
@@ -85,14 +87,16 @@ class Inbox:
 
     def hang_doorbell(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have `loop`, this inbox's, watch a doorbell, if it is one that can and is faster so."""
-        if not _can_watch_a_doorbell(loop):
+        epoll = _epoll_of(loop)
+        if epoll is None:
             return
         try:
             doorbell = _Doorbell()
             # The loop keeps a copy of the context with the reader, and must not keep the caller's.
-            Context().run(loop.add_reader, doorbell.descriptor, self._answer, doorbell)
+            Context().run(loop.add_reader, doorbell.descriptor, self._drain, doorbell)
         except OSError:  # no descriptor is left
             return
+        epoll.modify(doorbell.descriptor, select.EPOLLIN | select.EPOLLET)
         # What has arrived by then is for nobody.
         arrivals = self._arrivals
         self._doorbell = weakref.ref(doorbell, lambda _: arrivals.clear())
@@ -121,25 +125,19 @@ class Inbox:
         except RuntimeError:
             self._arrivals.clear()  # closed, as above
 
-    def _answer(self, doorbell: _Doorbell) -> None:
-        try:  # noqa: SIM105 (contextlib.suppress would take as long as all of this)
-            os.eventfd_read(doorbell.descriptor)
-        except BlockingIOError:  # a forked process has read it
-            pass
-        self._drain()
-
-    def _drain(self) -> None:
+    def _drain(self, _: _Doorbell | None = None) -> None:
         self._scheduled = False
         arrivals = self._arrivals
         while arrivals:
             arrivals.popleft().arrive()
 
 
-def _can_watch_a_doorbell(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether `loop` is asyncio's own, and no number of a descriptor is too high for it."""
+def _epoll_of(loop: asyncio.AbstractEventLoop) -> "select.epoll | None":
+    """Return what `loop` waits in, if it is asyncio's own and waits in epoll, else None."""
     if sys.platform != "linux" or type(loop) is not asyncio.SelectorEventLoop:
-        return False
-    return isinstance(getattr(loop, "_selector", None), selectors.EpollSelector)
+        return None
+    epoll = getattr(getattr(loop, "_selector", None), "_selector", None)
+    return epoll if isinstance(epoll, select.epoll) else None
 
 
 def _create_future(loop: asyncio.AbstractEventLoop) -> "asyncio.Future[Any]":
