@@ -2,16 +2,16 @@
 
     QUEUED ──run()─────────────> RUNNING ───arrive()──> DONE
        ├──succeed(), fail()──> REPORTED ──arrive()────┘
-       └──cancel()───────────> CANCELLED
+       └──give_up()──────────> CANCELLED
 
-The loop's thread makes the call, queues it somewhere, awaits its future and settles it. The thread
+The loop's thread makes the call, queues it somewhere, awaits it and takes the outcome. The thread
 that takes it from the queue calls `run`, which is all that a worker knows of a call. (One that is
 refused, or runs in another process, is reported on instead.) In between the call has one owner at a
 time, so nothing is locked:
 
 * `run` reads the state once. If the coroutine is cancelled in that very moment, the function runs
   as if it had begun a moment before the cancellation; its result finds nobody waiting.
-* `result`, `error` are written by the thread before it delivers the call, read by the loop after.
+* `value`, `error` are written by the thread before it delivers the call, read by the loop after.
 * `below` holds the `async_to_sync` calls that the function waits in. Its thread replaces it as a
   whole; the loop looks at it, to cancel them.
 
@@ -27,6 +27,7 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ._awaited import Awaited
 from ._contexts import ask_values
 from ._handled import exc_info_of, run_handling
 from ._inbox import Inbox
@@ -56,13 +57,13 @@ _QUEUED, _RUNNING, _REPORTED = CallState.QUEUED, CallState.RUNNING, CallState.RE
 _DONE, _CANCELLED = CallState.DONE, CallState.CANCELLED
 
 
-class Call:
-    """A call of `function` for the coroutine that awaits `future` on `loop`."""
+class Call(Awaited):
+    """A call of `function` for the coroutine that awaits it on `loop`."""
 
     # Defaults on the class and no slots: most calls never set these, and nine assignments fewer are
     # a third of what making a call costs (1.5 → 1.0 µs).
     state = CallState.QUEUED
-    result: Any = None
+    value: Any = None
     error: BaseException | None = None
     #: The `async_to_sync` calls that the function waits in, the innermost last.
     below: "tuple[CoroutineCall, ...]" = ()
@@ -99,7 +100,6 @@ class Call:
         self.inbox = inbox
         #: The thread that the values in `context` leave, if they want to be asked.
         self.sender = sender
-        self.future = inbox.make_future(loop=loop)
 
     # On the thread that was chosen.
 
@@ -111,7 +111,7 @@ class Call:
             thread = THREAD.record
             outer, thread.call = thread.call, self
             try:
-                self.result = self._call_function()
+                self.value = self._call_function()
             except BaseException as error:
                 self.error = _transportable(error)
             finally:
@@ -142,20 +142,23 @@ class Call:
     # On the loop's thread.
 
     def arrive(self) -> None:
-        """Pass the outcome to the coroutine that waits for it, if it still does."""
+        """Let the coroutine that waits go on, if it still does."""
         self.state = _DONE
-        error, result = self.error, self.result
-        self.error = self.result = None
-        future = self.future
-        # The traceback of an exception in the future leads to frames that refer to this call.
-        del self.future
-        # So does an executor's future, by its callback.
+        # An executor's future leads to this call, by its callback.
         self.withdraw = None
-        if not future.done():
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
+        self.wake()
+
+    def outcome(self) -> Any:
+        """Return what the function returned, or raise what it raised. Once only."""
+        error, result = self.error, self.value
+        # The traceback of an exception leads to frames that refer to this call.
+        self.error = self.value = None
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error
 
     def fail(self, error: BaseException) -> None:
         """Settle the call with `error`: it was refused, or failed elsewhere. Any thread."""
@@ -166,7 +169,7 @@ class Call:
     def succeed(self, result: Any) -> None:
         """Settle the call, which ran elsewhere, with `result`. Any thread."""
         self.state = _REPORTED
-        self.result = result
+        self.value = result
         self.inbox.deliver(self)
 
     @property
@@ -174,16 +177,15 @@ class Call:
         """Whether the call was begun in this process, or is not wanted any more."""
         return self.state is not _QUEUED
 
-    @property
     def done(self) -> bool:
         return self.state is _DONE
 
-    def cancel(self) -> bool:
-        """Cancel on behalf of the coroutine; true if the function's end must be waited for.
+    def give_up(self) -> bool:
+        """The coroutine was cancelled; true if the function's end must be waited for.
 
         A call that is queued never starts. One that runs cannot be stopped, and is left alone,
         unless it waits in `async_to_sync`: what it waits for is cancelled, and the function gets to
-        see that. `future` is a new one then.
+        see that.
         """
         if self.state is _QUEUED:
             self.state = _CANCELLED
@@ -196,12 +198,11 @@ class Call:
             return False
         for coroutine in below:
             coroutine.cancel()
-        self.future = self.loop.create_future()
         return True
 
 
 def _transportable(error: BaseException) -> BaseException:
-    """Return `error` in a form that a future accepts, without the bridge's own frame."""
+    """Return `error` in a form that a coroutine can raise, without the bridge's own frame."""
     traceback = error.__traceback__
     if traceback is not None:
         error.__traceback__ = traceback.tb_next
@@ -209,10 +210,7 @@ def _transportable(error: BaseException) -> BaseException:
 
 
 def _no_stop_iteration(error: BaseException) -> BaseException:
-    """Return `error`, or what stands for it if no future accepts it.
-
-    Thrown into a coroutine, a StopIteration would read as its return.
-    """
+    """Return `error`, or what stands for it: raised in a coroutine it would read as its return."""
     if not isinstance(error, StopIteration):
         return error
     replacement = RuntimeError(f"a function called by sync_to_async raised {error!r}")

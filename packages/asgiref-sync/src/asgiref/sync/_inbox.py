@@ -32,7 +32,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Protocol
 
 from ._threads import ThreadRecord
 
@@ -67,7 +67,7 @@ class _Doorbell:
 class Inbox:
     """What arrives for one event loop. Made, and drained, on the loop's thread."""
 
-    __slots__ = ("_arrivals", "_call_soon", "_doorbell", "_scheduled", "loop", "make_future")
+    __slots__ = ("_arrivals", "_call_soon", "_doorbell", "_scheduled", "loop")
 
     def __init__(
         self,
@@ -76,10 +76,6 @@ class Inbox:
     ) -> None:
         """`call_soon` is a faster ``loop.call_soon_threadsafe``, if there is one."""
         self.loop = weakref.ref(loop)
-        #: ``make_future(loop=loop)``, without asyncio's detour over a method in Python.
-        self.make_future: Callable[..., asyncio.Future[Any]] = (
-            asyncio.Future if type(loop) is asyncio.SelectorEventLoop else _create_future
-        )
         self._call_soon = call_soon
         self._doorbell: weakref.ref[_Doorbell] | None = None
         self._arrivals: deque[Arrival] = deque()
@@ -128,7 +124,8 @@ class Inbox:
     def _drain(self, _: _Doorbell | None = None) -> None:
         self._scheduled = False
         arrivals = self._arrivals
-        while arrivals:
+        # Not until none is left: what arrives meanwhile, in answer to these, waits for its turn.
+        for _number in range(len(arrivals)):
             arrivals.popleft().arrive()
 
 
@@ -138,10 +135,6 @@ def _epoll_of(loop: asyncio.AbstractEventLoop) -> "select.epoll | None":
         return None
     epoll = getattr(getattr(loop, "_selector", None), "_selector", None)
     return epoll if isinstance(epoll, select.epoll) else None
-
-
-def _create_future(loop: asyncio.AbstractEventLoop) -> "asyncio.Future[Any]":
-    return loop.create_future()
 
 
 def inbox_of(loop: asyncio.AbstractEventLoop, thread: ThreadRecord) -> Inbox:

@@ -112,12 +112,14 @@ class SyncToAsync(Generic[_P, _R]):
                 place_parallel(call, self._executor)
             while True:
                 try:
-                    return await call.future  # type: ignore[no-any-return]
+                    await call
+                    break
                 except asyncio.CancelledError:
-                    if call.done or not call.cancel():
+                    if call.done() or not call.give_up():
                         raise
+            return call.outcome()  # type: ignore[no-any-return]
         finally:
-            if own_context is None and call.done:
+            if own_context is None and call.done():
                 bring_back(call.context, call.before)
             if timer is not None:
                 timer.cancel()
