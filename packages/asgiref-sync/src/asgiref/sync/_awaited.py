@@ -25,12 +25,24 @@ __all__ = ["Awaited"]
 class Awaited:
     """Something that one task of `loop` waits for. Only the loop's thread touches it."""
 
-    loop: asyncio.AbstractEventLoop
-    #: The task that awaits has taken note of that (asyncio's protocol, see its ``futures`` module).
-    _asyncio_future_blocking = False
-    _step: Callable[[Any], object] | None = None
-    _step_context: Context | None = None
-    _cancelled: asyncio.CancelledError | None = None
+    # Slots throughout, and all of them set: the interpreter finds these faster than defaults on the
+    # class, which it cannot tell from attributes that appear later (a tenth of a call).
+    __slots__ = (
+        "__weakref__",
+        "_asyncio_future_blocking",
+        "_cancelled",
+        "_step",
+        "_step_context",
+        "loop",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        #: The task that awaits has taken note of that (asyncio's protocol, see ``futures``).
+        self._asyncio_future_blocking = False
+        self._step: Callable[[Any], object] | None = None
+        self._step_context: Context | None = None
+        self._cancelled: asyncio.CancelledError | None = None
 
     def done(self) -> bool:
         """Whether there is nothing to wait for."""

@@ -14,7 +14,8 @@ long as there are tasks to cancel their sync code must find its thread waiting.
 
 A task may be cancelled before its first step; the coroutine gets no chance to set an outcome then.
 A task that is started eagerly has made its first step already, which also saves one turn of the
-loop (nested 51 → 38 µs, at top level 65 → 40). Elsewhere the done-callback notices.
+loop (nested 51 → 38 µs, at top level 65 → 40). Elsewhere the done-callback notices. (Python 3.11
+cannot start tasks eagerly; there the step is taken out of the ready queue of asyncio's own loop.)
 """
 
 import asyncio
@@ -41,20 +42,30 @@ class CoroutineState(enum.Enum):
     FINISHED = "finished"
 
 
+# Members of an enumeration are looked up through its class, on 3.11 by a slow path.
+_SCHEDULED, _STARTED = CoroutineState.SCHEDULED, CoroutineState.STARTED
+_TAKEN_BACK, _FINISHED = CoroutineState.TAKEN_BACK, CoroutineState.FINISHED
+
+
 class CoroutineCall:
     """The call that the thread of `frame` waits for. ``call_result`` of `AsyncToSync.main_wrap`."""
 
-    # Defaults on the class, as in `Call`.
-    state = CoroutineState.SCHEDULED
-    loop: asyncio.AbstractEventLoop | None = None
-    #: What the user's function returned.
-    awaitable: Awaitable[Any] | None = None
-    on_finished: "Callable[[CoroutineCall], None] | None" = None
-    _coroutine: Coroutine[Any, Any, None] | None = None
-    _context: Context | None = None
-    _task: "asyncio.Task[None] | None" = None
-    _result: Any = None
-    _error: BaseException | None = None
+    __slots__ = (
+        "_context",
+        "_coroutine",
+        "_epoch",
+        "_error",
+        "_permit",
+        "_result",
+        "_task",
+        "awaitable",
+        "frame",
+        "function",
+        "loop",
+        "on_finished",
+        "sender",
+        "state",
+    )
 
     def __init__(self, function: Callable[..., Any], frame: CurrentThreadExecutor) -> None:
         self.function = function
@@ -62,8 +73,18 @@ class CoroutineCall:
         #: The thread that calls, from which context variables move.
         self.sender = THREAD.record.thread
         frame.waits_for = self
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.state = _SCHEDULED
+        #: What the user's function returned.
+        self.awaitable: Awaitable[Any] | None = None
+        self.on_finished: Callable[[CoroutineCall], None] | None = None
+        self._coroutine: Coroutine[Any, Any, None] | None = None
+        self._context: Context | None = None
         self._permit = [True]
         self._epoch = PROCESS.epoch
+        self._task: asyncio.Task[None] | None = None
+        self._result: Any = None
+        self._error: BaseException | None = None
 
     # The calling thread.
 
@@ -83,8 +104,8 @@ class CoroutineCall:
         """Say which loop will run it. Before it is scheduled there."""
         self.loop = self.frame.loop = loop
         self.on_finished = on_finished
-        if self.state is not CoroutineState.SCHEDULED:
-            self.state = CoroutineState.SCHEDULED
+        if self.state is not _SCHEDULED:
+            self.state = _SCHEDULED
             self._permit = [True]
 
     def take_back(self) -> bool:
@@ -93,7 +114,7 @@ class CoroutineCall:
             self._permit.pop()
         except IndexError:
             return False
-        self.state = CoroutineState.TAKEN_BACK
+        self.state = _TAKEN_BACK
         return True
 
     def outcome(self) -> Any:
@@ -119,11 +140,11 @@ class CoroutineCall:
     def check(self) -> None:
         """See whether the outcome can still come; raise `LoopGone` if it takes another loop."""
         loop = self.loop
-        if loop is None or self.state is CoroutineState.FINISHED:
+        if loop is None or self.state is _FINISHED:
             return
         if self._epoch != PROCESS.epoch:
             raise RuntimeError("async_to_sync waited for a loop of the process it was forked from")
-        if self.state is CoroutineState.SCHEDULED:
+        if self.state is _SCHEDULED:
             if not loop.is_running() and self.take_back():
                 raise LoopGone
         elif loop.is_closed():
@@ -140,7 +161,7 @@ class CoroutineCall:
     @property
     def finished(self) -> bool:
         """Whether the outcome is there."""
-        return self.state is CoroutineState.FINISHED
+        return self.state is _FINISHED
 
     @property
     def was_cancelled(self) -> bool:
@@ -158,7 +179,7 @@ class CoroutineCall:
         assert self.loop is not None
         assert self._coroutine is not None
         assert self._context is not None
-        self.state = CoroutineState.STARTED
+        self.state = _STARTED
         coroutine, self._coroutine = self._coroutine, None
         context, self._context = self._context, None
         try:
@@ -187,17 +208,17 @@ class CoroutineCall:
         self.set_exception(asyncio.CancelledError() if error is None else error)
 
     def set_result(self, result: Any) -> None:
-        if self.state is not CoroutineState.FINISHED:
+        if self.state is not _FINISHED:
             self._result = result
             self._finish()
 
     def set_exception(self, error: BaseException) -> None:
-        if self.state is not CoroutineState.FINISHED:
+        if self.state is not _FINISHED:
             self._error = error
             self._finish()
 
     def _finish(self) -> None:
-        self.state = CoroutineState.FINISHED
+        self.state = _FINISHED
         self.awaitable = None
         task, self._task = self._task, None
         if task is not None:
@@ -242,4 +263,19 @@ def _start_task(
         return context.run(loop.create_task, coroutine)
     if sys.version_info >= (3, 12):
         return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
-    return loop.create_task(coroutine, context=context)
+    task = loop.create_task(coroutine, context=context)
+    if type(loop) is asyncio.SelectorEventLoop:
+        _step_now(loop, task)
+    return task
+
+
+def _step_now(loop: Any, task: "asyncio.Task[None]") -> None:
+    """Make the first step of `task`, which was just made, before the loop's next turn.
+
+    It is what was scheduled last, unless another thread has scheduled something since.
+    """
+    handle = loop._ready.pop()
+    if getattr(handle._callback, "__self__", None) is task:
+        handle._run()
+    else:
+        loop._ready.append(handle)

@@ -96,16 +96,6 @@ class CurrentThreadExecutor(Executor):
     ``AsyncToSync.executors.current``.
     """
 
-    # Most frames never need more than these.
-    _laid_by: "deque[_Item] | tuple[()]" = ()
-    _done = False
-    #: The loop that runs the coroutine. Calls from any other loop are not for this frame.
-    loop: asyncio.AbstractEventLoop | None = None
-    #: The call that is waited for here, for those who report on waits.
-    waits_for: object = None
-    #: The loop runs on this very thread, which can therefore not wait for anything.
-    inline = False
-
     def __init__(self, old_executor: "CurrentThreadExecutor | None" = None) -> None:
         self.parent = old_executor
         thread = threading.get_ident()
@@ -116,6 +106,14 @@ class CurrentThreadExecutor(Executor):
         else:
             self._mailbox = _Mailbox(thread)
             self._owns_mailbox = True
+        self._laid_by: deque[_Item] | tuple[()] = ()
+        self._done = False
+        #: The loop that runs the coroutine. Calls from any other loop are not for this frame.
+        self.loop: asyncio.AbstractEventLoop | None = None
+        #: The call that is waited for here, for those who report on waits.
+        self.waits_for: object = None
+        #: The loop runs on this very thread, which can therefore not wait for anything.
+        self.inline = False
 
     # Putting: any thread.
 
