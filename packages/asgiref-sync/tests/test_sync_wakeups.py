@@ -299,3 +299,35 @@ def test_loops_that_wait_in_another_way_are_woken_too():
         assert loop.run_until_complete(number("1")) == 1
     finally:
         loop.close()
+
+
+def test_a_loop_that_runs_again_does_not_begin_what_went_to_another():
+    loop = asyncio.new_event_loop()
+    started, release, began = threading.Event(), threading.Event(), threading.Event()
+    loops = []
+
+    async def where():
+        loops.append(asyncio.get_running_loop())
+        began.set()
+
+    def work():
+        started.set()
+        release.wait(20)
+        # It stops just after the bridge has looked.
+        answers = iter([True])
+        loop.is_running = lambda: next(answers, False)
+        async_to_sync(where)()
+        del loop.is_running
+
+    async def begin():
+        task = asyncio.create_task(sync_to_async(work, thread_sensitive=False)())
+        await asyncio.to_thread(started.wait, 20)
+        return [task]  # not awaited: the loop stops here
+
+    (task,) = loop.run_until_complete(begin())
+    release.set()
+    assert began.wait(20)
+    loop.run_until_complete(task)
+    loop.close()
+    assert len(loops) == 1
+    assert loops != [loop]

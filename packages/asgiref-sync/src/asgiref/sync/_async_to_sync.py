@@ -26,7 +26,6 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
 from contextvars import Context
-from functools import partial
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
@@ -106,11 +105,12 @@ class AsyncToSync(Generic[_P, _R]):
                 "You cannot use AsyncToSync in the same thread as an async event loop: "
                 f"await {describe(self.awaitable)} there instead."
             )
+        thread = THREAD.record
         awaitable = self.awaitable(*args, **kwargs)
         before = contextvars.copy_context()
         outer = CURRENT_EXECUTOR.get(None)
         frame = CurrentThreadExecutor(outer if isinstance(outer, CurrentThreadExecutor) else None)
-        call = CoroutineCall(self.awaitable, frame)
+        call = CoroutineCall(self.awaitable, frame, thread.thread)
         context = before.copy()
         context.run(CURRENT_EXECUTOR.set, frame)
         contexts = [context]
@@ -121,7 +121,7 @@ class AsyncToSync(Generic[_P, _R]):
         )
         del awaitable
         try:
-            _run(call, self.force_new_loop)
+            _run(call, thread.call, self.force_new_loop)
         finally:
             frame.close()
             if len(contexts) > 1:
@@ -178,9 +178,11 @@ class AsyncToSync(Generic[_P, _R]):
             del handled, exc_info, call_result
 
 
-def _run(call: CoroutineCall, force_new_loop: bool) -> None:
-    """Have `call` run on the loop that the rules name, and wait until it is finished."""
-    above = THREAD.record.call
+def _run(call: CoroutineCall, above: Call | None, force_new_loop: bool) -> None:
+    """Have `call` run on the loop that the rules name, and wait until it is finished.
+
+    `above` is the call from async code that this thread runs, if any.
+    """
     if above is None:
         _run_at_top_level(call, force_new_loop)
         return
@@ -190,25 +192,13 @@ def _run(call: CoroutineCall, force_new_loop: bool) -> None:
     if place is not None:
         place.begin_waiting()
     try:
-        if force_new_loop or not _run_on_running_loop(call, above):
+        on_its_loop = not force_new_loop and above.loop.is_running()
+        if not on_its_loop or not _begin_and_wait(call, above):
             _run_at_top_level(call, force_new_loop)
     finally:
         above.below = outer
         if place is not None:
             place.end_waiting()
-
-
-def _run_on_running_loop(call: CoroutineCall, above: Call) -> bool:
-    """Run `call` on the loop that called this thread; false if that loop has stopped."""
-    loop = above.loop
-    if not loop.is_running():
-        return False
-
-    def begin() -> None:
-        call.assign(loop)
-        above.inbox.deliver(call)
-
-    return _begin_and_wait(call, begin)
 
 
 def _run_at_top_level(call: CoroutineCall, force_new_loop: bool) -> None:
@@ -219,7 +209,7 @@ def _run_at_top_level(call: CoroutineCall, force_new_loop: bool) -> None:
         except RuntimeError:
             _run_inline(call)
             return
-        if _begin_and_wait(call, partial(thread.begin, call)):
+        if _begin_and_wait(call, thread):
             return
 
 
@@ -236,15 +226,15 @@ def _run_inline(call: CoroutineCall) -> None:
         shut_down(loop)
 
 
-def _begin_and_wait(call: CoroutineCall, begin: Callable[[], None]) -> bool:
-    """Have `call` begin and serve its frame until it is finished; false if it needs another loop.
+def _begin_and_wait(call: CoroutineCall, host: Call | LoopThread) -> bool:
+    """Have `host` begin `call`, and serve its frame until it is finished.
 
-    `begin` is part of what can be interrupted: the coroutine may run, and KeyboardInterrupt come,
-    before this thread has got to waiting.
+    False if it needs another loop. To begin is part of what can be interrupted: the coroutine may
+    run, and KeyboardInterrupt come, before this thread has got to waiting.
     """
     try:
         try:
-            begin()
+            host.begin(call)
         except RuntimeError:  # the loop was closed meanwhile
             return False
         call.frame.serve(*SLOW_WAITS.watch_thread(call))

@@ -156,6 +156,11 @@ class Call(Awaited):
             self.before = self.context.run(ask_values, self.sender)
         return self.context.run(child)
 
+    def begin(self, coroutine: "CoroutineCall") -> None:
+        """Have `coroutine`, for which the function waits, begin on the loop of this call."""
+        coroutine.assign(self.loop)
+        self.inbox.deliver(coroutine)
+
     # On the loop's thread.
 
     def arrive(self) -> None:

@@ -21,12 +21,13 @@ cannot start tasks eagerly; there the step is taken out of the ready queue of as
 import asyncio
 import enum
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
 from ._frames import CurrentThreadExecutor
-from ._threads import PROCESS, THREAD
+from ._threads import PROCESS
 
 __all__ = ["CoroutineCall", "CoroutineState", "LoopGone"]
 
@@ -67,11 +68,13 @@ class CoroutineCall:
         "state",
     )
 
-    def __init__(self, function: Callable[..., Any], frame: CurrentThreadExecutor) -> None:
+    def __init__(
+        self, function: Callable[..., Any], frame: CurrentThreadExecutor, sender: threading.Thread
+    ) -> None:
         self.function = function
         self.frame = frame
         #: The thread that calls, from which context variables move.
-        self.sender = THREAD.record.thread
+        self.sender = sender
         frame.waits_for = self
         self.loop: asyncio.AbstractEventLoop | None = None
         self.state = _SCHEDULED
@@ -172,6 +175,9 @@ class CoroutineCall:
 
     def start(self) -> bool:
         """Run the coroutine as a task of the loop. False if that was taken back."""
+        if asyncio._get_running_loop() is not self.loop:
+            # A loop that had stopped, and lost this call to another one, runs again.
+            return False
         try:
             self._permit.pop()
         except IndexError:

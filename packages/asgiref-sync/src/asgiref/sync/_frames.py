@@ -194,27 +194,23 @@ class CurrentThreadExecutor(Executor):
         """
         thread = THREAD.record
         outer, thread.frame = thread.frame, self
+        get = self._mailbox.items.get
         try:
-            self._run_items(self._mailbox.items.get, check, every)
+            while not self._done:
+                if self._laid_by:
+                    item: _Item | None = self._laid_by.popleft()
+                else:
+                    try:
+                        item = get(timeout=every)
+                    except queue.Empty:
+                        check()
+                        continue
+                if item is not None:
+                    self._run_or_lay_by(item)
+                # While this thread waits for the next one it must not keep this one's arguments.
+                del item
         finally:
             thread.frame = outer
-
-    def _run_items(
-        self, get: Callable[..., _Item | None], check: Callable[[], None], every: float
-    ) -> None:
-        while not self._done:
-            if self._laid_by:
-                item: _Item | None = self._laid_by.popleft()
-            else:
-                try:
-                    item = get(timeout=every)
-                except queue.Empty:
-                    check()
-                    continue
-            if item is not None:
-                self._run_or_lay_by(item)
-            # While this thread waits for the next one it must not keep this one's arguments.
-            del item
 
     def _run_or_lay_by(self, item: _Item) -> None:
         target = item.frame
