@@ -172,6 +172,7 @@ class Call(Awaited):
 
     def outcome(self) -> Any:
         """Return what the function returned, or raise what it raised. Once only."""
+        __traceback_hide__ = True
         error, result = self.error, self.value
         # The traceback of an exception leads to frames that refer to this call.
         self.error = self.value = None

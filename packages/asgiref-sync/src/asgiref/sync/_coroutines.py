@@ -122,6 +122,7 @@ class CoroutineCall:
 
     def outcome(self) -> Any:
         """Return what the coroutine returned, or raise what it raised. Once only."""
+        __traceback_hide__ = True
         error, result = self._error, self._result
         self._error = self._result = None
         if error is None:

@@ -1,13 +1,13 @@
 """`sync_to_async`: call a synchronous function from async code.
 
 What one call does: take a snapshot of the context, make a `Call`, have `_placement` queue it, await
-its future, bring back what the function changed in its context. Hooks of integrations (see
+it, bring back what the function changed in its context. Hooks of integrations (see
 `SyncToAsync.thread_handler`) are looked for once per call, by comparing the class's attribute with
 the original; nobody else pays for them.
 
-References: a future holds its exception, the exception its traceback, the traceback this
-coroutine's frame. The frame drops the call before it lets an exception out, or the arguments of
-each call that fails would wait for the cyclic collector.
+References: an exception holds its traceback, and the traceback this coroutine's frame. The frame
+drops the call before it lets an exception out, or the arguments of each call that fails would wait
+for the cyclic collector.
 """
 
 import asyncio
