@@ -1,18 +1,14 @@
-"""The measured operations of the bridge. Runs in an environment of its own, on request.
-
-Each line of standard input names a case and a number of calls; the answer is the time per call in
-microseconds. One process per environment stays alive for the whole benchmark, so that measured
-rounds of the environments can alternate.
-"""
+"""The measured operations of the bridge. Runs in an environment of its own, on request."""
 
 import asyncio
 import contextvars
 import queue
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+
+from measured import answer
 
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
@@ -224,12 +220,5 @@ CASES: dict[str, Callable[[int], float]] = {
 }
 
 
-def main() -> None:
-    for line in sys.stdin:
-        name, _, count = line.rstrip("\n").rpartition("\t")
-        seconds = CASES[name](int(count))
-        print(seconds / int(count) * 1e6, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    answer(CASES)

@@ -1,0 +1,19 @@
+"""How a file of cases is asked to measure them.
+
+Each line of standard input names a case and a number of calls; the answer is the time per call in
+microseconds. One process per environment stays alive for the whole benchmark, so that measured
+rounds of the environments can alternate.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+
+__all__ = ["answer"]
+
+
+def answer(cases: Mapping[str, Callable[[int], float]]) -> None:
+    """Measure what is asked for; each case takes a number of calls and returns their seconds."""
+    for line in sys.stdin:
+        name, _, count = line.rstrip("\n").rpartition("\t")
+        seconds = cases[name](int(count))
+        print(seconds / int(count) * 1e6, flush=True)
