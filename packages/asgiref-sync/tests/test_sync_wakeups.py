@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import itertools
 import os
 import selectors
@@ -14,6 +15,8 @@ import weakref
 import pytest
 
 from asgiref.sync import AsyncSingleThreadContext, SyncToAsync, async_to_sync, sync_to_async
+from asgiref.sync._places import PLACES
+from asgiref.sync._workers import SubmittedCall
 
 linux = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
 
@@ -331,3 +334,237 @@ def test_a_loop_that_runs_again_does_not_begin_what_went_to_another():
     loop.close()
     assert len(loops) == 1
     assert loops != [loop]
+
+
+def test_a_task_that_is_left_over_sees_its_function_end():
+    begun, events = threading.Event(), []
+
+    async def wait_below():
+        begun.set()
+        await asyncio.Event().wait()
+
+    def work():
+        try:
+            async_to_sync(wait_below)()
+        finally:
+            events.append("function")
+
+    async def leave_over():
+        try:
+            await sync_to_async(work, thread_sensitive=False)()
+        finally:
+            events.append("task")
+
+    async def main():
+        tasks.append(asyncio.create_task(leave_over()))
+        await asyncio.to_thread(begun.wait, 20)
+
+    tasks = []
+    async_to_sync(main)()
+    assert events == ["function", "task"]
+    assert tasks[0].cancelled()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_results_are_not_lost_when_a_task_ends_the_loop(error):
+    both = threading.Barrier(3)
+    meet = sync_to_async(both.wait, thread_sensitive=False)
+    loop = asyncio.new_event_loop()
+
+    async def ending():
+        await meet()
+        raise error
+
+    async def other():
+        return await meet() in range(3)
+
+    async def hold_the_loop():
+        while both.n_waiting < 2:  # noqa: ASYNC110 (a barrier has no event)
+            await asyncio.sleep(0)
+        both.wait(20)
+        # Both results are there when the loop looks next.
+        for worker in PLACES.workers():
+            done = SubmittedCall(int)
+            worker.put(done)
+            done.future.result(20)
+        await asyncio.Event().wait()
+
+    tasks = [loop.create_task(one()) for one in (ending, other, hold_the_loop)]
+    with pytest.raises(error):
+        loop.run_until_complete(asyncio.wait(tasks))
+    assert loop.run_until_complete(asyncio.wait_for(tasks[1], 20))
+    tasks[2].cancel()
+    loop.run_until_complete(asyncio.wait(tasks[2:]))
+    loop.close()
+    with pytest.raises(error):
+        tasks[0].result()
+
+
+def test_an_interrupt_between_the_selector_and_the_loop_loses_nothing():
+    loop = asyncio.new_event_loop()
+    select = loop._selector.select
+    interrupts = iter([KeyboardInterrupt])
+
+    def interrupted_select(timeout=None):
+        events = select(timeout)
+        for interrupt in interrupts if events else ():
+            raise interrupt
+        return events
+
+    loop.run_until_complete(number("0"))
+    loop._selector.select = interrupted_select
+    task = loop.create_task(number("1"))
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+    assert loop.run_until_complete(asyncio.wait_for(task, 20)) == 1
+    assert loop.run_until_complete(asyncio.wait_for(number("2"), 20)) == 2
+    loop.close()
+
+
+def test_a_loop_can_be_run_inside_its_own_callbacks(monkeypatch):
+    """As nest_asyncio makes it possible: by forgetting what runs, for the time of the inner run."""
+    loop = asyncio.new_event_loop()
+
+    def run_inside(coroutine):
+        current = asyncio.current_task()
+        asyncio._leave_task(loop, current)
+        asyncio._set_running_loop(None)
+        future = asyncio.ensure_future(coroutine, loop=loop)
+        try:
+            while not future.done():
+                loop._run_once()
+        finally:
+            asyncio._enter_task(loop, current)
+            asyncio._set_running_loop(loop)
+        return future.result()
+
+    async def main():
+        await number("1")
+
+        async def inner():
+            asyncio._set_running_loop(loop)
+            return await number("5")
+
+        return run_inside(inner())
+
+    monkeypatch.setattr(asyncio, "_leave_task", asyncio.tasks._leave_task, raising=False)
+    monkeypatch.setattr(asyncio, "_enter_task", asyncio.tasks._enter_task, raising=False)
+    assert loop.run_until_complete(main()) == 5
+    loop.close()
+
+
+def test_a_coroutine_that_stops_its_loop_ends_only_that_loop():
+    async def stop():
+        asyncio.get_running_loop().stop()
+
+    async def meet(both):
+        await sync_to_async(both.wait, thread_sensitive=False)(20)
+        return asyncio.get_running_loop()
+
+    async_to_sync(stop)()
+    both, loops = threading.Barrier(2), []
+    threads = [in_thread(lambda: loops.append(async_to_sync(meet)(both))) for _ in range(2)]
+    for thread in threads:
+        thread.join(20)
+    assert len(set(map(id, loops))) == 2
+
+
+@linux
+def test_a_loop_that_runs_in_many_threads_opens_no_more_descriptors():
+    loop = asyncio.new_event_loop()
+
+    def run():
+        loop.run_until_complete(number("1"))
+
+    run()
+    before = descriptors()
+    for _ in range(5):
+        in_thread(run).join(20)
+    assert descriptors() == before
+    loop.close()
+
+
+@pytest.mark.parametrize("loop_class", [asyncio.SelectorEventLoop, "a subclass"])
+def test_calls_that_end_after_their_loop_keep_nothing_alive(loop_class):
+    class Subclass(asyncio.SelectorEventLoop):
+        pass
+
+    class Argument:
+        pass
+
+    release, begun = threading.Event(), threading.Barrier(4)
+    watched = []
+
+    def work(argument):
+        begun.wait(20)
+        release.wait(20)
+
+    def use():
+        loop = Subclass() if loop_class == "a subclass" else loop_class()
+        arguments = [Argument() for _ in range(3)]
+        watched.extend(map(weakref.ref, [loop, *arguments]))
+        call = sync_to_async(work, thread_sensitive=False)
+
+        async def main():
+            tasks = [asyncio.create_task(call(argument)) for argument in arguments]
+            await asyncio.to_thread(begun.wait, 20)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+        loop.run_until_complete(main())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+    use()
+    release.set()
+    for worker in PLACES.workers():
+        done = SubmittedCall(int)
+        worker.put(done)
+        done.future.result(20)
+    asyncio.run(number("1"))
+    gc.collect()
+    assert [reference() for reference in watched if reference() is not None] == []
+
+
+def test_parallel_functions_that_run_loops_of_their_own_do_not_starve():
+    def work(both):
+        both.wait(20)
+        return asyncio.run(sync_to_async(int, thread_sensitive=False)("1"))
+
+    async def main():
+        call = sync_to_async(work, thread_sensitive=False)
+        limit = PLACES.parallel.limit
+        both = threading.Barrier(limit)
+        return await asyncio.wait_for(asyncio.gather(*(call(both) for _ in range(limit))), 40)
+
+    assert set(asyncio.run(main())) == {1}
+
+
+def test_a_cancellation_before_the_loop_is_chosen_is_not_lost(monkeypatch):
+    choosing, cancelled, events = threading.Event(), threading.Event(), []
+    take = PLACES.loops.take
+
+    def slow_take():
+        choosing.set()
+        cancelled.wait(20)
+        return take()
+
+    async def inner():
+        events.append("runs")
+        await asyncio.Event().wait()
+
+    def work():
+        async_to_sync(inner, force_new_loop=True)()
+
+    async def main():
+        task = asyncio.create_task(sync_to_async(work, thread_sensitive=False)())
+        await asyncio.to_thread(choosing.wait, 20)
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.001, cancelled.set)
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    monkeypatch.setattr(PLACES.loops, "take", slow_take)
+    assert asyncio.run(main())
+    assert events == []

@@ -31,6 +31,7 @@ from ._awaited import Awaited
 from ._contexts import ask_values
 from ._handled import exc_info_of, run_handling
 from ._inbox import Inbox
+from ._markers import describe
 from ._threads import THREAD
 
 if TYPE_CHECKING:
@@ -117,6 +118,10 @@ class Call(Awaited):
         self.place: ParallelCalls | None = None
         #: Takes the call out of a foreign executor's queue.
         self.withdraw: Callable[[], object] | None = None
+
+    def __repr__(self) -> str:
+        # Tasks show it, as what they wait for.
+        return f"<call of {describe(self.function)}, {self.state.value}>"
 
     # On the thread that was chosen.
 

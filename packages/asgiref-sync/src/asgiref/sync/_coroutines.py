@@ -52,6 +52,7 @@ class CoroutineCall:
     """The call that the thread of `frame` waits for. ``call_result`` of `AsyncToSync.main_wrap`."""
 
     __slots__ = (
+        "_cancel_wanted",
         "_context",
         "_coroutine",
         "_epoch",
@@ -84,6 +85,7 @@ class CoroutineCall:
         self._coroutine: Coroutine[Any, Any, None] | None = None
         self._context: Context | None = None
         self._permit = [True]
+        self._cancel_wanted = False
         self._epoch = PROCESS.epoch
         self._task: asyncio.Task[None] | None = None
         self._result: Any = None
@@ -186,6 +188,10 @@ class CoroutineCall:
         assert self.loop is not None
         assert self._coroutine is not None
         assert self._context is not None
+        if self._cancel_wanted:
+            self.discard()
+            self.set_exception(asyncio.CancelledError())
+            return True
         self.state = _STARTED
         coroutine, self._coroutine = self._coroutine, None
         context, self._context = self._context, None
@@ -240,6 +246,8 @@ class CoroutineCall:
 
     def cancel(self) -> None:
         """Cancel the coroutine: at once on the loop's own thread, else as soon as it turns."""
+        # In this order: a thread that chooses a loop now will find the mark when it starts.
+        self._cancel_wanted = True
         if self.loop is None:
             return
         if asyncio._get_running_loop() is self.loop:

@@ -65,6 +65,8 @@ class LoopThread:
         self._dedicated = False
         self._ending = False
         self._retired = False
+        #: Whether it is in the pool.
+        self._resting = False
         self._uses = 0
         self._uses_when_last_looked = 0
         self._make_loop()
@@ -85,16 +87,20 @@ class LoopThread:
         """Whether the application still wants loops like this one."""
         return self.policy is _current_policy()
 
+    def lend(self) -> None:
+        """Note that somebody took this thread out of the pool."""
+        self._resting = False
+
     def dedicate(self) -> None:
         """Keep the loop as it is after each call, until `end`."""
         self._dedicated = True
 
     def begin(self, call: CoroutineCall) -> None:
         """Have `call` start. Raises RuntimeError if the loop was closed."""
-        call.assign(self.loop, self._finished)
-        parking = self._parking
+        loop, parking = self.loop, self._parking
+        call.assign(loop, self._finished)
         if parking is None:
-            self.loop.call_soon_threadsafe(self._start, call)
+            loop.call_soon_threadsafe(self._start, call)
             return
         try:
             parking.call(partial(self._start, call))
@@ -126,8 +132,8 @@ class LoopThread:
         if not call.start():
             # Its thread was tired of waiting and took it to another loop.
             self._calls.discard(call)
-            if not self._dedicated:
-                self._idle(self)
+            if not self._dedicated and (call.loop is not self.loop or not call.finished):
+                self._rest()
 
     def _finished(self, call: CoroutineCall) -> None:
         if self._ending:
@@ -147,7 +153,7 @@ class LoopThread:
         elif baseline.matches():
             THREAD.record.loop_frame = None
             self._wait_here()
-            self._idle(self)
+            self._rest()
             frame.wake()
         elif turns and not baseline.ready_queue_is_clear():
             self.loop.call_soon(self._settle, frame, turns - 1)
@@ -169,6 +175,12 @@ class LoopThread:
         )
         self._baseline = Baseline(self.loop, timer, self._parking)
         self._wait_here()
+
+    def _rest(self) -> None:
+        """Go to the pool, once for each time that it was lent."""
+        if not self._resting:
+            self._resting = True
+            self._idle(self)
 
     def _wait_here(self) -> None:
         if self._parking is not None:
@@ -223,7 +235,7 @@ class LoopThread:
             self._make_loop()
             # The application may have stopped a dedicated loop; its block gets another one.
             if not self._dedicated:
-                self._idle(self)
+                self._rest()
         for frame in waiting:
             frame.wake()
 
@@ -247,6 +259,7 @@ class LoopPool:
             if idle.epoch != PROCESS.epoch:
                 self._inherited.append(idle)
             elif idle.usable:
+                idle.lend()
                 return idle
             else:
                 idle.retire()

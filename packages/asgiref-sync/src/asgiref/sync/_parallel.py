@@ -4,7 +4,9 @@ At most `limit` functions run at a time; further calls wait in the backlog, firs
 A function that waits in `async_to_sync` does not count while it waits: what it waits for may itself
 need a thread, and with a fixed number of them enough such functions would starve each other (64 in
 flight, each needing one more, hang any executor of 32). For the moment in which it comes back there
-may be one thread more than `limit`; no new one is begun until the number is below again.
+may be one thread more than `limit`; no new one is begun until the number is below again. For the
+same reason a call from a loop that one of these functions runs itself, by `asyncio.run`, is begun
+at once: the function has a place and waits.
 
 The lock guards the two numbers and nothing else; no user code runs under it.
 """
@@ -14,6 +16,7 @@ import threading
 from collections import deque
 
 from ._calls import Call
+from ._threads import THREAD
 from ._workers import Worker, WorkerPool
 
 __all__ = ["ParallelCalls", "default_limit"]
@@ -30,7 +33,7 @@ class ParallelCalls:
 
     def __init__(self, pool: WorkerPool, limit: int) -> None:
         self._pool = pool
-        self._limit = limit
+        self.limit = limit
         self.forget()
 
     def forget(self) -> None:
@@ -41,8 +44,10 @@ class ParallelCalls:
 
     def put(self, call: Call) -> None:
         """Run `call` on a worker, now or when one of the running calls ends."""
+        above = THREAD.record.call
+        waits_for_it = above is not None and above.place is self
         with self._lock:
-            if self._running >= self._limit:
+            if self._running >= self.limit and not waits_for_it:
                 self._backlog.append(call)
                 return
             self._running += 1
@@ -65,7 +70,7 @@ class ParallelCalls:
     def _next(self, worker: Worker) -> None:
         """On the worker's thread, when its call has ended: go on with another, or rest."""
         with self._lock:
-            if self._backlog and self._running <= self._limit:
+            if self._backlog and self._running <= self.limit:
                 call = self._backlog.popleft()
             else:
                 self._running -= 1

@@ -45,6 +45,7 @@ class Parking:
     __slots__ = (
         "_armed",
         "_arrivals",
+        "_closed",
         "_context",
         "_loop",
         "_own_timer",
@@ -69,7 +70,7 @@ class Parking:
             raise ValueError(f"{loop!r} is not made as expected") from None
         self._own_timer = own_timer
         self._arrivals: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._waiting = self._armed = False
+        self._waiting = self._armed = self._closed = False
         self._turns = _PATIENCE
         self._context = Context()
         #: The scheduled callback, if there is one.
@@ -85,10 +86,7 @@ class Parking:
         """
         self._arrivals.put(function)
         if not self._waiting:
-            loop = self._loop
-            if loop is None:
-                raise RuntimeError("Event loop is closed")
-            loop.call_soon_threadsafe(self._take_arrivals)
+            self._loop.call_soon_threadsafe(self._take_arrivals)
 
     def _wake(self) -> None:
         if self._waiting:
@@ -113,16 +111,16 @@ class Parking:
             self.handle = self._loop.call_soon(self._wait, context=self._context)
 
     def close(self) -> None:
-        """Leave the waiting to asyncio for good."""
+        """Leave the waiting to asyncio for good: the loop is being ended, and runs for that."""
+        self._closed = True
         self._loop.__dict__.pop("_write_to_self", None)
-        self._loop = None
 
     def _wait(self) -> None:
         self.handle = None
         if self._ready:
             # A turn of asyncio has counted these, and expects to find them.
             self._armed = False
-            if self._turns:
+            if self._turns and not self._closed:
                 self._turns -= 1
                 self._arm()
             return
@@ -159,7 +157,7 @@ class Parking:
 
     def _only_threads_can_wake(self) -> bool:
         loop = self._loop
-        if loop is None or loop._stopping or loop._debug or len(self._registered) != 1:
+        if self._closed or loop._stopping or loop._debug or len(self._registered) != 1:
             return False
         scheduled = loop._scheduled
         if len(scheduled) == 1 and scheduled[0] is self._own_timer:

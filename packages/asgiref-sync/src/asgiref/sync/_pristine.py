@@ -99,6 +99,7 @@ class Baseline:
         transports, generators = self._containers
         return (
             loop is not None
+            and not loop._stopping
             and len(self._registered) == 1
             and not transports
             and not generators

@@ -42,7 +42,6 @@ class ThreadRecord:
         "frame",
         "ident",
         "inbox",
-        "inboxes",
         "loop_frame",
         "queue_watch",
         "thread",
@@ -60,11 +59,8 @@ class ThreadRecord:
         self.call: Call | None = None
         #: The innermost frame in which this thread waits for a coroutine.
         self.frame: CurrentThreadExecutor | None = None
-        #: What other threads bring to the loop that ran last in this thread,
+        #: What other threads bring to the loop that ran last in this thread.
         self.inbox: Inbox | None = None
-        #: and to each of those that did.
-        self.inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox]
-        self.inboxes = weakref.WeakKeyDictionary()
         #: The frame that waits for the loop of this thread, if the loop was made for one.
         self.loop_frame: CurrentThreadExecutor | None = None
         #: What looks after calls of this thread's loop that wait for busy workers.
@@ -72,10 +68,13 @@ class ThreadRecord:
 
 
 class _ProcessRecord:
-    __slots__ = ("_records", "epoch")
+    __slots__ = ("_records", "epoch", "inboxes")
 
     def __init__(self) -> None:
         self.epoch = 0
+        #: What other threads bring to each loop. Touched on the loops' threads.
+        self.inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox]
+        self.inboxes = weakref.WeakKeyDictionary()
         self._records: dict[int, weakref.ref[ThreadRecord]] = {}
 
     def add(self, record: ThreadRecord) -> None:
@@ -90,6 +89,7 @@ class _ProcessRecord:
     def start_anew(self) -> None:
         self.epoch += 1
         self._records = {}
+        self.inboxes = weakref.WeakKeyDictionary()
 
 
 class _Thread(threading.local):
