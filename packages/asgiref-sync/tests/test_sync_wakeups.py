@@ -421,34 +421,25 @@ def test_an_interrupt_between_the_selector_and_the_loop_loses_nothing():
     loop.close()
 
 
-def test_a_loop_can_be_run_inside_its_own_callbacks(monkeypatch):
-    """As nest_asyncio makes it possible: by forgetting what runs, for the time of the inner run."""
+def test_a_loop_can_be_run_inside_its_own_callbacks():
+    """As nest_asyncio makes it possible: the task that runs is left, for the time of the inner run."""
     loop = asyncio.new_event_loop()
 
     def run_inside(coroutine):
         current = asyncio.current_task()
-        asyncio._leave_task(loop, current)
-        asyncio._set_running_loop(None)
-        future = asyncio.ensure_future(coroutine, loop=loop)
+        asyncio.tasks._leave_task(loop, current)
         try:
+            future = asyncio.ensure_future(coroutine)
             while not future.done():
                 loop._run_once()
         finally:
-            asyncio._enter_task(loop, current)
-            asyncio._set_running_loop(loop)
+            asyncio.tasks._enter_task(loop, current)
         return future.result()
 
     async def main():
         await number("1")
+        return run_inside(number("5"))
 
-        async def inner():
-            asyncio._set_running_loop(loop)
-            return await number("5")
-
-        return run_inside(inner())
-
-    monkeypatch.setattr(asyncio, "_leave_task", asyncio.tasks._leave_task, raising=False)
-    monkeypatch.setattr(asyncio, "_enter_task", asyncio.tasks._enter_task, raising=False)
     assert loop.run_until_complete(main()) == 5
     loop.close()
 
