@@ -422,7 +422,7 @@ def test_an_interrupt_between_the_selector_and_the_loop_loses_nothing():
 
 
 def test_a_loop_can_be_run_inside_its_own_callbacks():
-    """As nest_asyncio makes it possible: the task that runs is left, for the time of the inner run."""
+    """As nest_asyncio makes it possible: it leaves the running task for the inner run."""
     loop = asyncio.new_event_loop()
 
     def run_inside(coroutine):
