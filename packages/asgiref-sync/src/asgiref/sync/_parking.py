@@ -150,7 +150,10 @@ class Parking:
     def _run_ready(self) -> None:
         """Do what a turn of asyncio would, but for the timers and the selector."""
         ready = self._ready
-        for _ in range(len(ready)):
+        number = len(ready)
+        # A callback that makes the loop run inside itself has run some of the others.
+        while number and ready:
+            number -= 1
             handle = ready.popleft()
             if not handle._cancelled:
                 handle._run()
