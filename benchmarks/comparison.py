@@ -159,7 +159,7 @@ def run(benchmark: Benchmark) -> int:
     parser = argparse.ArgumentParser(description=benchmark.title)
     parser.add_argument("ours", help="a Python with the components of this repository")
     parser.add_argument("theirs", help="a Python with asgiref 3.13.0")
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--idle", action="store_true", help="do not keep one core busy")
     parser.add_argument("--json", type=Path, help="where to write the results as well")
     arguments = parser.parse_args()
