@@ -559,3 +559,16 @@ def test_a_cancellation_before_the_loop_is_chosen_is_not_lost(monkeypatch):
     monkeypatch.setattr(PLACES.loops, "take", slow_take)
     assert asyncio.run(main())
     assert events == []
+
+
+def test_a_slow_step_after_a_call_is_reported_with_its_task_in_debug_mode(caplog):
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        loop.slow_callback_duration = 0  # everything is slow
+        return await number("1")
+
+    assert asyncio.run(main()) == 1
+    slow = [record.getMessage() for record in caplog.records if "took" in record.getMessage()]
+    assert any("<Task" in text and "main()" in text for text in slow)
+    assert any("drain of an inbox" in text for text in slow)

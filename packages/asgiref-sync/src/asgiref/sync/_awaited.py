@@ -56,8 +56,13 @@ class Awaited:
     def wake(self) -> None:
         """Have the task go on now, if it waits. Not from inside a task."""
         step, context = self._step, self._step_context
-        if step is not None and context is not None:
-            self._step = self._step_context = None
+        if step is None or context is None:
+            return
+        self._step = self._step_context = None
+        if self.loop.get_debug():
+            # asyncio tells which task's steps take long, but only of those that it makes.
+            self.loop.call_soon(step, self, context=context)
+        else:
             context.run(step, self)
 
     # What a task asks of a future.

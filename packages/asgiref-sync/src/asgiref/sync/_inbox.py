@@ -82,6 +82,9 @@ class _DrainHandle(asyncio.Handle):
         # The inbox keeps the handle, and must not keep the loop.
         self._loop: Any = None
 
+    def __repr__(self) -> str:
+        return "<drain of an inbox of asgiref.sync>"
+
     def _run(self) -> None:
         self._drain()
 
