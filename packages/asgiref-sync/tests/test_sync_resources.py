@@ -154,3 +154,24 @@ def test_a_closed_loop_is_not_kept():
     loop = asyncio.run(main())
     gc.collect()
     assert loop() is None
+
+
+def test_a_task_that_fails_after_a_call_dies_without_the_collector():
+    async def main():
+        async def fail():
+            await sync_to_async(fails)(1)
+
+        task = asyncio.create_task(fail())
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), ValueError)
+        watched = weakref.ref(task)
+        del task
+        await sync_to_async(int)()
+        return watched()
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(main()) is None
+    finally:
+        gc.enable()

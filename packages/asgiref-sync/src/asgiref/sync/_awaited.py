@@ -63,7 +63,12 @@ class Awaited:
             # asyncio tells which task's steps take long, but only of those that it makes.
             self.loop.call_soon(step, self, context=context)
         else:
-            context.run(step, self)
+            try:
+                context.run(step, self)
+            finally:
+                # A task that ends with an exception holds this frame, behind those of its
+                # traceback, and `step` holds the task.
+                del step, context
 
     # What a task asks of a future.
 
