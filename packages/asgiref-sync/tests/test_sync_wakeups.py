@@ -14,16 +14,15 @@ import weakref
 
 import pytest
 
-from asgiref.sync import AsyncSingleThreadContext, SyncToAsync, async_to_sync, sync_to_async
+from asgiref.sync import AsyncSingleThreadContext, async_to_sync, sync_to_async
 from asgiref.sync._places import PLACES
-from asgiref.sync._workers import SubmittedCall
 
 linux = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
 
 
 def descriptors():
     # The thread that brought the last result may still be on its way back.
-    SyncToAsync.single_thread_executor.submit(int).result(20)
+    PLACES.wait()
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -132,7 +131,7 @@ def test_the_calls_of_one_loop_thread_follow_each_other_whatever_was_left_on_it(
     async def leave(what):
         loop = asyncio.get_running_loop()
         if what == "task":
-            tasks.append(asyncio.create_task(asyncio.sleep(60)))
+            tasks.append(asyncio.create_task(asyncio.Event().wait()))
         elif what == "timer":
             loop.call_later(60, print)
         elif what == "callback":
@@ -383,10 +382,7 @@ def test_results_are_not_lost_when_a_task_ends_the_loop(error):
             await asyncio.sleep(0)
         both.wait(20)
         # Both results are there when the loop looks next.
-        for worker in PLACES.workers():
-            done = SubmittedCall(int)
-            worker.put(done)
-            done.future.result(20)
+        PLACES.wait()
         await asyncio.Event().wait()
 
     tasks = [loop.create_task(one()) for one in (ending, other, hold_the_loop)]
@@ -509,10 +505,7 @@ def test_calls_that_end_after_their_loop_keep_nothing_alive(loop_class):
 
     use()
     release.set()
-    for worker in PLACES.workers():
-        done = SubmittedCall(int)
-        worker.put(done)
-        done.future.result(20)
+    PLACES.wait()
     asyncio.run(number("1"))
     gc.collect()
     assert [reference() for reference in watched if reference() is not None] == []

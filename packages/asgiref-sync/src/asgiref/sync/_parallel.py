@@ -44,14 +44,17 @@ class ParallelCalls:
 
     def put(self, call: Call) -> None:
         """Run `call` on a worker, now or when one of the running calls ends."""
-        above = THREAD.record.call
-        waits_for_it = above is not None and above.place is self
         with self._lock:
-            if self._running >= self.limit and not waits_for_it:
+            if self._running >= self.limit and not self._waits_in_this_thread():
                 self._backlog.append(call)
                 return
             self._running += 1
         self._start(call)
+
+    def _waits_in_this_thread(self) -> bool:
+        """Whether the calling loop is run by a function that has a place."""
+        above = THREAD.record.call
+        return above is not None and above.place is self
 
     def _start(self, call: Call) -> None:
         try:

@@ -29,7 +29,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-__all__ = ["Parking"]
+__all__ = ["Parking", "no_other_timer"]
 
 #: The longest wait, in seconds, after which the timers of the loop are looked at.
 _LONGEST_WAIT = 60.0
@@ -163,14 +163,17 @@ class Parking:
         if self._closed or loop._stopping or loop._debug or len(self._registered) != 1:
             return False
         scheduled = loop._scheduled
-        if len(scheduled) == 1 and scheduled[0] is self._own_timer:
-            return True
-        return len(scheduled) <= _FEW_TIMERS and all(
-            timer is self._own_timer or timer._cancelled for timer in scheduled
-        )
+        return len(scheduled) <= _FEW_TIMERS and no_other_timer(scheduled, self._own_timer)
 
     def _take_arrivals(self) -> None:
         while not self._arrivals.empty():
             arrival = self._arrivals.get_nowait()
             if arrival is not None:
                 arrival()
+
+
+def no_other_timer(scheduled: list[Any], own: asyncio.TimerHandle) -> bool:
+    """Whether `scheduled`, a loop's timers, has none but `own` and cancelled ones."""
+    if len(scheduled) == 1 and scheduled[0] is own:
+        return True
+    return all(timer is own or timer._cancelled for timer in scheduled)

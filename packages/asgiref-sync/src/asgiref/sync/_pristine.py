@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Any
 
-from ._parking import Parking
+from ._parking import Parking, no_other_timer
 
 __all__ = ["Baseline"]
 
@@ -103,7 +103,7 @@ class Baseline:
             and len(self._registered) == 1
             and not transports
             and not generators
-            and self._no_timer_is_set(loop._scheduled)
+            and no_other_timer(loop._scheduled, self._own_timer)
             and self.ready_queue_is_clear()
             and self._has_its_attributes(loop.__dict__)
             and _has_no_other_tasks(loop)
@@ -116,11 +116,6 @@ class Baseline:
         except KeyError:
             return False
         return same and len(attributes) == self._attributes
-
-    def _no_timer_is_set(self, scheduled: list[Any]) -> bool:
-        if len(scheduled) == 1 and scheduled[0] is self._own_timer:
-            return True
-        return all(timer is self._own_timer or timer._cancelled for timer in scheduled)
 
 
 def _has_no_other_tasks(loop: asyncio.AbstractEventLoop) -> bool:
