@@ -66,7 +66,7 @@ class Result:
 
 
 def times(factor: float, *peers: str) -> Bound:
-    text = " + ".join(peers) if factor == 1 else f"{factor} x ({' + '.join(peers)})"
+    text = " + ".join(peers) if factor == 1 else f"{factor:.3g} x ({' + '.join(peers)})"
     return Bound(text, lambda medians: factor * sum(medians[peer] for peer in peers))
 
 

@@ -14,10 +14,12 @@ from ._async_to_sync import AsyncToSync, async_to_sync
 from ._iterators import async_to_sync_iterator, sync_to_async_iterator
 from ._markers import iscoroutinefunction, markcoroutinefunction
 from ._reports import ThreadReport, report_threads
+from ._signals import ThreadSignal
 from ._single_thread import AsyncSingleThreadContext
 from ._slow_waits import log_slow_waits
 from ._sync_to_async import SyncToAsync, sync_to_async
 from ._thread_contexts import ThreadSensitiveContext
+from ._worker_threads import WorkerThreads
 
 __all__ = [
     "AsyncSingleThreadContext",
@@ -25,6 +27,8 @@ __all__ = [
     "SyncToAsync",
     "ThreadReport",
     "ThreadSensitiveContext",
+    "ThreadSignal",
+    "WorkerThreads",
     "async_to_sync",
     "async_to_sync_iterator",
     "iscoroutinefunction",

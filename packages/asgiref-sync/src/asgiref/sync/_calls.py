@@ -113,7 +113,7 @@ class Call(Awaited):
         self.handler: Handler | None = None
         #: The frame whose thread was chosen, if it was one.
         self.frame: CurrentThreadExecutor | None = None
-        self.release: Callable[[Call], object] | None = None
+        self.release: Callable[[Any], object] | None = None
         #: Where threads are counted, if the call has one of a limited number.
         self.place: ParallelCalls | None = None
         #: Takes the call out of a foreign executor's queue.
@@ -199,6 +199,10 @@ class Call(Awaited):
         self.state = _REPORTED
         self.value = result
         self.inbox.deliver(self)
+
+    def drop(self) -> None:
+        """Settle the call, which is in no queue any more and will not run. Any thread."""
+        self.fail(asyncio.CancelledError("the executor dropped the call"))
 
     @property
     def begun(self) -> bool:

@@ -14,7 +14,6 @@ of the executor's queue when its coroutine is cancelled, and for those calls tha
 Such a call is known by its state: it has not begun here when its future is done.
 """
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -69,7 +68,7 @@ class _Watch:
         if call is None or call.begun:
             return
         if future.cancelled():
-            call.fail(asyncio.CancelledError("the executor dropped the call"))
+            call.drop()
         elif (error := future.exception()) is not None:
             call.fail(error)
         else:

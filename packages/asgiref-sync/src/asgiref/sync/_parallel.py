@@ -17,7 +17,7 @@ from collections import deque
 
 from ._calls import Call
 from ._threads import THREAD
-from ._workers import Worker, WorkerPool
+from ._workers import SubmittedCall, Worker, WorkerPool
 
 __all__ = ["ParallelCalls", "default_limit"]
 
@@ -32,40 +32,40 @@ class ParallelCalls:
     """Runs calls on workers of `pool`, at most `limit` at a time."""
 
     def __init__(self, pool: WorkerPool, limit: int) -> None:
-        self._pool = pool
+        self.pool = pool
         self.limit = limit
         self.forget()
 
     def forget(self) -> None:
         """Start anew, in a forked child: the threads that held the places are gone."""
         self._lock = threading.Lock()
-        self._backlog: deque[Call] = deque()
+        self._backlog: deque[Call | SubmittedCall] = deque()
         self._running = 0
 
-    def put(self, call: Call) -> None:
+    def put(self, call: Call | SubmittedCall) -> None:
         """Run `call` on a worker, now or when one of the running calls ends."""
         with self._lock:
-            if self._running >= self.limit and not self._waits_in_this_thread():
+            if self._running >= self.limit and not self.has_this_thread():
                 self._backlog.append(call)
                 return
             self._running += 1
         self._start(call)
 
-    def _waits_in_this_thread(self) -> bool:
-        """Whether the calling loop is run by a function that has a place."""
+    def has_this_thread(self) -> bool:
+        """Whether the calling thread runs a function that has a place here."""
         above = THREAD.record.call
         return above is not None and above.place is self
 
-    def _start(self, call: Call) -> None:
+    def _start(self, call: Call | SubmittedCall) -> None:
         try:
-            worker = self._pool.take()
+            worker = self.pool.take()
         except BaseException:
             with self._lock:
                 self._running -= 1
             raise
         self._assign(call, worker)
 
-    def _assign(self, call: Call, worker: Worker) -> None:
+    def _assign(self, call: Call | SubmittedCall, worker: Worker) -> None:
         call.release = lambda _: self._next(worker)
         call.place = self
         worker.put(call)
@@ -79,9 +79,16 @@ class ParallelCalls:
                 self._running -= 1
                 call = None
         if call is None:
-            self._pool.give_back(worker)
+            self.pool.give_back(worker)
         else:
             self._assign(call, worker)
+
+    def take_backlog(self) -> list[Call | SubmittedCall]:
+        """Take out the calls that have not begun."""
+        with self._lock:
+            calls = list(self._backlog)
+            self._backlog.clear()
+        return calls
 
     def begin_waiting(self) -> None:
         """The calling worker's function waits in `async_to_sync`: let another one run."""

@@ -30,6 +30,7 @@ from ._markers import describe
 from ._places import PLACES
 from ._thread_contexts import THREAD_SENSITIVE_CONTEXT
 from ._threads import THREAD, ThreadRecord
+from ._worker_threads import WorkerThreads
 
 __all__ = ["DEADLOCK_CONTEXT", "place_parallel", "place_sensitive"]
 
@@ -109,6 +110,8 @@ def place_parallel(call: Call, executor: Submitter | None) -> None:
         executor = _default_executor(call.loop)
     if executor is None:
         PLACES.parallel.put(call)
+    elif isinstance(executor, WorkerThreads):
+        executor.put(call)
     else:
         submit_to(executor, call)
 

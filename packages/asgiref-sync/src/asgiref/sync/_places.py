@@ -14,11 +14,12 @@ import atexit
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable
 
 from ._loops import LoopPool
 from ._parallel import ParallelCalls, default_limit
-from ._workers import SharedWorker, SubmittedCall, Worker, WorkerPool
+from ._workers import SharedWorker, Worker, WorkerPool, wait_for_workers
 
 __all__ = ["PLACES", "Places"]
 
@@ -27,35 +28,37 @@ class Places:
     """Where code can run in this process, besides the threads that applications bring."""
 
     def __init__(self) -> None:
+        self._groups: weakref.WeakSet[ParallelCalls] = weakref.WeakSet()
         self.pool = WorkerPool("asgiref-worker")
         self.parallel = ParallelCalls(self.pool, default_limit())
+        self.add(self.parallel)
         #: The thread for thread-sensitive code that belongs nowhere else.
         self.shared = SharedWorker("asgiref-shared")
         self.loops = LoopPool()
 
+    def add(self, group: ParallelCalls) -> None:
+        """Take note of `group` and its workers, for as long as it lives."""
+        self._groups.add(group)
+
+    def forget(self) -> None:
+        """Start anew, in a forked child."""
+        for group in self._groups:
+            group.forget()
+
     def workers(self) -> list[Worker]:
         """Return the worker threads of this process, idle or not."""
-        return [*self.shared.workers(), *self.pool.workers()]
+        pooled = [worker for group in list(self._groups) for worker in group.pool.workers()]
+        return [*self.shared.workers(), *pooled]
 
     def wait(self) -> None:
         """Wait until everything that was queued on a worker has ended."""
-        calls: list[SubmittedCall] = []
-        for worker in self.workers():
-            last = SubmittedCall(_nothing)
-            worker.put(last)
-            calls.append(last)
-        for last in calls:
-            last.future.result()
-
-
-def _nothing() -> None:
-    pass
+        wait_for_workers(self.workers())
 
 
 PLACES = Places()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=PLACES.parallel.forget)
+    os.register_at_fork(after_in_child=PLACES.forget)
 
 # The function that concurrent.futures uses runs before the interpreter refuses new threads.
 _register: Callable[[Callable[[], None]], object] = getattr(

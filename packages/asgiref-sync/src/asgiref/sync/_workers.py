@@ -17,7 +17,7 @@ from the worker's own thread after its last one (`ParallelCalls`).
 A thread that passes to another user must not show the first one's data. Whoever keeps per-thread
 data can append a callable to ``threading.current_thread().__dict__["__asgiref_handover__"]``; it is
 called once, on that thread, before the next user's first call. `asgiref.local.Local` uses this for
-``thread_critical``.
+``thread_critical``. (A pool whose calls all have the same user has nothing to hand over.)
 """
 
 import itertools
@@ -26,12 +26,20 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from ._threads import PROCESS, THREAD, ThreadRecord, start_daemon
 
-__all__ = ["IDLE_SECONDS", "Runnable", "SharedWorker", "SubmittedCall", "Worker", "WorkerPool"]
+__all__ = [
+    "IDLE_SECONDS",
+    "Runnable",
+    "SharedWorker",
+    "SubmittedCall",
+    "Worker",
+    "WorkerPool",
+    "wait_for_workers",
+]
 
 logger = logging.getLogger("asgiref.sync")
 
@@ -53,12 +61,14 @@ class Runnable(Protocol):
 class SubmittedCall:
     """A function that was submitted through the interface of `concurrent.futures.Executor`."""
 
-    __slots__ = ("_function", "future", "release")
+    __slots__ = ("_function", "future", "place", "release")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
         self.future: Future[Any] = Future()
-        self.release: Callable[[SubmittedCall], object] | None = None
+        self.release: Callable[[Any], object] | None = None
+        #: As that of `Call`.
+        self.place: object = None
 
     def run(self) -> None:
         future = self.future
@@ -71,6 +81,11 @@ class SubmittedCall:
             del future
             if self.release is not None:
                 self.release(self)
+
+    def drop(self) -> None:
+        """Cancel the call, which nothing runs any more."""
+        if self.future.cancel():
+            self.future.set_running_or_notify_cancel()
 
 
 class _Handover:
@@ -92,9 +107,9 @@ class Worker:
     __slots__ = ("_expire", "_queue", "epoch", "put", "record", "thread")
 
     def __init__(self, name: str, expire: "Callable[[Worker], bool] | None" = None) -> None:
-        self._queue: queue.SimpleQueue[Runnable] = queue.SimpleQueue()
-        #: Queue something to run. Any thread.
-        self.put = self._queue.put
+        self._queue: queue.SimpleQueue[Runnable | None] = queue.SimpleQueue()
+        #: Queue something to run; None, as the last, to end. Any thread.
+        self.put: Callable[[Runnable | None], None] = self._queue.put
         self._expire = expire
         self.epoch = PROCESS.epoch
         #: What the thread is doing; None until it runs.
@@ -112,6 +127,8 @@ class Worker:
                 if self._expire is not None and self._expire(self):
                     return
                 continue
+            if item is None:
+                return
             item.run()
             # While this thread waits for the next one it must not keep this one's arguments.
             del item
@@ -137,10 +154,12 @@ class Worker:
 
 
 class WorkerPool:
-    """The idle workers of this process."""
+    """Workers, and which of them are idle. With `one_user`, they all serve the same one."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, one_user: bool = False) -> None:
         self._name = name
+        self._one_user = one_user
+        self._closed = False
         self._numbers = itertools.count(1)
         self._idle: deque[Worker] = deque()
         self._all: set[Worker] = set()
@@ -169,9 +188,25 @@ class WorkerPool:
 
     def give_back(self, worker: Worker) -> None:
         """Make `worker`, on which nothing is left to do, available to others."""
-        if HANDOVER in worker.thread.__dict__:
+        if not self._one_user and HANDOVER in worker.thread.__dict__:
             worker.put(_Handover())
         self._idle.append(worker)
+        if self._closed:
+            self._end_idle()
+
+    def close(self) -> None:
+        """End the threads that are idle, and the others as soon as they are."""
+        self._closed = True
+        self._end_idle()
+
+    def _end_idle(self) -> None:
+        while True:
+            try:
+                worker = self._idle.pop()
+            except IndexError:
+                return
+            self._all.discard(worker)
+            worker.put(None)
 
     def _expire(self, worker: Worker) -> bool:
         try:
@@ -184,6 +219,17 @@ class WorkerPool:
     def workers(self) -> list[Worker]:
         """Return the workers of this process, idle or lent."""
         return [worker for worker in tuple(self._all) if worker.alive]
+
+
+def wait_for_workers(workers: list[Worker]) -> None:
+    """Wait until everything that is queued on `workers` has ended."""
+    lasts = [SubmittedCall(int) for _ in workers]
+    for worker, last in zip(workers, lasts, strict=True):
+        worker.put(last)
+    for worker, last in zip(workers, lasts, strict=True):
+        # One that was idle may have ended just before, and looks into its queue no more.
+        while worker.thread.is_alive() and not last.future.done():
+            wait([last.future], timeout=0.1)
 
 
 class SharedWorker(Executor):

@@ -9,15 +9,20 @@ what follows. Any other body crosses from the event loop to the application's th
   body before), or when the response's headers are out, since then it is also the watch that
   notices that the client has left. There is one pump, so `receive` is never awaited twice at once.
 * The buffer holds at most READ_AHEAD bytes (or one message, when a server sends larger ones). The
-  pump receives only while the largest message seen so far would still fit.
+  pump receives only while the largest message seen so far would still fit. Once it had to stop it
+  goes on when half of that is read: asked after every read, the two threads would wake each other
+  for every message (a 10 MB upload: 5.0 -> 2.0 ms).
 * BufferedReader turns the raw stream into what `io` defines: read, readline, readlines, iteration.
   It is written in C, and linear for many small chunks and for long lines.
 * The end of a body is either told by a message, or by Content-Length. Everything else that ends it
   (a disconnect, a message that is none, the end of the request) is an OSError for the reader,
   never a short body taken for whole.
 
-Invariant: the buffer's attributes are touched under `_changed` (but only the loop's thread writes
-`complete`); `_task` and `_parking` belong to the event loop's thread.
+Only the pump appends to the buffer and only the application's thread takes from it; both are
+atomic, and each side counts its own bytes, so a message needs no lock. The lock guards the two ways
+to sleep: the thread's (`_arrived`), and the pump's (`_pump`). Each side changes first what the
+other one waits for, and looks then, under the lock, whether it sleeps.
+`_task` and `_parking` belong to the event loop's thread.
 """
 
 from __future__ import annotations
@@ -32,7 +37,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
-from ._outbox import ClientDisconnected
+from asgiref.sync import ThreadSignal
+
+from ._outbox import PATIENCE, ClientDisconnected
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -56,21 +63,23 @@ class RequestInput:
     """
 
     __slots__ = (
+        "_arrived",
         "_cause",
-        "_changed",
         "_chunks",
         "_context",
         "_failure",
         "_largest",
+        "_lock",
         "_loop",
         "_on_disconnect",
         "_parking",
         "_pump",
         "_receive",
+        "_received",
+        "_taken",
         "_task",
         "_waiting",
         "complete",
-        "size",
     )
 
     def __init__(
@@ -85,15 +94,17 @@ class RequestInput:
         self._on_disconnect = on_disconnect
         self._waiting = waiting
         self._context = contextvars.copy_context()  # the pump runs in the request's, not the app's
-        self._changed = threading.Condition(threading.Lock())
-        self._chunks: deque[memoryview] = deque()
-        self.size = 0
+        self._lock = threading.Lock()
+        self._arrived: threading.Condition | None = None  # made by a thread that must wait
+        self._chunks: deque[bytes | memoryview] = deque()
+        self._received = 0
+        self._taken = 0
         self._largest = 0
         self._pump = Pump.IDLE
         self._failure: str | None = None
         self._cause: Exception | None = None
         self._task: asyncio.Task[None] | None = None
-        self._parking: asyncio.Future[None] | None = None
+        self._parking: ThreadSignal | None = None
         self.complete = False
 
     # The event loop's thread
@@ -116,115 +127,134 @@ class RequestInput:
             return False
         raise ValueError(f"WSGI wrapper received a non-HTTP-request message: {kind!r}")
 
-    def watch(self) -> None:
-        """Receive from now on, to notice when the client leaves, even if nobody reads."""
-        if self._task is None:
-            self.start()
-
     def start(self) -> None:
-        """Start the pump, or let it go on when it is parked."""
-        with self._changed:
-            if self._failure is not None:
-                return
+        """Receive from now on, also to notice when the client leaves."""
+        if self._failure is None and self._task is None:
             self._pump = Pump.ASKED
-        if self._task is None:
             self._task = self._loop.create_task(self._run(), context=self._context)
-        elif self._parking is not None and not self._parking.done():
-            self._parking.set_result(None)
 
     def fail(self, reason: str) -> None:
         """Let every later read of what has not come be an OSError. Any thread may call it."""
-        with self._changed:
+        with self._lock:
             self._failure = self._failure or reason
-            self._changed.notify_all()
+            self._tell_reader()
 
     async def stop(self) -> None:
         """End the pump; afterwards `receive` is not awaited, and reading more is an OSError."""
-        self.fail("the request is over")
+        if not self.complete:
+            self.fail("the request is over")
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
 
     def take_all(self) -> bytes:
-        """Everything received so far."""
-        with self._changed:
-            return b"".join(self._pop(self.size))
+        """Everything received so far; before the application's thread begins."""
+        self._taken = self._received
+        chunks = list(self._chunks)
+        self._chunks.clear()
+        return bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
+
+    @property
+    def size(self) -> int:
+        """How many bytes are in the buffer."""
+        return self._received - self._taken
 
     async def _run(self) -> None:
         try:
-            while await self._room() and await self.receive_one():
-                pass
+            while await self.receive_one():
+                if self.size + self._largest > READ_AHEAD:
+                    await self._park()
         except Exception as error:
             # Told to the reader, if there is one. A broken `receive` does not say that the client
             # left, so the response goes on.
             self._cause = error
             self.fail(f"the request body could not be received: {error!r}")
 
-    async def _room(self) -> bool:
-        while True:
-            with self._changed:
-                if self.complete or not self.size or self.size + self._largest <= READ_AHEAD:
-                    return True
+    async def _park(self) -> None:
+        """Wait until there is room for another message."""
+        while not self.complete:
+            if self._parking is None:
+                self._parking = ThreadSignal()
+            with self._lock:
                 self._pump = Pump.PARKED
-                self._parking = self._loop.create_future()
-            await self._parking
+                if self._has_room():
+                    self._pump = Pump.ASKED
+                    return
+            await self._parking.wait()
 
     def _feed(self, data: bytes, more: bool) -> None:
-        with self._changed:
-            if data:
-                self._chunks.append(memoryview(data))
-                self.size += len(data)
-                self._largest = max(self._largest, len(data))
-            self.complete = not more
-            self._changed.notify_all()
+        if data:
+            self._chunks.append(data)
+            self._received += len(data)
+            if len(data) > self._largest:
+                self._largest = len(data)
+        self.complete = not more
+        if self._arrived is not None:
+            with self._lock:
+                self._tell_reader()
+
+    def _tell_reader(self) -> None:
+        if self._arrived is not None:
+            self._arrived.notify_all()
 
     # The application's thread
 
-    def take(self, size: int) -> list[memoryview]:
-        """Between 1 and `size` bytes, in pieces, or none at the end of the body.
+    def take(self, size: int) -> bytes | memoryview:
+        """Between 1 and `size` bytes, or none at the end of the body.
 
         Blocks until there are some; raises ClientDisconnected when there will be none.
         """
-        with self._changed:
-            if not self._chunks and not self.complete and self._failure is None:
-                self._wait_for_data()
-            if not self._chunks:
-                if self.complete:
-                    return []
-                raise ClientDisconnected(self._failure) from self._cause
-            pieces = self._pop(size)
-            has_room = not self.size or self.size + self._largest <= READ_AHEAD
-            if self._pump is Pump.PARKED and has_room:
+        if not self._chunks and not self._wait_for_data():
+            return b""
+        chunk = self._chunks.popleft()
+        if len(chunk) > size:
+            chunk = memoryview(chunk)
+            self._chunks.appendleft(chunk[size:])
+            chunk = chunk[:size]
+        self._taken += len(chunk)
+        if self._pump is Pump.PARKED and self._has_room():
+            with self._lock:
                 self._ask()
-        return pieces
+        return chunk
 
-    def _wait_for_data(self) -> None:
-        """Called, and returns, under the lock."""
-        _refuse_event_loop()
-        if self._pump is not Pump.ASKED:
-            self._ask()
-        with self._waiting():
-            while not self._chunks and not self.complete and self._failure is None:
-                self._changed.wait()
+    @property
+    def at_hand(self) -> bool:
+        """Whether `take` would not block."""
+        return bool(self._chunks)
+
+    def _has_room(self) -> bool:
+        size = self.size
+        return not size or (size <= READ_AHEAD // 4 and size + self._largest <= READ_AHEAD)
+
+    def _wait_for_data(self) -> bool:
+        """Whether there is data now; False at the end of the body."""
+        if not self.complete and self._failure is None:
+            _refuse_event_loop()
+            with self._lock:
+                arrived = self._arrived = self._arrived or threading.Condition(self._lock)
+                if self._pump is not Pump.ASKED and not self._is_settled():
+                    self._ask()
+                if not arrived.wait_for(self._is_settled, PATIENCE):
+                    with self._waiting():
+                        arrived.wait_for(self._is_settled)
+        if not self._chunks and not self.complete:
+            raise ClientDisconnected(self._failure) from self._cause
+        return bool(self._chunks)
+
+    def _is_settled(self) -> bool:
+        return bool(self._chunks) or self.complete or self._failure is not None
 
     def _ask(self) -> None:
+        if self._pump is Pump.ASKED:
+            return
         self._pump = Pump.ASKED
         try:
-            self._loop.call_soon_threadsafe(self.start)
+            if self._parking is None:
+                self._loop.call_soon_threadsafe(self.start)
+            else:
+                self._parking.set()
         except RuntimeError:  # the event loop is closed
             self._failure = "the event loop of the request is closed"
-
-    def _pop(self, size: int) -> list[memoryview]:
-        pieces: list[memoryview] = []
-        while size and self._chunks:
-            chunk = self._chunks.popleft()
-            if len(chunk) > size:
-                self._chunks.appendleft(chunk[size:])
-                chunk = chunk[:size]
-            pieces.append(chunk)
-            size -= len(chunk)
-            self.size -= len(chunk)
-        return pieces
 
 
 class RequestStream(io.RawIOBase):
@@ -240,28 +270,36 @@ class RequestStream(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer).cast("B")
-        position = 0
-        for piece in self._take(len(view)):
+        length = len(view)
+        piece = self._take(length)
+        position = len(piece)
+        view[:position] = piece
+        # Small messages are put together, so that reading costs no more than they do.
+        while (
+            position < length and self._source.at_hand and (piece := self._take(length - position))
+        ):
             view[position : position + len(piece)] = piece
             position += len(piece)
         return position
 
     def readall(self) -> bytes:
-        pieces: list[memoryview] = []
-        while more := self._take(READ_AHEAD):
-            pieces += more
+        pieces: list[bytes | memoryview] = []
+        while piece := self._take(READ_AHEAD):
+            pieces.append(piece)
         return b"".join(pieces)
 
-    def _take(self, size: int) -> list[memoryview]:
+    def _take(self, size: int) -> bytes | memoryview:
         if self._left is None:
             return self._source.take(size)
-        pieces = self._source.take(min(size, self._left)) if self._left else []
-        self._left -= sum(map(len, pieces))
-        if not pieces and self._left:
+        if not self._left:
+            return b""
+        piece = self._source.take(min(size, self._left))
+        if not piece:
             raise ClientDisconnected(
                 f"the request body ended {self._left} bytes short of its Content-Length"
             )
-        return pieces
+        self._left -= len(piece)
+        return piece
 
 
 def open_body(source: RequestInput, length: int | None) -> BinaryIO:

@@ -1,106 +1,32 @@
-"""Where the application runs: a bounded pool of worker threads, or a thread that somebody chose.
+"""Where the application runs: a bounded number of worker threads, or a thread that somebody chose.
 
-Theory of operation. `workers` bounds how many applications run at once. A thread that waits for a
-client (to read a slow response, or to send a slow upload) does not run the application, so it does
-not count: it lends its place to a queued request, and takes it back when the client has moved,
-without waiting for a free one. So the bound may be exceeded for a moment, and clients that stall
-can never use the pool up, up to STALLED_CLIENTS of them.
+`workers` bounds how many applications run at once. A thread that waits for a client (to read a slow
+response, or to send a slow upload) does not run the application, so it does not count: it lends its
+place to a queued request, and takes it back when the client has moved, without waiting for a free
+one. So the bound may be exceeded for a moment, and clients that stall can never use the workers up,
+up to STALLED_CLIENTS of them: from there on a stalled client keeps its worker, since threads are
+not free either.
 
-The pool's threads are those of a ThreadPoolExecutor: it starts them when none is idle, and it ends
-them properly when the interpreter exits. Only the admission is ours.
-
-Invariant: `_free`, the number of places, is `workers` minus the threads that count; it and the
-queue are touched under the lock. Nothing runs and nobody waits under it.
+The threads serve this adapter alone and keep what they have from one request to the next, as those
+of any WSGI server do: an open database connection in a `threading.local` is there for the next
+request.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import threading
-from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-from asgiref.sync import SyncToAsync
+from asgiref.sync import SyncToAsync, WorkerThreads
 
-P = ParamSpec("P")
-T = TypeVar("T")
 A = TypeVar("A")
 
 DEFAULT_WORKERS = 40
 STALLED_CLIENTS = 1000
-
-
-class WorkerPool(Executor):
-    """At most `workers` calls at once, not counting those that wait for a client."""
-
-    def __init__(self, workers: int) -> None:
-        self._lock = threading.Lock()
-        self._free = workers
-        self._queue: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._threads = ThreadPoolExecutor(workers + STALLED_CLIENTS, "asgiref-wsgi")
-        self._current = threading.local()
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        # The future is ours: one of the ThreadPoolExecutor, cancelled before it runs, would take
-        # its place with it.
-        future: Future[T] = Future()
-        call = functools.partial(fn, *args, **kwargs)
-        with self._lock:
-            if self._free <= 0:
-                self._queue.append((future, call))
-                return future
-            self._free -= 1
-        self._threads.submit(self._run, future, call)
-        return future
-
-    @contextmanager
-    def waiting(self) -> Generator[None]:
-        """The calling thread waits for a client; does nothing on a thread of another pool."""
-        if not getattr(self._current, "is_ours", False):
-            yield
-            return
-        self._give_place()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._free -= 1
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Free the idle threads; calls that run or are queued still come to their end."""
-        with self._lock:
-            queued = list(self._queue)
-            self._queue.clear()
-            self._free -= len(queued)
-        for future, call in queued:
-            if cancel_futures:
-                future.cancel()
-            self._threads.submit(self._run, future, call)
-        self._threads.shutdown(wait)
-
-    def _run(self, future: Future[T], call: Callable[[], T]) -> None:
-        try:
-            if future.set_running_or_notify_cancel():
-                self._current.is_ours = True
-                future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-        finally:
-            self._give_place()
-            del future, call  # an exception's traceback holds this frame
-
-    def _give_place(self) -> None:
-        with self._lock:
-            self._free += 1
-            if self._free <= 0 or not self._queue:
-                return
-            self._free -= 1
-            future, call = self._queue.popleft()
-        self._threads.submit(self._run, future, call)
 
 
 class Workers:
@@ -120,13 +46,13 @@ class Workers:
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be a positive number of threads, not {workers!r}")
         self.thread_sensitive = thread_sensitive
-        self._workers = workers or DEFAULT_WORKERS
+        self._limit = workers or DEFAULT_WORKERS
         self._executor = executor
-        self._pool: WorkerPool | None = None
-        self._pool_pid = 0
+        self._threads: WorkerThreads | None = None
         # Made once: making a SyncToAsync costs more than calling it.
         self._sensitive = SyncToAsync(_call, thread_sensitive=True)
-        self._pooled = self._sensitive
+        self._free_running: SyncToAsync[[Callable[[Any], None], Any], None] | None = None
+        self._stalled = threading.BoundedSemaphore(STALLED_CLIENTS)
 
     def run(self, function: Callable[[A], None], argument: A) -> Coroutine[Any, Any, None]:
         """A coroutine that calls the function on a worker thread, through the bridge.
@@ -136,26 +62,35 @@ class Workers:
         """
         if self.thread_sensitive or SyncToAsync.thread_sensitive_context.get(None) is not None:
             return self._sensitive(function, argument)
-        if self._pool_pid != os.getpid():  # no pool yet, or that of the process that forked us
-            self._open()
-        return self._pooled(function, argument)
+        return (self._free_running or self._open())(function, argument)
 
     def waiting(self) -> AbstractContextManager[None]:
         """The context in which a thread waits for a client."""
-        return nullcontext() if self._pool is None else self._pool.waiting()
+        return nullcontext() if self._threads is None else self._lend(self._threads)
 
     def free(self) -> None:
-        """End the idle threads of the pool; the next request makes a new pool."""
-        pool, self._pool, self._pool_pid = self._pool, None, 0
-        if pool is not None:
-            pool.shutdown(wait=False)
+        """End the idle threads; the next request makes new ones."""
+        threads, self._threads, self._free_running = self._threads, None, None
+        if threads is not None:
+            threads.shutdown(wait=False)
 
-    def _open(self) -> None:
+    def _open(self) -> SyncToAsync[[Callable[[Any], None], Any], None]:
         executor = self._executor
         if executor is None:
-            executor = self._pool = WorkerPool(self._workers)
-        self._pooled = SyncToAsync(_call, thread_sensitive=False, executor=executor)
-        self._pool_pid = os.getpid()
+            executor = self._threads = WorkerThreads(self._limit, "asgiref-wsgi")
+        self._free_running = SyncToAsync(_call, thread_sensitive=False, executor=executor)
+        return self._free_running
+
+    @contextmanager
+    def _lend(self, threads: WorkerThreads) -> Generator[None]:
+        if not self._stalled.acquire(blocking=False):
+            yield
+            return
+        try:
+            with threads.waiting():
+                yield
+        finally:
+            self._stalled.release()
 
 
 def _call(function: Callable[[Any], None], argument: Any) -> None:

@@ -1,0 +1,235 @@
+"""`WorkerThreads`: a bounded number of threads of one's own."""
+
+import asyncio
+import contextvars
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import CancelledError
+
+import pytest
+
+from asgiref.sync import WorkerThreads, async_to_sync, report_threads, sync_to_async
+
+
+def on(threads):
+    return sync_to_async(thread_sensitive=False, executor=threads)
+
+
+class Crowd:
+    """Counts how many are in at once; each stays until `enough` were, or `open` is set."""
+
+    def __init__(self, enough):
+        self.enough = enough
+        self.inside = self.most = 0
+        self.changed = threading.Condition()
+        self.open = False
+
+    def enter(self):
+        with self.changed:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            self.changed.notify_all()
+            assert self.changed.wait_for(lambda: self.open or self.most >= self.enough, 20)
+            self.inside -= 1
+
+
+@pytest.mark.asyncio
+async def test_as_many_functions_run_at_once_as_the_limit_says():
+    threads = WorkerThreads(3)
+    crowd = Crowd(3)
+    await asyncio.gather(*[on(threads)(crowd.enter)() for _ in range(9)])
+    assert crowd.most == 3
+
+
+def test_submitted_functions_count_as_well():
+    threads = WorkerThreads(2)
+    crowd = Crowd(2)
+    for future in [threads.submit(crowd.enter) for _ in range(6)]:
+        future.result(20)
+    assert crowd.most == 2
+
+
+@pytest.mark.asyncio
+async def test_what_a_thread_keeps_is_there_for_the_next_call():
+    threads = WorkerThreads(1, name="database")
+    kept = threading.local()
+
+    def open_connection():
+        kept.connection = object()
+        threading.current_thread().__dict__["__asgiref_handover__"] = [kept.__dict__.clear]
+        return kept.connection, threading.current_thread().name
+
+    connection, name = await on(threads)(open_connection)()
+    assert await on(threads)(lambda: kept.connection)() is connection
+    assert name == "database-1"
+
+
+@pytest.mark.parametrize("how", ["async_to_sync", "waiting", "both"])
+@pytest.mark.asyncio
+async def test_a_function_that_waits_does_not_count(how):
+    threads = WorkerThreads(1)
+    other = on(threads)(threading.current_thread)
+
+    def wait_for_another():
+        if how == "async_to_sync":
+            return async_to_sync(other)()
+        with threads.waiting():
+            if how == "both":
+                return async_to_sync(other)()
+            return asyncio.run_coroutine_threadsafe(other(), loop).result(20)
+
+    loop = asyncio.get_running_loop()
+    assert (await on(threads)(wait_for_another)()).is_alive()
+    # Nothing of the count was lost on the way.
+    crowd = Crowd(2)
+    crowd.open = True
+    await asyncio.gather(*[on(threads)(crowd.enter)() for _ in range(10)])
+    assert crowd.most == 1
+
+
+def test_waiting_elsewhere_does_nothing():
+    threads = WorkerThreads(1)
+    with threads.waiting():
+        assert threads.submit(int).result(20) == 0
+
+
+@pytest.mark.asyncio
+async def test_context_variables_travel():
+    variable = contextvars.ContextVar("variable")
+    variable.set("from the caller")
+    threads = WorkerThreads(1)
+
+    def function():
+        seen = variable.get()
+        variable.set("from the function")
+        return seen
+
+    assert await on(threads)(function)() == "from the caller"
+    assert variable.get() == "from the function"
+
+
+@pytest.mark.asyncio
+async def test_a_call_cancelled_in_the_queue_never_runs():
+    threads = WorkerThreads(1)
+    gate, ran = threading.Event(), []
+    first = asyncio.create_task(on(threads)(gate.wait)(20))
+    second = asyncio.create_task(on(threads)(ran.append)(1))
+    await asyncio.sleep(0)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    gate.set()
+    assert await first
+    assert await on(threads)(lambda: ran)() == []
+
+
+def test_shutdown_waits_and_ends_the_threads():
+    before = threading.active_count()
+    done = []
+    with WorkerThreads(2) as threads:
+        for number in range(10):
+            threads.submit(done.append, number)
+    assert sorted(done) == list(range(10))
+    assert threading.active_count() == before
+
+
+def test_shutdown_without_waiting_lets_what_runs_come_to_its_end():
+    threads = WorkerThreads(1)
+    gate = threading.Event()
+    first, second = threads.submit(gate.wait, 20), threads.submit(threading.current_thread)
+    threads.shutdown(wait=False)
+    assert not first.done()
+    gate.set()
+    second.result(20).join(20)
+    assert first.result(20)
+    assert not second.result().is_alive()
+
+
+@pytest.mark.asyncio
+async def test_shutdown_can_cancel_what_is_queued():
+    threads = WorkerThreads(1)
+    gate = threading.Event()
+    first, second = threads.submit(gate.wait, 20), threads.submit(int)
+    third = asyncio.create_task(on(threads)(int)())
+    await asyncio.sleep(0)
+    threads.shutdown(wait=False, cancel_futures=True)
+    gate.set()
+    assert first.result(20)
+    with pytest.raises(CancelledError):
+        second.result(20)
+    with pytest.raises(asyncio.CancelledError):
+        await third
+
+
+@pytest.mark.asyncio
+async def test_after_shutdown_nothing_is_taken():
+    threads = WorkerThreads(1)
+    threads.shutdown()
+    threads.shutdown()
+    with pytest.raises(RuntimeError, match="shut down"):
+        threads.submit(int)
+    with pytest.raises(RuntimeError, match="shut down"):
+        await on(threads)(int)()
+
+
+def test_the_threads_end_with_the_last_reference():
+    threads = WorkerThreads(1)
+    thread = threads.submit(threading.current_thread).result(20)
+    del threads
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_limit_is_a_positive_number():
+    with pytest.raises(ValueError, match="positive"):
+        WorkerThreads(0)
+
+
+@pytest.mark.asyncio
+async def test_its_threads_are_reported():
+    threads = WorkerThreads(1, name="reported")
+    reports = await on(threads)(report_threads)()
+    assert any(report.name == "reported-1" for report in reports)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_child_starts_threads_anew():
+    script = """
+import asyncio, os, threading
+from asgiref.sync import WorkerThreads, sync_to_async
+threads = WorkerThreads(1)
+gate = threading.Event()
+busy = threads.submit(gate.wait)
+if os.fork() == 0:
+    call = sync_to_async(lambda: 42, thread_sensitive=False, executor=threads)
+    os._exit(asyncio.run(call()))
+status = os.wait()[1]
+gate.set()
+print(os.waitstatus_to_exitcode(status))
+"""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=30
+    )
+    assert result.stdout == "42\n", result.stderr
+
+
+def test_functions_that_run_are_waited_for_at_exit():
+    script = """
+import threading
+from asgiref.sync import WorkerThreads
+threads = WorkerThreads(1)
+begun, release = threading.Event(), threading.Event()
+def work():
+    begun.set()
+    release.wait(20)
+    print("done", flush=True)
+threads.submit(work)
+begun.wait()
+threading.Timer(0.01, release.set).start()
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30
+    )
+    assert result.stdout == "done\n", result.stderr
