@@ -32,7 +32,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -271,7 +271,10 @@ class WsgiToAsgiInstance:
 
     def _run(self, body: BinaryIO) -> None:
         sink = self._sink()
-        self._response.attach(sink, head=self.scope["method"] == "HEAD")
+        # Only the outbox can say when the server is through with a file.
+        offers: Container[str] = self.scope.get("extensions") or ()
+        offers = offers if sink is self._outbox else ()
+        self._response.attach(sink, head=self.scope["method"] == "HEAD", offers=offers)
         try:
             environ = self.build_environ(self.scope, body)
         except ValueError as error:
@@ -308,6 +311,9 @@ class _CallbackSink:
         pass
 
     def wait_for_room(self) -> None:
+        pass
+
+    def wait_until_sent(self) -> None:
         pass
 
 

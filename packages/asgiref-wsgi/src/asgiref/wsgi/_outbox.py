@@ -87,7 +87,7 @@ class Outbox:
         if self.closed:
             raise ClientDisconnected("the client has disconnected")
         self._appended += size
-        if event["type"] == "http.response.body" and not event.get("more_body"):
+        if event["type"] != "http.response.start" and not event.get("more_body"):
             self.ended = True
         self._events.append((event, size))
 
@@ -106,14 +106,23 @@ class Outbox:
     def wait_for_room(self) -> None:
         """Block while too much is in flight; raises ClientDisconnected once nobody will send."""
         if self._in_flight >= self._limit:
-            self.flush()
-            with self._lock:
-                room = self._room = self._room or threading.Condition(self._lock)
-                if not room.wait_for(self._has_room, PATIENCE):
-                    with self._waiting():
-                        room.wait_for(self._has_room)
+            self._wait(self._has_room)
+        elif self.closed:
+            raise ClientDisconnected("the client has disconnected")
+
+    def _wait(self, satisfied: Callable[[], bool]) -> None:
+        self.flush()
+        with self._lock:
+            room = self._room = self._room or threading.Condition(self._lock)
+            if not room.wait_for(satisfied, PATIENCE):
+                with self._waiting():
+                    room.wait_for(satisfied)
         if self.closed:
             raise ClientDisconnected("the client has disconnected")
+
+    def wait_until_sent(self) -> None:
+        """Block while anything is in flight; raises ClientDisconnected once nobody will send."""
+        self._wait(self._is_through)
 
     def send(self, event: Event) -> None:
         """Append, flush and wait in one; for applications that drive the response themselves."""
@@ -123,6 +132,9 @@ class Outbox:
 
     def _has_room(self) -> bool:
         return self._in_flight <= self._limit // 2 or self.closed
+
+    def _is_through(self) -> bool:
+        return not self._in_flight or self.closed
 
     @property
     def _in_flight(self) -> int:

@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
+
+from ._file_wrapper import FileWrapper, sending_event
 
 Event: TypeAlias = dict[str, Any]
 ExcInfo: TypeAlias = (
@@ -60,6 +62,9 @@ class Sink(Protocol):
 
     def wait_for_room(self) -> None:
         """Block while too much waits for the client."""
+
+    def wait_until_sent(self) -> None:
+        """Block while anything waits for the client."""
 
 
 class State(enum.Enum):
@@ -154,6 +159,7 @@ class Response:
         "_bodyless",
         "_bytes_sent",
         "_empty_chunk_held",
+        "_offers",
         "_sink",
         "content_length",
         "start_event",
@@ -168,11 +174,13 @@ class Response:
         self._bodyless = False
         self._bytes_sent = 0
         self._empty_chunk_held = False
+        self._offers: Container[str] = ()
 
-    def attach(self, sink: Sink, *, head: bool) -> None:
-        """Say where the events go, and whether the request's method is HEAD."""
+    def attach(self, sink: Sink, *, head: bool, offers: Container[str] = ()) -> None:
+        """Say where the events go, if the request's method is HEAD, and what the server offers."""
         self._sink = sink
         self._bodyless = head
+        self._offers = offers
 
     def start(
         self, status: str, headers: Iterable[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -213,6 +221,8 @@ class Response:
         """
         assert self._sink is not None
         sink = self._sink
+        if self._offers and type(iterable) is FileWrapper and self._send_file(iterable):
+            return
         at_hand = type(iterable) in (list, tuple)
         try:
             iterator = iter(iterable)
@@ -227,6 +237,23 @@ class Response:
                 sink.flush()
             sink.wait_for_room()
         self.finish()
+
+    def _send_file(self, wrapper: FileWrapper) -> bool:
+        """Have the server send the file, and wait until it has: it is closed after that."""
+        left = None if self.content_length is None else self.content_length - self._bytes_sent
+        file_event = sending_event(wrapper, self._offers, left, at_start=not self._bytes_sent)
+        if file_event is None:
+            return False
+        if self.state is not State.SENT:
+            self._send_start()
+        if self._bodyless:
+            return False
+        assert self._sink is not None
+        event, size = file_event
+        self.state = State.ENDED
+        self._sink.append(event, size)
+        self._sink.wait_until_sent()
+        return True
 
     def add(self, chunk: bytes) -> None:
         """Append one chunk, cut where Content-Length ends."""

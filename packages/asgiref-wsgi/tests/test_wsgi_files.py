@@ -1,0 +1,166 @@
+"""Files that the server sends itself, where it offers that."""
+
+import asyncio
+import gzip
+import io
+import os
+import threading
+
+import pytest
+from wsgi_client import Exchange, http_scope
+
+from asgiref.wsgi import WsgiToAsgi
+
+pytestmark = pytest.mark.asyncio
+
+CONTENT = bytes(range(256)) * 40
+PATHSEND, ZEROCOPYSEND = "http.response.pathsend", "http.response.zerocopysend"
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    return path
+
+
+class WatchedFile(io.FileIO):
+    """Tells when it is closed."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.end = threading.Event()
+
+    def close(self):
+        super().close()
+        self.end.set()
+
+
+class Site:
+    """Serves `file` through wsgi.file_wrapper."""
+
+    def __init__(self, file, *headers, status="200 OK", written=b""):
+        self.file = file
+        self.headers = list(headers)
+        self.status = status
+        self.written = written
+
+    def __call__(self, environ, start_response):
+        write = start_response(self.status, self.headers)
+        if self.written:
+            write(self.written)
+        return environ["wsgi.file_wrapper"](self.file)
+
+    async def events(self, *offers, method="GET"):
+        """Return the events after the start, as (type, what is sent) pairs."""
+        scope = http_scope(method=method, extensions={offer: {} for offer in offers})
+        exchange = Exchange(WsgiToAsgi(self), scope).start().feed()
+        await exchange.end()
+        assert self.file.closed
+        start, *rest = exchange.sent()
+        assert start["type"] == "http.response.start"
+        return rest
+
+
+def body(events):
+    assert {event["type"] for event in events} <= {"http.response.body"}
+    assert not events[-1].get("more_body")
+    return b"".join(event.get("body", b"") for event in events)
+
+
+async def test_a_whole_file_is_sent_by_its_path(path):
+    events = await Site(path.open("rb")).events(PATHSEND, ZEROCOPYSEND)
+    assert events == [{"type": PATHSEND, "path": str(path)}]
+
+
+async def test_the_path_is_absolute(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    file = io.FileIO(path.name)
+    assert await Site(file).events(PATHSEND) == [{"type": PATHSEND, "path": str(path)}]
+
+
+@pytest.mark.parametrize(
+    ("position", "headers", "count"),
+    [(0, [], len(CONTENT)), (100, [], len(CONTENT) - 100), (10, [("Content-Length", "70")], 70)],
+)
+async def test_a_part_is_sent_by_descriptor_offset_and_count(path, position, headers, count):
+    file = path.open("rb")
+    file.read(position)
+    events = await Site(file, *headers).events(ZEROCOPYSEND)
+    assert events == [{"type": ZEROCOPYSEND, "file": file, "offset": position, "count": count}]
+
+
+async def test_a_part_is_never_sent_by_its_path(path):
+    file = path.open("rb")
+    file.seek(1)
+    assert body(await Site(file).events(PATHSEND)) == CONTENT[1:]
+
+
+async def test_after_written_bytes_the_file_is_not_sent_by_its_path(path):
+    events = await Site(path.open("rb"), written=b"before").events(PATHSEND)
+    assert body(events) == b"before" + CONTENT
+
+
+async def test_a_path_that_leads_elsewhere_by_now_is_not_used(path):
+    file = path.open("rb")
+    os.replace(path, path.with_name("old"))
+    path.write_bytes(b"another file")
+    assert body(await Site(file).events(PATHSEND)) == CONTENT
+
+
+@pytest.mark.parametrize("kind", ["memory", "compressed", "empty", "pipe"])
+async def test_what_is_no_plain_file_is_read(kind, tmp_path):
+    path = tmp_path / "file"
+    expected = b"" if kind == "empty" else b"content"
+    if kind == "memory":
+        file = io.BytesIO(expected)
+    elif kind == "compressed":
+        path.write_bytes(gzip.compress(expected))
+        file = gzip.GzipFile(path)
+    elif kind == "empty":
+        path.touch()
+        file = path.open("rb")
+    else:
+        reading, writing = os.pipe()
+        os.write(writing, expected)
+        os.close(writing)
+        file = os.fdopen(reading, "rb")
+    assert body(await Site(file).events(PATHSEND, ZEROCOPYSEND)) == expected
+
+
+async def test_a_file_shorter_than_its_content_length_is_an_error(path):
+    site = Site(path.open("rb"), ("Content-Length", str(len(CONTENT) + 1)))
+    with pytest.raises(RuntimeError, match="promised"):
+        await site.events(PATHSEND, ZEROCOPYSEND)
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", "200 OK"), ("GET", "304 Not Modified")])
+async def test_a_response_without_a_body_sends_no_file(path, method, status):
+    site = Site(path.open("rb"), status=status)
+    events = await site.events(PATHSEND, ZEROCOPYSEND, method=method)
+    assert events == [{"type": "http.response.body"}]
+
+
+async def test_without_an_offer_the_file_is_read(path):
+    assert body(await Site(path.open("rb")).events()) == CONTENT
+
+
+@pytest.mark.parametrize("end", ["sent", "cancelled"])
+async def test_the_file_stays_open_until_it_is_sent(path, end):
+    site = Site(WatchedFile(path))
+    exchange = Exchange(WsgiToAsgi(site), http_scope(extensions={ZEROCOPYSEND: {}}))
+    exchange.sends_open.clear()
+    exchange.start().feed()
+    await exchange.send_begun.wait()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not site.file.closed
+    if end == "sent":
+        exchange.sends_open.set()
+        await exchange.end()
+    else:
+        exchange.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await exchange.end()
+    # The thread of a cancelled request is stopped, but not waited for.
+    assert site.file.end.wait(20)
