@@ -22,7 +22,7 @@ import contextlib
 import contextvars
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Never, Self
 
 from asgiref.compatibility import SingleCallable, guarantee_single_callable
 
@@ -118,9 +118,9 @@ class ApplicationCommunicator:
             Exception: the application's own, if it failed and left no output.
         """
         if not await self._output_or_end(timeout):
-            error = self._timed_out(f"sent nothing within {timeout} s")
-            await self._give_up(str(error), cancel_on_timeout)
-            raise error
+            await self._give_up(
+                self._timed_out(f"sent nothing within {timeout} s"), cancel_on_timeout
+            )
         if self._outputs.empty():
             self._raise_failure()
             raise TimeoutError(f"{self._name} will send nothing more: {how_it_ended(self.future)}.")
@@ -157,17 +157,11 @@ class ApplicationCommunicator:
             TimeoutError: if it has not ended in time (see ``cancel_on_timeout``).
             Exception: the application's own, if it has failed.
         """
-        future = self.future
-        try:
-            await asyncio.wait({future}, timeout=timeout)
-        except asyncio.CancelledError:
-            await self._cancel("the test that waited for it was cancelled")
-            raise
-        if not future.done():
-            error = self._timed_out(f"did not end within {timeout} s")
-            await self._give_up(str(error), cancel_on_timeout)
-            raise error
-        if not future.cancelled():
+        if not await self._ended_within(timeout):
+            await self._give_up(
+                self._timed_out(f"did not end within {timeout} s"), cancel_on_timeout
+            )
+        if not self.future.cancelled():
             self._raise_failure()
 
     def stop(self, exceptions: bool = True) -> None:
@@ -184,6 +178,14 @@ class ApplicationCommunicator:
         elif exceptions:
             self._raise_failure()
 
+    def raise_unseen_failure(self) -> None:
+        """Raise the failure of an application that has failed, unless the test has seen it."""
+        if self._failure_raised or not self.future.done() or self.future.cancelled():
+            return
+        failure = self.future.exception()
+        if failure is not None and not self._is_expected(failure):
+            self._raise_failure()
+
     async def __aenter__(self) -> Self:
         _ = self.future  # reading it starts the application
         return self
@@ -195,13 +197,16 @@ class ApplicationCommunicator:
         exc_tb: TracebackType | None,
     ) -> None:
         await self._cancel("the test is over")
-        failed = not self.future.cancelled() and self.future.exception() is not None
-        if failed and exc_type is None and not self._failure_raised:
-            self._raise_failure()
+        if exc_type is None:
+            self.raise_unseen_failure()
 
     def __del__(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
             self.stop(exceptions=False)
+
+    def _is_expected(self, failure: BaseException) -> bool:
+        """Whether the application may end that way; asked at the end of the block only."""
+        return False
 
     def _raise_failure(self) -> None:
         """Raise how the ended application ended, unless it simply returned."""
@@ -216,15 +221,28 @@ class ApplicationCommunicator:
             await self._cancel("the test that read from it was cancelled")
             raise
 
+    async def _ended_within(self, timeout: float | None) -> bool:
+        """Wait for the end; False if ``timeout`` seconds did not bring it."""
+        try:
+            await asyncio.wait({self.future}, timeout=timeout)
+        except asyncio.CancelledError:
+            await self._cancel("the test that waited for it was cancelled")
+            raise
+        return self.future.done()
+
     def _timed_out(self, what: str) -> TimeoutError:
         return TimeoutError(f"{self._name} {what}: {doing(self.future)}.")
 
-    async def _give_up(self, reason: str, cancel: bool | None) -> None:
-        """After a time-out: cancel the application, if wanted, and raise its failure, if any."""
-        if self.cancel_on_timeout if cancel is None else cancel:
-            await self._cancel(reason)
-            if not self.future.cancelled():
-                self._raise_failure()
+    async def _give_up(self, error: TimeoutError, cancel: bool | None) -> Never:
+        """Cancel the application, if wanted, and raise ``error``, or its failure if it has one."""
+        try:
+            if self.cancel_on_timeout if cancel is None else cancel:
+                await self._cancel(str(error))
+                if not self.future.cancelled():
+                    self._raise_failure()
+            raise error
+        finally:
+            del error  # its traceback refers to this frame
 
     async def _cancel(self, reason: str) -> None:
         """Cancel the application and await its end, however it ends."""
