@@ -94,12 +94,12 @@ class Worker:
     def __init__(self, name: str, expire: "Callable[[Worker], bool] | None" = None) -> None:
         self._queue: queue.SimpleQueue[Runnable] = queue.SimpleQueue()
         #: Queue something to run. Any thread.
-        self.put = self._queue.put
+        self.put: Callable[[Runnable], None] = self._queue.put
         self._expire = expire
-        self.epoch = PROCESS.epoch
+        self.epoch: int = PROCESS.epoch
         #: What the thread is doing; None until it runs.
         self.record: ThreadRecord | None = None
-        self.thread = start_daemon(self._work, name)
+        self.thread: threading.Thread = start_daemon(self._work, name)
 
     def _work(self) -> None:
         self.record = THREAD.record

@@ -69,7 +69,7 @@ class Lifespan(ApplicationCommunicator):
         self.state: dict[str, Any] = {}
         self.required = required
         self.timeout = timeout
-        self.supported = False
+        self.supported: bool = False
         asgi = {"version": "3.0", "spec_version": "2.0"}
         super().__init__(application, {"type": "lifespan", "asgi": asgi, "state": self.state})
 
