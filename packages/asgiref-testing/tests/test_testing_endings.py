@@ -1,6 +1,7 @@
 """Applications that end, fail, hang or are cancelled, and what the test is told."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -207,7 +208,7 @@ async def test_as_a_context_manager_it_raises_a_failure_only_once():
     assert communicator.future.done()
 
 
-async def test_as_a_context_manager_it_does_not_replace_the_error_of_the_block():
+async def test_as_a_context_manager_it_does_not_replace_the_error_of_the_block(caplog):
     async def block():
         async with ApplicationCommunicator(failing, {}) as communicator:
             await communicator.receive_output()
@@ -215,3 +216,5 @@ async def test_as_a_context_manager_it_does_not_replace_the_error_of_the_block()
 
     with pytest.raises(ZeroDivisionError):
         await block()
+    gc.collect()
+    assert not caplog.records  # of asyncio, of a failure that was never retrieved

@@ -1,6 +1,7 @@
 """A lifespan around a block, and applications that have none or fail."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -96,11 +97,14 @@ async def test_an_application_without_a_lifespan_fails_the_block_if_it_is_requir
 
 
 @pytest.mark.parametrize("application", [refusing, leaving])
-async def test_an_application_without_a_lifespan_may_be_served_as_servers_do(application):
+async def test_an_application_without_a_lifespan_may_be_served_as_servers_do(application, caplog):
     async with Lifespan(application, required=False) as lifespan:
         assert lifespan.supported is False
         assert lifespan.state == {}
         assert lifespan.future.done()
+    del lifespan
+    gc.collect()
+    assert not caplog.records  # of asyncio, of a failure that was never retrieved
 
 
 async def silent(scope, receive, send):

@@ -50,6 +50,20 @@ class ApplicationCommunicator:
     Attributes:
         application: the application, in single-callable style.
         scope: the scope.
+
+    >>> async def application(scope, receive, send):
+    ...     while (message := await receive())["type"] != "chat.leave":
+    ...         await send({"type": "chat.reply", "text": message["text"].upper()})
+    >>> async def main():
+    ...     async with ApplicationCommunicator(application, {"type": "chat"}) as communicator:
+    ...         await communicator.send_input({"type": "chat.message", "text": "hello"})
+    ...         print(await communicator.receive_output(timeout=1))
+    ...         print(await communicator.receive_nothing(timeout=0.01))
+    ...         await communicator.send_input({"type": "chat.leave"})
+    ...         await communicator.wait()
+    >>> asyncio.run(main())
+    {'type': 'chat.reply', 'text': 'HELLO'}
+    True
     """
 
     _future: asyncio.Task[None] | None = None  # __del__ runs even if __init__ raised
@@ -111,11 +125,28 @@ class ApplicationCommunicator:
     ) -> Output:
         """Take the next message that the application sent, waiting up to ``timeout`` seconds.
 
+        Args:
+            timeout: in seconds; None waits as long as the application runs.
+            cancel_on_timeout: whether a time-out cancels the application; None is what the
+                communicator was made with.
+
         Raises:
             TimeoutError: if none came in time (the application is cancelled and awaited then, see
                 ``cancel_on_timeout``), or at once if the application has returned and none can.
             asyncio.CancelledError: if the application was cancelled and left no output.
             Exception: the application's own, if it failed and left no output.
+
+        >>> async def silent(scope, receive, send):
+        ...     await receive()
+        >>> async def main():
+        ...     communicator = ApplicationCommunicator(silent, {})
+        ...     try:
+        ...         await communicator.receive_output(timeout=0.01, cancel_on_timeout=False)
+        ...     except TimeoutError as error:
+        ...         print("waited for input" in str(error), communicator.future.done())
+        ...     communicator.stop()
+        >>> asyncio.run(main())
+        True False
         """
         if not await self._output_or_end(timeout):
             await self._give_up(
@@ -179,7 +210,21 @@ class ApplicationCommunicator:
             self._raise_failure()
 
     def raise_unseen_failure(self) -> None:
-        """Raise the failure of an application that has failed, unless the test has seen it."""
+        """Raise the failure of an application that has failed, unless the test has seen it.
+
+        The end of an ``async with`` block does this by itself; without one, it is for the end of a
+        test. Does not wait, and needs no event loop.
+
+        >>> async def failing(scope, receive, send):
+        ...     raise LookupError("nobody reads")
+        >>> async def main():
+        ...     communicator = ApplicationCommunicator(failing, {})
+        ...     await asyncio.wait({communicator.future})
+        ...     communicator.raise_unseen_failure()
+        >>> asyncio.run(main())
+        Traceback (most recent call last):
+        LookupError: nobody reads
+        """
         if self._failure_raised or not self.future.done() or self.future.cancelled():
             return
         failure = self.future.exception()
@@ -245,10 +290,15 @@ class ApplicationCommunicator:
             del error  # its traceback refers to this frame
 
     async def _cancel(self, reason: str) -> None:
-        """Cancel the application and await its end, however it ends."""
+        """Cancel the application and await its end, however it ends.
+
+        Who calls this tells of a failure, or has something better to tell; asyncio shall not.
+        """
         if not self.future.done():
             self.future.cancel(f"{self._name} was cancelled: {reason}")
             await asyncio.wait({self.future})
+        if not self.future.cancelled():
+            self.future.exception()
 
 
 async def _run(

@@ -102,7 +102,10 @@ class Lifespan(ApplicationCommunicator):
 
     async def _ends_without_an_answer(self) -> bool:
         await self._output_or_end(self.timeout)
-        return self._outputs.empty() and self.future.done()
+        if not self._outputs.empty() or not self.future.done():
+            return False
+        await self._cancel("it has no lifespan")  # it has ended; nobody else hears of its failure
+        return True
 
     async def _shut_down(self) -> None:
         await self.send_input({"type": "lifespan.shutdown"})
