@@ -105,6 +105,8 @@ class ApplicationCommunicator:
     async def send_input(self, message: Mapping[str, Any]) -> None:
         """Give the application ``message`` to receive. Does not wait until it has received it.
 
+        It starts the application if nothing has; a message may be any mapping.
+
         Raises:
             RuntimeError: if the application has returned. Only a disconnect (a type that ends in
                 ``.disconnect``) is still accepted then, as it tells that nobody listens any more.
@@ -225,11 +227,15 @@ class ApplicationCommunicator:
         Traceback (most recent call last):
         LookupError: nobody reads
         """
-        if self._failure_raised or not self.future.done() or self.future.cancelled():
+        future = self._future
+        if self._failure_raised or future is None or not future.done() or future.cancelled():
             return
-        failure = self.future.exception()
-        if failure is not None and not self._is_expected(failure):
-            self._raise_failure()
+        failure = future.exception()
+        try:
+            if failure is not None and not self._is_expected(failure):
+                self._raise_failure()
+        finally:
+            del failure  # its traceback refers to this frame
 
     async def __aenter__(self) -> Self:
         _ = self.future  # reading it starts the application

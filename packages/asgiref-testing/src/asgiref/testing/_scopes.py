@@ -69,6 +69,7 @@ def decoded(headers: Iterable[Iterable[bytes]]) -> Headers:
 
 
 def has(headers: Headers, name: bytes) -> bool:
+    """Whether there is a line of that name."""
     return any(each == name for each, _ in headers)
 
 

@@ -128,8 +128,11 @@ class WebsocketConversation(Connection):
             raise
         if denied is None:
             return self
-        await self.__aexit__(None, None, None)
-        raise denied
+        try:
+            await self.__aexit__(None, None, None)
+            raise denied
+        finally:
+            del denied  # its traceback refers to this frame
 
     async def send(self, message: str | bytes) -> None:
         """Send a text or a binary message. Does not wait until the application has received it.
