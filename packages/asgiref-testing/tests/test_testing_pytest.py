@@ -74,6 +74,18 @@ def test_importing_the_helpers_imports_nothing_of_pytest():
     assert done.stdout == "[]\n"
 
 
+def test_a_pytest_that_is_too_old_goes_without_the_fixture():
+    source = (
+        "import pytest; pytest.version_tuple = (7, 4, 4)\n"
+        "import asgiref.testing._pytest as plugin\n"
+        "print(hasattr(plugin, 'asgi'), hasattr(plugin, 'pytest_pyfunc_call'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", source], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False False\n"
+
+
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_what_a_test_opened_is_closed_in_reverse_order_on_its_loop(outcomes_of, mode):
     mark = "@pytest.mark.asyncio" if mode == "strict" else ""

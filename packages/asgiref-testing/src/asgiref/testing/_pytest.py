@@ -6,6 +6,9 @@ automatic mode of pytest-asyncio, with anyio's plugin, and in tests that call ``
 
 What a test opened is closed as soon as its function has returned. The teardown of the fixture would
 be too late: the plugins may close the test's loop before it.
+
+The entry point is there whether or not the extra was asked for. So a pytest that is older than the
+extra allows, in which the hook below could not be declared, goes without the fixture.
 """
 
 from collections.abc import Generator
@@ -14,30 +17,29 @@ import pytest
 
 from ._stack import CommunicatorStack
 
-_STACK = pytest.StashKey[CommunicatorStack]()
+if pytest.version_tuple >= (8,):
+    _STACK = pytest.StashKey[CommunicatorStack]()
 
+    @pytest.fixture
+    def asgi(request: pytest.FixtureRequest) -> Generator[CommunicatorStack, None, None]:
+        """Opens communicators until the test is over: ``await asgi(HttpExchange(app))``."""
+        node: pytest.Item = request.node
+        stack = node.stash[_STACK] = CommunicatorStack()
+        try:
+            yield stack
+        finally:
+            stack.close()  # what other fixtures have opened for a test that was not reached
 
-@pytest.fixture
-def asgi(request: pytest.FixtureRequest) -> Generator[CommunicatorStack, None, None]:
-    """Opens communicators until the test is over: ``await asgi(HttpExchange(app, "GET", "/"))``."""
-    node: pytest.Item = request.node
-    stack = node.stash[_STACK] = CommunicatorStack()
-    try:
-        yield stack
-    finally:
-        stack.close()  # what other fixtures have opened for a test that was not reached
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Close what the test opened; a failure that it has not seen is its own then."""
-    stack = pyfuncitem.stash.get(_STACK, None)
-    try:
-        result = yield
-    except BaseException as error:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+        """Close what the test opened; a failure that it has not seen is its own then."""
+        stack = pyfuncitem.stash.get(_STACK, None)
+        try:
+            result = yield
+        except BaseException as error:
+            if stack is not None:
+                stack.close(error)
+            raise
         if stack is not None:
-            stack.close(error)
-        raise
-    if stack is not None:
-        stack.close()
-    return result
+            stack.close()
+        return result
