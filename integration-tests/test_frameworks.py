@@ -5,6 +5,8 @@ install replaced it is checked at the end.
 """
 
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ PROJECTS = Path(__file__).parent / "projects"
 DJANGO_RELEASES = {"LTS": "Django>=5.2,<5.3"}
 if sys.version_info >= (3, 12):  # which the current Django asks for; on 3.11 the LTS is the newest
     DJANGO_RELEASES["current"] = "Django>=6"
+HELPED_FRAMEWORKS = ("starlette", "Django", "channels", "quart")
 
 
 def answers(environment: Environment, project: str, *requirements: str) -> Any:
@@ -55,6 +58,51 @@ def test_channels_consumers_converse_and_daphne_imports(fresh_environment: Envir
         "room": [["to all"] * 3, [True] * 3],
         "daphne": "daphne.server",
     }
+
+
+def test_channels_communicators_do_what_its_users_rely_on(
+    fresh_environment: Environment, tmp_path: Path
+) -> None:
+    """Its ``testing`` module subclasses ours; these tests have the shape of its own."""
+    fresh_environment.install_ours("asgiref")
+    fresh_environment.pip(
+        *("install", "channels", "daphne", "pytest", "pytest-asyncio", "pytest-timeout")
+    )
+    shutil.copy(PROJECTS / "channels_communicators.py", tmp_path / "test_channels.py")
+
+    run = fresh_environment.attempt(
+        *("-I", "-W", "error", "-m", "pytest", "--timeout=60", "-p", "no:cacheprovider"),
+        *("-o", "asyncio_default_fixture_loop_scope=function", "-q", "test_channels.py"),
+        cwd=tmp_path,
+    )
+
+    assert run.returncode == 0, run.stdout
+    assert re.search(r"^\d\d passed in", run.stdout, re.MULTILINE)
+
+
+def test_four_frameworks_answer_through_the_testing_helpers(
+    fresh_environment: Environment,
+) -> None:
+    seen = answers(fresh_environment, "helped_frameworks.py", *HELPED_FRAMEWORKS)
+
+    def asked(name: str) -> list[object]:
+        return [200, "application/json", {"name": name, "path": "/café", "q": "ü"}]
+
+    streams = {"whole": "ONE TWO", "streamed": ["ONE", "TWO"]}
+    talks = {"converse": ["a", "HELLO"], "denied": [402, "pay first", ""]}
+    django = {"lifespan": False, "ask": asked("django"), "whole": "ONETWO"}
+    assert seen["starlette"] == {
+        **{"lifespan": True, "ask": asked("starlette"), "endless": ["tick"] * 3},
+        **streams,
+        **talks,
+    }
+    assert seen["django"] == django
+    assert seen["channels"] == {**django, **talks, "denied": [403, "", "pay first"]}
+    assert seen["quart"] == {"lifespan": True, "ask": asked("quart"), **streams, **talks}
+    assert seen["log"] == [
+        *("starlette up", "starlette background", "starlette down"),
+        *("quart up", "quart down"),
+    ]
 
 
 def test_flask_runs_async_views_and_opentelemetry_wraps_applications(

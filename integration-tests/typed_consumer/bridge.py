@@ -4,9 +4,10 @@ Each ignored error is part of the check: both checkers are told to complain of a
 nothing.
 """
 
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, assert_type
+from functools import partial, wraps
+from typing import Any, Generic, ParamSpec, TypeVar, assert_type
 
 from asgiref.sync import (
     AsyncToSync,
@@ -16,6 +17,9 @@ from asgiref.sync import (
     sync_to_async,
     sync_to_async_iterator,
 )
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Repository:
@@ -41,6 +45,20 @@ class Repository:
     @sync_to_async
     def size(path: str) -> int:
         return len(path)
+
+    @classmethod
+    @sync_to_async
+    def open(cls, path: str) -> "Repository":
+        return cls()
+
+    @classmethod
+    @async_to_sync
+    async def connect(cls, url: str, *, retries: int = 0) -> "Repository":
+        return cls()
+
+    @classmethod
+    def names(cls, prefix: str) -> list[str]:
+        return [prefix]
 
     def title(self, key: int) -> str:
         return str(key)
@@ -79,6 +97,105 @@ def methods_from_sync_code(repository: Repository) -> None:
 
     repository.load("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     repository.headline_object()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def classmethods_from_async_code() -> None:
+    assert_type(await Repository.open("a"), Repository)
+    assert_type(await Repository().open("a"), Repository)
+    assert_type(await sync_to_async(Repository.names)("a"), list[str])
+    assert_type(await sync_to_async(Repository)(), Repository)
+
+    await Repository.open(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def classmethods_from_sync_code() -> None:
+    assert_type(Repository.connect("a", retries=1), Repository)
+
+    Repository.connect()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def scale(factor: int, value: float) -> float:
+    return factor * value
+
+
+async def ascale(factor: int, value: float) -> float:
+    return factor * value
+
+
+async def partials_from_async_code() -> None:
+    assert_type(await sync_to_async(partial(scale, 2))(1.5), float)
+    assert_type(await sync_to_async(lambda: 1)(), int)
+
+
+def partials_from_sync_code() -> None:
+    assert_type(async_to_sync(partial(ascale, 2))(1.5), float)
+
+
+def first(items: list[_T]) -> _T:
+    return items[0]
+
+
+async def afirst(items: list[_T]) -> _T:
+    return items[0]
+
+
+class Box(Generic[_T]):
+    """A generic class: the bridged method knows what the box holds."""
+
+    def __init__(self, value: _T) -> None:
+        self.value = value
+
+    @sync_to_async
+    def get(self) -> _T:
+        return self.value
+
+    @async_to_sync
+    async def wait(self) -> _T:
+        return self.value
+
+
+async def generics_from_async_code() -> None:
+    assert_type(await Box("a").get(), str)
+    assert_type(await sync_to_async(first)([1]), int)
+
+
+def generics_from_sync_code() -> None:
+    assert_type(Box(1).wait(), int)
+    assert_type(async_to_sync(afirst)(["a"]), str)
+
+
+def logged(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """A decorator of the user's, below and above the bridge."""
+
+    @wraps(function)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@sync_to_async
+@logged
+def bridged_last(number: int) -> str:
+    return str(number)
+
+
+@logged
+@async_to_sync
+async def bridged_first(number: int) -> str:
+    return str(number)
+
+
+async def decorators_from_async_code() -> None:
+    assert_type(await bridged_last(1), str)
+    assert_type(await sync_to_async(thread_sensitive=False)(scale)(1, 2.0), float)
+
+    await bridged_last("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def decorators_from_sync_code() -> None:
+    assert_type(bridged_first(1), str)
+    assert_type(async_to_sync(force_new_loop=True)(ascale)(1, 2.0), float)
 
 
 async def numbers() -> AsyncIterator[int]:

@@ -16,7 +16,14 @@ from asgiref.sync import (
     iscoroutinefunction,
     sync_to_async,
 )
-from asgiref.testing import ApplicationCommunicator
+from asgiref.testing import (
+    ApplicationCommunicator,
+    CommunicatorStack,
+    HttpExchange,
+    HttpResponse,
+    Lifespan,
+    WebsocketConversation,
+)
 from asgiref.timeout import timeout
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 from asgiref.wsgi import WsgiToAsgi
@@ -103,6 +110,20 @@ async def converse() -> None:
     await communicator.receive_output(timeout=1)
     assert_type(await communicator.receive_nothing(), bool)
     await communicator.wait()
+
+
+async def visit(asgi: CommunicatorStack) -> None:
+    async with Lifespan(application, required=False) as lifespan:
+        async with HttpExchange(application, "POST", body=None, state=lifespan.state) as exchange:
+            await exchange.send(b"piece", more=False)
+            assert_type((await exchange.start()).header("content-type"), str | None)
+            assert_type([piece async for piece in exchange.pieces()], list[bytes])
+            assert_type(await exchange.response(), HttpResponse)
+        async with WebsocketConversation(application, "/", headers={"a": "b"}) as socket:
+            await socket.send("text")
+            assert_type(await socket.receive(), str | bytes)
+            assert_type([message async for message in socket], list[str | bytes])
+    assert_type(await asgi(HttpExchange(application, headers=[(b"a", "b")])), HttpExchange)
 
 
 def wsgi_application(environ: dict[str, object], start_response: object) -> Iterable[bytes]:

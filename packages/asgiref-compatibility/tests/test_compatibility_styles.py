@@ -72,6 +72,8 @@ SINGLE = [
     Methods.single_static,
     functools.partial(single_with_option, 1),
     functools.partial(functools.partial(single_with_option, 1)),
+    functools.partial(SingleInstance()),
+    functools.partial(Methods().single),
 ]
 DOUBLE = [
     double,
@@ -79,6 +81,8 @@ DOUBLE = [
     DoubleInstance(),
     Methods().double,
     functools.partial(double_with_option, 1),
+    functools.partial(DoubleClass),
+    functools.partial(DoubleInstance()),
     lambda scope: double(scope),
 ]
 
@@ -163,3 +167,57 @@ def test_an_application_of_neither_style_is_rejected_by_name(application):
 
 def test_a_callable_without_a_signature_is_left_to_its_call():
     assert guarantee_single_callable(dict) is not dict
+
+
+class HintedInstance:
+    """Its ``__call__`` hides what it gives; the hint is what tells."""
+
+    def __init__(self, **hints):
+        vars(self).update(hints)
+
+    def __call__(self, *args):
+        return single(*args) if len(args) == 3 else double(*args)
+
+
+def test_a_hint_on_an_instance_decides():
+    hinted = HintedInstance(_asgi_single_callable=True)
+    assert is_double_callable(hinted) is False
+    assert guarantee_single_callable(hinted) is hinted
+    hinted = HintedInstance(_asgi_double_callable=True)
+    assert is_double_callable(hinted) is True
+    assert guarantee_single_callable(hinted) is not hinted
+
+
+def test_a_hint_on_a_class_decides_over_its_being_one():
+    class Served:
+        _asgi_single_callable = True
+
+        def __new__(cls, scope, receive, send):
+            return single(scope, receive, send)
+
+    assert is_double_callable(Served) is False
+    assert guarantee_single_callable(Served) is Served
+
+
+def test_a_hint_that_is_false_is_none():
+    assert is_double_callable(HintedInstance(_asgi_double_callable=False)) is True
+
+    async def application(scope, receive, send):
+        pass
+
+    application._asgi_single_callable = application._asgi_double_callable = False
+    assert is_double_callable(application) is False
+
+
+@pytest.mark.parametrize(
+    ("application", "name"),
+    [
+        (functools.partial(wsgi, {}, None), "partial"),
+        (lambda scope, receive: None, "<lambda>"),
+        (type("Two", (), {"__call__": lambda self, scope, send: None})(), "Two object"),
+    ],
+)
+def test_neither_style_is_told_with_the_name_of_whatever_it_is(application, name):
+    with pytest.raises(TypeError, match=r"is not an ASGI application.*neither") as caught:
+        guarantee_single_callable(application)
+    assert name in str(caught.value)

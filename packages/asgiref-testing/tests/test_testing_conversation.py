@@ -133,6 +133,36 @@ async def test_receive_nothing_lets_the_application_run_for_the_interval_at_leas
     await communicator.wait()
 
 
+async def test_receive_nothing_does_not_poll(monkeypatch):
+    loop, timers = asyncio.get_running_loop(), []
+    call_at = loop.call_at
+
+    def counted(when, *args, **kwargs):
+        timers.append(when)
+        return call_at(when, *args, **kwargs)
+
+    communicator = ApplicationCommunicator(silent, {})
+    monkeypatch.setattr(loop, "call_at", counted)
+    assert await communicator.receive_nothing(timeout=0.05, interval=0.001) is True
+    assert len(timers) == 1
+    communicator.stop()
+
+
+async def test_a_message_that_comes_as_receive_nothing_ends_is_not_lost():
+    times_up = asyncio.Event()
+
+    async def application(scope, receive, send):
+        await times_up.wait()
+        await send({"type": "just now"})
+
+    communicator = ApplicationCommunicator(application, {})
+    # This timer and that of receive_nothing are due in the same turn of the loop.
+    asyncio.get_running_loop().call_later(0.01, times_up.set)
+    await communicator.receive_nothing(timeout=0.01)
+    assert await communicator.receive_output() == {"type": "just now"}
+    await communicator.wait()
+
+
 async def test_receive_nothing_is_settled_by_the_end_of_the_application():
     async def application(scope, receive, send):
         pass

@@ -1,6 +1,7 @@
 """Applications that end, fail, hang or are cancelled, and what the test is told."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -168,10 +169,12 @@ async def test_a_failure_caused_by_the_time_out_is_raised(call):
         await getattr(communicator, call)(timeout=0.01)
 
 
-@pytest.mark.parametrize("call", ["receive_output", "wait"])
-async def test_cancelling_the_test_cancels_the_application(call):
+@pytest.mark.parametrize(
+    ("call", "timeout"), [("receive_output", None), ("receive_nothing", 60), ("wait", None)]
+)
+async def test_cancelling_the_test_cancels_the_application(call, timeout):  # noqa: ASYNC109
     communicator = ApplicationCommunicator(silent, {})
-    waiting = asyncio.create_task(getattr(communicator, call)(timeout=None))
+    waiting = asyncio.create_task(getattr(communicator, call)(timeout=timeout))
     await communicator.receive_nothing(0.001)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -200,6 +203,18 @@ async def test_as_a_context_manager_it_raises_a_failure_that_nobody_saw():
             await communicator.receive_output()
 
 
+async def test_a_failure_can_be_asked_for_without_waiting_until_it_was_seen():
+    communicator = ApplicationCommunicator(failing, {})
+    communicator.raise_unseen_failure()  # it has not even begun
+    assert await communicator.receive_nothing() is False
+    for _ in range(2):
+        await communicator.receive_output()
+    with pytest.raises(LookupError, match="inside the application"):
+        communicator.raise_unseen_failure()
+    communicator.raise_unseen_failure()
+    assert communicator.future.done()
+
+
 async def test_as_a_context_manager_it_raises_a_failure_only_once():
     async with ApplicationCommunicator(failing, {}) as communicator:
         with pytest.raises(LookupError):
@@ -207,7 +222,7 @@ async def test_as_a_context_manager_it_raises_a_failure_only_once():
     assert communicator.future.done()
 
 
-async def test_as_a_context_manager_it_does_not_replace_the_error_of_the_block():
+async def test_as_a_context_manager_it_does_not_replace_the_error_of_the_block(caplog):
     async def block():
         async with ApplicationCommunicator(failing, {}) as communicator:
             await communicator.receive_output()
@@ -215,3 +230,5 @@ async def test_as_a_context_manager_it_does_not_replace_the_error_of_the_block()
 
     with pytest.raises(ZeroDivisionError):
         await block()
+    gc.collect()
+    assert not caplog.records  # of asyncio, of a failure that was never retrieved

@@ -1,5 +1,6 @@
 """Which keys of each scope and event the specification requires, and which it makes optional."""
 
+import doctest
 import typing
 
 import pytest
@@ -63,6 +64,18 @@ def test_the_dictionaries_inside_a_scope():
 def test_every_typed_dict_is_covered():
     public = {n for n in t.__all__ if typing.is_typeddict(getattr(t, n))}
     assert public == {*SPECIFIED, "ASGIVersions", "TLSExtension"}
+
+
+@pytest.mark.parametrize("name", [name for name in SPECIFIED if name.endswith("Event")])
+def test_the_example_in_the_documentation_is_a_whole_event(name):
+    event = getattr(t, name)
+    shown = doctest.DocTestParser().get_examples(event.__doc__)
+    made = shown[-1].source
+    if name == "HTTPResponseZeroCopySendEvent":  # takes an opened file, shown around it
+        made = f"{name}(type='http.response.zerocopysend', file=None)"
+    example = eval(made, vars(t))
+    assert event.__required_keys__ <= example.keys() <= set(event.__annotations__)
+    assert example["type"] in typing.get_args(typing.get_type_hints(event)["type"])
 
 
 def test_a_key_named_bytes_still_holds_bytes():

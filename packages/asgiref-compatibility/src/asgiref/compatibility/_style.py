@@ -3,7 +3,8 @@
 The answer follows from what calling the object would give, first rule that applies:
 
 1. a hint set on the object itself, for callables that hide their nature;
-2. a class is double-callable: calling it with the scope makes the instance;
+2. a class is double-callable: calling it with the scope makes the instance (here and below, a
+   partial counts as what it calls);
 3. whatever gives a coroutine when called is single-callable (its ``__call__`` is looked at before
    the object itself, because an instance is not a function but its method is);
 4. anything else is double-callable.
@@ -13,7 +14,9 @@ the same, as callers may use it to sort arbitrary objects; `require_double_calla
 that rejects them, and everything that goes on to *use* the application makes it.
 """
 
+import functools
 import inspect
+from typing import cast
 
 from asgiref.sync import iscoroutinefunction
 
@@ -41,10 +44,18 @@ def is_double_callable(application: object) -> bool:
         return False
     if getattr(application, "_asgi_double_callable", False):
         return True
-    if inspect.isclass(application):
+    called = _without_partials(application)
+    if inspect.isclass(called):
         return True
-    method: object = getattr(application, "__call__", None)  # noqa: B004 - the method is what counts
-    return not (_gives_coroutine(method) or _gives_coroutine(application))
+    method: object = getattr(called, "__call__", None)  # noqa: B004 - the method is what counts
+    return not (_gives_coroutine(method) or _gives_coroutine(called))
+
+
+def _without_partials(application: object) -> object:
+    """What is called in the end; the arguments that a partial adds do not change what it gives."""
+    while isinstance(application, functools.partial):
+        application = cast(functools.partial[object], application).func
+    return application
 
 
 def _gives_coroutine(candidate: object) -> bool:

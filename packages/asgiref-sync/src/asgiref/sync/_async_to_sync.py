@@ -79,7 +79,7 @@ class AsyncToSync(Generic[_P, _R]):
     Integrations wrap `main_wrap`, and read or assign ``executors.current``.
     """
 
-    executors = _Executors()
+    executors: _Executors = _Executors()
     #: The `AsyncSingleThreadContext` that the current code is in.
     async_single_thread_context = ASYNC_SINGLE_THREAD_CONTEXT
 

@@ -37,7 +37,7 @@ class Awaited:
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         #: The task that awaits has taken note of that (asyncio's protocol, see ``futures``).
         self._asyncio_future_blocking = False
         self._step: Callable[[Any], object] | None = None

@@ -94,17 +94,17 @@ class Call(Awaited):
         sender: threading.Thread | None,
     ) -> None:
         super().__init__(loop)
-        self.function = function
-        self.args = args
-        self.kwargs = kwargs
-        self.context = context
-        self.before = before
+        self.function: Callable[..., Any] = function
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.context: Context = context
+        self.before: Context = before
         #: The exception that the caller is handling.
-        self.handled = handled
-        self.inbox = inbox
+        self.handled: BaseException | None = handled
+        self.inbox: Inbox = inbox
         #: The thread that the values in `context` leave, if they want to be asked.
-        self.sender = sender
-        self.state = _QUEUED
+        self.sender: threading.Thread | None = sender
+        self.state: CallState = _QUEUED
         self.value: Any = None
         self.error: BaseException | None = None
         #: The `async_to_sync` calls that the function waits in, the innermost last.

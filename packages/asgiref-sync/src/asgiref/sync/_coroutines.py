@@ -72,13 +72,13 @@ class CoroutineCall:
     def __init__(
         self, function: Callable[..., Any], frame: CurrentThreadExecutor, sender: threading.Thread
     ) -> None:
-        self.function = function
-        self.frame = frame
+        self.function: Callable[..., Any] = function
+        self.frame: CurrentThreadExecutor = frame
         #: The thread that calls, from which context variables move.
-        self.sender = sender
+        self.sender: threading.Thread = sender
         frame.waits_for = self
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.state = _SCHEDULED
+        self.state: CoroutineState = _SCHEDULED
         #: What the user's function returned.
         self.awaitable: Awaitable[Any] | None = None
         self.on_finished: Callable[[CoroutineCall], None] | None = None

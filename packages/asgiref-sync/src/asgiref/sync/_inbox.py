@@ -108,7 +108,7 @@ class Inbox:
         call_soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         """`call_soon` is a faster ``loop.call_soon_threadsafe``, if there is one."""
-        self.loop = weakref.ref(loop)
+        self.loop: weakref.ref[asyncio.AbstractEventLoop] = weakref.ref(loop)
         self._call_soon = call_soon
         self._doorbell: weakref.ref[_Doorbell] | None = None
         self._handle: asyncio.Handle | None = None

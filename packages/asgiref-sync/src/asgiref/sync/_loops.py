@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import itertools
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -57,7 +58,7 @@ class LoopThread:
     ) -> None:
         self._idle = idle
         self._expire = expire
-        self.epoch = PROCESS.epoch
+        self.epoch: int = PROCESS.epoch
         #: The calls whose coroutines run on the loop.
         self._calls: set[CoroutineCall] = set()
         #: The frames to wake when the loop has been ended.
@@ -70,11 +71,11 @@ class LoopThread:
         self._uses = 0
         self._uses_when_last_looked = 0
         self._make_loop()
-        self.thread = start_daemon(self._run, name)
+        self.thread: threading.Thread = start_daemon(self._run, name)
 
     def _make_loop(self) -> None:
-        self.policy = _current_policy()
-        self.loop = asyncio.new_event_loop()
+        self.policy: object = _current_policy()
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self._baseline: Baseline | None = None
         #: Where the thread waits for work, if not in the selector.
         self._parking: Parking | None = None

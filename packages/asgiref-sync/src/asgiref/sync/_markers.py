@@ -7,7 +7,6 @@ place, chosen once, at import.
 """
 
 import asyncio
-import inspect
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,12 +20,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 MARKS = frozenset({"_is_coroutine", "_is_coroutine_mark", "_is_coroutine_marker"})
 
 if TYPE_CHECKING or sys.version_info >= (3, 12):
-    iscoroutinefunction = inspect.iscoroutinefunction
+    from inspect import iscoroutinefunction
 else:
     iscoroutinefunction = asyncio.iscoroutinefunction
 
 if sys.version_info >= (3, 12):
-    markcoroutinefunction = inspect.markcoroutinefunction
+    from inspect import markcoroutinefunction
 else:
 
     def markcoroutinefunction(func: _F) -> _F:

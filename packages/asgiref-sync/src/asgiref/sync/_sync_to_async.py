@@ -53,7 +53,7 @@ class SyncToAsync(Generic[_P, _R]):
     #: The `ThreadSensitiveContext` that the current code is in.
     thread_sensitive_context = THREAD_SENSITIVE_CONTEXT
     #: The executor of each `ThreadSensitiveContext` that has one now.
-    context_to_thread_executor = ContextExecutors()
+    context_to_thread_executor: ContextExecutors = ContextExecutors()
     #: Set to true by code that occupies the shared thread and must not wait for it.
     deadlock_context = DEADLOCK_CONTEXT
 

@@ -19,7 +19,7 @@ import threading
 import types
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
@@ -48,10 +48,10 @@ class ThreadRecord:
     )
 
     def __init__(self) -> None:
-        self.ident = threading.get_ident()
-        self.thread = threading.current_thread()
+        self.ident: int = threading.get_ident()
+        self.thread: threading.Thread = threading.current_thread()
         #: What others keep on the thread object.
-        self.attributes = self.thread.__dict__
+        self.attributes: dict[str, Any] = self.thread.__dict__
         self.clear()
 
     def clear(self) -> None:

@@ -111,10 +111,10 @@ class Worker:
         #: Queue something to run; None, as the last, to end. Any thread.
         self.put: Callable[[Runnable | None], None] = self._queue.put
         self._expire = expire
-        self.epoch = PROCESS.epoch
+        self.epoch: int = PROCESS.epoch
         #: What the thread is doing; None until it runs.
         self.record: ThreadRecord | None = None
-        self.thread = start_daemon(self._work, name)
+        self.thread: threading.Thread = start_daemon(self._work, name)
 
     def _work(self) -> None:
         self.record = THREAD.record

@@ -22,7 +22,7 @@ import contextlib
 import contextvars
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Never, Self
 
 from asgiref.compatibility import SingleCallable, guarantee_single_callable
 
@@ -50,6 +50,20 @@ class ApplicationCommunicator:
     Attributes:
         application: the application, in single-callable style.
         scope: the scope.
+
+    >>> async def application(scope, receive, send):
+    ...     while (message := await receive())["type"] != "chat.leave":
+    ...         await send({"type": "chat.reply", "text": message["text"].upper()})
+    >>> async def main():
+    ...     async with ApplicationCommunicator(application, {"type": "chat"}) as communicator:
+    ...         await communicator.send_input({"type": "chat.message", "text": "hello"})
+    ...         print(await communicator.receive_output(timeout=1))
+    ...         print(await communicator.receive_nothing(timeout=0.01))
+    ...         await communicator.send_input({"type": "chat.leave"})
+    ...         await communicator.wait()
+    >>> asyncio.run(main())
+    {'type': 'chat.reply', 'text': 'HELLO'}
+    True
     """
 
     _future: asyncio.Task[None] | None = None  # __del__ runs even if __init__ raised
@@ -91,6 +105,8 @@ class ApplicationCommunicator:
     async def send_input(self, message: Mapping[str, Any]) -> None:
         """Give the application ``message`` to receive. Does not wait until it has received it.
 
+        It starts the application if nothing has; a message may be any mapping.
+
         Raises:
             RuntimeError: if the application has returned. Only a disconnect (a type that ends in
                 ``.disconnect``) is still accepted then, as it tells that nobody listens any more.
@@ -111,16 +127,33 @@ class ApplicationCommunicator:
     ) -> Output:
         """Take the next message that the application sent, waiting up to ``timeout`` seconds.
 
+        Args:
+            timeout: in seconds; None waits as long as the application runs.
+            cancel_on_timeout: whether a time-out cancels the application; None is what the
+                communicator was made with.
+
         Raises:
             TimeoutError: if none came in time (the application is cancelled and awaited then, see
                 ``cancel_on_timeout``), or at once if the application has returned and none can.
             asyncio.CancelledError: if the application was cancelled and left no output.
             Exception: the application's own, if it failed and left no output.
+
+        >>> async def silent(scope, receive, send):
+        ...     await receive()
+        >>> async def main():
+        ...     communicator = ApplicationCommunicator(silent, {})
+        ...     try:
+        ...         await communicator.receive_output(timeout=0.01, cancel_on_timeout=False)
+        ...     except TimeoutError as error:
+        ...         print("waited for input" in str(error), communicator.future.done())
+        ...     communicator.stop()
+        >>> asyncio.run(main())
+        True False
         """
         if not await self._output_or_end(timeout):
-            error = self._timed_out(f"sent nothing within {timeout} s")
-            await self._give_up(str(error), cancel_on_timeout)
-            raise error
+            await self._give_up(
+                self._timed_out(f"sent nothing within {timeout} s"), cancel_on_timeout
+            )
         if self._outputs.empty():
             self._raise_failure()
             raise TimeoutError(f"{self._name} will send nothing more: {how_it_ended(self.future)}.")
@@ -157,17 +190,11 @@ class ApplicationCommunicator:
             TimeoutError: if it has not ended in time (see ``cancel_on_timeout``).
             Exception: the application's own, if it has failed.
         """
-        future = self.future
-        try:
-            await asyncio.wait({future}, timeout=timeout)
-        except asyncio.CancelledError:
-            await self._cancel("the test that waited for it was cancelled")
-            raise
-        if not future.done():
-            error = self._timed_out(f"did not end within {timeout} s")
-            await self._give_up(str(error), cancel_on_timeout)
-            raise error
-        if not future.cancelled():
+        if not await self._ended_within(timeout):
+            await self._give_up(
+                self._timed_out(f"did not end within {timeout} s"), cancel_on_timeout
+            )
+        if not self.future.cancelled():
             self._raise_failure()
 
     def stop(self, exceptions: bool = True) -> None:
@@ -184,6 +211,32 @@ class ApplicationCommunicator:
         elif exceptions:
             self._raise_failure()
 
+    def raise_unseen_failure(self) -> None:
+        """Raise the failure of an application that has failed, unless the test has seen it.
+
+        The end of an ``async with`` block does this by itself; without one, it is for the end of a
+        test. Does not wait, and needs no event loop.
+
+        >>> async def failing(scope, receive, send):
+        ...     raise LookupError("nobody reads")
+        >>> async def main():
+        ...     communicator = ApplicationCommunicator(failing, {})
+        ...     await asyncio.wait({communicator.future})
+        ...     communicator.raise_unseen_failure()
+        >>> asyncio.run(main())
+        Traceback (most recent call last):
+        LookupError: nobody reads
+        """
+        future = self._future
+        if self._failure_raised or future is None or not future.done() or future.cancelled():
+            return
+        failure = future.exception()
+        try:
+            if failure is not None and not self._is_expected(failure):
+                self._raise_failure()
+        finally:
+            del failure  # its traceback refers to this frame
+
     async def __aenter__(self) -> Self:
         _ = self.future  # reading it starts the application
         return self
@@ -195,13 +248,16 @@ class ApplicationCommunicator:
         exc_tb: TracebackType | None,
     ) -> None:
         await self._cancel("the test is over")
-        failed = not self.future.cancelled() and self.future.exception() is not None
-        if failed and exc_type is None and not self._failure_raised:
-            self._raise_failure()
+        if exc_type is None:
+            self.raise_unseen_failure()
 
     def __del__(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
             self.stop(exceptions=False)
+
+    def _is_expected(self, failure: BaseException) -> bool:
+        """Whether the application may end that way; asked at the end of the block only."""
+        return False
 
     def _raise_failure(self) -> None:
         """Raise how the ended application ended, unless it simply returned."""
@@ -216,21 +272,39 @@ class ApplicationCommunicator:
             await self._cancel("the test that read from it was cancelled")
             raise
 
+    async def _ended_within(self, timeout: float | None) -> bool:
+        """Wait for the end; False if ``timeout`` seconds did not bring it."""
+        try:
+            await asyncio.wait({self.future}, timeout=timeout)
+        except asyncio.CancelledError:
+            await self._cancel("the test that waited for it was cancelled")
+            raise
+        return self.future.done()
+
     def _timed_out(self, what: str) -> TimeoutError:
         return TimeoutError(f"{self._name} {what}: {doing(self.future)}.")
 
-    async def _give_up(self, reason: str, cancel: bool | None) -> None:
-        """After a time-out: cancel the application, if wanted, and raise its failure, if any."""
-        if self.cancel_on_timeout if cancel is None else cancel:
-            await self._cancel(reason)
-            if not self.future.cancelled():
-                self._raise_failure()
+    async def _give_up(self, error: TimeoutError, cancel: bool | None) -> Never:
+        """Cancel the application, if wanted, and raise ``error``, or its failure if it has one."""
+        try:
+            if self.cancel_on_timeout if cancel is None else cancel:
+                await self._cancel(str(error))
+                if not self.future.cancelled():
+                    self._raise_failure()
+            raise error
+        finally:
+            del error  # its traceback refers to this frame
 
     async def _cancel(self, reason: str) -> None:
-        """Cancel the application and await its end, however it ends."""
+        """Cancel the application and await its end, however it ends.
+
+        Who calls this tells of a failure, or has something better to tell; asyncio shall not.
+        """
         if not self.future.done():
             self.future.cancel(f"{self._name} was cancelled: {reason}")
             await asyncio.wait({self.future})
+        if not self.future.cancelled():
+            self.future.exception()
 
 
 async def _run(

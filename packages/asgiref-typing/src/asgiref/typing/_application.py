@@ -86,7 +86,15 @@ ASGISendCallable: TypeAlias = Callable[[ASGISendEvent], Awaitable[None]]
 
 
 class ASGI2Protocol(Protocol):
-    """An instance of an ASGI 2.0 application, made for one scope and then run once."""
+    """An instance of an ASGI 2.0 application, made for one scope and then run once.
+
+    >>> class Greeting:
+    ...     def __init__(self, scope: Scope) -> None:
+    ...         self.scope = scope
+    ...     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    ...         await send({"type": "websocket.close"})
+    >>> application: ASGI2Application = Greeting
+    """
 
     def __init__(self, scope: Scope) -> None: ...
 

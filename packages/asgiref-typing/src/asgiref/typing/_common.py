@@ -27,6 +27,9 @@ class ASGIVersions(TypedDict):
     ``version`` is that of ASGI itself and gives the calling style; ``spec_version`` is that of the
     protocol named by the scope's type, for example "2.5" for http. Without it "2.0" is meant (for
     the lifespan protocol "1.0").
+
+    >>> ASGIVersions(version="3.0", spec_version="2.5")
+    {'version': '3.0', 'spec_version': '2.5'}
     """
 
     version: Literal["2.0"] | Literal["3.0"]
@@ -39,6 +42,10 @@ class TLSExtension(TypedDict):
     Certificates are PEM text; ``client_cert_name`` is a distinguished name after RFC 4514;
     ``tls_version`` and ``cipher_suite`` are the numbers of the TLS registries (0x0304 is TLS 1.3).
     None, or an absent key, means that the server cannot tell.
+
+    >>> tls: TLSExtension = {"server_cert": None, "tls_version": 0x0304, "cipher_suite": 0x1301}
+    >>> tls["tls_version"] == 0x0304 and tls.get("client_cert_name") is None
+    True
     """
 
     server_cert: str | None

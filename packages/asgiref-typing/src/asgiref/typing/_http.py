@@ -18,6 +18,21 @@ class HTTPScope(TypedDict):
     ``path`` is decoded, ``raw_path`` and ``query_string`` are the bytes as they came; ``root_path``
     is where the application is mounted. ``client`` and ``server`` are (host, port), or for a unix
     socket (path, None). ``state`` is this request's shallow copy of the lifespan's.
+
+    >>> scope: HTTPScope = {
+    ...     "type": "http",
+    ...     "asgi": {"version": "3.0", "spec_version": "2.5"},
+    ...     "http_version": "1.1",
+    ...     "method": "GET",
+    ...     "path": "/café",
+    ...     "raw_path": b"/caf%C3%A9",
+    ...     "query_string": b"page=1",
+    ...     "headers": [(b"host", b"example.org")],
+    ...     "client": ("192.0.2.1", 50000),
+    ...     "server": ("192.0.2.2", 80),
+    ... }
+    >>> scope["path"], scope.get("scheme", "http"), dict(scope["headers"])[b"host"]
+    ('/café', 'http', b'example.org')
     """
 
     type: Literal["http"]
@@ -37,7 +52,11 @@ class HTTPScope(TypedDict):
 
 
 class HTTPRequestEvent(TypedDict):
-    """In: a piece of the request's body, the last one unless ``more_body`` is true."""
+    """In: a piece of the request's body, the last one unless ``more_body`` is true.
+
+    >>> HTTPRequestEvent(type="http.request", body=b"a=1", more_body=False)
+    {'type': 'http.request', 'body': b'a=1', 'more_body': False}
+    """
 
     type: Literal["http.request"]
     body: NotRequired[bytes]
@@ -45,13 +64,21 @@ class HTTPRequestEvent(TypedDict):
 
 
 class HTTPDisconnectEvent(TypedDict):
-    """In: the client has gone, or the response is complete."""
+    """In: the client has gone, or the response is complete.
+
+    >>> HTTPDisconnectEvent(type="http.disconnect")
+    {'type': 'http.disconnect'}
+    """
 
     type: Literal["http.disconnect"]
 
 
 class HTTPResponseStartEvent(TypedDict):
-    """Out: status and headers. With ``trailers`` true, a trailers event follows the body."""
+    """Out: status and headers. With ``trailers`` true, a trailers event follows the body.
+
+    >>> HTTPResponseStartEvent(type="http.response.start", status=200, headers=[(b"a", b"1")])
+    {'type': 'http.response.start', 'status': 200, 'headers': [(b'a', b'1')]}
+    """
 
     type: Literal["http.response.start"]
     status: int
@@ -60,7 +87,11 @@ class HTTPResponseStartEvent(TypedDict):
 
 
 class HTTPResponseBodyEvent(TypedDict):
-    """Out: a piece of the response's body, the last one unless ``more_body`` is true."""
+    """Out: a piece of the response's body, the last one unless ``more_body`` is true.
+
+    >>> HTTPResponseBodyEvent(type="http.response.body", body=b"hello", more_body=True)
+    {'type': 'http.response.body', 'body': b'hello', 'more_body': True}
+    """
 
     type: Literal["http.response.body"]
     body: NotRequired[bytes]
@@ -68,7 +99,11 @@ class HTTPResponseBodyEvent(TypedDict):
 
 
 class HTTPResponseTrailersEvent(TypedDict):
-    """Out, extension: headers after the body, the last ones unless ``more_trailers`` is true."""
+    """Out, extension: headers after the body, the last ones unless ``more_trailers`` is true.
+
+    >>> HTTPResponseTrailersEvent(type="http.response.trailers", headers=[(b"etag", b"1")])
+    {'type': 'http.response.trailers', 'headers': [(b'etag', b'1')]}
+    """
 
     type: Literal["http.response.trailers"]
     headers: Headers
@@ -76,14 +111,22 @@ class HTTPResponseTrailersEvent(TypedDict):
 
 
 class HTTPResponsePathsendEvent(TypedDict):
-    """Out, extension: in place of body events, the file at the absolute ``path`` is the body."""
+    """Out, extension: in place of body events, the file at the absolute ``path`` is the body.
+
+    >>> HTTPResponsePathsendEvent(type="http.response.pathsend", path="/srv/logo.png")
+    {'type': 'http.response.pathsend', 'path': '/srv/logo.png'}
+    """
 
     type: Literal["http.response.pathsend"]
     path: str
 
 
 class HTTPServerPushEvent(TypedDict):
-    """Out, extension: announce (HTTP/2 push) that the client will want the decoded ``path``."""
+    """Out, extension: announce (HTTP/2 push) that the client will want the decoded ``path``.
+
+    >>> HTTPServerPushEvent(type="http.response.push", path="/style.css", headers=[])
+    {'type': 'http.response.push', 'path': '/style.css', 'headers': []}
+    """
 
     type: Literal["http.response.push"]
     path: str
@@ -101,6 +144,14 @@ class HTTPResponseZeroCopySendEvent(TypedDict):
 
     ``offset`` and ``count`` are in bytes; without them the copy begins at the file's position and
     ends at its end. The application keeps the file and closes it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryFile() as file:
+    ...     event = HTTPResponseZeroCopySendEvent(
+    ...         type="http.response.zerocopysend", file=file, offset=0, count=512
+    ...     )
+    >>> event["count"]
+    512
     """
 
     type: Literal["http.response.zerocopysend"]
@@ -111,14 +162,22 @@ class HTTPResponseZeroCopySendEvent(TypedDict):
 
 
 class HTTPResponseEarlyHintEvent(TypedDict):
-    """Out, extension: a 103 response; ``links`` are values of Link headers (RFC 8288)."""
+    """Out, extension: a 103 response; ``links`` are values of Link headers (RFC 8288).
+
+    >>> HTTPResponseEarlyHintEvent(type="http.response.early_hint", links=[b"</a>; rel=preload"])
+    {'type': 'http.response.early_hint', 'links': [b'</a>; rel=preload']}
+    """
 
     type: Literal["http.response.early_hint"]
     links: Iterable[bytes]
 
 
 class HTTPResponseDebugEvent(TypedDict):
-    """Out, extension of test clients: details for the test, once, before the response starts."""
+    """Out, extension of test clients: details for the test, once, before the response starts.
+
+    >>> HTTPResponseDebugEvent(type="http.response.debug", info={"template": "home.html"})
+    {'type': 'http.response.debug', 'info': {'template': 'home.html'}}
+    """
 
     type: Literal["http.response.debug"]
     info: dict[str, object]

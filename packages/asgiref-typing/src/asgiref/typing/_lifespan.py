@@ -10,7 +10,14 @@ from ._common import ASGIVersions
 
 
 class LifespanScope(TypedDict):
-    """The life of the server. What the application puts into ``state``, requests find in theirs."""
+    """The life of the server. What the application puts into ``state``, requests find in theirs.
+
+    >>> scope: LifespanScope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+    >>> scope["state"]["pool"] = "the application's database connections"
+    >>> request_state = scope["state"].copy()  # as a server does
+    >>> sorted(request_state)
+    ['pool']
+    """
 
     type: Literal["lifespan"]
     asgi: ASGIVersions
@@ -18,38 +25,62 @@ class LifespanScope(TypedDict):
 
 
 class LifespanStartupEvent(TypedDict):
-    """In: make ready; the server waits for the answer before it serves."""
+    """In: make ready; the server waits for the answer before it serves.
+
+    >>> LifespanStartupEvent(type="lifespan.startup")
+    {'type': 'lifespan.startup'}
+    """
 
     type: Literal["lifespan.startup"]
 
 
 class LifespanShutdownEvent(TypedDict):
-    """In: clean up; no request is open any more, and the server ends after the answer."""
+    """In: clean up; no request is open any more, and the server ends after the answer.
+
+    >>> LifespanShutdownEvent(type="lifespan.shutdown")
+    {'type': 'lifespan.shutdown'}
+    """
 
     type: Literal["lifespan.shutdown"]
 
 
 class LifespanStartupCompleteEvent(TypedDict):
-    """Out: ready."""
+    """Out: ready.
+
+    >>> LifespanStartupCompleteEvent(type="lifespan.startup.complete")
+    {'type': 'lifespan.startup.complete'}
+    """
 
     type: Literal["lifespan.startup.complete"]
 
 
 class LifespanStartupFailedEvent(TypedDict):
-    """Out: not ready; the server logs the message and ends."""
+    """Out: not ready; the server logs the message and ends.
+
+    >>> LifespanStartupFailedEvent(type="lifespan.startup.failed", message="no database")
+    {'type': 'lifespan.startup.failed', 'message': 'no database'}
+    """
 
     type: Literal["lifespan.startup.failed"]
     message: NotRequired[str]
 
 
 class LifespanShutdownCompleteEvent(TypedDict):
-    """Out: cleaned up."""
+    """Out: cleaned up.
+
+    >>> LifespanShutdownCompleteEvent(type="lifespan.shutdown.complete")
+    {'type': 'lifespan.shutdown.complete'}
+    """
 
     type: Literal["lifespan.shutdown.complete"]
 
 
 class LifespanShutdownFailedEvent(TypedDict):
-    """Out: not cleaned up; the server logs the message and ends."""
+    """Out: not cleaned up; the server logs the message and ends.
+
+    >>> LifespanShutdownFailedEvent(type="lifespan.shutdown.failed", message="not flushed")
+    {'type': 'lifespan.shutdown.failed', 'message': 'not flushed'}
+    """
 
     type: Literal["lifespan.shutdown.failed"]
     message: NotRequired[str]

@@ -19,6 +19,16 @@ class WebSocketScope(TypedDict):
     """One WebSocket connection; its keys mean what they mean for an HTTP request.
 
     ``subprotocols`` are those that the client offers, in its order of preference.
+
+    >>> scope: WebSocketScope = {
+    ...     "type": "websocket",
+    ...     "asgi": {"version": "3.0", "spec_version": "2.5"},
+    ...     "path": "/chat",
+    ...     "headers": [(b"host", b"example.org")],
+    ...     "subprotocols": ["chat"],
+    ... }
+    >>> list(scope.get("subprotocols", ()))
+    ['chat']
     """
 
     type: Literal["websocket"]
@@ -38,13 +48,21 @@ class WebSocketScope(TypedDict):
 
 
 class WebSocketConnectEvent(TypedDict):
-    """In: the client wants to open the socket and waits for the answer."""
+    """In: the client wants to open the socket and waits for the answer.
+
+    >>> WebSocketConnectEvent(type="websocket.connect")
+    {'type': 'websocket.connect'}
+    """
 
     type: Literal["websocket.connect"]
 
 
 class WebSocketAcceptEvent(TypedDict):
-    """Out: open the socket, with the chosen ``subprotocol`` if any and more response headers."""
+    """Out: open the socket, with the chosen ``subprotocol`` if any and more response headers.
+
+    >>> WebSocketAcceptEvent(type="websocket.accept", subprotocol="chat")
+    {'type': 'websocket.accept', 'subprotocol': 'chat'}
+    """
 
     type: Literal["websocket.accept"]
     subprotocol: NotRequired[str | None]
@@ -52,7 +70,11 @@ class WebSocketAcceptEvent(TypedDict):
 
 
 class WebSocketReceiveEvent(TypedDict):
-    """In: one message; exactly one of ``bytes`` and ``text`` is present and not None."""
+    """In: one message; exactly one of ``bytes`` and ``text`` is present and not None.
+
+    >>> WebSocketReceiveEvent(type="websocket.receive", text="hello")
+    {'type': 'websocket.receive', 'text': 'hello'}
+    """
 
     type: Literal["websocket.receive"]
     bytes: NotRequired[Binary | None]
@@ -60,7 +82,11 @@ class WebSocketReceiveEvent(TypedDict):
 
 
 class WebSocketSendEvent(TypedDict):
-    """Out: one message; exactly one of ``bytes`` and ``text`` must be present and not None."""
+    """Out: one message; exactly one of ``bytes`` and ``text`` must be present and not None.
+
+    >>> WebSocketSendEvent(type="websocket.send", bytes=b"binary")
+    {'type': 'websocket.send', 'bytes': b'binary'}
+    """
 
     type: Literal["websocket.send"]
     bytes: NotRequired[Binary | None]
@@ -68,7 +94,11 @@ class WebSocketSendEvent(TypedDict):
 
 
 class WebSocketResponseStartEvent(TypedDict):
-    """Out, extension: instead of opening the socket, status and headers of an HTTP response."""
+    """Out, extension: instead of opening the socket, status and headers of an HTTP response.
+
+    >>> WebSocketResponseStartEvent(type="websocket.http.response.start", status=401)
+    {'type': 'websocket.http.response.start', 'status': 401}
+    """
 
     type: Literal["websocket.http.response.start"]
     status: int
@@ -76,7 +106,11 @@ class WebSocketResponseStartEvent(TypedDict):
 
 
 class WebSocketResponseBodyEvent(TypedDict):
-    """Out, extension: a piece of its body, the last one unless ``more_body`` is true."""
+    """Out, extension: a piece of its body, the last one unless ``more_body`` is true.
+
+    >>> WebSocketResponseBodyEvent(type="websocket.http.response.body", body=b"log in first")
+    {'type': 'websocket.http.response.body', 'body': b'log in first'}
+    """
 
     type: Literal["websocket.http.response.body"]
     body: NotRequired[Binary]
@@ -84,7 +118,11 @@ class WebSocketResponseBodyEvent(TypedDict):
 
 
 class WebSocketDisconnectEvent(TypedDict):
-    """In: the socket is closed, by whichever side; ``code`` is 1005 if the client gave none."""
+    """In: the socket is closed, by whichever side; ``code`` is 1005 if the client gave none.
+
+    >>> WebSocketDisconnectEvent(type="websocket.disconnect", code=1005, reason="")
+    {'type': 'websocket.disconnect', 'code': 1005, 'reason': ''}
+    """
 
     type: Literal["websocket.disconnect"]
     code: int
@@ -92,7 +130,11 @@ class WebSocketDisconnectEvent(TypedDict):
 
 
 class WebSocketCloseEvent(TypedDict):
-    """Out: close the socket (without ``code``: 1000), or refuse to open it (status 403)."""
+    """Out: close the socket (without ``code``: 1000), or refuse to open it (status 403).
+
+    >>> WebSocketCloseEvent(type="websocket.close", code=4000, reason="asked to")
+    {'type': 'websocket.close', 'code': 4000, 'reason': 'asked to'}
+    """
 
     type: Literal["websocket.close"]
     code: NotRequired[int]

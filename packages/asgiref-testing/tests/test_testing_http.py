@@ -1,0 +1,363 @@
+"""One HTTP exchange, seen from both of its ends."""
+
+import asyncio
+
+import pytest
+
+from asgiref.testing import HttpExchange, HttpResponse
+
+pytestmark = pytest.mark.asyncio
+
+START = {"type": "http.response.start", "status": 200}
+MORE = {"type": "http.response.body", "body": b"more", "more_body": True}
+END = {"type": "http.response.body"}
+
+
+def sending(*events):
+    """An application that sends these events, whatever it is asked."""
+
+    async def application(scope, receive, send):
+        for event in events:
+            await send(event)
+
+    return application
+
+
+async def echo(scope, receive, send):
+    await send({**START, "headers": iter([[b"x-method", scope["method"].encode()]])})
+    more = True
+    while more:
+        event = await receive()
+        more = event["more_body"]
+        await send({"type": "http.response.body", "body": event["body"], "more_body": more})
+
+
+async def test_a_request_and_the_whole_response():
+    async with HttpExchange(echo, "put", "/", body=b"hello") as exchange:
+        response = await exchange.response()
+        assert response == HttpResponse(200, [(b"x-method", b"PUT")], b"hello")
+        assert await exchange.response() == response
+        await exchange.wait()
+
+
+async def test_both_bodies_stream_piece_by_piece():
+    async with HttpExchange(echo, "POST", body=None) as exchange:
+        start = await exchange.start()
+        assert (start.status, start.header("X-Method")) == (200, "POST")
+        pieces = exchange.pieces()
+        for piece in (b"one", b"two"):
+            await exchange.send(piece)
+            assert await anext(pieces) == piece
+        await exchange.send(more=False)
+        assert [piece async for piece in pieces] == []
+        assert (await exchange.response()).body == b"onetwo"
+
+
+async def test_an_iteration_goes_on_where_the_last_one_was_left():
+    application = sending(START, MORE, {**MORE, "body": b""}, {**MORE, "body": b"rest"}, END)
+    async with HttpExchange(application) as exchange:
+        async for piece in exchange.pieces():
+            assert piece == b"more"
+            break
+        assert [piece async for piece in exchange.pieces()] == [b"rest"]
+
+
+def scope_of(*args, **kwargs):
+    return HttpExchange(echo, *args, **kwargs).scope
+
+
+async def test_the_scope_has_every_key_of_the_specification():
+    scope = scope_of("get", "/caf%C3%A9/ü?q=ä b#part", headers={"Accept": "text/plain"})
+    assert scope == {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/café/ü",
+        "raw_path": b"/caf%C3%A9/%C3%BC",
+        "query_string": b"q=%C3%A4%20b",
+        "root_path": "",
+        "headers": [(b"host", b"testserver"), (b"accept", b"text/plain")],
+        "client": ("127.0.0.1", 50000),
+        "server": ("testserver", 80),
+    }
+
+
+async def test_a_whole_url_tells_scheme_and_host():
+    scope = scope_of("GET", "https://example.org:8443?a=//b")
+    assert (scope["scheme"], scope["path"], scope["query_string"]) == ("https", "/", b"a=//b")
+    assert scope["headers"] == [(b"host", b"example.org:8443")]
+    assert scope["server"] == ("example.org", 8443)
+    assert scope_of("GET", "https://example.org/x")["server"] == ("example.org", 443)
+
+
+async def test_the_test_s_own_headers_and_keys_win():
+    lines = [("Host", "mine"), (b"X-Twice", b"1"), ("x-twice", "2"), ("Content-Length", "3")]
+    scope = scope_of(headers=lines, body=b"abc", scope={"http_version": "2", "user": "ada"})
+    assert scope["headers"] == [
+        (b"host", b"mine"),
+        (b"x-twice", b"1"),
+        (b"x-twice", b"2"),
+        (b"content-length", b"3"),
+    ]
+    assert (scope["http_version"], scope["user"]) == ("2", "ada")
+
+
+@pytest.mark.parametrize(
+    ("body", "framing"),
+    [
+        (b"", []),
+        (b"abc", [(b"content-length", b"3")]),
+        (None, [(b"transfer-encoding", b"chunked")]),
+    ],
+)
+async def test_the_headers_tell_how_the_body_is_framed(body, framing):
+    assert scope_of("POST", body=body)["headers"][1:] == framing
+
+
+async def test_each_request_has_its_own_copy_of_the_state():
+    state = {"pool": object()}
+    scope = scope_of(state=state)
+    assert scope["state"] == state
+    assert scope["state"] is not state
+    assert "state" not in scope_of()
+
+
+async def test_lines_of_one_header_are_joined():
+    response = HttpResponse(200, [(b"Vary", b"a"), (b"x", b"1"), (b"vary", b"b")])
+    assert response.header("VARY") == "a, b"
+    assert response.header("none") is None
+
+
+async def test_trailers_and_the_events_of_extensions_are_kept(tmp_path):
+    debug = {"type": "http.response.debug", "info": {"template": "a"}}
+    hint = {"type": "http.response.early_hint", "links": [b"</a>"]}
+    push = {"type": "http.response.push", "path": "/a", "headers": []}
+    copied = {"type": "http.response.zerocopysend", "file": object(), "more_body": True}
+    trailers = {"type": "http.response.trailers", "headers": [[b"a", b"1"]], "more_trailers": True}
+    last = {"type": "http.response.trailers", "headers": [(b"b", b"2")]}
+    application = sending(
+        *(debug, {**START, "trailers": True}, hint, push, copied, MORE, END, trailers, last)
+    )
+    async with HttpExchange(application) as exchange:
+        response = await exchange.response()
+    assert response.body == b"more"
+    assert response.trailers == [(b"a", b"1"), (b"b", b"2")]
+    assert response.extras == [debug, hint, push, copied]
+
+
+async def test_a_path_for_the_server_to_send_completes_the_response():
+    path = {"type": "http.response.pathsend", "path": "/file"}
+    async with HttpExchange(sending(START, path)) as exchange:
+        assert (await exchange.response()).extras == [path]
+
+
+@pytest.mark.parametrize(
+    ("events", "complaint"),
+    [
+        ([END], "sent 'http.response.body' where http.response.start or .* was due"),
+        ([START, START], "sent 'http.response.start' where http.response.body or .* was due"),
+        ([{**START, "trailers": True}, END, END], "where http.response.trailers was due"),
+        ([{"type": "http.response.start"}], "'http.response.start' with the status None"),
+        ([START, {**END, "body": "text"}], "'http.response.body' with a body that is no bytes"),
+    ],
+)
+async def test_an_event_against_the_specification_is_told(events, complaint):
+    async def exchange_with(application):
+        async with HttpExchange(application) as exchange:
+            await exchange.response()
+
+    with pytest.raises(AssertionError, match=f"application .*{complaint}"):
+        await exchange_with(sending(*events))
+
+
+async def test_a_response_that_is_not_begun_says_what_was_waited_for():
+    async def silent(scope, receive, send):
+        await asyncio.Event().wait()
+
+    async with HttpExchange(silent, timeout=0.01) as exchange:
+        with pytest.raises(TimeoutError, match="silent sent nothing within") as caught:
+            await exchange.start()
+    assert caught.value.__notes__ == [
+        "The test waited for http.response.start or http.response.debug."
+    ]
+    assert exchange.future.cancelled()
+
+
+async def test_a_response_that_is_not_completed_is_told_at_once():
+    async with HttpExchange(sending(START, MORE), timeout=None) as exchange:
+        with pytest.raises(TimeoutError, match="will send nothing more: it returned"):
+            await exchange.response()
+
+
+async def test_a_failure_of_the_application_is_raised_by_the_wait():
+    async def failing(scope, receive, send):
+        await send(START)
+        raise LookupError("midway")
+
+    async with HttpExchange(failing) as exchange:
+        assert (await exchange.start()).status == 200
+        with pytest.raises(LookupError, match="midway"):
+            await exchange.response()
+
+
+async def test_work_after_the_response_is_not_cut_short():
+    done = []
+
+    async def application(scope, receive, send):
+        await send(START)
+        await send(END)
+        assert await receive() == {"type": "http.request", "body": b"", "more_body": False}
+        assert await receive() == {"type": "http.disconnect"}
+        await asyncio.sleep(0)
+        done.append(True)
+
+    async with HttpExchange(application) as exchange:
+        await exchange.response()
+    assert done == [True]
+
+
+async def test_a_complete_response_tells_the_application_of_the_disconnect():
+    async def application(scope, receive, send):
+        await send(START)
+        await send(END)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with HttpExchange(application) as exchange:
+        await exchange.response()
+        await exchange.wait()
+        assert exchange.future.done()
+
+
+async def test_a_failure_after_the_response_fails_the_block():
+    async def application(scope, receive, send):
+        await send(START)
+        await send(END)
+        await asyncio.sleep(0)
+        raise LookupError("in the background")
+
+    with pytest.raises(LookupError, match="in the background"):
+        async with HttpExchange(application) as exchange:
+            await exchange.response()
+
+
+async def endless(scope, receive, send):
+    await send(START)
+    while True:
+        await send(MORE)
+
+
+async def test_a_response_without_end_ends_with_the_block():
+    async with HttpExchange(endless) as exchange:
+        pieces = exchange.pieces()
+        assert [await anext(pieces) for _ in range(3)] == [b"more"] * 3
+    with pytest.raises(OSError, match="client has disconnected"):
+        exchange.future.result()
+
+
+@pytest.mark.parametrize("wrapped", ["context", "cause", "group"])
+async def test_a_failure_that_passes_on_the_disconnect_is_none(wrapped):
+    async def application(scope, receive, send):
+        try:
+            await endless(scope, receive, send)
+        except OSError as error:
+            if wrapped == "group":
+                raise ExceptionGroup("tasks", [error]) from None
+            if wrapped == "cause":
+                raise LookupError from error
+            raise LookupError  # noqa: B904 - its context tells
+
+    async with HttpExchange(application) as exchange:
+        await exchange.start()
+    assert exchange.future.exception() is not None
+
+
+async def test_a_failure_of_its_own_after_the_disconnect_fails_the_block():
+    async def application(scope, receive, send):
+        await receive()
+        await receive()
+        raise LookupError("while it cleaned up")
+
+    with pytest.raises(LookupError, match="while it cleaned up"):
+        async with HttpExchange(application):
+            pass
+
+
+async def test_a_disconnect_reaches_both_of_the_application_s_ends():
+    seen = []
+
+    async def application(scope, receive, send):
+        await send(START)
+        seen.append((await receive())["type"])
+        seen.append((await receive())["type"])
+        try:
+            await send(END)
+        except OSError:
+            seen.append("OSError")
+
+    async with HttpExchange(application) as exchange:
+        await exchange.start()
+        await exchange.disconnect()
+        await exchange.disconnect()
+        await exchange.wait()
+        assert seen == ["http.request", "http.disconnect", "OSError"]
+
+
+async def test_an_application_that_stays_after_the_disconnect_is_cancelled_and_told_of():
+    async def staying(scope, receive, send):
+        await asyncio.Event().wait()
+
+    exchange = HttpExchange(staying, timeout=0.01)
+    with pytest.raises(TimeoutError, match=r"staying did not end .* the disconnect: it stood at"):
+        async with exchange:
+            pass
+    assert exchange.future.cancelled()
+
+
+async def test_a_block_that_fails_cancels_the_application_at_once():
+    async def staying(scope, receive, send):
+        await asyncio.Event().wait()
+
+    exchange = HttpExchange(staying, timeout=None)
+    with pytest.raises(ZeroDivisionError):
+        async with exchange:
+            raise ZeroDivisionError
+    assert exchange.future.cancelled()
+
+
+async def test_cancelling_a_test_that_leaves_its_block_cancels_the_application():
+    begun = asyncio.Event()
+
+    async def staying(scope, receive, send):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        begun.set()
+        await asyncio.Event().wait()
+
+    exchange = HttpExchange(staying, timeout=None)
+
+    async def test():
+        async with exchange:
+            pass
+
+    task = asyncio.create_task(test())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert exchange.future.cancelled()
+
+
+async def test_a_double_callable_application_answers_too():
+    class Old:
+        def __init__(self, scope):
+            self.scope = scope
+
+        async def __call__(self, receive, send):
+            await send(START)
+            await send(END)
+
+    async with HttpExchange(Old) as exchange:
+        assert (await exchange.response()).status == 200

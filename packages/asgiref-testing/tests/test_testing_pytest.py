@@ -1,0 +1,208 @@
+"""The ``asgi`` fixture, in whole runs of pytest, and that nothing of pytest is there without it."""
+
+import subprocess
+import sys
+
+import pytest
+
+# What every inner test module begins with.
+APPLICATIONS = """
+import asyncio
+import pytest
+from asgiref.testing import (
+    ApplicationCommunicator, HttpExchange, Lifespan, WebsocketConversation, WebsocketDenied,
+)
+
+log = []
+
+async def site(scope, receive, send):
+    if scope["type"] == "lifespan":
+        scope["state"]["log"] = log
+        for step in ("startup", "shutdown"):
+            await receive()
+            log.append(step)
+            await send({"type": f"lifespan.{step}.complete"})
+    elif scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        scope["state"]["log"].append("closed")
+    else:
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope["state"]["log"].append("answered")
+
+async def failing(scope, receive, send):
+    raise LookupError("unseen")
+
+async def visit(asgi):
+    lifespan = await asgi(Lifespan(site))
+    socket = await asgi(WebsocketConversation(site, state=lifespan.state))
+    exchange = await asgi(HttpExchange(site, state=lifespan.state))
+    assert (await exchange.start()).status == 204
+    assert log == ["startup"]
+"""
+
+
+@pytest.fixture
+def outcomes_of(pytester):
+    """Runs pytest on a module of these tests and counts how they ended."""
+
+    def run(source, *options):
+        pytester.makepyfile(APPLICATIONS + source)
+        strict = (
+            "-p",
+            "asyncio",
+            "-W",
+            "error",
+            "-o",
+            "asyncio_default_fixture_loop_scope=function",
+        )
+        done = pytester.runpytest_subprocess(*strict, *options)
+        return done, {k: v for k, v in done.parseoutcomes().items() if k != "seconds"}
+
+    return run
+
+
+def test_importing_the_helpers_imports_nothing_of_pytest():
+    source = "import asgiref.testing, sys; print([m for m in sys.modules if 'pytest' in m])"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", source], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_a_pytest_that_is_too_old_goes_without_the_fixture():
+    source = (
+        "import pytest; pytest.version_tuple = (7, 4, 4)\n"
+        "import asgiref.testing._pytest as plugin\n"
+        "print(hasattr(plugin, 'asgi'), hasattr(plugin, 'pytest_pyfunc_call'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", source], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False False\n"
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_what_a_test_opened_is_closed_in_reverse_order_on_its_loop(outcomes_of, mode):
+    mark = "@pytest.mark.asyncio" if mode == "strict" else ""
+    _, outcomes = outcomes_of(
+        f"""
+{mark}
+async def test_visit(asgi):
+    await visit(asgi)
+
+def test_afterwards():
+    assert log == ["startup", "answered", "closed", "shutdown"]
+""",
+        f"--asyncio-mode={mode}",
+    )
+    assert outcomes == {"passed": 2}
+
+
+def test_a_failure_that_a_test_did_not_see_fails_it(outcomes_of):
+    done, outcomes = outcomes_of(
+        """
+@pytest.mark.asyncio
+async def test_one(asgi):
+    await asgi(ApplicationCommunicator(failing, {}))
+    await asyncio.sleep(0)
+
+@pytest.mark.asyncio
+async def test_several(asgi):
+    for _ in range(2):
+        await asgi(ApplicationCommunicator(failing, {}))
+    await asyncio.sleep(0)
+
+@pytest.mark.asyncio
+async def test_seen(asgi):
+    communicator = await asgi(ApplicationCommunicator(failing, {}))
+    with pytest.raises(LookupError):
+        await communicator.wait()
+"""
+    )
+    assert outcomes == {"passed": 1, "failed": 2}
+    done.stdout.fnmatch_lines(["E *LookupError: unseen"])
+    done.stdout.fnmatch_lines(["*ExceptionGroup: Several applications failed*(2 sub-exceptions)"])
+
+
+def test_a_test_that_runs_its_own_loop_may_use_it_too(outcomes_of):
+    done, outcomes = outcomes_of(
+        """
+def test_visit(asgi):
+    asyncio.run(visit(asgi))
+
+def test_failure(asgi):
+    async def main():
+        await asgi(ApplicationCommunicator(failing, {}))
+        await asyncio.sleep(0)
+    asyncio.run(main())
+"""
+    )
+    assert outcomes == {"passed": 1, "failed": 1}
+    done.stdout.fnmatch_lines(["E *LookupError: unseen"])
+
+
+def test_the_failure_of_a_test_is_not_replaced_and_applications_are_still_closed(outcomes_of):
+    done, outcomes = outcomes_of(
+        """
+@pytest.mark.asyncio
+async def test_fails(asgi):
+    await asgi(Lifespan(site))
+    await asgi(ApplicationCommunicator(failing, {}))
+    await asyncio.sleep(0)
+    raise ZeroDivisionError("of the test")
+
+def test_afterwards():
+    assert log == ["startup", "shutdown"]
+"""
+    )
+    assert outcomes == {"passed": 1, "failed": 1}
+    done.stdout.fnmatch_lines(["E *ZeroDivisionError: of the test"])
+
+
+def test_another_fixture_may_open_what_the_test_talks_to(outcomes_of):
+    _, outcomes = outcomes_of(
+        """
+import pytest_asyncio
+
+@pytest_asyncio.fixture
+async def lifespan(asgi):
+    return await asgi(Lifespan(site))
+
+@pytest.fixture
+def broken():
+    raise ZeroDivisionError
+
+@pytest.mark.asyncio
+async def test_visit(lifespan):
+    assert log == ["startup"]
+
+@pytest.mark.asyncio
+async def test_not_reached(lifespan, broken):
+    pass
+
+def test_afterwards():
+    assert log[:3] == ["startup", "shutdown", "startup"]
+"""
+    )
+    assert outcomes == {"passed": 2, "errors": 1}
+
+
+def test_what_could_not_be_entered_is_not_left(outcomes_of):
+    _, outcomes = outcomes_of(
+        """
+async def refusing(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.close"})
+
+@pytest.mark.asyncio
+async def test_denied(asgi):
+    with pytest.raises(WebsocketDenied):
+        await asgi(WebsocketConversation(refusing))
+"""
+    )
+    assert outcomes == {"passed": 1}

@@ -1,0 +1,206 @@
+"""A websocket conversation, seen from both of its ends."""
+
+import asyncio
+
+import pytest
+
+from asgiref.testing import HttpResponse, WebsocketClosed, WebsocketConversation, WebsocketDenied
+
+pytestmark = pytest.mark.asyncio
+
+ACCEPT = {"type": "websocket.accept"}
+
+
+def answering(*events):
+    """An application that answers the handshake by these events."""
+
+    async def application(scope, receive, send):
+        assert await receive() == {"type": "websocket.connect"}
+        for event in events:
+            await send(event)
+        application.last = await receive()
+
+    return application
+
+
+async def echo(scope, receive, send):
+    await receive()
+    await send(ACCEPT)
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({**event, "type": "websocket.send"})
+
+
+async def test_messages_of_each_kind_go_both_ways():
+    async with WebsocketConversation(echo) as socket:
+        for message in ("text", "", b"binary", b""):
+            await socket.send(message)
+            assert await socket.receive() == message
+        await socket.send_json({"a": [1, None]})
+        assert await socket.receive_json() == {"a": [1, None]}
+    assert socket.future.done()
+    assert not socket.future.cancelled()
+
+
+async def test_the_handshake_tells_what_both_sides_want():
+    accept = {**ACCEPT, "subprotocol": "b", "headers": iter([[b"x-a", b"1"]])}
+    socket = WebsocketConversation(
+        *(answering(accept), "/room/caf%C3%A9?since=1"),
+        headers={"Origin": "https://example.org"},
+        subprotocols=["a", "b"],
+        state={"pool": 1},
+        scope={"user": "ada"},
+    )
+    async with socket:
+        assert socket.subprotocol == "b"
+        assert socket.headers == [(b"x-a", b"1")]
+    assert socket.scope == {
+        "type": "websocket",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "1.1",
+        "scheme": "ws",
+        "path": "/room/café",
+        "raw_path": b"/room/caf%C3%A9",
+        "query_string": b"since=1",
+        "root_path": "",
+        "headers": [
+            (b"host", b"testserver"),
+            (b"origin", b"https://example.org"),
+            (b"sec-websocket-protocol", b"a, b"),
+        ],
+        "client": ("127.0.0.1", 50000),
+        "server": ("testserver", 80),
+        "subprotocols": ["a", "b"],
+        "state": {"pool": 1},
+        "extensions": {"websocket.http.response": {}},
+        "user": "ada",
+    }
+
+
+async def test_a_socket_that_is_closed_instead_of_accepted_is_denied_with_403():
+    application = answering({"type": "websocket.close", "code": 4001, "reason": "not you"})
+    with pytest.raises(WebsocketDenied, match="denied the websocket: 403 not you") as denied:
+        async with WebsocketConversation(application):
+            raise AssertionError("never open")
+    assert denied.value.response == HttpResponse(403, [])
+    assert denied.value.reason == "not you"
+    assert application.last["type"] == "websocket.disconnect"
+
+
+async def test_a_denial_can_be_a_whole_response():
+    body = {"type": "websocket.http.response.body", "body": b"pay "}
+    start = {"type": "websocket.http.response.start", "status": 402, "headers": [[b"a", b"b"]]}
+    application = answering(start, {**body, "more_body": True}, {**body, "body": b"first"})
+    with pytest.raises(WebsocketDenied, match="402") as denied:
+        async with WebsocketConversation(application):
+            raise AssertionError("never open")
+    assert denied.value.response == HttpResponse(402, [(b"a", b"b")], b"pay first")
+
+
+async def test_an_application_that_fails_in_the_handshake_is_not_left_behind():
+    async def failing(scope, receive, send):
+        raise LookupError("at the door")
+
+    with pytest.raises(LookupError, match="at the door"):
+        async with WebsocketConversation(failing):
+            raise AssertionError("never open")
+
+
+async def test_a_handshake_without_an_answer_times_out_and_cancels():
+    socket = WebsocketConversation(answering(), timeout=0.01)
+    with pytest.raises(TimeoutError, match="waited for input") as caught:
+        await socket.__aenter__()
+    assert caught.value.__notes__ == [
+        "The test waited for websocket.accept or websocket.close or websocket.http.response.start."
+    ]
+    assert socket.future.cancelled()
+
+
+@pytest.mark.parametrize(
+    ("events", "complaint"),
+    [
+        ([{"type": "websocket.send", "text": "a"}], "where websocket.accept or"),
+        ([ACCEPT, ACCEPT], "sent 'websocket.accept' where websocket.send or websocket.close"),
+        ([ACCEPT, {"type": "websocket.send"}], "has not exactly one of text and bytes"),
+        ([ACCEPT, {"type": "websocket.send", "text": "", "bytes": b""}], "has not exactly one"),
+    ],
+)
+async def test_an_event_against_the_specification_is_told(events, complaint):
+    async def converse():
+        async with WebsocketConversation(answering(*events)) as socket:
+            await socket.receive()
+
+    with pytest.raises(AssertionError, match=complaint):
+        await converse()
+
+
+async def test_a_close_of_the_application_is_told_at_every_read_and_to_the_application():
+    application = answering(
+        *(ACCEPT, {"type": "websocket.send", "text": "a", "bytes": None}),
+        {"type": "websocket.close", "code": 4000, "reason": "done"},
+    )
+    async with WebsocketConversation(application) as socket:
+        assert await socket.receive() == "a"
+        for _ in range(2):
+            with pytest.raises(WebsocketClosed, match="closed the websocket: 4000 done") as closed:
+                await socket.receive()
+            assert (closed.value.code, closed.value.reason) == (4000, "done")
+        await socket.wait()
+    assert application.last == {"type": "websocket.disconnect", "code": 4000, "reason": "done"}
+
+
+async def test_iteration_ends_with_the_socket():
+    messages = [{"type": "websocket.send", "text": word} for word in ("one", "two")]
+    application = answering(ACCEPT, *messages, {"type": "websocket.close"})
+    async with WebsocketConversation(application) as socket:
+        assert [message async for message in socket] == ["one", "two"]
+
+
+async def test_the_client_s_close_is_told_with_its_code():
+    application = answering(ACCEPT)
+    async with WebsocketConversation(application) as socket:
+        await socket.close(1001, "going")
+        await socket.wait()
+    assert application.last == {"type": "websocket.disconnect", "code": 1001, "reason": "going"}
+
+
+async def test_leaving_the_block_closes_the_socket():
+    application = answering(ACCEPT)
+    async with WebsocketConversation(application):
+        pass
+    assert application.last == {"type": "websocket.disconnect", "code": 1000, "reason": ""}
+
+
+async def test_a_feed_without_end_ends_with_the_block():
+    async def feed(scope, receive, send):
+        await receive()
+        await send(ACCEPT)
+        while True:
+            await send({"type": "websocket.send", "text": "tick"})
+
+    async with WebsocketConversation(feed) as socket:
+        assert await socket.receive() == "tick"
+    with pytest.raises(OSError, match="client has disconnected"):
+        socket.future.result()
+
+
+async def test_a_failure_in_the_conversation_is_raised_by_the_wait():
+    async def failing(scope, receive, send):
+        await receive()
+        await send(ACCEPT)
+        raise LookupError((await receive())["text"])
+
+    async with WebsocketConversation(failing) as socket:
+        await socket.send("on purpose")
+        with pytest.raises(LookupError, match="on purpose"):
+            await socket.receive()
+
+
+async def test_an_application_that_stays_after_the_close_is_told_of():
+    async def staying(scope, receive, send):
+        await receive()
+        await send(ACCEPT)
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError, match=r"staying did not end within 0\.01 s of the disconnect"):
+        async with WebsocketConversation(staying, timeout=0.01):
+            pass

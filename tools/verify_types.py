@@ -1,0 +1,56 @@
+"""Require that pyright knows the type of every public name of the installed wheels.
+
+Needs ``pyright``. A name counts if its own type, and the types of all that it refers to, can be
+known without inferring them: another type checker may infer something else.
+"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+PACKAGE = "asgiref"
+
+# Modules with names that are still inferred. One that is complete must be taken out.
+INCOMPLETE = {"asgiref.server"}
+
+
+def symbols() -> list[dict[str, Any]]:
+    """What pyright says of each name that is exported, or that an exported one refers to."""
+    command = ["pyright", "--ignoreexternal", "--outputjson", "--verifytypes", PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        found: list[dict[str, Any]] = json.loads(done.stdout)["typeCompleteness"]["symbols"]
+    except (ValueError, KeyError):
+        sys.exit(f"pyright did not report:\n{done.stdout}\n{done.stderr}")
+    return found
+
+
+def module_of(name: str) -> str:
+    """The public module that a name, which may be one of its private modules, belongs to."""
+    parts = name.split(".")
+    return PACKAGE if len(parts) < 3 else ".".join(parts[:2])
+
+
+def complaints(symbol: dict[str, Any]) -> str:
+    told = (each["message"].replace("\n", ";") for each in symbol["diagnostics"])
+    return f"{symbol['name']}: {' '.join(told)}"
+
+
+def main() -> None:
+    found = symbols()
+    total = Counter(module_of(each["name"]) for each in found)
+    unknown = [each for each in found if not each["isTypeKnown"]]
+    missing = Counter(module_of(each["name"]) for each in unknown)
+    for module in sorted(total):
+        known = total[module] - missing[module]
+        print(f"{module:32} {known:4} of {total[module]:4} {known / total[module]:6.1%}")
+    wrong = [complaints(each) for each in unknown if module_of(each["name"]) not in INCOMPLETE]
+    wrong += [f"{module} is complete" for module in sorted(INCOMPLETE - missing.keys())]
+    if wrong or not found:
+        sys.exit("\n".join(wrong) or "pyright found no names")
+
+
+if __name__ == "__main__":
+    main()
