@@ -19,14 +19,39 @@ PROJECTS = Path(__file__).with_name("projects")
 BLOCK = bytes(range(256)) * 256
 
 
-class Server:
-    """A uvicorn in a process of its own, on a free port, whose log is kept."""
+UVICORN = ("uvicorn", "--port", "0", "--no-access-log", "--loop")
+COMMANDS = {
+    "uvicorn": (*UVICORN, "asyncio"),
+    "uvloop": (*UVICORN, "uvloop"),
+    "hypercorn": ("hypercorn", "--bind", "127.0.0.1:0"),
+    "daphne": ("daphne", "--port", "0"),
+}
+# What each says of an application that raised.
+ERRORS = (
+    "Exception in ASGI application",
+    "Error in ASGI Framework",
+    "Exception inside application",
+)
 
-    def __init__(self, *options: str) -> None:
-        command = [sys.executable, "-m", "uvicorn", "wsgi_site:application", "--port", "0"]
+# Daphne receives a whole request before it calls the application, sends without regard to what the
+# client takes, and closes no connection that failed midway.
+streaming_servers = pytest.mark.parametrize(
+    "server", ["uvicorn", "uvloop", "hypercorn"], indirect=True
+)
+# The others answer "Expect" themselves.
+uvicorn_only = pytest.mark.parametrize("server", ["uvicorn", "uvloop"], indirect=True)
+
+
+class Server:
+    """A server in a process of its own, on a free port, whose log is kept."""
+
+    def __init__(self, name: str, application: str = "wsgi_site:application") -> None:
+        self.name = name
+        module, *options = COMMANDS[name]
         self.process = subprocess.Popen(
-            [*command, "--no-access-log", *options],
+            [sys.executable, "-m", module, *options, application],
             cwd=PROJECTS,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -34,11 +59,13 @@ class Server:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log.append(line)
-            if match := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
+            if match := re.search(
+                r"(?:running on http://|TCP address )127.0.0.1:(\d+)", line, re.I
+            ):
                 self.port = int(match[1])
                 break
         else:
-            raise AssertionError("uvicorn did not start:\n" + "".join(self.log))
+            raise AssertionError(f"{name} did not start:\n" + "".join(self.log))
         self.reader = threading.Thread(target=self._read_log)
         self.reader.start()
 
@@ -65,14 +92,13 @@ class Server:
         return httpx.get(self.url + path, timeout=30)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server()
+@pytest.fixture(scope="module", params=COMMANDS)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    server = Server(request.param)
     yield server
     log = server.stop()
-    errors = log.count("Exception in ASGI application")
+    errors = sum(log.count(error) for error in ERRORS)
     assert errors == log.count("LookupError: on purpose"), log
-    assert "Finished server process" in log
 
 
 def test_a_form_and_a_session(server: Server) -> None:
@@ -98,6 +124,7 @@ def test_a_file_through_the_file_wrapper(server: Server) -> None:
     not Path("/proc/self/clear_refs").exists(), reason="measures with Linux's /proc"
 )
 @pytest.mark.parametrize("direction", ["up", "down"])
+@streaming_servers
 def test_256_mb_take_less_than_2_mb_of_memory(server: Server, direction: str) -> None:
     def transfer(blocks: int) -> None:
         if direction == "up":
@@ -127,6 +154,7 @@ def test_a_client_that_leaves_stops_an_endless_response(server: Server) -> None:
     assert server.get("/await/closed").text == "yes"
 
 
+@streaming_servers
 def test_a_client_that_leaves_mid_upload_is_an_oserror(server: Server) -> None:
     with server.connect() as client:
         client.sendall(
@@ -150,11 +178,12 @@ def test_clients_that_stop_reading_leave_others_served(server: Server) -> None:
             client.close()
 
 
-def test_keep_alive_as_fast_as_the_client_can(server: Server) -> None:
+@streaming_servers
+def test_10_000_keep_alive_requests_as_fast_as_the_client_can(server: Server) -> None:
     def many(_: int) -> set[tuple[int, bytes]]:
         seen = set()
         with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
-            for _ in range(500):
+            for _ in range(2500):
                 client.request("GET", "/variable")
                 answer = client.getresponse()
                 seen.add((answer.status, answer.read()))
@@ -186,6 +215,7 @@ def read_answer(stream: "socket.SocketIO") -> tuple[int, bytes]:
     return status, stream.read(int(headers["content-length"] or 0))
 
 
+@uvicorn_only
 def test_a_client_that_expects_100_continue_is_told_so_when_the_body_is_read(
     server: Server,
 ) -> None:
@@ -200,6 +230,7 @@ def test_a_client_that_expects_100_continue_is_told_so_when_the_body_is_read(
         assert read_answer(stream) == (200, expected)
 
 
+@uvicorn_only
 def test_an_expected_100_continue_can_be_refused(server: Server) -> None:
     with server.connect() as client, client.makefile("rb") as stream:
         client.sendall(
@@ -208,7 +239,28 @@ def test_an_expected_100_continue_can_be_refused(server: Server) -> None:
         assert read_answer(stream) == (417, b"too large")
 
 
+@streaming_servers
 def test_a_response_that_fails_midway_is_seen_to_be_broken(server: Server) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
         server.get("/failing")
     assert server.get("/").text == "Hello"
+
+
+@pytest.fixture(params=COMMANDS)
+def django_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    server = Server(request.param, "django_wsgi_site:application")
+    yield server
+    log = server.stop()
+    assert not any(error in log for error in ERRORS), log
+
+
+def test_django_s_wsgi_handler(django_server: Server) -> None:
+    server = django_server
+    assert server.get("/?q=1").text == "GET / 1"
+    assert server.get("/%C3%A9/").text == "GET /é/ "
+    assert httpx.head(server.url + "/").headers["content-length"] == "7"
+    assert httpx.post(server.url + "/echo", content=BLOCK * 3).content == BLOCK * 3
+    assert server.get("/numbers").text == "".join(f"{number}\n" for number in range(1000))
+    source = (PROJECTS / "django_wsgi_site.py").read_text(encoding="utf-8")
+    assert server.get("/source").text == source
+    assert server.get("/nowhere").status_code == 404
