@@ -96,6 +96,20 @@ def test_waiting_elsewhere_does_nothing():
 
 
 @pytest.mark.asyncio
+async def test_functions_that_block_are_on_threads_of_their_own():
+    threads = WorkerThreads(8)
+    together = threading.Barrier(8)
+    await asyncio.gather(*[on(threads)(together.wait)(20) for _ in range(8)])
+
+
+@pytest.mark.asyncio
+async def test_one_call_after_the_other_needs_one_thread():
+    threads = WorkerThreads(8)
+    seen = {await on(threads)(threading.current_thread)() for _ in range(100)}
+    assert len(seen) == 1
+
+
+@pytest.mark.asyncio
 async def test_context_variables_travel():
     variable = contextvars.ContextVar("variable")
     variable.set("from the caller")
@@ -126,13 +140,12 @@ async def test_a_call_cancelled_in_the_queue_never_runs():
 
 
 def test_shutdown_waits_and_ends_the_threads():
-    before = threading.active_count()
     done = []
-    with WorkerThreads(2) as threads:
+    with WorkerThreads(2, name="ending") as threads:
         for number in range(10):
             threads.submit(done.append, number)
     assert sorted(done) == list(range(10))
-    assert threading.active_count() == before
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("ending")] == []
 
 
 def test_shutdown_without_waiting_lets_what_runs_come_to_its_end():
@@ -150,8 +163,10 @@ def test_shutdown_without_waiting_lets_what_runs_come_to_its_end():
 @pytest.mark.asyncio
 async def test_shutdown_can_cancel_what_is_queued():
     threads = WorkerThreads(1)
-    gate = threading.Event()
-    first, second = threads.submit(gate.wait, 20), threads.submit(int)
+    begun, gate = threading.Event(), threading.Event()
+    first = threads.submit(lambda: [begun.set(), gate.wait(20)][1])
+    second = threads.submit(int)
+    assert begun.wait(20)
     third = asyncio.create_task(on(threads)(int)())
     await asyncio.sleep(0)
     threads.shutdown(wait=False, cancel_futures=True)

@@ -194,6 +194,11 @@ class WorkerPool:
         if self._closed:
             self._end_idle()
 
+    def hand_over(self, worker: Worker) -> None:
+        """On the thread of `worker`, between two users: clear what the first one left there."""
+        if not self._one_user and HANDOVER in worker.thread.__dict__:
+            _Handover().run()
+
     def close(self) -> None:
         """End the threads that are idle, and the others as soon as they are."""
         self._closed = True
