@@ -53,6 +53,9 @@ class Benchmark:
     unit: str = "µs"
     per_microsecond: int = 1
 
+    def show(self, microseconds: float) -> str:
+        return f"{microseconds * self.per_microsecond:.1f} {self.unit}"
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -112,7 +115,7 @@ class Samples:
 
 def measure(
     benchmark: Benchmark, ours: Environment, theirs: Environment, rounds: int
-) -> list[Result]:
+) -> tuple[list[Result], dict[str, float]]:
     samples = {case.name: Samples() for case in benchmark.cases}
     peers: dict[str, list[float]] = {peer: [] for peer in benchmark.peers}
     for number in range(rounds):
@@ -125,7 +128,7 @@ def measure(
         for peer, calls in benchmark.peers.items():
             peers[peer].append(ours.measure(peer, calls))
     medians = {peer: statistics.median(figures) for peer, figures in peers.items()}
-    return [judge(case, samples[case.name], medians) for case in benchmark.cases]
+    return [judge(case, samples[case.name], medians) for case in benchmark.cases], medians
 
 
 def judge(case: Case, samples: Samples, peers: dict[str, float]) -> Result:
@@ -137,10 +140,13 @@ def judge(case: Case, samples: Samples, peers: dict[str, float]) -> Result:
     return Result(case.name, ours, theirs, ratio, target, bounds, met)
 
 
-def table(benchmark: Benchmark, results: list[Result]) -> str:
-    def show(microseconds: float) -> str:
-        return f"{microseconds * benchmark.per_microsecond:.1f} {benchmark.unit}"
+def table_of_peers(benchmark: Benchmark, medians: dict[str, float]) -> str:
+    lines = [f"| {peer} | {benchmark.show(figure)} |" for peer, figure in medians.items()]
+    return "\n".join(["| beside them | |", "|---|---|", *lines])
 
+
+def table(benchmark: Benchmark, results: list[Result]) -> str:
+    show = benchmark.show
     lines = [
         f"| {benchmark.title} | asgiref 3.13 | ours | ratio | target | and at most | met |",
         "|---|---|---|---|---|---|---|",
@@ -168,7 +174,7 @@ def run(benchmark: Benchmark) -> int:
     ]
     busy = None if arguments.idle else subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        results = measure(benchmark, *environments, arguments.rounds)
+        results, medians = measure(benchmark, *environments, arguments.rounds)
     finally:
         if busy is not None:
             busy.kill()
@@ -178,6 +184,7 @@ def run(benchmark: Benchmark) -> int:
     version = ".".join(map(str, sys.version_info[:3]))
     print(f"Python {version}, {os.cpu_count()} cores, {'idle' if arguments.idle else 'one busy'}\n")
     print(table(benchmark, results))
+    print(f"\n{table_of_peers(benchmark, medians)}")
     if arguments.json is not None:
         rows = [asdict(result) for result in results]
         arguments.json.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")

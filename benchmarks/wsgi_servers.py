@@ -1,0 +1,125 @@
+"""How many requests a second a server answers with `WsgiToAsgi`, and with others.
+
+``python wsgi_servers.py OURS REFERENCE [--rounds N] [--seconds S]``: the Python of an environment
+with the components of this repository, uvicorn, httptools, a2wsgi and gunicorn, and that of one
+with asgiref 3.13.0, uvicorn and httptools. Needs ``wrk`` (a package of Debian), which asks with 32
+connections that are kept alive. Prints a table; exits with 1 if a target is missed.
+"""
+
+import argparse
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CONNECTIONS = 32
+
+
+@dataclass
+class Contender:
+    name: str
+    command: list[str]
+    #: Ours must answer so many times as many requests a second.
+    target: float
+    rates: list[float] = field(default_factory=list)
+    failed: list[float] = field(default_factory=list)
+
+
+def uvicorn(python: str, site: str) -> list[str]:
+    options = ["--http", "httptools", "--no-access-log", "--log-level", "critical"]
+    return [python, "-m", "uvicorn", "--factory", f"wsgi_sites:{site}", *options, "--port"]
+
+
+def contenders(ours: str, theirs: str) -> list[Contender]:
+    gunicorn = [ours, "-m", "gunicorn", "-k", "gthread", "--threads", "40", "--log-level", "error"]
+    return [
+        Contender("here, uvicorn", uvicorn(ours, "wsgi_to_asgi"), 1),
+        Contender("a2wsgi, uvicorn", uvicorn(ours, "a2wsgi"), 3),
+        Contender("asgiref 3.13, uvicorn", uvicorn(theirs, "wsgi_to_asgi"), 1),
+        Contender("gunicorn, gthread", [*gunicorn, "wsgi_sites:hello", "-b"], 1),
+    ]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+def measure(contender: Contender, seconds: int) -> None:
+    port = free_port()
+    address = f"127.0.0.1:{port}" if "gunicorn" in contender.command else str(port)
+    server = subprocess.Popen([*contender.command, address], cwd=Path(__file__).parent)
+    try:
+        wait_for(port)
+        report = subprocess.run(
+            ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}", f"http://127.0.0.1:{port}/"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    finally:
+        server.terminate()
+        server.wait()
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", report)
+    asked = re.search(r"(\d+) requests in", report)
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", report)
+    if rate is None or asked is None:
+        raise SystemExit(f"{contender.name}: wrk said\n{report}")
+    contender.rates.append(float(rate[1]))
+    contender.failed.append(100 * int(failed[1]) / int(asked[1]) if failed else 0)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="requests a second")
+    parser.add_argument("ours")
+    parser.add_argument("theirs")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4)
+    arguments = parser.parse_args()
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is not installed (Debian: apt-get install wrk)")
+    everybody = contenders(arguments.ours, arguments.theirs)
+    for number in range(arguments.rounds):
+        print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
+        for contender in everybody if number % 2 else reversed(everybody):
+            measure(contender, arguments.seconds)
+    ours = everybody[0]
+    print(
+        "| hello, 32 connections | requests a second | failed | here as many times | target | met |"
+    )
+    print("|---|---|---|---|---|---|")
+    missed = False
+    for contender in everybody:
+        pairs = zip(ours.rates, contender.rates, strict=True)
+        ratio = statistics.median(a / b for a, b in pairs)
+        met = ratio >= contender.target
+        missed = missed or not met
+        print(
+            f"| {contender.name} | {statistics.median(contender.rates):.0f} "
+            f"| {statistics.median(contender.failed):.0f} % "
+            f"| {ratio:.1f} | {contender.target} | {'yes' if met else 'NO'} |"
+        )
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
