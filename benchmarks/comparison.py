@@ -186,6 +186,6 @@ def run(benchmark: Benchmark) -> int:
     print(table(benchmark, results))
     print(f"\n{table_of_peers(benchmark, medians)}")
     if arguments.json is not None:
-        rows = [asdict(result) for result in results]
-        arguments.json.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+        record = {"cases": [asdict(result) for result in results], "peers": medians}
+        arguments.json.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     return 0 if all(result.met for result in results) else 1

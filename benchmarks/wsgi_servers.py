@@ -1,12 +1,14 @@
 """How many requests a second a server answers with `WsgiToAsgi`, and with others.
 
-``python wsgi_servers.py OURS REFERENCE [--rounds N] [--seconds S]``: the Python of an environment
+``python wsgi_servers.py OURS REFERENCE [--rounds N] [--seconds S]
+[--json FILE]``: the Python of an environment
 with the components of this repository, uvicorn, httptools, a2wsgi and gunicorn, and that of one
 with asgiref 3.13.0, uvicorn and httptools. Needs ``wrk`` (a package of Debian), which asks with 32
 connections that are kept alive. Prints a table; exits with 1 if a target is missed.
 """
 
 import argparse
+import json
 import re
 import shutil
 import socket
@@ -94,6 +96,7 @@ def main() -> int:
     parser.add_argument("theirs")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--json", type=Path, help="where to write the rates as well")
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed (Debian: apt-get install wrk)")
@@ -118,6 +121,9 @@ def main() -> int:
             f"| {statistics.median(contender.failed):.0f} % "
             f"| {ratio:.1f} | {contender.target} | {'yes' if met else 'NO'} |"
         )
+    if arguments.json is not None:
+        rates = {contender.name: statistics.median(contender.rates) for contender in everybody}
+        arguments.json.write_text(json.dumps(rates, indent=2) + "\n")
     return 1 if missed else 0
 
 
