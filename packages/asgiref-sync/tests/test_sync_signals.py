@@ -50,7 +50,7 @@ async def test_every_signal_of_many_is_seen():
         await there.wait()
         back.release()
     thread.join()
-    assert not there.done()
+    assert not back.acquire(blocking=False)
 
 
 async def test_a_wait_can_be_cancelled_and_begun_again():

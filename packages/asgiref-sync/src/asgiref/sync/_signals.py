@@ -19,7 +19,7 @@ from ._threads import THREAD
 __all__ = ["ThreadSignal"]
 
 
-class ThreadSignal(Awaited):
+class ThreadSignal:
     """Lets one task wait until another thread calls `set`. Made on the thread of its event loop.
 
     A signal that comes while nobody waits is kept for the next `wait`. Signals do not count,
@@ -35,39 +35,55 @@ class ThreadSignal(Awaited):
     'woken'
     """
 
-    __slots__ = ("_inbox", "_is_set", "_on_its_way")
+    __slots__ = ("_flag", "_inbox")
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
-        super().__init__(loop)
+        self._flag = _Flag(loop)
         self._inbox = inbox_of(loop, THREAD.record)
-        self._is_set = False
-        self._on_its_way = False
 
     def set(self) -> None:
         """Let the task go on, now or when it waits next. Any thread may call this.
 
         RuntimeError: the event loop is closed, so nobody can be waiting.
         """
-        if self.loop.is_closed():
+        flag = self._flag
+        if flag.loop.is_closed():
             raise RuntimeError("the event loop of this ThreadSignal is closed")
-        if not self._on_its_way:
-            self._on_its_way = True
-            self._inbox.deliver(self)
+        if not flag.on_its_way:
+            flag.on_its_way = True
+            self._inbox.deliver(flag)
 
     async def wait(self) -> None:
-        """Wait for the signal, and use it up. One task at a time; it may be cancelled."""
-        if self._step is not None:
-            raise RuntimeError("another task waits for this ThreadSignal already")
-        await self
-        self._is_set = False
+        """Wait for the signal, and use it up. One task at a time; it may be cancelled.
 
-    # On the loop's thread
+        RuntimeError: another task waits already.
+        """
+        flag = self._flag
+        if flag.is_awaited:
+            raise RuntimeError("another task waits for this ThreadSignal already")
+        await flag
+        flag.is_set = False
+
+
+class _Flag(Awaited):
+    """What the task awaits and the inbox brings."""
+
+    __slots__ = ("is_set", "on_its_way")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.is_set = False
+        self.on_its_way = False
+
+    @property
+    def is_awaited(self) -> bool:
+        return self._step is not None
 
     def done(self) -> bool:
-        return self._is_set
+        return self.is_set
 
     def arrive(self) -> None:
-        self._on_its_way = False
-        self._is_set = True
+        self.on_its_way = False
+        self.is_set = True
         self.wake()
