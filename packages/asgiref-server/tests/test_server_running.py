@@ -225,16 +225,6 @@ async def test_a_worker_of_channels_shape_serves_its_channels(no_task_left):
     no_task_left()
 
 
-async def test_a_handle_that_is_not_async_is_named(no_task_left):
-    class Server(StatelessServer):
-        def handle(self):
-            return None
-
-    with pytest.raises(TypeError, match=r"Server\.handle\(\) must be an async method"):
-        await Server(echo).arun()
-    no_task_left()
-
-
 SCRIPT = """
 import asyncio, logging, signal, sys
 from asgiref.server import StatelessServer
