@@ -62,7 +62,7 @@ class Channel:
                 "receive any more."
             )
         queue = self.queue
-        while queue.empty():
+        while queue.items is None:
             if self.when_drained is not None:
                 self.when_drained()
             await queue.next_put()

@@ -76,18 +76,20 @@ class Pool:
         #: What is copied into each scope, if the application's lifespan has a state.
         self.state: Mapping[str, Any] | None = None
         self.instances = InstanceTable(self._watch)
+        #: The last in the table, most often: a look-up and the message after it move it once.
+        self._latest: ApplicationInstance | None = None
 
     # Starting
 
     def find(self, scope_id: Hashable) -> ApplicationInstance | None:
         """The live instance of a scope, which thereby counts as just used."""
         instance = self.instances.get(scope_id)
-        if instance is None:
-            return None
-        if instance.future.done():
+        if instance is not None and instance.future.done():
             self._settle(instance)  # which may have started the next one
             return self.instances.get(scope_id)
-        self._use(instance)
+        if instance is not None and instance is not self._latest:
+            self._latest = instance
+            self.instances.move_to_end(scope_id)
         return instance
 
     def start(
@@ -125,14 +127,17 @@ class Pool:
 
     def replace_instances(self, entries: Mapping[Hashable, object]) -> None:
         """Put a new table, with ``entries``, in the place of the present one."""
+        self._latest = None
         self.instances = InstanceTable(self._watch, entries)
 
     def _watch(self, instance: ApplicationInstance) -> None:
+        self._latest = instance
         instance.on_end = self._on_end
         instance.future.add_done_callback(instance.ended, context=self._context)
 
     def _use(self, instance: ApplicationInstance) -> None:
         """The scope is used. (For every message: ``try`` is free, ``suppress`` is not.)"""
+        self._latest = instance
         try:  # noqa: SIM105
             self.instances.move_to_end(instance.scope_id)
         except KeyError:  # a server has taken it out of the table by itself
@@ -149,7 +154,8 @@ class Pool:
         else:
             if instance.channel is not None:
                 instance.channel.active_at = time.monotonic()
-            self._use(instance)
+            if self._latest is not instance:
+                self._use(instance)
 
     def _revive(self, queue: InputQueue) -> None:
         if queue.instance is not None:  # settling has started the next one
@@ -214,6 +220,8 @@ class Pool:
 
     def _release(self, instance: ApplicationInstance) -> None:
         """Let go of the scope's queue, which others may go on to use."""
+        if self._latest is instance:
+            self._latest = None
         if instance.idle_timer is not None:
             instance.idle_timer.cancel()
             instance.idle_timer = None

@@ -9,7 +9,7 @@ tells its keeper, who sees to it that somebody is there to receive it.
 It is an ``asyncio.Queue`` by type and by what its methods do, and uses nothing of that class's: an
 ``asyncio.Queue`` makes four deques, which take 3 kB of the 5.5 kB that an idle scope cost, and most
 of the time of an eviction. Here everything is made when it is first needed, and messages are let go
-of together with the deque that held them.
+of together with what held them.
 
 Used on the thread of the event loop. ``put_nowait`` may be called from other threads as well while
 a server with synchronous methods runs (see ``_home``).
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from ._instance import ApplicationInstance
 
 
+#: So many messages wait in a list, more in a deque. Mostly one message waits, and a list for one
+#: message is made and let go of in 0.1 µs, a deque in 0.3 µs, of the 5 µs that a message takes.
+_FEW = 8
+
+
 class Keeper(Protocol):
     """Who is told of each message before it goes into a queue."""
 
@@ -39,12 +44,12 @@ class InputQueue(asyncio.Queue[Any]):
 
     Attributes:
         scope_id, scope: whose queue it is.
+        items: the messages; None when there are none.
         instance: the instance that reads from it; None once that one has ended.
         sending: orders what the scope sends, if ``application_send`` is a plain function.
     """
 
     __slots__ = (
-        "_items",
         "_joiners",
         "_keeper",
         "_limit",
@@ -52,6 +57,7 @@ class InputQueue(asyncio.Queue[Any]):
         "_readers",
         "_unfinished",
         "instance",
+        "items",
         "scope",
         "scope_id",
         "sending",
@@ -64,7 +70,7 @@ class InputQueue(asyncio.Queue[Any]):
         self.sending: asyncio.Lock | None = None
         self._keeper = keeper
         self._limit = maxsize
-        self._items: deque[Any] | None = None  # None when there are none
+        self.items: list[Any] | deque[Any] | None = None
         self._readers: tuple[asyncio.Future[None], ...] = ()
         self._putters: deque[asyncio.Future[None]] | None = None
         self._joiners: tuple[asyncio.Future[None], ...] = ()
@@ -78,10 +84,10 @@ class InputQueue(asyncio.Queue[Any]):
         return self._limit
 
     def qsize(self) -> int:
-        return 0 if self._items is None else len(self._items)
+        return 0 if self.items is None else len(self.items)
 
     def empty(self) -> bool:
-        return self._items is None
+        return self.items is None
 
     def full(self) -> bool:
         return 0 < self._limit <= self.qsize()
@@ -89,17 +95,20 @@ class InputQueue(asyncio.Queue[Any]):
     # In
 
     def put_nowait(self, item: object) -> None:
-        keeper = self._keeper
-        if keeper.home is not None and keeper.home.is_elsewhere():
-            return keeper.home.call(self.put_nowait, item)
+        home = self._keeper.home
+        if home is not None and home.is_elsewhere():
+            return home.call(self.put_nowait, item)
         if self._limit and self.full():
             raise asyncio.QueueFull
-        keeper.before_put(self)
+        self._keeper.before_put(self)
         self._unfinished += 1
-        if self._items is None:
-            self._items = deque((item,))
+        items = self.items
+        if items is None:
+            self.items = [item]
         else:
-            self._items.append(item)
+            if len(items) == _FEW and isinstance(items, list):
+                items = self.items = deque(items)
+            items.append(item)
         if self._readers:
             readers, self._readers = self._readers, ()
             for reader in readers:
@@ -139,18 +148,18 @@ class InputQueue(asyncio.Queue[Any]):
     # Out
 
     def get_nowait(self) -> Any:
-        items = self._items
+        items = self.items
         if items is None:
             raise asyncio.QueueEmpty
-        item = items.popleft()
+        item = items.pop(0) if isinstance(items, list) else items.popleft()
         if not items:
-            self._items = None
+            self.items = None
         if self._putters is not None:
             self._wake_putter()
         return item
 
     async def get(self) -> Any:
-        while self._items is None:
+        while self.items is None:
             await self.next_put()
         return self.get_nowait()
 
