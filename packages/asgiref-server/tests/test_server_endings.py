@@ -258,7 +258,32 @@ async def test_a_cancelled_instance_cannot_take_messages_of_its_successor(make_s
     assert stole == [None]
     ((scope_id, reason),) = server.failures
     assert scope_id == "a"
-    assert "was cancelled, and cannot receive any more" in reason
+    assert "has ended or was cancelled, and cannot receive any more" in reason
+
+
+@pytest.mark.parametrize("end", ["returns", "is deleted"])
+async def test_a_task_that_an_instance_left_behind_takes_nothing_of_its_successor(
+    make_server, settled, end
+):
+    async def application(scope, receive, send):
+        if not left:
+            left.append(asyncio.create_task(receive()))
+            await asyncio.sleep(0)
+            if end == "is deleted":
+                await asyncio.Event().wait()
+            return
+        await send(await receive())
+
+    left = []
+    server = make_server(application)
+    kept = server.queue("a")
+    await settled()
+    if end == "is deleted":
+        server.delete_application_instance("a")
+    kept.put_nowait("for the next")
+    assert await server.next_sent() == ("a", "for the next")
+    with pytest.raises(RuntimeError, match="'a' has ended or was cancelled"):
+        await left[0]
 
 
 async def test_a_hook_that_fails_is_logged_and_the_server_goes_on(make_server, caplog, settled):
@@ -275,7 +300,7 @@ async def test_a_hook_that_fails_is_logged_and_the_server_goes_on(make_server, c
     running = asyncio.create_task(server.arun())
     server.queue("bad")
     await settled()
-    assert "Server.application_exception() failed" in caplog.text
+    assert "Server.application_exception() for scope 'bad' failed" in caplog.text
     assert "in the hook" in caplog.text
     server.put("good", 1)
     assert await server.next_sent() == ("good", 1)

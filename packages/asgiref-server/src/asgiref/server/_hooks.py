@@ -37,9 +37,13 @@ class HookCalls:
         task.add_done_callback(partial(self._ended, scope_id))
 
     async def _work(self, scope_id: Hashable) -> None:
-        waiting = self._waiting[scope_id]
+        waiting, task = self._waiting[scope_id], asyncio.current_task()
+        hurried = False
         while waiting:
-            await self._call(*waiting.popleft())
+            name, args = waiting.popleft()
+            if hurried and task is not None:
+                task.cancel()
+            hurried = await self._call(scope_id, name, args) or hurried
         del self._waiting[scope_id]  # at once: the next call must not wait behind a task that ends
 
     def _ended(self, scope_id: Hashable, task: "asyncio.Task[None]") -> None:
@@ -47,15 +51,20 @@ class HookCalls:
         if not task.cancelled():
             return
         for name, _ in self._waiting.pop(scope_id, ()):  # cancelled before it began
-            logger.error("%s.%s() was not called", type(self._server).__name__, name)
+            logger.error("%s() for scope %r was not called: the loop ended", name, scope_id)
 
-    async def _call(self, name: str, args: tuple[object, ...]) -> None:
-        where = f"{type(self._server).__name__}.{name}()"
+    async def _call(self, scope_id: Hashable, name: str, args: tuple[object, ...]) -> bool:
+        """Call one hook; true if it was cancelled.
+
+        The server has ended then and cannot wait longer. The calls behind this one are still made,
+        up to where they would wait: each tells of something that is told nowhere else.
+        """
+        where = f"{type(self._server).__name__}.{name}() for scope {scope_id!r}"
         try:
             await call(getattr(self._server, name), *args)
         except asyncio.CancelledError:
-            # The server ends and cannot wait longer. That ends this call, but those that wait
-            # behind it are still made: each tells of something that is told nowhere else.
             logger.warning("%s was cancelled", where)
+            return True
         except Exception:
             logger.exception("%s failed", where)
+        return False

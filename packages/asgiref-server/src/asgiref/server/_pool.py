@@ -179,13 +179,11 @@ class Pool:
         if instance.state is not State.LIVE:
             return
         instance.state = State.CANCELLED
-        self._release(instance)
-        if instance.channel is not None:
-            instance.channel.closed = True
-        self._give_up(instance)
         if not instance.future.done():
             self._cancelled.add(instance.future)
             instance.future.cancel()
+        self._release(instance)
+        self._give_up(instance)
 
     def _end_quiet(self, instance: ApplicationInstance) -> None:
         if self.instances.get(instance.scope_id) is instance:
@@ -225,9 +223,12 @@ class Pool:
         if instance.idle_timer is not None:
             instance.idle_timer.cancel()
             instance.idle_timer = None
+        if instance.channel is not None:
+            instance.channel.closed = True
         queue = instance.input_queue
         if isinstance(queue, InputQueue) and queue.instance is instance:
             queue.instance = None
+            queue.wake_readers()  # those that the instance's end has not ended
             self._dormant.add(queue)
 
     def _pass_on(self, instance: ApplicationInstance, cancelled: bool) -> None:

@@ -110,10 +110,7 @@ class InputQueue(asyncio.Queue[Any]):
                 items = self.items = deque(items)
             items.append(item)
         if self._readers:
-            readers, self._readers = self._readers, ()
-            for reader in readers:
-                if not reader.done():
-                    reader.set_result(None)
+            self.wake_readers()
 
     async def put(self, item: object) -> None:
         while self.full():
@@ -168,6 +165,13 @@ class InputQueue(asyncio.Queue[Any]):
         reader = asyncio.get_running_loop().create_future()
         self._readers = (*self._waiting_readers(), reader) if self._readers else (reader,)
         return reader
+
+    def wake_readers(self) -> None:
+        """Let everybody who waits in `next_put` look again, although nothing was put."""
+        readers, self._readers = self._readers, ()
+        for reader in readers:
+            if not reader.done():
+                reader.set_result(None)
 
     def has_readers(self) -> bool:
         """Whether somebody waits in `next_put`."""

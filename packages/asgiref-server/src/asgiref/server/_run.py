@@ -31,8 +31,7 @@ class Run:
         self._server = server
         self._pool = pool
         self._lifespan: Lifespan | None = None
-        if self._has_synchronous_methods():
-            pool.home = Home(type(server).__name__)
+        pool.home = Home(type(server).__name__) if self._has_synchronous_methods() else None
 
     def _has_synchronous_methods(self) -> bool:
         server = self._server
@@ -66,6 +65,5 @@ class Run:
                 await self._lifespan.stop(seconds)
         finally:
             self._pool.state = None
-            home, self._pool.home = self._pool.home, None
-            if home is not None:
-                home.close()
+            if self._pool.home is not None:
+                self._pool.home.close()  # and left in place, to refuse threads that come later
