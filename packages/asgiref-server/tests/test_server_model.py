@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asgiref.server import StatelessServer
 
@@ -26,10 +26,15 @@ class Failure(Exception):
     """What applications of this test raise."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
     takes: int = 100
     then: str = "return"
+
+
+plans = st.builds(
+    Plan, takes=st.sampled_from([0, 1, 2, 5, 100]), then=st.sampled_from(["return", "raise"])
+)
 
 
 @dataclass
@@ -89,6 +94,11 @@ class Server(StatelessServer):
         self.history.undelivered.update(messages)
 
 
+def has_begun(machine: "ServerMachine") -> bool:
+    """Nothing is worth ending before something was sent."""
+    return bool(machine.server.history.sent)
+
+
 class ServerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -122,47 +132,48 @@ class ServerMachine(RuleBasedStateMachine):
         scope = {"type": "test", "id": scope_id}
         return self.server.get_or_create_application_instance(scope_id, scope)
 
-    @rule(scope=scopes, takes=st.integers(0, 3), then=st.sampled_from(["return", "raise"]))
-    def plan(self, scope: str, takes: int, then: str) -> None:
-        self.server.plans[scope] = Plan(takes, then)
-
-    @rule(scope=scopes)
-    def plan_to_live_long(self, scope: str) -> None:
-        self.server.plans[scope] = Plan()
-
     @rule(scope=scopes, turns=turns)
     def create(self, scope: str, turns: int) -> None:
         self.kept[scope] = self.do(self.look_up, scope)
         self.go_on(turns)
 
-    @rule(scope=scopes, keep=st.booleans(), turns=turns)
-    def message(self, scope: str, keep: bool, turns: int) -> None:
-        number = len(self.server.history.sent)
-        self.server.history.sent.append(number)
-        if keep and scope in self.kept:
-            self.do(self.kept[scope].put_nowait, number)
-        else:
-            self.do(lambda: self.look_up(scope).put_nowait(number))
+    @rule(scope=scopes, count=st.integers(1, 4), plan=plans, keep=st.booleans(), turns=turns)
+    def message(self, scope: str, count: int, plan: Plan, keep: bool, turns: int) -> None:
+        self.server.plans[scope] = plan
+
+        def put() -> None:
+            for _ in range(count):
+                number = len(self.server.history.sent)
+                self.server.history.sent.append(number)
+                queue = self.kept.get(scope) if keep else None
+                (queue or self.look_up(scope)).put_nowait(number)
+
+        self.do(put)
         self.go_on(turns)
 
+    @precondition(has_begun)
     @rule(scope=scopes)
     def forget_a_kept_queue(self, scope: str) -> None:
         self.kept.pop(scope, None)
 
-    @rule(scope=scopes, how=st.sampled_from(["return", "raise"]), turns=turns)
-    def finish_or_fail(self, scope: str, how: str, turns: int) -> None:
-        end = self.server.ends.get(scope)
-        if end is not None and not end.done():
-            self.do(end.set_result, how)
+    @precondition(has_begun)
+    @rule(scope=scopes, how=st.sampled_from(["return", "raise", "cancel"]), turns=turns)
+    def end(self, scope: str, how: str, turns: int) -> None:
+        """An instance finishes, fails or is cancelled, whatever it would do by itself."""
+
+        def end() -> None:
+            details = self.server.application_instances.get(scope)
+            if details is None:
+                return
+            if how == "cancel":
+                details["future"].cancel()
+            elif scope in self.server.ends and not self.server.ends[scope].done():
+                self.server.ends[scope].set_result(how)
+
+        self.do(end)
         self.go_on(turns)
 
-    @rule(scope=scopes, turns=turns)
-    def cancel(self, scope: str, turns: int) -> None:
-        details = self.server.application_instances.get(scope)
-        if details is not None:
-            self.do(details["future"].cancel)
-        self.go_on(turns)
-
+    @precondition(has_begun)
     @rule(turns=turns)
     def evict(self, turns: int) -> None:
         def evict_oldest() -> None:
@@ -174,6 +185,7 @@ class ServerMachine(RuleBasedStateMachine):
         self.do(evict_oldest)
         self.go_on(turns)
 
+    @precondition(has_begun)
     @rule(cancel=st.booleans(), hurried=st.booleans())
     def shut_down_and_start_again(self, cancel: bool, hurried: bool) -> None:
         if cancel:
@@ -222,8 +234,8 @@ class ServerMachine(RuleBasedStateMachine):
 
 TestServerMachine = ServerMachine.TestCase
 TestServerMachine.settings = settings(
-    max_examples=60,
-    stateful_step_count=30,
+    max_examples=100,
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -24,6 +24,8 @@ class HookCalls:
         self._server = server
         self._waiting: dict[Hashable, deque[tuple[str, tuple[object, ...]]]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
+        self._begun: set[asyncio.Task[None]] = set()
+        self._hurried = False
 
     def run(self, scope_id: Hashable, name: str, *args: object) -> None:
         """Have the server's method ``name`` called, after those that wait for the same scope."""
@@ -36,35 +38,44 @@ class HookCalls:
         self.tasks.add(task)
         task.add_done_callback(partial(self._ended, scope_id))
 
+    def hurry(self) -> None:
+        """Give up waiting: from now on a call is cancelled where it waits.
+
+        Every call is still made that far, since each tells of something that is told nowhere else.
+        So a task that has not begun is not cancelled from here: it would never begin.
+        """
+        self._hurried = True
+        for task in self._begun:
+            task.cancel()
+
+    def take_time(self) -> None:
+        """Undo `hurry`, for another run of the server."""
+        self._hurried = False
+
     async def _work(self, scope_id: Hashable) -> None:
         waiting, task = self._waiting[scope_id], asyncio.current_task()
-        hurried = False
+        assert task is not None
+        self._begun.add(task)
         while waiting:
             name, args = waiting.popleft()
-            if hurried and task is not None:
+            if self._hurried:
                 task.cancel()
-            hurried = await self._call(scope_id, name, args) or hurried
+            await self._call(scope_id, name, args)
         del self._waiting[scope_id]  # at once: the next call must not wait behind a task that ends
 
     def _ended(self, scope_id: Hashable, task: "asyncio.Task[None]") -> None:
         self.tasks.discard(task)
+        self._begun.discard(task)
         if not task.cancelled():
             return
         for name, _ in self._waiting.pop(scope_id, ()):  # cancelled before it began
             logger.error("%s() for scope %r was not called: the loop ended", name, scope_id)
 
-    async def _call(self, scope_id: Hashable, name: str, args: tuple[object, ...]) -> bool:
-        """Call one hook; true if it was cancelled.
-
-        The server has ended then and cannot wait longer. The calls behind this one are still made,
-        up to where they would wait: each tells of something that is told nowhere else.
-        """
+    async def _call(self, scope_id: Hashable, name: str, args: tuple[object, ...]) -> None:
         where = f"{type(self._server).__name__}.{name}() for scope {scope_id!r}"
         try:
             await call(getattr(self._server, name), *args)
         except asyncio.CancelledError:
             logger.warning("%s was cancelled", where)
-            return True
         except Exception:
             logger.exception("%s failed", where)
-        return False

@@ -272,15 +272,14 @@ class Pool:
             await _wait(self._hooks.tasks, grace)
         finally:
             await self._cancel_everything()
+            self._hooks.take_time()
             self._closing = False
 
     async def _cancel_everything(self) -> None:
         while self.instances or self._cancelled or self._hooks.tasks:
             for scope_id in list(self.instances):
                 self.delete(scope_id)
-            await asyncio.sleep(0)  # hooks begin, whatever becomes of them then
-            for hook in self._hooks.tasks:
-                hook.cancel()
+            self._hooks.hurry()
             await _wait([*self._cancelled, *self._hooks.tasks])
 
     def _ask_to_finish(self, instance: ApplicationInstance) -> None:
