@@ -125,6 +125,34 @@ async def test_a_second_cancellation_cuts_the_grace_short(make_server, no_task_l
 
 
 @pytest.mark.asyncio
+async def test_a_second_cancellation_counts_also_while_handle_is_ending(
+    make_server, no_task_left, settled
+):
+    class Server(make_server):
+        async def handle(self):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await go.wait()
+
+    async def application(scope, receive, send):
+        await asyncio.Event().wait()
+
+    go = asyncio.Event()
+    server = Server(application, shutdown_timeout=3600)
+    running = asyncio.create_task(server.arun())
+    server.queue("a")
+    await settled()
+    running.cancel()
+    await settled()
+    running.cancel()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(asyncio.shield(running), 10)
+    no_task_left()
+
+
+@pytest.mark.asyncio
 async def test_failures_at_the_very_end_are_still_reported(make_server, no_task_left):
     async def application(scope, receive, send):
         try:
@@ -293,7 +321,7 @@ async def test_a_failure_of_handle_that_is_overtaken_by_a_cancellation_is_logged
 
 
 SCRIPT = """
-import asyncio, logging, signal, sys
+import asyncio, logging, signal, sys, time
 from asgiref.server import StatelessServer
 
 # Who runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
@@ -308,6 +336,18 @@ async def application(scope, receive, send):
     finally:
         print("cleaned up", flush=True)
 
+def stay_away_from_the_loop():
+    handler = signal.getsignal(signal.SIGINT)
+
+    def say(number, frame):
+        print("interrupted", flush=True)
+        handler(number, frame)
+
+    signal.signal(signal.SIGINT, say)
+    print("stuck", flush=True)
+    while True:
+        time.sleep(0.01)
+
 class Server(StatelessServer):
     async def handle(self):
         queue = self.get_or_create_application_instance("a", {"type": "test"})
@@ -316,6 +356,8 @@ class Server(StatelessServer):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         print("ready", flush=True)
+        if "stuck" in sys.argv:
+            stay_away_from_the_loop()
         try:
             await asyncio.Event().wait()
         finally:
@@ -392,10 +434,22 @@ def test_a_second_signal_cuts_the_grace_short(number):
 
 
 @posix_only
+def test_a_second_interrupt_breaks_off_what_does_not_return_to_the_loop():
+    script = Script("stuck")
+    script.until("stuck")
+    script.signal(signal.SIGINT)
+    script.until("interrupted")
+    script.signal(signal.SIGINT)
+    output, errors, status = script.end()
+    assert output == ["interrupted", "cleaned up", LAST_WORDS[signal.SIGINT], "after run"]
+    assert (errors, status) == ("", 0)
+
+
+@posix_only
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (signal.SIGINT, ["Exiting due to SIGINT", "KeyboardInterrupt"]),
+        (signal.SIGINT, ["KeyboardInterrupt"]),
         (signal.SIGTERM, ["Exiting due to SIGTERM"]),
     ],
 )

@@ -29,28 +29,37 @@ class Main:
         self._signal: signal.Signals | None = None
         self._hurried = False
 
-    async def run(self, clean_up: Callable[[], Awaitable[None]]) -> None:
+    async def run(
+        self, clean_up: Callable[[bool], Awaitable[None]], *, whoever_has_sigint: bool
+    ) -> None:
         """Wait until the main coroutine ends or the checker fails, and clean up.
+
+        Args:
+            clean_up: awaited at the end, with True if it has to be quick.
+            whoever_has_sigint: whether to take SIGINT from whoever handles it.
 
         Raises:
             Exception: what either raised.
             KeyboardInterrupt: after SIGINT, if that came here.
         """
         try:
-            with on_signals(self._terminate):
+            with on_signals(self._terminate, whoever_has_sigint=whoever_has_sigint):
                 try:
                     await self._end_of_either()
                 finally:
-                    await clean_up()
+                    await clean_up(self._was_asked_twice())
         except asyncio.CancelledError:
             if not self._hurried or self._runner is None or self._runner.uncancel():
                 raise
         if self._signal is not None and (self._hurried or self._handler.cancelled()):
-            logger.info("Exiting due to %s", self._signal.name)
             if self._signal is signal.SIGINT:
                 raise KeyboardInterrupt
+            logger.info("Exiting due to %s", self._signal.name)
         else:
             self._handler.result()
+
+    def _was_asked_twice(self) -> bool:
+        return self._hurried or (self._runner is not None and self._runner.cancelling() > 1)
 
     def _terminate(self, number: signal.Signals) -> None:
         if self._signal is None and not self._handler.done():
@@ -80,5 +89,6 @@ class Main:
             await asyncio.wait(running)
         for task in tasks:
             failure = None if task.cancelled() else task.exception()
-            if failure is not None and failure is not raised:
+            # (KeyboardInterrupt and SystemExit have gone through the loop already.)
+            if isinstance(failure, Exception) and failure is not raised:
                 logger.error("%r failed while it was ended", task, exc_info=failure)

@@ -51,9 +51,9 @@ class Run:
                 self._pool.state = self._lifespan.state
         await call_main(self._server.handle)
 
-    async def end(self) -> None:
-        """End everything that was begun."""
-        seconds = self._server.shutdown_timeout
+    async def end(self, hurried: bool) -> None:
+        """End everything that was begun; ``hurried``: without giving it time."""
+        seconds = 0.0 if hurried else self._server.shutdown_timeout
         try:
             await self._pool.close(seconds)
         finally:

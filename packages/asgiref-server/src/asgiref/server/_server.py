@@ -16,6 +16,7 @@ from ._main import Main
 from ._pool import Pool
 from ._run import Run
 from ._table import InstanceTable
+from ._termination import sigint_is_unclaimed
 
 logger = logging.getLogger("asgiref.server")
 
@@ -75,6 +76,8 @@ class StatelessServer:
     queue_size: int = 0
     shutdown_timeout: float = 1.0
     lifespan: bool = False
+
+    _takes_sigint = False  # `run` has started the loop, so that SIGINT is there for the server
 
     application_checker_interval = 0.1
     """Kept from asgiref's API, where it is the time between two polls. Nothing polls here."""
@@ -212,10 +215,13 @@ class StatelessServer:
 
     def run(self) -> None:
         """Run the server on an event loop of its own until `handle` returns, or Ctrl-C."""
+        self._takes_sigint = sigint_is_unclaimed()
         try:
             asyncio.run(self.arun())
         except KeyboardInterrupt:
             logger.info("Exiting due to Ctrl-C/interrupt")
+        finally:
+            self._takes_sigint = False
 
     async def arun(self) -> None:
         """Run the server until `handle` returns or raises, a signal, or its own cancellation.
@@ -224,16 +230,17 @@ class StatelessServer:
         them and to ask for the next; then all are cancelled and awaited. The application's lifespan
         gets as long for its shutdown. A second signal or cancellation makes all of that short.
 
-        SIGTERM ends it by returning, SIGINT by raising, whoever handles that. On another thread
-        than the main one, or where the process handles these signals itself, they do nothing here.
+        Signals are listened to on the main thread, where nobody else does: SIGTERM ends the server
+        as if `handle` had returned; SIGINT likewise, and raises KeyboardInterrupt then.
 
         Raises:
             Exception: what `handle` raised.
             RuntimeError: if the application says that its startup failed (``lifespan=True``).
-            KeyboardInterrupt: on SIGINT, if the loop was not started by ``asyncio.run``.
+            KeyboardInterrupt: on SIGINT. (Below ``asyncio.run``, that cancels the task instead.)
         """
         run = Run(self, self._pool)
-        await Main(run.serve(), self.application_checker()).run(run.end)
+        main = Main(run.serve(), self.application_checker())
+        await main.run(run.end, whoever_has_sigint=self._takes_sigint)
 
     async def application_checker(self) -> None:
         """Wait until cancelled.
