@@ -57,6 +57,18 @@ def test_channels_consumers_converse_and_daphne_imports(fresh_environment: Envir
     }
 
 
+def test_channels_worker_hears_everything_and_survives_consumers_that_fail(
+    fresh_environment: Environment,
+) -> None:
+    seen = answers(fresh_environment, "channels_worker.py", "channels", "daphne")
+
+    everything = ["first", "second", "fail", "last"]
+    assert seen == {
+        "done": {"async": everything, "sync": everything},
+        "consumers": {"async": 2, "sync": 2},
+    }
+
+
 def test_flask_runs_async_views_and_opentelemetry_wraps_applications(
     fresh_environment: Environment,
 ) -> None:
