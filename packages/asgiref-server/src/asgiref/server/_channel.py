@@ -30,8 +30,8 @@ class Channel:
         scope: what the application was called with.
         active_at: when a message last went either way, in seconds of ``time.monotonic``.
         received: whether it has ever received a message.
-        closed: the instance has ended or is cancelled. Its input belongs to whoever comes next,
-            although a task that it left behind may still wait for some.
+        closed: the instance has ended or is cancelled. Its input belongs to whoever comes next, and
+            a task of it that still waits for some is cancelled.
         when_drained: called when the application asks for a message and none is there; set while
             the server shuts down, when that means that the application has finished what it had.
     """
@@ -58,17 +58,17 @@ class Channel:
     async def receive(self) -> Any:
         """Wait for the next message of the scope."""
         queue = self.queue
-        while True:
-            if self.closed:
-                raise RuntimeError(
-                    f"The application for scope {queue.scope_id!r} has ended or was cancelled, and "
-                    "cannot receive any more."
-                )
-            if queue.items is not None:
-                break
+        if self.closed:
+            raise RuntimeError(
+                f"The application for scope {queue.scope_id!r} has ended or was cancelled, and "
+                "cannot receive any more."
+            )
+        while queue.items is None:
             if self.when_drained is not None:
                 self.when_drained()
             await queue.next_put()
+            if self.closed:
+                raise asyncio.CancelledError
         self.received = True
         return queue.get_nowait()
 

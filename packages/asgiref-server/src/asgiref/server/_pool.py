@@ -228,7 +228,7 @@ class Pool:
         queue = instance.input_queue
         if isinstance(queue, InputQueue) and queue.instance is instance:
             queue.instance = None
-            queue.wake_readers()  # those that the instance's end has not ended
+            queue.cancel_readers()  # those that the instance's end has not ended
             self._dormant.add(queue)
 
     def _pass_on(self, instance: ApplicationInstance, cancelled: bool) -> None:

@@ -110,7 +110,10 @@ class InputQueue(asyncio.Queue[Any]):
                 items = self.items = deque(items)
             items.append(item)
         if self._readers:
-            self.wake_readers()
+            readers, self._readers = self._readers, ()
+            for reader in readers:
+                if not reader.done():
+                    reader.set_result(None)
 
     async def put(self, item: object) -> None:
         while self.full():
@@ -166,12 +169,11 @@ class InputQueue(asyncio.Queue[Any]):
         self._readers = (*self._waiting_readers(), reader) if self._readers else (reader,)
         return reader
 
-    def wake_readers(self) -> None:
-        """Let everybody who waits in `next_put` look again, although nothing was put."""
+    def cancel_readers(self) -> None:
+        """Cancel whoever waits in `next_put`."""
         readers, self._readers = self._readers, ()
         for reader in readers:
-            if not reader.done():
-                reader.set_result(None)
+            reader.cancel()
 
     def has_readers(self) -> bool:
         """Whether somebody waits in `next_put`."""
