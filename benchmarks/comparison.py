@@ -160,32 +160,46 @@ def table(benchmark: Benchmark, results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def run(benchmark: Benchmark) -> int:
-    """Run the benchmark as the command line asks. Returns 1 if a target is missed, else 0."""
-    parser = argparse.ArgumentParser(description=benchmark.title)
+def run(*benchmarks: Benchmark) -> int:
+    """Run benchmarks as the command line asks. Returns 1 if a target is missed, else 0."""
+    parser = argparse.ArgumentParser(description=", ".join(each.title for each in benchmarks))
     parser.add_argument("ours", help="a Python with the components of this repository")
     parser.add_argument("theirs", help="a Python with asgiref 3.13.0")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--idle", action="store_true", help="do not keep one core busy")
     parser.add_argument("--json", type=Path, help="where to write the results as well")
     arguments = parser.parse_args()
-    environments = [
-        Environment(python, benchmark.cases_file) for python in (arguments.ours, arguments.theirs)
-    ]
     busy = None if arguments.idle else subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        results, medians = measure(benchmark, *environments, arguments.rounds)
+        results = {
+            benchmark.title: run_one(benchmark, arguments.ours, arguments.theirs, arguments.rounds)
+            for benchmark in benchmarks
+        }
     finally:
         if busy is not None:
             busy.kill()
             busy.wait()
+    version = ".".join(map(str, sys.version_info[:3]))
+    print(f"Python {version}, {os.cpu_count()} cores, {'idle' if arguments.idle else 'one busy'}")
+    for benchmark in benchmarks:
+        some, medians = results[benchmark.title]
+        print(f"\n{table(benchmark, some)}")
+        if medians:
+            print(f"\n{table_of_peers(benchmark, medians)}")
+    everything = [result for some, _ in results.values() for result in some]
+    if arguments.json is not None:
+        peers = {peer: figure for _, some in results.values() for peer, figure in some.items()}
+        record = {"cases": [asdict(result) for result in everything], "peers": peers}
+        arguments.json.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    return 0 if all(result.met for result in everything) else 1
+
+
+def run_one(
+    benchmark: Benchmark, ours: str, theirs: str, rounds: int
+) -> tuple[list[Result], dict[str, float]]:
+    environments = [Environment(python, benchmark.cases_file) for python in (ours, theirs)]
+    try:
+        return measure(benchmark, *environments, rounds)
+    finally:
         for environment in environments:
             environment.close()
-    version = ".".join(map(str, sys.version_info[:3]))
-    print(f"Python {version}, {os.cpu_count()} cores, {'idle' if arguments.idle else 'one busy'}\n")
-    print(table(benchmark, results))
-    print(f"\n{table_of_peers(benchmark, medians)}")
-    if arguments.json is not None:
-        record = {"cases": [asdict(result) for result in results], "peers": medians}
-        arguments.json.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    return 0 if all(result.met for result in results) else 1

@@ -105,6 +105,18 @@ def test_four_frameworks_answer_through_the_testing_helpers(
     ]
 
 
+def test_channels_worker_hears_everything_and_survives_consumers_that_fail(
+    fresh_environment: Environment,
+) -> None:
+    seen = answers(fresh_environment, "channels_worker.py", "channels", "daphne")
+
+    everything = ["first", "second", "fail", "last"]
+    assert seen == {
+        "done": {"async": everything, "sync": everything},
+        "consumers": {"async": 2, "sync": 2},
+    }
+
+
 def test_flask_runs_async_views_and_opentelemetry_wraps_applications(
     fresh_environment: Environment,
 ) -> None:

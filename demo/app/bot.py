@@ -7,7 +7,8 @@ socket, and it is one that the bot opened itself.
 
 Rules: the bot owns a thread and, through ``StatelessServer.run``, an event loop on it; only
 ``stop`` may be called from elsewhere. The first connection must succeed, or ``handle`` raises
-``ChatError``; later losses are answered with new attempts, and the scopes outlive them.
+``ChatError``; later losses are answered with new attempts, and the scopes outlive them: what an
+application says in between waits.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 MAX_SCOPES = 500
 MAX_WAIT_SECONDS = 30.0
+SAID_AT_THE_END = frozenset({"NOTICE", "ERROR"})
+"""What a server that goes down still says, besides the QUITs of its users."""
 
 
 class ChatBot(StatelessServer):
@@ -57,6 +60,7 @@ class ChatBot(StatelessServer):
         self._host, self._port = host, port
         self._trace = trace
         self._client: IrcClient | None = None
+        self._connected = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._ready: Callable[[], None] = lambda: None
@@ -104,11 +108,20 @@ class ChatBot(StatelessServer):
         user, target, text = scope["user"], message["target"], message["text"]
         where = self._trace.ran("StatelessServer.application_send")
         self._trace.publish(Chat(user, self.nick, text, where))
-        if self._client is not None:
-            in_channel = target != user
-            # What is said while the connection is lost is lost with it.
-            with contextlib.suppress(OSError):
-                await self._client.say(target, f"{user}: {text}" if in_channel else text)
+        await self._say(target, f"{user}: {text}" if target != user else text)
+
+    async def _say(self, target: str, text: str) -> None:
+        """Say it now, or once the connection is back if it is lost."""
+        while True:
+            await self._connected.wait()
+            client = self._client
+            try:
+                if client is not None:
+                    await client.say(target, text)
+                return
+            except OSError:
+                if client is self._client:  # the loss is yet to be noticed
+                    self._connected.clear()
 
     async def application_exception(
         self, exception: BaseException, application_details: Mapping[str, Any]
@@ -124,14 +137,17 @@ class ChatBot(StatelessServer):
 
     async def _keep_connected(self) -> None:
         self._client = await self._connect()
+        self._connected.set()
         self._ready()
         while True:
             lost = self._client
             await self._listen(lost)
+            self._connected.clear()
             self._client = None
             await lost.close()
             logger.warning("the bot lost the chat server and tries to come back")
             self._client = await self._reconnect()
+            self._connected.set()
             logger.warning("the bot is back on the chat server as %s", self.nick)
 
     async def _connect(self) -> IrcClient:
@@ -160,11 +176,20 @@ class ChatBot(StatelessServer):
                 logger.warning("%s; the bot tries again in %g seconds", error, wait)
 
     async def _listen(self, client: IrcClient) -> None:
+        gone: list[str] = []
         async for message in client.messages():
+            if message.command == "QUIT":
+                gone.append(message.nick)
+                continue
+            if message.command not in SAID_AT_THE_END:
+                # The server lives, so they left by themselves: a nickname is free for somebody
+                # else from now on, and so is its scope's name. (A server that goes down takes
+                # everybody along, but whoever comes back afterwards talks on.)
+                while gone:
+                    self._forget(gone.pop())
             if message.command == "PRIVMSG" and fold(message.nick) != fold(self.nick):
                 self._hear(message)
-            elif message.command in ("QUIT", "NICK"):
-                # A nickname is free for somebody else from now on, and so is its scope's name.
+            elif message.command == "NICK":
                 self._forget(message.nick)
 
     def _hear(self, message: Message) -> None:

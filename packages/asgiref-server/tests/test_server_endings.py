@@ -1,6 +1,7 @@
 """Applications that end, fail or are cancelled: what is reported, and who gets their messages."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import weakref
@@ -258,7 +259,60 @@ async def test_a_cancelled_instance_cannot_take_messages_of_its_successor(make_s
     assert stole == [None]
     ((scope_id, reason),) = server.failures
     assert scope_id == "a"
-    assert "was cancelled, and cannot receive any more" in reason
+    assert "has ended or was cancelled, and cannot receive any more" in reason
+
+
+@pytest.mark.parametrize("end", ["returns", "is deleted"])
+async def test_a_task_that_an_instance_left_behind_takes_nothing_of_its_successor(
+    make_server, settled, end
+):
+    async def application(scope, receive, send):
+        if not left:
+            left.append(asyncio.create_task(receive()))
+            await asyncio.sleep(0)
+            if end == "is deleted":
+                await asyncio.Event().wait()
+            return
+        await send(await receive())
+
+    left = []
+    server = make_server(application)
+    kept = server.queue("a")
+    await settled()
+    if end == "is deleted":
+        server.delete_application_instance("a")
+    kept.put_nowait("for the next")
+    assert await server.next_sent() == ("a", "for the next")
+    with pytest.raises(asyncio.CancelledError):
+        await left[0]
+
+
+async def test_an_evicted_application_that_receives_in_tasks_of_its_own_is_no_failure(
+    make_server, settled
+):
+    """As Channels' consumers do, which await a task for each of their sources."""
+
+    async def dispatch(receive):
+        tasks = [asyncio.create_task(receive()), asyncio.create_task(asyncio.sleep(3600))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    async def application(scope, receive, send):
+        await asyncio.gather(*[asyncio.gather(dispatch(receive)) for _ in range(2)])
+
+    server = make_server(application, max_applications=1)
+    kept = server.queue("a")
+    await settled()
+    server.queue("b")
+    kept.put_nowait("for the next")
+    await settled()
+    await server._pool.close(0)
+    assert server.failures == []
 
 
 async def test_a_hook_that_fails_is_logged_and_the_server_goes_on(make_server, caplog, settled):
@@ -275,7 +329,7 @@ async def test_a_hook_that_fails_is_logged_and_the_server_goes_on(make_server, c
     running = asyncio.create_task(server.arun())
     server.queue("bad")
     await settled()
-    assert "Server.application_exception() failed" in caplog.text
+    assert "Server.application_exception() for scope 'bad' failed" in caplog.text
     assert "in the hook" in caplog.text
     server.put("good", 1)
     assert await server.next_sent() == ("good", 1)

@@ -1,6 +1,7 @@
 """Instances: created, used again, evicted, deleted, and as asgiref's dicts."""
 
 import asyncio
+import re
 import time
 
 import pytest
@@ -223,6 +224,48 @@ async def test_an_instance_that_a_subclass_made_itself_is_watched(make_server, s
     assert not server.application_instances
 
 
+async def test_a_server_with_its_own_run_starts_the_checker_itself(settled):
+    class Bot(StatelessServer):
+        """As a long-polling bot in the wild: its own loop, its own run(), details["scope"]."""
+
+        def __init__(self, application):
+            super().__init__(application)
+            self.application_instances = {}
+            self.told = []
+
+        def run(self):
+            loop = asyncio.new_event_loop()
+            self.checker = loop.create_task(self.application_checker())
+            loop.run_until_complete(self.handle())
+            self.checker.cancel()
+            loop.run_until_complete(asyncio.gather(self.checker, return_exceptions=True))
+            loop.close()
+
+        async def handle(self):
+            for chat, text in [(1, "hello"), (2, "break"), (1, "again")]:
+                scope = {"type": "telegram", "chat": chat}
+                self.get_or_create_application_instance(chat, scope).put_nowait(text)
+                await settled()
+            for chat in list(self.application_instances):
+                self.delete_application_instance(chat)
+            await settled()
+
+        async def application_send(self, scope, message):
+            self.told.append((scope["chat"], message))
+
+        async def application_exception(self, exception, application_details):
+            self.told.append((application_details["scope"]["chat"], repr(exception)))
+
+    async def application(scope, receive, send):
+        while (text := await receive()) != "break":
+            await send(text)
+        raise LookupError("broken")
+
+    bot = Bot(application)
+    await asyncio.to_thread(bot.run)
+    assert bot.told == [(1, "hello"), (2, "LookupError('broken')"), (1, "again")]
+
+
 async def test_something_else_in_the_table_is_rejected(make_server):
     server = make_server(echo)
     with pytest.raises(TypeError, match="instance of scope 'a' must be a mapping with 'input_q"):
@@ -247,6 +290,82 @@ async def test_a_scope_without_a_type_is_rejected(make_server):
     assert not server.application_instances
 
 
+async def test_a_server_that_is_given_a_bad_scope_goes_on_with_the_others(make_server):
+    class Server(make_server):
+        async def handle(self):
+            for scope in ({"user": 1}, {"type": "test", "id": "good"}):
+                try:
+                    queue = self.get_or_create_application_instance(scope.get("id"), scope)
+                except ValueError as error:
+                    errors.append(str(error))
+                else:
+                    queue.put_nowait("hello")
+
+    errors = []
+    server = Server(echo, shutdown_timeout=30)
+    await server.arun()
+    assert errors == ["The scope of scope id None has no 'type': {'user': 1}."]
+    assert await server.next_sent() == ("good", "hello")
+
+
+def raises_when_called(scope, receive, send):
+    raise LookupError(f"no {scope['id']}")
+
+
+def gives_nothing_to_await(scope, receive, send):
+    return 42
+
+
+raises_when_called._asgi_single_callable = gives_nothing_to_await._asgi_single_callable = True
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (raises_when_called, "no a"),
+        (gives_nothing_to_await, "gives_nothing_to_await at .* gave 'int' .* cannot be awaited"),
+    ],
+)
+async def test_an_application_that_fails_before_it_runs_has_failed_like_any_other(
+    make_server, settled, bad, reason
+):
+    server = make_server(bad)
+    server.put("a", 1)
+    await settled()
+    # Once for the look-up, once for the message, once for what that instance left.
+    assert [scope_id for scope_id, _ in server.failures] == ["a"] * 3
+    assert re.search(reason, server.failures[0][1])
+    assert server.undelivered == [("a", [1])]
+    server.application = echo
+    server.put("b", 2)
+    assert await server.next_sent() == ("b", 2)
+    await server._pool.close(0)
+
+
+async def test_an_application_that_is_replaced_by_none_is_named(make_server):
+    server = make_server(echo)
+    server.application = None
+    with pytest.raises(TypeError, match="None is not an ASGI application: it is not callable"):
+        server.queue("a")
+    assert not server.application_instances
+
+
+async def test_a_method_of_another_object_may_replace_the_application(make_server):
+    class Application:
+        def __init__(self, name):
+            self.name = name
+
+        async def serve(self, scope, receive, send):
+            await send(self.name)
+
+    server = make_server(Application("first").serve)
+    server.queue("a")
+    assert await server.next_sent() == ("a", "first")
+    server.application = Application("second").serve
+    server.queue("b")
+    assert await server.next_sent() == ("b", "second")
+
+
 async def test_a_scope_may_be_something_else_than_a_mapping(make_server):
     async def application(scope, receive, send):
         seen.append(scope)
@@ -269,3 +388,53 @@ async def test_hooks_that_are_missing_say_which(make_server):
         await server.arun()
     with pytest.raises(NotImplementedError, match=r"must implement application_send\(\)"):
         await server.application_send({}, "message")
+
+
+async def test_a_queue_is_an_asyncio_queue_in_what_it_does(make_server, settled):
+    async def application(scope, receive, send):
+        await asyncio.Event().wait()
+
+    server = make_server(application, queue_size=12)
+    queue = server.queue("a")
+    assert isinstance(queue, asyncio.Queue)
+    assert (queue.maxsize, queue.qsize(), queue.empty(), queue.full()) == (12, 0, True, False)
+    with pytest.raises(asyncio.QueueEmpty):
+        queue.get_nowait()
+    for number in range(12):
+        await queue.put(number)
+    assert (queue.qsize(), queue.empty(), queue.full()) == (12, False, True)
+    assert [queue.get_nowait() for _ in range(11)] == list(range(11))
+    assert await queue.get() == 11
+    joining = asyncio.create_task(queue.join())
+    for _ in range(12):
+        await settled()
+        assert not joining.done()
+        queue.task_done()
+    await joining
+    with pytest.raises(ValueError, match="called too many times"):
+        queue.task_done()
+    getting = asyncio.create_task(queue.get())
+    await settled()
+    queue.put_nowait("for whoever waits")
+    assert await getting == "for whoever waits"
+    assert repr(queue) == "<InputQueue of 'a', 0 waiting>"
+    with pytest.raises(NotImplementedError, match="delete_application_instance instead"):
+        queue.shutdown()
+    await server._pool.close(0)
+
+
+async def test_a_put_that_is_cancelled_leaves_its_room_to_the_next(make_server, settled):
+    async def application(scope, receive, send):
+        await asyncio.Event().wait()
+
+    server = make_server(application, queue_size=1)
+    queue = server.queue("a")
+    queue.put_nowait(0)
+    first, second = (asyncio.create_task(queue.put(number)) for number in (1, 2))
+    await settled()
+    assert queue.get_nowait() == 0  # wakes the first, which is cancelled before it goes on
+    first.cancel()
+    await settled()
+    assert second.done()
+    assert queue.get_nowait() == 2
+    await server._pool.close(0)

@@ -1,17 +1,15 @@
 """run() and arun(): how a server ends, and that nothing of it is left."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
 from asgiref.server import StatelessServer
-
-pytestmark = pytest.mark.asyncio
 
 
 async def echo(scope, receive, send):
@@ -19,6 +17,7 @@ async def echo(scope, receive, send):
         await send(await receive())
 
 
+@pytest.mark.asyncio
 async def test_arun_ends_when_handle_returns_and_leaves_nothing(make_server, no_task_left, settled):
     server = make_server(echo)
     running = asyncio.create_task(server.arun())
@@ -30,6 +29,7 @@ async def test_arun_ends_when_handle_returns_and_leaves_nothing(make_server, no_
     no_task_left()
 
 
+@pytest.mark.asyncio
 async def test_arun_raises_what_handle_raises(make_server, no_task_left, settled):
     class Server(make_server):
         async def handle(self):
@@ -42,6 +42,7 @@ async def test_arun_raises_what_handle_raises(make_server, no_task_left, settled
     no_task_left()
 
 
+@pytest.mark.asyncio
 async def test_a_cancelled_arun_cleans_up(make_server, no_task_left, settled):
     server = make_server(echo)
     running = asyncio.create_task(server.arun())
@@ -54,6 +55,7 @@ async def test_a_cancelled_arun_cleans_up(make_server, no_task_left, settled):
     no_task_left()
 
 
+@pytest.mark.asyncio
 async def test_a_server_can_run_again(make_server, no_task_left):
     server = make_server(echo)
     for number in range(2):
@@ -66,6 +68,7 @@ async def test_a_server_can_run_again(make_server, no_task_left):
     no_task_left()
 
 
+@pytest.mark.asyncio
 async def test_applications_finish_what_they_have(make_server, no_task_left):
     async def application(scope, receive, send):
         while True:
@@ -85,6 +88,7 @@ async def test_applications_finish_what_they_have(make_server, no_task_left):
     no_task_left()
 
 
+@pytest.mark.asyncio
 async def test_applications_that_do_not_finish_are_cancelled(make_server, no_task_left):
     async def application(scope, receive, send):
         try:
@@ -102,6 +106,7 @@ async def test_applications_that_do_not_finish_are_cancelled(make_server, no_tas
     no_task_left()
 
 
+@pytest.mark.asyncio
 async def test_a_second_cancellation_cuts_the_grace_short(make_server, no_task_left, settled):
     async def application(scope, receive, send):
         await asyncio.Event().wait()
@@ -119,6 +124,35 @@ async def test_a_second_cancellation_cuts_the_grace_short(make_server, no_task_l
     no_task_left()
 
 
+@pytest.mark.asyncio
+async def test_a_second_cancellation_counts_also_while_handle_is_ending(
+    make_server, no_task_left, settled
+):
+    class Server(make_server):
+        async def handle(self):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await go.wait()
+
+    async def application(scope, receive, send):
+        await asyncio.Event().wait()
+
+    go = asyncio.Event()
+    server = Server(application, shutdown_timeout=3600)
+    running = asyncio.create_task(server.arun())
+    server.queue("a")
+    await settled()
+    running.cancel()
+    await settled()
+    running.cancel()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(asyncio.shield(running), 10)
+    no_task_left()
+
+
+@pytest.mark.asyncio
 async def test_failures_at_the_very_end_are_still_reported(make_server, no_task_left):
     async def application(scope, receive, send):
         try:
@@ -136,6 +170,7 @@ async def test_failures_at_the_very_end_are_still_reported(make_server, no_task_
     no_task_left()
 
 
+@pytest.mark.asyncio
 async def test_a_message_during_shutdown_is_undelivered(make_server, no_task_left, settled):
     async def application(scope, receive, send):
         if scope["id"] == "a":
@@ -155,6 +190,7 @@ async def test_a_message_during_shutdown_is_undelivered(make_server, no_task_lef
     no_task_left()
 
 
+@pytest.mark.asyncio
 async def test_a_checker_of_a_subclass_is_run_and_may_end_the_server(make_server, no_task_left):
     class Server(make_server):
         async def application_checker(self):
@@ -165,6 +201,7 @@ async def test_a_checker_of_a_subclass_is_run_and_may_end_the_server(make_server
     no_task_left()
 
 
+@pytest.mark.asyncio
 async def test_a_checker_that_returns_does_not_end_the_server(make_server, settled):
     class Server(make_server):
         async def application_checker(self):
@@ -178,6 +215,7 @@ async def test_a_checker_that_returns_does_not_end_the_server(make_server, settl
     await running
 
 
+@pytest.mark.asyncio
 async def test_a_server_with_its_own_main_loop_starts_the_checker_and_handle(make_server, settled):
     async def application(scope, receive, send):
         raise LookupError("found")
@@ -195,6 +233,7 @@ async def test_a_server_with_its_own_main_loop_starts_the_checker_and_handle(mak
             await task
 
 
+@pytest.mark.asyncio
 async def test_a_worker_of_channels_shape_serves_its_channels(no_task_left):
     class Worker(StatelessServer):
         def __init__(self, application, channels, layer, max_applications=1000):
@@ -225,18 +264,64 @@ async def test_a_worker_of_channels_shape_serves_its_channels(no_task_left):
     no_task_left()
 
 
-async def test_a_handle_that_is_not_async_is_named(no_task_left):
-    class Server(StatelessServer):
-        def handle(self):
-            return None
+@pytest.mark.asyncio
+async def test_nothing_is_complained_of_after_the_end(make_server, no_task_left, settled):
+    async def application(scope, receive, send):
+        if scope["id"] % 2:
+            raise LookupError("broken")
+        try:
+            await receive()
+        finally:
+            raise ZeroDivisionError("while it ended")
 
-    with pytest.raises(TypeError, match=r"Server\.handle\(\) must be an async method"):
-        await Server(echo).arun()
+    class Server(make_server):
+        async def application_exception(self, exception, application_details):
+            raise OSError("in the hook")
+
+        async def application_checker(self):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ConnectionError("the checker")
+
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    server = Server(application, max_applications=3)
+    running = asyncio.create_task(server.arun())
+    for number in range(10):
+        server.put(number, "message")
+    await settled()
+    server.finished.set()
+    await running
+    del running, server
+    gc.collect()
+    await settled()
+    assert complaints == []
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_a_failure_of_handle_that_is_overtaken_by_a_cancellation_is_logged(
+    make_server, caplog, no_task_left, settled
+):
+    class Server(make_server):
+        async def handle(self):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ConnectionError("lost")
+
+    running = asyncio.create_task(Server(echo).arun())
+    await settled()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert "ConnectionError: lost" in caplog.text
     no_task_left()
 
 
 SCRIPT = """
-import asyncio, logging, signal, sys
+import asyncio, logging, signal, sys, time
 from asgiref.server import StatelessServer
 
 # Who runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
@@ -246,42 +331,132 @@ logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 async def application(scope, receive, send):
     try:
         await receive()
+        print("busy", flush=True)
+        await asyncio.Event().wait()
     finally:
         print("cleaned up", flush=True)
 
+def stay_away_from_the_loop():
+    handler = signal.getsignal(signal.SIGINT)
+
+    def say(number, frame):
+        print("interrupted", flush=True)
+        handler(number, frame)
+
+    signal.signal(signal.SIGINT, say)
+    print("stuck", flush=True)
+    while True:
+        time.sleep(0.01)
+
 class Server(StatelessServer):
     async def handle(self):
-        self.get_or_create_application_instance("a", {"type": "test"})
+        queue = self.get_or_create_application_instance("a", {"type": "test"})
+        if "busy" in sys.argv:
+            queue.put_nowait("message")
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         print("ready", flush=True)
-        await asyncio.Event().wait()
+        if "stuck" in sys.argv:
+            stay_away_from_the_loop()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            print("told to end", flush=True)
 
-Server(application).run()
+server = Server(application, shutdown_timeout=3600)
+if "bare loop" in sys.argv:
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(server.arun())
+    except KeyboardInterrupt:
+        print("KeyboardInterrupt")
+    loop.close()
+else:
+    server.run()
 print("after run")
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals are sent as POSIX does")
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [
-        (signal.SIGINT, "Exiting due to Ctrl-C/interrupt"),
-        (signal.SIGTERM, "Exiting due to SIGTERM"),
-    ],
-)
-async def test_run_ends_cleanly_on_a_signal(number, said):
-    def run():
-        process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", textwrap.dedent(SCRIPT)],
+class Script:
+    """The script in a process of its own; what it says is read line by line."""
+
+    def __init__(self, *arguments):
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", SCRIPT, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(number)
-        return *process.communicate(timeout=30), process.returncode
 
-    output, errors, status = await asyncio.to_thread(run)
-    assert sorted(output.splitlines()) == sorted(["cleaned up", said, "after run"])
+    def until(self, line):
+        for said in self.process.stdout:
+            if said.strip() == line:
+                return
+        raise AssertionError(f"it never said {line!r}: {self.process.stderr.read()}")
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def end(self):
+        output, errors = self.process.communicate(timeout=30)
+        return output.splitlines(), errors, self.process.returncode
+
+
+posix_only = pytest.mark.skipif(os.name == "nt", reason="signals are sent as POSIX does")
+LAST_WORDS = {
+    signal.SIGINT: "Exiting due to Ctrl-C/interrupt",
+    signal.SIGTERM: "Exiting due to SIGTERM",
+}
+
+
+@posix_only
+@pytest.mark.parametrize("number", LAST_WORDS)
+def test_run_ends_cleanly_on_a_signal(number):
+    script = Script()
+    script.until("ready")
+    script.signal(number)
+    output, errors, status = script.end()
+    assert output == ["told to end", "cleaned up", LAST_WORDS[number], "after run"]
+    assert (errors, status) == ("", 0)
+
+
+@posix_only
+@pytest.mark.parametrize("number", LAST_WORDS)
+def test_a_second_signal_cuts_the_grace_short(number):
+    script = Script("busy")
+    script.until("ready")
+    script.signal(number)
+    script.until("told to end")
+    script.signal(number)
+    output, errors, status = script.end()
+    assert output == ["cleaned up", LAST_WORDS[number], "after run"]
+    assert (errors, status) == ("", 0)
+
+
+@posix_only
+def test_a_second_interrupt_breaks_off_what_does_not_return_to_the_loop():
+    script = Script("stuck")
+    script.until("stuck")
+    script.signal(signal.SIGINT)
+    script.until("interrupted")
+    script.signal(signal.SIGINT)
+    output, errors, status = script.end()
+    assert output == ["interrupted", "cleaned up", LAST_WORDS[signal.SIGINT], "after run"]
+    assert (errors, status) == ("", 0)
+
+
+@posix_only
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGINT, ["KeyboardInterrupt"]),
+        (signal.SIGTERM, ["Exiting due to SIGTERM"]),
+    ],
+)
+def test_a_signal_ends_arun_cleanly_on_any_loop(number, said):
+    script = Script("bare loop")
+    script.until("ready")
+    script.signal(number)
+    output, errors, status = script.end()
+    assert output == ["told to end", "cleaned up", *said, "after run"]
     assert (errors, status) == ("", 0)

@@ -6,16 +6,17 @@ the pool is made when it is first needed.
 """
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Hashable, Mapping
+from functools import cached_property
 from typing import Any
 
 from ._calls import check_application, check_scope, check_scope_id
 from ._main import Main
 from ._pool import Pool
+from ._run import Run
 from ._table import InstanceTable
-from ._termination import on_sigterm
+from ._termination import sigint_is_unclaimed
 
 logger = logging.getLogger("asgiref.server")
 
@@ -38,14 +39,21 @@ class StatelessServer:
         queue_size: how many messages may wait for one instance, after which ``put_nowait`` raises
             asyncio.QueueFull and ``put`` waits; 0 for no limit.
         shutdown_timeout: seconds that `arun` gives instances at its end to finish what they have.
+        lifespan: whether `arun` drives the application's lifespan protocol. `handle` then begins
+            after the application's startup, and each scope that is a mapping and has no ``"state"``
+            gets a shallow copy of the application's.
 
     Raises:
         TypeError: if ``application`` is not callable.
         ValueError: if ``max_applications`` is below 1.
 
     Everything runs on the thread of one event loop, the one that `run` makes or `arun` is awaited
-    on. `application_send` and the hooks may be plain functions as well; they then run on a worker
-    thread, through ``asgiref.sync.sync_to_async``.
+    on. `handle`, `application_send` and the hooks may be plain functions as well, which
+    ``asgiref.sync.sync_to_async`` calls on worker threads: `handle` on one of its own, the others
+    where thread-sensitive code runs, those for one scope in order. They may call
+    `get_or_create_application_instance`, the queues' ``put_nowait`` and the methods that delete, as
+    may other threads that they start. Python cannot interrupt a thread: a plain `handle` that is to
+    end early gets RuntimeError from the first of these calls that it makes after the server's end.
 
     >>> async def shout(scope, receive, send):
     ...     while True:
@@ -67,6 +75,9 @@ class StatelessServer:
     idle_timeout: float | None = None
     queue_size: int = 0
     shutdown_timeout: float = 1.0
+    lifespan: bool = False
+
+    _takes_sigint = False  # `run` has started the loop, so that SIGINT is there for the server
 
     application_checker_interval = 0.1
     """Kept from asgiref's API, where it is the time between two polls. Nothing polls here."""
@@ -79,6 +90,7 @@ class StatelessServer:
         idle_timeout: float | None = None,
         queue_size: int = 0,
         shutdown_timeout: float = 1.0,
+        lifespan: bool = False,
     ) -> None:
         check_application(application)
         if max_applications < 1:
@@ -88,6 +100,7 @@ class StatelessServer:
         self.idle_timeout = idle_timeout
         self.queue_size = queue_size
         self.shutdown_timeout = shutdown_timeout
+        self.lifespan = lifespan
 
     # What a subclass implements
 
@@ -137,12 +150,9 @@ class StatelessServer:
 
     # Instances
 
-    @property
+    @cached_property
     def _pool(self) -> Pool:
-        pool = self.__dict__.get("_instance_pool")
-        if pool is None:
-            pool = self.__dict__["_instance_pool"] = Pool(self)
-        return pool
+        return Pool(self)
 
     @property
     def application_instances(self) -> InstanceTable:
@@ -170,18 +180,24 @@ class StatelessServer:
             ValueError: if ``scope`` is a mapping without ``"type"``.
             RuntimeError: if no event loop is running on this thread.
         """
+        pool = self._pool
+        if pool.home is not None and pool.home.is_elsewhere():
+            return pool.home.call(self.get_or_create_application_instance, scope_id, scope)
         try:
-            instance = self._pool.find(scope_id)
+            instance = pool.find(scope_id)
         except TypeError:
             check_scope_id(scope_id)
             raise
         if instance is None:
             check_scope(scope_id, scope)
-            instance = self._pool.start(scope_id, scope)
+            instance = pool.start(scope_id, scope)
         return instance.input_queue
 
     def delete_oldest_application_instance(self) -> None:
         """Delete the least recently used instance. Raises ValueError if there is none."""
+        home = self._pool.home
+        if home is not None and home.is_elsewhere():
+            return home.call(self.delete_oldest_application_instance)
         self.delete_application_instance(self.application_instances.oldest())
 
     def delete_application_instance(self, scope_id: Hashable) -> None:
@@ -190,38 +206,41 @@ class StatelessServer:
         Raises:
             KeyError: if the scope has no live instance.
         """
+        home = self._pool.home
+        if home is not None and home.is_elsewhere():
+            return home.call(self.delete_application_instance, scope_id)
         self._pool.delete(scope_id)
 
     # Running
 
     def run(self) -> None:
         """Run the server on an event loop of its own until `handle` returns, or Ctrl-C."""
+        self._takes_sigint = sigint_is_unclaimed()
         try:
             asyncio.run(self.arun())
         except KeyboardInterrupt:
             logger.info("Exiting due to Ctrl-C/interrupt")
+        finally:
+            self._takes_sigint = False
 
     async def arun(self) -> None:
-        """Run the server until `handle` returns or raises, SIGTERM, or its own cancellation.
+        """Run the server until `handle` returns or raises, a signal, or its own cancellation.
 
         At the end, instances that still have messages get ``shutdown_timeout`` seconds to receive
-        them and to ask for the next; then all are cancelled and awaited.
+        them and to ask for the next; then all are cancelled and awaited. The application's lifespan
+        gets as long for its shutdown. A second signal or cancellation makes all of that short.
+
+        Signals are listened to on the main thread, where nobody else does: SIGTERM ends the server
+        as if `handle` had returned; SIGINT likewise, and raises KeyboardInterrupt then.
 
         Raises:
             Exception: what `handle` raised.
+            RuntimeError: if the application says that its startup failed (``lifespan=True``).
+            KeyboardInterrupt: on SIGINT. (Below ``asyncio.run``, that cancels the task instead.)
         """
-        main = Main(self._handle(), self.application_checker())
-        try:
-            with on_sigterm(main.terminate):
-                await main.wait()
-        finally:
-            await self._pool.close(self.shutdown_timeout)
-
-    async def _handle(self) -> None:
-        running: object = self.handle()
-        if not inspect.isawaitable(running):
-            raise TypeError(f"{type(self).__name__}.handle() must be an async method.")
-        await running
+        run = Run(self, self._pool)
+        main = Main(run.serve(), self.application_checker())
+        await main.run(run.end, whoever_has_sigint=self._takes_sigint)
 
     async def application_checker(self) -> None:
         """Wait until cancelled.

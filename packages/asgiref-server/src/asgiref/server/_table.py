@@ -31,6 +31,11 @@ class InstanceTable(OrderedDict[Hashable, ApplicationInstance]):
         self.move_to_end(scope_id)
         self._watch(record)
 
+    def add(self, record: ApplicationInstance) -> None:
+        """Put in a new record of our own."""
+        super().__setitem__(record.scope_id, record)
+        self._watch(record)
+
     def oldest(self) -> Hashable:
         """The scope id to evict next. Raises ValueError if there is none."""
         for scope_id in self:

@@ -1,0 +1,43 @@
+"""A parrot that counts, on an IRC server: ``python chatbot.py HOST``."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "demo"))
+
+from app.bot import ChatBot
+from app.trace import Trace
+
+__all__ = ["make_bot", "parrot"]
+
+
+async def parrot(scope: Any, receive: Any, send: Any) -> None:
+    """The conversation with one user; what it remembers is in its local variables."""
+    heard = 0
+    while True:
+        message = await receive()
+        heard += 1
+        text = f"{heard}. {message['text']}"
+        await send({"type": "chat.reply", "text": text, "target": message["target"]})
+
+
+def make_bot(host: str, port: int, nick: str, channel: str, application: Any = parrot) -> ChatBot:
+    return ChatBot(application, Trace(), host=host, port=port, nick=nick, channel=channel)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("host")
+    parser.add_argument("--port", type=int, default=6667)
+    parser.add_argument("--nick", default="parrot")
+    parser.add_argument("--channel", default="#test")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO)
+    make_bot(arguments.host, arguments.port, arguments.nick, arguments.channel).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The chatbot on a real ngircd."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from app.bot import ChatBot
+from app.irc_client import IrcClient
+from chatbot import make_bot, parrot
+
+pytestmark = pytest.mark.asyncio
+
+NGIRCD = """
+[Global]
+Name = irc.test.example
+Info = only for a test
+Listen = 127.0.0.1
+Ports = {port}
+MotdPhrase = welcome
+[Limits]
+MaxConnectionsIP = 0
+MaxPenaltyTime = 0
+[Options]
+DNS = no
+Ident = no
+PAM = no
+"""
+
+
+class User:
+    """Somebody on the IRC server."""
+
+    def __init__(self, client: IrcClient) -> None:
+        self.client = client
+        self._messages = client.messages()
+
+    @classmethod
+    async def join(cls, port: int, nick: str) -> "User":
+        """Join the channel, and wait until the bot is there too."""
+        user = cls(await IrcClient.connect("127.0.0.1", port, nick, "#x"))
+        if not await user.sees("bot"):
+            while (await user.next("JOIN"))[0] != "bot":
+                pass
+        return user
+
+    async def next(self, command: str) -> tuple[str, ...]:
+        """Who sent the next message of that kind, and its parameters."""
+        async for message in self._messages:
+            if message.command == command:
+                return message.nick, *message.params
+        raise AssertionError("the connection ended")
+
+    async def sees(self, nick: str) -> bool:
+        names = (await self.next("353"))[4]
+        return nick in names.replace("@", "").split()
+
+    async def hears(self) -> str:
+        """What the bot says next."""
+        while True:
+            nick, _, text = await self.next("PRIVMSG")
+            if nick == "bot":
+                return text
+
+    async def says(self, text: str, target: str = "bot") -> None:
+        await self.client.say(target, text)
+
+
+@asynccontextmanager
+async def running(bot: ChatBot) -> AsyncIterator[None]:
+    task = asyncio.create_task(bot.arun())
+    try:
+        yield
+    finally:
+        bot.stop()
+        await task
+
+
+async def test_two_users_have_a_scope_each_in_the_channel_and_in_private(
+    start_server: Any,
+) -> None:
+    server = start_server("ngircd", NGIRCD, "Now listening")
+    bot = make_bot("127.0.0.1", server.port, "bot", "#x")
+    async with running(bot):
+        ann, bob = [await User.join(server.port, nick) for nick in ("ann", "bob")]
+        await ann.says("hello")
+        assert await ann.hears() == "1. hello"
+        await bob.says("bot: hi", "#x")
+        assert await bob.hears() == "bob: 1. hi"
+        assert await ann.hears() == "bob: 1. hi"
+        await ann.says("bot: me again", "#x")
+        assert await ann.hears() == "ann: 2. me again"
+        assert await bob.hears() == "ann: 2. me again"
+        assert list(bot.application_instances) == ["bob", "ann"]
+        await ann.client.close()
+        await bob.client.close()
+
+
+async def test_nothing_that_is_said_in_a_conversation_is_lost(start_server: Any) -> None:
+    async def talk(user: User) -> list[str]:
+        async def say_all() -> None:
+            for number in range(200):
+                await user.says(f"line {number}")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(say_all())
+            return [await user.hears() for _ in range(200)]
+
+    server = start_server("ngircd", NGIRCD, "Now listening")
+    async with running(make_bot("127.0.0.1", server.port, "bot", "#x")):
+        users = [await User.join(server.port, nick) for nick in ("ann", "bob")]
+        for heard in await asyncio.gather(*map(talk, users)):
+            assert heard == [f"{number + 1}. line {number}" for number in range(200)]
+        for user in users:
+            await user.client.close()
+
+
+async def test_the_bot_and_its_scopes_outlive_a_restart_of_the_server(
+    start_server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And an answer that was not ready before is given after it."""
+
+    async def thoughtful(scope: Any, receive: Any, send: Any) -> None:
+        async def think_first(message: Any) -> None:
+            if "ponder" in message["text"]:
+                pondering.set()
+                await answer_now.wait()
+            await send(message)
+
+        await parrot(scope, receive, think_first)
+
+    pondering, answer_now = asyncio.Event(), asyncio.Event()
+    server = start_server("ngircd", NGIRCD, "Now listening")
+    caplog.set_level(logging.CRITICAL, "app.bot")
+    async with running(make_bot("127.0.0.1", server.port, "bot", "#x", thoughtful)):
+        ann = await User.join(server.port, "ann")
+        await ann.says("hello")
+        assert await ann.hears() == "1. hello"
+        await ann.says("ponder")
+        await pondering.wait()
+        await asyncio.to_thread(server.stop)
+        await ann.client.close()
+        await asyncio.to_thread(server.start)
+        ann = await User.join(server.port, "ann")
+        answer_now.set()
+        assert await ann.hears() == "2. ponder"
+        await ann.says("hello again")
+        assert await ann.hears() == "3. hello again"
+        await ann.client.close()

@@ -1,0 +1,85 @@
+"""Averages of what sensors publish, by an MQTT broker: ``python worker.py HOST``."""
+
+import argparse
+import asyncio
+import logging
+from typing import Any
+
+import aiomqtt
+
+from asgiref.server import StatelessServer
+
+__all__ = ["MqttWorker", "averages"]
+
+logger = logging.getLogger(__name__)
+
+SOURCE = "sensors/"
+RECONNECT_SECONDS = 0.5
+
+
+async def averages(scope: Any, receive: Any, send: Any) -> None:
+    """The average of one sensor; what it remembers is in its local variables."""
+    count, total = 0, 0.0
+    name = scope["topic"].removeprefix(SOURCE)
+    while True:
+        message = await receive()
+        count, total = count + 1, total + float(message["payload"])
+        payload = f"{total / count:g} of {count}"
+        await send({"type": "mqtt.publish", "topic": f"averages/{name}", "payload": payload})
+
+
+class MqttWorker(StatelessServer):
+    """Serves ``application`` to every topic below ``sensors/``."""
+
+    def __init__(self, application: Any, host: str, port: int = 1883) -> None:
+        super().__init__(application, queue_size=100, idle_timeout=3600)
+        self._host, self._port = host, port
+        self._client: aiomqtt.Client | None = None
+        self._connected = asyncio.Event()
+
+    async def handle(self) -> None:
+        """Pass messages on to their topics' scopes, for ever."""
+        while True:
+            try:
+                await self._listen()
+            except aiomqtt.MqttError as error:
+                logger.warning("%s; the worker tries again", error)
+            finally:
+                self._connected.clear()
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen(self) -> None:
+        async with aiomqtt.Client(self._host, self._port) as self._client:
+            await self._client.subscribe(f"{SOURCE}#", qos=1)
+            self._connected.set()
+            async for message in self._client.messages:
+                topic = str(message.topic)
+                scope = {"type": "mqtt", "topic": topic}
+                queue = self.get_or_create_application_instance(topic, scope)
+                await queue.put({"type": "mqtt.message", "payload": message.payload})
+
+    async def application_send(self, scope: Any, message: Any) -> None:
+        """Publish, once the connection is back if it is lost."""
+        while True:
+            await self._connected.wait()
+            client = self._client
+            assert client is not None
+            try:
+                await client.publish(message["topic"], message["payload"], qos=1)
+                return
+            except aiomqtt.MqttError:
+                if client is self._client:  # the loss is yet to be noticed
+                    self._connected.clear()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("host")
+    parser.add_argument("--port", type=int, default=1883)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO)
+    MqttWorker(averages, arguments.host, arguments.port).run()
+
+
+if __name__ == "__main__":
+    main()

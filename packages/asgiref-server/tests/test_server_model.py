@@ -1,0 +1,241 @@
+"""Random histories of a server: no message is lost or doubled, and no task is left.
+
+Every rule does one thing; `turns` decides how far the event loop gets before the next one, so that
+things meet in every state in between. An instance takes as many messages as its scope's plan says,
+then does what that says, unless a rule ends it before.
+"""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from asgiref.server import StatelessServer
+
+MOST = 3
+SCOPES = "abcde"
+scopes = st.sampled_from(SCOPES)
+turns = st.integers(0, 4)
+
+
+class Failure(Exception):
+    """What applications of this test raise."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    takes: int = 100
+    then: str = "return"
+
+
+plans = st.builds(
+    Plan, takes=st.sampled_from([0, 1, 2, 5, 100]), then=st.sampled_from(["return", "raise"])
+)
+
+
+@dataclass
+class History:
+    """What happened, as the applications and the hooks saw it."""
+
+    sent: list[int] = field(default_factory=list)
+    received: Counter[int] = field(default_factory=Counter)
+    undelivered: Counter[int] = field(default_factory=Counter)
+    last_received: dict[str, int] = field(default_factory=dict)
+    raised: Counter[int] = field(default_factory=Counter)
+    reported: Counter[int] = field(default_factory=Counter)
+
+
+class Server(StatelessServer):
+    def __init__(self) -> None:
+        super().__init__(self.application, max_applications=MOST, shutdown_timeout=30)
+        self.history = History()
+        self.plans = {scope: Plan() for scope in SCOPES}
+        self.ends: dict[str, asyncio.Future[str]] = {}
+        self.finished = asyncio.Event()
+
+    async def handle(self) -> None:
+        await self.finished.wait()
+
+    async def application(self, scope: Any, receive: Any, send: Any) -> None:
+        plan = self.plans[scope["id"]]
+        end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.ends[scope["id"]] = end
+        taking = asyncio.create_task(self.take(plan.takes, scope["id"], receive))
+        try:
+            await asyncio.wait({end, taking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            taking.cancel()
+            await asyncio.wait({taking})
+        self.do(end.result() if end.done() else plan.then)
+
+    async def take(self, count: int, scope_id: str, receive: Any) -> None:
+        for _ in range(count):
+            number = await receive()
+            self.history.received[number] += 1
+            assert number > self.history.last_received.get(scope_id, -1), "out of order"
+            self.history.last_received[scope_id] = number
+
+    def do(self, what: str) -> None:
+        if what == "raise":
+            number = self.history.raised.total()
+            self.history.raised[number] += 1
+            raise Failure(number)
+
+    async def application_exception(self, exception: BaseException, details: Any) -> None:
+        assert isinstance(exception, Failure), repr(exception)
+        self.history.reported[exception.args[0]] += 1
+        await asyncio.sleep(0)
+
+    async def application_undelivered(self, messages: list[int], details: Any) -> None:
+        self.history.undelivered.update(messages)
+
+
+def has_begun(machine: "ServerMachine") -> bool:
+    """Nothing is worth ending before something was sent."""
+    return bool(machine.server.history.sent)
+
+
+class ServerMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.kept: dict[str, asyncio.Queue[Any]] = {}
+
+    def go_on(self, count: int) -> None:
+        async def wait() -> None:
+            for _ in range(count):
+                await asyncio.sleep(0)
+
+        self.runner.run(wait())
+
+    def do(self, function: Any, *args: Any) -> Any:
+        async def call() -> Any:
+            return function(*args)
+
+        return self.runner.run(call())
+
+    @initialize()
+    def begin(self) -> None:
+        self.server = self.do(Server)
+        self.start()
+
+    def start(self) -> None:
+        self.server.finished.clear()
+        self.running = self.do(lambda: asyncio.create_task(self.server.arun()))
+        self.go_on(3)
+
+    def look_up(self, scope_id: str) -> "asyncio.Queue[Any]":
+        scope = {"type": "test", "id": scope_id}
+        return self.server.get_or_create_application_instance(scope_id, scope)
+
+    @rule(scope=scopes, turns=turns)
+    def create(self, scope: str, turns: int) -> None:
+        self.kept[scope] = self.do(self.look_up, scope)
+        self.go_on(turns)
+
+    @rule(scope=scopes, count=st.integers(1, 4), plan=plans, keep=st.booleans(), turns=turns)
+    def message(self, scope: str, count: int, plan: Plan, keep: bool, turns: int) -> None:
+        self.server.plans[scope] = plan
+
+        def put() -> None:
+            for _ in range(count):
+                number = len(self.server.history.sent)
+                self.server.history.sent.append(number)
+                queue = self.kept.get(scope) if keep else None
+                (queue or self.look_up(scope)).put_nowait(number)
+
+        self.do(put)
+        self.go_on(turns)
+
+    @precondition(has_begun)
+    @rule(scope=scopes)
+    def forget_a_kept_queue(self, scope: str) -> None:
+        self.kept.pop(scope, None)
+
+    @precondition(has_begun)
+    @rule(scope=scopes, how=st.sampled_from(["return", "raise", "cancel"]), turns=turns)
+    def end(self, scope: str, how: str, turns: int) -> None:
+        """An instance finishes, fails or is cancelled, whatever it would do by itself."""
+
+        def end() -> None:
+            details = self.server.application_instances.get(scope)
+            if details is None:
+                return
+            if how == "cancel":
+                details["future"].cancel()
+            elif scope in self.server.ends and not self.server.ends[scope].done():
+                self.server.ends[scope].set_result(how)
+
+        self.do(end)
+        self.go_on(turns)
+
+    @precondition(has_begun)
+    @rule(turns=turns)
+    def evict(self, turns: int) -> None:
+        def evict_oldest() -> None:
+            if self.server.application_instances:
+                oldest = next(iter(self.server.application_instances))
+                self.server.delete_oldest_application_instance()
+                assert oldest not in self.server.application_instances
+
+        self.do(evict_oldest)
+        self.go_on(turns)
+
+    @precondition(has_begun)
+    @rule(cancel=st.booleans(), hurried=st.booleans())
+    def shut_down_and_start_again(self, cancel: bool, hurried: bool) -> None:
+        if cancel:
+            self.do(self.running.cancel)
+        else:
+            self.do(self.server.finished.set)
+        if hurried:
+            self.go_on(3)
+            self.do(self.running.cancel)
+        self.runner.run(self.ended())
+        self.check_the_end()
+        self.start()
+
+    async def ended(self) -> None:
+        await asyncio.wait({self.running}, timeout=20)
+        assert self.running.done(), "arun does not end"
+        assert self.running.cancelled() or self.running.exception() is None
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    def check_the_end(self) -> None:
+        history = self.server.history
+        assert not self.server.application_instances
+        assert history.received + history.undelivered == Counter(history.sent)
+        assert history.reported == history.raised
+
+    @invariant()
+    def no_more_live_than_allowed(self) -> None:
+        assert len(self.server.application_instances) <= MOST
+
+    @invariant()
+    def nothing_is_received_or_reported_twice(self) -> None:
+        history = self.server.history
+        told = history.received + history.undelivered
+        assert not told or max(told.values()) == 1
+        assert not history.reported or max(history.reported.values()) == 1
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "server"):
+                self.do(self.server.finished.set)
+                self.runner.run(self.ended())
+                self.check_the_end()
+        finally:
+            self.runner.close()
+
+
+TestServerMachine = ServerMachine.TestCase
+TestServerMachine.settings = settings(
+    max_examples=100,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)

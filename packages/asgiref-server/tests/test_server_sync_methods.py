@@ -1,0 +1,314 @@
+"""Plain functions as handle, application_send and hooks: where they run, in which order."""
+
+import asyncio
+import threading
+
+import pytest
+
+from asgiref.server import StatelessServer
+from asgiref.sync import ThreadSensitiveContext
+
+
+async def echo(scope, receive, send):
+    while True:
+        await send(await receive())
+
+
+class Sync(StatelessServer):
+    """A server without any coroutine function of its own."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.sent = []
+        self.threads = set()
+
+    def application_send(self, scope, message):
+        self.threads.add(threading.current_thread())
+        self.sent.append((scope["id"], message))
+
+    def put(self, scope_id, message):
+        scope = {"type": "test", "id": scope_id}
+        self.get_or_create_application_instance(scope_id, scope).put_nowait(message)
+
+
+@pytest.mark.asyncio
+async def test_a_synchronous_handle_serves_its_scopes(no_task_left):
+    class Server(Sync):
+        def handle(self):
+            self.handle_thread = threading.current_thread()
+            for number in range(3):
+                self.put("a", number)
+                self.put("b", number)
+
+    server = Server(echo, shutdown_timeout=30)
+    await server.arun()
+    assert sorted(server.sent) == [(scope, n) for scope in "ab" for n in range(3)]
+    for scope in "ab":
+        assert [n for name, n in server.sent if name == scope] == [0, 1, 2]
+    assert server.handle_thread is not threading.current_thread()
+    assert threading.current_thread() not in server.threads
+    no_task_left()
+
+
+def test_run_with_a_synchronous_handle():
+    class Server(Sync):
+        def handle(self):
+            self.put("a", "hello")
+
+    server = Server(echo, shutdown_timeout=30)
+    server.run()
+    assert server.sent == [("a", "hello")]
+
+
+@pytest.mark.asyncio
+async def test_a_synchronous_handle_that_raises_ends_the_server(no_task_left):
+    class Server(Sync):
+        def handle(self):
+            raise ConnectionError("lost")
+
+    with pytest.raises(ConnectionError, match="lost"):
+        await Server(echo).arun()
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_a_blocked_handle_does_not_block_other_synchronous_methods(no_task_left):
+    class Server(Sync):
+        def handle(self):
+            self.put("a", "hello")
+            assert answered.wait(30)
+
+        def application_send(self, scope, message):
+            super().application_send(scope, message)
+            answered.set()
+
+    answered = threading.Event()
+    server = Server(echo)
+    await server.arun()
+    assert server.sent == [("a", "hello")]
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_a_plain_handle_that_returns_an_awaitable_is_awaited(no_task_left):
+    class Server(Sync):
+        def handle(self):
+            return self.coroutine()
+
+        async def coroutine(self):
+            self.put("a", "hello")
+
+    server = Server(echo, shutdown_timeout=30)
+    await server.arun()
+    assert server.sent == [("a", "hello")]
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_a_full_queue_is_visible_to_a_synchronous_handle(no_task_left):
+    class Server(Sync):
+        def handle(self):
+            self.put("a", 1)
+            with pytest.raises(asyncio.QueueFull):
+                self.put("a", 2)
+            go_on()
+
+    async def application(scope, receive, send):
+        await may_receive.wait()
+        await echo(scope, receive, send)
+
+    def go_on():
+        loop.call_soon_threadsafe(may_receive.set)
+
+    loop, may_receive = asyncio.get_running_loop(), asyncio.Event()
+    server = Server(application, queue_size=1, shutdown_timeout=30)
+    await server.arun()
+    assert server.sent == [("a", 1)]
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_errors_of_bad_scopes_reach_a_synchronous_handle(no_task_left):
+    class Server(Sync):
+        def handle(self):
+            with pytest.raises(ValueError, match="'a' has no 'type'"):
+                self.get_or_create_application_instance("a", {})
+            with pytest.raises(KeyError, match="never created"):
+                self.delete_application_instance("never created")
+            with pytest.raises(ValueError, match="no application instance"):
+                self.delete_oldest_application_instance()
+            self.put("b", "goes on")
+
+    server = Server(echo, shutdown_timeout=30)
+    await server.arun()
+    assert server.sent == [("b", "goes on")]
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_threads_that_a_handle_starts_may_put_too(no_task_left):
+    class Server(Sync):
+        def handle(self):
+            readers = [threading.Thread(target=self.read, args=(name,)) for name in "abc"]
+            for reader in readers:
+                reader.start()
+            for reader in readers:
+                reader.join()
+
+        def read(self, name):
+            for number in range(20):
+                self.put(name, number)
+
+    server = Server(echo, shutdown_timeout=30)
+    await server.arun()
+    for name in "abc":
+        assert [n for scope, n in server.sent if scope == name] == list(range(20))
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_a_synchronous_hook_may_delete_and_create_instances(no_task_left):
+    class Server(Sync):
+        async def handle(self):
+            self.put("a", "break")
+            await told.wait()
+
+        def application_exception(self, exception, application_details):
+            self.delete_application_instance("other")
+            self.put("report", str(exception))
+
+        def application_send(self, scope, message):
+            super().application_send(scope, message)
+            loop.call_soon_threadsafe(told.set)
+
+    async def application(scope, receive, send):
+        if scope["id"] == "a":
+            raise LookupError(await receive())
+        await echo(scope, receive, send)
+
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    server = Server(application)
+    server.get_or_create_application_instance("other", {"type": "test", "id": "other"})
+    await server.arun()
+    assert server.sent == [("report", "break")]
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_a_thread_that_outlives_the_server_is_told(no_task_left):
+    class Server(Sync):
+        def handle(self):
+            began.set()
+            assert ended.wait(30)
+            try:
+                self.put("a", "too late")
+            except RuntimeError as error:
+                loop.call_soon_threadsafe(complaint.set_result, str(error))
+
+    began, ended = threading.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    complaint = loop.create_future()
+    server = Server(echo)
+    running = asyncio.create_task(server.arun())
+    await asyncio.to_thread(began.wait)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    ended.set()
+    assert await asyncio.wait_for(complaint, 30) == (
+        "Server has ended: get_or_create_application_instance was called from another thread."
+    )
+    assert not server.application_instances
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_sends_of_one_scope_keep_their_order_on_any_threads(make_server):
+    class Server(make_server):
+        def application_send(self, scope, message):
+            if message == 0:
+                assert first_may_end.wait(30)
+            sent.append(message)
+
+    async def application(scope, receive, send):
+        async def by_itself(number):
+            async with ThreadSensitiveContext():  # a thread of its own
+                await send(number)
+
+        tasks = [asyncio.create_task(by_itself(number)) for number in range(5)]
+        await asyncio.sleep(0)
+        first_may_end.set()
+        await asyncio.gather(*tasks)
+        done.set()
+
+    sent, done, first_may_end = [], asyncio.Event(), threading.Event()
+    server = Server(application)
+    server.queue("a")
+    await asyncio.wait_for(done.wait(), 30)
+    assert sent == [0, 1, 2, 3, 4]
+    await server._pool.close(1)
+
+
+@pytest.mark.asyncio
+async def test_hooks_of_one_scope_are_called_one_after_the_other(make_server, settled):
+    class Server(make_server):
+        async def application_exception(self, exception, application_details):
+            calls.append("failure begins")
+            await go.wait()
+            calls.append("failure ends")
+
+        async def application_undelivered(self, messages, application_details):
+            calls.append(messages)
+
+    async def application(scope, receive, send):
+        raise LookupError
+
+    calls, go = [], asyncio.Event()
+    server = Server(application)
+    server.put("a", 1)
+    await settled()
+    assert calls == ["failure begins"]
+    go.set()
+    await settled()
+    assert calls == ["failure begins", "failure ends"] * 2 + [[1]]
+
+
+@pytest.mark.asyncio
+async def test_hooks_of_different_scopes_do_not_wait_for_each_other(make_server, settled):
+    class Server(make_server):
+        async def application_exception(self, exception, application_details):
+            begun.append(application_details["scope"]["id"])
+            await asyncio.Event().wait()
+
+    async def application(scope, receive, send):
+        raise LookupError
+
+    begun = []
+    server = Server(application)
+    server.queue("a")
+    server.queue("b")
+    await settled()
+    assert begun == ["a", "b"]
+    await server._pool.close(0)
+
+
+@pytest.mark.asyncio
+async def test_a_hook_that_hangs_does_not_hold_up_the_end_and_hides_no_other(
+    make_server, caplog, no_task_left, settled
+):
+    class Server(make_server):
+        async def application_exception(self, exception, application_details):
+            await asyncio.Event().wait()
+
+    async def application(scope, receive, send):
+        raise LookupError
+
+    server = Server(application, shutdown_timeout=0)
+    running = asyncio.create_task(server.arun())
+    server.put("a", 1)
+    await settled()
+    server.finished.set()
+    await running
+    assert server.undelivered == [("a", [1])]
+    assert "Server.application_exception() for scope 'a' was cancelled" in caplog.text
+    no_task_left()
