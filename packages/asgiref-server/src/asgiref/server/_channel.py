@@ -47,12 +47,12 @@ class Channel:
     )
 
     def __init__(self, queue: InputQueue, scope: object, sink: Sink) -> None:
-        self.queue = queue
-        self.scope = scope
+        self.queue: InputQueue = queue
+        self.scope: object = scope
         self._sink = sink
-        self.active_at = time.monotonic()
-        self.received = False
-        self.closed = False
+        self.active_at: float = time.monotonic()
+        self.received: bool = False
+        self.closed: bool = False
         self.when_drained: Callable[[], object] | None = None
 
     async def receive(self) -> Any:

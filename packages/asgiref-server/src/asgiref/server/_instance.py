@@ -63,14 +63,14 @@ class ApplicationInstance(MutableMapping[str, Any]):
         future: "asyncio.Future[Any]",
         channel: Channel | None,
     ) -> None:
-        self.scope_id = scope_id
-        self.scope = scope
-        self.input_queue = input_queue
-        self.future = future
-        self.channel = channel
-        self.state = State.LIVE
+        self.scope_id: Hashable = scope_id
+        self.scope: object = scope
+        self.input_queue: asyncio.Queue[Any] = input_queue
+        self.future: asyncio.Future[Any] = future
+        self.channel: Channel | None = channel
+        self.state: State = State.LIVE
         self.on_end: Callable[[ApplicationInstance], None] | None = None
-        self.redelivery = False
+        self.redelivery: bool = False
         self.idle_timer: asyncio.TimerHandle | None = None
         self.extra: dict[str, Any] | None = None
 

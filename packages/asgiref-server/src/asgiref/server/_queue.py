@@ -64,8 +64,8 @@ class InputQueue(asyncio.Queue[Any]):
     )
 
     def __init__(self, maxsize: int, scope_id: Hashable, scope: object, keeper: Keeper) -> None:
-        self.scope_id = scope_id
-        self.scope = scope
+        self.scope_id: Hashable = scope_id
+        self.scope: object = scope
         self.instance: ApplicationInstance | None = None
         self.sending: asyncio.Lock | None = None
         self._keeper = keeper

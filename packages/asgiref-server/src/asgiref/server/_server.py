@@ -79,7 +79,7 @@ class StatelessServer:
 
     _takes_sigint = False  # `run` has started the loop, so that SIGINT is there for the server
 
-    application_checker_interval = 0.1
+    application_checker_interval: float = 0.1
     """Kept from asgiref's API, where it is the time between two polls. Nothing polls here."""
 
     def __init__(
