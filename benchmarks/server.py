@@ -7,7 +7,7 @@ tables; exits with 1 if a target is missed.
 import sys
 from pathlib import Path
 
-from comparison import Benchmark, Bound, Case, run
+from comparison import Benchmark, Bound, Case, run, times
 
 CASES_FILE = Path(__file__).with_name("server_cases.py")
 MESSAGES = 20_000
@@ -18,8 +18,9 @@ TIME = Benchmark(
     CASES_FILE,
     (
         Case(FEW, MESSAGES, 1),
-        Case("message, 10,000 scopes", MESSAGES, 1),
-        Case("message, 50,000 scopes", 2 * MESSAGES, 1),
+        # More scopes do not make a message dearer: 1.1 is what the measurement itself varies.
+        Case("message, 10,000 scopes", MESSAGES, 1, (times(1.1, FEW),)),
+        Case("message, 50,000 scopes", 2 * MESSAGES, 1, (times(1.1, FEW),)),
         Case("eviction, 5,000 scopes", 100, 25),
         Case("new scope at the limit of 5,000", 100, 8),
     ),
@@ -28,7 +29,7 @@ TIME = Benchmark(
 IDLE = Benchmark(
     "share of a core",
     CASES_FILE,
-    (Case("50,000 idle scopes", 10, 10, (Bound("", lambda _: 0.5),)),),
+    (Case("50,000 idle scopes", 10, 10, (Bound("limit", lambda _: 0.5),)),),
     {},
     "%",
 )

@@ -321,7 +321,7 @@ async def test_a_failure_of_handle_that_is_overtaken_by_a_cancellation_is_logged
 
 
 SCRIPT = """
-import asyncio, logging, signal, sys, time
+import asyncio, logging, os, signal, sys, time
 from asgiref.server import StatelessServer
 
 # Who runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
@@ -340,11 +340,11 @@ def stay_away_from_the_loop():
     handler = signal.getsignal(signal.SIGINT)
 
     def say(number, frame):
-        print("interrupted", flush=True)
+        os.write(1, b"interrupted\\n")  # a print might be interrupted itself
         handler(number, frame)
 
     signal.signal(signal.SIGINT, say)
-    print("stuck", flush=True)
+    os.write(1, b"stuck\\n")
     while True:
         time.sleep(0.01)
 
