@@ -73,6 +73,7 @@ class ParallelCalls:
                 raise
 
     def _put_at_once(self, call: Call | SubmittedCall) -> None:
+        """Run `call` now, on a worker of its own, whether or not there is a place."""
         with self._lock:
             self._running += 1
         try:

@@ -232,7 +232,7 @@ class RequestInput:
             _refuse_event_loop()
             with self._lock:
                 arrived = self._arrived = self._arrived or threading.Condition(self._lock)
-                if self._pump is not Pump.ASKED and not self._is_settled():
+                if not self._is_settled():
                     self._ask()
                 if not arrived.wait_for(self._is_settled, PATIENCE):
                     with self._waiting():
@@ -245,6 +245,7 @@ class RequestInput:
         return bool(self._chunks) or self.complete or self._failure is not None
 
     def _ask(self) -> None:
+        """Under the lock: have the pump receive, unless it does or was asked to."""
         if self._pump is Pump.ASKED:
             return
         self._pump = Pump.ASKED
