@@ -316,7 +316,10 @@ async def run_async(local: Local, expected: dict[str, object], program: list[Any
 @settings(max_examples=60, deadline=None)
 @given(programs)
 def test_random_programs_see_what_the_rules_say(program: list[Any]) -> None:
-    contextvars.Context().run(run_sync, Local(), {}, program)
+    local, context = Local(), contextvars.Context()
+    expected: dict[str, object] = {}
+    context.run(run_sync, local, expected, program)  # which compares after each step
+    assert context.run(snapshot, local) == expected
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="the setting came with Python 3.14")

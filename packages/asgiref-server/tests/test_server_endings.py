@@ -293,7 +293,7 @@ async def test_an_evicted_application_that_receives_in_tasks_of_its_own_is_no_fa
     """As Channels' consumers do, which await a task for each of their sources."""
 
     async def dispatch(receive):
-        tasks = [asyncio.create_task(receive()), asyncio.create_task(asyncio.sleep(3600))]
+        tasks = [asyncio.create_task(wait()) for wait in (receive, asyncio.Event().wait)]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:

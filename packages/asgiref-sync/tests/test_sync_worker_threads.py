@@ -99,7 +99,8 @@ def test_waiting_elsewhere_does_nothing():
 async def test_functions_that_block_are_on_threads_of_their_own():
     threads = WorkerThreads(8)
     together = threading.Barrier(8)
-    await asyncio.gather(*[on(threads)(together.wait)(20) for _ in range(8)])
+    places = await asyncio.gather(*[on(threads)(together.wait)(20) for _ in range(8)])
+    assert sorted(places) == list(range(8))
 
 
 @pytest.mark.asyncio

@@ -298,6 +298,21 @@ async def test_thread_sensitive_requests_run_one_by_one_on_the_shared_thread():
     assert gauge.most == 1
 
 
+@pytest.mark.parametrize("thread_sensitive", [False, True])
+async def test_the_application_is_told_whether_requests_run_side_by_side(thread_sensitive):
+    told = {}
+
+    def application(environ, start_response):
+        told.update({key: environ[key] for key in environ if key.startswith("wsgi.")})
+        start_response("200 OK", [])
+        return []
+
+    await request(WsgiToAsgi(application, thread_sensitive=thread_sensitive))
+    assert told["wsgi.multithread"] is not thread_sensitive
+    assert (told["wsgi.run_once"], told["wsgi.version"]) == (False, (1, 0))
+    assert told["wsgi.input_terminated"] is True
+
+
 async def test_an_executor_of_one_s_own_runs_the_requests():
     with concurrent.futures.ThreadPoolExecutor(1, "mine") as executor:
         application = WsgiToAsgi(caller(lambda: threading.current_thread().name), executor=executor)
