@@ -12,6 +12,7 @@ from asgiref.sync import (
     AsyncToSync,
     SyncToAsync,
     ThreadSensitiveContext,
+    WorkerThreads,
     async_to_sync,
     sync_to_async,
 )
@@ -113,6 +114,86 @@ def test_no_more_parallel_calls_run_at_once_than_an_executor_would_allow():
 
     asyncio.run(main())
     assert 1 <= peak <= limit
+
+
+def in_another_thread(function):
+    outcome = Future()
+    thread = threading.Thread(target=lambda: outcome.set_result(function()))
+    thread.start()
+    thread.join()
+    return outcome.result()
+
+
+def in_this_thread(function):
+    return function()
+
+
+@pytest.mark.parametrize(
+    ("where", "own_threads"),
+    [(in_this_thread, False), (in_another_thread, False), (in_this_thread, True)],
+)
+def test_parallel_functions_that_run_loops_of_their_own_do_not_starve(where, own_threads):
+    limit = ThreadPoolExecutor()._max_workers
+    executor = WorkerThreads(limit) if own_threads else None
+    everybody = threading.Barrier(limit)
+    number = sync_to_async(int, thread_sensitive=False, executor=executor)
+
+    def work():
+        everybody.wait(20)
+        return where(lambda: asyncio.run(number("1")))
+
+    async def main():
+        call = sync_to_async(work, thread_sensitive=False, executor=executor)
+        return await asyncio.gather(*(call() for _ in range(limit)))
+
+    assert set(asyncio.run(main())) == {1}
+
+
+def test_functions_that_block_hold_up_the_parallel_calls_of_no_other_loop():
+    limit = ThreadPoolExecutor()._max_workers
+    everybody, release = threading.Barrier(limit + 1), threading.Event()
+
+    def block():
+        everybody.wait(20)
+        release.wait(20)
+
+    async def occupy():
+        call = sync_to_async(block, thread_sensitive=False)
+        await asyncio.gather(*(call() for _ in range(limit)))
+
+    with ThreadPoolExecutor(1) as another:
+        occupied = another.submit(asyncio.run, occupy())
+        everybody.wait(20)
+        try:
+            assert asyncio.run(any_thread()) is not None
+            assert async_to_sync(any_thread)() is not None
+        finally:
+            release.set()
+        occupied.result()
+
+
+def test_functions_left_behind_hold_up_no_later_use_of_the_loop():
+    limit = ThreadPoolExecutor()._max_workers
+    everybody, release = threading.Barrier(limit + 1), threading.Event()
+
+    def block():
+        everybody.wait(20)
+        release.wait(20)
+
+    async def leave_behind():
+        call = sync_to_async(block, thread_sensitive=False)
+        calls = [asyncio.create_task(call()) for _ in range(limit)]
+        await sync_to_async(everybody.wait)(20)
+        for task in calls:
+            task.cancel()
+        await asyncio.wait(calls)
+        return asyncio.get_running_loop()
+
+    try:
+        async_to_sync(leave_behind)()
+        assert async_to_sync(any_thread)() is not None
+    finally:
+        release.set()
 
 
 def test_the_default_executor_that_an_application_set_is_used():

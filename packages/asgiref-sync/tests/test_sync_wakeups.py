@@ -511,20 +511,6 @@ def test_calls_that_end_after_their_loop_keep_nothing_alive(loop_class):
     assert [reference() for reference in watched if reference() is not None] == []
 
 
-def test_parallel_functions_that_run_loops_of_their_own_do_not_starve():
-    def work(both):
-        both.wait(20)
-        return asyncio.run(sync_to_async(int, thread_sensitive=False)("1"))
-
-    async def main():
-        call = sync_to_async(work, thread_sensitive=False)
-        limit = PLACES.parallel.limit
-        both = threading.Barrier(limit)
-        return await asyncio.wait_for(asyncio.gather(*(call(both) for _ in range(limit))), 40)
-
-    assert set(asyncio.run(main())) == {1}
-
-
 def test_a_cancellation_before_the_loop_is_chosen_is_not_lost(monkeypatch):
     choosing, cancelled, events = threading.Event(), threading.Event(), []
     take = PLACES.loops.take

@@ -26,9 +26,9 @@ Only the loop's thread touches futures and tasks. Any thread may call `deliver`.
 its own context, so the drain enters none: a loop that is made to run inside one of its callbacks
 (nest_asyncio) drains inside a drain.
 
-There is one inbox for each loop of the process. A thread keeps that of the loop it runs, for the
-next call. It must not keep the loop: a reference would hold a closed loop until the thread runs
-another one.
+There is one inbox for each loop of the process; what else the bridge has for a loop hangs on it. A
+thread keeps that of the loop it runs, for the next call. It must not keep the loop: a reference
+would hold a closed loop until the thread runs another one.
 """
 
 import asyncio
@@ -39,9 +39,12 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ._threads import PROCESS, ThreadRecord
+
+if TYPE_CHECKING:
+    from ._parallel import ParallelCalls
 
 __all__ = ["Arrival", "Inbox", "inbox_of"]
 
@@ -100,6 +103,7 @@ class Inbox:
         "_ready",
         "_scheduled",
         "loop",
+        "parallel",
     )
 
     def __init__(
@@ -115,6 +119,8 @@ class Inbox:
         self._ready: deque[Any] | None = None
         self._arrivals: deque[Arrival] = deque()
         self._scheduled = False
+        #: Where calls with ``thread_sensitive=False`` from this loop run; None until the first one.
+        self.parallel: ParallelCalls | None = None
 
     def hang_doorbell(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have `loop`, this inbox's, watch a doorbell, if it is one that can and is faster so."""

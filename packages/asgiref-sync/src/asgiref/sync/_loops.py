@@ -153,6 +153,7 @@ class LoopThread:
             self._stop(frame)
         elif baseline.matches():
             THREAD.record.loop_frame = None
+            self._forget_places()
             self._wait_here()
             self._rest()
             frame.wake()
@@ -160,6 +161,12 @@ class LoopThread:
             self.loop.call_soon(self._settle, frame, turns - 1)
         else:
             self._stop(frame)
+
+    def _forget_places(self) -> None:
+        # A function that nobody waits for any more may keep one of them for ever.
+        inbox = THREAD.record.inbox
+        if inbox is not None:
+            inbox.parallel = None
 
     def _stop(self, frame: CurrentThreadExecutor) -> None:
         THREAD.record.loop_frame = frame

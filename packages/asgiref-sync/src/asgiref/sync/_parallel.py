@@ -1,12 +1,16 @@
 """Calls with ``thread_sensitive=False``: any thread will do, but not any number of threads.
 
+Each event loop has its own places (so had it its own executor in asgiref 3.13): functions that
+block on each other's loops, or start a thread that runs one and wait for it, would starve if they
+shared them. `WorkerThreads` are places that users make. The workers come from one pool.
+
 At most `limit` functions run at a time; further calls wait in the backlog, first come first served.
 A function that waits in `async_to_sync` does not count while it waits: what it waits for may itself
 need a thread, and with a fixed number of them enough such functions would starve each other (64 in
 flight, each needing one more, hang any executor of 32). For the moment in which it comes back there
 may be one thread more than `limit`; no new one is begun until the number is below again. For the
-same reason a call from a loop that one of these functions runs itself, by `asyncio.run`, is begun
-at once: the function has a place and waits.
+same reason a call from a function that has a place here, and runs a loop itself, by `asyncio.run`,
+is begun at once (`WorkerThreads` serve several loops): the function waits.
 
 Every call goes through the backlog, and workers take calls from there. A worker that was woken, or
 is through with a call, is *searching* until it has looked. The invariant: when there is a call in

@@ -12,7 +12,7 @@ With ``thread_sensitive=True``, the first of these that applies:
 4. On the one shared thread of the process.
 
 With ``thread_sensitive=False``: on the executor given, else on the one that the application set as
-the loop's default, else on any of a limited number of pooled workers.
+the loop's default, else on pooled workers, so many at a time for each loop.
 
 All of this happens on the loop's thread and in the caller's context, except when a call came too
 late for a frame: then it is placed anew, in the snapshot of its caller's context, by whoever
@@ -105,11 +105,11 @@ def _would_deadlock(call: Call) -> RuntimeError:
 
 
 def place_parallel(call: Call, executor: Submitter | None) -> None:
-    """Queue `call` on `executor`, or on any worker if that is None."""
+    """Queue `call` on `executor`, or on one of the pooled workers if that is None."""
     if executor is None:
         executor = _default_executor(call.loop)
     if executor is None:
-        PLACES.parallel.put(call)
+        (call.inbox.parallel or PLACES.parallel_of(call.inbox)).put(call)
     elif isinstance(executor, WorkerThreads):
         executor.put(call)
     else:

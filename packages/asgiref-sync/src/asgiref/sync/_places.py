@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
+from ._inbox import Inbox
 from ._loops import LoopPool
 from ._parallel import ParallelCalls, default_limit
 from ._workers import SharedWorker, Worker, WorkerPool, wait_for_workers
@@ -30,8 +31,6 @@ class Places:
     def __init__(self) -> None:
         self._groups: weakref.WeakSet[ParallelCalls] = weakref.WeakSet()
         self.pool = WorkerPool("asgiref-worker")
-        self.parallel = ParallelCalls(self.pool, default_limit())
-        self.add(self.parallel)
         #: The thread for thread-sensitive code that belongs nowhere else.
         self.shared = SharedWorker("asgiref-shared")
         self.loops = LoopPool()
@@ -40,14 +39,32 @@ class Places:
         """Take note of `group` and its workers, for as long as it lives."""
         self._groups.add(group)
 
+    def parallel_of(self, inbox: Inbox) -> ParallelCalls:
+        """Return where calls with ``thread_sensitive=False`` from the loop of `inbox` run.
+
+        On the loop's thread.
+        """
+        if inbox.parallel is None:
+            inbox.parallel = ParallelCalls(self.pool, default_limit())
+            self.add(inbox.parallel)
+        return inbox.parallel
+
+    def _all_groups(self) -> list[ParallelCalls]:
+        while True:
+            try:
+                return list(self._groups)
+            except RuntimeError:  # another thread added one meanwhile
+                continue
+
     def forget(self) -> None:
         """Start anew, in a forked child."""
-        for group in self._groups:
+        for group in self._all_groups():
             group.forget()
 
     def workers(self) -> list[Worker]:
         """Return the worker threads of this process, idle or not."""
-        pooled = [worker for group in list(self._groups) for worker in group.pool.workers()]
+        pools = {self.pool, *(group.pool for group in self._all_groups())}
+        pooled = [worker for pool in pools for worker in pool.workers()]
         return [*self.shared.workers(), *pooled]
 
     def wait(self) -> None:
