@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
 
 
-def build_all(target: Path) -> list[Path]:
+def build_all(target: Path, root: Path = ROOT) -> list[Path]:
     """Build everything into a folder; return the wheels. Ends the program where that fails."""
-    packages = sorted(path.parent for path in (ROOT / "packages").glob("*/pyproject.toml"))
+    packages = sorted(path.parent for path in (root / "packages").glob("*/pyproject.toml"))
     for package in packages:
         build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target)]
         done = subprocess.run([*build, str(package)], capture_output=True, text=True)

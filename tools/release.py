@@ -100,11 +100,11 @@ def tests_pass(environment: Environment, folder: Path) -> bool:
     return subprocess.run([*command, "--no-header"], cwd=folder).returncode == 0
 
 
-def build_and_check(folder: Path) -> Path:
+def build_and_check(folder: Path, root: Path) -> Path:
     """Build everything; return a folder that holds the sdists alone."""
     built, sdists = folder / "built", folder / "sdists"
     sdists.mkdir()
-    wheels = build_all(built)
+    wheels = build_all(built, root)
     say(f"{len(wheels)} sdists and wheels are built; twine checks them")
     run(sys.executable, "-m", "twine", "check", "--strict", *sorted(built.iterdir()))
     for path in built.glob("*.tar.gz"):
@@ -112,9 +112,10 @@ def build_and_check(folder: Path) -> Path:
     return sdists
 
 
-def rehearse(components: Sequence[Component], folder: Path) -> list[str]:
+def rehearse(root: Path, folder: Path) -> list[str]:
     """Build, check, install and test everything. Returns whose tests failed."""
-    sdists = build_and_check(folder)
+    components = in_upload_order(find_components(root))
+    sdists = build_and_check(folder, root)
     say("install everything from the sdists into an empty environment")
     environment = Environment.create(folder / "environment")
     install_from_sdists(environment, components, sdists, folder / "build-tools")
@@ -144,7 +145,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
     if only_check:
         return
     with tempfile.TemporaryDirectory(prefix="release-") as folder:
-        failed = rehearse(in_upload_order(find_components(root)), Path(folder))
+        failed = rehearse(root, Path(folder))
     if failed:
         sys.exit(f"release: the tests of {', '.join(failed)} failed")
     order = [each.component.tag for each in verdicts if each.state is State.TO_RELEASE]
