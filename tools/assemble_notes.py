@@ -12,6 +12,7 @@ import argparse
 import datetime
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from change_notes import HOW_TO_NAME_A_NOTE, Section, notes_of, sections_of, wrongly_named
@@ -34,6 +35,11 @@ def rendered_notes(component: Component) -> str:
     if done.returncode:
         sys.exit(f"{component.name}: {done.stderr.strip()}")
     return done.stdout.strip()
+
+
+def has_news(component: Component) -> bool:
+    sections = sections_of(component.changelog.read_text("utf-8"))
+    return bool(notes_of(component)) or any(not section.is_released for section in sections)
 
 
 def section_to_join(changelog: str, version: str) -> Section | None:
@@ -82,19 +88,23 @@ def assemble(component: Component, date: datetime.date) -> None:
     print(f"{component.name} {component.version}: {len(notes)} notes assembled")
 
 
-def main(root: Path = ROOT) -> None:
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
     parser = argparse.ArgumentParser(description="assemble change notes into CHANGELOGs")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a package; `all` for all")
-    names: list[str] = parser.parse_args().names
-    components = {component.name: component for component in find_components(root)}
-    unknown = [name for name in names if name not in components and name != "all"]
-    if unknown:
-        sys.exit(f"no package {unknown[0]}; there are {', '.join(components)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="a package; `all` for all that have news"
+    )
+    names: list[str] = parser.parse_args(arguments).names
+    components = find_components(root)
+    known = [component.name for component in components]
+    for name in names:
+        if name not in (*known, "all"):
+            sys.exit(f"no package {name}; there are {', '.join(known)}")
     if not names:
-        for component in components.values():
+        for component in components:
             print(f"{component.name}:\n{rendered_notes(component) or 'no notes wait'}\n")
-    for name in components if "all" in names else names:
-        assemble(components[name], datetime.datetime.now(datetime.UTC).date())
+    for component in components:
+        if component.name in names or ("all" in names and has_news(component)):
+            assemble(component, datetime.datetime.now(datetime.UTC).date())
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def install_from_sdists(
     builders = [need for component in components for need in component.build_tools]
     environment.pip("install", *foreign(needs, names))
     environment.pip("download", "--dest", tools, *foreign(builders, names))
-    from_here = ["--no-index", "--find-links", sdists, "--find-links", tools]
+    from_here: list[str | Path] = ["--no-index", "--find-links", sdists, "--find-links", tools]
     pins = [f"{component.name}=={component.version}" for component in components]
     # pip keeps wheels that it built: one of an earlier run would hide that an sdist does not build.
     environment.pip("install", "--no-cache-dir", *from_here, *pins)
@@ -96,8 +96,8 @@ def sdist_of(component: Component, folder: Path) -> Path:
 
 def tests_pass(environment: Environment, folder: Path) -> bool:
     """Run the tests that an sdist holds; they end with pytest's own summary."""
-    command = [environment.python, "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    return subprocess.run([*command, "--no-header"], cwd=folder).returncode == 0
+    command = ["-I", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    return subprocess.run([environment.python, *command], cwd=folder).returncode == 0
 
 
 def build_and_check(folder: Path, root: Path) -> Path:
@@ -106,7 +106,8 @@ def build_and_check(folder: Path, root: Path) -> Path:
     sdists.mkdir()
     wheels = build_all(built, root)
     say(f"{len(wheels)} sdists and wheels are built; twine checks them")
-    run(sys.executable, "-m", "twine", "check", "--strict", *sorted(built.iterdir()))
+    files = sorted(built.iterdir())
+    run(sys.executable, "-m", "twine", "check", "--strict", *files)
     for path in built.glob("*.tar.gz"):
         path.rename(sdists / path.name)
     return sdists

@@ -4,7 +4,7 @@ import datetime
 import tomllib
 
 import pytest
-from assemble_notes import assemble, assembled, rendered_notes
+from assemble_notes import assemble, assembled, main, rendered_notes
 from change_notes import KINDS, sections_of
 from components import ROOT, Component, find_components
 from projects import Project
@@ -89,3 +89,30 @@ def test_a_note_whose_name_says_no_kind_is_an_error_and_nothing_is_lost(project:
     with pytest.raises(SystemExit, match=r"asgiref-sync: .*answer\.md"):
         assemble(sync_of(project), DATE)
     assert (project.root / CHANGES / "answer.md").exists()
+
+
+def test_all_takes_those_that_have_news(project: Project) -> None:
+    project.release("asgiref-sync")
+    dated = sync_of(project).changelog.read_text("utf-8")
+
+    main(["all"], project.root)
+
+    assert sync_of(project).changelog.read_text("utf-8") == dated
+    assert "(unreleased)" not in project.root.joinpath(
+        "packages/asgiref-wsgi/CHANGELOG.md"
+    ).read_text("utf-8")
+
+
+def test_without_a_name_what_waits_is_shown_and_nothing_is_written(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.write(f"{CHANGES}/+b.fix.md", "Does not hang.\n")
+    sync_of(project)
+    main([], project.root)
+    assert "asgiref-sync:\n- Does not hang.\n" in capsys.readouterr().out
+    assert (project.root / CHANGES / "+b.fix.md").exists()
+
+
+def test_an_unknown_package_is_an_error(project: Project) -> None:
+    with pytest.raises(SystemExit, match="no package asgi; there are asgiref-sync, asgiref-wsgi"):
+        main(["asgi"], project.root)
