@@ -17,6 +17,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from record import Kind, Measured, Record, Table
+from tables import times
 
 __all__ = ["draw", "draw_peers"]
 
@@ -47,11 +48,12 @@ STYLE = {
     "axes.spines.right": False,
     "savefig.transparent": True,
 }
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 INCHES_A_BAR = 0.34
 
 
 def draw(record: Record, target: Path) -> None:
-    """Write a plot of all tables of a record."""
+    """Write a plot of the ratios in all tables of a record."""
     tables = record.tables
     bars = [len(table.cases) for table in tables]
     height = sum(bars) * INCHES_A_BAR + len(tables) * 0.75
@@ -77,22 +79,18 @@ def draw_table(axes: Axes, table: Table) -> None:
     axes.set_yticks(range(len(table.cases)), [case.name for case in table.cases])
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
-    if table.kind is Kind.GROWTH:
-        draw_growth(axes, table)
-    else:
-        draw_ratios(axes, table)
-
-
-def draw_ratios(axes: Axes, table: Table) -> None:
     axes.set_xscale("log")
     for row, case in enumerate(table.cases):
+        low, high = case.interval
         axes.barh(row, case.ratio - 1, 0.62, left=1, color=OURS if case.met else MISSED)
-        axes.plot(case.interval, [row, row], color=GREY, linewidth=1.2)
+        around = [[case.ratio - low], [high - case.ratio]]
+        axes.errorbar(case.ratio, row, xerr=around, color=GREY, linewidth=1.3, capsize=3)
         axes.plot([case.target] * 2, [row - 0.42, row + 0.42], color=TARGET, linewidth=2.4)
-        axes.text(
-            max(case.ratio, case.target, case.interval[1]),
-            row,
-            f"  {case.ratio:.1f}" if case.ratio < 10 else f"  {case.ratio:.0f}",
+        axes.annotate(
+            times(case.ratio),
+            (max(high, case.ratio, case.target), row),
+            xytext=(7, 0),
+            textcoords="offset points",
             va="center",
         )
     axes.axvline(1, color=GREY, linewidth=1)
@@ -103,21 +101,17 @@ def name_ratios(axes: Axes, table: Table) -> None:
     values = [value for case in table.cases for value in (*case.interval, case.target)]
     low, high = min(1.0, *values), max(2.0, *values)
     axes.set_xlim(low / 1.06, high * 1.35)
-    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= tick <= high]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks([tick for tick in TICKS if low <= tick <= high], minor=False)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xticks([], minor=True)
-    what = {Kind.COST: "times as fast as asgiref 3.13", Kind.RATE: "times as many requests"}
-    axes.set_xlabel(f"{table.title}: {what[table.kind]}; upright: target")
+    axes.set_xlabel(f"{table.title}: {what_ratios_say(table)}; upright: target")
 
 
-def draw_growth(axes: Axes, table: Table) -> None:
-    limit = table.cases[0].target
-    for row, case in enumerate(table.cases):
-        axes.barh(row, case.ours, 0.62, color=OURS if case.met else MISSED)
-        axes.text(max(case.ours, 0), row, f"  {case.ours:.0f}", va="center")
-    axes.axvline(0, color=GREY, linewidth=1)
-    axes.axvline(limit, color=TARGET, linewidth=2.4)
-    axes.set_xlabel(f"{table.title}: kB of memory more than before; upright: limit")
+def what_ratios_say(table: Table) -> str:
+    if table.kind is Kind.RATE:
+        return "times as many requests as theirs"
+    timed = table.unit in ("ns", "µs")
+    return "times as fast as asgiref 3.13" if timed else "so many times less than asgiref 3.13"
 
 
 def draw_peers(table: Table, target: Path) -> None:
@@ -136,6 +130,7 @@ def draw_peers(table: Table, target: Path) -> None:
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,g}")
         axes.set_xlabel(f"{table.unit} for {table.title}, less is better")
         axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
         save(figure, target)

@@ -2,7 +2,7 @@
 
 from record import Kind, Measured, Record, Table
 
-__all__ = ["figure", "tables_of"]
+__all__ = ["figure", "tables_of", "times"]
 
 HEADINGS = {
     Kind.COST: ("asgiref 3.13", "here", "ratio", "target", "and at most", "met"),

@@ -113,7 +113,9 @@ def main() -> int:
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed (Debian: apt-get install wrk)")
     load, rounds = os.getloadavg()[0], arguments.rounds
-    everybody = contenders(arguments.ours, arguments.theirs)
+    # The servers are started in this file's folder, where their sites are.
+    pythons = map(os.path.abspath, (arguments.ours, arguments.theirs))
+    everybody = contenders(*pythons)
     with Progress("wsgi_servers", rounds) as progress:
         for number in range(rounds):
             progress.step()
