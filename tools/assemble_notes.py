@@ -90,9 +90,7 @@ def assemble(component: Component, date: datetime.date) -> None:
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
     parser = argparse.ArgumentParser(description="assemble change notes into CHANGELOGs")
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="or `all` that have news"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="or `all` that have news")
     names: list[str] = parser.parse_args(arguments).names
     components = find_components(root)
     known = [component.name for component in components]

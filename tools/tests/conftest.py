@@ -18,9 +18,11 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture(autouse=True)
-def _no_configuration_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_configuration_of_git(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither the user's settings nor a repository that is being committed to reach the tests."""
-    empty = tmp_path / "gitconfig"
+    empty = tmp_path_factory.mktemp("git") / "config"
     empty.write_text(
         '[user]\n\tname = A\n\temail = a@example.org\n[protocol "file"]\n\tallow = always\n'
     )
