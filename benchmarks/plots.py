@@ -33,7 +33,7 @@ OTHERS = {
     "uvicorn": "#d98e04",
     "hypercorn": "#c8553d",
 }
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     # The same figures give the same file.
     "svg.hashsalt": "benchmarks",

@@ -52,7 +52,7 @@ def chance_beyond(cut: int, count: int) -> float:
 
     A sample is below the median with a chance of one half, so the number below is binomial.
     """
-    return 2 * sum(math.comb(count, below) for below in range(cut + 1)) / 2**count
+    return 2 * sum(math.comb(count, below) for below in range(cut + 1)) / 2.0**count
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,14 +93,14 @@ def test_the_report_shows_both_ratios_and_marks_what_changed() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"machine": replace(MACHINE, cpu="Another CPU")}, {"conditions": "one core kept busy"}],
+    [
+        replace(record(), machine=replace(MACHINE, cpu="Another CPU")),
+        replace(record(), conditions="one core kept busy"),
+    ],
     ids=["machine", "conditions"],
 )
-def test_the_report_says_when_the_machine_or_what_it_did_is_not_the_same(
-    other: dict[str, str],
-) -> None:
-    then = record(case("a", 2.0))
-    assert "This alone may be what changed." in report(then, replace(then, **other))
+def test_the_report_says_when_the_machine_or_what_it_did_is_not_the_same(other: Record) -> None:
+    assert "This alone may be what changed." in report(record(), other)
 
 
 def test_a_record_names_neither_the_host_nor_who_built_the_kernel(
