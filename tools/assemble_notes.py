@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from change_notes import HOW_TO_NAME_A_NOTE, Section, notes_of, sections_of, wrongly_named
+from change_notes import HOW_TO_NAME_A_NOTE, Section, has_news, notes_of, sections_of, wrongly_named
 from components import ROOT, Component, find_components
 
 __all__ = ["assemble", "assembled", "rendered_notes"]
@@ -35,11 +35,6 @@ def rendered_notes(component: Component) -> str:
     if done.returncode:
         sys.exit(f"{component.name}: {done.stderr.strip()}")
     return done.stdout.strip()
-
-
-def has_news(component: Component) -> bool:
-    sections = sections_of(component.changelog.read_text("utf-8"))
-    return bool(notes_of(component)) or any(not section.is_released for section in sections)
 
 
 def section_to_join(changelog: str, version: str) -> Section | None:

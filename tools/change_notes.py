@@ -15,6 +15,7 @@ __all__ = [
     "HOW_TO_NAME_A_NOTE",
     "KINDS",
     "Section",
+    "has_news",
     "notes_of",
     "sections_of",
     "tells_of",
@@ -75,3 +76,11 @@ def tells_of(component: Component) -> bool:
         return False
     sections = sections_of(component.changelog.read_text("utf-8"))
     return any(section.version == str(component.version) and section.text for section in sections)
+
+
+def has_news(component: Component) -> bool:
+    """Whether notes wait, or a section without a date: what a release has to settle first."""
+    if not component.changelog.exists():
+        return bool(notes_of(component))
+    sections = sections_of(component.changelog.read_text("utf-8"))
+    return bool(notes_of(component)) or any(not section.is_released for section in sections)

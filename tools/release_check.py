@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from change_notes import HOW_TO_NAME_A_NOTE, notes_of, sections_of, tells_of, wrongly_named
+from change_notes import HOW_TO_NAME_A_NOTE, has_news, sections_of, tells_of, wrongly_named
 from components import ROOT, Component, find_components, in_upload_order
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
@@ -185,10 +185,9 @@ def what_waits(component: Component, repository: Repository) -> str:
 def what_is_new(component: Component, tags: set[str]) -> str:
     released = versions_released(component, tags)
     since = f"after {max(released)}" if released else "its first release"
-    waiting = len(notes_of(component))
-    if not waiting:
+    if not has_news(component):
         return since
-    return f"{since}; assemble its notes first ({waiting}): `tox run -e notes -- {component.name}`"
+    return f"{since}; assemble its notes first: `tox run -e notes -- {component.name}`"
 
 
 def check(root: Path = ROOT) -> list[Verdict]:
