@@ -27,6 +27,29 @@ fewer than eight rounds, the whole range), and the upright line is the target, b
 fails.
 """
 
+ABOUT = {
+    "bridge": """\
+What a call costs that does nothing, so all of it is the bridge: `sync_to_async`, thread-sensitive;
+the same inside one `ThreadSensitiveContext`; with `thread_sensitive=False`; with 30 context
+variables set; 1000 calls gathered; a `ThreadSensitiveContext` for each; `async_to_sync` in a thread
+below async code, and where no loop runs; whole Django requests. `raw hop` is one thread, one queue
+and one wake-up a call.""",
+    "bridge_memory": """\
+Threads, loops, tasks, descriptors and contexts that are there after the calls and were not before,
+and by how much the process grew.""",
+    "wsgi": """\
+One request from scope to last event, with nothing of a server around it. `raw` gathers the body,
+makes one executor call and sends two events.""",
+    "wsgi_servers": """\
+`wrk` asks one server after the other, with connections that are kept alive. "failed" is how many
+answers were errors.""",
+    "server": """\
+A message from the server to an instance and back, what many scopes cost, and what an idle one
+does.""",
+    "local": """\
+Reading and writing one attribute, by where it was set and where it is read.""",
+}
+
 
 def has_plot(record: Record) -> bool:
     return all(table.kind is not Kind.GROWTH for table in record.tables)
@@ -51,7 +74,7 @@ def conditions_of(record: Record) -> str:
 
 
 def section_of(record: Record) -> str:
-    parts = [f"## {record.subject}"]
+    parts = [f"## {record.subject}", ABOUT[record.name]]
     plain = record.subject.replace("`", "")
     if has_plot(record):
         parts.append(f"![{plain}: ratios and targets]({record.name}.svg)")

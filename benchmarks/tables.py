@@ -25,14 +25,21 @@ def cells(table: Table, case: Measured) -> list[str]:
     theirs = 0.0 if case.theirs is None else case.theirs
     match table.kind:
         case Kind.COST:
-            limits = (f"{text}: {figure(at, table.unit)}" for text, at in case.bounds.items())
             pair = [figure(theirs, table.unit), figure(case.ours, table.unit)]
-            return [*pair, times(case.ratio), f"{case.target:g}", "; ".join(limits), met]
+            return [*pair, times(case.ratio), f"{case.target:g}", strictest(table, case), met]
         case Kind.RATE:
             return [f"{theirs:,.0f}", case.note, times(case.ratio), f"{case.target:g}", met]
         case Kind.GROWTH:
             pair = [f"{case.ours:.0f} {table.unit}", f"{case.target:.0f} {table.unit}"]
             return [*pair, case.note, met]
+
+
+def strictest(table: Table, case: Measured) -> str:
+    """The lowest limit, which decides, and what it is made of."""
+    if not case.bounds:
+        return ""
+    text, limit = min(case.bounds.items(), key=lambda bound: bound[1])
+    return f"{figure(limit, table.unit)}: {text}"
 
 
 def row(*columns: str) -> str:
