@@ -21,7 +21,8 @@ from pathlib import Path
 
 from changes import report
 from page import has_plot, page_of, peers_table
-from record import Record
+from record import Kind, Measured, Record, Table
+from tables import figure
 
 __all__ = ["BENCHMARKS", "PAGE", "RESULTS", "Benchmark", "Outcome", "store", "stored"]
 
@@ -87,11 +88,20 @@ class Outcome:
         if self.record is None:
             return [] if self.trouble is None else [f"{self.name}: {self.trouble}"]
         return [
-            f"{self.name}: {case.name}: missed its target"
+            f"{self.name}: {case.name}: missed its target, {shortfall(table, case)}"
             for table in self.record.tables
             for case in table.cases
             if not case.met
         ]
+
+
+def shortfall(table: Table, case: Measured) -> str:
+    if table.kind is Kind.GROWTH:
+        return f"left behind: {case.note}, and {case.ours:.0f} {table.unit}"
+    if case.ratio < case.target:
+        return f"ratio {case.ratio:.2f} of {case.target:g}"
+    limit = min(case.bounds.values())
+    return f"{figure(case.ours, table.unit)} where {figure(limit, table.unit)} are allowed"
 
 
 def run_one(benchmark: Benchmark, options: argparse.Namespace, folder: Path) -> Outcome:
