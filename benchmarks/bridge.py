@@ -45,4 +45,4 @@ PEERS = {
 BRIDGE = Benchmark("one call", Path(__file__).with_name("bridge_cases.py"), CASES, PEERS)
 
 if __name__ == "__main__":
-    sys.exit(run(BRIDGE))
+    sys.exit(run("bridge", "The bridge", BRIDGE))

@@ -1,8 +1,8 @@
 """What 100,000 calls of each kind leave behind: threads, loops, tasks, descriptors, contexts, RSS.
 
-``python bridge_memory.py [--calls N]``, in an environment with the components of this repository.
-Each kind is called once in full before anything is counted, since pools and allocators fill up
-first. Prints a table; exits with 1 if anything grew, or RSS grew by 1 MB or more. Linux only.
+``python bridge_memory.py [--calls N] [--json FILE]``, in an environment with the components of this
+repository. A tenth of the calls is made before anything is counted, since pools and allocators fill
+up first. Prints a table; exits with 1 if anything grew, or RSS grew by 1 MB or more. Linux only.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import itertools
 import os
 import sys
 import threading
@@ -17,9 +18,15 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from progress import Progress
+from record import Kind, Measured, Record, Table
+from tables import tables_of
+
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
 
 LIMIT_KB = 1024
+#: RSS is looked at so many times on the way, which shows whether it grows steadily.
+PARTS = 10
 
 
 def returns(argument: object) -> None:
@@ -100,23 +107,43 @@ def left_behind() -> Counter[str]:
     return counted
 
 
+def measure(name: str, calls: Callable[[], None], blocks: int, progress: Progress) -> Measured:
+    """Make the calls in blocks of 1000, and compare what is there with what was."""
+    for _ in range(max(1, blocks // 10)):
+        calls()
+    before, rss = left_behind(), [rss_kb()]
+    for number in range(blocks):
+        progress.detail(f"{name}, {number * 1000:,} calls")
+        calls()
+        if (number + 1) % max(1, blocks // PARTS) == 0:
+            rss.append(rss_kb())
+    more = left_behind() - before
+    growth = rss_kb() - rss[0]
+    note = ", ".join(f"{count} {what}" for what, count in more.items()) or "nothing"
+    met = growth < LIMIT_KB and not more
+    parts = [float(after - before) for before, after in itertools.pairwise(rss)]
+    return Measured(name, growth, None, parts, LIMIT_KB, met, note=note)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=100_000)
-    rounds = parser.parse_args().calls // 1000
-    grew = False
-    print("| kind | calls | RSS growth | more than before |\n|---|---|---|---|")
-    for name, calls in KINDS.items():
-        for _ in range(max(1, rounds // 10)):
-            calls()
-        before, rss = left_behind(), rss_kb()
-        for _ in range(rounds):
-            calls()
-        after, growth = left_behind(), rss_kb() - rss
-        more = ", ".join(f"{count} {what}" for what, count in (after - before).items()) or "nothing"
-        grew = grew or growth >= LIMIT_KB or bool(after - before)
-        print(f"| {name} | {rounds * 1000:,} | {growth} kB | {more} |", flush=True)
-    return int(grew)
+    parser.add_argument("--json", type=Path, help="where to write the record as well")
+    arguments = parser.parse_args()
+    blocks = max(1, arguments.calls // 1000)
+    load = os.getloadavg()[0]
+    cases = []
+    with Progress("bridge_memory", len(KINDS)) as progress:
+        for name, calls in KINDS.items():
+            progress.step()
+            cases.append(measure(name, calls, blocks, progress))
+    table = Table(f"{blocks * 1000:,} calls", Kind.GROWTH, "kB", cases)
+    subject = "What calls of the bridge leave behind"
+    record = Record("bridge_memory", subject, [table], 1, "otherwise idle", load)
+    print(f"{record.machine}\n\n{tables_of(record)}", flush=True)
+    if arguments.json is not None:
+        record.write(arguments.json)
+    return 0 if record.met else 1
 
 
 if __name__ == "__main__":

@@ -12,14 +12,18 @@ cost more than everything that is measured here.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from progress import Progress
+from record import Kind, Measured, Record, Table
+from tables import tables_of
 
 __all__ = ["Benchmark", "Bound", "Case", "run", "times"]
 
@@ -52,20 +56,6 @@ class Benchmark:
     #: Figures are printed in this unit, of which so many are a microsecond.
     unit: str = "µs"
     per_microsecond: int = 1
-
-    def show(self, microseconds: float) -> str:
-        return f"{microseconds * self.per_microsecond:.1f} {self.unit}"
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    name: str
-    ours: float
-    theirs: float
-    ratio: float
-    target: float
-    bounds: dict[str, float]
-    met: bool
 
 
 def times(factor: float, *peers: str) -> Bound:
@@ -109,97 +99,79 @@ class Samples:
     ours: list[float] = field(default_factory=list)
     theirs: list[float] = field(default_factory=list)
 
-    def ratio(self) -> float:
-        return statistics.median(b / a for a, b in zip(self.ours, self.theirs, strict=True))
+    def ratios(self) -> list[float]:
+        return [b / a for a, b in zip(self.ours, self.theirs, strict=True)]
 
 
 def measure(
-    benchmark: Benchmark, ours: Environment, theirs: Environment, rounds: int
-) -> tuple[list[Result], dict[str, float]]:
+    benchmark: Benchmark, ours: Environment, theirs: Environment, rounds: int, label: str
+) -> Table:
     samples = {case.name: Samples() for case in benchmark.cases}
     peers: dict[str, list[float]] = {peer: [] for peer in benchmark.peers}
-    for number in range(rounds):
-        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-        for case in benchmark.cases:
-            sample = samples[case.name]
-            turns = [(ours, sample.ours), (theirs, sample.theirs)]
-            for environment, figures in turns if number % 2 else reversed(turns):
-                figures.append(environment.measure(case.name, case.calls))
-        for peer, calls in benchmark.peers.items():
-            peers[peer].append(ours.measure(peer, calls))
+    with Progress(f"{label}, {benchmark.title}", rounds) as progress:
+        for number in range(rounds):
+            progress.step()
+            for case in benchmark.cases:
+                progress.detail(case.name)
+                sample = samples[case.name]
+                turns = [(ours, sample.ours), (theirs, sample.theirs)]
+                for environment, figures in turns if number % 2 else reversed(turns):
+                    figures.append(environment.measure(case.name, case.calls))
+            for peer, calls in benchmark.peers.items():
+                progress.detail(peer)
+                peers[peer].append(ours.measure(peer, calls))
+    scale = benchmark.per_microsecond
     medians = {peer: statistics.median(figures) for peer, figures in peers.items()}
-    return [judge(case, samples[case.name], medians) for case in benchmark.cases], medians
+    cases = [judge(case, samples[case.name], medians, scale) for case in benchmark.cases]
+    in_unit = {peer: scale * median for peer, median in medians.items()}
+    return Table(benchmark.title, Kind.COST, benchmark.unit, cases, in_unit)
 
 
-def judge(case: Case, samples: Samples, peers: dict[str, float]) -> Result:
+def judge(case: Case, samples: Samples, peers: dict[str, float], scale: float) -> Measured:
     target = round(case.target * share_of_targets(sys.version_info[:2]), 2)
     ours, theirs = statistics.median(samples.ours), statistics.median(samples.theirs)
-    bounds = {bound.text: bound.limit(peers) for bound in case.bounds}
-    ratio = samples.ratio()
-    met = ratio >= target and all(ours <= limit for limit in bounds.values())
-    return Result(case.name, ours, theirs, ratio, target, bounds, met)
+    limits = {bound.text: bound.limit(peers) for bound in case.bounds}
+    ratios = samples.ratios()
+    met = statistics.median(ratios) >= target and all(ours <= at for at in limits.values())
+    bounds = {text: scale * at for text, at in limits.items()}
+    return Measured(case.name, scale * ours, scale * theirs, ratios, target, met, bounds)
 
 
-def table_of_peers(benchmark: Benchmark, medians: dict[str, float]) -> str:
-    lines = [f"| {peer} | {benchmark.show(figure)} |" for peer, figure in medians.items()]
-    return "\n".join(["| beside them | |", "|---|---|", *lines])
+@contextmanager
+def busy_core(wanted: bool) -> Iterator[str]:
+    """Keep a core busy in the meantime; says what the machine does."""
+    if not wanted:
+        yield "otherwise idle"
+        return
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield "one core kept busy"
+    finally:
+        process.kill()
+        process.wait()
 
 
-def table(benchmark: Benchmark, results: list[Result]) -> str:
-    show = benchmark.show
-    lines = [
-        f"| {benchmark.title} | asgiref 3.13 | ours | ratio | target | and at most | met |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for result in results:
-        bounds = "; ".join(f"{text}: {show(limit)}" for text, limit in result.bounds.items())
-        lines.append(
-            f"| {result.name} | {show(result.theirs)} | {show(result.ours)} | {result.ratio:.1f} "
-            f"| {result.target} | {bounds} | {'yes' if result.met else 'NO'} |"
-        )
-    return "\n".join(lines)
-
-
-def run(*benchmarks: Benchmark) -> int:
+def run(name: str, subject: str, *benchmarks: Benchmark) -> int:
     """Run benchmarks as the command line asks. Returns 1 if a target is missed, else 0."""
-    parser = argparse.ArgumentParser(description=", ".join(each.title for each in benchmarks))
+    parser = argparse.ArgumentParser(description=subject)
     parser.add_argument("ours", help="a Python with the components of this repository")
     parser.add_argument("theirs", help="a Python with asgiref 3.13.0")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--idle", action="store_true", help="do not keep one core busy")
-    parser.add_argument("--json", type=Path, help="where to write the results as well")
+    parser.add_argument("--json", type=Path, help="where to write the record as well")
     arguments = parser.parse_args()
-    busy = None if arguments.idle else subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        results = {
-            benchmark.title: run_one(benchmark, arguments.ours, arguments.theirs, arguments.rounds)
-            for benchmark in benchmarks
-        }
-    finally:
-        if busy is not None:
-            busy.kill()
-            busy.wait()
-    version = ".".join(map(str, sys.version_info[:3]))
-    print(f"Python {version}, {os.cpu_count()} cores, {'idle' if arguments.idle else 'one busy'}")
-    for benchmark in benchmarks:
-        some, medians = results[benchmark.title]
-        print(f"\n{table(benchmark, some)}")
-        if medians:
-            print(f"\n{table_of_peers(benchmark, medians)}")
-    everything = [result for some, _ in results.values() for result in some]
+    pythons, rounds = (arguments.ours, arguments.theirs), arguments.rounds
+    load = os.getloadavg()[0]
+    with busy_core(not arguments.idle) as conditions:
+        tables = [run_one(benchmark, *pythons, rounds, name) for benchmark in benchmarks]
+    record = Record(name, subject, tables, rounds, conditions, load)
+    print(f"{record.machine}, {conditions}\n\n{tables_of(record)}", flush=True)
     if arguments.json is not None:
-        peers = {peer: figure for _, some in results.values() for peer, figure in some.items()}
-        record = {"cases": [asdict(result) for result in everything], "peers": peers}
-        arguments.json.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    return 0 if all(result.met for result in everything) else 1
+        record.write(arguments.json)
+    return 0 if record.met else 1
 
 
-def run_one(
-    benchmark: Benchmark, ours: str, theirs: str, rounds: int
-) -> tuple[list[Result], dict[str, float]]:
-    environments = [Environment(python, benchmark.cases_file) for python in (ours, theirs)]
-    try:
-        return measure(benchmark, *environments, rounds)
-    finally:
-        for environment in environments:
-            environment.close()
+def run_one(benchmark: Benchmark, ours: str, theirs: str, rounds: int, label: str) -> Table:
+    file = benchmark.cases_file
+    with closing(Environment(ours, file)) as here, closing(Environment(theirs, file)) as there:
+        return measure(benchmark, here, there, rounds, label)

@@ -32,4 +32,4 @@ LOCAL = Benchmark(
 )
 
 if __name__ == "__main__":
-    sys.exit(run(LOCAL))
+    sys.exit(run("local", "`Local`", LOCAL))

@@ -36,4 +36,4 @@ IDLE = Benchmark(
 MEMORY = Benchmark("memory", CASES_FILE, (Case("a scope", 10_000, 1),), {}, "bytes")
 
 if __name__ == "__main__":
-    sys.exit(run(TIME, IDLE, MEMORY))
+    sys.exit(run("server", "`StatelessServer`", TIME, IDLE, MEMORY))

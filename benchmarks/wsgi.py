@@ -34,4 +34,4 @@ PEERS = {
 WSGI = Benchmark("one request", Path(__file__).with_name("wsgi_cases.py"), CASES, PEERS)
 
 if __name__ == "__main__":
-    sys.exit(run(WSGI))
+    sys.exit(run("wsgi", "`WsgiToAsgi` in process", WSGI))

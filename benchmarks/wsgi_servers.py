@@ -1,14 +1,14 @@
 """How many requests a second a server answers with `WsgiToAsgi`, and with others.
 
-``python wsgi_servers.py OURS REFERENCE [--rounds N] [--seconds S]
-[--json FILE]``: the Python of an environment
-with the components of this repository, uvicorn, httptools, a2wsgi and gunicorn, and that of one
-with asgiref 3.13.0, uvicorn and httptools. Needs ``wrk`` (a package of Debian), which asks with 32
-connections that are kept alive. Prints a table; exits with 1 if a target is missed.
+``python wsgi_servers.py OURS REFERENCE [--rounds N] [--seconds S] [--json FILE]``:
+the Python of an environment with the components of this repository, uvicorn, httptools, a2wsgi and
+gunicorn, and that of one with asgiref 3.13.0, uvicorn and httptools. Needs
+``wrk`` (a package of Debian), which asks with 32 connections that are kept alive. Prints a table;
+exits with 1 if a target is missed.
 """
 
 import argparse
-import json
+import os
 import re
 import shutil
 import socket
@@ -18,6 +18,10 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from progress import Progress
+from record import Kind, Measured, Record, Table
+from tables import tables_of
 
 CONNECTIONS = 32
 
@@ -90,41 +94,42 @@ def measure(contender: Contender, seconds: int) -> None:
     contender.failed.append(100 * int(failed[1]) / int(asked[1]) if failed else 0)
 
 
+def judge(contender: Contender, ours: Contender) -> Measured:
+    ratios = [a / b for a, b in zip(ours.rates, contender.rates, strict=True)]
+    met = statistics.median(ratios) >= contender.target
+    rates = statistics.median(ours.rates), statistics.median(contender.rates)
+    failed = f"{statistics.median(contender.failed):.0f} %"
+    return Measured(contender.name, *rates, ratios, contender.target, met, note=failed)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="requests a second")
     parser.add_argument("ours")
     parser.add_argument("theirs")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--json", type=Path, help="where to write the rates as well")
+    parser.add_argument("--json", type=Path, help="where to write the record as well")
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed (Debian: apt-get install wrk)")
-    everybody = contenders(arguments.ours, arguments.theirs)
-    for number in range(arguments.rounds):
-        print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
-        for contender in everybody if number % 2 else reversed(everybody):
-            measure(contender, arguments.seconds)
-    ours = everybody[0]
-    print(
-        "| hello, 32 connections | requests a second | failed | here as many times | target | met |"
-    )
-    print("|---|---|---|---|---|---|")
-    missed = False
-    for contender in everybody:
-        pairs = zip(ours.rates, contender.rates, strict=True)
-        ratio = statistics.median(a / b for a, b in pairs)
-        met = ratio >= contender.target
-        missed = missed or not met
-        print(
-            f"| {contender.name} | {statistics.median(contender.rates):.0f} "
-            f"| {statistics.median(contender.failed):.0f} % "
-            f"| {ratio:.1f} | {contender.target} | {'yes' if met else 'NO'} |"
-        )
+    load, rounds = os.getloadavg()[0], arguments.rounds
+    # The servers are started in this file's folder, where their sites are.
+    pythons = map(os.path.abspath, (arguments.ours, arguments.theirs))
+    everybody = contenders(*pythons)
+    with Progress("wsgi_servers", rounds) as progress:
+        for number in range(rounds):
+            progress.step()
+            for contender in everybody if number % 2 else reversed(everybody):
+                progress.detail(contender.name)
+                measure(contender, arguments.seconds)
+    cases = [judge(contender, everybody[0]) for contender in everybody]
+    table = Table(f"hello, {CONNECTIONS} connections", Kind.RATE, "requests/s", cases)
+    subject = "`WsgiToAsgi` under a server"
+    record = Record("wsgi_servers", subject, [table], rounds, "wrk beside the server", load)
+    print(f"{record.machine}\n\n{tables_of(record)}", flush=True)
     if arguments.json is not None:
-        rates = {contender.name: statistics.median(contender.rates) for contender in everybody}
-        arguments.json.write_text(json.dumps(rates, indent=2) + "\n")
-    return 1 if missed else 0
+        record.write(arguments.json)
+    return 0 if record.met else 1
 
 
 if __name__ == "__main__":

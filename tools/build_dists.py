@@ -11,22 +11,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+__all__ = ["build_all"]
+
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
 
 
-def main() -> None:
-    packages = sorted(path.parent for path in (ROOT / "packages").glob("*/pyproject.toml"))
-    shutil.rmtree(DIST, ignore_errors=True)
+def build_all(target: Path, root: Path = ROOT) -> list[Path]:
+    """Build everything into a folder; return the wheels. Ends the program where that fails."""
+    packages = sorted(path.parent for path in (root / "packages").glob("*/pyproject.toml"))
     for package in packages:
-        build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(DIST)]
+        build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target)]
         done = subprocess.run([*build, str(package)], capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"cannot build {package.name}:\n{done.stdout}\n{done.stderr}")
-    wheels = sorted(path.name for path in DIST.glob("*.whl"))
+    wheels = sorted(target.glob("*.whl"))
     if len(wheels) != len(packages):
-        sys.exit(f"{len(packages)} packages, but these wheels: {wheels}")
-    print("\n".join(wheels))
+        sys.exit(f"{len(packages)} packages, but these wheels: {[path.name for path in wheels]}")
+    return wheels
+
+
+def main() -> None:
+    shutil.rmtree(DIST, ignore_errors=True)
+    print("\n".join(path.name for path in build_all(DIST)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+"""What a run says that the stored one did not: case by case, and only what is more than noise.
+
+A case is compared by its samples, one a round: ratios, which hold across days far better than
+times do, or kilobytes for growth. The noise is what the rounds of both runs show of it: a case has
+changed if the intervals that hold the medians (`record.interval_of_median`) have nothing in common.
+Noise that lasts for a whole run is in no run's rounds; a second run shows it.
+"""
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from record import Kind, Measured, Record, Table
+
+__all__ = ["Change", "Direction", "changes", "report"]
+
+
+class Direction(enum.Enum):
+    BETTER = "**better**"
+    WORSE = "**WORSE**"
+    NOISE = "within the noise"
+    NEW = "new"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    table: Table
+    case: str
+    then: Measured | None
+    now: Measured | None
+
+    @property
+    def direction(self) -> Direction:
+        if self.then is None:
+            return Direction.NEW
+        if self.now is None:
+            return Direction.GONE
+        (low_then, high_then), (low_now, high_now) = self.then.interval, self.now.interval
+        if low_now <= high_then and low_then <= high_now:
+            return Direction.NOISE
+        rose = low_now > high_then
+        return Direction.BETTER if rose is more_is_better(self.table) else Direction.WORSE
+
+
+def more_is_better(table: Table) -> bool:
+    return table.kind is not Kind.GROWTH
+
+
+def changes(then: Record, now: Record) -> list[Change]:
+    """Every case of the two runs, in the order of the later one; cases that are gone come last."""
+    old = {(table.title, case.name): (table, case) for table, case in cases_of(then)}
+    found = []
+    for table, case in cases_of(now):
+        _, before = old.pop((table.title, case.name), (table, None))
+        found.append(Change(table, case.name, before, case))
+    return found + [Change(table, case.name, case, None) for table, case in old.values()]
+
+
+def cases_of(record: Record) -> Iterator[tuple[Table, Measured]]:
+    for table in record.tables:
+        for case in table.cases:
+            yield table, case
+
+
+def median_and_interval(table: Table, case: Measured | None) -> str:
+    if case is None:
+        return "none"
+    unit = f" {table.unit}" if table.kind is Kind.GROWTH else ""
+    low, high = case.interval
+    return f"{case.ratio:.3g} ({low:.3g} to {high:.3g}){unit}"
+
+
+def report(then: Record, now: Record) -> str:
+    """Both runs side by side as a table, and a sentence if they are not of the same machine."""
+    lines = [
+        f"| {now.name}, ratio and its interval | {then.date} | now | |",
+        "|---|---|---|---|",
+    ]
+    for change in changes(then, now):
+        table, before, after = change.table, change.then, change.now
+        pair = f"{median_and_interval(table, before)} | {median_and_interval(table, after)}"
+        lines.append(f"| {change.case} | {pair} | {change.direction.value} |")
+    text = "\n".join(lines)
+    if (then.machine, then.conditions) != (now.machine, now.conditions):
+        return f"{text}\n\n{differs(then)} {differs(now)} This alone may be what changed."
+    return text
+
+
+def differs(record: Record) -> str:
+    return f"{record.date}: {record.machine}, {record.conditions}."

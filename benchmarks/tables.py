@@ -1,0 +1,67 @@
+"""The tables of a record, as Markdown: what the terminal shows and what the page shows."""
+
+from record import Kind, Measured, Record, Table
+
+__all__ = ["figure", "tables_of", "times"]
+
+HEADINGS = {
+    Kind.COST: ("asgiref 3.13", "here", "ratio", "target", "and at most", "met"),
+    Kind.RATE: ("requests a second", "failed", "here as many times", "target", "met"),
+    Kind.GROWTH: ("RSS growth", "limit", "more than before", "met"),
+}
+
+
+def figure(value: float, unit: str) -> str:
+    digits = 0 if abs(value) >= 1000 else 1
+    return f"{value:,.{digits}f} {unit}"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+
+
+def cells(table: Table, case: Measured) -> list[str]:
+    met = "yes" if case.met else "NO"
+    theirs = 0.0 if case.theirs is None else case.theirs
+    match table.kind:
+        case Kind.COST:
+            pair = [figure(theirs, table.unit), figure(case.ours, table.unit)]
+            return [*pair, times(case.ratio), f"{case.target:g}", strictest(table, case), met]
+        case Kind.RATE:
+            return [f"{theirs:,.0f}", case.note, times(case.ratio), f"{case.target:g}", met]
+        case Kind.GROWTH:
+            pair = [f"{case.ours:.0f} {table.unit}", f"{case.target:.0f} {table.unit}"]
+            return [*pair, case.note, met]
+
+
+def strictest(table: Table, case: Measured) -> str:
+    """The lowest limit, which decides, and what it is made of."""
+    if not case.bounds:
+        return ""
+    text, limit = min(case.bounds.items(), key=lambda bound: bound[1])
+    return f"{figure(limit, table.unit)}: {text}"
+
+
+def row(*columns: str) -> str:
+    return f"| {' | '.join(columns)} |"
+
+
+def table_of(table: Table) -> str:
+    headings = (table.title, *HEADINGS[table.kind])
+    lines = [row(*headings), "|" + "---|" * len(headings)]
+    lines += [row(case.name, *cells(table, case)) for case in table.cases]
+    return "\n".join(lines)
+
+
+def table_of_peers(table: Table) -> str:
+    lines = [row(peer, figure(value, table.unit)) for peer, value in table.peers.items()]
+    return "\n".join([row("beside them", ""), "|---|---|", *lines])
+
+
+def tables_of(record: Record) -> str:
+    texts = []
+    for table in record.tables:
+        texts.append(table_of(table))
+        if table.peers:
+            texts.append(table_of_peers(table))
+    return "\n\n".join(texts)

@@ -1,0 +1,208 @@
+"""Which components would be released, and which must not be: ``python tools/release_check.py``.
+
+A version is released once: its tag ``NAME-VERSION`` stands at the commit whose files were uploaded.
+
+- While the tag of a component's version exists, nothing that is installed of the component may
+  differ from the tag: ``src/``, LICENSE, and what pyproject.toml says of the distribution. Tests,
+  documentation, change notes, the tests' configuration and the ``tests`` extra may: they reach
+  their readers with the next release, and are no reason for one.
+- A version without a tag is new. Something must say what is new in it, a section of the CHANGELOG
+  or notes in ``changes/``; it is above all tags of the component; and whoever of ours needs the
+  component admits the version.
+- A missing tag proves nothing where tags may be missing: in a shallow clone without any tag of the
+  component, and where the CHANGELOG dates a release that has no tag. Both are refused. (Comparing
+  with an index instead would make the answer depend on the network.)
+
+Needs ``packaging`` and git.
+"""
+
+import enum
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from change_notes import HOW_TO_NAME_A_NOTE, has_news, sections_of, tells_of, wrongly_named
+from components import ROOT, Component, find_components, in_upload_order
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
+from repository import Repository
+
+__all__ = ["State", "Verdict", "check", "judge"]
+
+
+class State(enum.Enum):
+    UNCHANGED = "as released"
+    TO_RELEASE = "to release"
+    REFUSED = "REFUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    component: Component
+    state: State
+    #: One sentence: for a refusal, why, and what to do.
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.component.name} {self.component.version}: {self.state.value}: {self.reason}"
+
+
+def judge(component: Component, everybody: Sequence[Component], repository: Repository) -> Verdict:
+    """Say whether the component is to be released, in one sentence."""
+    tags = repository.tags()
+    refusal = (
+        refuse_misnamed_notes(component)
+        or refuse_missing_tags(component, tags, repository)
+        or (
+            refuse_changes(component, repository)
+            if component.tag in tags
+            else refuse_new_version(component, everybody, tags)
+        )
+    )
+    if refusal:
+        return Verdict(component, State.REFUSED, refusal)
+    if component.tag in tags:
+        return Verdict(component, State.UNCHANGED, what_waits(component, repository))
+    return Verdict(component, State.TO_RELEASE, what_is_new(component, tags))
+
+
+def refuse_misnamed_notes(component: Component) -> str | None:
+    for path in wrongly_named(component):
+        return f"{path.name} in its folder changes/ is no note: {HOW_TO_NAME_A_NOTE}"
+    return None
+
+
+def refuse_missing_tags(component: Component, tags: set[str], repository: Repository) -> str | None:
+    if not versions_released(component, tags) and repository.is_shallow():
+        return (
+            "this clone is shallow and has no tag of it, so nobody can tell what was released: "
+            "run `git fetch --unshallow --tags`"
+        )
+    for version in versions_dated(component):
+        tag = f"{component.name}-{version}"
+        if tag not in tags and version != str(component.version):
+            return (
+                f"its CHANGELOG dates {version}, but there is no tag {tag}: "
+                "run `git fetch --tags`, or tag the commit that was released"
+            )
+    return None
+
+
+def refuse_changes(component: Component, repository: Repository) -> str | None:
+    changed = installed_files(component, repository)
+    if not changed:
+        return None
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    place = component.version_file.relative_to(repository.root)
+    return (
+        f"{changed[0]}{more} changed since the tag {component.tag}: "
+        f"write a new version into {place}, and a note of what is new"
+    )
+
+
+def refuse_new_version(
+    component: Component, everybody: Sequence[Component], tags: set[str]
+) -> str | None:
+    released = versions_released(component, tags)
+    if released and max(released) > component.version:
+        return f"{max(released)} is released already: write a version above that"
+    if not tells_of(component):
+        return (
+            f"nothing says what is new in {component.version}: "
+            f"add a note, packages/{component.folder.name}/changes/+SLUG.KIND.md"
+        )
+    return refuse_narrow_ranges(component, everybody)
+
+
+def refuse_narrow_ranges(component: Component, everybody: Sequence[Component]) -> str | None:
+    for other in everybody:
+        for need in other.needs:
+            if need.name == component.name and not admits(need, component.version):
+                return (
+                    f"{other.name} asks for {need}: "
+                    f"raise the range in packages/{other.folder.name}/pyproject.toml"
+                )
+    return None
+
+
+def admits(need: Requirement, version: Version) -> bool:
+    return need.specifier.contains(version, prereleases=True)
+
+
+def versions_released(component: Component, tags: set[str]) -> list[Version]:
+    """The versions that have tags. (``asgiref-`` begins the tags of the other components too.)"""
+    found = []
+    for tag in tags:
+        if tag.startswith(f"{component.name}-"):
+            try:
+                found.append(Version(tag.removeprefix(f"{component.name}-")))
+            except InvalidVersion:
+                continue
+    return found
+
+
+def versions_dated(component: Component) -> list[str]:
+    if not component.changelog.exists():
+        return []
+    sections = sections_of(component.changelog.read_text("utf-8"))
+    return [section.version for section in sections if section.is_released]
+
+
+def installed_files(component: Component, repository: Repository) -> list[str]:
+    """What differs from the tag of the component's version and gets to those who install it."""
+    changed = repository.changed_since(component.tag, component.folder)
+    return [
+        name
+        for name in changed
+        if name.startswith("src/")
+        or name == "LICENSE"
+        or (name == "pyproject.toml" and distribution_differs(component, repository))
+    ]
+
+
+def distribution_differs(component: Component, repository: Repository) -> bool:
+    path = component.folder / "pyproject.toml"
+    then = repository.read_at(component.tag, path)
+    return what_is_distributed(then) != what_is_distributed(path.read_text("utf-8"))
+
+
+def what_is_distributed(pyproject: str) -> dict[str, Any]:
+    described = tomllib.loads(pyproject)
+    described.get("project", {}).get("optional-dependencies", {}).pop("tests", None)
+    flit = described.pop("tool", {}).get("flit")
+    return {**described, "flit": flit}
+
+
+def what_waits(component: Component, repository: Repository) -> str:
+    if repository.changed_since(component.tag, component.folder):
+        return "only tests or documentation changed, which wait for the next version"
+    return "nothing changed"
+
+
+def what_is_new(component: Component, tags: set[str]) -> str:
+    released = versions_released(component, tags)
+    since = f"after {max(released)}" if released else "its first release"
+    if not has_news(component):
+        return since
+    return f"{since}; assemble its notes first: `tox run -e notes -- {component.name}`"
+
+
+def check(root: Path = ROOT) -> list[Verdict]:
+    """Judge all components, in the order in which they are uploaded."""
+    repository = Repository(root)
+    components = in_upload_order(find_components(root))
+    return [judge(component, components, repository) for component in components]
+
+
+def main() -> None:
+    verdicts = check()
+    print("\n".join(map(str, verdicts)))
+    if any(verdict.state is State.REFUSED for verdict in verdicts):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

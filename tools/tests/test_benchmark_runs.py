@@ -1,0 +1,161 @@
+"""What a run of all benchmarks prints, stores, and how it ends."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import run
+from page import page_of
+from progress import Progress
+from record import Kind, Machine, Measured, Record, Table
+
+MACHINE = Machine("CPython 3.13.0", "A CPU", 2, "Linux 6.1")
+
+#: A benchmark of one case, which is met or missed, or breaks.
+SCRIPT = """\
+import sys
+sys.path.insert(0, {benchmarks!r})
+from pathlib import Path
+from record import Kind, Measured, Record, Table
+if {breaks}:
+    sys.exit(3)
+case = Measured("sensitive", 10, 30, [3.0] * 3, 2 if {met} else 4, {met})
+tables = [Table("one call", Kind.COST, "µs", [case])]
+record = Record({name!r}, "The bridge", tables, 3, "idle", 0.5)
+record.write(Path(sys.argv[sys.argv.index("--json") + 1]))
+sys.exit(0 if {met} else 1)
+"""
+
+WriteScript = Callable[..., None]
+
+
+@pytest.fixture
+def write_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteScript:
+    """Replace the benchmarks by scripts, and what they store by a folder of the test."""
+    benchmarks = str(run.HERE)
+    monkeypatch.setattr(run, "HERE", tmp_path)
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(run, "PAGE", tmp_path / "page")
+    monkeypatch.setattr(run, "BENCHMARKS", ())
+
+    def write(name: str, met: bool = True, breaks: bool = False) -> None:
+        text = SCRIPT.format(benchmarks=benchmarks, name=name, met=met, breaks=breaks)
+        (tmp_path / f"{name}.py").write_text(text, "utf-8")
+        monkeypatch.setattr(run, "BENCHMARKS", (*run.BENCHMARKS, run.Benchmark(name)))
+
+    return write
+
+
+def one_table(kind: Kind, name: str = "bridge") -> Record:
+    case = Measured("sensitive", 10, 30, [3.0] * 3, 2, True, note="nothing")
+    table = Table("one call", kind, "µs", [case])
+    return Record(name, "The bridge", [table], 3, "idle", 0.5, MACHINE, "2026-11-23")
+
+
+# The end of a run
+
+
+def test_a_run_that_meets_all_targets_succeeds_and_writes_nothing(
+    write_script: WriteScript, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_script("bridge")
+    assert run.main(["python", "python"]) == 0
+    shown = capsys.readouterr().out
+    assert "nothing stored to compare with" in shown
+    assert "all targets are met" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["bridge.py"]
+
+
+def test_a_missed_target_fails_the_run_after_the_others_have_run(
+    write_script: WriteScript, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_script("bridge", met=False)
+    write_script("local")
+    assert run.main(["python", "python"]) == 1
+    shown = capsys.readouterr().out
+    assert "=== local, 2 of 2" in shown
+    assert shown.endswith("bridge: sensitive: missed its target, ratio 3.00 of 4\n")
+
+
+def test_a_benchmark_that_breaks_fails_the_run_after_the_others_have_run(
+    write_script: WriteScript, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_script("bridge", breaks=True)
+    write_script("local")
+    assert run.main(["python", "python"]) == 1
+    shown = capsys.readouterr().out
+    assert "=== local, 2 of 2" in shown
+    assert shown.endswith("bridge: it broke, with status 3\n")
+
+
+def test_a_benchmark_that_cannot_run_here_is_said_and_does_not_fail_the_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    assert run.main(["python", "python", "--only", "wsgi_servers"]) == 0
+    assert "not run: wrk is not installed" in capsys.readouterr().out
+
+
+# Storing
+
+
+def test_a_stored_run_is_what_the_next_one_is_compared_with(
+    write_script: WriteScript, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_script("bridge")
+    run.store([one_table(Kind.GROWTH, "bridge")], tmp_path / "results", tmp_path / "page")
+    run.main(["python", "python"])
+    assert "| sensitive | 3 (3 to 3) | 3 (3 to 3) | within the noise |" in capsys.readouterr().out
+
+
+def test_storing_keeps_on_the_page_what_was_stored_before(tmp_path: Path) -> None:
+    results, page = tmp_path / "results", tmp_path / "page"
+    run.store([one_table(Kind.GROWTH, "bridge_memory")], results, page)
+    run.store([one_table(Kind.GROWTH, "local")], results, page)
+    assert [record.name for record in run.stored(results)] == ["bridge_memory", "local"]
+    assert (page / "index.md").read_text("utf-8") == page_of(run.stored(results))
+
+
+def test_a_plot_is_drawn_of_ratios_the_same_from_the_same_figures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    run.store([one_table(Kind.COST)], tmp_path / "results", tmp_path / "page")
+    plot = tmp_path / "page" / "bridge.svg"
+    first = plot.read_text("utf-8")
+    run.store([], tmp_path / "results", tmp_path / "page")
+    assert plot.read_text("utf-8") == first
+    assert ">sensitive</text>" in first
+    assert "(bridge.svg)" in (tmp_path / "page" / "index.md").read_text("utf-8")
+
+
+def test_the_page_in_the_documentation_says_what_is_stored() -> None:
+    records = run.stored(run.RESULTS)
+    if records:
+        assert (run.PAGE / "index.md").read_text("utf-8") == page_of(records)
+    else:
+        assert not (run.PAGE / "index.md").exists()
+
+
+# Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_log_gets_one_line_a_round() -> None:
+    log = io.StringIO()
+    with Progress("bridge", 3, log) as progress:
+        progress.step()
+        progress.detail("sensitive")
+    assert log.getvalue() == "bridge: round 1 of 3\n"
+
+
+def test_a_terminal_gets_one_line_that_is_written_anew_and_goes() -> None:
+    terminal = Terminal()
+    with Progress("bridge", 3, terminal) as progress:
+        progress.step()
+        progress.detail("sensitive")
+    lines = terminal.getvalue().split("\r\x1b[K")
+    assert lines == ["", "bridge: round 1 of 3", "bridge: round 1 of 3: sensitive", ""]

@@ -1,0 +1,54 @@
+"""The pieces of the dry run: what comes from an index, and in which order things are uploaded."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from components import find_components, in_upload_order
+from packaging.requirements import Requirement
+from projects import Project
+from release import foreign, main, unpack
+
+
+def test_a_component_is_uploaded_after_those_that_it_needs(project: Project) -> None:
+    project.write_component("asgiref", "asgiref.all", needs=["asgiref-wsgi", "asgiref-sync"])
+    project.write_component("asgiref-alone", "asgiref.alone", needs=["asgiref-wsgi"])
+    order = [component.name for component in in_upload_order(find_components(project.root))]
+    assert order.index("asgiref-sync") < order.index("asgiref-wsgi") < order.index("asgiref")
+    assert order.index("asgiref-wsgi") < order.index("asgiref-alone")
+
+
+def test_no_index_is_asked_for_a_name_of_ours() -> None:
+    needs = [*map(Requirement, ["pytest>=8", "asgiref-sync>=1.0", "redis>=5", "pytest>=8"])]
+    assert foreign(needs, ["asgiref-sync", "asgiref"]) == ["pytest>=8", "redis>=5"]
+
+
+def test_an_sdist_is_unpacked_into_the_folder_of_its_name(tmp_path: Path) -> None:
+    sdist = tmp_path / "asgiref_sync-1.0.0.tar.gz"
+    with tarfile.open(sdist, "w:gz") as archive:
+        member = tarfile.TarInfo("asgiref_sync-1.0.0/pyproject.toml")
+        archive.addfile(member, io.BytesIO())
+    folder = unpack(sdist, tmp_path / "unpacked")
+    assert [path.name for path in folder.iterdir()] == ["pyproject.toml"]
+
+
+def test_a_refused_release_ends_before_anything_is_built(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.release("asgiref-sync")
+    project.write("packages/asgiref-sync/src/asgiref/sync/__init__.py", "ANSWER = 43\n")
+    monkeypatch.setattr("release.build_all", pytest.fail)
+
+    with pytest.raises(SystemExit, match="refused, because of 1 of 2 components"):
+        main([], project.root)
+
+    assert "asgiref-sync 1.0.0: REFUSED: " in capsys.readouterr().out
+
+
+def test_a_check_alone_builds_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("release.build_all", pytest.fail)
+    main(["--check"], project.root)
+    assert "asgiref-wsgi 1.0.0: to release" in capsys.readouterr().out
