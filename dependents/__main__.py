@@ -1,0 +1,59 @@
+"""Run one suite: ``python -m dependents NAME FOLDER``. It writes its row, and the page of all rows.
+
+The folder is for what is fetched and installed; it must not exist. The status is 0 only where no
+test passes with asgiref and not with ours.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from .catalogue import SUITES
+from .errors import SuiteError
+from .results import Row, only_writer, put_row, replace_text
+from .table import page
+from .trial import try_suite
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "dependents" / "results.json"
+PAGE = ROOT / "docs" / "dependents.md"
+
+
+def report(row: Row) -> int:
+    """Print what a row says; the exit status."""
+    about = f"{row.suite}: {row.project} {row.version} on Python {row.python}"
+    if row.results is None:
+        print(f"{about}: no tests in its source")
+        return 0
+    results = row.results
+    print(
+        f"{about}: {results.passed} passed, {len(results.failed_on_both)} failed on both,"
+        f" {results.skipped} skipped on both, {len(results.better)} pass only with ours,"
+        f" {len(results.flaky)} flaky; asgiref {row.reference} {results.seconds_theirs} s,"
+        f" ours {results.seconds_ours} s"
+    )
+    for each in results.flaky:
+        print(f"  flaky: {each.test}: {', '.join(each.theirs)}; ours: {', '.join(each.ours)}")
+    for test in results.better:
+        print(f"  passes with ours only: {test}")
+    for test in results.worse:
+        print(f"  passes with asgiref {row.reference} and not with ours: {test}")
+    return 1 if results.worse else 0
+
+
+def main(name: str, folder: str) -> int:
+    [suite] = [each for each in SUITES if each.name == name]
+    place = Path(folder).resolve()
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    try:
+        row = try_suite(suite, place)
+    except SuiteError as error:
+        sys.exit(f"{suite.name}: {error}")
+    with only_writer(place.parent / "dependents.lock"):
+        replace_text(PAGE, page(put_row(RESULTS, row)))
+    return report(row)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
