@@ -31,8 +31,12 @@ SUITES = (
         needs="greenlet python-dotenv pytest<9.1",  # its tests import what newer ones do not have
     ),
     Suite(
-        "debug-toolbar", "django-debug-toolbar", DjangoTests(), needs="daphne django-csp
-        django-template-partials html5lib jinja2 pygments selenium whitenoise", environ={
+        "debug-toolbar",
+        "django-debug-toolbar",
+        DjangoTests(),
+        needs="daphne django-csp django-template-partials html5lib jinja2 pygments selenium"
+        " whitenoise",
+        environ={
             "DJANGO_SETTINGS_MODULE": "tests.settings",
             "DB_BACKEND": "sqlite3",
             "DB_NAME": ":memory:",
