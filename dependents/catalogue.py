@@ -52,7 +52,7 @@ SUITES = (
         "opentelemetry",
         "opentelemetry-instrumentation-asgi",
         Pytest(),
-        needs="opentelemetry-test-utils=={version}",
+        needs="opentelemetry-test-utils<={version}",
     ),
     Suite(
         "newrelic",
