@@ -1,7 +1,8 @@
-"""Run one suite: ``python -m dependents NAME FOLDER``. It writes its row, and the page of all rows.
+"""Run one suite, and write its row and the page: ``python -m dependents ENVIRONMENT FOLDER``.
 
-The folder is for what is fetched and installed; it must not exist. The status is 0 only where no
-test passes with asgiref and not with ours.
+The environment's name ends in the suite's: ``py311-dependents-flask``. The folder is emptied, for
+what is fetched and installed. The status is 0 only where no test passes with asgiref and not with
+ours.
 """
 
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from .catalogue import SUITES
 from .errors import SuiteError
 from .results import Row, only_writer, put_row, replace_text
+from .suite import Suite
 from .table import page
 from .trial import try_suite
 
@@ -41,8 +43,17 @@ def report(row: Row) -> int:
     return 1 if results.worse else 0
 
 
-def main(name: str, folder: str) -> int:
-    [suite] = [each for each in SUITES if each.name == name]
+def suite_named(environment: str) -> Suite:
+    """The suite that an environment of tox is named after."""
+    name = environment.rpartition("dependents-")[2]
+    for suite in SUITES:
+        if suite.name == name:
+            return suite
+    sys.exit(f"no suite is named {name}; there are {', '.join(each.name for each in SUITES)}")
+
+
+def main(environment: str, folder: str) -> int:
+    suite = suite_named(environment)
     place = Path(folder).resolve()
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)

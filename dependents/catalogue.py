@@ -47,6 +47,7 @@ SUITES = (
         "django-eventstream",
         Pytest(),
         needs="pytest-django djangorestframework",
+        environ={"DJANGO_SETTINGS_MODULE": "dependents_eventstream"},
     ),
     Suite(
         "opentelemetry",
@@ -69,6 +70,6 @@ SUITES = (
             options=("-o", "addopts="),
         ),
         needs="pytest-asyncio pytest-django pytest-localserver pytest-forked async-asgi-testclient"
-        " channels[daphne] django djangorestframework jsonschema responses werkzeug",
+        " channels[daphne] django djangorestframework executing jsonschema responses werkzeug",
     ),
 )

@@ -21,7 +21,8 @@ def double_to_single_callable(application: DoubleCallable) -> SingleCallable:
 
     Raises:
         TypeError: at once, if ``application`` is callable, but not with a scope alone; when
-            awaited, if it, or what it gave for the scope, is not callable. All name the application.
+            awaited, if it is not callable, or what it gave for the scope is not. All name the
+            application.
 
     >>> def double(scope):
     ...     async def instance(receive, send):
