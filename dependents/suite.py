@@ -104,12 +104,11 @@ Beside = Callable[[Path, Path], AbstractContextManager[None]]
 class Suite:
     """A dependent's test suite.
 
-    ``requirement`` is fetched as source and installed in the same version, with ``extras``;
-    ``needs`` is installed beside it, requirements between blanks, ``{version}`` standing for that
-    version. ``beside`` runs
-    while the tests do: it is given the source, which it may edit, and a folder of its own.
-    ``source_may_lack_tests`` is for a project whose source archive carries none: that is told,
-    where others fail. In ``environ`` ``{source}`` stands for the unpacked source.
+    ``requirement`` is fetched as source and installed in the same version, with ``extras``.
+    ``needs`` is installed beside it, requirements between blanks; so is ``alone``, but without what
+    that asks for. ``beside`` runs while the tests do: it is given the source, which it may edit,
+    and a folder of its own. ``source_may_lack_tests`` is for a project whose source archive carries
+    none: that is told, where others fail. In ``environ`` ``{source}`` is the unpacked source.
     """
 
     name: str
@@ -117,6 +116,7 @@ class Suite:
     runner: Runner
     extras: str = ""
     needs: str = ""
+    alone: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
     beside: Beside | None = None
     source_may_lack_tests: bool = False

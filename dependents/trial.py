@@ -60,6 +60,8 @@ def try_suite(suite: Suite, folder: Path) -> Row:
     if suite.source_may_lack_tests and not suite.has_tests(source.folder):
         return row
     environment = Environment.create(folder / "environment", *_requirements(suite, source))
+    if suite.alone:
+        environment.pip("install", "--no-deps", *suite.alone.split())
     reports = folder / "reports"
     reports.mkdir()
     trial = Trial(suite, source.folder, environment, reports)
@@ -68,8 +70,8 @@ def try_suite(suite: Suite, folder: Path) -> Row:
 
 
 def _requirements(suite: Suite, source: Source) -> list[str]:
-    needs = f"{suite.runner.needs} {suite.needs}".format(version=source.version)
-    return [f"{suite.project}{suite.extras}=={source.version}", *needs.split()]
+    needs = f"{suite.runner.needs} {suite.needs}".split()
+    return [f"{suite.project}{suite.extras}=={source.version}", *needs]
 
 
 def _compared(trial: Trial, row: Row) -> Row:
