@@ -1,7 +1,8 @@
 """A Redis server, and a sentinel that watches it, for as long as a suite runs.
 
 Both listen on ports that were free, on the loopback alone, and keep nothing on disk. The suite
-has the usual ports written in its tests, so those are replaced in the copy that was fetched.
+has the usual ports written in its tests and in the project's own defaults, so those are replaced
+in the copy that was fetched; that copy is what its tests import.
 """
 
 import contextlib
@@ -29,22 +30,22 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def redis_beside(source: Path, folder: Path) -> Iterator[None]:
-    """Run both servers in ``folder``, and have the tests in ``source`` ask for them."""
+    """Run both servers in ``folder``, and have the suite in ``source`` ask for them."""
     program = shutil.which("redis-server")
     if program is None:
         raise SuiteError(
             "no redis-server on this machine: install it (Debian: apt install redis-server)"
         )
     redis, sentinel = free_port(), free_port()
-    _point_tests(source / "tests", {SENTINEL_PORT: sentinel, REDIS_PORT: redis})
+    _replace_ports(source, {SENTINEL_PORT: sentinel, REDIS_PORT: redis})
     with contextlib.ExitStack() as servers:
         servers.enter_context(_redis(program, redis, folder))
         servers.enter_context(_sentinel(program, sentinel, redis, folder))
         yield
 
 
-def _point_tests(tests: Path, ports: dict[str, int]) -> None:
-    for module in tests.glob("*.py"):
+def _replace_ports(source: Path, ports: dict[str, int]) -> None:
+    for module in source.rglob("*.py"):
         text = module.read_text("utf-8")
         for usual, ours in ports.items():
             text = text.replace(f"localhost:{usual}", f"localhost:{ours}")
