@@ -67,10 +67,11 @@ SUITES = (
         "sentry",
         "sentry-sdk",
         Pytest(
-            targets=("tests/integrations/asgi", "tests/integrations/django"),
-            options=("-o", "addopts="),
+            targets=("tests/integrations/asgi", "tests/integrations/django/asgi"),
+            options=("-o", "addopts="),  # its own plot coverage
         ),
-        needs="pytest-asyncio pytest-django pytest-localserver pytest-forked async-asgi-testclient"
-        " channels[daphne] django djangorestframework executing jsonschema responses werkzeug",
+        needs="pytest<9 pytest-asyncio pytest-django pytest-localserver pytest-forked channels[daphne]"
+        " async-asgi-testclient django djangorestframework executing jsonschema responses werkzeug",
+        environ={"DJANGO_SETTINGS_MODULE": "tests.integrations.django.myapp.settings"},
     ),
 )
