@@ -70,8 +70,9 @@ SUITES = (
             targets=("tests/integrations/asgi", "tests/integrations/django/asgi"),
             options=("-o", "addopts="),  # its own plot coverage
         ),
-        needs="pytest<9 pytest-asyncio pytest-django pytest-localserver pytest-forked channels[daphne]"
-        " async-asgi-testclient django djangorestframework executing jsonschema responses werkzeug",
+        needs="pytest<9 pytest-asyncio pytest-django pytest-forked pytest-localserver"
+        " async-asgi-testclient channels[daphne] django djangorestframework executing jsonschema"
+        " responses werkzeug",
         environ={"DJANGO_SETTINGS_MODULE": "tests.integrations.django.myapp.settings"},
     ),
 )
