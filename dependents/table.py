@@ -14,8 +14,10 @@ that passes there and not here fails the run; none of that kind is hidden in a s
 
 `tox run -m dependents` runs them all and writes this page; `tox run -e wheels,dependents-flask`
 runs one and changes its row. Each suite is fetched when it runs, in the newest release that the
-running Python takes, and so is all it needs. `dependents/results.json` holds the same with the
-names of tests.
+running Python takes, and so is all it needs. Of Django's own suite, on SQLite, those labels run
+that mention asgiref or have coroutines in them, and those that go through handlers, signals,
+sessions, connections and the other modules of Django that import asgiref.
+`dependents/results.json` holds the data.
 
 - *passed*, *failed*, *skipped*: tests with the same outcome on both sides. What fails on both
   asks for something that the machine lacks, or for other versions of what the suite uses.
@@ -58,16 +60,22 @@ def cells(row: Row) -> list[str]:
 
 
 def _named(rows: Sequence[Row]) -> str:
-    """The names of the tests that differ, where there are any."""
-    lines: list[str] = []
+    """The names behind the numbers, where there are any."""
+    differing: list[str] = []
+    failing: list[str] = []
     for row in rows:
         if row.results is None:
             continue
         where = f"{row.project} {row.version}, Python {row.python}"
-        lines += [f"- {where}, only theirs: `{test}`" for test in row.results.worse]
-        lines += [f"- {where}, only ours: `{test}`" for test in row.results.better]
-        lines += [f"- {where}, flaky: {_told(each)}" for each in row.results.flaky]
-    return "\n".join(["", "## Tests that differ", "", *lines, ""]) if lines else ""
+        differing += [f"- {where}, only theirs: `{test}`" for test in row.results.worse]
+        differing += [f"- {where}, only ours: `{test}`" for test in row.results.better]
+        differing += [f"- {where}, flaky: {_told(each)}" for each in row.results.flaky]
+        failing += [f"- {where}: `{test}`" for test in row.results.failed_on_both]
+    return _section("Tests that differ", differing) + _section("Tests that fail on both", failing)
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    return "\n".join(["", f"## {title}", "", *lines, ""]) if lines else ""
 
 
 def _told(flaky: Flaky) -> str:

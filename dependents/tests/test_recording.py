@@ -77,6 +77,7 @@ def run_suite(tmp_path):
         values = {
             **os.environ,
             "PYTHONPATH": str(INSIDE),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "DEPENDENTS_OUTCOMES": str(tmp_path / "outcomes"),
         }
         command = [sys.executable, *arguments]

@@ -57,6 +57,7 @@ def test_the_page_has_a_line_a_row_and_names_what_differs():
     assert "only theirs: `lost`" in text
     assert "only theirs: `gone`" in text
     assert "only ours: `won`" in text
+    assert "- Flask 3.1, Python 3.13.0: `both`" in text
     assert "`shaky` passed 6 of 6 times with theirs, 5 of 6 times with ours" in text
 
 
