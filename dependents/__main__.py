@@ -1,11 +1,9 @@
 """Run one suite, and write its row and the page: ``python -m dependents ENVIRONMENT FOLDER``.
 
-The environment's name ends in the suite's: ``py311-dependents-flask``. The folder is emptied, for
-what is fetched and installed. The status is 0 only where no test passes with asgiref and not with
-ours.
+The environment's name ends in the suite's: ``py311-dependents-flask``. The folder is made, for what
+is fetched and installed. The status is 0 only where no test passes with asgiref and not with ours.
 """
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -55,13 +53,14 @@ def suite_named(environment: str) -> Suite:
 def main(environment: str, folder: str) -> int:
     suite = suite_named(environment)
     place = Path(folder).resolve()
-    shutil.rmtree(place, ignore_errors=True)
+    if place.exists():
+        sys.exit(f"{place} exists: name a folder that can be made")
     place.mkdir(parents=True)
     try:
         row = try_suite(suite, place)
     except SuiteError as error:
         sys.exit(f"{suite.name}: {error}")
-    with only_writer(place.parent / "dependents.lock"):
+    with only_writer(RESULTS.parent):
         replace_text(PAGE, page(put_row(RESULTS, row)))
     return report(row)
 

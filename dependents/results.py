@@ -1,7 +1,7 @@
 """The rows of all suites, kept in ``results.json``: one a suite and version of Python.
 
-A run changes its own row only. Suites may run at once, so who writes holds a lock on a file
-beside it from the reading to the writing of both the data and the page.
+A run changes its own row only. Suites may run at once, so who writes holds a lock on the folder
+they are in, from the reading to the writing of both the data and the page.
 """
 
 import contextlib
@@ -98,13 +98,16 @@ def replace_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def only_writer(beside: Path) -> Iterator[None]:
-    """Wait until nobody else writes. The lock goes with the process, so none is left behind."""
+def only_writer(folder: Path) -> Iterator[None]:
+    """Wait until nobody else writes there. The lock goes with the process: none is left behind."""
     try:
         import fcntl
     except ImportError:  # Windows: run one suite at a time there
         yield
         return
-    with beside.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    locked = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(locked, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(locked)

@@ -1,6 +1,9 @@
 """The rows that are kept, and the page that is made of them."""
 
 import json
+import threading
+
+import pytest
 
 from dependents.__main__ import report
 from dependents.results import Flaky, Results, Row, only_writer, put_row, read_rows
@@ -78,8 +81,21 @@ def test_only_a_test_that_passes_there_and_not_here_fails_the_run(capsys):
     assert report(row(results=None)) == 0
 
 
-def test_who_writes_can_write_again(tmp_path):
-    for _ in range(2):
-        with only_writer(tmp_path / "lock"):
-            put_row(tmp_path / "results.json", row())
-    assert len(read_rows(tmp_path / "results.json")) == 1
+def test_who_writes_waits_for_who_writes_before(tmp_path):
+    pytest.importorskip("fcntl")
+    order = []
+    second = threading.Thread(target=lambda: write("second"))
+
+    def write(name):
+        with only_writer(tmp_path):
+            order.append(name)
+            put_row(tmp_path / "results.json", row(name))
+
+    with only_writer(tmp_path):
+        second.start()
+        order.append("first")
+        put_row(tmp_path / "results.json", row("first"))
+        order.append("first is done")
+    second.join()
+    assert order == ["first", "first is done", "second"]
+    assert [each.suite for each in read_rows(tmp_path / "results.json")] == ["first", "second"]
