@@ -28,7 +28,7 @@ sessions, connections and the other modules of Django that import asgiref.
 
 """
 COLUMNS = (
-    *("suite", "version", "Python", "passed", "failed", "skipped", "only theirs", "only ours"),
+    *("project", "version", "Python", "passed", "failed", "skipped", "only theirs", "only ours"),
     *("flaky", "s, theirs", "s, ours", "ours", "date"),
 )
 
@@ -56,7 +56,7 @@ def cells(row: Row) -> list[str]:
             *(str(len(each)) for each in lists),
             *(f"{results.seconds_theirs:.1f}", f"{results.seconds_ours:.1f}"),
         ]
-    return [f"{row.project} ({row.suite})", row.version, row.python, *counted, row.ours, row.date]
+    return [row.project, row.version, row.python, *counted, row.ours, row.date]
 
 
 def _named(rows: Sequence[Row]) -> str:

@@ -56,7 +56,7 @@ def test_rows_are_read_as_they_were_written(tmp_path):
 def test_the_page_has_a_line_a_row_and_names_what_differs():
     worse = Results(3, 0, (), ("lost", "gone"), ("won",), (), 1.0, 1.0)
     text = page([row(), row("sentry", results=worse)])
-    assert "| Flask (flask) | 3.1 | 3.13.0 | 7 | 1 | 2 | 0 | 0 | 1 | 1.5 | 1.2 |" in text
+    assert "| Flask | 3.1 | 3.13.0 | 7 | 1 | 2 | 0 | 0 | 1 | 1.5 | 1.2 |" in text
     assert "only theirs: `lost`" in text
     assert "only theirs: `gone`" in text
     assert "only ours: `won`" in text
