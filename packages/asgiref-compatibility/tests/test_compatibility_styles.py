@@ -1,5 +1,6 @@
 """Which style an application has, and what is said of objects that have none."""
 
+import asyncio
 import functools
 
 import pytest
@@ -134,9 +135,11 @@ def test_a_wrapped_middleware_is_judged_by_its_own_parameters():
 
 @pytest.mark.parametrize("convert", [guarantee_single_callable, double_to_single_callable])
 @pytest.mark.parametrize("thing", [None, 42, "module:application", object()])
-def test_something_not_callable_is_rejected_by_name(convert, thing):
+def test_a_placeholder_that_is_not_callable_is_rejected_by_name_when_it_is_called(convert, thing):
+    placeholder = convert(thing)
+    assert is_double_callable(placeholder) is False
     with pytest.raises(TypeError, match="not an ASGI application: it is not callable") as caught:
-        convert(thing)
+        asyncio.run(placeholder({}, None, None))
     assert repr(thing) in str(caught.value)
 
 
@@ -145,7 +148,7 @@ def test_a_hint_does_not_make_an_object_callable():
         _asgi_single_callable = True
 
     with pytest.raises(TypeError, match="not callable"):
-        guarantee_single_callable(Hinted())
+        asyncio.run(guarantee_single_callable(Hinted())({}, None, None))
 
 
 def wsgi(environ, start_response):

@@ -345,7 +345,7 @@ async def test_an_application_that_fails_before_it_runs_has_failed_like_any_othe
 async def test_an_application_that_is_replaced_by_none_is_named(make_server):
     server = make_server(echo)
     server.application = None
-    with pytest.raises(TypeError, match="None is not an ASGI application: it is not callable"):
+    with pytest.raises(TypeError, match="needs an ASGI application, not None"):
         server.queue("a")
     assert not server.application_instances
 

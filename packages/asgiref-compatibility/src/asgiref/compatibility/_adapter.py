@@ -20,8 +20,9 @@ def double_to_single_callable(application: DoubleCallable) -> SingleCallable:
         result runs the instance; exceptions and cancellation pass through both ways unchanged.
 
     Raises:
-        TypeError: at once, if ``application`` cannot be called with a scope alone; when awaited, if
-            what it gave for the scope is not callable. Both name the application.
+        TypeError: at once, if ``application`` is callable, but not with a scope alone; when
+            awaited, if it is not callable, or what it gave for the scope is not. All name the
+            application.
 
     >>> def double(scope):
     ...     async def instance(receive, send):
@@ -30,6 +31,8 @@ def double_to_single_callable(application: DoubleCallable) -> SingleCallable:
     >>> is_double_callable(double_to_single_callable(double))
     False
     """
+    if not callable(application):
+        return _rejecting(application)
     require_double_callable(application)
 
     async def single_callable(scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,6 +40,15 @@ def double_to_single_callable(application: DoubleCallable) -> SingleCallable:
         if not callable(instance):
             raise TypeError(_no_instance(application, instance))
         await instance(receive, send)
+
+    return single_callable
+
+
+def _rejecting(application: object) -> SingleCallable:
+    """Stands for something that is not callable, and says so once it is called."""
+
+    async def single_callable(scope: Scope, receive: Receive, send: Send) -> None:
+        raise TypeError(f"{describe(application)} is not an ASGI application: it is not callable.")
 
     return single_callable
 
@@ -61,17 +73,19 @@ def guarantee_single_callable(application: object) -> SingleCallable:
         adapter made by `double_to_single_callable`.
 
     Raises:
-        TypeError: if the object is not callable, or is of neither style; it is named.
+        TypeError: at once, if the object is callable, but of neither style; when awaited, if it is
+            not callable. It is named.
 
     >>> async def application(scope, receive, send): ...
     >>> guarantee_single_callable(application) is application
     True
-    >>> guarantee_single_callable(42)
+    >>> def wsgi(environ, start_response): ...
+    >>> guarantee_single_callable(wsgi)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    TypeError: 42 is not an ASGI application: it is not callable.
+    TypeError: ...wsgi is not an ASGI application: it is neither an async callable taking ...
     """
     if is_double_callable(application):
         return double_to_single_callable(cast(DoubleCallable, application))
     if not callable(application):
-        raise TypeError(f"{describe(application)} is not an ASGI application: it is not callable.")
+        return _rejecting(application)
     return cast(SingleCallable, application)

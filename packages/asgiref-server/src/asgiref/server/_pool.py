@@ -28,9 +28,9 @@ import time
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Protocol, cast
 
-from asgiref.compatibility import guarantee_single_callable
+from asgiref.compatibility import SingleCallable, guarantee_single_callable
 
-from ._calls import Remembered, started
+from ._calls import Remembered, check_application, started
 from ._channel import channel_for
 from ._dormant import DormantQueues
 from ._home import Home
@@ -58,12 +58,18 @@ class Hooks(Protocol):
     def application_undelivered(self, messages: list[Any], application_details: Any) -> Any: ...
 
 
+def checked_single_callable(application: Any) -> SingleCallable:
+    """The application in the ASGI 3.0 style; someone may have replaced it by anything."""
+    check_application(application)
+    return guarantee_single_callable(application)
+
+
 class Pool:
     """All application instances of one server."""
 
     def __init__(self, server: Hooks) -> None:
         self._server = server
-        self._style = Remembered(guarantee_single_callable)
+        self._style = Remembered(checked_single_callable)
         self._channels = Remembered(channel_for)
         self._idle = IdleTimeout(self._end_quiet)
         self._dormant = DormantQueues()

@@ -71,6 +71,8 @@ class ApplicationCommunicator:
     def __init__(
         self, application: object, scope: Mapping[str, Any], *, cancel_on_timeout: bool = True
     ) -> None:
+        if not callable(application):
+            raise TypeError(f"{application!r} is not an ASGI application: it is not callable.")
         self.application: SingleCallable = guarantee_single_callable(application)
         if not is_mapping(scope):
             raise TypeError(f"The scope of an ASGI application must be a mapping, not {scope!r}.")

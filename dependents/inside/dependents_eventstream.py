@@ -1,0 +1,6 @@
+"""Settings for django-eventstream's tests, which are in its source archive without theirs."""
+
+SECRET_KEY = "not secret"
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django_eventstream"]
+USE_TZ = True

@@ -1,0 +1,29 @@
+"""A plugin of pytest (``-p dependents_pytest``) that records outcomes by node id.
+
+Setup and teardown count: a test whose fixture fails has failed. The reader keeps the worst
+outcome of a test, so this needs no memory.
+"""
+
+from dependents_record import record
+
+
+def outcome_of(report):
+    if report.failed:
+        return "failed"
+    if report.skipped:
+        return "xfailed" if hasattr(report, "wasxfail") else "skipped"
+    return "passed"
+
+
+def pytest_collectreport(report):
+    if not report.passed:
+        record(test=report.nodeid or "(collection)", outcome=outcome_of(report))
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "call" or not report.passed:
+        record(test=report.nodeid, outcome=outcome_of(report))
+
+
+def pytest_sessionfinish(session, exitstatus):
+    record(end=int(exitstatus))
