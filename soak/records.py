@@ -38,6 +38,7 @@ class Snapshot:
     heap_kb: int = 0  #: that malloc has given out
     rss_kb: int = 0
     types: dict[str, int] = field(default_factory=dict)  #: objects by type
+    thread_names: list[str] = field(default_factory=list)
     served: dict[str, Served] = field(default_factory=dict)
     heard: int = 0  #: websocket messages
     said: int = 0  #: answers to them
@@ -141,6 +142,7 @@ class Run:
     pauses: list[Snapshot]  #: short ones between stretches of load, at equal distances
     end: Snapshot  #: after the load, everything settled
     samples: list[Sample]
+    loads: list[tuple[float, float]]  #: when each stretch of load began and ended, warm-up first
     log: list[dict[str, str]]  #: records at the level of a warning or above
     orders: list[str]  #: the rows that the database holds at the end
     stderr: str

@@ -81,6 +81,7 @@ ORDINARY = [
     get("/flask/hello", "Hello {mark}", 10),
     get("/flask/nested", repeated=6),
     get("/flask/async", repeated=4),
+    get("/flask/thread", repeated=2),
     get("/flask/slow", repeated=2),
     get("/flask/fork", FORKED),
     get("/django/sync", "Hello {mark}", 8),

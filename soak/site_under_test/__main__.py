@@ -18,8 +18,9 @@ def main(descriptor: int) -> None:
         log_level="warning",
         access_log=False,
         loop="asyncio",
-        # Longer than any request of the load lasts, so that no connection ends between two.
-        timeout_keep_alive=120,
+        # Longer than any request of the load lasts, so that no connection ends between two; and
+        # shorter than the settling, since a timer of asyncio holds its context until its time.
+        timeout_keep_alive=30,
         timeout_graceful_shutdown=30,
     )
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])

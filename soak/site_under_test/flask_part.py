@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
+import threading
 import time
 from collections.abc import Iterator
 
@@ -61,6 +63,22 @@ def nested() -> str:
 @flask.get("/async")
 async def async_view() -> str:
     return await sync_to_async(mark)()
+
+
+@flask.get("/thread")
+def thread() -> str:
+    """A thread that the bridge does not know, for which it lends a loop."""
+    heard: list[str] = []
+
+    async def middle() -> str:
+        return await sync_to_async(check_mark, thread_sensitive=False)(own)
+
+    own = mark()
+    context = contextvars.copy_context()
+    other = threading.Thread(target=lambda: heard.append(context.run(async_to_sync(middle))))
+    other.start()
+    other.join()
+    return heard[0]
 
 
 @flask.get("/fork")

@@ -63,6 +63,7 @@ def probe() -> Snapshot:
         heap_kb=heap_kb,
         rss_kb=_status("VmRSS"),
         types=dict(types),
+        thread_names=sorted(thread.name for thread in threading.enumerate()),
         served=COUNTS.served,
         heard=COUNTS.heard,
         said=COUNTS.said,
