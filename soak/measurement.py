@@ -28,7 +28,7 @@ from records import Ledger, Run, Sample, Snapshot, snapshot_from
 HERE = Path(__file__).parent
 #: Long enough for what is under way to end.
 PAUSE_SECONDS = 3.0
-#: Settling takes at least the first, so that asyncio has dropped its timers, and at most the second,
+#: Settling takes at least the first, until asyncio has dropped its timers, and at most the second,
 #: in which the idle threads and loops of the bridge end.
 SETTLING_SECONDS = (40.0, 130.0)
 START_SECONDS = 30.0
@@ -95,7 +95,8 @@ class Site:
         """Ask it what it holds. It counts in the request that asks, each time alike."""
 
         def get() -> dict[str, object]:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/probe", timeout=60) as file:
+            url = f"http://127.0.0.1:{self.port}/probe"
+            with urllib.request.urlopen(url, timeout=60) as file:
                 answer: dict[str, object] = json.load(file)
                 return answer
 
@@ -181,9 +182,10 @@ async def _load(
 async def _settled(site: Site, started: Snapshot, limits: tuple[float, float]) -> Snapshot:
     least, most = limits
     say(f"settle, {least:.0f} to {most:.0f} s")
-    deadline = time.monotonic() + most
     await asyncio.sleep(least)
-    while site.sample().threads > started.threads + 1 and time.monotonic() < deadline:
+    for _ in range(round(most - least)):
+        if site.sample().threads <= started.threads + 1:
+            break
         await asyncio.sleep(1)
     return await site.ask()
 

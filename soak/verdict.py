@@ -67,12 +67,16 @@ def _answers(run: Run) -> Iterator[Line]:
     failures = [failure for tally in tallies for failure in tally.failures]
     yield _count("requests that failed", len(failures), 0, f" of {sent:,}", _some(failures))
     plain = ledger.plain
-    yield _count("requests of wrk that failed", plain.failed, 0, f" of {plain.answered:,}", plain.said)
+    yield _count(
+        "requests of wrk that failed", plain.failed, 0, f" of {plain.answered:,}", plain.said
+    )
     lost = sum(abs(tally.sent - tally.answered - tally.cut) for tally in tallies)
     yield _count("requests neither answered nor cut by us", lost, 0)
     messages = ledger.messages
     lost = abs(messages.sent - messages.answered - messages.cut)
-    yield _count("websocket messages neither answered nor cut by us", lost, 0, f" of {messages.sent:,}")
+    yield _count(
+        "websocket messages neither answered nor cut by us", lost, 0, f" of {messages.sent:,}"
+    )
     kind, rarest = min(
         ((kind, tally.sent) for kind, tally in ledger.tallies.items()),
         key=lambda each: each[1],
@@ -85,9 +89,17 @@ def _answers(run: Run) -> Iterator[Line]:
 def _accounts(run: Run) -> Iterator[Line]:
     served = run.end.served
     open_calls = [kind for kind, each in served.items() if each.begun != each.ended]
-    yield _count("kinds with calls of the application that did not end", len(open_calls), 0, "", _some(open_calls))
+    yield _count(
+        "kinds with calls of the application that did not end",
+        len(open_calls),
+        0,
+        "",
+        _some(open_calls),
+    )
     differing = list(_kinds_that_differ(run.ledger, run.end))
-    yield _count("kinds that load and application count differently", len(differing), 0, "", _some(differing))
+    yield _count(
+        "kinds that load and application count differently", len(differing), 0, "", _some(differing)
+    )
     messages, closed = run.ledger.messages, run.ledger.tally(ANSWERED_BY_CLOSING).answered
     order = [messages.answered - closed, run.end.said, run.end.heard, messages.sent]
     yield Line(
@@ -99,10 +111,22 @@ def _accounts(run: Run) -> Iterator[Line]:
     rows = Counter(run.orders)
     answered = set(run.ledger.orders_answered)
     missing = answered - rows.keys()
-    yield _count("answered orders without a row", len(missing), 0, f" of {len(answered):,}", _some(sorted(missing)))
+    yield _count(
+        "answered orders without a row",
+        len(missing),
+        0,
+        f" of {len(answered):,}",
+        _some(sorted(missing)),
+    )
     unknown = rows.keys() - answered - set(run.ledger.orders_cut)
     extra = [*unknown, *(mark for mark, count in rows.items() if count > 1)]
-    yield _count("rows that nobody ordered, or twice", len(extra), 0, f" of {len(rows):,}", _some(sorted(extra)))
+    yield _count(
+        "rows that nobody ordered, or twice",
+        len(extra),
+        0,
+        f" of {len(rows):,}",
+        _some(sorted(extra)),
+    )
 
 
 def _kinds_that_differ(ledger: Ledger, end: Snapshot) -> Iterator[str]:
@@ -127,14 +151,18 @@ def _errors(run: Run) -> Iterator[Line]:
     caused = Counter((each.mark, each.logger, each.exception) for each in run.ledger.caused)
     logged = Counter((each["mark"], each["logger"], each["exception"]) for each in run.log)
     missing = [" ".join(each) for each in (caused - logged).elements()]
-    yield _count("errors caused and not logged", len(missing), 0, f" of {caused.total():,}", _some(missing))
+    yield _count(
+        "errors caused and not logged", len(missing), 0, f" of {caused.total():,}", _some(missing)
+    )
     more = logged - caused
     texts = [
         f"{each['logger']}: {each['message']} ({each['mark'] or 'no mark'})\n{each['traceback']}"
         for each in run.log
         if (each["mark"], each["logger"], each["exception"]) in more
     ]
-    yield _count("errors logged and not caused", more.total(), 0, f" of {logged.total():,}", _some(texts))
+    yield _count(
+        "errors logged and not caused", more.total(), 0, f" of {logged.total():,}", _some(texts)
+    )
     lines = run.stderr.splitlines()
     yield _count("lines on standard error", len(lines), 0, "", run.stderr[:2000])
     status, expected = run.exit_status, -signal.SIGTERM
@@ -165,7 +193,9 @@ def _memory(run: Run) -> Iterator[Line]:
     yield _count("blocks of memory more than after warm-up", blocks, 10 * allowed)
     heap, rss = end.heap_kb - warm.heap_kb, end.rss_kb - warm.rss_kb
     yield _count("kB of malloc's more than after warm-up", heap, RSS_ALLOWANCE_KB // 4)
-    yield _count("kB of RSS more than after warm-up", rss, RSS_ALLOWANCE_KB, f", {requests:,} requests")
+    yield _count(
+        "kB of RSS more than after warm-up", rss, RSS_ALLOWANCE_KB, f", {requests:,} requests"
+    )
     drift = round(slope([(each.seconds, each.rss_kb) for each in run.pauses]) * _length(run))
     yield _count("kB of RSS more by the slope over the pauses", drift, RSS_ALLOWANCE_KB)
 
@@ -198,7 +228,9 @@ def _grown_types(warm: Snapshot, end: Snapshot) -> list[str]:
 
 
 def _count(name: str, found: int, allowed: int, of: str = "", detail: str = "") -> Line:
-    return Line(name, f"{found:,}{of}", f"≤ {allowed:,}" if allowed else "0", found <= allowed, detail)
+    return Line(
+        name, f"{found:,}{of}", f"≤ {allowed:,}" if allowed else "0", found <= allowed, detail
+    )
 
 
 def _some(texts: list[str]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from records import Caused, Ledger, Plain, Run, Sample, Served, Snapshot, Tally
 
-REST = dict(threads=3, descriptors=10, children=0, tasks=6, loops=1, objects=70_000)
-SIZES = dict(blocks=290_000, heap_kb=14_000, rss_kb=64_000)
+REST = {"threads": 3, "descriptors": 10, "children": 0, "tasks": 6, "loops": 1, "objects": 70_000}
+SIZES = {"blocks": 290_000, "heap_kb": 14_000, "rss_kb": 64_000}
 
 
 def snapshot(seconds: float, calls: int) -> Snapshot:

@@ -28,7 +28,6 @@ def a_request_of_wrk_fails(run: Run) -> None:
 
 def a_message_is_not_answered(run: Run) -> None:
     run.ledger.messages.answered -= 1
-    run.ledger.messages.cut += 0
 
 
 def a_message_is_heard_that_nobody_sent(run: Run) -> None:
@@ -40,8 +39,8 @@ def an_answer_is_heard_that_was_not_said(run: Run) -> None:
 
 
 def a_kind_is_hardly_tried(run: Run) -> None:
-    run.ledger.tallies["raise-in-talk"] = Tally(2, 2)
-    run.end.served["raise-in-talk"] = Served(2, 2)
+    run.ledger.tallies["rare"] = Tally(2, 2)
+    run.end.served["rare"] = Served(2, 2)
 
 
 def a_call_does_not_end(run: Run) -> None:
@@ -174,7 +173,9 @@ def test_one_more_than_after_warm_up_fails(run: Run, what: str) -> None:
 
 
 def test_every_line_has_a_fault_that_fails_it(run: Run) -> None:
-    counted = {f"{what} at the end" for what in ("threads", "descriptors", "children", "tasks", "loops")}
+    counted = {
+        f"{what} at the end" for what in ("threads", "descriptors", "children", "tasks", "loops")
+    }
     assert {line.name for line in judge(run)} == counted.union(*(lines for _, lines in FAULTS))
 
 

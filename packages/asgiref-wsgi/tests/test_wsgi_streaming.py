@@ -332,7 +332,9 @@ async def test_a_server_hears_that_a_connection_is_lost_before_five_more_chunks(
         if len(sent) == 1:
             await asyncio.to_thread(closed.wait)  # until all chunks wait
         # The loss that this write finds is told by a call of the next turn.
-        asyncio.get_running_loop().call_soon(lambda n: after_the_loss.append(len(sent) - n), len(sent))
+        asyncio.get_running_loop().call_soon(
+            lambda n: after_the_loss.append(len(sent) - n), len(sent)
+        )
 
     body = Body([b"x" * 1000] * 100, on_close=closed.set)
     await serve(body)(http_scope(), receive, send)

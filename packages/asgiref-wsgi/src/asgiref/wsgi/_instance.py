@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 Scope: TypeAlias = Mapping[str, Any]
 
 BACKPRESSURE = 256 * 1024
-#: So many chunks are sent in one turn of the event loop, where `send` does not wait. In the next turn
-#: asyncio tells the server that a connection is lost, and until then it logs each write after the
-#: fifth. (A turn for 4 chunks instead of 32 costs 4 % with chunks of 10 bytes, nothing with 64 kB.)
+#: So many chunks are sent in one turn of the event loop, where `send` does not wait. In the next
+#: turn asyncio tells the server that a connection is lost, and until then it logs each write after
+#: the fifth. (4 instead of 32 in a turn cost 4 % with chunks of 10 bytes, and nothing with 64 kB.)
 SENDS_IN_A_ROW = 4
 
 _logger = logging.getLogger("asgiref.wsgi")
