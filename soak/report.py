@@ -34,9 +34,9 @@ def latencies(run: Run, interval: float) -> Iterator[Latency]:
     for when, took in run.ledger.latencies:
         parts.setdefault(int((when - run.began) // interval), []).append(took * 1000)
     for part in sorted(parts):
-        took = sorted(parts[part])
-        p99 = took[min(len(took) - 1, len(took) * 99 // 100)]
-        yield Latency((part + 0.5) * interval, statistics.median(took), p99, len(took))
+        answers = sorted(parts[part])
+        p99 = answers[min(len(answers) - 1, len(answers) * 99 // 100)]
+        yield Latency((part + 0.5) * interval, statistics.median(answers), p99, len(answers))
 
 
 def table(lines: list[Line]) -> str:

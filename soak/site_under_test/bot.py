@@ -37,7 +37,8 @@ class Bot(StatelessServer):
         self._waiting: dict[str, asyncio.Future[str]] = {}
 
     async def ask(self, scope: str, do: str, mark: str) -> str:
-        answer = self._waiting[mark] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting[mark] = answer
         try:
             self._inbox.put_nowait((scope, {"do": do, "mark": mark}))
             return await answer
@@ -54,6 +55,6 @@ class Bot(StatelessServer):
         self._waiting[message["mark"]].set_result(message["text"])
 
     async def application_exception(self, exception: BaseException, details: Any) -> None:
-        await super().application_exception(exception, details)  # type: ignore[arg-type]
+        await super().application_exception(exception, details)
         if isinstance(exception, OnPurpose):
             self._waiting[exception.mark].set_result("raised")

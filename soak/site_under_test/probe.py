@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from records import Snapshot
 
@@ -70,7 +71,7 @@ def probe() -> Snapshot:
     )
 
 
-def _all(kind: type) -> list[object]:
+def _all(kind: type) -> list[Any]:
     """The instances; by their type, since ``isinstance`` would ask lazy objects for their class."""
     return [each for each in gc.get_objects() if issubclass(type(each), kind)]
 

@@ -83,7 +83,8 @@ async def by_a_timeout(mark: str) -> bool:
 
 async def while_it_waits_for_its_thread(mark: str) -> bool:
     """The second call waits behind the first one, and is cancelled there: it must never run."""
-    began, gate, ran = ThreadSignal(), threading.Event(), []
+    began, gate = ThreadSignal(), threading.Event()
+    ran: list[str] = []
 
     def first() -> None:
         began.set()

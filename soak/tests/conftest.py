@@ -5,13 +5,24 @@ from __future__ import annotations
 import pytest
 from records import Caused, Ledger, Plain, Run, Sample, Served, Snapshot, Tally
 
-REST = {"threads": 3, "descriptors": 10, "children": 0, "tasks": 6, "loops": 1, "objects": 70_000}
-SIZES = {"blocks": 290_000, "heap_kb": 14_000, "rss_kb": 64_000}
-
 
 def snapshot(seconds: float, calls: int) -> Snapshot:
     served = {"get": Served(calls, calls), "plain": Served(2 * calls, 2 * calls)}
-    return Snapshot(seconds, **REST, **SIZES, types={"list": 7}, served=served, heard=9, said=8)
+    return Snapshot(
+        seconds,
+        threads=3,
+        descriptors=10,
+        tasks=6,
+        loops=1,
+        objects=70_000,
+        blocks=290_000,
+        heap_kb=14_000,
+        rss_kb=64_000,
+        types={"list": 7},
+        served=served,
+        heard=9,
+        said=8,
+    )
 
 
 @pytest.fixture
