@@ -183,6 +183,7 @@ async def _settled(site: Site, started: Snapshot, limits: tuple[float, float]) -
     least, most = limits
     say(f"settle, {least:.0f} to {most:.0f} s")
     await asyncio.sleep(least)
+    await site.ask()  # what is forgotten is collected, and the threads that it held begin to idle
     for _ in range(round(most - least)):
         if site.sample().threads <= started.threads + 1:
             break
