@@ -17,6 +17,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 INK = "#333333"
 COLOURS = {"rss": "#1b7837", "threads": "#2166ac", "p50": "#9970ab", "p99": "#762a83"}
@@ -38,12 +39,8 @@ def plot(data: dict[str, Any], target: Path) -> None:
     _watched(threads, when, count, "threads", "threads")
     _rests(threads, rests, [each["threads"] for each in rests], "threads")
     threads.set_ylim(bottom=0)
-    answered, p50, p99, _ = zip(*data["latencies"], strict=True)
-    speed.plot(answered, p99, ".-", color=COLOURS["p99"], linewidth=0.8, label="p99")
-    speed.plot(answered, p50, ".-", color=COLOURS["p50"], linewidth=0.8, label="p50")
     speed.set(ylabel="answered after, ms", xlabel="seconds since the start", yscale="log")
-    speed.yaxis.set_major_formatter("{x:g}")
-    speed.legend(frameon=False, loc="lower right", ncols=2)
+    _latencies(speed, data)
     for axes in (memory, threads, speed):
         axes.spines[["top", "right"]].set_visible(False)
         for begin, end in data["loads"]:
@@ -60,6 +57,25 @@ def _watched(axes: Axes, when: Any, values: Any, colour: str, label: str) -> Non
 def _rests(axes: Axes, rests: list[dict[str, Any]], values: list[float], colour: str) -> None:
     seconds = [each["seconds"] for each in rests]
     axes.plot(seconds, values, "o", color=COLOURS[colour], markersize=4, label="at rest")
+
+
+def _latencies(axes: Axes, data: dict[str, Any]) -> None:
+    """A line for each stretch of load, since nothing was measured between them."""
+    for number, (begin, end) in enumerate(data["loads"]):
+        points = [point for point in data["latencies"] if begin <= point[0] <= end]
+        for name, column in (("p99", 2), ("p50", 1)):
+            axes.plot(
+                [point[0] for point in points],
+                [point[column] for point in points],
+                ".-",
+                color=COLOURS[name],
+                linewidth=0.8,
+                label=name if number == 0 else None,
+            )
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.legend(frameon=False, loc="center right", ncols=2)
 
 
 if __name__ == "__main__":
