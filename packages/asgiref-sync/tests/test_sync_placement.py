@@ -220,6 +220,54 @@ def test_a_context_has_a_thread_of_its_own_and_gives_it_back():
     assert asyncio.run(main())
 
 
+def test_a_block_that_was_entered_inside_another_keeps_its_thread_when_that_one_is_left():
+    """As the next request of a connection does that a server starts inside the one before."""
+
+    async def inside(entered, other_is_left):
+        async with ThreadSensitiveContext():
+            thread = await current_thread()
+            entered.set()
+            await other_is_left.wait()
+            elsewhere = contextvars.Context().run(asyncio.create_task, new_block())
+            assert await elsewhere is not thread
+            assert await current_thread() is thread
+        return thread
+
+    async def new_block():
+        async with ThreadSensitiveContext():
+            return await current_thread()
+
+    async def main():
+        entered, other_is_left = asyncio.Event(), asyncio.Event()
+        async with ThreadSensitiveContext():
+            thread = await current_thread()
+            task = asyncio.create_task(inside(entered, other_is_left))
+            await entered.wait()
+        other_is_left.set()
+        assert await task is thread
+        assert await new_block() is thread  # it was given back by the last one
+
+    asyncio.run(main())
+
+
+def test_a_block_that_is_entered_after_the_one_around_it_was_left_has_a_thread_of_its_own():
+    async def late(go_on):
+        await go_on.wait()
+        async with ThreadSensitiveContext() as context:
+            assert await current_thread() is await current_thread()
+            assert context in SyncToAsync.context_to_thread_executor
+        return context
+
+    async def main():
+        go_on = asyncio.Event()
+        async with ThreadSensitiveContext():
+            task = asyncio.create_task(late(go_on))
+        go_on.set()
+        assert await task not in SyncToAsync.context_to_thread_executor
+
+    asyncio.run(main())
+
+
 def test_concurrent_contexts_have_different_threads():
     async def request(everybody):
         async with ThreadSensitiveContext():

@@ -320,6 +320,29 @@ async def test_an_endless_response_leaves_the_event_loop_to_others():
     assert closed.is_set()
 
 
+async def test_a_server_hears_that_a_connection_is_lost_before_five_more_chunks():
+    """asyncio tells of a lost connection in the next turn of the loop, and logs more writes."""
+    closed, sent, after_the_loss = threading.Event(), [], []
+
+    async def receive():
+        return {"type": "http.request"} if not sent else await asyncio.Future()
+
+    async def send(event):
+        sent.append(event)
+        if len(sent) == 1:
+            await asyncio.to_thread(closed.wait)  # until all chunks wait
+        # The loss that this write finds is told by a call of the next turn.
+        asyncio.get_running_loop().call_soon(
+            lambda n: after_the_loss.append(len(sent) - n), len(sent)
+        )
+
+    body = Body([b"x" * 1000] * 100, on_close=closed.set)
+    await serve(body)(http_scope(), receive, send)
+    await asyncio.sleep(0)
+    assert len(sent) == len(after_the_loss) == 102
+    assert max(after_the_loss) < 5
+
+
 async def test_a_send_that_fails_stops_the_response():
     closed = threading.Event()
     exchange = Exchange(serve(endless(closed))).start().feed()

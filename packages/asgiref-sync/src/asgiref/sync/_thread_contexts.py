@@ -2,21 +2,30 @@
 
 Two kinds, with different promises:
 
-* Plain: the outermost block of a chain counts, inner ones do nothing. Its thread comes from the
-  pool at the first call and goes back when the block exits. A task that outlives the block may
-  still call; it gets another thread than the block had, kept until the context is forgotten.
+* Plain: the outermost block of a chain that is still open counts, inner ones join it. Its thread
+  comes from the pool at the first call and goes back when the last of these blocks exits. A task
+  that outlives them may still call; it gets another thread than they had, kept until the context is
+  forgotten.
 * With ``executor=``: this block counts, wherever it stands, also below a sync frame that waits
   (hidden from the block by setting the current executor to None). The executor is the
   application's; a task that outlives the block must not use it, and is refused.
 
+Why inner blocks are counted: servers start the next request of a kept-alive connection in the
+context of the one before, now and then (whoever calls ``transport.resume_reading()`` lends its
+context to all that the transport calls back later). That request's block is then an inner one, of a
+block that exits in the middle of the request. Were the thread given back at that moment, the rest
+of the request would run on another one, and what it had opened on the first (a database
+connection) would be dropped and never closed.
+
 The context variable says which context a task is in, the context object holds its place. Both are
 touched on the loop's thread; only a context that was copied to another thread's loop can be asked
-for its place from two threads at once, which `Lease` allows.
+for its place, joined and left from two threads at once, which `Lease` and a lock allow.
 """
 
 import asyncio
+import threading
 from collections.abc import Iterator, MutableMapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextvars import ContextVar, Token
 from types import TracebackType
 
@@ -69,13 +78,45 @@ class ThreadSensitiveContext:
         self.executor_now: Lease | Submitter | None = None
         self._had: Lease | None = None
         self._exited = False
+        #: The block whose thread this one shares; None for an outermost one.
+        self._joined: ThreadSensitiveContext | None = None
+        #: How many blocks share the thread of this one, itself included.
+        self._sharing = 0
+        self._lock = threading.Lock()
 
     async def __aenter__(self) -> "ThreadSensitiveContext":
         if self._executor is not None:
             self._enter_with_executor(self._executor)
-        elif THREAD_SENSITIVE_CONTEXT.get(None) is None:
+            return self
+        outer = THREAD_SENSITIVE_CONTEXT.get(None)
+        if outer is not None and outer._executor is not None:
+            return self  # which keeps its thread, and refuses calls after its exit
+        if outer is not None and outer._join():
+            self._joined = outer
+        else:
             self._token = THREAD_SENSITIVE_CONTEXT.set(self)
+            with self._lock:
+                self._sharing += 1
         return self
+
+    def _join(self) -> bool:
+        """Have the thread kept until `_leave`; False if all blocks that shared it were left."""
+        with self._lock:
+            if self._sharing:
+                self._sharing += 1
+            return self._sharing > 0
+
+    def _leave(self) -> "Future[None] | None":
+        """Give the thread back if nobody else shares it; return what `Lease.give_back` does."""
+        with self._lock:
+            self._sharing -= 1
+            if self._sharing:
+                return None
+            place, self.executor_now = self.executor_now, None
+        if not isinstance(place, Lease):
+            return None
+        self._had = place
+        return place.give_back()
 
     def _enter_with_executor(self, executor: Executor) -> None:
         if self._token is not None:
@@ -96,20 +137,22 @@ class ThreadSensitiveContext:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._token is None:
-            return
-        THREAD_SENSITIVE_CONTEXT.reset(self._token)
-        self._token = None
-        place, self.executor_now = self.executor_now, None
-        if self._executor is not None:
-            self._exited = True
-            CURRENT_EXECUTOR.set(self._outer_executor)
-            self._outer_executor = None
-        elif isinstance(place, Lease):
-            self._had = place
-            running = place.give_back()
-            if running is not None:
-                await asyncio.wrap_future(running)
+        running = None
+        if self._joined is not None:
+            joined, self._joined = self._joined, None
+            running = joined._leave()
+        elif self._token is not None:
+            THREAD_SENSITIVE_CONTEXT.reset(self._token)
+            self._token = None
+            if self._executor is None:
+                running = self._leave()
+            else:
+                self._exited = True
+                self.executor_now = None
+                CURRENT_EXECUTOR.set(self._outer_executor)
+                self._outer_executor = None
+        if running is not None:
+            await asyncio.wrap_future(running)
 
     def put(self, call: Call, thread: ThreadRecord) -> None:
         """Queue `call` on the thread of this context. RuntimeError where that cannot be."""

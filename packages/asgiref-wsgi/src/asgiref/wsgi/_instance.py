@@ -49,7 +49,10 @@ if TYPE_CHECKING:
 Scope: TypeAlias = Mapping[str, Any]
 
 BACKPRESSURE = 256 * 1024
-SENDS_IN_A_ROW = 32
+#: So many chunks are sent in one turn of the event loop, where `send` does not wait. In the next
+#: turn asyncio tells the server that a connection is lost, and until then it logs each write after
+#: the fifth. (4 instead of 32 in a turn cost 4 % with chunks of 10 bytes, and nothing with 64 kB.)
+SENDS_IN_A_ROW = 4
 
 _logger = logging.getLogger("asgiref.wsgi")
 
@@ -241,9 +244,9 @@ class WsgiToAsgiInstance:
                     outbox.sent(size)
                     if not outbox.ended:  # a fast application may never let the outbox run dry
                         source.start()
-                        sends += 1
-                        if sends % SENDS_IN_A_ROW == 0:
-                            await asyncio.sleep(0)  # nor `send` let anybody else run
+                    sends += 1
+                    if sends % SENDS_IN_A_ROW == 0:
+                        await asyncio.sleep(0)  # nor `send` let anybody else run
             if finished:
                 return
             if started and not outbox.ended:
