@@ -1,8 +1,8 @@
 """Put the site's own pictures into the page itself, so that they take its colours, light or dark.
 
-A picture that is shown by an ``img`` element cannot know which theme the reader has chosen. One that
-stands in the page does: its style sheet uses the theme's variables, with fallbacks for where the
-file is shown alone. Pages refer to pictures in plain Markdown, ``![text](name.svg)``; those whose
+A picture in an ``img`` element cannot know which theme the reader has chosen. One that stands in
+the page does: its style sheet uses the theme's variables, with fallbacks for where the file is
+shown alone. Pages refer to pictures in plain Markdown, ``![text](name.svg)``; those whose
 root element has ``class="diagram"`` are treated so, all others are left as they are.
 """
 

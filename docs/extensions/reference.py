@@ -1,9 +1,9 @@
-"""What autodoc does not show by itself: keys of TypedDicts, aliases of types, names without a target.
+"""What autodoc does not show by itself: keys of TypedDicts, aliases of types, words as code.
 
 - A class that is a TypedDict gets a table of its keys below its text, each with a target of its
-  own (``:key:`asgiref.typing.HTTPScope.path```). The types are shown as the source has them: at run time
-  ``Headers`` is no longer there, only what it stands for.
-- ``.. alias:: asgiref.typing.Scope`` shows an alias of a type with its value and the text below it.
+  own (``:key:`asgiref.typing.HTTPScope.path```). The types are shown as the source has them: at
+  run time ``Headers`` is no longer there, only what it stands for.
+- ``.. alias:: asgiref.typing.Scope`` shows an alias of a type, its value and the text below it.
 - A word in backticks that names nothing public is shown as code.
 """
 

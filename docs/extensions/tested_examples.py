@@ -43,7 +43,8 @@ class ExamplesAreTests(SphinxTransform):
             return
         output = node.next_node(descend=False, siblings=True)
         if isinstance(output, nodes.literal_block) and is_code(output, "text"):
-            output["testnodetype"], output["groups"], output["options"] = "testoutput", ["default"], {}
+            output["testnodetype"], output["groups"] = "testoutput", ["default"]
+            output["options"] = {}
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class HttpResponse(ResponseStart):
     """A whole response.
 
     Attributes:
+        status: the status code, for example 200.
+        headers: the header lines in order, pairs of name and value as bytes.
         body: all pieces of the body, joined.
         trailers: the header lines that came after the body; empty without that extension.
         extras: the events of other extensions as they were sent, in order: debug information, early

@@ -156,7 +156,27 @@ class WebsocketConversation(Connection):
         await self.send_input({"type": "websocket.receive", kind: message})
 
     async def send_json(self, value: Any) -> None:
-        """Send ``value`` as JSON in a text message; see `send`."""
+        """Send ``value`` as JSON in a text message.
+
+        Args:
+            value: anything that `json.dumps` takes.
+
+        Raises:
+            TypeError: if ``value`` is not such a thing; nothing is sent then.
+            RuntimeError: if the application has returned.
+            Exception: the application's own, if it has failed.
+
+        >>> import asyncio
+        >>> async def application(scope, receive, send):
+        ...     await receive()
+        ...     await send({"type": "websocket.accept"})
+        ...     print(await receive())
+        >>> async def main():
+        ...     async with WebsocketConversation(application) as socket:
+        ...         await socket.send_json({"user": "ada"})
+        >>> asyncio.run(main())
+        {'type': 'websocket.receive', 'text': '{"user": "ada"}'}
+        """
         await self.send(json.dumps(value))
 
     async def receive(self) -> str | bytes:
@@ -191,7 +211,23 @@ class WebsocketConversation(Connection):
         raise WebsocketClosed(*closed)
 
     async def receive_json(self) -> Any:
-        """Wait for the next message, text or binary, and give what its JSON says; see `receive`."""
+        """Wait for the next message, text or binary, and give what its JSON says.
+
+        Raises:
+            WebsocketClosed: if the application closes, or has closed, the socket.
+            ValueError: if the message is not JSON or not UTF-8; it has been taken.
+
+        >>> import asyncio
+        >>> async def application(scope, receive, send):
+        ...     await receive()
+        ...     await send({"type": "websocket.accept"})
+        ...     await send({"type": "websocket.send", "text": '{"users": ["ada", "ben"]}'})
+        >>> async def main():
+        ...     async with WebsocketConversation(application) as socket:
+        ...         return await socket.receive_json()
+        >>> asyncio.run(main())
+        {'users': ['ada', 'ben']}
+        """
         return json.loads(await self.receive())
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
