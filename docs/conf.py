@@ -57,7 +57,22 @@ toc_object_entries_show_parents = "hide"
 myst_enable_extensions = ["attrs_inline", "deflist"]
 myst_heading_anchors = 3
 
-doctest_global_setup = "import asyncio"
+# A page's code is a module of the name "page": Django, for one, finds its parts by import.
+doctest_global_setup = """
+import sys, types
+
+__name__ = "page"
+sys.modules["page"] = types.ModuleType("page")
+
+
+def _attribute_of_the_page(name, namespace=globals()):
+    if name not in namespace:
+        raise AttributeError(name)
+    return namespace[name]
+
+
+sys.modules["page"].__getattr__ = _attribute_of_the_page
+"""
 trim_doctest_flags = True
 
 html_theme = "furo"

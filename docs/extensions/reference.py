@@ -165,6 +165,14 @@ def show_unknown_word_as_code(
     return shown if plain else None
 
 
+def leave_out_modules_without_source(app: Sphinx) -> list[Any]:
+    """viewcode lists ``builtins`` among the modules, and makes no page for it."""
+    modules = getattr(app.env, "_viewcode_modules", {})
+    for name in [name for name, entry in modules.items() if not entry]:
+        del modules[name]
+    return []
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     directives: dict[str, type[Directive]] = {
         "typed-dict-keys": TypedDictKeys,
@@ -175,4 +183,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
         app.add_directive(name, directive)
     app.connect("autodoc-process-docstring", add_keys)
     app.connect("missing-reference", show_unknown_word_as_code, priority=900)
+    app.connect("html-collect-pages", leave_out_modules_without_source, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
