@@ -30,7 +30,7 @@ extensions = [
     "reference",
     "pictures",
 ]
-exclude_patterns = ["_build", "tests", "extensions", "requirements.txt"]
+exclude_patterns = ["_build", "tests", "extensions", "requirements*.txt", ".pytest_cache"]
 
 # A single word in backticks is a reference where there is such a name, and code where there is not
 # (the name of a parameter, for example): see `reference`.
