@@ -33,7 +33,6 @@ def test_a_readme_says_how_to_install_use_and_read_on(package: Path) -> None:
     assert text.startswith(f"# {package.name}\n\n")
     assert f"pip install {package.name}\n" in text
     assert "```python\n" in text
-    assert "## What differs from asgiref 3.13" in text
     assert "](../../docs/" in text.split("## Documentation")[-1]
     assert "](../../README.md" in text
 
