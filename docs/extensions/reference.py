@@ -165,10 +165,15 @@ def show_unknown_word_as_code(
     return shown if plain else None
 
 
-def leave_out_modules_without_source(app: Sphinx) -> list[Any]:
-    """viewcode lists ``builtins`` among the modules, and makes no page for it."""
+def source_of_others(app: Sphinx, module: str) -> tuple[str, dict[str, Any]] | None:
+    """No link to the source of what is the standard library's; None: look for it as usual."""
+    return None if module.split(".")[0] == "asgiref" else ("", {})
+
+
+def leave_out_pages_of_others(app: Sphinx) -> list[Any]:
+    """viewcode would list the modules of others all the same, and has nothing to show of them."""
     modules = getattr(app.env, "_viewcode_modules", {})
-    for name in [name for name, entry in modules.items() if not entry]:
+    for name in [name for name in modules if name.split(".")[0] != "asgiref"]:
         del modules[name]
     return []
 
@@ -183,5 +188,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
         app.add_directive(name, directive)
     app.connect("autodoc-process-docstring", add_keys)
     app.connect("missing-reference", show_unknown_word_as_code, priority=900)
-    app.connect("html-collect-pages", leave_out_modules_without_source, priority=100)
+    app.connect("viewcode-find-source", source_of_others)
+    app.connect("html-collect-pages", leave_out_pages_of_others, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -64,6 +64,14 @@ def test_every_exported_name_is_in_the_reference(module: str) -> None:
     assert sorted(wanted - inventory()) == []
 
 
+def test_only_the_sources_of_this_project_are_on_the_site() -> None:
+    pages = {
+        path.relative_to(SITE / "_modules").parts[0] for path in SITE.glob("_modules/**/*.html")
+    }
+
+    assert pages <= {"asgiref", "asgiref.html", "index.html"}
+
+
 def test_every_name_that_has_a_source_links_to_it() -> None:
     """Functions and classes of the reference have a link to the page with their source."""
     page = (SITE / "reference" / "sync.html").read_text("utf-8")
