@@ -64,6 +64,20 @@ def test_every_exported_name_is_in_the_reference(module: str) -> None:
     assert sorted(wanted - inventory()) == []
 
 
+def test_no_text_of_an_attribute_is_taken_for_its_type() -> None:
+    """Napoleon takes what stands before a colon for the type: "None: never" becomes one."""
+    pattern = r'>Type<span class="colon">:</span></dt>\s*<dd[^>]*>(.*?)</dd>'
+    pages = (path.read_text("utf-8") for path in SITE.glob("reference/*.html"))
+    types = [
+        re.sub(r"<[^>]+>", "", found).strip()
+        for page in pages
+        for found in re.findall(pattern, page, re.S)
+    ]
+
+    assert types
+    assert [text for text in types if re.search(r"\w \w+ \w", text)] == []
+
+
 def test_only_the_sources_of_this_project_are_on_the_site() -> None:
     pages = {
         path.relative_to(SITE / "_modules").parts[0] for path in SITE.glob("_modules/**/*.html")

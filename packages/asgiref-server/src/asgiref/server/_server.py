@@ -73,9 +73,9 @@ class StatelessServer:
 
     #: How many instances may live at once.
     max_applications: int = 1000
-    #: Seconds without a message after which an instance is cancelled; None: never.
+    #: Seconds without a message after which an instance is cancelled; None is for no limit.
     idle_timeout: float | None = None
-    #: How many messages may wait for one instance; 0: any number.
+    #: How many messages may wait for one instance; 0 is for no limit.
     queue_size: int = 0
     #: Seconds that instances get at the end to finish what they have.
     shutdown_timeout: float = 1.0
@@ -169,7 +169,7 @@ class StatelessServer:
 
     @property
     def application_instances(self) -> InstanceTable:
-        """The live instances: records by scope id, the least recently used first."""
+        """The live instances, as records by scope id, the least recently used first."""
         return self._pool.instances
 
     @application_instances.setter

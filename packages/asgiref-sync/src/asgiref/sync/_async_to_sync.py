@@ -79,8 +79,8 @@ class AsyncToSync(Generic[_P, _R]):
     Integrations wrap `main_wrap`, and read or assign ``executors.current``.
     """
 
-    #: ``executors.current`` is where thread-sensitive calls of the current chain run: below
-    #: `async_to_sync` the frame that waits, a
+    #: Its attribute ``current`` is where thread-sensitive calls of the current chain run. Below
+    #: `async_to_sync` that is the frame that waits, a
     #: `~asgiref.current_thread_executor.CurrentThreadExecutor`, and None elsewhere. Assigning
     #: changes it for the current context and the tasks started from it.
     executors: _Executors = _Executors()
