@@ -45,7 +45,6 @@ nitpick_ignore_regex = [
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 72
 python_display_short_literal_types = True
 napoleon_numpy_docstring = False
