@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = sorted(path.parent for path in (ROOT / "packages").glob("*/pyproject.toml"))
+from repository import PACKAGES, ROOT
 
 
 def test_the_example_of_the_repository_prints_what_it_says() -> None:

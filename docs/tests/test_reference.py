@@ -2,15 +2,12 @@
 
 import importlib
 import re
-import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from repository import ROOT, SITE, modules
 from sphinx.util.inventory import InventoryFile
 
-ROOT = Path(__file__).resolve().parents[2]
-SITE = ROOT / "docs" / "_build" / "html"
 SNAPSHOT = ROOT / "integration-tests" / "public_api.txt"
 
 # Special methods are told by the syntax that calls them; only __call__ has a text of its own.
@@ -24,15 +21,6 @@ def names_of_the_snapshot() -> Iterator[str]:
         assert found, line
         yield found[1]
         yield from (f"{found[1]}.{key.rstrip('?')}" for key in (found[2] or "").split(", ") if key)
-
-
-def modules() -> list[str]:
-    """The modules that the packages of this repository are made of, whichever there are."""
-    names = []
-    for path in sorted((ROOT / "packages").glob("*/pyproject.toml")):
-        tool = tomllib.loads(path.read_text("utf-8"))["tool"]
-        names.append(tool["flit"]["module"]["name"])
-    return names
 
 
 def inventory() -> set[str]:

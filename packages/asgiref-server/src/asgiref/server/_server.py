@@ -224,6 +224,9 @@ class StatelessServer:
     def delete_application_instance(self, scope_id: Hashable) -> None:
         """Forget a scope and cancel its instance, without waiting until that has ended.
 
+        Args:
+            scope_id: what the scope was named by.
+
         Raises:
             KeyError: if the scope has no live instance.
         """

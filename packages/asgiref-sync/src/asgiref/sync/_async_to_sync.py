@@ -77,6 +77,10 @@ class AsyncToSync(Generic[_P, _R]):
     """A synchronous callable that waits for an asynchronous one; see `async_to_sync`.
 
     Integrations wrap `main_wrap`, and read or assign ``executors.current``.
+
+    Args:
+        awaitable: the coroutine function.
+        force_new_loop: use a loop of its own in any case.
     """
 
     #: Its attribute ``current`` is where thread-sensitive calls of the current chain run. Below

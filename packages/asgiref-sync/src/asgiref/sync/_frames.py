@@ -148,7 +148,10 @@ class CurrentThreadExecutor(Executor):
         return _late_calls(mailbox) if mailbox.closed else []
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
-        """Run ``fn(*args, **kwargs)`` on the thread that waits here; return its future.
+        """Run ``fn(*args, **kwargs)`` on the thread that waits here, for any other thread.
+
+        Returns:
+            A `concurrent.futures.Future` of what it returns.
 
         Raises:
             RuntimeError: on that thread itself, and when neither this frame nor one outside it
@@ -179,7 +182,14 @@ class CurrentThreadExecutor(Executor):
     # Waiting: the frame's own thread.
 
     def run_until_future(self, future: "Future[Any]") -> None:
-        """Run what is submitted until `future` is done. Only for the thread that made this."""
+        """Run what is submitted until `future` is done. Only for the thread that made this.
+
+        Args:
+            future: a `concurrent.futures.Future`.
+
+        Raises:
+            RuntimeError: on another thread.
+        """
         if self._mailbox.thread != threading.get_ident():
             raise RuntimeError(
                 "a CurrentThreadExecutor can only run in the thread that made it, not in "

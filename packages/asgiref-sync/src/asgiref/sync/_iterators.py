@@ -79,7 +79,7 @@ class _Batches(Generic[_T]):
 async def sync_to_async_iterator(
     iterable: Iterable[_T], *, thread_sensitive: bool = True, batch: int = 1
 ) -> AsyncGenerator[_T]:
-    """Iterate over a synchronous `iterable` from async code; returns an asynchronous generator.
+    """Iterate over a synchronous `iterable` from async code, as an asynchronous generator.
 
     ``iter``, each step, and the closing of a generator run as `sync_to_async` runs a function.
 
@@ -127,7 +127,7 @@ async def sync_to_async_iterator(
 
 
 def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
-    """Iterate over an asynchronous iterable from synchronous code; returns a generator.
+    """Iterate over an asynchronous iterable from synchronous code, as a generator.
 
     Each step runs as `async_to_sync` runs a coroutine: below `sync_to_async` on the loop above, at
     top level on one loop for all steps, in another thread, which ends with the iteration. Each step

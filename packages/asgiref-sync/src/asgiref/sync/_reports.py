@@ -61,6 +61,9 @@ def report_threads(*, file: TextIO | None = None) -> tuple[ThreadReport, ...]:
     Args:
         file: where the reports are also printed, a line each.
 
+    Returns:
+        One report a thread, in the order of the threads' numbers.
+
     >>> report_threads()
     ()
     """

@@ -46,6 +46,12 @@ class SyncToAsync(Generic[_P, _R]):
     Integrations subclass this, or replace methods on it. What they can rely on: `func` is the
     function; `__call__` passes its arguments through; `thread_handler` runs on the worker thread
     around each call; the class attributes below are read at each call.
+
+    Args:
+        func: the function.
+        thread_sensitive: whether it runs where the others of its chain do.
+        executor: runs it instead of the pool, with ``thread_sensitive=False``.
+        context: the `contextvars.Context` to run in; None: a copy of the caller's.
     """
 
     #: Runs thread-sensitive calls that belong nowhere else. Any object with `submit` will do.

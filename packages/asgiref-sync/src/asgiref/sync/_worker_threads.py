@@ -65,9 +65,10 @@ class WorkerThreads(Executor):
         self._calls.put(call)
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
-        """Run ``fn(*args, **kwargs)`` on one of the threads; return its future.
+        """Run ``fn(*args, **kwargs)`` on one of the threads. Any thread may call this.
 
-        Any thread may call this.
+        Returns:
+            A `concurrent.futures.Future` of what it returns.
 
         Raises:
             RuntimeError: after `shutdown`, and at interpreter exit, when no thread can be started.

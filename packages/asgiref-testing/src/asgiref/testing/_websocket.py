@@ -135,7 +135,10 @@ class WebsocketConversation(Connection):
             del denied  # its traceback refers to this frame
 
     async def send(self, message: str | bytes) -> None:
-        """Send a text or a binary message. Does not wait until the application has received it.
+        """Send a message. Does not wait until the application has received it.
+
+        Args:
+            message: a text, or the bytes of a binary message.
 
         Raises:
             RuntimeError: if the application has returned.
@@ -180,7 +183,10 @@ class WebsocketConversation(Connection):
         await self.send(json.dumps(value))
 
     async def receive(self) -> str | bytes:
-        """Wait for the next message: str for a text, bytes for a binary one.
+        """Wait for the next message.
+
+        Returns:
+            str for a text, bytes for a binary one.
 
         Raises:
             WebsocketClosed: if the application closes, or has closed, the socket.
@@ -212,6 +218,9 @@ class WebsocketConversation(Connection):
 
     async def receive_json(self) -> Any:
         """Wait for the next message, text or binary, and give what its JSON says.
+
+        Returns:
+            What `json.loads` makes of it.
 
         Raises:
             WebsocketClosed: if the application closes, or has closed, the socket.
@@ -258,6 +267,10 @@ class WebsocketConversation(Connection):
         sends raise ``OSError``.
 
         What it sent before can still be read. Does not wait for its end, see `wait`.
+
+        Args:
+            code: the close code of RFC 6455.
+            reason: the text that goes with it.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):

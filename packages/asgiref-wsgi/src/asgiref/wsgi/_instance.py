@@ -67,7 +67,13 @@ class WsgiToAsgiInstance:
     """One ASGI call of a WSGI application; a new one is made for each.
 
     Meant for subclasses, which may override `build_environ`, `start_response` and `run_wsgi_app`.
-    To have a WsgiToAsgi use a subclass, set its `instance_class`:
+    To have a WsgiToAsgi use a subclass, set its `instance_class`.
+
+    Args:
+        wsgi_application: the WSGI callable.
+        duplicate_header_limit: as for `WsgiToAsgi`.
+        options: the other options of the `WsgiToAsgi` that makes it; passed on as it is.
+
 
     >>> from asgiref.wsgi import WsgiToAsgi
     >>> class Instance(WsgiToAsgiInstance):
