@@ -26,12 +26,14 @@ class Local:
     Any thread and any task may use one Local at the same time; nothing waits, nothing is lost.
     Values die with the Local, and with the last context (or thread) that they were set in.
 
-    :param thread_critical: keep values on their thread.
-    :raises TypeError: for a subclass.
+    Args:
+        thread_critical: keep values on their thread.
 
-    An attribute that is not set raises `AttributeError`, as does setting or deleting one that every
-    Python object has (``__class__`` and the like), ``__dict__``, ``__slots__``, ``__weakref__`` or
-    ``_data``. Any other name can be used.
+    Raises:
+        TypeError: for a subclass.
+        AttributeError: on reading an attribute that is not set, and on setting or deleting one that
+            every Python object has (``__class__`` and the like), ``__dict__``, ``__slots__``,
+            ``__weakref__`` or ``_data``. Any other name can be used.
 
     >>> import asyncio
     >>> request = Local()

@@ -28,14 +28,18 @@ class State(enum.Enum):
 
 
 class ApplicationInstance(MutableMapping[str, Any]):
-    """One run of the application for one scope.
+    """One run of the application for one scope: a value of ``server.application_instances``.
+
+    It is a mapping too, with the keys ``"input_queue"``, ``"future"``, ``"scope"`` and
+    ``"last_used"`` of asgiref's dicts. To be read on the server's event loop.
 
     Attributes:
-        scope_id, scope: which scope it is.
+        scope_id: what the server's ``handle`` named the scope by.
+        scope: what the application was called with.
         input_queue: what it has not received yet.
         future: its task.
         channel: its ``receive`` and ``send``; None for an adopted instance.
-        state: see the module.
+        state: live, cancelled or ended.
         on_end: called with the record when its task has ended, if it is watched.
         redelivery: it was started only because its predecessor left messages.
         idle_timer: the timer that ends it when it is quiet for too long, if any.

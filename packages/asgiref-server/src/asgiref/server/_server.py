@@ -71,10 +71,15 @@ class StatelessServer:
     ben: HI
     """
 
+    #: How many instances may live at once.
     max_applications: int = 1000
+    #: Seconds without a message after which an instance is cancelled; None is for no limit.
     idle_timeout: float | None = None
+    #: How many messages may wait for one instance; 0 is for no limit.
     queue_size: int = 0
+    #: Seconds that instances get at the end to finish what they have.
     shutdown_timeout: float = 1.0
+    #: Whether `arun` drives the application's lifespan protocol.
     lifespan: bool = False
 
     _takes_sigint = False  # `run` has started the loop, so that SIGINT is there for the server
@@ -105,13 +110,21 @@ class StatelessServer:
     # What a subclass implements
 
     async def handle(self) -> None:
-        """Get events and pass them to instances, until the server is to end. Must be overridden."""
+        """Get events and pass them to instances, until the server is to end. Must be overridden.
+
+        Called once by `arun`. When it returns or raises, the server ends; it is cancelled when the
+        server ends for another reason.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement handle().")
 
     async def application_send(self, scope: Any, message: Any) -> None:
         """Pass on ``message``, which the instance for ``scope`` sent. Must be overridden.
 
         The instance waits until this returns, and gets what it raises.
+
+        Args:
+            scope: the scope that the instance was started with, the same object.
+            message: what it sent, the same object.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement application_send().")
 
@@ -156,7 +169,7 @@ class StatelessServer:
 
     @property
     def application_instances(self) -> InstanceTable:
-        """The live instances: records by scope id, the least recently used first."""
+        """The live instances, as records by scope id, the least recently used first."""
         return self._pool.instances
 
     @application_instances.setter
@@ -174,6 +187,10 @@ class StatelessServer:
         Args:
             scope_id: any hashable value that identifies the scope.
             scope: what the application is called with; only used to start one.
+
+        Returns:
+            The queue. ``put_nowait`` raises `asyncio.QueueFull` and ``put`` waits when `queue_size`
+            messages are in it.
 
         Raises:
             TypeError: if ``scope_id`` is not hashable.
@@ -194,7 +211,11 @@ class StatelessServer:
         return instance.input_queue
 
     def delete_oldest_application_instance(self) -> None:
-        """Delete the least recently used instance. Raises ValueError if there is none."""
+        """Delete the least recently used instance.
+
+        Raises:
+            ValueError: if there is none.
+        """
         home = self._pool.home
         if home is not None and home.is_elsewhere():
             return home.call(self.delete_oldest_application_instance)
@@ -202,6 +223,9 @@ class StatelessServer:
 
     def delete_application_instance(self, scope_id: Hashable) -> None:
         """Forget a scope and cancel its instance, without waiting until that has ended.
+
+        Args:
+            scope_id: what the scope was named by.
 
         Raises:
             KeyError: if the scope has no live instance.

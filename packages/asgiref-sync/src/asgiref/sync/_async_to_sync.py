@@ -77,8 +77,16 @@ class AsyncToSync(Generic[_P, _R]):
     """A synchronous callable that waits for an asynchronous one; see `async_to_sync`.
 
     Integrations wrap `main_wrap`, and read or assign ``executors.current``.
+
+    Args:
+        awaitable: the coroutine function.
+        force_new_loop: use a loop of its own in any case.
     """
 
+    #: Its attribute ``current`` is where thread-sensitive calls of the current chain run. Below
+    #: `async_to_sync` that is the frame that waits, a
+    #: `~asgiref.current_thread_executor.CurrentThreadExecutor`, and None elsewhere. Assigning
+    #: changes it for the current context and the tasks started from it.
     executors: _Executors = _Executors()
     #: The `AsyncSingleThreadContext` that the current code is in.
     async_single_thread_context = ASYNC_SINGLE_THREAD_CONTEXT
@@ -99,6 +107,7 @@ class AsyncToSync(Generic[_P, _R]):
         self.force_new_loop = force_new_loop
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Call the coroutine function with these arguments, and wait for what comes of it."""
         __traceback_hide__ = True
         if asyncio._get_running_loop() is not None:
             raise RuntimeError(
@@ -149,9 +158,15 @@ class AsyncToSync(Generic[_P, _R]):
     ) -> None:
         """Await `awaitable` and put what comes of it into `call_result`: a hook for integrations.
 
-        Called on the calling thread, awaited on the loop's. `exc_info` is what the calling code
-        handles. `context` holds the context to start from; when the outcome is set it holds the
-        context at the end, and the one at the start. `task_context` is always None here.
+        Called on the calling thread, awaited on the loop's.
+
+        Args:
+            call_result: has ``set_result`` and ``set_exception``, of which one is called once.
+            exc_info: what the calling code handles.
+            task_context: always None here.
+            context: holds the context to start from; when the outcome is set it holds the context
+                at the end, and the one at the start.
+            awaitable: what the coroutine function returned.
         """
         __traceback_hide__ = True
         context.append(ask_values(call_result.sender))
@@ -285,11 +300,20 @@ def async_to_sync(
     coroutine calls. Context variables are the caller's, and what the coroutine changed in them is
     set in the caller's context when it is done (PEP 567).
 
-    `force_new_loop`: use a loop of its own in any case.
+    Args:
+        awaitable: a coroutine function, or any other callable that returns an awaitable.
+        force_new_loop: use a loop of its own in any case.
 
-    UserWarning: `awaitable` does not look like a coroutine function. RuntimeError on the call: an
-    event loop runs in this thread (await there instead), or the loop was closed under the
-    coroutine.
+    Returns:
+        An `AsyncToSync` with the name, text and parameters of `awaitable`; as the attribute of a
+        class it binds as a method does. Without `awaitable`, a decorator that makes one.
+
+    Raises:
+        RuntimeError: on the call: an event loop runs in this thread (await there instead), or the
+            loop was closed under the coroutine.
+
+    Warns:
+        UserWarning: `awaitable` does not look like a coroutine function.
 
     Cancellation: when the task that called this thread by `sync_to_async` is cancelled, so is the
     coroutine. KeyboardInterrupt in the waiting thread cancels the coroutine, and is raised when

@@ -92,8 +92,11 @@ class _Mailbox:
 class CurrentThreadExecutor(Executor):
     """An executor that runs what is submitted on the thread that made it, while that one waits.
 
-    `old_executor` is the frame outside this one, or None. Applications meet instances as
-    ``AsyncToSync.executors.current``.
+    Applications meet instances as ``AsyncToSync.executors.current``, and may `submit` to them from
+    other threads.
+
+    Args:
+        old_executor: the frame outside this one, or None.
     """
 
     def __init__(self, old_executor: "CurrentThreadExecutor | None" = None) -> None:
@@ -145,10 +148,14 @@ class CurrentThreadExecutor(Executor):
         return _late_calls(mailbox) if mailbox.closed else []
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
-        """Run ``fn(*args, **kwargs)`` on the thread that waits here; return its future.
+        """Run ``fn(*args, **kwargs)`` on the thread that waits here, for any other thread.
 
-        Raises RuntimeError on that thread itself, and when neither this frame nor one outside it
-        waits any more.
+        Returns:
+            A `concurrent.futures.Future` of what it returns.
+
+        Raises:
+            RuntimeError: on that thread itself, and when neither this frame nor one outside it
+                waits any more.
         """
         if self._mailbox.thread == threading.get_ident():
             raise RuntimeError(
@@ -175,7 +182,14 @@ class CurrentThreadExecutor(Executor):
     # Waiting: the frame's own thread.
 
     def run_until_future(self, future: "Future[Any]") -> None:
-        """Run what is submitted until `future` is done. Only for the thread that made this."""
+        """Run what is submitted until `future` is done. Only for the thread that made this.
+
+        Args:
+            future: a `concurrent.futures.Future`.
+
+        Raises:
+            RuntimeError: on another thread.
+        """
         if self._mailbox.thread != threading.get_ident():
             raise RuntimeError(
                 "a CurrentThreadExecutor can only run in the thread that made it, not in "
@@ -190,7 +204,9 @@ class CurrentThreadExecutor(Executor):
     def serve(self, check: Callable[[], None], every: float = CHECK_SECONDS) -> None:
         """Run what is queued for this chain until `wake` is called.
 
-        `check` is called after `every` seconds with nothing to do. It may raise.
+        Args:
+            check: called after `every` seconds with nothing to do. It may raise.
+            every: in seconds.
         """
         thread = THREAD.record
         outer, thread.frame = thread.frame, self

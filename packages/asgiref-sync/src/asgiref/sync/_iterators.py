@@ -79,19 +79,24 @@ class _Batches(Generic[_T]):
 async def sync_to_async_iterator(
     iterable: Iterable[_T], *, thread_sensitive: bool = True, batch: int = 1
 ) -> AsyncGenerator[_T]:
-    """Iterate over a synchronous `iterable` from async code; returns an asynchronous generator.
+    """Iterate over a synchronous `iterable` from async code, as an asynchronous generator.
 
-    `iterable` is anything that `iter` takes: a generator, a cursor, a QuerySet, a file. ``iter``,
-    each step, and the closing of a generator run as `sync_to_async` runs a function with this
-    `thread_sensitive`. With a `batch` of more than 1, that many items are taken in one go, which
-    saves hops between threads and takes items that may never be asked for.
+    ``iter``, each step, and the closing of a generator run as `sync_to_async` runs a function.
 
-    Raises what the iterable raises, after the items that came before. Changes of context variables
-    are the caller's after each step. When the iteration ends early (break, exception, cancellation)
-    a generator is closed on its thread: by ``async with contextlib.aclosing(...)`` at once, else
-    when the event loop's hook for asynchronous generators gets to it.
+    Args:
+        iterable: anything that `iter` takes: a generator, a cursor, a QuerySet, a file.
+        thread_sensitive: as for `sync_to_async`.
+        batch: how many items are taken in one go, at least 1. More than one saves hops between
+            threads, and takes items that may never be asked for.
 
-    ValueError: `batch` is less than 1.
+    Raises:
+        ValueError: `batch` is less than 1.
+        Exception: what the iterable raises, after the items that came before.
+
+    Changes of context variables are the caller's after each step. When the iteration ends early
+    (break, exception, cancellation) a generator is closed on its thread: by ``async with
+    contextlib.aclosing(...)`` at once, else when the event loop's hook for asynchronous generators
+    gets to it.
 
     >>> import asyncio
     >>> async def main():
@@ -122,16 +127,21 @@ async def sync_to_async_iterator(
 
 
 def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
-    """Iterate over an asynchronous iterable from synchronous code; returns a generator.
+    """Iterate over an asynchronous iterable from synchronous code, as a generator.
 
     Each step runs as `async_to_sync` runs a coroutine: below `sync_to_async` on the loop above, at
     top level on one loop for all steps, in another thread, which ends with the iteration. Each step
     is a task of its own. The calling thread waits, and runs thread-sensitive code meanwhile.
 
-    Raises what the iterable raises. When the iteration ends early (break, exception, `close` of the
-    generator), an asynchronous generator is closed on its loop.
+    When the iteration ends early (break, exception, ``close`` of the generator), an asynchronous
+    generator is closed on its loop.
 
-    RuntimeError: an event loop runs in this thread.
+    Args:
+        async_iterable: anything that ``async for`` takes.
+
+    Raises:
+        RuntimeError: an event loop runs in this thread.
+        Exception: what the iterable raises.
 
     >>> async def countdown():
     ...     for number in (3, 2, 1):

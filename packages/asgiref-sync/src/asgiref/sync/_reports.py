@@ -25,10 +25,11 @@ _HERE = os.path.dirname(__file__)
 
 @dataclass(frozen=True, slots=True)
 class ThreadReport:
-    """What one thread does for the bridge."""
+    """What one thread does for the bridge; ``str()`` of it is one line."""
 
-    #: The thread's name and number.
+    #: The thread's name.
     name: str
+    #: The thread's number, as `threading.get_ident` gives it.
     ident: int
     #: The function that async code called here by `sync_to_async`, if one runs.
     runs: str | None
@@ -53,9 +54,15 @@ class ThreadReport:
 def report_threads(*, file: TextIO | None = None) -> tuple[ThreadReport, ...]:
     """Tell what each thread that the bridge uses is doing, and for what it waits.
 
-    Threads that do nothing for the bridge and have nothing queued are left out. With `file`, the
-    reports are also printed there, a line each. May be called on any thread, also while everything
-    else hangs: from a signal handler, a debugger, or a timer thread.
+    Threads that do nothing for the bridge and have nothing queued are left out. May be called on
+    any thread, also while everything else hangs: from a signal handler, a debugger, or a timer
+    thread. It takes no lock.
+
+    Args:
+        file: where the reports are also printed, a line each.
+
+    Returns:
+        One report a thread, in the order of the threads' numbers.
 
     >>> report_threads()
     ()

@@ -25,6 +25,9 @@ class ThreadSignal:
     A signal that comes while nobody waits is kept for the next `wait`. Signals do not count,
     several may be one: look what there is after each.
 
+    Raises:
+        RuntimeError: no event loop runs in this thread.
+
     >>> import asyncio, threading
     >>> async def main():
     ...     signal = ThreadSignal()
@@ -45,7 +48,8 @@ class ThreadSignal:
     def set(self) -> None:
         """Let the task go on, now or when it waits next. Any thread may call this.
 
-        RuntimeError: the event loop is closed, so nobody can be waiting.
+        Raises:
+            RuntimeError: the event loop is closed, so nobody can be waiting.
         """
         flag = self._flag
         if flag.loop.is_closed():
@@ -57,7 +61,8 @@ class ThreadSignal:
     async def wait(self) -> None:
         """Wait for the signal, and use it up. One task at a time; it may be cancelled.
 
-        RuntimeError: another task waits already.
+        Raises:
+            RuntimeError: another task waits already.
         """
         flag = self._flag
         if flag.is_awaited:

@@ -67,9 +67,13 @@ def log_slow_waits(seconds: float | None) -> None:
 
     It concerns waits that begin afterwards, of tasks for functions and of threads for coroutines.
     The warning goes to the logger ``asgiref.sync`` and holds what `report_threads` returns at that
-    moment.
+    moment. May be called on any thread.
 
-    ValueError: `seconds` is not positive.
+    Args:
+        seconds: how long a wait may be without being logged.
+
+    Raises:
+        ValueError: `seconds` is not positive.
 
     >>> log_slow_waits(5)
     >>> log_slow_waits(None)

@@ -46,6 +46,12 @@ class SyncToAsync(Generic[_P, _R]):
     Integrations subclass this, or replace methods on it. What they can rely on: `func` is the
     function; `__call__` passes its arguments through; `thread_handler` runs on the worker thread
     around each call; the class attributes below are read at each call.
+
+    Args:
+        func: the function.
+        thread_sensitive: whether it runs where the others of its chain do.
+        executor: runs it instead of the pool, with ``thread_sensitive=False``.
+        context: the `contextvars.Context` to run in; None: a copy of the caller's.
     """
 
     #: Runs thread-sensitive calls that belong nowhere else. Any object with `submit` will do.
@@ -86,6 +92,7 @@ class SyncToAsync(Generic[_P, _R]):
         markcoroutinefunction(self)
 
     async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Run the function, with these arguments, on the thread that is its place."""
         __traceback_hide__ = True
         loop = asyncio.get_running_loop()
         thread = THREAD.record
@@ -149,11 +156,20 @@ class SyncToAsync(Generic[_P, _R]):
     ) -> _R:
         """Run one call on its worker thread: a hook for integrations, which override or wrap it.
 
-        `func` is to be called with one argument, the ``child`` in `args`: a `functools.partial` of
-        the wrapped function with the arguments of the call, which may be changed before. It runs in
-        the context of the call; what surrounds it here runs in the context of the worker thread.
-        `loop` is the caller's, `exc_info` what `sys.exc_info()` was there; `task_context` is
-        opaque.
+        What surrounds the call of `func` here runs in the context of the worker thread, `func`
+        itself in that of the call.
+
+        Args:
+            loop: the caller's event loop.
+            exc_info: what `sys.exc_info()` was where the call was made.
+            task_context: opaque.
+            func: to be called with `args` and `kwargs`.
+            args: one argument, the ``child``: a `functools.partial` of the wrapped function with
+                the arguments of the call, which may be changed before.
+            kwargs: none.
+
+        Returns:
+            What `func` returned; it is the result of the call.
         """
         __traceback_hide__ = True
         if exc_info[1] is None:
@@ -199,19 +215,26 @@ def sync_to_async(
     that is not the loop's and returns or raises what that does (a StopIteration becomes a
     RuntimeError that says so).
 
-    `thread_sensitive`: all such functions of one chain run on the same thread, one after the other:
-    the thread of the sync code that called `async_to_sync` above them, the thread of the
-    `ThreadSensitiveContext` around them, or one thread that the process has for this. False: they
-    run on any of a number of pooled threads, side by side.
-    `executor`: any `concurrent.futures.Executor` runs them instead; only with
-    ``thread_sensitive=False``. One of processes or interpreters is sent the function and its
-    arguments, pickled; context variables and hooks stay here.
-    `context`: the `contextvars.Context` to run in. None: a copy of the caller's, and what the
-    function changed in it is set in the caller's when it is done (PEP 567).
+    Args:
+        func: the function, or any other callable that is not asynchronous.
+        thread_sensitive: True: all such functions of one chain run on the same thread, one after
+            the other. That is the thread of the sync code that called `async_to_sync` above them,
+            the thread of the `ThreadSensitiveContext` around them, or one thread that the process
+            has for this. False: they run on any of a number of pooled threads, side by side.
+        executor: any `concurrent.futures.Executor` runs them instead; only with
+            ``thread_sensitive=False``. One of processes or interpreters is sent the function and
+            its arguments, pickled; context variables and hooks stay here.
+        context: the `contextvars.Context` to run in. None: a copy of the caller's, and what the
+            function changed in it is set in the caller's when it is done (PEP 567).
 
-    TypeError: `func` is not callable, is a coroutine function, or `executor` is given for
-    thread-sensitive code. RuntimeError on the call: the thread it must run on is occupied by code
-    that waits for it.
+    Returns:
+        A `SyncToAsync` with the name, text and parameters of `func`; as the attribute of a class it
+        binds as a method does. Without `func`, a decorator that makes one.
+
+    Raises:
+        TypeError: `func` is not callable, or is a coroutine function; or `executor` is given for
+            thread-sensitive code.
+        RuntimeError: on the call: the thread it must run on is occupied by code that waits for it.
 
     Cancellation: a call that has not begun never does. One that runs goes on, and the caller does
     not wait for it, except where it waits in `async_to_sync`: the coroutine there is cancelled, the

@@ -50,11 +50,13 @@ class ThreadSensitiveContext:
     A server enters one for each request: its synchronous code runs on one thread, so that what is
     bound to threads (database connections) works, and requests do not wait for each other.
 
-    `executor`: run the calls of this block there, even inside another context or below
-    `async_to_sync`. It must run one call at a time on one thread, for example
-    ``ThreadPoolExecutor(max_workers=1)``; it stays the caller's and is not shut down. Such a
-    context can be entered once; tasks started inside must end before the block does, their later
-    calls raise RuntimeError. Without `executor` a block inside another one does nothing.
+    Args:
+        executor: run the calls of this block there, even inside another context or below
+            `async_to_sync`. It must run one call at a time on one thread, for example
+            ``ThreadPoolExecutor(max_workers=1)``; it stays the caller's and is not shut down. Such
+            a context can be entered once; tasks started inside must end before the block does,
+            their later calls raise RuntimeError. Without it, a block inside another one does
+            nothing.
 
     Leaving the block waits for a call that still runs (its task was cancelled), except with
     `executor`. If the leaving is itself cancelled, the call goes on and the thread is given back

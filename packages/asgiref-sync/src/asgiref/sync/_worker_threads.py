@@ -36,9 +36,12 @@ class WorkerThreads(Executor):
 
     A function that waits in `async_to_sync`, or inside `waiting`, is not counted while it waits.
 
-    :param limit: how many functions may run at a time.
-    :param name: what the names of the threads begin with.
-    :raises ValueError: `limit` is below 1.
+    Args:
+        limit: how many functions may run at a time.
+        name: what the names of the threads begin with.
+
+    Raises:
+        ValueError: `limit` is below 1.
 
     >>> import asyncio
     >>> from asgiref.sync import sync_to_async
@@ -62,10 +65,13 @@ class WorkerThreads(Executor):
         self._calls.put(call)
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
-        """Run ``fn(*args, **kwargs)`` on one of the threads; return its future.
+        """Run ``fn(*args, **kwargs)`` on one of the threads. Any thread may call this.
 
-        Any thread may call this. RuntimeError: after `shutdown`, and at interpreter exit, when no
-        thread can be started.
+        Returns:
+            A `concurrent.futures.Future` of what it returns.
+
+        Raises:
+            RuntimeError: after `shutdown`, and at interpreter exit, when no thread can be started.
         """
         call = SubmittedCall(partial(fn, *args, **kwargs))
         self.put(call)
@@ -95,7 +101,9 @@ class WorkerThreads(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no further calls, and end the threads when those that were taken have ended.
 
-        `wait`: return only then. `cancel_futures`: cancel the calls that have not begun.
+        Args:
+            wait: return only then.
+            cancel_futures: cancel the calls that have not begun.
         """
         self._open = False
         if cancel_futures:

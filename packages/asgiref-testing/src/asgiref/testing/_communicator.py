@@ -107,7 +107,10 @@ class ApplicationCommunicator:
     async def send_input(self, message: Mapping[str, Any]) -> None:
         """Give the application ``message`` to receive. Does not wait until it has received it.
 
-        It starts the application if nothing has; a message may be any mapping.
+        It starts the application if nothing has.
+
+        Args:
+            message: any mapping; passed on as it is.
 
         Raises:
             RuntimeError: if the application has returned. Only a disconnect (a type that ends in
@@ -133,6 +136,9 @@ class ApplicationCommunicator:
             timeout: in seconds; None waits as long as the application runs.
             cancel_on_timeout: whether a time-out cancels the application; None is what the
                 communicator was made with.
+
+        Returns:
+            The message as a dict.
 
         Raises:
             TimeoutError: if none came in time (the application is cancelled and awaited then, see
@@ -164,9 +170,15 @@ class ApplicationCommunicator:
     async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:
         """Whether the application sends nothing for ``timeout`` seconds. Takes no message.
 
-        It answers as soon as that is settled: False with the first output, True once the
-        application has returned. ``interval`` is kept for asgiref's signature, where it is the time
-        between two looks; as there, the wait is at least that long if ``timeout`` is not zero.
+        It answers as soon as that is settled.
+
+        Args:
+            timeout: in seconds; 0 only looks.
+            interval: kept for asgiref's signature, where it is the seconds between two looks; as
+                there, the wait is at least that long if ``timeout`` is not zero.
+
+        Returns:
+            False with the first output, True once the time is over or the application has returned.
 
         Raises:
             asyncio.CancelledError: if the application was cancelled and left no output.
@@ -187,6 +199,11 @@ class ApplicationCommunicator:
         """Wait up to ``timeout`` seconds for the application to end by itself.
 
         An application that was cancelled has ended, and that is no error here.
+
+        Args:
+            timeout: in seconds; None waits as long as the application runs.
+            cancel_on_timeout: whether a time-out cancels the application; None is what the
+                communicator was made with.
 
         Raises:
             TimeoutError: if it has not ended in time (see ``cancel_on_timeout``).

@@ -33,7 +33,13 @@ class ResponseStart:
     headers: Headers
 
     def header(self, name: str) -> str | None:
-        """The value of a header, whatever the case of its name; None without such a header.
+        """The value of a header, decoded as latin-1.
+
+        Args:
+            name: in any case.
+
+        Returns:
+            The value; None without such a header.
 
         Several lines of one name are joined by ``", "``, which means the same (RFC 9110) for every
         header but Set-Cookie; look for that in ``headers``.
@@ -48,6 +54,8 @@ class HttpResponse(ResponseStart):
     """A whole response.
 
     Attributes:
+        status: the status code, for example 200.
+        headers: the header lines in order, pairs of name and value as bytes.
         body: all pieces of the body, joined.
         trailers: the header lines that came after the body; empty without that extension.
         extras: the events of other extensions as they were sent, in order: debug information, early
@@ -152,9 +160,13 @@ class HttpExchange(Connection):
         return self
 
     async def send(self, piece: bytes = b"", *, more: bool = True) -> None:
-        """Send a piece of the request's body; the last one has ``more=False``.
+        """Send a piece of the request's body.
 
         Does not wait until the application has received it.
+
+        Args:
+            piece: the bytes; may be empty.
+            more: whether more will follow; the last piece has False.
 
         Raises:
             RuntimeError: if the application has returned.
@@ -184,6 +196,9 @@ class HttpExchange(Connection):
 
     async def start(self) -> ResponseStart:
         """Wait for status and headers, or give them again.
+
+        Raises:
+            TimeoutError: if they do not come in time; as everywhere, see `HttpExchange`.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):

@@ -39,7 +39,13 @@ class CommunicatorStack:
         self._open: list[ApplicationCommunicator] = []
 
     async def __call__(self, communicator: _C) -> _C:
-        """Enter ``communicator``, give what entering gave, and leave it when the test is over.
+        """Enter a communicator, and leave it when the test is over.
+
+        Args:
+            communicator: an `ApplicationCommunicator`, or one of a subclass.
+
+        Returns:
+            The communicator, started.
 
         Raises:
             Exception: whatever entering it raises, `WebsocketDenied` for example.

@@ -135,7 +135,10 @@ class WebsocketConversation(Connection):
             del denied  # its traceback refers to this frame
 
     async def send(self, message: str | bytes) -> None:
-        """Send a text or a binary message. Does not wait until the application has received it.
+        """Send a message. Does not wait until the application has received it.
+
+        Args:
+            message: a text, or the bytes of a binary message.
 
         Raises:
             RuntimeError: if the application has returned.
@@ -156,11 +159,34 @@ class WebsocketConversation(Connection):
         await self.send_input({"type": "websocket.receive", kind: message})
 
     async def send_json(self, value: Any) -> None:
-        """Send ``value`` as JSON in a text message; see `send`."""
+        """Send ``value`` as JSON in a text message.
+
+        Args:
+            value: anything that `json.dumps` takes.
+
+        Raises:
+            TypeError: if ``value`` is not such a thing; nothing is sent then.
+            RuntimeError: if the application has returned.
+            Exception: the application's own, if it has failed.
+
+        >>> import asyncio
+        >>> async def application(scope, receive, send):
+        ...     await receive()
+        ...     await send({"type": "websocket.accept"})
+        ...     print(await receive())
+        >>> async def main():
+        ...     async with WebsocketConversation(application) as socket:
+        ...         await socket.send_json({"user": "ada"})
+        >>> asyncio.run(main())
+        {'type': 'websocket.receive', 'text': '{"user": "ada"}'}
+        """
         await self.send(json.dumps(value))
 
     async def receive(self) -> str | bytes:
-        """Wait for the next message: str for a text, bytes for a binary one.
+        """Wait for the next message.
+
+        Returns:
+            str for a text, bytes for a binary one.
 
         Raises:
             WebsocketClosed: if the application closes, or has closed, the socket.
@@ -191,7 +217,26 @@ class WebsocketConversation(Connection):
         raise WebsocketClosed(*closed)
 
     async def receive_json(self) -> Any:
-        """Wait for the next message, text or binary, and give what its JSON says; see `receive`."""
+        """Wait for the next message, text or binary, and give what its JSON says.
+
+        Returns:
+            What `json.loads` makes of it.
+
+        Raises:
+            WebsocketClosed: if the application closes, or has closed, the socket.
+            ValueError: if the message is not JSON or not UTF-8; it has been taken.
+
+        >>> import asyncio
+        >>> async def application(scope, receive, send):
+        ...     await receive()
+        ...     await send({"type": "websocket.accept"})
+        ...     await send({"type": "websocket.send", "text": '{"users": ["ada", "ben"]}'})
+        >>> async def main():
+        ...     async with WebsocketConversation(application) as socket:
+        ...         return await socket.receive_json()
+        >>> asyncio.run(main())
+        {'users': ['ada', 'ben']}
+        """
         return json.loads(await self.receive())
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
@@ -222,6 +267,10 @@ class WebsocketConversation(Connection):
         sends raise ``OSError``.
 
         What it sent before can still be read. Does not wait for its end, see `wait`.
+
+        Args:
+            code: the close code of RFC 6455.
+            reason: the text that goes with it.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):

@@ -21,24 +21,23 @@ class WsgiToAsgi:
     ValueError for others. The WSGI application runs on worker threads, one a request; ASGI's
     `receive` and `send` are awaited in the request's own task.
 
-    wsgi_application:
-        The WSGI callable.
-    duplicate_header_limit:
-        How often one request header may come before the request is answered with status 400;
-        None or 0 for any number.
-    workers:
-        How many requests may run at once; 40 unless told. Requests that wait for a slow client
-        do not count.
-    executor:
-        Run requests in this executor of yours, in place of a pool.
-    thread_sensitive:
-        Run one request after the other, on the thread that ``sync_to_async`` uses by default.
-        (Inside a ThreadSensitiveContext, its thread is used in any case.)
-    backpressure:
-        How many bytes of a response may wait for the client before the application has to.
-    allow_underscore_headers:
-        Let request headers with an underscore through. They look to the application like the
-        header with a hyphen, which a proxy may have meant to vouch for.
+    Args:
+        wsgi_application: the WSGI callable.
+        duplicate_header_limit: how often one request header may come before the request is answered
+            with status 400; None or 0 for any number.
+        workers: how many requests may run at once; 40 unless told. Requests that wait for a slow
+            client do not count.
+        executor: run requests in this executor of yours, in place of a pool.
+        thread_sensitive: run one request after the other, on the thread that ``sync_to_async`` uses
+            by default. (Inside a ThreadSensitiveContext, its thread is used in any case.)
+        backpressure: how many bytes of a response may wait for the client before the application
+            has to.
+        allow_underscore_headers: let request headers with an underscore through. They look to the
+            application like the header with a hyphen, which a proxy may have meant to vouch for.
+
+    Raises:
+        TypeError: ``wsgi_application`` is not callable.
+        ValueError: ``backpressure`` is below 1; or, when called, the scope is of another type.
 
     A cancelled call stops the application at its next chunk, write or read, and closes what it
     returned.
@@ -74,7 +73,11 @@ class WsgiToAsgi:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one scope; the ASGI interface."""
+        """Serve one scope; the ASGI interface.
+
+        Raises:
+            Exception: what the WSGI application raises; see `WsgiToAsgiInstance`.
+        """
         instance = self.instance_class(
             self.wsgi_application, self.duplicate_header_limit, options=self._options
         )

@@ -70,7 +70,13 @@ class WsgiToAsgiInstance:
     """One ASGI call of a WSGI application; a new one is made for each.
 
     Meant for subclasses, which may override `build_environ`, `start_response` and `run_wsgi_app`.
-    To have a WsgiToAsgi use a subclass, set its `instance_class`:
+    To have a WsgiToAsgi use a subclass, set its `instance_class`.
+
+    Args:
+        wsgi_application: the WSGI callable.
+        duplicate_header_limit: as for `WsgiToAsgi`.
+        options: the other options of the `WsgiToAsgi` that makes it; passed on as it is.
+
 
     >>> from asgiref.wsgi import WsgiToAsgi
     >>> class Instance(WsgiToAsgiInstance):
@@ -101,8 +107,10 @@ class WsgiToAsgiInstance:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope; the ASGI interface.
 
-        Raises what the WSGI application raises (a RuntimeError in place of what is no Exception),
-        and ValueError for a scope or a message that is not HTTP's.
+        Raises:
+            ValueError: for a scope or a message that is not HTTP's.
+            RuntimeError: in place of what the WSGI application raises, if that is no Exception.
+            Exception: what the WSGI application raises.
         """
         kind = scope["type"]
         if kind == "http":
@@ -117,9 +125,17 @@ class WsgiToAsgiInstance:
     # To override
 
     def build_environ(self, scope: Scope, body: BinaryIO | None) -> dict[str, Any]:
-        """The environ of the request; runs on the application's thread.
+        """Make the environ of the request; runs on the application's thread.
 
-        A ValueError answers the request with status 400.
+        Args:
+            scope: the ASGI scope of the request.
+            body: what becomes ``wsgi.input``.
+
+        Returns:
+            A new dict, as PEP 3333 describes it, with ``asgi.scope`` in it.
+
+        Raises:
+            ValueError: the request is answered with status 400.
         """
         return _environ.build_environ(
             scope,
@@ -135,9 +151,20 @@ class WsgiToAsgiInstance:
         response_headers: Iterable[tuple[str, str]],
         exc_info: ExcInfo | None = None,
     ) -> Callable[[bytes], object]:
-        """start_response as PEP 3333 defines it; runs on the application's thread.
+        """Take status and headers, as PEP 3333 defines it; runs on the application's thread.
 
-        Raises ValueError or TypeError for a status line or header that must not be sent.
+        Args:
+            status: code and reason, for example ``"200 OK"``.
+            response_headers: pairs of name and value.
+            exc_info: the error that this response is for, as `sys.exc_info` gives it. It replaces
+                headers that are not on their way yet, and is raised if they are.
+
+        Returns:
+            PEP 3333's ``write``, which takes a piece of the body.
+
+        Raises:
+            ValueError: for a status line or a header that must not be sent.
+            TypeError: for one of a wrong type.
         """
         try:
             return self._response.start(status, response_headers, exc_info)
@@ -145,7 +172,11 @@ class WsgiToAsgiInstance:
             exc_info = None  # its traceback may hold this frame
 
     async def run_wsgi_app(self, body: BinaryIO) -> None:
-        """Run the application on a worker thread, from build_environ to close()."""
+        """Run the application on a worker thread, from `build_environ` to ``close()``.
+
+        Args:
+            body: the request's body, passed on to `build_environ`.
+        """
         await self._options.workers.run(self._run_guarded, body)
 
     # The state of the response, for subclasses

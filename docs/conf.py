@@ -1,0 +1,86 @@
+"""How Sphinx builds the site: ``make html``, or ``tox run -e wheels,docs``.
+
+The reference is made from the installed packages, never from the sources: what is shown is what a
+user gets. Everything is an error (``-n -W``), and three extensions of our own do what Sphinx lacks:
+
+- ``tested_examples``: every Python block of a Markdown page is run by the doctest builder;
+- ``reference``: keys of TypedDicts, aliases of types, and names under which they are public;
+- ``pictures``: SVGs that take the colours of the page, light or dark.
+"""
+
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
+project = "asgiref, in pieces"
+author = "The maintainers of the asgiref components"
+version = release = version_of("asgiref")
+project_copyright = author
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.doctest",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "tested_examples",
+    "reference",
+    "pictures",
+]
+exclude_patterns = ["_build", "tests", "extensions", "requirements*.txt", ".pytest_cache"]
+
+# A single word in backticks is a reference where there is such a name, and code where there is not
+# (the name of a parameter, for example): see `reference`.
+default_role = "py:obj"
+nitpicky = True
+nitpick_ignore_regex = [
+    # Types of private modules, which signatures of public names mention.
+    ("py:.*", r"asgiref\.\w+\._.*"),
+    # The standard library's and typing's, as there is no network to look them up in.
+    ("py:.*", r"(?!asgiref\b).*"),
+]
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 72
+python_display_short_literal_types = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_preprocess_types = False
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+
+myst_enable_extensions = ["attrs_inline", "deflist"]
+myst_heading_anchors = 3
+
+# A page's code is a module of the name "page": Django, for one, finds its parts by import.
+doctest_global_setup = """
+import sys, types
+
+__name__ = "page"
+sys.modules["page"] = types.ModuleType("page")
+
+
+def _attribute_of_the_page(name, namespace=globals()):
+    if name not in namespace:
+        raise AttributeError(name)
+    return namespace[name]
+
+
+sys.modules["page"].__getattr__ = _attribute_of_the_page
+"""
+trim_doctest_flags = True
+
+html_theme = "furo"
+html_title = "asgiref, in pieces"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
+html_copy_source = False
+html_theme_options = {"navigation_with_keys": True}
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
+copybutton_exclude = ".linenos, .gp, .go"

@@ -1,0 +1,19 @@
+"""Where things are, and which modules there are."""
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+SITE = ROOT / "docs" / "_build" / "html"
+PACKAGES = sorted(path.parent for path in (ROOT / "packages").glob("*/pyproject.toml"))
+
+
+def module_of(package: Path) -> str:
+    tool = tomllib.loads((package / "pyproject.toml").read_text("utf-8"))["tool"]
+    name: str = tool["flit"]["module"]["name"]
+    return name
+
+
+def modules() -> list[str]:
+    """The modules that the packages of this repository are made of, whichever there are."""
+    return [module_of(package) for package in PACKAGES]

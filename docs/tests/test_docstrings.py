@@ -1,0 +1,60 @@
+"""Every parameter of a public function or method is told, with the words of `Args:`."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, is_typeddict
+
+import pytest
+from repository import modules
+
+# ASGI's own three, told by the protocols; and those that pass everything on.
+TOLD_ELSEWHERE = {"self", "cls", "args", "kwargs", "fn", "scope", "receive", "send"}
+
+# Public by name, and called by the bridge only.
+FOR_THE_BRIDGE = {"put", "ended"}
+
+
+def told(text: str | None) -> set[str]:
+    return set(re.findall(r"^ +(\w+): ", text or "", re.M))
+
+
+def untold(value: Any, *texts: str | None) -> list[str]:
+    parameters = set(inspect.signature(value).parameters) - TOLD_ELSEWHERE
+    return sorted(parameters - set().union(*map(told, texts)))
+
+
+def methods(value: type) -> Iterator[tuple[str, Any]]:
+    for owner in value.__mro__:
+        if owner.__module__.startswith("asgiref."):
+            for name, method in vars(owner).items():
+                if not name.startswith("_") and inspect.isfunction(method):
+                    yield name, method
+
+
+def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """Functions and classes of ours. (The fields of records and types are told as such.)"""
+    for name in getattr(module, "__all__", ()):
+        value = getattr(module, name)
+        ours = getattr(value, "__module__", "").startswith("asgiref.")
+        is_record = hasattr(value, "__dataclass_fields__") or getattr(value, "_is_protocol", False)
+        if ours and callable(value) and not is_typeddict(value) and not is_record:
+            yield name, value
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_parameter_is_told(name: str) -> None:
+    found = {}
+    for path, value in public(importlib.import_module(name)):
+        if isinstance(value, type):
+            for method, function in methods(value):
+                if method not in FOR_THE_BRIDGE:
+                    found[f"{path}.{method}"] = untold(function, function.__doc__)
+            if value.__init__ is not object.__init__ and not issubclass(value, Exception):
+                found[path] = untold(value, value.__doc__)
+        else:
+            found[path] = untold(value, value.__doc__)
+
+    assert {path: missing for path, missing in found.items() if missing} == {}
