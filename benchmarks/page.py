@@ -20,11 +20,11 @@ $ tox run -e bench -- --store    # store the figures, and write this page and it
 ```
 
 Two processes, one with these packages and one with asgiref 3.13.0, measure each case in turns,
-round by round. Figures are medians of the rounds; a ratio is the median of the rounds' ratios, and
-hardly depends on how busy the machine is. In the plots a bar that reaches to the right of 1 is
-faster than asgiref 3.13, the grey line on it is where the median lies with 99 % certainty (with
-fewer than eight rounds, the whole range), and the upright line is the target, below which the run
-fails.
+round by round. Figures are medians of the rounds; a ratio is the median of the rounds' ratios,
+which moves far less from day to day than times do. In the plots a bar that reaches to the right of
+1 is faster than asgiref 3.13, the grey line on it is where the median lies with 99 % certainty
+(with fewer than eight rounds, the whole range), and the upright line is the target. A red bar
+misses that, or the limit that its row of the table names; either makes the run fail.
 """
 
 ABOUT = {

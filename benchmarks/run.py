@@ -126,8 +126,18 @@ def run_all(benchmarks: Sequence[Benchmark], options: argparse.Namespace) -> lis
             outcome = run_one(benchmark, options, Path(folder))
             outcomes.append(outcome)
             if outcome.record is not None:
-                print(f"\n{since_stored(outcome.record, RESULTS)}", flush=True)
+                print(
+                    f"\n{since_stored(outcome.record, RESULTS)}{doubt(outcome.record)}", flush=True
+                )
     return outcomes
+
+
+def doubt(record: Record) -> str:
+    """A sentence if others were at work: their load comes and goes, and no ratio survives that."""
+    # The load lags behind: one core that the benchmark before kept busy is still in it.
+    if record.load <= record.machine.cores:
+        return ""
+    return f"\n\nThe load was {record.load:.1f} before: measure again when nobody else is at work."
 
 
 def since_stored(record: Record, results: Path) -> str:

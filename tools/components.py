@@ -75,7 +75,10 @@ def version_of(project: Path) -> Version:
 
 
 def requirements(texts: Iterable[str]) -> tuple[Requirement, ...]:
-    return tuple(map(Requirement, texts))
+    parsed = tuple(map(Requirement, texts))
+    for requirement in parsed:
+        requirement.name = canonicalize_name(requirement.name)
+    return parsed
 
 
 def read_component(project: Path) -> Component:

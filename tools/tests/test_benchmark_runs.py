@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,14 @@ def test_a_benchmark_that_cannot_run_here_is_said_and_does_not_fail_the_run(
     monkeypatch.setattr("shutil.which", lambda program: None)
     assert run.main(["python", "python", "--only", "wsgi_servers"]) == 0
     assert "not run: wrk is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("load", "doubted"), [(2.0, False), (2.1, True)])
+def test_figures_of_a_machine_on_which_others_were_at_work_are_doubted(
+    load: float, doubted: bool
+) -> None:
+    record = replace(one_table(Kind.COST), load=load)
+    assert ("measure again" in run.doubt(record)) is doubted
 
 
 # Storing

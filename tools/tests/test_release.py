@@ -24,6 +24,12 @@ def test_no_index_is_asked_for_a_name_of_ours() -> None:
     assert foreign(needs, ["asgiref-sync", "asgiref"]) == ["pytest>=8", "redis>=5"]
 
 
+def test_a_requirement_is_known_however_its_name_is_spelled(project: Project) -> None:
+    project.write_component("asgiref", "asgiref.all", needs=["Asgiref_Sync>=1.0"])
+    [meta] = [each for each in find_components(project.root) if each.name == "asgiref"]
+    assert [need.name for need in meta.needs] == ["asgiref-sync"]
+
+
 def test_an_sdist_is_unpacked_into_the_folder_of_its_name(tmp_path: Path) -> None:
     sdist = tmp_path / "asgiref_sync-1.0.0.tar.gz"
     with tarfile.open(sdist, "w:gz") as archive:
