@@ -29,7 +29,14 @@ if sys.version_info >= (3, 12):
 else:
 
     def markcoroutinefunction(func: _F) -> _F:
-        """Mark `func` so that `iscoroutinefunction` is true of it, and return it."""
+        """Mark a function, so that `iscoroutinefunction` is true of it.
+
+        Args:
+            func: a function that returns a coroutine, or any other awaitable.
+
+        Returns:
+            The same function.
+        """
         func._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
         return func
 
