@@ -29,8 +29,9 @@ from records import Ledger, Run, Snapshot
 
 __all__ = ["Line", "judge"]
 
-#: Pages that stay because something lives in them. Between two moments at rest of runs that left no
-#: object behind, it moved by less than half of this.
+#: Pages that stay because something lives in them. Runs of 40 to 300 seconds that left no object
+#: behind had 0.9 to 2.9 MB more at the end, and a slope that made 1.8 to 2.6 MB; more in the first
+#: minutes than later.
 RSS_ALLOWANCE_KB = 4096
 #: What is no HTTP request never reaches the application.
 NEVER_BEGUN = ("garbage", "half-a-head")
