@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from pieces import Gateway
@@ -28,6 +30,30 @@ class Ledger:
                 await queue.put({"type": "say", "number": number})
                 self._sent[scope_id] += 1
             await asyncio.sleep(seconds)
+
+    @asynccontextmanager
+    async def sending(self, seconds: float = 0.03) -> AsyncIterator[None]:
+        """Send during the block, one message to each scope after the other."""
+
+        async def keep_sending() -> None:
+            while not enough.is_set():
+                await self.send(1, seconds)
+
+        enough = asyncio.Event()
+        task = asyncio.create_task(keep_sending())
+        try:
+            yield
+            enough.set()
+            await task
+        finally:
+            task.cancel()
+
+    async def receive_from(self, *pids: int, tell: int = 1) -> None:
+        """Until so many answers of each of these processes have come."""
+        left = {pid: tell for pid in pids}
+        while any(count > 0 for count in left.values()):
+            pid = (await self.receive_one())["pid"]
+            left[pid] = left.get(pid, 0) - 1
 
     def missing(self) -> int:
         return sum(

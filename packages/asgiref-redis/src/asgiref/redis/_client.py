@@ -159,8 +159,7 @@ class Link:
         except _exceptions.ResponseError as error:
             raise CannotStart(f"{self._describe} cannot be used: {error}.") from None
         except (TimeoutError, OSError, _exceptions.RedisError) as error:
-            what = str(error) or type(error).__name__
-            raise CannotStart(f"{self._describe} does not answer: {what}.") from None
+            raise CannotStart(f"{self._describe} does not answer: {_text(error)}.") from None
         for server in _each_server(found):
             self._check_server(server)
 
@@ -301,7 +300,11 @@ def _translated(describe: str) -> Generator[None, None, None]:
             raise Unreachable(f"{describe} cannot do it now: {error}.") from None
         raise Refused(str(error)) from None
     except (TimeoutError, OSError, _exceptions.RedisError) as error:
-        raise Unreachable(f"{describe} does not answer: {error or type(error).__name__}.") from None
+        raise Unreachable(f"{describe} does not answer: {_text(error)}.") from None
+
+
+def _text(error: BaseException) -> str:
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _is_transient(error: BaseException) -> bool:

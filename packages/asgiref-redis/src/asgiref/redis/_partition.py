@@ -271,7 +271,7 @@ class Partition:
                 settings.group,
                 failure.id,
                 failure.attempts,
-                settings.failures,
+                settings.failures if failure.line is not None else 0,
                 settings.dead_limit,
                 failure.reason,
                 failure.trace,
@@ -345,8 +345,7 @@ class Partition:
         except Malformed as error:
             reason = f"malformed: {error}"
             logger.error("Entry %s of partition %d is %s", id, self.number, reason)
-            failure = _Failure(id, self.settings.failures, reason, "", None)
-            self._failures.append(failure)
+            self._failures.append(_Failure(id, 0, reason, "", None))
             return
         redelivered = entry_id(id) <= self.doubt
         if redelivered:
@@ -382,6 +381,7 @@ class Partition:
         self.host.count_failure(buried)
         if buried:
             self._unfinished -= 1
+        if failure.line is not None and buried:
             logger.error(
                 "Entry %s of partition %d is a dead letter after %d attempts: %s",
                 failure.id,

@@ -5,7 +5,9 @@ there is to do, the more goes into one: nothing is delayed to wait for company. 
 each message would cost some 100 µs of it, of which a batch of a hundred leaves 1 µs.
 
 When a pipeline fails, nobody knows which of its scripts ran. Each station is told so, and says the
-same again (see `_scripts` for why that does no harm).
+same again (see `_scripts` for why that does no harm). The next pipeline has half as many calls, and
+more again after each that succeeds: where connections break after so many bytes, or time runs out
+on a slow way, a large one would fail for ever, and grow meanwhile.
 """
 
 import asyncio
@@ -17,6 +19,9 @@ from ._client import Call, Link
 from ._errors import Unreachable
 
 logger = logging.getLogger("asgiref.redis")
+
+#: How many calls one pipeline has at most.
+MOST = 1024
 
 
 class Station(Protocol):
@@ -43,6 +48,7 @@ class Pump:
         self._replicas = replicas
         self._marked: dict[Station, None] = {}
         self._wake = asyncio.Event()
+        self._limit = MOST
 
     def mark(self, station: Station) -> None:
         """``station`` has, or may have, something to say."""
@@ -55,13 +61,13 @@ class Pump:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            marked, self._marked = self._marked, {}
-            calls = [(each, call) for each in marked if (call := each.next_call()) is not None]
+            calls = self._next_calls()
             if not calls:
                 continue
             try:
                 answers = await self._link.run([call for _, call in calls], self._replicas)
             except Unreachable as error:
+                self._limit = max(1, len(calls) // 2)
                 seconds = backoff.next()
                 logger.warning("%s Trying again in %.1f s.", error, seconds)
                 for station, _ in calls:
@@ -70,5 +76,18 @@ class Pump:
                 await asyncio.sleep(seconds)
             else:
                 backoff.reset()
+                self._limit = min(MOST, 2 * self._limit)
                 for (station, _), answer in zip(calls, answers, strict=True):
                     station.answered(answer)
+
+    def _next_calls(self) -> list[tuple[Station, Call]]:
+        calls: list[tuple[Station, Call]] = []
+        while self._marked and len(calls) < self._limit:
+            station = next(iter(self._marked))
+            del self._marked[station]
+            call = station.next_call()
+            if call is not None:
+                calls.append((station, call))
+        if self._marked:
+            self._wake.set()
+        return calls
