@@ -1,10 +1,9 @@
-"""Applications that fail, and entries that are none: they end as dead letters, and nothing waits."""
+"""Applications that fail, and entries that are none, end as dead letters, and nothing waits."""
 
-import asyncio
 from typing import Any
 
 import pytest
-from pieces import Gateway, echo, running, worker
+from pieces import Gateway, echo, running, until, worker
 from real_redis import RealRedis
 from redis.asyncio import Redis
 
@@ -101,8 +100,7 @@ async def test_an_application_that_never_receives_does_not_hold_up_its_partition
         await gateway.say("ada")
         await gateway.say("ben")
         assert (await gateway.heard())["scope"] == "ben"
-        while not server.dead:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.dead)
     [letter] = await letters(url, connection, 1)
     assert letter[b"reason"] == b"the application ended without receiving it"
 
@@ -115,13 +113,11 @@ async def test_failures_are_counted_across_workers(
         await gateway.say("ada", fail="this")
         for _ in range(2):
             async with running(worker(picky, url, connection, retry_delay=1000)) as server:
-                while not server.failed:
-                    await asyncio.sleep(0.01)
+                await until(lambda: server.failed)
         found = await status(url, connection)
         assert sum(each.failing for part in found.partitions for each in part.groups) == 1
         async with running(worker(picky, url, connection, failures=3)) as server:
-            while not server.dead:
-                await asyncio.sleep(0.01)
+            await until(lambda: server.dead)
             assert server.failed == 1
 
 
@@ -149,8 +145,7 @@ async def test_a_malformed_entry_becomes_a_dead_letter_and_the_next_is_handled(
         async with running(worker(echo, url, connection, max_size=2000)) as server:
             await gateway.say("ben")
             assert (await gateway.heard())["scope"] == "ben"
-            while not server.dead:
-                await asyncio.sleep(0.01)
+            await until(lambda: server.dead)
     [letter] = await letters(url, connection, 1)
     assert reason in letter[b"reason"]
 
@@ -180,11 +175,13 @@ async def test_an_event_that_cannot_be_delivered_becomes_a_dead_letter(
             await super().application_send(scope, message)
 
     url = shared_redis.url
-    async with running(Failing(url, connection, failures=2, retry_delay=0.01)) as gateway:
-        async with running(worker(echo, url, connection)):
-            await gateway.say("ada", bad=True)
-            await gateway.say("ada", text="next")
-            assert (await gateway.heard())["text"] == "next"
-            assert gateway.dead == 1
+    async with (
+        running(Failing(url, connection, failures=2, retry_delay=0.01)) as gateway,
+        running(worker(echo, url, connection)),
+    ):
+        await gateway.say("ada", bad=True)
+        await gateway.say("ada", text="next")
+        assert (await gateway.heard())["text"] == "next"
+        assert gateway.dead == 1
     [letter] = await letters(url, connection)
     assert letter[b"reason"] == b"OSError: the network does not take it"

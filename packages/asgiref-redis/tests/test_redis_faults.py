@@ -110,18 +110,20 @@ async def test_redis_is_unreachable_for_longer_than_a_lease(
 async def test_connections_are_cut_in_the_middle_of_replies(
     shared_redis: RealRedis, connection: str, workers: Workers
 ) -> None:
-    async with Proxy(shared_redis.port) as proxy:
-        async with running(Gateway(proxy.url, connection)) as gateway:
-            ledger = Ledger(gateway, 20)
-            pids = [workers.start(proxy.url, connection).pid for _ in range(2)]
-            async with ledger.sending():
-                await ledger.receive_from(*pids)
-                proxy.cut_after = 20_000
-                proxy.cut()
-                while proxy.cuts < 20:
-                    await ledger.receive_one()
-                proxy.cut_after = None
-            await judge(ledger)
+    async with (
+        Proxy(shared_redis.port) as proxy,
+        running(Gateway(proxy.url, connection)) as gateway,
+    ):
+        ledger = Ledger(gateway, 20)
+        pids = [workers.start(proxy.url, connection).pid for _ in range(2)]
+        async with ledger.sending():
+            await ledger.receive_from(*pids)
+            proxy.cut_after = 20_000
+            proxy.cut()
+            while proxy.cuts < 20:
+                await ledger.receive_one()
+            proxy.cut_after = None
+        await judge(ledger)
 
 
 async def test_sigterm_hands_over_at_once_and_nothing_is_redelivered(

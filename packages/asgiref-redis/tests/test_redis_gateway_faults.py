@@ -4,11 +4,11 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pieces import Gateway, echo, running, worker
+from pieces import Gateway, echo, running, until, worker
 from processes import SUPPORT, Process, worker_process
 from real_redis import RealRedis
 
@@ -34,11 +34,6 @@ def lines(processes: list[Process], word: str) -> list[list[str]]:
     texts = [process.text().rpartition("\n")[0] for process in processes]
     words = [line.split() for text in texts for line in text.split("\n")]
     return [each for each in words if each[:1] == [word]]
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    while not reached():
-        await asyncio.sleep(0.02)  # a file cannot be waited for
 
 
 async def test_a_killed_gateway_loses_nothing_that_redis_had(
@@ -112,9 +107,11 @@ async def test_what_is_in_the_backlog_is_stored_at_the_end(
             queue = gateway.get_or_create_application_instance("ada", {"type": "t", "id": "ada"})
             queue.put_nowait({"type": "say", "number": number})
     assert gateway.stored == 100
-    async with running(Gateway(url, connection)) as gateway:
-        async with running(worker(echo, url, connection)):
-            assert [(await gateway.heard())["number"] for _ in range(100)] == list(range(100))
+    async with (
+        running(Gateway(url, connection)) as gateway,
+        running(worker(echo, url, connection)),
+    ):
+        assert [(await gateway.heard())["number"] for _ in range(100)] == list(range(100))
 
 
 async def test_a_full_backlog_slows_handle_down_and_empties_when_redis_is_back(
@@ -149,9 +146,11 @@ async def test_an_event_is_delivered_again_under_the_same_id_when_the_gateway_fa
 
     seen: list[tuple[str, bool]] = []
     url = shared_redis.url
-    async with running(Failing(url, connection, retry_delay=0.01)) as gateway:
-        async with running(worker(echo, url, connection)):
-            await gateway.say("ada")
-            await gateway.heard()
+    async with (
+        running(Failing(url, connection, retry_delay=0.01)) as gateway,
+        running(worker(echo, url, connection)),
+    ):
+        await gateway.say("ada")
+        await gateway.heard()
     assert [again for _, again in seen] == [False, True, True]
     assert len({id for id, _ in seen}) == 1

@@ -50,7 +50,7 @@ class Ledger:
 
     async def receive_from(self, *pids: int, tell: int = 1) -> None:
         """Until so many answers of each of these processes have come."""
-        left = {pid: tell for pid in pids}
+        left = dict.fromkeys(pids, tell)
         while any(count > 0 for count in left.values()):
             pid = (await self.receive_one())["pid"]
             left[pid] = left.get(pid, 0) - 1

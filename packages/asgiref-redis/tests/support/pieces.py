@@ -1,7 +1,8 @@
 """A gateway that a test drives, applications, and workers in this process."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import inspect
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -54,6 +55,18 @@ async def running(server: Any) -> AsyncIterator[Any]:
 def worker(application: Any, url: str, connection: str, **settings: Any) -> RedisWorker:
     settings = {"group": "group", "lease": LEASE, "retry_delay": 0.01, **settings}
     return RedisWorker(application, url, connection=connection, **settings)
+
+
+async def until(reached: Callable[[], Any]) -> None:
+    """Wait for something that happens in a server's tasks, another process or Redis.
+
+    ``reached`` may be a coroutine function. There is nothing to wait on but time.
+    """
+    while True:
+        found = reached()
+        if await found if inspect.isawaitable(found) else found:
+            return
+        await asyncio.sleep(0.01)
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

@@ -31,12 +31,14 @@ class RealRedis:
 
     Args:
         folder: where it keeps its data.
-        options: further options of its command line, or ``sentinel`` with a configuration file.
+        options: further options of its command line.
+        kind: ``"sentinel"`` for one, whose first option is the file with its configuration.
     """
 
-    def __init__(self, folder: Path, *options: str, scheme: str = "redis") -> None:
+    def __init__(self, folder: Path, *options: str, kind: str = "server") -> None:
         self.port = free_port()
-        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self._kind = kind
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[str] | None = None
@@ -47,6 +49,9 @@ class RealRedis:
         return self._process.pid
 
     def command(self) -> list[str]:
+        if self._kind == "sentinel":
+            port = ["--port", str(self.port), "--bind", "127.0.0.1"]
+            return [program(), self._options[0], *port, *self._options[1:]]
         return [
             *(program(), "--port", str(self.port), "--bind", "127.0.0.1"),
             *("--dir", str(self._folder), "--save", "", "--appendonly", "yes"),

@@ -1,7 +1,7 @@
 """A gateway process: ``python redis_gateway.py URL CONNECTION FIRST``.
 
-Its outside is its standard output: it stores numbered messages for scopes, from FIRST on, says which
-are stored, and says what it delivers.
+Its outside is its standard output: it stores numbered messages for scopes, from FIRST on, says
+which are stored, and says what it delivers.
 """
 
 import asyncio

@@ -29,6 +29,8 @@ _retry: Any = importlib.import_module("redis.asyncio.retry")
 _backoff: Any = importlib.import_module("redis.backoff")
 
 _OLDEST = (6, 2)
+#: Seconds that making a connection may take, at least: with TLS on a busy machine it takes long.
+CONNECT_SECONDS = 3.0
 #: What a server answers while it is not what was looked for, but may be soon.
 _TRANSIENT = re.compile(
     r"\b(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|UNBLOCKED|MISCONF)\b"
@@ -137,6 +139,15 @@ class Link:
         have = await self._client.execute_command("WAIT", replicas, milliseconds)
         if have < replicas:
             raise Unreachable(f"{self._describe} has {have} of {replicas} replicas up to date.")
+
+    async def check_replicas(self, replicas: int) -> None:
+        """Raise CannotStart if there are fewer replicas that keep up."""
+        try:
+            with _translated(self._describe):
+                if replicas:
+                    await self._wait(replicas)
+        except Unreachable as error:
+            raise CannotStart(str(error)) from None
 
     def _checked(self, answer: Any) -> Any:
         if not isinstance(answer, BaseException):
@@ -380,7 +391,7 @@ def redacted(url: str) -> str:
 def _client_for(address: _Address, timeout: float) -> Any:
     common: dict[str, Any] = {
         "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
+        "socket_connect_timeout": max(timeout, CONNECT_SECONDS),
         "retry": _retry.Retry(_backoff.NoBackoff(), 0),
     }
     if address.kind == "cluster":
@@ -392,7 +403,7 @@ def _client_for(address: _Address, timeout: float) -> Any:
         settings.pop(name, None)
     if address.base == "rediss":
         settings["ssl"] = True
-    waits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    waits = {name: common[name] for name in ("socket_timeout", "socket_connect_timeout")}
     sentinel = _sentinel.Sentinel(
         address.hosts, sentinel_kwargs=waits, **{**common, **settings, "db": int(address.database)}
     )

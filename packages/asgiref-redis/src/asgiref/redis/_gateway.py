@@ -179,6 +179,7 @@ class RedisGateway(StatelessServer):
                 `StatelessServer.arun`.
         """
         async with connected(self._url, patience_for(self._lease)) as link:
+            await link.check_replicas(self._replicas)
             token = await self._enter(link)
             try:
                 await self._open(link, token)
@@ -264,7 +265,8 @@ class RedisGateway(StatelessServer):
         assert self._ended is not None
         for each in self._outlets:
             each.look()
-        await self._ended
+        await asyncio.wait({self._ended})  # which does not cancel it, unlike awaiting it
+        self._ended.result()
 
     async def _guarded(self, running: Any) -> None:
         try:

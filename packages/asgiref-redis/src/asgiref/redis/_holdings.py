@@ -11,7 +11,6 @@ A partition is taken again only when the applications that it was lost with have
 import asyncio
 import logging
 import random
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from ._backoff import Backoff
@@ -39,6 +38,7 @@ class Holdings:
     Attributes:
         held: by number; each is ours until it is lost or released.
         members: the workers of the group, as of the last look.
+        rounds: how often everything has been renewed.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Holdings:
         self._handing_over: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._leaving = False
-        self.on_change: Callable[[], None] = lambda: None
+        self.rounds = 0
 
     # Messages on channels
 
@@ -108,6 +108,7 @@ class Holdings:
     async def _round(self) -> None:
         await self._join()
         await self._renew()
+        self.rounds += 1
         if self._leaving:
             return
         mine = [each for each in self.held.values() if each.state is State.HELD]
@@ -174,7 +175,6 @@ class Holdings:
             self._timers.pop(partition.number).cancel()
             self._listener.unsubscribe(partition.keys.partition.incoming)
             self._nudged.set()
-            self.on_change()
 
     # More and fewer
 
@@ -227,7 +227,6 @@ class Holdings:
         self._listener.subscribe(keys.partition.incoming)
         self._watch(partition)
         self._host.mark(partition)
-        self.on_change()
 
     def hand_over(self, partition: Partition) -> None:
         """Begin to drain a partition and to give it back."""

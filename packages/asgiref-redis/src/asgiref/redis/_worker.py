@@ -147,6 +147,11 @@ class RedisWorker(StatelessServer):
         held = {} if self._holdings is None else self._holdings.held
         return {number: partition.state.value for number, partition in sorted(held.items())}
 
+    @property
+    def rounds(self) -> int:
+        """How often the leases have been renewed."""
+        return 0 if self._holdings is None else self._holdings.rounds
+
     # Running
 
     async def handle(self) -> None:
@@ -157,6 +162,7 @@ class RedisWorker(StatelessServer):
         """
         settings = self._settings
         async with connected(self._url, patience_for(settings.lease)) as link:
+            await link.check_replicas(settings.replicas)
             partitions = await partitions_of(link, ConnectionKeys.of(settings.connection))
             pump = self._pump = Pump(link, settings.replicas)
             holdings = self._holdings = Holdings(
@@ -306,4 +312,4 @@ def made_up_name() -> str:
 
 def patience_for(lease: float) -> float:
     """Seconds after which a Redis that does not answer is given up: well within the lease."""
-    return min(5.0, max(0.2, lease / 3))
+    return min(5.0, max(0.5, lease / 3))
