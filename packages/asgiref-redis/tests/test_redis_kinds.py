@@ -1,5 +1,6 @@
 """Sentinels, a cluster, TLS and users with few rights: real ones."""
 
+import itertools
 import re
 import subprocess
 from collections.abc import Iterator

@@ -63,8 +63,17 @@ class Refused(RuntimeError):
 class Link:
     """Connections to one Redis, as many as are needed at the same time."""
 
-    def __init__(self, client: Any, *, cluster: bool, describe: str, timeout: float) -> None:
+    def __init__(
+        self,
+        client: Any,
+        *,
+        cluster: bool,
+        describe: str,
+        timeout: float,
+        others: Sequence[Any] = (),
+    ) -> None:
         self._client = client
+        self._others = others
         self._cluster = cluster
         self._describe = describe
         self._timeout = timeout
@@ -73,6 +82,9 @@ class Link:
         """Close all connections."""
         with suppress(OSError, _exceptions.RedisError):  # what is lost is closed
             await self._client.aclose()
+        for each in self._others:
+            with suppress(OSError, _exceptions.RedisError):
+                await each.aclose()
 
     async def command(self, *words: str | bytes | int) -> Any:
         """The answer to one command, whose key, if it has one, is its second word.
@@ -388,16 +400,17 @@ def redacted(url: str) -> str:
     return re.sub(r"(//[^/@]*:)[^/@]*@", r"\1***@", re.sub(r"([?&]password=)[^&]*", r"\1***", url))
 
 
-def _client_for(address: _Address, timeout: float) -> Any:
+def _clients_for(address: _Address, timeout: float) -> list[Any]:
+    """The client, and those that it needs."""
     common: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": max(timeout, CONNECT_SECONDS),
         "retry": _retry.Retry(_backoff.NoBackoff(), 0),
     }
     if address.kind == "cluster":
-        return _asyncio.RedisCluster.from_url(address.plain, **common)
+        return [_asyncio.RedisCluster.from_url(address.plain, **common)]
     if not address.kind:
-        return _asyncio.Redis.from_url(address.plain, **common)
+        return [_asyncio.Redis.from_url(address.plain, **common)]
     settings: dict[str, Any] = dict(_connection.parse_url(address.plain))
     for name in ("host", "port", "connection_class"):
         settings.pop(name, None)
@@ -407,7 +420,7 @@ def _client_for(address: _Address, timeout: float) -> Any:
     sentinel = _sentinel.Sentinel(
         address.hosts, sentinel_kwargs=waits, **{**common, **settings, "db": int(address.database)}
     )
-    return sentinel.master_for(address.service)
+    return [sentinel.master_for(address.service), *sentinel.sentinels]
 
 
 @asynccontextmanager
@@ -426,10 +439,16 @@ async def connected(url: str, patience: float) -> AsyncGenerator[Link, None]:
     address = _parsed(url)
     describe = f"The Redis at {redacted(url)}"
     try:
-        client = _client_for(address, patience)
+        client, *others = _clients_for(address, patience)
     except (ValueError, TypeError, _exceptions.RedisError) as error:
         raise CannotStart(f"The URL {redacted(url)!r} cannot be used: {error}.") from None
-    link = Link(client, cluster=address.kind == "cluster", describe=describe, timeout=patience)
+    link = Link(
+        client,
+        cluster=address.kind == "cluster",
+        describe=describe,
+        timeout=patience,
+        others=others,
+    )
     try:
         await link.check()
         yield link
