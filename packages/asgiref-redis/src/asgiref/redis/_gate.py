@@ -274,7 +274,7 @@ class Outlet(_End):
             self._host.mark(self)
             return
         data, lost = answer
-        entries = list(unpacked_entries(data))
+        entries = unpacked_entries(data)
         del self._ids[: self._sent]
         if self._asked and not lost:
             self._resync = False

@@ -134,11 +134,13 @@ class RedisGateway(StatelessServer):
             TypeError: if ``scope_id`` is no string or ``scope`` no mapping.
             ValueError: if ``scope`` has no ``"type"``, or either is too large.
         """
-        check_scope_id(scope_id)
-        checked(self._encode, "scope", scope, self._max_size)
+        return ScopeQueue(self, check_scope_id(scope_id), self._encoded(scope_id, scope))
+
+    def _encoded(self, scope_id: str, scope: Any) -> bytes:
+        data = checked(self._encode, "scope", scope, self._max_size)
         if not isinstance(scope.get("type"), str):
             raise ValueError(f"The scope of scope id {scope_id!r} has no 'type': {scope!r}.")
-        return ScopeQueue(self, scope_id, scope)
+        return data
 
     async def store(self, scope_id: str, scope: Any, message: Any) -> None:
         """Return once Redis has the message: from then on it is handled, whoever is killed.
@@ -149,11 +151,11 @@ class RedisGateway(StatelessServer):
             ConnectionTaken: if another gateway has taken the connection before; others as
                 `get_or_create_application_instance`.
         """
-        self.get_or_create_application_instance(scope_id, scope)
+        id, data = check_scope_id(scope_id).encode(), self._encoded(scope_id, scope)
         while self.is_full():
             await self.room()
         stored = asyncio.get_running_loop().create_future()
-        self._take(scope_id, scope, message, stored)
+        self._take(id, data, message, stored)
         await stored
 
     @property
@@ -327,7 +329,7 @@ class RedisGateway(StatelessServer):
         messages, size = self._limits
         return self._waiting >= messages or self._waiting_size >= size
 
-    def take(self, scope_id: str, scope: Any, message: Any) -> None:
+    def take(self, scope_id: bytes, scope: bytes, message: Any) -> None:
         """Take a message. Raises asyncio.QueueFull; may be called on threads of the server."""
         home = self._pool.home
         if home is not None and home.is_elsewhere():
@@ -337,15 +339,11 @@ class RedisGateway(StatelessServer):
         self._take(scope_id, scope, message, None)
 
     def _take(
-        self, scope_id: str, scope: Any, message: Any, stored: "asyncio.Future[None] | None"
+        self, scope_id: bytes, scope: bytes, message: Any, stored: "asyncio.Future[None] | None"
     ) -> None:
         self._check_not_ended()
-        item = Item(
-            scope_id.encode(),
-            checked(self._encode, "scope", scope, self._max_size),
-            checked(self._encode, "message", message, self._max_size),
-            stored,
-        )
+        data = checked(self._encode, "message", message, self._max_size)
+        item = Item(scope_id, scope, data, stored)
         self._waiting += 1
         self._waiting_size += item.size
         if self._pump is None:

@@ -8,7 +8,7 @@ The format: the lengths in decimal, with spaces between; a line feed; the string
 between. Of entries, the number of strings stands before the lengths of each.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 #: The same in Lua, for scripts.
 LUA = """
@@ -48,19 +48,22 @@ def packed(strings: Sequence[bytes]) -> bytes:
     return b" ".join([b"%d" % len(each) for each in strings]) + b"\n" + b"".join(strings)
 
 
-def unpacked_entries(data: bytes) -> Iterator[tuple[str, dict[bytes, bytes]]]:
+def unpacked_entries(data: bytes) -> list[tuple[str, dict[bytes, bytes]]]:
     """The ids and fields of packed entries.
 
-    >>> list(unpacked_entries(b"3 3 1 5 1 3\\n1-0ihello1-1"))
+    >>> unpacked_entries(b"3 3 1 5 1 3\n1-0ihello1-1")
     [('1-0', {b'i': b'hello'}), ('1-1', {})]
     """
     header, _, strings = data.partition(b"\n")
-    numbers = map(int, header.split())
-    at = 0
-    for count in numbers:
+    numbers = [int(number) for number in header.split()]
+    entries: list[tuple[str, dict[bytes, bytes]]] = []
+    place = at = 0
+    while place < len(numbers):
+        first, place = place + 1, place + 1 + numbers[place]
         parts: list[bytes] = []
-        for _ in range(count):
-            end = at + next(numbers)
-            parts.append(strings[at:end])
-            at = end
-        yield parts[0].decode(), dict(zip(parts[1::2], parts[2::2], strict=True))
+        for length in numbers[first:place]:
+            parts.append(strings[at : at + length])
+            at += length
+        fields = dict(zip(parts[1::2], parts[2::2], strict=True))
+        entries.append((parts[0].decode(), fields))
+    return entries

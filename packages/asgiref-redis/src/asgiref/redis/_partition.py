@@ -305,7 +305,7 @@ class Partition:
 
     def _stepped(self, answer: list[Any]) -> None:
         data, lost = answer
-        entries = list(unpacked_entries(data))
+        entries = unpacked_entries(data)
         writes, events = self._sending
         self._sending = (0, 0)
         for _ in range(writes):

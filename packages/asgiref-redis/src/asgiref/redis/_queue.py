@@ -7,7 +7,7 @@ from typing import Any, NoReturn, Protocol
 class Backlog(Protocol):
     """Where messages go. ``take`` raises asyncio.QueueFull, and may be called on any thread."""
 
-    def take(self, scope_id: str, scope: Any, message: Any) -> None: ...
+    def take(self, scope_id: bytes, scope: bytes, message: Any) -> None: ...
     async def room(self) -> None: ...
     async def all_stored(self) -> None: ...
     def is_full(self) -> bool: ...
@@ -21,9 +21,10 @@ class ScopeQueue(asyncio.Queue[Any]):
     that was put into any queue of the gateway. Nothing can be got from it.
     """
 
-    def __init__(self, backlog: Backlog, scope_id: str, scope: Any) -> None:
+    def __init__(self, backlog: Backlog, scope_id: str, scope: bytes) -> None:
         self.scope_id = scope_id
-        self.scope = scope
+        self._id = scope_id.encode()
+        self._scope = scope
         self._backlog = backlog
 
     def __repr__(self) -> str:
@@ -43,7 +44,7 @@ class ScopeQueue(asyncio.Queue[Any]):
         return self._backlog.is_full()
 
     def put_nowait(self, item: Any) -> None:
-        self._backlog.take(self.scope_id, self.scope, item)
+        self._backlog.take(self._id, self._scope, item)
 
     async def put(self, item: Any) -> None:
         while self._backlog.is_full():
