@@ -5,9 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from real_redis import RealRedis
+from real_redis import MISSING, RealRedis, is_installed
 
 _numbers = itertools.count(1)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not is_installed():
+        pytest.exit(MISSING, returncode=1)
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,12 @@ MISSING = (
 )
 
 
-def program() -> str:
-    found = shutil.which("redis-server", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
-    if found is None:
-        raise RuntimeError(MISSING)
-    return found
+def program() -> str | None:
+    return shutil.which("redis-server", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
+
+
+def is_installed() -> bool:
+    return program() is not None
 
 
 def free_port() -> int:
@@ -49,11 +50,13 @@ class RealRedis:
         return self._process.pid
 
     def command(self) -> list[str]:
+        server = program()
+        assert server is not None, MISSING
         if self._kind == "sentinel":
             port = ["--port", str(self.port), "--bind", "127.0.0.1"]
-            return [program(), self._options[0], *port, *self._options[1:]]
+            return [server, self._options[0], *port, *self._options[1:]]
         return [
-            *(program(), "--port", str(self.port), "--bind", "127.0.0.1"),
+            *(server, "--port", str(self.port), "--bind", "127.0.0.1"),
             *("--dir", str(self._folder), "--save", "", "--appendonly", "yes"),
             *("--appendfsync", "always", "--daemonize", "no", "--logfile", ""),
             *self._options,
