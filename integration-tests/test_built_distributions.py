@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import pytest
 from distributions import ALL, EXTRAS, META, Distribution
 
-every_distribution = pytest.mark.parametrize("distribution", (*ALL, *EXTRAS), ids=lambda d: d.name)
+every_distribution = pytest.mark.parametrize("distribution", [*ALL, *EXTRAS], ids=lambda d: d.name)
 
 
 def wheel_names(distribution: Distribution) -> set[str]:

@@ -3,8 +3,8 @@
 The names of this project must never resolve to an index: a stranger could publish one of them, and
 the tests would then test that. So the install has two steps. What the package and its ``tests``
 extra ask of others comes from the index; what they ask of this project, and the package itself,
-only from ``dist/``. Every distribution of ours is removed first: one that an earlier run left behind would
-hide that the package needs it and does not say so.
+only from ``dist/``. Every distribution of ours is removed first: one that an earlier run left
+behind would hide that the package needs it and does not say so.
 """
 
 import re
