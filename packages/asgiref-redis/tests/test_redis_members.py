@@ -1,6 +1,7 @@
 """Workers that come and go: fair shares, handing over, and what a group leaves behind."""
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis_apps
 from ledger import Ledger
 from pieces import Gateway, echo, running, until, worker
 from processes import Process, worker_process
@@ -16,6 +18,7 @@ from real_redis import RealRedis
 from redis.asyncio import Redis
 
 from asgiref.redis import RedisWorker, status
+from asgiref.redis._holdings import Holdings
 
 pytestmark = pytest.mark.asyncio
 
@@ -243,3 +246,41 @@ async def test_workers_join_and_leave_at_random_for_two_minutes(
     shared_redis: RealRedis, connection: str, tmp_path: Path, processes: list[Process]
 ) -> None:
     assert await churn(shared_redis, connection, tmp_path, processes, 10, 120) >= 10
+
+
+async def test_a_lease_that_is_over_when_its_answer_comes_is_taken_again(
+    shared_redis: RealRedis, connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine that stands still between the request and the answer."""
+    calls = itertools.count()
+    in_time = Holdings._deadline
+
+    def late(holdings: Holdings) -> float:
+        return 0.0 if next(calls) < 3 else in_time(holdings)
+
+    monkeypatch.setattr(Holdings, "_deadline", late)
+    url = shared_redis.url
+    async with (
+        running(Gateway(url, connection)) as gateway,
+        running(worker(echo, url, connection)),
+    ):
+        await gateway.say("ada", number=1)
+        assert (await gateway.heard())["number"] == 1
+
+
+async def test_a_worker_that_loses_its_partitions_takes_them_again_and_repeats_what_was_open(
+    shared_redis: RealRedis, connection: str
+) -> None:
+    url = shared_redis.url
+    server = worker(redis_apps.echo, url, connection)
+    async with running(Gateway(url, connection)) as gateway, running(server):
+        ledger = Ledger(gateway, 5)
+        for _ in range(10):
+            await ledger.send(20)
+            await ledger.receive_one()
+            assert server._holdings is not None
+            for partition in list(server._holdings.held.values()):
+                partition.lose("the test says so")
+            await ledger.receive_all()
+        ledger.verify()
+        ledger.verify_fencing()

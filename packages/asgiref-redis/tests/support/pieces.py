@@ -35,8 +35,18 @@ class Gateway(RedisGateway):
 
 @asynccontextmanager
 async def running(server: Any) -> AsyncIterator[Any]:
-    """Run a gateway or worker during the block, and end it as a cancellation does."""
+    """Run a gateway or worker during the block, and end it as a cancellation does.
+
+    One that ends too early cancels the block, which then raises what the server raised.
+    """
+
+    def ended_early(_: object) -> None:
+        if block is not None and not leaving:
+            block.cancel()
+
+    block, leaving = asyncio.current_task(), False
     task = asyncio.ensure_future(server.arun())
+    task.add_done_callback(ended_early)
     try:
         if isinstance(server, Gateway):
             ready = asyncio.ensure_future(server.ready.wait())
@@ -46,6 +56,7 @@ async def running(server: Any) -> AsyncIterator[Any]:
                 task.result()
         yield server
     finally:
+        leaving = True
         task.cancel()
         await asyncio.wait({task})
         if not task.cancelled():

@@ -172,7 +172,9 @@ class Holdings:
         """A partition has been lost or released."""
         if self.held.get(partition.number) is partition:
             del self.held[partition.number]
-            self._timers.pop(partition.number).cancel()
+            timer = self._timers.pop(partition.number, None)
+            if timer is not None:
+                timer.cancel()
             self._listener.unsubscribe(partition.keys.partition.incoming)
             self._nudged.set()
 
