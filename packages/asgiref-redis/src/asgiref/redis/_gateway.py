@@ -27,6 +27,7 @@ from ._entries import entry_id
 from ._errors import ConnectionTaken, RedisServerError, Unreachable
 from ._gate import Delivery, Identity, Inlet, Item, Outlet, current
 from ._keys import ConnectionKeys, PartitionKeys, check_name, partition_of
+from ._metrics import Metrics
 from ._pump import Pump, Station
 from ._queue import ScopeQueue
 from ._scripts import ENTER, FENCED, KEEP, LEAVE
@@ -247,9 +248,11 @@ class RedisGateway(StatelessServer):
         for item in self._early:
             self._inlet(item).put(item)
         self._early.clear()
+        metrics = self._metrics()
         try:
             await run()
         finally:
+            metrics.close()
             await self._end_outlets()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.shutdown_timeout):
@@ -261,6 +264,22 @@ class RedisGateway(StatelessServer):
             self._pump = None
             if self._ended.done():
                 self._ended.exception()  # it was raised by `application_checker`, if in time
+
+    def _metrics(self) -> Metrics:
+        return Metrics(
+            {
+                "asgiref.redis.connection": self._keys.connection,
+                "asgiref.redis.gateway": self._name,
+            },
+            {
+                "asgiref.redis.gateway.stored": lambda: self.stored,
+                "asgiref.redis.gateway.delivered": lambda: self.delivered,
+                "asgiref.redis.gateway.redelivered": lambda: self.redelivered,
+                "asgiref.redis.gateway.failed": lambda: self.failed,
+                "asgiref.redis.gateway.dead_letters": lambda: self.dead,
+            },
+            {"asgiref.redis.gateway.backlog": lambda: self._waiting},
+        )
 
     async def application_checker(self) -> None:
         """Wait until cancelled, or raise what ends the gateway."""

@@ -63,6 +63,7 @@ class Holdings:
         self._handing_over: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._leaving = False
+        self._in_round = asyncio.Lock()
         self.rounds = 0
 
     # Messages on channels
@@ -89,7 +90,8 @@ class Holdings:
         while True:
             self._nudged.clear()
             try:
-                await self._round()
+                async with self._in_round:
+                    await self._round()
                 backoff.reset()
             except Unreachable as error:
                 seconds = backoff.next()
@@ -251,6 +253,8 @@ class Holdings:
     async def leave(self) -> None:
         """Give everything back, and be no member any more."""
         self._leaving = True
+        async with self._in_round:  # what a round is about to get must be given back as well
+            pass
         call = Call(QUIT, (self._members_key,), (self._settings.name,))
         try:
             await self._link.call(call)

@@ -16,7 +16,7 @@ import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
@@ -27,6 +27,7 @@ from ._codec import MAX_SIZE, encoder
 from ._holdings import Holdings
 from ._keys import ConnectionKeys, check_name
 from ._line import Line, LineState
+from ._metrics import Metrics
 from ._partition import Partition
 from ._pump import Pump, Station
 from ._running import Run, line_of
@@ -168,6 +169,7 @@ class RedisWorker(StatelessServer):
             holdings = self._holdings = Holdings(
                 link, partitions, settings, self.shutdown_timeout, self
             )
+            metrics = self._metrics()
             tasks = [
                 asyncio.ensure_future(each)
                 for each in (pump.run(), holdings.listen(), holdings.run(), self._end_quiet_ones())
@@ -179,9 +181,38 @@ class RedisWorker(StatelessServer):
                     await holdings.leave()
                 finally:
                     holdings.close()
+                    metrics.close()
                     for task in tasks:
                         task.cancel()
                     await asyncio.wait(tasks)
+
+    def _metrics(self) -> Metrics:
+        def over_held(number_of: Callable[[Partition], int]) -> Callable[[], int]:
+            def total() -> int:
+                held = {} if self._holdings is None else self._holdings.held
+                return sum(number_of(each) for each in list(held.values()))
+
+            return total
+
+        settings = self._settings
+        return Metrics(
+            {
+                "asgiref.redis.connection": settings.connection,
+                "asgiref.redis.group": settings.group,
+                "asgiref.redis.worker": settings.name,
+            },
+            {
+                "asgiref.redis.worker.handled": lambda: self.handled,
+                "asgiref.redis.worker.redelivered": lambda: self.redelivered,
+                "asgiref.redis.worker.failed": lambda: self.failed,
+                "asgiref.redis.worker.dead_letters": lambda: self.dead,
+            },
+            {
+                "asgiref.redis.worker.partitions": over_held(lambda _: 1),
+                "asgiref.redis.worker.pending": over_held(lambda each: each.pending),
+                "asgiref.redis.worker.lag": over_held(lambda each: each.lag),
+            },
+        )
 
     async def _until_one_fails(self, tasks: "Sequence[asyncio.Future[None]]") -> None:
         logger.info("Worker %s of group %s works", self.name, self._settings.group)
