@@ -142,7 +142,9 @@ def install(pip, wheels):
     ``asgiref`` is also the name of a well-known distribution, which others may ask for. Ours are
     installed first, without any index; after that the constraints hold the names to these files.
     """
-    call([*pip, "install", "--quiet", "--no-index", "--find-links", WHEELS, *wheels], "the wheels")
+    # asgiref-redis needs something of others; it comes with the rest, by the constraint.
+    first = [wheel for wheel in wheels if not wheel.name.startswith("asgiref_redis-")]
+    call([*pip, "install", "--quiet", "--no-index", "--find-links", WHEELS, *first], "the wheels")
     constraints = WHEELS / "constraints.txt"
     names = [wheel.name.split("-")[0].replace("_", "-") for wheel in wheels]
     lines = [f"{name} @ {wheel.as_uri()}\n" for name, wheel in zip(names, wheels)]  # noqa: B905

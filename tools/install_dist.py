@@ -1,10 +1,10 @@
 """Install one built package and its test tools: ``python tools/install_dist.py PACKAGE_FOLDER``.
 
 The names of this project must never resolve to an index: a stranger could publish one of them, and
-the tests would then test that. So the install has two steps. What the ``tests`` extra asks of
-others comes from the index; what it asks of this project, and the package itself, only from
-``dist/``. Every distribution of ours is removed first: one that an earlier run left behind would
-hide that the package needs it and does not say so.
+the tests would then test that. So the install has two steps. What the package and its ``tests``
+extra ask of others comes from the index; what they ask of this project, and the package itself,
+only from ``dist/``. Every distribution of ours is removed first: one that an earlier run left
+behind would hide that the package needs it and does not say so.
 """
 
 import re
@@ -43,7 +43,7 @@ def refuse_stale_wheel(package: Path) -> None:
 def main(folder: str) -> None:
     package = Path(folder).resolve()
     project = tomllib.loads((package / "pyproject.toml").read_text("utf-8"))["project"]
-    tools = project["optional-dependencies"]["tests"]
+    tools = project["optional-dependencies"]["tests"] + project.get("dependencies", [])
     ours = [tool for tool in tools if distribution_name(tool) in PACKAGES]
     for name in sorted(PACKAGES):
         refuse_stale_wheel(ROOT / "packages" / name)

@@ -9,7 +9,8 @@ DIST = ROOT / "dist"
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """One folder of ``packages/``; ``needs`` are its run-time requirements, all of them ours."""
+    """One folder of ``packages/``; ``needs`` are its run-time requirements, of which only those of
+    ``EXTRAS`` are not all ours."""
 
     name: str
     module: str
@@ -42,6 +43,14 @@ COMPONENTS = (
     ),
     Distribution("asgiref-wsgi", "asgiref.wsgi", frozenset({"asgiref-sync"})),
     Distribution("asgiref-testing", "asgiref.testing", frozenset({"asgiref-compatibility"})),
+)
+# Not brought by the meta-package: it needs something of others.
+EXTRAS = (
+    Distribution(
+        "asgiref-redis",
+        "asgiref.redis",
+        frozenset({"asgiref-sync", "asgiref-compatibility", "asgiref-server", "redis"}),
+    ),
 )
 META = Distribution("asgiref", "asgiref", frozenset(component.name for component in COMPONENTS))
 ALL = (*COMPONENTS, META)

@@ -1,0 +1,66 @@
+"""What `get_or_create_application_instance` of a gateway gives: the way to a scope elsewhere."""
+
+import asyncio
+from typing import Any, NoReturn, Protocol
+
+
+class Backlog(Protocol):
+    """Where messages go. ``take`` raises asyncio.QueueFull, and may be called on any thread."""
+
+    def take(self, scope_id: bytes, scope: bytes, message: Any) -> None: ...
+    async def room(self) -> None: ...
+    async def all_stored(self) -> None: ...
+    def is_full(self) -> bool: ...
+
+
+class ScopeQueue(asyncio.Queue[Any]):
+    """The input queue of a scope whose application runs in some worker.
+
+    It is an ``asyncio.Queue`` by type, as in `StatelessServer`. While the gateway's backlog is full
+    ``put`` waits, and ``put_nowait`` raises asyncio.QueueFull. ``join`` waits until Redis has all
+    that was put into any queue of the gateway. Nothing can be got from it.
+    """
+
+    def __init__(self, backlog: Backlog, scope_id: str, scope: bytes) -> None:
+        self.scope_id = scope_id
+        self._id = scope_id.encode()
+        self._scope = scope
+        self._backlog = backlog
+
+    def __repr__(self) -> str:
+        return f"<ScopeQueue of {self.scope_id!r}>"
+
+    @property
+    def maxsize(self) -> int:
+        return 0
+
+    def qsize(self) -> int:
+        return 0
+
+    def empty(self) -> bool:
+        return True
+
+    def full(self) -> bool:
+        return self._backlog.is_full()
+
+    def put_nowait(self, item: Any) -> None:
+        self._backlog.take(self._id, self._scope, item)
+
+    async def put(self, item: Any) -> None:
+        while self._backlog.is_full():
+            await self._backlog.room()
+        self.put_nowait(item)
+
+    async def join(self) -> None:
+        await self._backlog.all_stored()
+
+    def get_nowait(self) -> NoReturn:
+        raise NotImplementedError(
+            f"The messages of scope {self.scope_id!r} are received by a worker, not here."
+        )
+
+    async def get(self) -> NoReturn:
+        self.get_nowait()
+
+    def task_done(self) -> NoReturn:
+        self.get_nowait()
