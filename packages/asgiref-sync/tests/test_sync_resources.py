@@ -145,6 +145,32 @@ def test_a_value_in_a_context_dies_with_its_context():
     assert watched() is None
 
 
+def test_an_idle_loop_does_not_keep_the_context_of_the_call_that_it_was_made_for():
+    value = contextvars.ContextVar("value")
+    loops = sum(thread.name.startswith("asgiref-loop") for thread in threading.enumerate())
+
+    def call(barrier):
+        async def wait_for_the_others():
+            barrier.wait()
+
+        argument = Argument()
+        value.set(argument)
+        async_to_sync(wait_for_the_others)()
+        return weakref.ref(argument)
+
+    def calls():
+        """One more at once than there were loops, so that at least one is made."""
+        barrier = threading.Barrier(loops + 1)
+        with ThreadPoolExecutor(loops + 1) as threads:
+            contexts = [contextvars.copy_context() for _ in range(loops + 1)]
+            return list(threads.map(lambda context: context.run(call, barrier), contexts))
+
+    first = calls()
+    calls()  # and each of the loops is through with the first
+    gc.collect()
+    assert [argument() for argument in first] == [None] * len(first)
+
+
 def test_a_closed_loop_is_not_kept():
     async def main():
         await sync_to_async(int)()

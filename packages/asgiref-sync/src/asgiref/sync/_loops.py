@@ -17,6 +17,7 @@ share.
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import sys
 import threading
@@ -70,7 +71,9 @@ class LoopThread:
         self._resting = False
         self._uses = 0
         self._uses_when_last_looked = 0
-        self._make_loop()
+        # In an empty context: a loop keeps the one that it was made in, for its self-pipe and its
+        # timers, and with it all the values of the call that needed a loop.
+        contextvars.Context().run(self._make_loop)
         self.thread: threading.Thread = start_daemon(self._run, name)
 
     def _make_loop(self) -> None:
