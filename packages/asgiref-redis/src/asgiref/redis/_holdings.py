@@ -93,7 +93,7 @@ class Holdings:
                 async with self._in_round:
                     await self._round()
                 backoff.reset()
-            except Unreachable as error:
+            except (Unreachable, Refused) as error:
                 seconds = backoff.next()
                 logger.warning("%s Trying again in %.1f s.", error, seconds)
                 await asyncio.sleep(seconds)
@@ -108,8 +108,8 @@ class Holdings:
             waiting.cancel()
 
     async def _round(self) -> None:
-        await self._join()
         await self._renew()
+        await self._join()
         self.rounds += 1
         if self._leaving:
             return
