@@ -62,6 +62,7 @@ class Holdings:
         self._nudged = asyncio.Event()
         self._handing_over: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._releasing: set[int] = set()
         self._leaving = False
         self._in_round = asyncio.Lock()
         self.rounds = 0
@@ -186,7 +187,9 @@ class Holdings:
         candidates = [
             keys
             for number, keys in enumerate(self._keys)
-            if number not in self.held and self._host.has_ended(number)
+            if number not in self.held
+            and number not in self._releasing
+            and self._host.has_ended(number)
         ]
         random.shuffle(candidates)  # or all newcomers would try the same
         free = (await self._free_of(candidates))[:wanted]
@@ -243,12 +246,16 @@ class Holdings:
         if partition.is_ours:
             arguments = (partition.lease, int(clean))
             call = Call(RELEASE, (partition.keys.lease, partition.keys.state), arguments)
+            self._releasing.add(partition.number)  # its lease still has this worker's name
             partition.released()
             try:
                 await self._link.call(call)
                 await self._link.command("PUBLISH", self._members_key, self._settings.name)
             except (Unreachable, Refused) as error:
                 logger.warning("Partition %d will expire: %s", partition.number, error)
+            finally:
+                self._releasing.discard(partition.number)
+                self._nudged.set()
 
     async def leave(self) -> None:
         """Give everything back, and be no member any more."""
