@@ -223,6 +223,10 @@ class Holdings:
 
     def _acquired(self, keys: GroupKeys, answer: Any, deadline: float) -> None:
         lease, doubt, pending, failures = answer
+        logger.debug(
+            "Partition %d is taken: lease %s, pending %d, in doubt up to %s",
+            *(keys.partition.number, lease.decode(), pending, doubt.decode()),
+        )
         attempts = {
             id.decode(): int(count) for id, count in zip(failures[::2], failures[1::2], strict=True)
         }
@@ -243,6 +247,7 @@ class Holdings:
 
     async def _hand_over(self, partition: Partition) -> None:
         clean = await partition.drain(self._drain)
+        logger.debug("Partition %d is given back, clean: %s", partition.number, clean)
         if partition.is_ours:
             arguments = (partition.lease, int(clean))
             call = Call(RELEASE, (partition.keys.lease, partition.keys.state), arguments)
