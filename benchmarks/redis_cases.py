@@ -69,7 +69,7 @@ async def produce_ours(url: str, messages: int, scopes: int, rate: float) -> Non
         async def application_send(self, scope: Any, message: Any) -> None:
             pass
 
-    await Producer(url, partitions=16).arun()
+    await Producer(url).arun()
 
 
 async def consume_ours(url: str, counter: Counter, scopes: int) -> None:

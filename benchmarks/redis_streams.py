@@ -99,7 +99,7 @@ def measure(
         numbers = [url, str(messages), str(case.scopes), str(rate)]
         consumers = [subprocess.Popen([*words, "consume", *numbers]) for _ in range(case.workers)]
         until(lambda: client.hlen(HANDLED) == case.workers)
-        time.sleep(1.5)  # until they have shared the partitions
+        time.sleep(1.0)  # until they have shared the partitions
         begin = time.monotonic()
         producer = subprocess.Popen([*words, "produce", *numbers])
         until(lambda: sum(map(int, client.hvals(HANDLED))) >= messages)

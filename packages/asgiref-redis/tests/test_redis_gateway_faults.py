@@ -6,11 +6,13 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pieces import Gateway, echo, running, until, worker
 from processes import SUPPORT, Process, worker_process
 from real_redis import RealRedis
+from redis.asyncio import Redis
 
 from asgiref.redis import ConnectionTaken
 
@@ -154,3 +156,40 @@ async def test_an_event_is_delivered_again_under_the_same_id_when_the_gateway_fa
         await gateway.heard()
     assert [again for _, again in seen] == [False, True, True]
     assert len({id for id, _ in seen}) == 1
+
+
+async def test_a_redis_without_memory_slows_the_gateway_and_workers_empty_it(
+    own_redis: RealRedis, connection: str
+) -> None:
+    """Also workers that come only then."""
+    async with Redis.from_url(own_redis.url) as client:
+        used = (await client.info("memory"))["used_memory"]
+        await client.config_set("maxmemory", used + 6_000_000)
+
+    async def fill(gateway: Gateway) -> None:
+        for number in range(600):
+            await gateway.store(
+                f"scope{number % 20}",
+                {"type": "test", "id": f"scope{number % 20}"},
+                {"type": "say", "number": number, "text": 10_000 * "x"},
+            )
+
+    handled: list[int] = []
+
+    async def take(scope: object, receive: Any, send: object) -> None:
+        while True:
+            handled.append((await receive())["number"])
+
+    async with running(Gateway(own_redis.url, connection, lease=30)) as gateway:
+        filling = [asyncio.create_task(fill(gateway)) for _ in range(2)]
+        stored: list[int] = []
+
+        def goes_no_further() -> bool:
+            stored.append(gateway.stored)
+            return gateway.stored > 100 and stored[-50:] == 50 * stored[-1:]
+
+        await until(goes_no_further)
+        assert gateway.stored < 1200
+        async with running(worker(take, own_redis.url, connection)):
+            await asyncio.gather(*filling)
+            await until(lambda: len(handled) == 1200)

@@ -66,7 +66,8 @@ def worker_process(
     return Process(
         folder,
         *("-m", "asgiref.redis", "worker", f"redis_apps:{application}", "--url", url),
-        *("--group", "group", "--connection", connection, "--lease", "1", *options),
+        *("--group", "group", "--connection", connection, "--lease", "1"),
+        *("--log-level", "DEBUG", *options),
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ._backoff import Backoff
-from ._errors import CannotStart, Unreachable
+from ._errors import CannotStart, RedisServerError, Unreachable
 from ._scripts import Script
 
 _asyncio: Any = importlib.import_module("redis.asyncio")
@@ -27,6 +27,14 @@ _sentinel: Any = importlib.import_module("redis.asyncio.sentinel")
 _exceptions: Any = importlib.import_module("redis.exceptions")
 _retry: Any = importlib.import_module("redis.asyncio.retry")
 _backoff: Any = importlib.import_module("redis.backoff")
+
+#: The same where redis-py has an error for it, whose text begins after that word.
+_TRANSIENT_ERRORS = (
+    _exceptions.ReadOnlyError,
+    _exceptions.TryAgainError,
+    _exceptions.ClusterDownError,
+    _exceptions.MasterDownError,
+)
 
 _OLDEST = (6, 2)
 #: Seconds that making a connection may take, at least: with TLS on a busy machine it takes long.
@@ -52,12 +60,12 @@ class Call:
     arguments: Sequence[str | bytes | int]
 
 
-class Refused(RuntimeError):
+class Refused(RedisServerError):
     """Redis answered a call with an error; ``out_of_memory`` if it has no room."""
 
     @property
     def out_of_memory(self) -> bool:
-        return "OOM" in str(self)
+        return "maxmemory" in str(self)
 
 
 class Link:
@@ -331,9 +339,7 @@ def _text(error: BaseException) -> str:
 
 
 def _is_transient(error: BaseException) -> bool:
-    return isinstance(
-        error, (_exceptions.ReadOnlyError, _exceptions.TryAgainError, _exceptions.ClusterDownError)
-    ) or bool(_TRANSIENT.search(str(error)))
+    return isinstance(error, _TRANSIENT_ERRORS) or bool(_TRANSIENT.search(str(error)))
 
 
 def _is_unknown_script(answer: Any) -> bool:

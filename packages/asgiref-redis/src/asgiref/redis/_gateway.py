@@ -307,11 +307,11 @@ class RedisGateway(StatelessServer):
         backoff = Backoff()
         while True:
             try:
-                if await link.call(keep) == FENCED:
+                answer, *_ = await link.run([keep, *tidy])
+                if answer == FENCED:
                     raise ConnectionTaken(
                         f"Another gateway took the connection {self._keys.connection!r}."
                     )
-                await link.run(tidy)
             except (Unreachable, Refused) as error:
                 logger.warning("The lease of the gateway was not renewed: %s", error)
                 await asyncio.sleep(backoff.next())

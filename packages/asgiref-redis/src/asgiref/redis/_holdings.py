@@ -62,6 +62,7 @@ class Holdings:
         self._nudged = asyncio.Event()
         self._handing_over: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._releasing: set[int] = set()
         self._leaving = False
         self._in_round = asyncio.Lock()
         self.rounds = 0
@@ -93,7 +94,7 @@ class Holdings:
                 async with self._in_round:
                     await self._round()
                 backoff.reset()
-            except Unreachable as error:
+            except (Unreachable, Refused) as error:
                 seconds = backoff.next()
                 logger.warning("%s Trying again in %.1f s.", error, seconds)
                 await asyncio.sleep(seconds)
@@ -108,8 +109,8 @@ class Holdings:
             waiting.cancel()
 
     async def _round(self) -> None:
-        await self._join()
         await self._renew()
+        await self._join()
         self.rounds += 1
         if self._leaving:
             return
@@ -186,7 +187,9 @@ class Holdings:
         candidates = [
             keys
             for number, keys in enumerate(self._keys)
-            if number not in self.held and self._host.has_ended(number)
+            if number not in self.held
+            and number not in self._releasing
+            and self._host.has_ended(number)
         ]
         random.shuffle(candidates)  # or all newcomers would try the same
         free = (await self._free_of(candidates))[:wanted]
@@ -220,6 +223,10 @@ class Holdings:
 
     def _acquired(self, keys: GroupKeys, answer: Any, deadline: float) -> None:
         lease, doubt, pending, failures = answer
+        logger.debug(
+            "Partition %d is taken: lease %s, pending %d, in doubt up to %s",
+            *(keys.partition.number, lease.decode(), pending, doubt.decode()),
+        )
         attempts = {
             id.decode(): int(count) for id, count in zip(failures[::2], failures[1::2], strict=True)
         }
@@ -240,15 +247,20 @@ class Holdings:
 
     async def _hand_over(self, partition: Partition) -> None:
         clean = await partition.drain(self._drain)
+        logger.debug("Partition %d is given back, clean: %s", partition.number, clean)
         if partition.is_ours:
             arguments = (partition.lease, int(clean))
             call = Call(RELEASE, (partition.keys.lease, partition.keys.state), arguments)
+            self._releasing.add(partition.number)  # its lease still has this worker's name
             partition.released()
             try:
                 await self._link.call(call)
                 await self._link.command("PUBLISH", self._members_key, self._settings.name)
             except (Unreachable, Refused) as error:
                 logger.warning("Partition %d will expire: %s", partition.number, error)
+            finally:
+                self._releasing.discard(partition.number)
+                self._nudged.set()
 
     async def leave(self) -> None:
         """Give everything back, and be no member any more."""

@@ -1,9 +1,11 @@
-"""What a worker or gateway counts, as OpenTelemetry metrics, if that API is installed.
+"""What workers and gateways count, as OpenTelemetry metrics, if that API is installed.
 
-The instruments are observed when a reader asks, and read numbers that are there anyway. Each
-belongs to one run of one server: a run that has ended observes nothing.
+An instrument can be made once in a process: a second one of its name observes nothing. So each is
+made when the first server needs it and stays, and servers come to it and go. It is observed when a
+reader asks, and reads numbers that are there anyway: a message costs nothing here.
 """
 
+import functools
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -11,15 +13,34 @@ from typing import Any
 Reading = Callable[[], int]
 
 
-def _optional(name: str) -> Any:
+def _api() -> Any:
     try:
-        return importlib.import_module(name)
+        return importlib.import_module("opentelemetry.metrics")
     except ImportError:
         return None
 
 
+class _Instrument:
+    """One instrument, and the servers that it observes; readers come on threads of their own."""
+
+    def __init__(self, api: Any, kind: str, name: str) -> None:
+        self._api = api
+        self.readings: dict[object, tuple[Reading, dict[str, str]]] = {}
+        create = getattr(api.get_meter("asgiref.redis"), f"create_observable_{kind}")
+        create(name, callbacks=[self._observe])
+
+    def _observe(self, _: Any) -> Iterable[Any]:
+        readings = list(self.readings.values())
+        return [self._api.Observation(read(), attributes) for read, attributes in readings]
+
+
+@functools.cache
+def _instrument(kind: str, name: str) -> _Instrument:
+    return _Instrument(_api(), kind, name)
+
+
 class Metrics:
-    """Instruments for a server's numbers; nothing at all without the API.
+    """A server's numbers, from now until `close`; nothing at all without the API.
 
     Args:
         attributes: what tells this server from others, such as its group and name.
@@ -33,25 +54,17 @@ class Metrics:
         counters: Mapping[str, Reading],
         gauges: Mapping[str, Reading],
     ) -> None:
-        self._attributes = dict(attributes)
-        self._running = True
-        api = _optional("opentelemetry.metrics")
-        if api is None:
+        self._instruments: list[_Instrument] = []
+        if _api() is None:
             return
-        meter = api.get_meter("asgiref.redis")
-        for name, reading in counters.items():
-            meter.create_observable_counter(name, callbacks=[self._callback(api, reading)])
-        for name, reading in gauges.items():
-            meter.create_observable_gauge(name, callbacks=[self._callback(api, reading)])
-
-    def _callback(self, api: Any, reading: Reading) -> Callable[[Any], Iterable[Any]]:
-        def observe(_: Any) -> Iterable[Any]:
-            if not self._running:
-                return []
-            return [api.Observation(reading(), self._attributes)]
-
-        return observe
+        for kind, readings in (("counter", counters), ("gauge", gauges)):
+            for name, reading in readings.items():
+                instrument = _instrument(kind, name)
+                instrument.readings[self] = (reading, dict(attributes))
+                self._instruments.append(instrument)
 
     def close(self) -> None:
-        """Observe nothing from now on."""
-        self._running = False
+        """Observe this server no more."""
+        for instrument in self._instruments:
+            del instrument.readings[self]
+        self._instruments.clear()

@@ -318,6 +318,7 @@ class Partition:
         if entries:
             self.more = self.more or bool(lost) or len(entries) >= self._asked
             self._last = entries[-1][0]
+        if self.takes_new:  # or it drains, and what it has just read is its successor's
             for each, fields in entries:
                 self._accept(each, fields)
         if self._writes or self.more or self._failures:

@@ -9,7 +9,10 @@ answer): acknowledging twice is acknowledging; what is appended is numbered by t
 numbers that were seen are skipped; what is read stays pending, and the next read, which names the
 last entry that arrived, begins with what got lost on the way.
 
-In each script what may be refused for lack of memory comes first, so a refusal has changed nothing.
+When Redis has no memory left, it refuses a script's first write, if that one takes memory, and no
+other one. So what applications and gateways add is refused before anything has changed. What must
+go on, because it ends in memory being freed (leases, members, failures), begins with a write that
+takes none and does nothing: PERSIST of a key that never expires.
 
 No script is larger than it must be: while one runs, Redis does nothing else. The longest are those
 with a hundred entries, which take some 0.2 ms.
@@ -108,6 +111,7 @@ end
 ENTER = Script("""
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return {-1, redis.call('PTTL', KEYS[1]), holder} end
+redis.call('PERSIST', KEYS[2])
 redis.call('HSETNX', KEYS[2], 'partitions', ARGV[3])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local token = redis.call('HINCRBY', KEYS[2], 'token', 1)
@@ -119,6 +123,7 @@ return {token, tonumber(redis.call('HGET', KEYS[2], 'partitions'))}
 KEEP = Script("""
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return -1 end
+redis.call('PERSIST', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """)
@@ -139,6 +144,7 @@ local token = tonumber(gate[1] or '0')
 if tonumber(ARGV[1]) < token or (tonumber(ARGV[1]) == token and gate[2] ~= ARGV[2]) then
   return -1
 end
+redis.call('PERSIST', KEYS[1])
 if gate[1] ~= ARGV[1] or gate[2] ~= ARGV[2] then
   redis.call('HSET', KEYS[1], 'token', ARGV[1], 'owner', ARGV[2], 'sequence', 0)
 end
@@ -198,6 +204,7 @@ BURY = Script("""
 local gate = redis.call('HMGET', KEYS[1], 'token', 'owner')
 if gate[1] ~= ARGV[1] or gate[2] ~= ARGV[2] then return -1 end
 if #redis.call('XPENDING', KEYS[2], 'gateway', ARGV[3], ARGV[3], 1) == 0 then return 0 end
+redis.call('PERSIST', KEYS[1])
 local found = redis.call('XRANGE', KEYS[2], ARGV[3], ARGV[3])
 local letter = {'group', 'gateway', 'id', ARGV[3], 'attempts', ARGV[4], 'holder', ARGV[2],
   'reason', ARGV[6], 'traceback', ARGV[7]}
@@ -212,6 +219,7 @@ return 0
 # KEYS: members, groups. ARGV: name, milliseconds, group, whether to tell the others.
 # -> the names of all members
 JOIN = Script("""
+redis.call('PERSIST', KEYS[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local new = redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
@@ -241,6 +249,7 @@ ACQUIRE = Script(f"""
 {_TRIM}{_GROUP}
 local holder = redis.call('GET', KEYS[1])
 if holder and string.match(holder, ':(.*)') ~= ARGV[1] then return -1 end
+redis.call('PERSIST', KEYS[2])
 make_group(KEYS[3], ARGV[3])
 local group = state_of(KEYS[3], ARGV[3])
 local doubt = redis.call('HGET', KEYS[2], 'doubt') or '0-0'
@@ -320,6 +329,7 @@ return read(KEYS[3], ARGV[2], ARGV[9], ARGV[10])
 FAIL = Script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
 if #redis.call('XPENDING', KEYS[3], ARGV[2], ARGV[3], ARGV[3], 1) == 0 then return 0 end
+redis.call('PERSIST', KEYS[2])
 if tonumber(ARGV[4]) < tonumber(ARGV[5]) then
   redis.call('HSET', KEYS[4], ARGV[3], ARGV[4])
   return tonumber(ARGV[4])
@@ -337,6 +347,7 @@ return 0
 # KEYS: lease, state. ARGV: lease's value, whether clean. -> 1, or FENCED
 RELEASE = Script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
+redis.call('PERSIST', KEYS[2])
 redis.call('HSET', KEYS[2], 'clean', ARGV[2])
 redis.call('DEL', KEYS[1])
 return 1

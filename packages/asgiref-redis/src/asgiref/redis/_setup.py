@@ -16,8 +16,11 @@ async def partitions_of(link: Link, keys: ConnectionKeys) -> int:
         CannotStart: if Redis does not say.
     """
     try:
-        await link.command("HSETNX", keys.settings, "partitions", PARTITIONS)
-        return int(await link.command("HGET", keys.settings, "partitions"))
+        found = await link.command("HGET", keys.settings, "partitions")
+        if found is None:
+            await link.command("HSETNX", keys.settings, "partitions", PARTITIONS)
+            found = await link.command("HGET", keys.settings, "partitions")
+        return int(found)
     except (Unreachable, RuntimeError, ValueError) as error:
         raise CannotStart(f"The connection {keys.connection!r} cannot be used: {error}") from None
 
