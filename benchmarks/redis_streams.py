@@ -5,7 +5,8 @@ channels and channels_redis. Needs a ``redis-server`` (Debian and Ubuntu: apt in
 
 Messages go from one producer process to as many consumer processes as the case says, which read
 and acknowledge them; ours keep one application running for each scope as well, and hand each
-scope's messages over in order. Kinds alternate in each round; a ratio is the median of the rounds' ratios.
+scope's messages over in order. Kinds alternate in each round; a ratio is the median of the rounds'
+ratios.
 Latency is measured apart, at a rate that all of them bear, from the call that sends a message to
 its receipt by the application. Prints a table; exits with 1 if a target is missed.
 """
@@ -158,10 +159,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two cases instead of nine")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    print(
-        "| workers | scopes | ours | bare | Channels | to bare | to Channels | p99: ours, bare, Channels |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    heads = ("workers", "scopes", *KINDS, "to bare", "to Channels", "p99 of the three")
+    print("|", " | ".join(heads), "|")
+    print("|---" * len(heads) + "|", flush=True)
     results = []
     for case in QUICK if options.quick else CASES:
         result = judge(options.python, case, options.rounds)

@@ -101,7 +101,7 @@ class Link:
             Unreachable: see the module.
             Refused: if the answer is an error.
         """
-        with _translated(self._describe):
+        with _translated(self._describe), _heeding_cancellation():
             answer = await self._client.execute_command(*words)
         return answer
 
@@ -121,7 +121,7 @@ class Link:
         Raises:
             Unreachable: see the module; any of the scripts may have run.
         """
-        with _translated(self._describe):
+        with _translated(self._describe), _heeding_cancellation():
             answers = await self._send(calls, [("EVALSHA", each.script.sha) for each in calls])
             unknown = [n for n, each in enumerate(answers) if _is_unknown_script(each)]
             if unknown:
@@ -180,7 +180,8 @@ class Link:
     async def check(self) -> None:
         """Raise CannotStart if this Redis cannot be used."""
         try:
-            found = await self._client.info()
+            with _heeding_cancellation():
+                found = await self._client.info()
         except TypeError as error:  # an option in the URL that no connection has
             raise CannotStart(f"{self._describe} cannot be connected to: {error}.") from None
         except _exceptions.NoPermissionError as error:
@@ -273,7 +274,8 @@ class Listener:
             with suppress(OSError, _exceptions.RedisError, asyncio.TimeoutError):
                 subscriber = await self._make()
                 try:
-                    await subscriber.subscribe(*self._channels)
+                    with _heeding_cancellation():
+                        await subscriber.subscribe(*self._channels)
                     backoff.reset()
                     await self._follow(subscriber, set(self._channels))
                 finally:
@@ -296,7 +298,8 @@ class Listener:
 
     async def _read(self, subscriber: Any) -> None:
         while True:
-            message = await subscriber.get_message(timeout=None)
+            with _heeding_cancellation():
+                message = await subscriber.get_message(timeout=None)
             if message is None or message["type"] not in ("message", "subscribe"):
                 continue
             text = message["data"].decode() if message["type"] == "message" else ""
@@ -307,11 +310,31 @@ class Listener:
             await self._changed.wait()
             self._changed.clear()
             wanted = set(self._channels)
-            if wanted - known:
-                await subscriber.subscribe(*(wanted - known))
-            if known - wanted:
-                await subscriber.unsubscribe(*(known - wanted))
+            with _heeding_cancellation():
+                if wanted - known:
+                    await subscriber.subscribe(*(wanted - known))
+                if known - wanted:
+                    await subscriber.unsubscribe(*(known - wanted))
             known = wanted
+
+
+@contextmanager
+def _heeding_cancellation() -> Generator[None]:
+    """Be cancelled at the end if the task was cancelled meanwhile and redis-py has lost that.
+
+    redis-py sends inside `asyncio.wait_for`, and until Python 3.12 that forgets a cancellation which
+    comes in the moment in which it is done. Whoever awaits the cancelled task would wait for ever.
+    """
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
+    try:
+        yield
+    except Exception:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError from None
+        raise
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 async def _closed(subscriber: Any) -> None:

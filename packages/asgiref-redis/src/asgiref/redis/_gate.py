@@ -103,7 +103,7 @@ class _End:
     """What both directions have in common: one call at a time, and opening the gate again."""
 
     def __init__(self, keys: PartitionKeys, identity: Identity, host: GateHost) -> None:
-        self.keys = keys
+        self.keys: PartitionKeys = keys
         self._identity = identity
         self._host = host
         self._busy = False
@@ -218,8 +218,8 @@ class Outlet(_End):
         deliver: Callable[[dict[str, Any], dict[str, Any]], Awaitable[Any]],
     ) -> None:
         super().__init__(keys, identity, host)
-        self.more = True
-        self.doubt = doubt
+        self.more: bool = True
+        self.doubt: EntryId = doubt
         self._deliver = deliver
         self._events: deque[tuple[str, dict[bytes, bytes]]] = deque()
         self._ids: list[str] = []

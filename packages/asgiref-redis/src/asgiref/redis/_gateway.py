@@ -116,11 +116,11 @@ class RedisGateway(StatelessServer):
         self._early: deque[Item] = deque()
         self._rooms: list[asyncio.Future[None]] = []
         self._joiners: list[asyncio.Future[None]] = []
-        self.stored = 0
-        self.delivered = 0
-        self.redelivered = 0
-        self.failed = 0
-        self.dead = 0
+        self.stored: int = 0
+        self.delivered: int = 0
+        self.redelivered: int = 0
+        self.failed: int = 0
+        self.dead: int = 0
 
     @staticmethod
     async def _no_application(scope: Any, receive: Any, send: Any) -> None:

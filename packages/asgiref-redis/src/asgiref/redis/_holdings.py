@@ -65,7 +65,7 @@ class Holdings:
         self._releasing: set[int] = set()
         self._leaving = False
         self._in_round = asyncio.Lock()
-        self.rounds = 0
+        self.rounds: int = 0
 
     # Messages on channels
 

@@ -56,14 +56,14 @@ class Line:
     def __init__(
         self, partition: "Partition", scope_id: str, scope: dict[str, Any], scope_data: bytes
     ) -> None:
-        self.partition = partition
-        self.scope_id = scope_id
-        self.scope = scope
-        self.scope_data = scope_data
+        self.partition: Partition = partition
+        self.scope_id: str = scope_id
+        self.scope: dict[str, Any] = scope
+        self.scope_data: bytes = scope_data
         self.entries: deque[Entry] = deque()
-        self.state = LineState.IDLE
+        self.state: LineState = LineState.IDLE
         self.queue: asyncio.Queue[Any] | None = None
-        self.sent = 0
+        self.sent: int = 0
         self.trouble: tuple[str, str] | None = None
         self._retry: asyncio.TimerHandle | None = None
 

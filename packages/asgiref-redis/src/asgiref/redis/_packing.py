@@ -40,16 +40,16 @@ end
 
 
 def packed(strings: Sequence[bytes]) -> bytes:
-    """One string for many.
+    r"""One string for many.
 
     >>> packed([b"ab", b"", b"c"])
-    b'2 0 1\\nabc'
+    b'2 0 1\nabc'
     """
     return b" ".join([b"%d" % len(each) for each in strings]) + b"\n" + b"".join(strings)
 
 
 def unpacked_entries(data: bytes) -> list[tuple[str, dict[bytes, bytes]]]:
-    """The ids and fields of packed entries.
+    r"""The ids and fields of packed entries.
 
     >>> unpacked_entries(b"3 3 1 5 1 3\n1-0ihello1-1")
     [('1-0', {b'i': b'hello'}), ('1-1', {})]

@@ -96,18 +96,18 @@ class Partition:
         settings: Settings,
         host: Host,
     ) -> None:
-        self.keys = keys
-        self.lease = lease
-        self.doubt = doubt
-        self.deadline = deadline
-        self.settings = settings
-        self.host = host
-        self.state = State.HELD
+        self.keys: GroupKeys = keys
+        self.lease: str = lease
+        self.doubt: EntryId = doubt
+        self.deadline: float = deadline
+        self.settings: Settings = settings
+        self.host: Host = host
+        self.state: State = State.HELD
         self.lines: dict[str, Line] = {}
-        self.begun = 0
-        self.more = True
-        self.pending = 0
-        self.lag = 0
+        self.begun: int = 0
+        self.more: bool = True
+        self.pending: int = 0
+        self.lag: int = 0
         self._attempts = failures
         self._writes: deque[Event | bytes] = deque()
         self._failures: deque[_Failure] = deque()

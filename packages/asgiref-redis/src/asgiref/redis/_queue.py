@@ -22,7 +22,7 @@ class ScopeQueue(asyncio.Queue[Any]):
     """
 
     def __init__(self, backlog: Backlog, scope_id: str, scope: bytes) -> None:
-        self.scope_id = scope_id
+        self.scope_id: str = scope_id
         self._id = scope_id.encode()
         self._scope = scope
         self._backlog = backlog

@@ -126,16 +126,16 @@ class RedisWorker(StatelessServer):
             dead_limit=dead_limit,
             replicas=replicas,
         )
-        self.application = self._serve
+        self.application: Any = self._serve
         self._pump: Pump | None = None
         self._holdings: Holdings | None = None
         self._busy = 0
         self._parked: deque[Line] = deque()
         self._ending: dict[int, set[asyncio.Future[Any]]] = {}
-        self.handled = 0
-        self.redelivered = 0
-        self.failed = 0
-        self.dead = 0
+        self.handled: int = 0
+        self.redelivered: int = 0
+        self.failed: int = 0
+        self.dead: int = 0
 
     @property
     def name(self) -> str:
