@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from ._backoff import Backoff
 from ._errors import CannotStart, RedisServerError, Unreachable
 from ._scripts import Script
+from ._tasks import end
 
 _asyncio: Any = importlib.import_module("redis.asyncio")
 _connection: Any = importlib.import_module("redis.asyncio.connection")
@@ -292,9 +293,7 @@ class Listener:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
 
     async def _read(self, subscriber: Any) -> None:
         while True:

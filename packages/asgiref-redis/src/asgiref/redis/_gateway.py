@@ -33,6 +33,7 @@ from ._queue import ScopeQueue
 from ._scripts import ENTER, FENCED, KEEP, LEAVE
 from ._settings import check_numbers
 from ._setup import PARTITIONS, check_partitions
+from ._tasks import end
 from ._worker import made_up_name, patience_for
 
 logger = logging.getLogger("asgiref.redis")
@@ -258,9 +259,7 @@ class RedisGateway(StatelessServer):
                 async with asyncio.timeout(self.shutdown_timeout):
                     await self.all_stored()
             self._give_up()
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await end(tasks)
             self._pump = None
             if self._ended.done():
                 self._ended.exception()  # it was raised by `application_checker`, if in time

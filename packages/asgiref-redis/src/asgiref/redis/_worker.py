@@ -33,6 +33,7 @@ from ._pump import Pump, Station
 from ._running import Run, line_of
 from ._settings import Settings, check_numbers
 from ._setup import partitions_of
+from ._tasks import end
 
 logger = logging.getLogger("asgiref.redis")
 
@@ -182,9 +183,7 @@ class RedisWorker(StatelessServer):
                 finally:
                     holdings.close()
                     metrics.close()
-                    for task in tasks:
-                        task.cancel()
-                    await asyncio.wait(tasks)
+                    await end(tasks)
 
     def _metrics(self) -> Metrics:
         def over_held(number_of: Callable[[Partition], int]) -> Callable[[], int]:
