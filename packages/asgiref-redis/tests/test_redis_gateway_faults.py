@@ -42,7 +42,6 @@ async def test_a_killed_gateway_loses_nothing_that_redis_had(
     shared_redis: RealRedis, connection: str, tmp_path: Path, processes: list[Process]
 ) -> None:
     url = shared_redis.url
-    processes.append(worker_process(tmp_path, url, connection))
     gateways: list[Process] = []
     repeated: set[int] = set()
     for _ in range(3):
@@ -52,6 +51,9 @@ async def test_a_killed_gateway_loses_nothing_that_redis_had(
         gateway = gateway_process(tmp_path, url, connection, first)
         gateways.append(gateway)
         processes.append(gateway)
+        if len(gateways) == 1:  # it decides the number of partitions, so it is there first
+            await until(lambda: len(lines(gateways, "stored")) > 0)
+            processes.append(worker_process(tmp_path, url, connection))
         await until(lambda gateway=gateway: len(lines([gateway], "delivered")) > 100)  # type: ignore[misc]
         gateway.kill()
     stored = {int(number) for _, number in lines(gateways, "stored")}
