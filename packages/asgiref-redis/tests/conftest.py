@@ -21,7 +21,9 @@ def redis_server() -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_redis(redis_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRedis]:
+def shared_redis(
+    redis_server: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RealRedis]:
     """A Redis that no test may stop."""
     server = RealRedis(tmp_path_factory.mktemp("redis"))
     server.start()

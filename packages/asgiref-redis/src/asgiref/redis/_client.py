@@ -321,7 +321,7 @@ class Listener:
 def _heeding_cancellation() -> Generator[None]:
     """Be cancelled at the end if the task was cancelled meanwhile and redis-py has lost that.
 
-    redis-py sends inside `asyncio.wait_for`, and until Python 3.12 that forgets a cancellation which
+    redis-py sends inside `asyncio.wait_for`, and until Python 3.12 that forgets a cancellation that
     comes in the moment in which it is done. Whoever awaits the cancelled task would wait for ever.
     """
     task = asyncio.current_task()

@@ -59,7 +59,10 @@ class RedisGateway(StatelessServer):
             ``partitions`` times the size of a message is the memory that Redis needs at most.
         failures: with so many failures of `application_send`, an event becomes a dead letter.
         retry_delay: seconds before the second attempt, doubled each time; the partition waits.
-        codec, max_size, dead_limit, replicas: see `RedisWorker`.
+        codec: how scopes and messages are encoded, ``"json"`` or ``"msgpack"``; both are read.
+        max_size: bytes that an encoded scope or message may have.
+        dead_limit: about how many dead letters are kept for one partition, the latest.
+        replicas: how many replicas must have everything before it counts.
         shutdown_timeout: seconds that the backlog gets at the end to go to Redis.
 
     Raises:
@@ -136,7 +139,7 @@ class RedisGateway(StatelessServer):
             TypeError: if ``scope_id`` is no string or ``scope`` no mapping.
             ValueError: if ``scope`` has no ``"type"``, or either is too large.
         """
-        return ScopeQueue(self, check_scope_id(scope_id), self._encoded(scope_id, scope))
+        return ScopeQueue(_Host(self), check_scope_id(scope_id), self._encoded(scope_id, scope))
 
     def _encoded(self, scope_id: str, scope: Any) -> bytes:
         data = checked(self._encode, "scope", scope, self._max_size)
@@ -149,13 +152,18 @@ class RedisGateway(StatelessServer):
 
         What `ScopeQueue.put` takes is only in this process's memory at first.
 
+        Args:
+            scope_id: a string that identifies the scope.
+            scope: what its application is called with, by whichever worker starts one.
+            message: what the application is to receive: a mapping.
+
         Raises:
             ConnectionTaken: if another gateway has taken the connection before; others as
                 `get_or_create_application_instance`.
         """
         id, data = check_scope_id(scope_id).encode(), self._encoded(scope_id, scope)
-        while self.is_full():
-            await self.room()
+        while self._is_full():
+            await self._room()
         stored = asyncio.get_running_loop().create_future()
         self._take(id, data, message, stored)
         await stored
@@ -224,7 +232,8 @@ class RedisGateway(StatelessServer):
         keys = [
             PartitionKeys.of(self._keys.connection, number) for number in range(self._partitions)
         ]
-        self._inlets = [Inlet(each, identity, self) for each in keys]
+        host = _Host(self)
+        self._inlets = [Inlet(each, identity, host) for each in keys]
         answers = await link.run([each.open_call() for each in self._inlets], self._replicas)
         if FENCED in answers:
             raise ConnectionTaken(
@@ -234,7 +243,7 @@ class RedisGateway(StatelessServer):
             if isinstance(answer, Refused):
                 raise RedisServerError(f"Redis refuses to begin: {answer}")
         self._outlets = [
-            Outlet(each, identity, self, entry_id(answer), self._deliver)
+            Outlet(each, identity, host, entry_id(answer), self._deliver)
             for each, answer in zip(keys, answers, strict=True)
         ]
 
@@ -257,7 +266,7 @@ class RedisGateway(StatelessServer):
             await self._end_outlets()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.shutdown_timeout):
-                    await self.all_stored()
+                    await self._all_stored()
             self._give_up()
             await end(tasks)
             self._pump = None
@@ -343,16 +352,16 @@ class RedisGateway(StatelessServer):
 
     # The backlog
 
-    def is_full(self) -> bool:
+    def _is_full(self) -> bool:
         messages, size = self._limits
         return self._waiting >= messages or self._waiting_size >= size
 
-    def take(self, scope_id: bytes, scope: bytes, message: Any) -> None:
+    def _put(self, scope_id: bytes, scope: bytes, message: Any) -> None:
         """Take a message. Raises asyncio.QueueFull; may be called on threads of the server."""
         home = self._pool.home
         if home is not None and home.is_elsewhere():
-            return home.call(self.take, scope_id, scope, message)
-        if self.is_full():
+            return home.call(self._put, scope_id, scope, message)
+        if self._is_full():
             raise asyncio.QueueFull
         self._take(scope_id, scope, message, None)
 
@@ -377,14 +386,14 @@ class RedisGateway(StatelessServer):
             failure = self._ended.exception()
             raise ConnectionTaken(f"The gateway has ended: {failure}")
 
-    async def room(self) -> None:
+    async def _room(self) -> None:
         """Wait until the backlog may have room."""
         self._check_not_ended()
         room = asyncio.get_running_loop().create_future()
         self._rooms.append(room)
         await room
 
-    async def all_stored(self) -> None:
+    async def _all_stored(self) -> None:
         """Wait until the backlog is empty."""
         while self._waiting:
             self._check_not_ended()
@@ -414,28 +423,54 @@ class RedisGateway(StatelessServer):
                     )
         self._wake_waiters()
 
-    # What the ends ask for
+
+class _Host:
+    """What queues, and both ends of a partition, ask of their gateway.
+
+    Not methods of the gateway: a subclass of that has names of its own.
+    """
+
+    __slots__ = ("_gateway",)
+
+    def __init__(self, gateway: RedisGateway) -> None:
+        self._gateway = gateway
+
+    # For the queues
+
+    def is_full(self) -> bool:
+        return self._gateway._is_full()
+
+    def take(self, scope_id: bytes, scope: bytes, message: Any) -> None:
+        self._gateway._put(scope_id, scope, message)
+
+    async def room(self) -> None:
+        await self._gateway._room()
+
+    async def all_stored(self) -> None:
+        await self._gateway._all_stored()
+
+    # For the ends
 
     def mark(self, station: Station) -> None:
-        if self._pump is not None:
-            self._pump.mark(station)
+        if self._gateway._pump is not None:
+            self._gateway._pump.mark(station)
 
     def taken(self, error: ConnectionTaken) -> None:
-        self._end(error)
+        self._gateway._end(error)
 
     def left(self, item: Item) -> None:
-        self._waiting -= 1
-        self._waiting_size -= item.size
-        self.stored += 1
+        self._gateway._waiting -= 1
+        self._gateway._waiting_size -= item.size
+        self._gateway.stored += 1
         if item.stored is not None and not item.stored.done():
             item.stored.set_result(None)
-        if self._rooms or (not self._waiting and self._joiners):
-            self._wake_waiters()
+        if self._gateway._rooms or (not self._gateway._waiting and self._gateway._joiners):
+            self._gateway._wake_waiters()
 
     def count_delivered(self, redelivered: bool) -> None:
-        self.delivered += 1
-        self.redelivered += redelivered
+        self._gateway.delivered += 1
+        self._gateway.redelivered += redelivered
 
     def count_failure(self, buried: bool) -> None:
-        self.failed += 1
-        self.dead += buried
+        self._gateway.failed += 1
+        self._gateway.dead += buried

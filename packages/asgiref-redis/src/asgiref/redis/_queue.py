@@ -19,6 +19,11 @@ class ScopeQueue(asyncio.Queue[Any]):
     It is an ``asyncio.Queue`` by type, as in `StatelessServer`. While the gateway's backlog is full
     ``put`` waits, and ``put_nowait`` raises asyncio.QueueFull. ``join`` waits until Redis has all
     that was put into any queue of the gateway. Nothing can be got from it.
+
+    Args:
+        backlog: where what is put goes: the gateway's, which makes these queues.
+        scope_id: the scope's.
+        scope: the scope, encoded.
     """
 
     def __init__(self, backlog: Backlog, scope_id: str, scope: bytes) -> None:
@@ -44,9 +49,24 @@ class ScopeQueue(asyncio.Queue[Any]):
         return self._backlog.is_full()
 
     def put_nowait(self, item: Any) -> None:
+        """Have a message stored. Any thread of the server may call it.
+
+        Args:
+            item: the message: a mapping.
+
+        Raises:
+            asyncio.QueueFull: if the gateway's backlog has no room.
+            TypeError: if the message is no mapping, or has what the codec cannot carry.
+            ValueError: if it is too large.
+        """
         self._backlog.take(self._id, self._scope, item)
 
     async def put(self, item: Any) -> None:
+        """Likewise, after a wait for room in the backlog.
+
+        Args:
+            item: the message: a mapping.
+        """
         while self._backlog.is_full():
             await self._backlog.room()
         self.put_nowait(item)

@@ -65,8 +65,10 @@ class RedisWorker(StatelessServer):
             applications wait in ``send``.
         dead_limit: about how many dead letters are kept for one partition, the latest.
         replicas: how many replicas must have everything before it counts.
-        max_applications, idle_timeout, lifespan: see `StatelessServer`; an application that has a
-            message in hand is neither evicted nor idle.
+        max_applications: how many instances may live at once; one more evicts the least recently
+            used of those that have no message in hand.
+        idle_timeout: seconds without a message after which an instance is cancelled.
+        lifespan: whether the application's lifespan protocol is driven.
         shutdown_timeout: seconds that applications get to finish what they have in hand, at the
             worker's end and when a partition is handed over.
 
@@ -168,7 +170,7 @@ class RedisWorker(StatelessServer):
             partitions = await partitions_of(link, ConnectionKeys.of(settings.connection))
             pump = self._pump = Pump(link, settings.replicas)
             holdings = self._holdings = Holdings(
-                link, partitions, settings, self.shutdown_timeout, self
+                link, partitions, settings, self.shutdown_timeout, _Host(self)
             )
             metrics = self._metrics()
             tasks = [
@@ -239,60 +241,6 @@ class RedisWorker(StatelessServer):
             line.trouble = None
             line.fail(reason, trace)
 
-    # What partitions and lines ask for
-
-    def mark(self, station: Station) -> None:
-        assert self._pump is not None
-        self._pump.mark(station)
-
-    def offer(self, line: Line) -> None:
-        """Have the line's application, which is started if need be, receive its first message."""
-        if self._busy >= self.max_applications:
-            line.state = LineState.PARKED
-            self._parked.append(line)
-            return
-        self._busy += 1
-        line.state = LineState.OFFERED
-        if line.queue is None:
-            line.queue = self.get_or_create_application_instance(line.scope_id, line.scope)
-        line.queue.put_nowait(line)
-
-    def withdrawn(self, line: Line) -> None:
-        """The line is not busy any more: another one may be."""
-        self._busy -= 1
-        while self._parked and self._busy < self.max_applications:
-            waiting = self._parked.popleft()
-            if waiting.state is LineState.PARKED and waiting.partition.takes_new:
-                self.offer(waiting)
-
-    def stop(self, partition: Partition, scope_id: str) -> None:
-        """Cancel a scope's application, if it has one."""
-        instance = self.application_instances.get(scope_id)
-        if instance is not None:
-            ending = self._ending.setdefault(partition.number, set())
-            ending.add(instance.future)
-            super().delete_application_instance(scope_id)
-
-    def has_ended(self, number: int) -> bool:
-        """Whether all applications of a partition that was held have ended."""
-        left = {future for future in self._ending.get(number, ()) if not future.done()}
-        self._ending[number] = left
-        return not left
-
-    def ended(self, partition: Partition) -> None:
-        if self._holdings is not None:
-            self._holdings.ended(partition)
-
-    def count_handled(self) -> None:
-        self.handled += 1
-
-    def count_failure(self, buried: bool) -> None:
-        self.failed += 1
-        self.dead += buried
-
-    def count_redelivered(self) -> None:
-        self.redelivered += 1
-
     # What the base class asks for
 
     def delete_oldest_application_instance(self) -> None:
@@ -308,6 +256,14 @@ class RedisWorker(StatelessServer):
         super().delete_oldest_application_instance()
 
     def delete_application_instance(self, scope_id: Any) -> None:
+        """Forget a scope and cancel its instance; a message that it has in hand comes again.
+
+        Args:
+            scope_id: what the scope is named by.
+
+        Raises:
+            KeyError: if the scope has no live instance.
+        """
         line = self._line(scope_id)
         super().delete_application_instance(scope_id)
         if line is not None:
@@ -330,8 +286,76 @@ class RedisWorker(StatelessServer):
         await asyncio.get_running_loop().create_future()
 
     async def application_send(self, scope: Any, message: Any) -> None:
-        """Not called here: what applications send goes to the gateway."""
+        """Not called here: what applications send goes to the gateway.
+
+        Args:
+            message: what would be sent.
+        """
         raise NotImplementedError("What a worker's applications send goes to the gateway.")
+
+
+class _Host:
+    """What partitions and lines ask of their worker.
+
+    Not methods of the worker: a subclass of that has names of its own.
+    """
+
+    __slots__ = ("_worker",)
+
+    def __init__(self, worker: RedisWorker) -> None:
+        self._worker = worker
+
+    def mark(self, station: Station) -> None:
+        assert self._worker._pump is not None
+        self._worker._pump.mark(station)
+
+    def offer(self, line: Line) -> None:
+        """Have the line's application, which is started if need be, receive its first message."""
+        if self._worker._busy >= self._worker.max_applications:
+            line.state = LineState.PARKED
+            self._worker._parked.append(line)
+            return
+        self._worker._busy += 1
+        line.state = LineState.OFFERED
+        if line.queue is None:
+            line.queue = self._worker.get_or_create_application_instance(line.scope_id, line.scope)
+        line.queue.put_nowait(line)
+
+    def withdrawn(self, line: Line) -> None:
+        """The line is not busy any more: another one may be."""
+        self._worker._busy -= 1
+        while self._worker._parked and self._worker._busy < self._worker.max_applications:
+            waiting = self._worker._parked.popleft()
+            if waiting.state is LineState.PARKED and waiting.partition.takes_new:
+                self.offer(waiting)
+
+    def stop(self, partition: Partition, scope_id: str) -> None:
+        """Cancel a scope's application, if it has one."""
+        instance = self._worker.application_instances.get(scope_id)
+        if instance is not None:
+            ending = self._worker._ending.setdefault(partition.number, set())
+            ending.add(instance.future)
+            StatelessServer.delete_application_instance(self._worker, scope_id)
+
+    def has_ended(self, number: int) -> bool:
+        """Whether all applications of a partition that was held have ended."""
+        left = {future for future in self._worker._ending.get(number, ()) if not future.done()}
+        self._worker._ending[number] = left
+        return not left
+
+    def ended(self, partition: Partition) -> None:
+        if self._worker._holdings is not None:
+            self._worker._holdings.ended(partition)
+
+    def count_handled(self) -> None:
+        self._worker.handled += 1
+
+    def count_failure(self, buried: bool) -> None:
+        self._worker.failed += 1
+        self._worker.dead += buried
+
+    def count_redelivered(self) -> None:
+        self._worker.redelivered += 1
 
 
 def made_up_name() -> str:
