@@ -11,6 +11,9 @@ One gateway at a time has a connection. That is decided by a lease, and enforced
 gates, which are opened with a token: whoever opened them last is the one that can write.
 """
 
+# The gateway and its _Host are two sides of one thing: what users see, and what partitions see.
+# pyright: reportPrivateUsage=false
+
 import asyncio
 import logging
 from collections import deque

@@ -9,6 +9,9 @@ or is offered one; others wait (`_parked`). So there is always one that rests wh
 has to go for another one, and none is evicted in the middle of a message.
 """
 
+# The worker and its _Host are two sides of one thing: what users see, and what partitions see.
+# pyright: reportPrivateUsage=false
+
 import asyncio
 import logging
 import os
