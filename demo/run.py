@@ -142,7 +142,7 @@ def install(pip, wheels):
     ``asgiref`` is also the name of a well-known distribution, which others may ask for. Ours are
     installed first, without any index; after that the constraints hold the names to these files.
     """
-    # asgiref-redis needs something of others; it comes with the rest, by the constraint.
+    # asgiref-redis needs something of others, and the demo does not need it.
     first = [wheel for wheel in wheels if not wheel.name.startswith("asgiref_redis-")]
     call([*pip, "install", "--quiet", "--no-index", "--find-links", WHEELS, *first], "the wheels")
     constraints = WHEELS / "constraints.txt"
