@@ -38,6 +38,9 @@ ERRORS = (
 streaming_servers = pytest.mark.parametrize(
     "server", ["uvicorn", "uvloop", "hypercorn"], indirect=True
 )
+# So many kB of a request may wait in a server itself, before anybody asks for them: hypercorn has a
+# queue of ten events of 64 kB, and as much again while it copies them.
+OWN_QUEUES = {"hypercorn": 1280}
 # The others answer "Expect" themselves.
 uvicorn_only = pytest.mark.parametrize("server", ["uvicorn", "uvloop"], indirect=True)
 
@@ -142,7 +145,7 @@ def test_256_mb_take_less_than_2_mb_of_memory(server: Server, direction: str) ->
     before = server.get("/memory").json()
     transfer(4096)
     after = server.get("/memory").json()
-    assert after["peak"] - before["now"] < 2048
+    assert after["peak"] - before["now"] < 2048 + OWN_QUEUES.get(server.name, 0)
 
 
 def test_a_client_that_leaves_stops_an_endless_response(server: Server) -> None:
