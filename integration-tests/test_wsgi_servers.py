@@ -38,8 +38,8 @@ ERRORS = (
 streaming_servers = pytest.mark.parametrize(
     "server", ["uvicorn", "uvloop", "hypercorn"], indirect=True
 )
-# So many kB of a request wait in a server itself before anybody asks for them: hypercorn has a queue
-# of ten events of 64 kB.
+# So many kB of a request wait in a server before anybody asks for them: hypercorn has a queue of
+# ten events of 64 kB.
 OWN_QUEUES = {"hypercorn": 640}
 # The others answer "Expect" themselves.
 uvicorn_only = pytest.mark.parametrize("server", ["uvicorn", "uvloop"], indirect=True)
