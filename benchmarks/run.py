@@ -6,7 +6,8 @@ so one that breaks takes no other with it. Exits with 1 if a target was missed o
 after all have run.
 
 Nothing in the checkout changes unless ``--store`` is given: then ``results/`` gets the records, and
-``docs/benchmarks/`` the page and the plots, of this run and of what was stored before.
+``docs/benchmarks/`` the page and the plots, and the READMEs their tables, of this run and of what
+was stored before.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from changes import report
 from page import has_plot, page_of, peers_table
+from readmes import write_blocks
 from record import Kind, Measured, Record, Table
 from tables import figure
 
@@ -175,7 +177,9 @@ def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each case is measured")
     parser.add_argument("--idle", action="store_true", help="do not keep one core busy")
     parser.add_argument("--only", action="append", choices=names, help="run this one; repeatable")
-    parser.add_argument("--store", action="store_true", help="write results, page and plots")
+    parser.add_argument(
+        "--store", action="store_true", help="write results, page, plots and READMEs"
+    )
     return parser.parse_args(arguments)
 
 
@@ -187,7 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes = run_all(chosen, options)
     if options.store:
         store((each.record for each in outcomes if each.record is not None), RESULTS, PAGE)
-        print(f"\nstored in {RESULTS.name}/ and {PAGE.parent.name}/{PAGE.name}/")
+        write_blocks(stored(RESULTS), HERE.parent)
+        print(f"\nstored in {RESULTS.name}/, {PAGE.parent.name}/{PAGE.name}/ and the READMEs")
     failures = [failure for outcome in outcomes for failure in outcome.failures]
     print("\n" + ("\n".join(failures) or "all targets are met"))
     return 1 if failures else 0

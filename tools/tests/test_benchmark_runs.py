@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import readmes
 import run
 from page import page_of
 from progress import Progress
@@ -143,6 +144,25 @@ def test_the_page_in_the_documentation_says_what_is_stored() -> None:
         assert (run.PAGE / "index.md").read_text("utf-8") == page_of(records)
     else:
         assert not (run.PAGE / "index.md").exists()
+
+
+@pytest.mark.parametrize("block", readmes.BLOCKS, ids=lambda block: f"{block.file}:{block.name}")
+def test_the_tables_of_the_readmes_say_what_is_stored(block: readmes.Block) -> None:
+    records = {record.name: record for record in run.stored(run.RESULTS)}
+    page = (run.HERE.parent / block.file).read_text("utf-8")
+    assert page == readmes.with_block(page, block.name, block.text(records))
+
+
+def test_a_table_is_written_between_its_marks_and_nothing_else_changes() -> None:
+    page = "a\n<!-- figures of x: begin -->\nold\n<!-- figures of x: end -->\nz\n"
+    new = "a\n<!-- figures of x: begin -->\n\n| new \\1 |\n\n<!-- figures of x: end -->\nz\n"
+    assert readmes.with_block(page, "x", "| new \\1 |") == new
+    assert readmes.with_block(new, "x", "| new \\1 |") == new
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"figures of y: begin"):
+        readmes.with_block("<!-- figures of x: begin --><!-- figures of x: end -->", "y", "")
 
 
 # Progress

@@ -1,0 +1,197 @@
+"""The tables of the READMEs, and of other pages that people read first, from the stored records.
+
+A table stands between two marks, is written by the run that stores the records, and shows all cases
+of a record: nobody copies figures, and none are left out. What stands around it is written by hand,
+and has no figures.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from record import Measured, Record, Table
+from tables import figure, row, times
+
+__all__ = ["BLOCKS", "Block", "with_block", "write_blocks"]
+
+Records = Mapping[str, Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What stands between the marks of one file, made of some records."""
+
+    file: str
+    name: str
+    records: tuple[str, ...]
+    text: Callable[[Records], str]
+
+
+def with_block(page: str, name: str, text: str) -> str:
+    """Give the page with ``text`` between the marks that bear the name.
+
+    Raises:
+        ValueError: if the page has no such marks.
+    """
+    begin, end = f"<!-- figures of {name}: begin -->", f"<!-- figures of {name}: end -->"
+    marked = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    changed, found = marked.subn(lambda _: f"{begin}\n\n{text}\n\n{end}", page)
+    if not found:
+        raise ValueError(f"The page has no line {begin!r}, with the end behind it.")
+    return changed
+
+
+def write_blocks(records: Sequence[Record], root: Path) -> None:
+    """Write the tables of the pages below ``root``, as far as there are records for them."""
+    by_name = {record.name: record for record in records}
+    for block in BLOCKS:
+        if set(block.records) <= by_name.keys():
+            page = root / block.file
+            text = with_block(page.read_text("utf-8"), block.name, block.text(by_name))
+            page.write_text(text, "utf-8")
+
+
+# What stands there
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join([row(*headings), "|" + "---|" * len(headings), *(row(*each) for each in rows)])
+
+
+def measured(record: Record) -> str:
+    return (
+        f"Medians of {record.rounds} rounds that alternate, {record.date}, {record.machine}; "
+        f"{record.conditions}"
+    )
+
+
+def beside(values: Table, case: Measured) -> tuple[str, str, str]:
+    """What the case takes with asgiref 3.13, what here, and how many times as fast that is."""
+    theirs = "" if case.theirs is None else figure(case.theirs, values.unit)
+    return theirs, figure(case.ours, values.unit), times(case.ratio)
+
+
+def all_cases(labels: Mapping[str, str], of: str) -> Callable[[Records], str]:
+    """A table of every case of a record beside asgiref 3.13, and what peers took that are no cases.
+
+    A label of nothing leaves a peer out.
+    """
+
+    def text(records: Records) -> str:
+        record = records[of]
+        rows = [
+            (labels.get(case.name, case.name), *beside(each, case))
+            for each in record.tables
+            for case in each.cases
+        ]
+        headings = (record.tables[0].title, "asgiref 3.13", "here", "ratio")
+        parts = [f"{measured(record)} (`tox run -e py313-bench`):", table(headings, rows)]
+        peers = [
+            f"{labels.get(name, name)} {figure(value, each.unit)}"
+            for each in record.tables
+            for name, value in each.peers.items()
+            if name not in {case.name for case in each.cases} and labels.get(name, name)
+        ]
+        if peers:
+            parts.append(f"In the same run: {', '.join(peers)}.")
+        return "\n\n".join(parts)
+
+    return text
+
+
+def wsgi(records: Records) -> str:
+    """Every case beside every peer, whose names begin with theirs."""
+    [values] = records["wsgi"].tables
+    others = list(dict.fromkeys(name.partition(", ")[0] for name in values.peers))
+    rows = []
+    for case in values.cases:
+        theirs, ours, _ = beside(values, case)
+        peers = [figure(values.peers[f"{other}, {case.name}"], values.unit) for other in others]
+        rows.append([case.name, ours, theirs, *peers])
+    headings = [values.title, "here", "asgiref 3.13", *others]
+    return f"{measured(records['wsgi'])} (`tox run -e py313-bench`):\n\n{table(headings, rows)}"
+
+
+def servers(records: Records) -> str:
+    record = records["wsgi_servers"]
+    [values] = record.tables
+    rows = [
+        (case.name, "" if case.theirs is None else f"{case.theirs:,.0f}", case.note)
+        for case in values.cases
+    ]
+    headings = (values.title, "requests a second", "failed")
+    return f"{measured(record)} (`tox run -e bench-servers`):\n\n{table(headings, rows)}"
+
+
+#: Which cases say most, and what they are for who has not seen the others.
+FIRST = (
+    ("bridge", "sensitive", "a blocking function from async code"),
+    ("bridge", "async_to_sync at top level", "a coroutine from blocking code, at top level"),
+    ("bridge", "Django ASGI, sync view", "a Django request, ASGI, sync view"),
+    ("wsgi", "hello", "a WSGI request, in process"),
+    ("server", "eviction, 5,000 scopes", "evicting a scope of a server with 5,000"),
+    ("local", "read, set by async code", "reading an attribute of a `Local`"),
+    ("local", "write in async code", "writing one"),
+)
+
+RULE_OF_THUMB = (
+    ("local", "read, set by async code", "reading an attribute of a `Local`"),
+    ("local", "write in async code", "writing one"),
+    ("bridge", "sensitive", "a call of a function from async code, and back"),
+    ("bridge", "async_to_sync below", "a coroutine from sync code, below such a call"),
+    ("bridge", "async_to_sync at top level", "a coroutine from sync code at top level"),
+    ("bridge", "a context each", "a `ThreadSensitiveContext` and a call in it"),
+    ("wsgi", "hello", "a WSGI request, without a server"),
+)
+
+
+def found(records: Records, of: str, name: str) -> tuple[Table, Measured]:
+    for each in records[of].tables:
+        for case in each.cases:
+            if case.name == name:
+                return each, case
+    raise ValueError(f"The record {of!r} has no case {name!r}.")
+
+
+def first(records: Records) -> str:
+    rows = [(label, *beside(*found(records, of, name))) for of, name, label in FIRST]
+    return table(("", "asgiref 3.13", "here", "times as fast"), rows)
+
+
+def rule_of_thumb(records: Records) -> str:
+    rows = []
+    for of, name, label in RULE_OF_THUMB:
+        each, case = found(records, of, name)
+        rows.append((label, f"{float(f'{case.ours:.1g}'):g} {each.unit}"))
+    return table(("", "about"), rows)
+
+
+BRIDGE = {
+    "sensitive": "`sync_to_async`, thread-sensitive",
+    "in a context": "the same inside a `ThreadSensitiveContext`",
+    "parallel": "`thread_sensitive=False`",
+    "30 variables": "with 30 context variables",
+    "1000 at once": "1000 at once, each",
+    "a context each": "a `ThreadSensitiveContext` and one call in it",
+    "async_to_sync below": "`async_to_sync` below `sync_to_async`",
+    "async_to_sync at top level": "`async_to_sync` at top level",
+    "top level and back": "the same, and one `sync_to_async` in it",
+}
+
+LOCAL = {"threading.local": "reading a `threading.local`", "async write": "", "sync write": ""}
+
+SERVER = {
+    "50,000 idle scopes": "50,000 idle scopes, share of a core",
+    "a scope": "memory of an idle scope",
+}
+
+BLOCKS = (
+    Block("README.md", "all", ("bridge", "wsgi", "server", "local"), first),
+    Block("docs/explanation/what-costs-what.md", "all", ("bridge", "wsgi", "local"), rule_of_thumb),
+    Block("packages/asgiref-sync/README.md", "bridge", ("bridge",), all_cases(BRIDGE, "bridge")),
+    Block("packages/asgiref-local/README.md", "local", ("local",), all_cases(LOCAL, "local")),
+    Block("packages/asgiref-server/README.md", "server", ("server",), all_cases(SERVER, "server")),
+    Block("packages/asgiref-wsgi/README.md", "wsgi", ("wsgi",), wsgi),
+    Block("packages/asgiref-wsgi/README.md", "wsgi_servers", ("wsgi_servers",), servers),
+)
