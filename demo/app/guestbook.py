@@ -27,12 +27,16 @@ _MAX_NAME, _MAX_TEXT = 40, 500
 
 @dataclass(frozen=True, slots=True)
 class ChatFacts:
-    """What the page says about the chat: the server's address, the bot's nickname, the channel."""
+    """What the page says about the chat: the server's address, the bot's nickname, the channel.
+
+    ``workers`` is the number of processes that the bot's scopes run in, 0 for this one alone.
+    """
 
     server: str
     bot: str
     channel: str
     embedded: bool
+    workers: int = 0
 
 
 def make_guestbook(storage: Storage, trace: Tracer, chat_facts: Callable[[], ChatFacts]) -> Flask:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import sqlite3
 import tempfile
@@ -24,6 +25,9 @@ CREATE TABLE IF NOT EXISTS file (
     name TEXT PRIMARY KEY, size INTEGER NOT NULL, sha256 TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS win (
     id INTEGER PRIMARY KEY, user TEXT NOT NULL, guesses INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS turn (
+    scope TEXT PRIMARY KEY, secret INTEGER NOT NULL, guesses TEXT NOT NULL,
+    message TEXT NOT NULL, answer TEXT NOT NULL);
 """
 
 BLOCK = 64 * 1024
@@ -59,8 +63,18 @@ class Win:
     guesses: int
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A game as its latest ``message``, named by its number, and the ``answer`` left it."""
+
+    secret: int
+    guesses: tuple[int, ...]
+    message: str
+    answer: str
+
+
 class Storage:
-    """The guestbook's entries, the uploaded files and the won games, in ``folder``."""
+    """The guestbook's entries, uploaded files, won games and games under way, in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._database = folder / "demo.sqlite3"
@@ -96,6 +110,32 @@ class Storage:
         query = "SELECT user, guesses FROM win ORDER BY guesses, id LIMIT ?"
         with self._connection() as database:
             return [Win(*row) for row in database.execute(query, (limit,))]
+
+    def turn(self, scope: str) -> Turn | None:
+        """The latest turn of the game of this scope."""
+        query = "SELECT secret, guesses, message, answer FROM turn WHERE scope = ?"
+        with self._connection() as database:
+            row = database.execute(query, (scope,)).fetchone()
+        return Turn(row[0], tuple(json.loads(row[1])), row[2], row[3]) if row else None
+
+    def keep_turn(self, scope: str, turn: Turn, win: Win | None = None) -> None:
+        """Keep a turn, and the win that it was if it was one: both or neither."""
+        values = (scope, turn.secret, json.dumps(turn.guesses), turn.message, turn.answer)
+        with self._connection() as database:
+            database.execute("INSERT OR REPLACE INTO turn VALUES (?, ?, ?, ?, ?)", values)
+            if win is not None:
+                query = "INSERT INTO win (user, guesses) VALUES (?, ?)"
+                database.execute(query, (win.user, win.guesses))
+
+    def forget_turn(self, scope: str) -> None:
+        """Forget the game of this scope, if there is one."""
+        with self._connection() as database:
+            database.execute("DELETE FROM turn WHERE scope = ?", (scope,))
+
+    def forget_turns(self) -> None:
+        """Forget all games under way."""
+        with self._connection() as database:
+            database.execute("DELETE FROM turn")
 
     def files(self, limit: int = 20) -> list[File]:
         """The stored files, the latest first."""
