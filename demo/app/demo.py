@@ -100,7 +100,11 @@ class Demo:
             connection = BotConnection(
                 irc_host, irc_port, self._settings.bot_nick, self._settings.channel, self.trace
             )
-            kill = self._start_fleet(connection, redis) if redis else self._start_bot(connection)
+            kill = None
+            if redis:
+                kill = self._start_fleet(connection, redis)
+            else:
+                self._start_bot(connection)
             self._start_web(connection, kill, irc_host, irc_port, listener)
         except BaseException:
             listener.close()
@@ -144,9 +148,8 @@ class Demo:
         embedded, workers = self._settings.irc is None, self._settings.workers
 
         def chat_facts() -> ChatFacts:
-            return ChatFacts(
-                f"{host}:{port}", connection.nick, connection.channel, embedded, workers
-            )
+            address = f"{host}:{port}"
+            return ChatFacts(address, connection.nick, connection.channel, embedded, workers)
 
         users = ChatUsers(host, port, connection.channel, lambda: connection.nick, self.trace)
         flask_app = make_guestbook(self._storage, self.trace, chat_facts)

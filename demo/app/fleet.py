@@ -28,15 +28,11 @@ from pathlib import Path
 
 from asgiref.redis import PartitionStatus, RedisServerError, Status, status
 
-from .fleet_bot import CONNECTION, FleetBot, Tally
-from .fleet_worker import GROUP
+from .fleet_bot import FleetBot, Tally
+from .fleet_facts import CONNECTION, GROUP, LEASE_SECONDS, REPLACE_SECONDS
 from .pieces import PieceFailed
 from .trace import FleetPartition, FleetSeen, FleetWorker, News, Trace
 
-LEASE_SECONDS = 2.0
-"""Short, so that a take-over can be watched; ten seconds are the default of asgiref.redis."""
-
-REPLACE_SECONDS = 6.0
 LOOK_SECONDS = 0.25
 END_SECONDS = 8.0
 _APP_PARENT = Path(__file__).resolve().parents[1]

@@ -22,15 +22,10 @@ from asgiref.redis import RedisGateway
 
 from .bot import MAX_SCOPES
 from .bot_connection import BotConnection, Line
+from .fleet_facts import CONNECTION, PARTITIONS
 from .game import Event, Scope
 from .irc import fold
 from .trace import Chat, Tracer, Where
-
-CONNECTION = "asgiref-demo"
-"""The connection's name in Redis."""
-
-PARTITIONS = 8
-"""Few enough to be shown on a page."""
 
 REMEMBERED_REPLIES = 10_000
 

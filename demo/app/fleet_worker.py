@@ -18,12 +18,10 @@ from pathlib import Path
 
 from asgiref.redis import RedisServerError, RedisWorker
 
-from .fleet_bot import CONNECTION
+from .fleet_facts import CONNECTION, GROUP
 from .kept_game import KeptGuessingGame
 from .storage import Storage
 from .trace import Trace
-
-GROUP = "bots"
 
 
 class DemoWorker(RedisWorker):

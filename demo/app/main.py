@@ -23,11 +23,10 @@ from types import FrameType
 
 from . import check
 from .demo import Demo, Settings, Wake, bind
+from .fleet_facts import PARTITIONS
 from .pieces import PieceFailed
 
 DEFAULT_PORT = 8000
-MAX_WORKERS = 8
-"""As many as the fleet has partitions; more would have nothing to do."""
 
 
 def main(arguments: Sequence[str], state_folder: Path) -> int:
@@ -85,8 +84,8 @@ def _port(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {MAX_WORKERS}")
+    if not text.isdecimal() or not 1 <= int(text) <= PARTITIONS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {PARTITIONS}")
     return int(text)
 
 
