@@ -32,6 +32,7 @@ DISTRIBUTIONS = (
     "asgiref-compatibility",
     "asgiref-typing",
     "asgiref-server",
+    "asgiref-redis",
     "asgiref-wsgi",
     "asgiref-testing",
 )
@@ -71,7 +72,7 @@ def require(condition: bool, complaint: str) -> None:
 
 
 def own_wheels(visit: Visit) -> str:
-    """The eight distributions were installed from wheels built here, not from an index."""
+    """The nine distributions were installed from wheels built here, not from an index."""
     versions = []
     for name in DISTRIBUTIONS:
         try:
@@ -324,7 +325,7 @@ def run(demo: Demo, say: Callable[[str], object], steps: Sequence[Step] = STEPS)
             with EventReader(browser) as events:
                 visit = Visit(addresses, browser, events, secrets.token_hex(4))
                 failed = sum(not _content(step, visit, say) for step in steps)
-        pieces = {"uvicorn", "bot", "irc-server", "check-events"}
+        pieces = {"uvicorn", "fleet", "bot", "irc-server", "redis-log", "check-events"}
         left = pieces & {thread.name for thread in threading.enumerate()}
         if left:
             raise PieceFailed(f"still running: {', '.join(sorted(left))}")

@@ -18,7 +18,7 @@ from .game import GuessingGame
 from .guestbook import ChatFacts, make_guestbook
 from .irc_server import IrcServer
 from .pieces import Piece, PieceFailed, PieceThread
-from .redis_server import OwnRedis
+from .redis_server import OwnRedis, find_redis_server
 from .storage import Storage
 from .trace import Trace
 from .uvicorn_piece import UvicornPiece
@@ -112,8 +112,8 @@ class Demo:
         return Addresses(listener.getsockname()[1], irc_host, irc_port)
 
     def _start_redis(self) -> str:
-        if not all(map(importlib.util.find_spec, ("asgiref.redis", "redis"))):
-            raise PieceFailed("--workers needs asgiref-redis, which is not installed here")
+        if reason := why_no_fleet(self._settings.redis):
+            raise PieceFailed(f"--workers cannot be: {reason}")
         return self._settings.redis or self._redis.start()
 
     def _start_irc_server(self) -> tuple[str, int]:
@@ -175,6 +175,18 @@ class Demo:
             failures.append(failure)
         if failures:
             raise failures[0]
+
+
+def why_no_fleet(redis: str | None = None) -> str | None:
+    """What is missing for workers that have this Redis, or one of our own."""
+    if not all(map(importlib.util.find_spec, ("asgiref.redis", "redis"))):
+        return "asgiref-redis is not installed"
+    if redis is None and find_redis_server() is None:
+        return (
+            "no redis-server is installed "
+            "(Debian and Ubuntu: apt install redis-server; or name a Redis with --redis URL)"
+        )
+    return None
 
 
 def bind(port: int) -> socket.socket:

@@ -138,7 +138,8 @@ class Fleet:
             if worker.life is Life.ENDED:
                 if now - worker.ended_at >= REPLACE_SECONDS:
                     self._workers[place] = new = self._start_worker()
-                    self._tell(f"{new.name} (pid {new.process.pid}) starts in its place.")
+                    start = f"{new.name} (pid {new.process.pid}) starts"
+                    self._tell(f"{start} in the place of {worker.name}.")
             elif (code := worker.process.poll()) is not None:
                 if not self._ready:
                     raise PieceFailed(f"{worker.name} ended at once, with exit code {code}")

@@ -21,12 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from . import check
-from .demo import Demo, Settings, Wake, bind
+from . import check, check_fleet
+from .demo import Demo, Settings, Wake, bind, why_no_fleet
 from .fleet_facts import PARTITIONS
 from .pieces import PieceFailed
 
 DEFAULT_PORT = 8000
+CHECK_WORKERS = 3
 
 
 def main(arguments: Sequence[str], state_folder: Path) -> int:
@@ -137,8 +138,15 @@ def _wait(demo: Demo) -> Wake:
 
 def _check(settings: Settings) -> int:
     with tempfile.TemporaryDirectory(prefix="asgiref-demo-") as folder:
-        demo = Demo(replace(settings, data=Path(folder)))
-        return check.run(demo, functools.partial(print, flush=True))
+        say = functools.partial(print, flush=True)
+        here = replace(settings, data=Path(folder))
+        failed = check.run(Demo(replace(here, workers=0)), say)
+        if not settings.workers and (reason := why_no_fleet()):
+            say(f"The bot with workers was not visited: {reason}.")
+            return failed
+        fleet = replace(here, workers=settings.workers or CHECK_WORKERS)
+        say(f"The same bot, with {fleet.workers} workers behind Redis:")
+        return check.run(Demo(fleet), say, check_fleet.STEPS) or failed
 
 
 @contextlib.contextmanager

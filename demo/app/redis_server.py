@@ -46,10 +46,7 @@ class OwnRedis:
         """Return the URL once it accepts connections. Raises ``PieceFailed``."""
         program = find_redis_server()
         if program is None:
-            raise PieceFailed(
-                "--workers needs a Redis, and no redis-server is installed "
-                "(Debian and Ubuntu: apt install redis-server; or name one with --redis URL)"
-            )
+            raise PieceFailed("no redis-server is installed")
         for attempt in range(1, ATTEMPTS + 1):  # somebody may take the free port before we do
             try:
                 self.url = self._start(program)
