@@ -317,7 +317,7 @@ STEPS: Sequence[Step] = (
 
 def run(demo: Demo, say: Callable[[str], object], steps: Sequence[Step] = STEPS) -> int:
     """Run the demo and the steps, tell each result with ``say``, and return the exit code."""
-    failed = 0
+    failed, before = 0, set(threading.enumerate())
     try:
         with demo.running() as addresses:
             say(f"The demo runs on {addresses.url}, chat {addresses.irc_host}:{addresses.irc_port}")
@@ -326,7 +326,7 @@ def run(demo: Demo, say: Callable[[str], object], steps: Sequence[Step] = STEPS)
                 visit = Visit(addresses, browser, events, secrets.token_hex(4))
                 failed = sum(not _content(step, visit, say) for step in steps)
         pieces = {"uvicorn", "fleet", "bot", "irc-server", "redis-log", "check-events"}
-        left = pieces & {thread.name for thread in threading.enumerate()}
+        left = pieces & {t.name for t in threading.enumerate() if t not in before}
         if left:
             raise PieceFailed(f"still running: {', '.join(sorted(left))}")
         say("ok    ending: every piece has ended")

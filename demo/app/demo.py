@@ -113,7 +113,7 @@ class Demo:
 
     def _start_redis(self) -> str:
         if reason := why_no_fleet(self._settings.redis):
-            raise PieceFailed(f"--workers cannot be: {reason}")
+            raise PieceFailed(f"there can be no workers, since {reason}")
         return self._settings.redis or self._redis.start()
 
     def _start_irc_server(self) -> tuple[str, int]:
