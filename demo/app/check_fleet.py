@@ -46,7 +46,15 @@ def kill_a_worker(visit: Visit) -> str:
         expected = f"{user.nick}, your guesses: {', '.join(['0'] * GUESSES)}"
         require(told == expected, f"{told!r} instead of {expected!r}")
         heir = _heir(visit, user, killed)
-    return f"{killed} killed after answer {KILL_AFTER}; {heir} gave the rest of {GUESSES}, in order"
+    again = sum(partition["redelivered"] for partition in _latest(visit)["partitions"])
+    return (
+        f"{killed} killed after answer {KILL_AFTER}; {heir} gave the rest of {GUESSES}, in order "
+        f"({again} messages were redelivered)"
+    )
+
+
+def _latest(visit: Visit) -> Any:
+    return next(seen.data for seen in reversed(visit.events.seen()) if seen.kind == "fleet")
 
 
 def _heir(visit: Visit, user: IrcUser, killed: str) -> str:

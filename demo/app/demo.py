@@ -81,7 +81,7 @@ class Demo:
         self._make_game = make_game
         self._storage = Storage(settings.data)
         self._threads: list[PieceThread] = []
-        self._redis = OwnRedis()
+        self._redis = OwnRedis(lambda: self.wakes.put(Wake.PIECE_ENDED))
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Addresses]:

@@ -43,6 +43,7 @@ class Life(StrEnum):
 
     STARTING = "starts"
     WORKING = "works"
+    SILENT = "is not heard of"
     ENDED = "ended"
 
 
@@ -169,8 +170,10 @@ class Fleet:
 
     def _note_live(self, names: Sequence[str]) -> None:
         for worker in self._workers:
-            if worker.life is Life.STARTING and worker.name in names:
+            if worker.life is not Life.ENDED and worker.name in names:
                 worker.life = Life.WORKING
+            elif worker.life is Life.WORKING:
+                worker.life = Life.SILENT  # it was stopped, say, or cannot reach Redis
 
     def _note_holders(self, partitions: Sequence[PartitionStatus]) -> None:
         moved: dict[tuple[str, str], list[int]] = defaultdict(list)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -35,10 +36,14 @@ def find_redis_server() -> str | None:
 
 
 class OwnRedis:
-    """Ended by ``stop``; ``app.redis_keeper`` sees to it when nobody can call that any more."""
+    """Ended by ``stop``; ``app.redis_keeper`` sees to it when nobody can call that any more.
 
-    def __init__(self) -> None:
+    ``on_end`` is called when a server that was ready has ended, for whatever reason.
+    """
+
+    def __init__(self, on_end: Callable[[], None] = lambda: None) -> None:
         self.url = ""
+        self._on_end = on_end
         self._keeper: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
@@ -76,7 +81,8 @@ class OwnRedis:
             start_new_session=True,  # Ctrl-C is the demo's alone, which ends things in order
         )
         ready: Future[None] = Future()
-        self._reader = threading.Thread(target=_read, args=[self._keeper, ready], name="redis-log")
+        reading = (self._keeper, ready, self._on_end)
+        self._reader = threading.Thread(target=_read, args=reading, name="redis-log")
         self._reader.start()
         try:
             ready.result(START_SECONDS)
@@ -101,7 +107,7 @@ class OwnRedis:
         keeper.stdout.close()
 
 
-def _read(keeper: subprocess.Popen[str], ready: Future[None]) -> None:
+def _read(keeper: subprocess.Popen[str], ready: Future[None], on_end: Callable[[], None]) -> None:
     """Read what it says to its end, so that the pipe never fills; tell when it is ready."""
     assert keeper.stdout is not None
     last = "it said nothing"
@@ -109,5 +115,7 @@ def _read(keeper: subprocess.Popen[str], ready: Future[None]) -> None:
         last = line.strip() or last
         if "Ready to accept connections" in line and not ready.done():
             ready.set_result(None)
-    if not ready.done():
+    if ready.done():
+        on_end()
+    else:
         ready.set_exception(PieceFailed(f"redis-server could not start: {last}"))
