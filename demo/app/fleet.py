@@ -43,7 +43,7 @@ class Life(StrEnum):
 
     STARTING = "starts"
     WORKING = "works"
-    SILENT = "is not heard of"
+    SILENT = "silent"
     ENDED = "ended"
 
 
