@@ -23,6 +23,9 @@ from .kept_game import KeptGuessingGame
 from .storage import Storage
 from .trace import Trace
 
+PREFETCH = 64
+"""Few, so that the page shows how many messages nobody has read yet."""
+
 
 class DemoWorker(RedisWorker):
     """A worker whose loop has a name on the page."""
@@ -37,6 +40,7 @@ class DemoWorker(RedisWorker):
             connection=CONNECTION,
             name=name,
             lease=lease,
+            prefetch=PREFETCH,
             shutdown_timeout=3.0,
         )
         self._trace = trace

@@ -5,7 +5,8 @@ Local variables die with the first. So each turn is kept before its answer is se
 one transaction: the game, the number of the message, the answer, and the win if it was one.
 
 A message that comes again (``redelivered``) was either not kept yet, then it is played now, or it
-was, then its answer is sent again and the guess is not counted twice.
+was, then its answer is sent again and the guess is not counted twice. There may be several of
+those: a worker tells Redis of what is handled in batches, and goes on playing meanwhile.
 """
 
 from __future__ import annotations
@@ -38,13 +39,15 @@ class KeptGuessingGame(GuessingGame):
             reply = {"type": "chat.reply", "target": message["target"]}
             text = await self._play(user, scope_id, message)
             await send({**reply, "text": text, "where": dataclasses.asdict(where)})
-        await sync_to_async(self._storage.forget_turn)(scope_id)
+        await sync_to_async(self._storage.forget_turns)(scope_id)
 
     async def _play(self, user: str, scope_id: str, message: Event) -> str:
         """Make a turn and keep it, or find it kept; return the answer."""
-        last = await sync_to_async(self._storage.turn)(scope_id)
-        if last is not None and message.get("redelivered") and last.message == message["number"]:
-            return last.answer
+        if message.get("redelivered"):
+            same = await sync_to_async(self._storage.turn_of)(scope_id, message["number"])
+            if same is not None:
+                return same.answer
+        last = await sync_to_async(self._storage.last_turn)(scope_id)
         word = first_word(message)
         game = self._new_game()
         if last is not None and word != "new":

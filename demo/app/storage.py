@@ -26,11 +26,15 @@ CREATE TABLE IF NOT EXISTS file (
 CREATE TABLE IF NOT EXISTS win (
     id INTEGER PRIMARY KEY, user TEXT NOT NULL, guesses INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS turn (
-    scope TEXT PRIMARY KEY, secret INTEGER NOT NULL, guesses TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, scope TEXT NOT NULL, secret INTEGER NOT NULL, guesses TEXT NOT NULL,
     message TEXT NOT NULL, answer TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS turn_of_scope ON turn (scope, id);
 """
 
 BLOCK = 64 * 1024
+
+KEPT_TURNS = 1000
+"""Of one game: several times as many as a worker may have played before Redis knows of it."""
 
 
 class TooLarge(Exception):
@@ -65,7 +69,7 @@ class Win:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A game as its latest ``message``, named by its number, and the ``answer`` left it."""
+    """A game as a ``message``, which is named by its number, and its ``answer`` left it."""
 
     secret: int
     guesses: tuple[int, ...]
@@ -111,31 +115,36 @@ class Storage:
         with self._connection() as database:
             return [Win(*row) for row in database.execute(query, (limit,))]
 
-    def turn(self, scope: str) -> Turn | None:
+    def last_turn(self, scope: str) -> Turn | None:
         """The latest turn of the game of this scope."""
-        query = "SELECT secret, guesses, message, answer FROM turn WHERE scope = ?"
+        return self._turn("scope = ? ORDER BY id DESC LIMIT 1", (scope,))
+
+    def turn_of(self, scope: str, message: str) -> Turn | None:
+        """The turn that this message was, if it is among the latest ``KEPT_TURNS``."""
+        return self._turn("scope = ? AND message = ?", (scope, message))
+
+    def _turn(self, which: str, values: tuple[str, ...]) -> Turn | None:
+        query = f"SELECT secret, guesses, message, answer FROM turn WHERE {which}"
         with self._connection() as database:
-            row = database.execute(query, (scope,)).fetchone()
+            row = database.execute(query, values).fetchone()
         return Turn(row[0], tuple(json.loads(row[1])), row[2], row[3]) if row else None
 
     def keep_turn(self, scope: str, turn: Turn, win: Win | None = None) -> None:
         """Keep a turn, and the win that it was if it was one: both or neither."""
         values = (scope, turn.secret, json.dumps(turn.guesses), turn.message, turn.answer)
         with self._connection() as database:
-            database.execute("INSERT OR REPLACE INTO turn VALUES (?, ?, ?, ?, ?)", values)
+            query = "INSERT INTO turn (scope, secret, guesses, message, answer) VALUES "
+            database.execute(query + "(?, ?, ?, ?, ?)", values)
+            old = "SELECT id FROM turn WHERE scope = ? ORDER BY id DESC LIMIT -1 OFFSET ?"
+            database.execute(f"DELETE FROM turn WHERE id IN ({old})", (scope, KEPT_TURNS))
             if win is not None:
                 query = "INSERT INTO win (user, guesses) VALUES (?, ?)"
                 database.execute(query, (win.user, win.guesses))
 
-    def forget_turn(self, scope: str) -> None:
-        """Forget the game of this scope, if there is one."""
+    def forget_turns(self, scope: str | None = None) -> None:
+        """Forget the game of this scope, or all games under way."""
         with self._connection() as database:
-            database.execute("DELETE FROM turn WHERE scope = ?", (scope,))
-
-    def forget_turns(self) -> None:
-        """Forget all games under way."""
-        with self._connection() as database:
-            database.execute("DELETE FROM turn")
+            database.execute("DELETE FROM turn WHERE scope = ?1 OR ?1 IS NULL", (scope,))
 
     def files(self, limit: int = 20) -> list[File]:
         """The stored files, the latest first."""

@@ -75,6 +75,17 @@ async def test_a_guess_that_comes_again_counts_once(tmp_path: Path) -> None:
     ]
 
 
+async def test_several_guesses_that_come_again_count_once_each(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    guesses = ["50", "20", "30"]
+    first = await play(storage, [message(n, text) for n, text in enumerate(guesses)])
+    again = [message(n, text, True) for n, text in enumerate(guesses)]
+    assert await play(storage, [*again, message(3, "40")]) == [
+        *first,
+        "40 is too low (guess 4).",
+    ]
+
+
 async def test_a_guess_that_comes_again_and_was_not_kept_is_played(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
     await play(storage, [message(1, "50")])
