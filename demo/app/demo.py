@@ -81,6 +81,7 @@ class Demo:
         self._make_game = make_game
         self._storage = Storage(settings.data)
         self._threads: list[PieceThread] = []
+        self._games = ""
         self._redis = OwnRedis(lambda: self.wakes.put(Wake.PIECE_ENDED))
 
     @contextlib.contextmanager
@@ -130,9 +131,9 @@ class Demo:
         from .fleet import Fleet
         from .fleet_bot import FleetBot
 
-        self._storage.forget_turns()
         bot = FleetBot(redis, self.trace, connection)
         self._start_piece(bot)
+        self._games = f"{bot.run_mark}/"
         fleet = Fleet(redis, self._settings.data, self._settings.workers, bot, self.trace)
         self._start_piece(fleet)
         return fleet.kill
@@ -173,6 +174,8 @@ class Demo:
             self._redis.stop()
         except PieceFailed as failure:
             failures.append(failure)
+        if self._games:
+            self._storage.forget_games(self._games)
         if failures:
             raise failures[0]
 

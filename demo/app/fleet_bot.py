@@ -55,8 +55,8 @@ class FleetBot(RedisGateway):
         self.tally = Tally()
         self._trace = trace
         self._ready: Callable[[], None] = lambda: None
-        # A number that no other run of the demo gives: another one may have used this Redis.
-        self._run = secrets.token_hex(4)
+        # No other run of the demo has this: another one may use the same Redis, or the same files.
+        self.run_mark = secrets.token_hex(4)
         self._numbers = itertools.count(1)
         self._users: OrderedDict[str, tuple[str, int | None]] = OrderedDict()
         self._said: OrderedDict[str, None] = OrderedDict()
@@ -77,16 +77,19 @@ class FleetBot(RedisGateway):
     async def _hear(self, line: Line) -> None:
         where = self._trace.ran("RedisGateway.handle")
         self._trace.publish(Chat(line.user, line.user, line.text.strip(), where))
-        number = f"{self._run}-{next(self._numbers)}"
         message = {"type": "chat.message", "text": line.text, "target": line.target}
         self._note_user(line.user)
         self.tally = replace(self.tally, asked=self.tally.asked + 1)
-        await self.store(fold(line.user), _scope(line.user), {**message, "number": number})
+        await self._store(line.user, message)
 
     async def _forget(self, user: str) -> None:
         if self._users.pop(fold(user), None) is not None:
             self._publish_users()
-            await self.store(fold(user), _scope(user), {"type": "chat.left"})
+            await self._store(user, {"type": "chat.left"})
+
+    async def _store(self, user: str, message: Event) -> None:
+        marks = {"run": self.run_mark, "number": next(self._numbers)}
+        await self.store(fold(user), {"type": "chat", "user": user}, {**message, **marks})
 
     async def application_send(self, scope: Scope, message: Event) -> None:
         """Carry a reply to the chat server, unless it was said already."""
@@ -124,7 +127,3 @@ class FleetBot(RedisGateway):
 
     def _publish_users(self) -> None:
         self.tally = replace(self.tally, scopes=tuple(self._users.values()))
-
-
-def _scope(user: str) -> Scope:
-    return {"type": "chat", "user": user}

@@ -23,9 +23,10 @@ from .storage import Turn, Win
 class KeptGuessingGame(GuessingGame):
     """The application of ``GuessingGame`` for scopes of ``asgiref.redis``.
 
-    It takes two types of messages: ``chat.message``, which has a ``number`` here that no other
-    message has, and ``chat.left``, after which the game is forgotten. Its replies say in ``where``
-    on which thread and in which task they were made.
+    It takes two types of messages: ``chat.message``, and ``chat.left``, after which the game is
+    forgotten. Both have the mark of the ``run`` of the demo that they belong to, and a ``number``
+    that no other message of the run has. Its replies say in ``where`` on which thread and in which
+    task they were made.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,17 +38,17 @@ class KeptGuessingGame(GuessingGame):
         while (message := await receive())["type"] != "chat.left":
             where = self._trace.ran("Bot application (one task per user)")
             reply = {"type": "chat.reply", "target": message["target"]}
-            text = await self._play(user, scope_id, message)
+            text = await self._play(user, _key(message, scope_id), message)
             await send({**reply, "text": text, "where": dataclasses.asdict(where)})
-        await sync_to_async(self._storage.forget_turns)(scope_id)
+        await sync_to_async(self._storage.forget_game)(_key(message, scope_id))
 
-    async def _play(self, user: str, scope_id: str, message: Event) -> str:
+    async def _play(self, user: str, key: str, message: Event) -> str:
         """Make a turn and keep it, or find it kept; return the answer."""
         if message.get("redelivered"):
-            same = await sync_to_async(self._storage.turn_of)(scope_id, message["number"])
+            same = await sync_to_async(self._storage.turn_of)(key, message["number"])
             if same is not None:
                 return same.answer
-        last = await sync_to_async(self._storage.last_turn)(scope_id)
+        last = await sync_to_async(self._storage.last_turn)(key)
         word = first_word(message)
         game = self._new_game()
         if last is not None and word != "new":
@@ -57,8 +58,13 @@ class KeptGuessingGame(GuessingGame):
         turn = Turn(game.secret, tuple(game.guesses), message["number"], answer)
         won = len(game.guesses) > before and game.guesses[-1] == game.secret
         win = Win(user, len(game.guesses)) if won else None
-        await sync_to_async(self._storage.keep_turn)(scope_id, turn, win)
+        await sync_to_async(self._storage.keep_turn)(key, turn, win)
         return answer
 
     def _record_win(self, user: str, guesses: int) -> str:
         return self._best(Win(user, guesses))  # it is recorded with the turn
+
+
+def _key(message: Event, scope_id: str) -> str:
+    """What a game is kept under: two demos may use one file, and both have a user of that name."""
+    return f"{message['run']}/{scope_id}"

@@ -26,9 +26,9 @@ CREATE TABLE IF NOT EXISTS file (
 CREATE TABLE IF NOT EXISTS win (
     id INTEGER PRIMARY KEY, user TEXT NOT NULL, guesses INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS turn (
-    id INTEGER PRIMARY KEY, scope TEXT NOT NULL, secret INTEGER NOT NULL, guesses TEXT NOT NULL,
-    message TEXT NOT NULL, answer TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS turn_of_scope ON turn (scope, id);
+    id INTEGER PRIMARY KEY, game TEXT NOT NULL, secret INTEGER NOT NULL, guesses TEXT NOT NULL,
+    message INTEGER NOT NULL, answer TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS turn_of_game ON turn (game, id);
 """
 
 BLOCK = 64 * 1024
@@ -73,7 +73,7 @@ class Turn:
 
     secret: int
     guesses: tuple[int, ...]
-    message: str
+    message: int
     answer: str
 
 
@@ -115,36 +115,41 @@ class Storage:
         with self._connection() as database:
             return [Win(*row) for row in database.execute(query, (limit,))]
 
-    def last_turn(self, scope: str) -> Turn | None:
-        """The latest turn of the game of this scope."""
-        return self._turn("scope = ? ORDER BY id DESC LIMIT 1", (scope,))
+    def last_turn(self, game: str) -> Turn | None:
+        """The latest turn of this game."""
+        return self._turn("game = ? ORDER BY id DESC LIMIT 1", (game,))
 
-    def turn_of(self, scope: str, message: str) -> Turn | None:
+    def turn_of(self, game: str, message: int) -> Turn | None:
         """The turn that this message was, if it is among the latest ``KEPT_TURNS``."""
-        return self._turn("scope = ? AND message = ?", (scope, message))
+        return self._turn("game = ? AND message = ?", (game, message))
 
-    def _turn(self, which: str, values: tuple[str, ...]) -> Turn | None:
+    def _turn(self, which: str, values: tuple[object, ...]) -> Turn | None:
         query = f"SELECT secret, guesses, message, answer FROM turn WHERE {which}"
         with self._connection() as database:
             row = database.execute(query, values).fetchone()
         return Turn(row[0], tuple(json.loads(row[1])), row[2], row[3]) if row else None
 
-    def keep_turn(self, scope: str, turn: Turn, win: Win | None = None) -> None:
+    def keep_turn(self, game: str, turn: Turn, win: Win | None = None) -> None:
         """Keep a turn, and the win that it was if it was one: both or neither."""
-        values = (scope, turn.secret, json.dumps(turn.guesses), turn.message, turn.answer)
+        values = (game, turn.secret, json.dumps(turn.guesses), turn.message, turn.answer)
         with self._connection() as database:
-            query = "INSERT INTO turn (scope, secret, guesses, message, answer) VALUES "
+            query = "INSERT INTO turn (game, secret, guesses, message, answer) VALUES "
             database.execute(query + "(?, ?, ?, ?, ?)", values)
-            old = "SELECT id FROM turn WHERE scope = ? ORDER BY id DESC LIMIT -1 OFFSET ?"
-            database.execute(f"DELETE FROM turn WHERE id IN ({old})", (scope, KEPT_TURNS))
+            old = "SELECT id FROM turn WHERE game = ? ORDER BY id DESC LIMIT -1 OFFSET ?"
+            database.execute(f"DELETE FROM turn WHERE id IN ({old})", (game, KEPT_TURNS))
             if win is not None:
                 query = "INSERT INTO win (user, guesses) VALUES (?, ?)"
                 database.execute(query, (win.user, win.guesses))
 
-    def forget_turns(self, scope: str | None = None) -> None:
-        """Forget the game of this scope, or all games under way."""
+    def forget_game(self, game: str) -> None:
+        """Forget the turns of this game."""
         with self._connection() as database:
-            database.execute("DELETE FROM turn WHERE scope = ?1 OR ?1 IS NULL", (scope,))
+            database.execute("DELETE FROM turn WHERE game = ?", (game,))
+
+    def forget_games(self, start: str) -> None:
+        """Forget the turns of all games whose names start so."""
+        with self._connection() as database:
+            database.execute("DELETE FROM turn WHERE substr(game, 1, ?) = ?", (len(start), start))
 
     def files(self, limit: int = 20) -> list[File]:
         """The stored files, the latest first."""

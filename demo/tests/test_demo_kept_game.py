@@ -28,7 +28,7 @@ class Killed(Exception):
 
 
 def message(number: int, text: str, redelivered: bool = False) -> Event:
-    event = {"type": "chat.message", "text": text, "target": "ann", "number": f"run-{number}"}
+    event = {"type": "chat.message", "text": text, "target": "ann", "run": "run", "number": number}
     return {**event, "redelivered": True} if redelivered else event
 
 
@@ -110,8 +110,9 @@ async def test_the_best_of_all_is_told_whoever_wins(tmp_path: Path) -> None:
 
 async def test_who_leaves_and_comes_back_has_a_new_game(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
-    assert (await play(storage, [message(1, "50"), {"type": "chat.left"}]))[-1] == "left"
-    assert await play(storage, [message(2, "50")]) == ["50 is too high (guess 1)."]
+    leaves = {**message(2, ""), "type": "chat.left"}
+    assert (await play(storage, [message(1, "50"), leaves]))[-1] == "left"
+    assert await play(storage, [message(3, "50")]) == ["50 is too high (guess 1)."]
 
 
 class Said(BotConnection):

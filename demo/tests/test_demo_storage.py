@@ -34,15 +34,15 @@ def test_the_latest_turns_of_each_game_are_kept(
 ) -> None:
     monkeypatch.setattr("app.storage.KEPT_TURNS", 2)
     storage = Storage(tmp_path)
-    turns = [Turn(42, (1, 2, 3)[:n], f"run-{n}", "too low") for n in (1, 2, 3)]
+    turns = [Turn(42, (1, 2, 3)[:n], n, "too low") for n in (1, 2, 3)]
     for turn in turns:
         storage.keep_turn("ann", turn)
-        storage.keep_turn("bob", turn)
+        storage.keep_turn("anna", turn)
     assert [storage.turn_of("ann", turn.message) for turn in turns] == [None, *turns[1:]]
-    storage.forget_turns("ann")
-    assert (storage.last_turn("ann"), storage.last_turn("bob")) == (None, turns[2])
-    storage.forget_turns()
-    assert storage.last_turn("bob") is None
+    storage.forget_game("ann")
+    assert (storage.last_turn("ann"), storage.last_turn("anna")) == (None, turns[2])
+    storage.forget_games("an")
+    assert storage.last_turn("anna") is None
 
 
 def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:
