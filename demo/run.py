@@ -2,10 +2,11 @@
 """Run the demo: ``python3 demo/run.py`` (``--check``, ``--help``); needs Python 3.11 or newer only.
 
 How it works: the first start makes a private virtual environment in ``.demo/`` at the top of the
-repository, builds the wheels of ``packages/*``, and installs those, Flask and uvicorn into it. Then
-this same file starts again with the environment's Python and hands over to ``app.main``. Later
-starts go straight there, until something that the environment was made of changes. Nothing outside
-``.demo/`` is written but pip's own cache, and the system's own Python stays as it is.
+repository, builds the wheels of ``packages/*``, and installs those, Flask, uvicorn and redis-py
+into it. Then this same file starts again with the environment's Python and hands over to
+``app.main``. Later starts go straight there, until something that the environment was made of
+changes. Nothing outside ``.demo/`` is written but pip's own cache and what the system keeps for
+temporary files, and the system's own Python stays as it is.
 
 Only the standard library may be used here, and only syntax that old Pythons can read, so that they
 too get a sentence instead of a traceback.
@@ -98,7 +99,7 @@ def prepare():
     call([*pip, "install", "--quiet", "flit_core>=3.12,<5"], "the build backend")
     build = [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", WHEELS]
     call([*build, *packages], "the wheels")
-    say("Installing them, Flask and uvicorn ...")
+    say("Installing them, Flask, uvicorn and redis-py ...")
     install(pip, sorted(WHEELS.glob("*.whl")))
 
 
@@ -142,15 +143,19 @@ def install(pip, wheels):
     ``asgiref`` is also the name of a well-known distribution, which others may ask for. Ours are
     installed first, without any index; after that the constraints hold the names to these files.
     """
-    # asgiref-redis needs something of others, and the demo does not need it.
-    first = [wheel for wheel in wheels if not wheel.name.startswith("asgiref_redis-")]
-    call([*pip, "install", "--quiet", "--no-index", "--find-links", WHEELS, *first], "the wheels")
+    # asgiref-redis needs something of others, so it is the last.
+    last = [wheel for wheel in wheels if wheel.name.startswith("asgiref_redis-")]
+    first = [wheel for wheel in wheels if wheel not in last]
+    ours = [*pip, "install", "--quiet", "--no-index", "--find-links", WHEELS]
+    call([*ours, *first], "the wheels")
     constraints = WHEELS / "constraints.txt"
     names = [wheel.name.split("-")[0].replace("_", "-") for wheel in wheels]
     lines = [f"{name} @ {wheel.as_uri()}\n" for name, wheel in zip(names, wheels)]  # noqa: B905
     constraints.write_text("".join(lines))
     rest = ["--constraint", constraints, "--requirement", REQUIREMENTS]
-    call([*pip, "install", "--quiet", *rest], "Flask and uvicorn (is a package index reachable?)")
+    goal = "Flask, uvicorn and redis-py (is a package index reachable?)"
+    call([*pip, "install", "--quiet", *rest], goal)
+    call([*ours, *last], "the wheel of asgiref-redis")
     call([*pip, "check"], "a consistent set of packages")
 
 

@@ -4,12 +4,17 @@ Four pieces, each a module or two; data flows from the top to the bottom of this
 
 - ``irc_server`` (with ``irc``, the wire format): the embedded chat server, a thread and loop of its
   own;
-- ``bot`` (with ``game``, its application): a ``StatelessServer`` that connects out to the chat
-  server, a thread and loop of its own;
+- ``bot`` (with ``bot_connection``, and ``game``, its application): a ``StatelessServer`` that
+  connects out to the chat server, a thread and loop of its own;
 - ``guestbook`` (with ``storage``): the Flask application, on the worker threads of ``WsgiToAsgi``;
 - ``web`` (with ``chat_users``): the ASGI application that uvicorn serves, a thread and loop of its
   own.
 
+With ``--workers`` the second is another one: ``fleet_bot``, a ``RedisGateway`` (``bot_connection``
+is what both have in common), ``fleet``, a thread and loop that keep worker processes alive, and in
+those ``fleet_worker`` (with ``kept_game``); between them is ``redis_server``, where none is named.
+
 ``trace`` tells the page what ran where, ``pieces`` starts and stops the threads, ``main`` is the
-command line, and ``check`` visits everything from outside, as a browser and chat clients would.
+command line, and ``check`` and ``check_fleet`` visit everything from outside, as a browser and chat
+clients would.
 """

@@ -32,6 +32,7 @@ DISTRIBUTIONS = (
     "asgiref-compatibility",
     "asgiref-typing",
     "asgiref-server",
+    "asgiref-redis",
     "asgiref-wsgi",
     "asgiref-testing",
 )
@@ -71,7 +72,7 @@ def require(condition: bool, complaint: str) -> None:
 
 
 def own_wheels(visit: Visit) -> str:
-    """The eight distributions were installed from wheels built here, not from an index."""
+    """The nine distributions were installed from wheels built here, not from an index."""
     versions = []
     for name in DISTRIBUTIONS:
         try:
@@ -316,7 +317,7 @@ STEPS: Sequence[Step] = (
 
 def run(demo: Demo, say: Callable[[str], object], steps: Sequence[Step] = STEPS) -> int:
     """Run the demo and the steps, tell each result with ``say``, and return the exit code."""
-    failed = 0
+    failed, before = 0, set(threading.enumerate())
     try:
         with demo.running() as addresses:
             say(f"The demo runs on {addresses.url}, chat {addresses.irc_host}:{addresses.irc_port}")
@@ -324,8 +325,8 @@ def run(demo: Demo, say: Callable[[str], object], steps: Sequence[Step] = STEPS)
             with EventReader(browser) as events:
                 visit = Visit(addresses, browser, events, secrets.token_hex(4))
                 failed = sum(not _content(step, visit, say) for step in steps)
-        pieces = {"uvicorn", "bot", "irc-server", "check-events"}
-        left = pieces & {thread.name for thread in threading.enumerate()}
+        pieces = {"uvicorn", "fleet", "bot", "irc-server", "redis-log", "check-events"}
+        left = pieces & {t.name for t in threading.enumerate() if t not in before}
         if left:
             raise PieceFailed(f"still running: {', '.join(sorted(left))}")
         say("ok    ending: every piece has ended")

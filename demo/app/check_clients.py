@@ -185,4 +185,8 @@ class IrcUser:
     def ask(self, target: str, text: str) -> str:
         """Say something to ``target`` and return what the next message to us says."""
         self.send(f"PRIVMSG {target} :{text}")
+        return self.hear()
+
+    def hear(self) -> str:
+        """What the next message to us says."""
         return self.wait_for(" PRIVMSG ").split(" ", 3)[3].removeprefix(":")

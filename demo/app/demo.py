@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import queue
 import socket
 from collections.abc import Callable, Iterator
@@ -11,15 +12,17 @@ from enum import Enum, auto
 from pathlib import Path
 
 from .bot import ChatBot
+from .bot_connection import BotConnection
 from .chat_users import ChatUsers
 from .game import GuessingGame
 from .guestbook import ChatFacts, make_guestbook
 from .irc_server import IrcServer
 from .pieces import Piece, PieceFailed, PieceThread
+from .redis_server import OwnRedis, find_redis_server
 from .storage import Storage
 from .trace import Trace
 from .uvicorn_piece import UvicornPiece
-from .web import Web
+from .web import KillWorker, Web
 
 HOST = "127.0.0.1"
 
@@ -33,13 +36,19 @@ class Wake(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line decides. ``irc`` is ``None`` for the embedded server."""
+    """What the command line decides.
+
+    ``irc`` is ``None`` for the embedded server. With ``workers``, the bot's scopes run in so many
+    processes; ``redis`` is the URL between them, ``None`` for a server of our own.
+    """
 
     data: Path
     port: int
     irc: tuple[str, int] | None = None
     bot_nick: str = "guessbot"
     channel: str = "#asgiref"
+    workers: int = 0
+    redis: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,8 @@ class Demo:
         self._make_game = make_game
         self._storage = Storage(settings.data)
         self._threads: list[PieceThread] = []
+        self._games = ""
+        self._redis = OwnRedis(lambda: self.wakes.put(Wake.PIECE_ENDED))
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Addresses]:
@@ -82,42 +93,68 @@ class Demo:
             self._stop()
 
     def _start(self) -> Addresses:
+        # First of all what may not be there.
+        redis = self._start_redis() if self._settings.workers else ""
         irc_host, irc_port = self._settings.irc or self._start_irc_server()
         listener = bind(self._settings.port)
         try:
-            bot = self._start_bot(irc_host, irc_port)
-            self._start_web(bot, irc_host, irc_port, listener)
+            connection = BotConnection(
+                irc_host, irc_port, self._settings.bot_nick, self._settings.channel, self.trace
+            )
+            kill = None
+            if redis:
+                kill = self._start_fleet(connection, redis)
+            else:
+                self._start_bot(connection)
+            self._start_web(connection, kill, irc_host, irc_port, listener)
         except BaseException:
             listener.close()
             raise
         return Addresses(listener.getsockname()[1], irc_host, irc_port)
+
+    def _start_redis(self) -> str:
+        if reason := why_no_fleet(self._settings.redis):
+            raise PieceFailed(f"there can be no workers, since {reason}")
+        return self._settings.redis or self._redis.start()
 
     def _start_irc_server(self) -> tuple[str, int]:
         server = IrcServer(self.trace)
         self._start_piece(server)
         return HOST, server.port
 
-    def _start_bot(self, host: str, port: int) -> ChatBot:
-        bot = ChatBot(
-            self._make_game(self._storage, self.trace),
-            self.trace,
-            host=host,
-            port=port,
-            nick=self._settings.bot_nick,
-            channel=self._settings.channel,
-        )
-        self._start_piece(bot)
-        return bot
+    def _start_bot(self, connection: BotConnection) -> None:
+        game = self._make_game(self._storage, self.trace)
+        self._start_piece(ChatBot(game, self.trace, connection))
 
-    def _start_web(self, bot: ChatBot, host: str, port: int, listener: socket.socket) -> None:
-        embedded = self._settings.irc is None
+    def _start_fleet(self, connection: BotConnection, redis: str) -> KillWorker:
+        # Imported here: without workers, asgiref-redis need not be installed.
+        from .fleet import Fleet
+        from .fleet_bot import FleetBot
+
+        bot = FleetBot(redis, self.trace, connection)
+        self._start_piece(bot)
+        self._games = f"{bot.run_mark}/"
+        fleet = Fleet(redis, self._settings.data, self._settings.workers, bot, self.trace)
+        self._start_piece(fleet)
+        return fleet.kill
+
+    def _start_web(
+        self,
+        connection: BotConnection,
+        kill: KillWorker | None,
+        host: str,
+        port: int,
+        listener: socket.socket,
+    ) -> None:
+        embedded, workers = self._settings.irc is None, self._settings.workers
 
         def chat_facts() -> ChatFacts:
-            return ChatFacts(f"{host}:{port}", bot.nick, bot.channel, embedded)
+            address = f"{host}:{port}"
+            return ChatFacts(address, connection.nick, connection.channel, embedded, workers)
 
-        users = ChatUsers(host, port, bot.channel, lambda: bot.nick, self.trace)
+        users = ChatUsers(host, port, connection.channel, lambda: connection.nick, self.trace)
         flask_app = make_guestbook(self._storage, self.trace, chat_facts)
-        web = Web(flask_app, users, self.trace)
+        web = Web(flask_app, users, self.trace, kill)
         self._start_piece(UvicornPiece(web, listener, self.trace))
 
     def _start_piece(self, piece: Piece) -> None:
@@ -133,8 +170,26 @@ class Demo:
                 self._threads.pop().stop()
             except PieceFailed as failure:
                 failures.append(failure)
+        try:
+            self._redis.stop()
+        except PieceFailed as failure:
+            failures.append(failure)
+        if self._games:
+            self._storage.forget_games(self._games)
         if failures:
             raise failures[0]
+
+
+def why_no_fleet(redis: str | None = None) -> str | None:
+    """What is missing for workers that have this Redis, or one of our own."""
+    if not all(map(importlib.util.find_spec, ("asgiref.redis", "redis"))):
+        return "asgiref-redis is not installed"
+    if redis is None and find_redis_server() is None:
+        return (
+            "no redis-server is installed "
+            "(Debian and Ubuntu: apt install redis-server; or name a Redis with --redis URL)"
+        )
+    return None
 
 
 def bind(port: int) -> socket.socket:

@@ -22,7 +22,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from .storage import Storage
+from .storage import Storage, Win
 from .trace import Tracer
 
 LOWEST, HIGHEST = 1, 100
@@ -93,8 +93,7 @@ class GuessingGame:
         while True:
             message = await receive()
             self._trace.ran("Bot application (one task per user)")
-            words = str(message["text"]).lower().split()
-            word = words[0].strip("?!.") if words else ""
+            word = first_word(message)
             if word == "new":
                 game = self._new_game()
             text = await self._answer(user, game, word)
@@ -131,10 +130,17 @@ class GuessingGame:
         self._storage.add_win(user, guesses)
         return self._best()
 
-    def _best(self) -> str:
+    def _best(self, *newest: Win) -> str:
         """The best player; runs on the thread that sync_to_async chooses."""
         self._trace.ran("Best players in SQLite (sync_to_async)")
-        wins = self._storage.best_wins(1)
+        wins = [*self._storage.best_wins(1), *newest]
         if not wins:
             return "Nobody has won yet."
-        return f"The best so far: {wins[0].user} with {wins[0].guesses}."
+        best = min(wins, key=lambda win: win.guesses)
+        return f"The best so far: {best.user} with {best.guesses}."
+
+
+def first_word(message: Event) -> str:
+    """What the game goes by: the first word of a message, without its case and punctuation."""
+    words = str(message["text"]).lower().split()
+    return words[0].strip("?!.") if words else ""

@@ -17,6 +17,7 @@ from flask import Flask, Response, jsonify, redirect, render_template, request
 from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
 from werkzeug.utils import secure_filename
 
+from .fleet_facts import LEASE_SECONDS, REPLACE_SECONDS
 from .storage import BLOCK, File, Storage, TooLarge
 from .trace import Signed, Stored, Tracer
 
@@ -27,12 +28,20 @@ _MAX_NAME, _MAX_TEXT = 40, 500
 
 @dataclass(frozen=True, slots=True)
 class ChatFacts:
-    """What the page says about the chat: the server's address, the bot's nickname, the channel."""
+    """What the page says about the chat: the server's address, the bot's nickname, the channel.
+
+    ``workers`` is the number of processes that the bot's scopes run in, 0 for this one alone;
+    ``lease`` and ``replace`` are the seconds after which others take over from a killed one, and
+    after which another one is started.
+    """
 
     server: str
     bot: str
     channel: str
     embedded: bool
+    workers: int = 0
+    lease: int = LEASE_SECONDS
+    replace: int = REPLACE_SECONDS
 
 
 def make_guestbook(storage: Storage, trace: Tracer, chat_facts: Callable[[], ChatFacts]) -> Flask:

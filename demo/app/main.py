@@ -21,22 +21,29 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from . import check
-from .demo import Demo, Settings, Wake, bind
+from . import check, check_fleet
+from .demo import Demo, Settings, Wake, bind, why_no_fleet
+from .fleet_facts import PARTITIONS
 from .pieces import PieceFailed
 
 DEFAULT_PORT = 8000
+CHECK_WORKERS = 3
 
 
 def main(arguments: Sequence[str], state_folder: Path) -> int:
     """Run the demo and return the exit code; ``state_folder`` keeps the guestbook between runs."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.redis and not options.workers:
+        parser.error("--redis is for the workers: say how many with --workers")
     settings = Settings(
         data=options.data or state_folder / "data",
         port=0,
         irc=options.irc,
         bot_nick=options.bot_nick,
         channel=options.channel,
+        workers=options.workers,
+        redis=options.redis,
     )
     try:
         if options.check:
@@ -50,7 +57,7 @@ def main(arguments: Sequence[str], state_folder: Path) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run.py",
-        description="A Flask guestbook and an IRC chatbot on asgiref, in one process.",
+        description="A Flask guestbook and an IRC chatbot on asgiref.",
     )
     parser.add_argument("--check", action="store_true", help="visit everything, then exit 0 or 1")
     parser.add_argument(
@@ -61,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--bot-nick", default="guessbot", metavar="NICK", help="the bot's nickname")
     parser.add_argument("--channel", default="#asgiref", help="where the bot listens as well")
+    parser.add_argument(
+        "--workers", type=_count, default=0, metavar="N", help="run the bot's scopes in N processes"
+    )
+    parser.add_argument(
+        "--redis", metavar="URL", help="the Redis between them (default: a redis-server of our own)"
+    )
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the guestbook is kept")
     return parser
 
@@ -68,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port, which is a number up to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= PARTITIONS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {PARTITIONS}")
     return int(text)
 
 
@@ -119,8 +138,15 @@ def _wait(demo: Demo) -> Wake:
 
 def _check(settings: Settings) -> int:
     with tempfile.TemporaryDirectory(prefix="asgiref-demo-") as folder:
-        demo = Demo(replace(settings, data=Path(folder)))
-        return check.run(demo, functools.partial(print, flush=True))
+        say = functools.partial(print, flush=True)
+        here = replace(settings, data=Path(folder))
+        failed = check.run(Demo(replace(here, workers=0)), say)
+        if not settings.workers and (reason := why_no_fleet()):
+            say(f"The bot with workers was not visited: {reason}.")
+            return failed
+        fleet = replace(here, workers=settings.workers or CHECK_WORKERS)
+        say(f"The same bot, with {fleet.workers} workers behind Redis:")
+        return check.run(Demo(fleet), say, check_fleet.STEPS) or failed
 
 
 @contextlib.contextmanager

@@ -43,11 +43,13 @@ class PieceThread:
         self._thread = threading.Thread(target=self._run, name=piece.name)
 
     def start(self) -> None:
-        """Start, and return once the piece is ready. Raises ``PieceFailed``."""
+        """Start, and return once the piece is ready. Raises ``PieceFailed``; then it has ended."""
         self._thread.start()
         try:
             self._ready.result(START_SECONDS)
         except TimeoutError:
+            self._piece.stop()
+            self._thread.join(STOP_SECONDS)
             raise PieceFailed(f"{self._piece.name} did not start in time") from None
 
     def stop(self) -> None:

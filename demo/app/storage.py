@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import sqlite3
 import tempfile
@@ -24,9 +25,16 @@ CREATE TABLE IF NOT EXISTS file (
     name TEXT PRIMARY KEY, size INTEGER NOT NULL, sha256 TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS win (
     id INTEGER PRIMARY KEY, user TEXT NOT NULL, guesses INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS turn (
+    id INTEGER PRIMARY KEY, game TEXT NOT NULL, secret INTEGER NOT NULL, guesses TEXT NOT NULL,
+    message INTEGER NOT NULL, answer TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS turn_of_game ON turn (game, id);
 """
 
 BLOCK = 64 * 1024
+
+KEPT_TURNS = 1000
+"""Of one game: several times as many as a worker may have played before Redis knows of it."""
 
 
 class TooLarge(Exception):
@@ -59,8 +67,18 @@ class Win:
     guesses: int
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A game as a ``message``, which is named by its number, and its ``answer`` left it."""
+
+    secret: int
+    guesses: tuple[int, ...]
+    message: int
+    answer: str
+
+
 class Storage:
-    """The guestbook's entries, the uploaded files and the won games, in ``folder``."""
+    """The guestbook's entries, uploaded files, won games and games under way, in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._database = folder / "demo.sqlite3"
@@ -96,6 +114,42 @@ class Storage:
         query = "SELECT user, guesses FROM win ORDER BY guesses, id LIMIT ?"
         with self._connection() as database:
             return [Win(*row) for row in database.execute(query, (limit,))]
+
+    def last_turn(self, game: str) -> Turn | None:
+        """The latest turn of this game."""
+        return self._turn("game = ? ORDER BY id DESC LIMIT 1", (game,))
+
+    def turn_of(self, game: str, message: int) -> Turn | None:
+        """The turn that this message was, if it is among the latest ``KEPT_TURNS``."""
+        return self._turn("game = ? AND message = ?", (game, message))
+
+    def _turn(self, which: str, values: tuple[object, ...]) -> Turn | None:
+        query = f"SELECT secret, guesses, message, answer FROM turn WHERE {which}"
+        with self._connection() as database:
+            row = database.execute(query, values).fetchone()
+        return Turn(row[0], tuple(json.loads(row[1])), row[2], row[3]) if row else None
+
+    def keep_turn(self, game: str, turn: Turn, win: Win | None = None) -> None:
+        """Keep a turn, and the win that it was if it was one: both or neither."""
+        values = (game, turn.secret, json.dumps(turn.guesses), turn.message, turn.answer)
+        with self._connection() as database:
+            query = "INSERT INTO turn (game, secret, guesses, message, answer) VALUES "
+            database.execute(query + "(?, ?, ?, ?, ?)", values)
+            old = "SELECT id FROM turn WHERE game = ? ORDER BY id DESC LIMIT -1 OFFSET ?"
+            database.execute(f"DELETE FROM turn WHERE id IN ({old})", (game, KEPT_TURNS))
+            if win is not None:
+                query = "INSERT INTO win (user, guesses) VALUES (?, ?)"
+                database.execute(query, (win.user, win.guesses))
+
+    def forget_game(self, game: str) -> None:
+        """Forget the turns of this game."""
+        with self._connection() as database:
+            database.execute("DELETE FROM turn WHERE game = ?", (game,))
+
+    def forget_games(self, start: str) -> None:
+        """Forget the turns of all games whose names start so."""
+        with self._connection() as database:
+            database.execute("DELETE FROM turn WHERE substr(game, 1, ?) = ?", (len(start), start))
 
     def files(self, limit: int = 20) -> list[File]:
         """The stored files, the latest first."""

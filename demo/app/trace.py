@@ -32,6 +32,8 @@ class Kind(StrEnum):
     HEARD = "heard"
     GUESTBOOK = "guestbook"
     FILE = "file"
+    FLEET = "fleet"
+    NEWS = "news"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,7 +96,53 @@ class Stored:
     size: int
 
 
-Payload = Ran | Chat | Heard | Signed | Stored
+@dataclasses.dataclass(frozen=True, slots=True)
+class FleetWorker:
+    """A worker process of the fleet; ``life`` is one of the words of ``fleet.Life``."""
+
+    name: str
+    pid: int
+    life: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FleetPartition:
+    """A partition, its holder (empty if nobody holds it) and the users whose scopes are in it.
+
+    ``lag`` messages were not read yet, ``pending`` were and are not acknowledged; ``redelivered``
+    counts from the beginning.
+    """
+
+    number: int
+    holder: str
+    lag: int
+    pending: int
+    redelivered: int
+    users: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FleetSeen:
+    """All workers and partitions; how many messages were taken, answered, and answered twice."""
+
+    kind: ClassVar[Kind] = Kind.FLEET
+    workers: tuple[FleetWorker, ...]
+    partitions: tuple[FleetPartition, ...]
+    asked: int
+    answered: int
+    repeated: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class News:
+    """Something happened to the fleet; ``time`` is this machine's, as text."""
+
+    kind: ClassVar[Kind] = Kind.NEWS
+    time: str
+    text: str
+
+
+Payload = Ran | Chat | Heard | Signed | Stored | FleetSeen | News
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,7 +157,7 @@ class Event:
 class Tracer(Protocol):
     """What a piece needs of the trace: most take no more than this."""
 
-    def ran(self, piece: str) -> Where: ...
+    def ran(self, piece: str, where: Where | None = None) -> Where: ...
 
     def publish(self, payload: Payload) -> None: ...
 
@@ -149,6 +197,7 @@ class Trace:
         self._number = 0
         self._remembered: deque[Event] = deque(maxlen=REMEMBERED_EVENTS)
         self._tallies: dict[str, _Tally] = {}
+        self._latest: dict[Kind, Event] = {}
         self._subscribers: set[_Subscriber] = set()
         self._loop_names: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, str] = (
             weakref.WeakKeyDictionary()
@@ -172,9 +221,9 @@ class Trace:
             name = self._loop_names.get(loop) or f"unnamed loop {id(loop):#x}"
         return Where(thread.name, threading.get_native_id(), name, task.get_name() if task else "")
 
-    def ran(self, piece: str) -> Where:
-        """Record that ``piece`` runs here and now."""
-        where = self.here()
+    def ran(self, piece: str, where: Where | None = None) -> Where:
+        """Record that ``piece`` runs here and now, or ran where another process says."""
+        where = where or self.here()
         with self._lock:
             tally = self._tallies.setdefault(piece, _Tally())
             tally.count += 1
@@ -190,6 +239,11 @@ class Trace:
         with self._lock:
             self._remembered.append(self._announce(payload))
 
+    def show(self, payload: Payload) -> None:
+        """Tell every subscriber how things are; only the latest of its kind is remembered."""
+        with self._lock:
+            self._latest[payload.kind] = self._announce(payload)
+
     def _announce(self, payload: Payload) -> Event:
         self._number += 1
         event = Event(self._number, payload.kind, json.dumps(dataclasses.asdict(payload)))
@@ -204,7 +258,7 @@ class Trace:
 
     def _backlog(self, after: int) -> list[Event]:
         latest = [tally.last for tally in self._tallies.values() if tally.last is not None]
-        known = [*self._remembered, *latest]
+        known = [*self._remembered, *latest, *self._latest.values()]
         return sorted((e for e in known if e.number > after), key=lambda e: e.number)
 
     async def subscribe(self, after: int = 0) -> AsyncIterator[Event]:

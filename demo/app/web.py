@@ -1,8 +1,8 @@
 """The ASGI application that uvicorn serves: Flask for most of it, asyncio for what stays open.
 
-The event stream and the chat are served here, outside Flask: an event stream lasts as long as the
-page is open and would occupy a worker thread all that time; on the loop it costs one small task.
-Everything else goes to Flask through ``WsgiToAsgi``.
+The event stream, the chat and the fleet are served here, outside Flask: an event stream lasts as
+long as the page is open and would occupy a worker thread all that time; on the loop it costs one
+small task. Everything else goes to Flask through ``WsgiToAsgi``.
 
 Two guards stand before both. A request must name this machine in its Host header, so that a
 foreign site cannot reach the demo through a name of its own that it points here (DNS rebinding);
@@ -32,6 +32,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+KillWorker = Callable[[str], Awaitable[bool]]
+"""Kills the worker of this name; false if there is none."""
 
 
 class BadCall(Exception):
@@ -46,15 +48,21 @@ class Web:
     """Routes HTTP requests to the event stream, the chat or the WSGI application."""
 
     def __init__(
-        self, wsgi_application: Callable[..., Iterable[bytes]], users: ChatUsers, trace: Trace
+        self,
+        wsgi_application: Callable[..., Iterable[bytes]],
+        users: ChatUsers,
+        trace: Trace,
+        kill: KillWorker | None = None,
     ) -> None:
         self._wsgi = WsgiToAsgi(cast(Any, wsgi_application))
         self._users = users
         self._trace = trace
-        self._chat: dict[str, Callable[[str, str], Awaitable[dict[str, str]]]] = {
+        self._kill = kill
+        self._calls: dict[str, Callable[[str, str], Awaitable[dict[str, str]]]] = {
             "/chat/join": self._join,
             "/chat/say": self._say,
             "/chat/leave": self._leave,
+            "/fleet/kill": self._kill_worker,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,9 +87,9 @@ class Web:
             _guard(scope)
             if scope["path"] == "/events" and scope["method"] == "GET":
                 await self._events(scope, receive, send)
-            elif scope["path"] in self._chat and scope["method"] == "POST":
+            elif scope["path"] in self._calls and scope["method"] == "POST":
                 call = await _json_call(scope, receive)
-                answer = await self._chat[scope["path"]](*call)
+                answer = await self._calls[scope["path"]](*call)
                 await _respond(send, HTTPStatus.OK, answer)
             else:
                 await self._wsgi(cast(Any, scope), cast(Any, receive), cast(Any, send))
@@ -104,6 +112,14 @@ class Web:
 
     async def _leave(self, token: str, _text: str) -> dict[str, str]:
         await self._users.leave(token)
+        return {}
+
+    # The fleet
+
+    async def _kill_worker(self, name: str, _text: str) -> dict[str, str]:
+        """Kill a worker by its name: a process's number is nothing that a request may choose."""
+        if self._kill is None or not await self._kill(name):
+            raise BadCall(HTTPStatus.CONFLICT, f"{name!r} is no worker of this demo that runs")
         return {}
 
     # The event stream (HTML standard, section "Server-sent events")
@@ -159,9 +175,9 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 async def _json_call(scope: Scope, receive: Receive) -> tuple[str, str]:
-    """Read ``{"nick" or "token": ..., "text": ...}``. Raises ``BadCall``."""
+    """Read ``{"nick", "token" or "worker": ..., "text": ...}``. Raises ``BadCall``."""
     if _header(scope, b"content-type").partition(";")[0] != "application/json":
-        raise BadCall(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the chat takes application/json only")
+        raise BadCall(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "this takes application/json only")
     body, more = b"", True
     while more:
         message = await receive()
@@ -177,7 +193,8 @@ async def _json_call(scope: Scope, receive: Receive) -> tuple[str, str]:
         raise BadCall(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
     if not isinstance(call, dict):
         raise BadCall(HTTPStatus.BAD_REQUEST, "the body is not a JSON object")
-    return str(call.get("token") or call.get("nick") or ""), str(call.get("text") or "")
+    subject = call.get("token") or call.get("nick") or call.get("worker") or ""
+    return str(subject), str(call.get("text") or "")
 
 
 async def _respond(send: Send, status: HTTPStatus, answer: dict[str, str]) -> None:

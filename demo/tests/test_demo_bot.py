@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from app.bot import ChatBot
+from app.bot_connection import BotConnection
 from app.game import Event, Receive, Scope, Send
 from app.irc_client import ChatError, IrcClient, NickTaken
 from app.irc_server import IrcServer
@@ -77,7 +78,7 @@ async def room(application: Any = counting, nick: str = "bot") -> AsyncIterator[
     trace = Trace()
     server = IrcServer(trace)
     port = await server.start()
-    bot = ChatBot(application, trace, host="127.0.0.1", port=port, nick=nick, channel="#x")
+    bot = ChatBot(application, trace, BotConnection("127.0.0.1", port, nick, "#x", trace))
     running = asyncio.create_task(bot.arun())
     here = Room(server, bot)
     watcher = await here.join("watcher", "#x")
@@ -143,7 +144,7 @@ async def test_an_application_that_breaks_harms_its_own_user_only(
 
 async def test_the_bot_takes_another_nickname_when_its_own_is_in_use() -> None:
     async with room(nick="watcher") as here:
-        assert here.bot.nick == "watcher2"
+        assert here.bot.connection.nick == "watcher2"
 
 
 async def test_the_bot_comes_back_when_the_chat_server_does(
@@ -153,7 +154,7 @@ async def test_the_bot_comes_back_when_the_chat_server_does(
         port = here.server.port
         ann = await here.join("ann")
         assert await ann.ask("hi") == "ann 1"
-        with caplog.at_level(logging.CRITICAL, "app.bot"):
+        with caplog.at_level(logging.CRITICAL, "app.bot_connection"):
             await here.server.close()
             await here.server.start(port=port)
             ann = await here.join("ann", "#x")
@@ -165,7 +166,8 @@ async def test_no_chat_server_is_an_error_that_names_it() -> None:
     server = IrcServer(Trace())
     port = await server.start()
     await server.close()
-    bot = ChatBot(counting, Trace(), host="127.0.0.1", port=port)
+    trace = Trace()
+    bot = ChatBot(counting, trace, BotConnection("127.0.0.1", port, "bot", "#x", trace))
     with pytest.raises(ChatError, match=f"127.0.0.1:{port} cannot be reached"):
         await bot.arun()
 

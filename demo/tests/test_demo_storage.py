@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from app.storage import Entry, File, Storage, TooLarge, Win
+from app.storage import Entry, File, Storage, TooLarge, Turn, Win
 
 
 def test_entries_come_back_newest_first(tmp_path: Path) -> None:
@@ -27,6 +27,22 @@ def test_the_best_are_those_with_the_fewest_guesses(tmp_path: Path) -> None:
     for user, guesses in [("ann", 5), ("bob", 3), ("eve", 3)]:
         storage.add_win(user, guesses)
     assert storage.best_wins(2) == [Win("bob", 3), Win("eve", 3)]
+
+
+def test_the_latest_turns_of_each_game_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.storage.KEPT_TURNS", 2)
+    storage = Storage(tmp_path)
+    turns = [Turn(42, (1, 2, 3)[:n], n, "too low") for n in (1, 2, 3)]
+    for turn in turns:
+        storage.keep_turn("ann", turn)
+        storage.keep_turn("anna", turn)
+    assert [storage.turn_of("ann", turn.message) for turn in turns] == [None, *turns[1:]]
+    storage.forget_game("ann")
+    assert (storage.last_turn("ann"), storage.last_turn("anna")) == (None, turns[2])
+    storage.forget_games("an")
+    assert storage.last_turn("anna") is None
 
 
 def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:
