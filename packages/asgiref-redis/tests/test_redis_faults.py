@@ -24,8 +24,10 @@ class Workers:
         self._folder = folder
         self.all: list[Process] = []
 
-    def start(self, url: str, connection: str, application: str = "slow_echo") -> Process:
-        process = worker_process(self._folder, url, connection, application)
+    def start(
+        self, url: str, connection: str, application: str = "slow_echo", *options: str
+    ) -> Process:
+        process = worker_process(self._folder, url, connection, application, *options)
         self.all.append(process)
         return process
 
@@ -129,10 +131,12 @@ async def test_connections_are_cut_in_the_middle_of_replies(
 async def test_sigterm_hands_over_at_once_and_nothing_is_redelivered(
     shared_redis: RealRedis, connection: str, workers: Workers
 ) -> None:
-    url = shared_redis.url
-    async with running(Gateway(url, connection)) as gateway:
+    """Leases are long: nothing here is due to one that has run out, on a busy machine neither."""
+    url, lease = shared_redis.url, ("--lease", "60")
+    async with running(Gateway(url, connection, lease=60)) as gateway:
         ledger = Ledger(gateway, 20)
-        first, second = workers.start(url, connection), workers.start(url, connection)
+        first = workers.start(url, connection, "slow_echo", *lease)
+        second = workers.start(url, connection, "slow_echo", *lease)
         async with ledger.sending():
             await ledger.receive_from(first.pid, second.pid)
             first.send(signal.SIGTERM)
