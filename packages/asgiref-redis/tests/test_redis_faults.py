@@ -109,6 +109,35 @@ async def test_redis_is_unreachable_for_longer_than_a_lease(
         await judge(ledger)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+async def test_redis_is_unreachable_for_thirty_seconds(
+    own_redis: RealRedis, connection: str, workers: Workers
+) -> None:
+    """With the default lease. What comes meanwhile waits where it comes from."""
+    backlog, lease = 100, 10.0
+    async with (
+        Proxy(own_redis.port) as proxy,
+        running(Gateway(proxy.url, connection, lease=lease, backlog=backlog)) as gateway,
+    ):
+        ledger = Ledger(gateway, 20)
+        options = ("slow_echo", "--lease", f"{lease:g}")
+        pids = [workers.start(proxy.url, connection, *options).pid for _ in range(2)]
+        async with ledger.sending():
+            await ledger.receive_from(*pids)
+            proxy.open.clear()
+            loop = asyncio.get_running_loop()
+            end = loop.time() + 30
+            while loop.time() < end:  # it is this time that is tested
+                assert ledger.sent - gateway.stored <= backlog
+                await asyncio.sleep(0.1)
+            assert ledger.sent - gateway.stored == backlog
+            assert gateway.get_or_create_application_instance("ada", {"type": "t"}).full()
+            proxy.open.set()
+            await ledger.receive_from(*pids, tell=100)
+        await judge(ledger)
+
+
 async def test_connections_are_cut_in_the_middle_of_replies(
     shared_redis: RealRedis, connection: str, workers: Workers
 ) -> None:
