@@ -3,7 +3,8 @@
 Commands go to each node in one pipeline of its own, all nodes at the same time. What a node does
 not answer is `Unanswered`, call by call; the answers of the others count. (redis-py's own pipeline
 over several nodes raises when one of them is away, and nobody learns the answers of the others.
-Single commands instead need a connection for each, and a round trip: see below.)
+Single commands instead need a connection for each: 64 calls to one node took 10 to 17 ms, of which
+nearly all is redis-py's computing, and 200 connections; in a pipeline 3 ms, and one connection.)
 
 A node that has failed is away: what is for it is `Unanswered` at once, and waits for no timeout,
 until the one task that looks after the node finds that it answers again, or that its slots have
@@ -43,6 +44,7 @@ class Cluster:
 
     def __init__(self, client: Any, describe: str, replica_wait: int) -> None:
         self._client = client
+        self._client.commands_parser = _NoParser()
         self._describe = describe
         self._replica_wait = replica_wait
         self._away: dict[str, asyncio.Task[None]] = {}
@@ -174,6 +176,16 @@ class Cluster:
         await end(self._away.values())
         with suppress(*LOST):
             await self._client.aclose()
+
+
+class _NoParser:
+    """In place of what asks the first master for all commands, to find the keys in them.
+
+    Here everything says itself which node it is for; and that master may be the one that is away.
+    """
+
+    async def initialize(self, node: Any) -> None:
+        pass
 
 
 class _Subscriber:

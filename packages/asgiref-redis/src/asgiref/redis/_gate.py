@@ -116,7 +116,8 @@ class Gate:
             self._later(FULL_DELAY)
             return
         seconds = self._backoff.next()
-        logger.error("Partition %d: %s. Trying again in %.1f s.", self.keys.number, error, seconds)
+        text = str(error).rstrip(".")
+        logger.error("Partition %d: %s. Trying again in %.1f s.", self.keys.number, text, seconds)
         self._state = _State.SHUT
         self._later(seconds)
 
