@@ -20,9 +20,12 @@ NODE_TIMEOUT = 1000
 
 
 def free_port_pair() -> int:
-    """A port that is free, and so is the one 10,000 above, on which nodes talk to each other."""
+    """A port that is free, and so is the one 10,000 above, on which nodes talk to each other.
+
+    Both are below those that the system gives to whoever asks for any.
+    """
     while True:
-        port = random.randrange(20_000, 50_000)
+        port = random.randrange(12_000, 22_000)
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             for each in (port, port + 10_000):
                 stack.enter_context(socket.create_server(("127.0.0.1", each)))

@@ -47,6 +47,7 @@ class RealRedis:
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
 
     @property
     def pid(self) -> int:
@@ -102,5 +103,6 @@ class RealRedis:
             process.send_signal(signal.SIGCONT)
             process.wait(30)
             assert process.stdout is not None
-            self._reader.join(30)
+            if self._reader is not None:
+                self._reader.join(30)
             process.stdout.close()

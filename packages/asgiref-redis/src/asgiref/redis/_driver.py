@@ -26,12 +26,16 @@ exceptions: Any = importlib.import_module("redis.exceptions")
 _retry: Any = importlib.import_module("redis.asyncio.retry")
 _backoff: Any = importlib.import_module("redis.backoff")
 
-#: What redis-py raises when a server is lost.
+#: What redis-py raises when a server is lost. The last two come from where it is not prepared: a
+#: transport of CPython 3.13.0 that is written to after its connection has been lost raises
+#: TypeError, and redis-py 5 looks for the name of a node that has just gone.
 LOST: tuple[type[Exception], ...] = (
     TimeoutError,
     OSError,
     exceptions.RedisError,
     exceptions.RedisClusterException,  # which is no RedisError
+    TypeError,
+    AttributeError,
 )
 
 #: What a server answers while it is not what was looked for, but may be soon.
