@@ -13,8 +13,9 @@ from pieces import Gateway, echo, running, until, worker
 from real_cluster import RealCluster
 from real_redis import RealRedis
 
-from asgiref.redis import RedisWorker
+from asgiref.redis import RedisWorker, status
 from asgiref.redis._keys import ConnectionKeys, PartitionKeys, partition_of
+from asgiref.redis._status_table import remove_group
 
 pytestmark = pytest.mark.asyncio
 
@@ -165,6 +166,22 @@ async def test_gateway_and_workers_start_while_a_master_is_away(
                 heard.add((await gateway.heard())["scope"])
         while heard != scene.ledger.scopes:
             heard.add((await gateway.heard())["scope"])
+
+
+async def test_status_and_remove_group_look_at_all_masters(
+    cluster: RealCluster, connection: str
+) -> None:
+    url = cluster.url
+    async with running(Gateway(url, connection, partitions=PARTITIONS)) as gateway:
+        async with running(worker(echo, url, connection)) as server:
+            await until(lambda: len(server.partitions) == PARTITIONS)
+        for number in range(48):
+            await gateway.say(f"scope{number}")
+        found = await status(url, connection)
+        assert sum(each.groups[0].lag for each in found.partitions) == 48
+        await remove_group(url, connection, "group")
+        found = await status(url, connection)
+        assert [each.groups for each in found.partitions] == PARTITIONS * [()]
 
 
 @contextmanager

@@ -87,14 +87,18 @@ class Link:
         """Close all connections."""
         await self._servers.close()
 
-    async def command(self, *words: str | bytes | int) -> Any:
-        """The answer to one command, whose key, if it has one, is its second word.
+    async def command(self, *words: str | bytes | int, key: str | None = None) -> Any:
+        """The answer to one command.
+
+        Args:
+            key: what decides where it goes, if that is not the second word.
 
         Raises:
             Unreachable: see the module.
             Refused: if the answer is an error.
         """
-        key = str(words[1]) if len(words) > 1 else ""
+        if key is None:
+            key = str(words[1]) if len(words) > 1 else ""
         [answer] = await self._send([(key, words)], 0)
         return self._raised(answer)
 

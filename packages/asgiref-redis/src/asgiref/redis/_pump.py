@@ -79,6 +79,7 @@ class Pump:
         try:
             await self._failed
         finally:
+            self._failed = None  # what is marked from now on stays where it is
             await end(self._tasks)
 
     def _start(self, lane: "_Lane") -> None:
