@@ -13,6 +13,7 @@ from real_redis import RealRedis
 
 from asgiref.redis import CannotStart, RedisWorker
 from asgiref.redis._client import Link
+from asgiref.redis._single import Single
 
 ECHO = "redis_apps:echo"
 
@@ -117,7 +118,7 @@ def test_a_redis_that_deletes_what_it_likes(tmp_path: Path) -> None:
     ("version", "allowed"), [("6.0.16", False), ("6.2.0", True), ("5.0", False), ("10.1.2", True)]
 )
 def test_a_redis_that_is_too_old(version: str, allowed: bool) -> None:
-    link = Link(None, cluster=False, describe="The Redis", timeout=1)
+    link = Link(Single(None, (), 0), "The Redis", 1)
     if allowed:
         link._check_server({"redis_version": version})
     else:

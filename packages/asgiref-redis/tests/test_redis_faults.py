@@ -24,8 +24,10 @@ class Workers:
         self._folder = folder
         self.all: list[Process] = []
 
-    def start(self, url: str, connection: str, application: str = "slow_echo") -> Process:
-        process = worker_process(self._folder, url, connection, application)
+    def start(
+        self, url: str, connection: str, application: str = "slow_echo", *options: str
+    ) -> Process:
+        process = worker_process(self._folder, url, connection, application, *options)
         self.all.append(process)
         return process
 
@@ -107,6 +109,35 @@ async def test_redis_is_unreachable_for_longer_than_a_lease(
         await judge(ledger)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+async def test_redis_is_unreachable_for_thirty_seconds(
+    own_redis: RealRedis, connection: str, workers: Workers
+) -> None:
+    """With the default lease. What comes meanwhile waits where it comes from."""
+    backlog, lease = 100, 10.0
+    async with (
+        Proxy(own_redis.port) as proxy,
+        running(Gateway(proxy.url, connection, lease=lease, backlog=backlog)) as gateway,
+    ):
+        ledger = Ledger(gateway, 20)
+        options = ("slow_echo", "--lease", f"{lease:g}")
+        pids = [workers.start(proxy.url, connection, *options).pid for _ in range(2)]
+        async with ledger.sending():
+            await ledger.receive_from(*pids)
+            proxy.open.clear()
+            loop = asyncio.get_running_loop()
+            end = loop.time() + 30
+            while loop.time() < end:  # it is this time that is tested
+                assert ledger.sent - gateway.stored <= backlog
+                await asyncio.sleep(0.1)
+            assert ledger.sent - gateway.stored == backlog
+            assert gateway.get_or_create_application_instance("ada", {"type": "t"}).full()
+            proxy.open.set()
+            await ledger.receive_from(*pids, tell=100)
+        await judge(ledger)
+
+
 async def test_connections_are_cut_in_the_middle_of_replies(
     shared_redis: RealRedis, connection: str, workers: Workers
 ) -> None:
@@ -129,10 +160,12 @@ async def test_connections_are_cut_in_the_middle_of_replies(
 async def test_sigterm_hands_over_at_once_and_nothing_is_redelivered(
     shared_redis: RealRedis, connection: str, workers: Workers
 ) -> None:
-    url = shared_redis.url
-    async with running(Gateway(url, connection)) as gateway:
+    """Leases are long: nothing here is due to one that has run out, on a busy machine neither."""
+    url, lease = shared_redis.url, ("--lease", "60")
+    async with running(Gateway(url, connection, lease=60)) as gateway:
         ledger = Ledger(gateway, 20)
-        first, second = workers.start(url, connection), workers.start(url, connection)
+        first = workers.start(url, connection, "slow_echo", *lease)
+        second = workers.start(url, connection, "slow_echo", *lease)
         async with ledger.sending():
             await ledger.receive_from(first.pid, second.pid)
             first.send(signal.SIGTERM)

@@ -47,22 +47,41 @@ async def echoes(url: str, connection: str) -> None:
         assert all(numbers == list(range(20)) for numbers in heard.values())
 
 
-async def test_in_a_cluster_no_command_spans_partitions(
-    servers: ExitStack, tmp_path: Path, connection: str
-) -> None:
-    """One node with all slots refuses keys of two slots in one command, as many do."""
-    server = started(servers, tmp_path / "node", "--cluster-enabled", "yes")
-    async with Redis.from_url(server.url) as client:
+async def alone(server: RealRedis, url: str) -> str:
+    """The URL of a cluster of one node, which has all slots."""
+    async with Redis.from_url(url) as client:
         await client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
 
         async def works() -> bool:
             return "cluster_state:ok" in str(await client.execute_command("CLUSTER", "INFO"))
 
         await until(works)
-    url = server.url.replace("redis://", "redis+cluster://")
+    return url.replace("://", "+cluster://")
+
+
+async def test_in_a_cluster_no_command_spans_partitions(
+    servers: ExitStack, tmp_path: Path, connection: str
+) -> None:
+    """One node with all slots refuses keys of two slots in one command, as many do."""
+    server = started(servers, tmp_path / "node", "--cluster-enabled", "yes")
+    url = await alone(server, server.url)
     await echoes(url, connection)
     found = await status(url, connection)
     assert sum(each.groups[0].lag for each in found.partitions) == 0
+
+
+async def test_a_cluster_needs_few_connections_for_many_partitions(
+    servers: ExitStack, tmp_path: Path, connection: str
+) -> None:
+    server = started(servers, tmp_path / "node", "--cluster-enabled", "yes")
+    url = await alone(server, server.url)
+    async with running(Gateway(url, connection, partitions=300, lease=10)) as gateway:
+        for number in range(1000):
+            queue = gateway.get_or_create_application_instance(f"scope{number}", {"type": "t"})
+            queue.put_nowait({"type": "say"})
+        await queue.join()
+        async with Redis.from_url(server.url) as client:
+            assert len(await client.client_list()) < 10
 
 
 async def test_a_failover_by_sentinels_loses_nothing(
@@ -158,6 +177,29 @@ async def test_tls(
         *("--tls-cert-file", str(certificate[1])),
     )
     await echoes(f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate[1]}", connection)
+
+
+async def test_tls_in_a_cluster(
+    servers: ExitStack, tmp_path: Path, connection: str, certificate: tuple[Path, Path]
+) -> None:
+    """Also the connection on which gateway and workers are woken."""
+    port = free_port()
+    server = started(
+        servers,
+        tmp_path / "node",
+        *("--cluster-enabled", "yes", "--tls-cluster", "yes", "--tls-auth-clients", "no"),
+        *("--tls-port", str(port), "--tls-key-file", str(certificate[0])),
+        *("--tls-cert-file", str(certificate[1]), "--tls-ca-cert-file", str(certificate[1])),
+    )
+    query = f"?ssl_ca_certs={certificate[1]}"
+    url = await alone(server, f"rediss://127.0.0.1:{port}{query}")
+    async with (
+        running(Gateway(url, connection, lease=60)) as gateway,
+        running(worker(echo, url, connection, lease=60)),
+    ):
+        for number in range(5):  # with such a lease nobody looks without being woken
+            await gateway.say("ada", number=number)
+            assert (await gateway.heard())["number"] == number
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack"])

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -54,6 +54,23 @@ class Ledger:
         while any(count > 0 for count in left.values()):
             pid = (await self.receive_one())["pid"]
             left[pid] = left.get(pid, 0) - 1
+
+    async def receive_until(self, reached: Callable[[], bool]) -> None:
+        while not reached():
+            await self.receive_one()
+
+    @property
+    def sent(self) -> int:
+        """How many messages the gateway has taken."""
+        return sum(self._sent.values())
+
+    @property
+    def scopes(self) -> set[str]:
+        return set(self._scopes)
+
+    def answered(self, scopes: Iterable[str]) -> int:
+        """How many messages of these scopes have an answer."""
+        return sum(len({number for number, _ in self.heard[each]}) for each in scopes)
 
     def missing(self) -> int:
         return sum(

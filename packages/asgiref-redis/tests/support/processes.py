@@ -88,6 +88,7 @@ class Proxy:
         self.open = asyncio.Event()
         self.open.set()
         self.url = ""
+        self._frozen: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> "Proxy":
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -108,6 +109,10 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def freeze(self) -> None:
+        """Let nothing more through the connections that there are, as if the host had gone."""
+        self._frozen |= self._writers
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -127,6 +132,7 @@ class Proxy:
             for each in (writer, far_writer):
                 if each is not None:
                     self._writers.discard(each)
+                    self._frozen.discard(each)
                     each.transport.abort()
 
     async def _pass(
@@ -135,6 +141,8 @@ class Proxy:
         left = None if cut_after is None else random.randrange(cut_after // 2, cut_after * 2)
         while data := await reader.read(1 << 16):
             await self.open.wait()
+            if writer in self._frozen:
+                continue
             if left is not None:
                 if len(data) >= left:
                     writer.write(data[:left])

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -34,15 +35,19 @@ class RealRedis:
         folder: where it keeps its data.
         options: further options of its command line.
         kind: ``"sentinel"`` for one, whose first option is the file with its configuration.
+        port: where it listens; any that is free by default.
     """
 
-    def __init__(self, folder: Path, *options: str, kind: str = "server") -> None:
-        self.port = free_port()
+    def __init__(
+        self, folder: Path, *options: str, kind: str = "server", port: int | None = None
+    ) -> None:
+        self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self._kind = kind
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
 
     @property
     def pid(self) -> int:
@@ -77,6 +82,13 @@ class RealRedis:
                 return self
         raise AssertionError(f"redis-server did not start:\n{said}")
 
+    def pause(self) -> None:
+        """It takes connections, as its host does, and says nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """As ``kill -9`` does."""
         self._end("kill")
@@ -88,7 +100,9 @@ class RealRedis:
         process, self._process = self._process, None
         if process is not None:
             getattr(process, how)()
+            process.send_signal(signal.SIGCONT)
             process.wait(30)
             assert process.stdout is not None
-            self._reader.join(30)
+            if self._reader is not None:
+                self._reader.join(30)
             process.stdout.close()

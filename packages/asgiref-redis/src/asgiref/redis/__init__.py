@@ -40,21 +40,26 @@ meanwhile are given up, and taken again afterwards.
 
 Where Redis is, a URL says: ``redis://USER:PASSWORD@HOST:PORT/DATABASE``, ``rediss://`` for TLS
 (with ``?ssl_ca_certs=FILE`` and the other options of redis-py), ``unix://PATH``,
-``redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE`` or ``redis+cluster://HOST:PORT``.
+``redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE`` or
+``redis+cluster://HOST:PORT,HOST:PORT``.
 
 The modules, from the outside in:
 
-- ``_gateway``, ``_queue``: the gateway and its backlog; ``_gate``: both directions of a partition;
+- ``_gateway``: the gateway; ``_queue``, ``_backlog``: what it takes; ``_session``: one run of it;
+- ``_inlet``, ``_outlet``: both directions of a partition there, of which ``_gate`` is what they
+  have in common; ``_delivery``: what ``application_send`` can ask for;
 - ``_worker``: the worker; ``_running``: one run of an application; ``_line``: a scope's messages;
 - ``_partition``: a partition that is held; ``_holdings``: which are, by ``_shares``;
-- ``_pump``: what all partitions have to say, in few round trips;
-- ``_client``: Redis; ``_scripts``: what it does in one step; ``_packing``, ``_codec``,
-  ``_entries``, ``_keys``: how things are written there;
+- ``_pump``: what all partitions have to say, in few round trips; ``_listener``: being woken;
+- ``_client``: Redis, which is one server (``_single``) or a ``_cluster``; ``_address``: where;
+  ``_driver``: redis-py;
+- ``_scripts``: what Redis does in one step; ``_packing``, ``_codec``, ``_entries``, ``_keys``: how
+  things are written there;
 - ``_status``, ``_status_table``, ``_metrics``: what can be seen; ``_cli``: the command line.
 """
 
+from ._delivery import Delivery
 from ._errors import CannotStart, ConnectionTaken, LeaseLost, RedisServerError
-from ._gate import Delivery
 from ._gateway import RedisGateway
 from ._queue import ScopeQueue
 from ._status import GroupStatus, PartitionStatus, Status, status

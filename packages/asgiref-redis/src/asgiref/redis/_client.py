@@ -1,55 +1,45 @@
 """The way to Redis: one server, a sentinel's master or a cluster, behind one small class.
 
 Nothing is repeated here. redis-py would send a command again after a lost connection; whoever calls
-must know of that, because then it is unknown what was done. All that can come and go (a lost
-connection, a server that loads its data or has just become a replica, a cluster that has lost a
-node) is raised as one error, `Unreachable`.
-
-This is the only module that imports redis-py, whose types leave much open.
+must know of that, because then it is unknown what was done. All that can come and go is raised as
+one error, `Unreachable`. In a cluster one node can be away while the others answer: then it is a
+value, `Unanswered`, in place of each answer that is missing.
 """
 
-import asyncio
-import importlib
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Protocol
 
-from ._backoff import Backoff
-from ._errors import CannotStart, RedisServerError, Unreachable
-from ._scripts import Script
-from ._tasks import end
-
-_asyncio: Any = importlib.import_module("redis.asyncio")
-_connection: Any = importlib.import_module("redis.asyncio.connection")
-_sentinel: Any = importlib.import_module("redis.asyncio.sentinel")
-_exceptions: Any = importlib.import_module("redis.exceptions")
-_retry: Any = importlib.import_module("redis.asyncio.retry")
-_backoff: Any = importlib.import_module("redis.backoff")
-
-#: The same where redis-py has an error for it, whose text begins after that word.
-_TRANSIENT_ERRORS = (
-    _exceptions.ReadOnlyError,
-    _exceptions.TryAgainError,
-    _exceptions.ClusterDownError,
-    _exceptions.MasterDownError,
+from ._address import Address, parsed, redacted
+from ._cluster import Cluster, Unanswered
+from ._driver import (
+    LOST,
+    Refused,
+    asynchronous,
+    clusters,
+    connections,
+    exceptions,
+    heeding_cancellation,
+    is_transient,
+    no_retry,
+    sentinels,
+    text_of,
+    translated,
 )
+from ._errors import CannotStart, Unreachable
+from ._listener import Listener
+from ._scripts import Script
+from ._single import Command, Single
+
+__all__ = ["Call", "Link", "Refused", "Unanswered", "connected"]
 
 _OLDEST = (6, 2)
 #: Seconds that making a connection may take, at least: with TLS on a busy machine it takes long.
 CONNECT_SECONDS = 3.0
-#: What a server answers while it is not what was looked for, but may be soon.
-_TRANSIENT = re.compile(
-    r"\b(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|UNBLOCKED|MISCONF)\b"
-    r"|^BUSY\b|read only"
-)
-_SCHEMES = {
-    f"{base}{kind}": (base, kind[1:])
-    for base in ("redis", "rediss")
-    for kind in ("", "+sentinel", "+cluster")
-} | {"unix": ("unix", "")}
+#: To one node of a cluster: more than a worker needs that hands over all its partitions at once.
+MOST_CONNECTIONS = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,58 +50,62 @@ class Call:
     keys: tuple[str, ...]
     arguments: Sequence[str | bytes | int]
 
+    def command(self, name: str, what: str) -> tuple[str, Command]:
+        """EVALSHA or EVAL, after the key that says where."""
+        return self.keys[0], (name, what, len(self.keys), *self.keys, *self.arguments)
 
-class Refused(RedisServerError):
-    """Redis answered a call with an error; ``out_of_memory`` if it has no room."""
 
-    @property
-    def out_of_memory(self) -> bool:
-        return "maxmemory" in str(self)
+class Servers(Protocol):
+    """What a link sends through: `Single` or `Cluster`."""
+
+    def node_of(self, key: str) -> str: ...
+    async def send(self, commands: Sequence[tuple[str, Command]], replicas: int) -> list[Any]: ...
+    async def ask(self, *words: str | int) -> list[Any]: ...
+    async def subscriber(self) -> Any: ...
+    async def close(self) -> None: ...
 
 
 class Link:
-    """Connections to one Redis, as many as are needed at the same time."""
+    """Connections to one Redis, as many as are needed at the same time.
 
-    def __init__(
-        self,
-        client: Any,
-        *,
-        cluster: bool,
-        describe: str,
-        timeout: float,
-        others: Sequence[Any] = (),
-    ) -> None:
-        self._client = client
-        self._others = others
-        self._cluster = cluster
+    Args:
+        servers: where commands go.
+        describe: what is there, for errors.
+        patience: seconds after which a connection that does not answer counts as lost.
+    """
+
+    def __init__(self, servers: Servers, describe: str, patience: float) -> None:
+        self._servers = servers
         self._describe = describe
-        self._timeout = timeout
+        self._patience = patience
+
+    def node_of(self, key: str) -> str:
+        """Which node has a key now: what is for one node can go together, and fails together."""
+        return self._servers.node_of(key)
 
     async def close(self) -> None:
         """Close all connections."""
-        with suppress(OSError, _exceptions.RedisError):  # what is lost is closed
-            await self._client.aclose()
-        for each in self._others:
-            with suppress(OSError, _exceptions.RedisError):
-                await each.aclose()
+        await self._servers.close()
 
-    async def command(self, *words: str | bytes | int) -> Any:
-        """The answer to one command, whose key, if it has one, is its second word.
+    async def command(self, *words: str | bytes | int, key: str | None = None) -> Any:
+        """The answer to one command.
+
+        Args:
+            key: what decides where it goes, if that is not the second word.
 
         Raises:
             Unreachable: see the module.
             Refused: if the answer is an error.
         """
-        with _translated(self._describe), _heeding_cancellation():
-            answer = await self._client.execute_command(*words)
-        return answer
+        if key is None:
+            key = str(words[1]) if len(words) > 1 else ""
+        [answer] = await self._send([(key, words)], 0)
+        return self._raised(answer)
 
     async def call(self, call: Call) -> Any:
         """The answer of one script. Raises as `command` does."""
         [answer] = await self.run([call])
-        if isinstance(answer, Refused):
-            raise answer
-        return answer
+        return self._raised(answer)
 
     async def run(self, calls: Sequence[Call], replicas: int = 0) -> list[Any]:
         """The answers of scripts; a `Refused` in place of one that is an error.
@@ -119,82 +113,61 @@ class Link:
         Args:
             replicas: how many replicas must have all of it as well.
 
+        Returns:
+            The answers, in the order of the calls; in a cluster, `Unanswered` where one is missing.
+            Such a script may have run.
+
         Raises:
             Unreachable: see the module; any of the scripts may have run.
         """
-        with _translated(self._describe), _heeding_cancellation():
-            answers = await self._send(calls, [("EVALSHA", each.script.sha) for each in calls])
-            unknown = [n for n, each in enumerate(answers) if _is_unknown_script(each)]
-            if unknown:
-                again = [calls[n] for n in unknown]
-                sources = [("EVAL", each.script.source) for each in again]
-                for n, answer in zip(unknown, await self._send(again, sources), strict=True):
-                    answers[n] = answer
-            if replicas:
-                await self._wait(replicas)
+        commands = [each.command("EVALSHA", each.script.sha) for each in calls]
+        answers = await self._send(commands, replicas)
+        unknown = [n for n, each in enumerate(answers) if _is_unknown_script(each)]
+        if unknown:
+            again = [calls[n].command("EVAL", calls[n].script.source) for n in unknown]
+            for n, answer in zip(unknown, await self._send(again, replicas), strict=True):
+                answers[n] = answer
         return [self._checked(answer) for answer in answers]
 
-    async def _send(self, calls: Sequence[Call], heads: list[tuple[str, str]]) -> list[Any]:
-        commands = [
-            (*head, len(call.keys), *call.keys, *call.arguments)
-            for head, call in zip(heads, calls, strict=True)
-        ]
-        if self._cluster:
-            sending = (self._client.execute_command(*command) for command in commands)
-            return await asyncio.gather(*sending, return_exceptions=True)
-        if len(commands) == 1:
-            try:
-                return [await self._client.execute_command(*commands[0])]
-            except _exceptions.ResponseError as error:
-                return [error]
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            answers: list[Any] = await pipeline.execute(raise_on_error=False)
-            return answers
-
-    async def _wait(self, replicas: int) -> None:
-        if self._cluster:
-            raise CannotStart("Waiting for replicas is not possible in a cluster.")
-        milliseconds = int(self._timeout * 500)
-        have = await self._client.execute_command("WAIT", replicas, milliseconds)
-        if have < replicas:
-            raise Unreachable(f"{self._describe} has {have} of {replicas} replicas up to date.")
-
-    async def check_replicas(self, replicas: int) -> None:
-        """Raise CannotStart if there are fewer replicas that keep up."""
-        try:
-            with _translated(self._describe):
-                if replicas:
-                    await self._wait(replicas)
-        except Unreachable as error:
-            raise CannotStart(str(error)) from None
+    async def _send(self, commands: Sequence[tuple[str, Command]], replicas: int) -> list[Any]:
+        with translated(self._describe), heeding_cancellation():
+            return await self._servers.send(commands, replicas)
 
     def _checked(self, answer: Any) -> Any:
-        if not isinstance(answer, BaseException):
+        if not isinstance(answer, BaseException) or isinstance(answer, Unanswered):
             return answer
-        if isinstance(answer, _exceptions.ResponseError) and not _is_transient(answer):
+        if isinstance(answer, exceptions.ResponseError) and not is_transient(answer):
             return Refused(str(answer))
-        with _translated(self._describe):
+        with translated(self._describe):
             raise answer
+
+    def _raised(self, answer: Any) -> Any:
+        answer = self._checked(answer)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
 
     async def check(self) -> None:
         """Raise CannotStart if this Redis cannot be used."""
         try:
-            with _heeding_cancellation():
-                found = await self._client.info()
+            with heeding_cancellation():
+                found = await self._servers.ask("INFO")
+            errors = [each for each in found if isinstance(each, BaseException)]
+            if len(errors) == len(found):
+                raise errors[0]
         except TypeError as error:  # an option in the URL that no connection has
             raise CannotStart(f"{self._describe} cannot be connected to: {error}.") from None
-        except _exceptions.NoPermissionError as error:
+        except exceptions.NoPermissionError as error:
             raise CannotStart(f"{self._describe} must allow this user INFO: {error}.") from None
-        except _exceptions.AuthenticationError as error:
+        except exceptions.AuthenticationError as error:
             raise CannotStart(f"{self._describe} refuses the user or password: {error}.") from None
-        except _exceptions.ResponseError as error:
+        except exceptions.ResponseError as error:
             raise CannotStart(f"{self._describe} cannot be used: {error}.") from None
-        except (TimeoutError, OSError, _exceptions.RedisError) as error:
-            raise CannotStart(f"{self._describe} does not answer: {_text(error)}.") from None
-        for server in _each_server(found):
-            self._check_server(server)
+        except LOST as error:
+            raise CannotStart(f"{self._describe} does not answer: {text_of(error)}.") from None
+        for each in found:
+            if not isinstance(each, BaseException):
+                self._check_server(each)
 
     def _check_server(self, found: dict[str, Any]) -> None:
         version = str(found["redis_version"])
@@ -207,248 +180,57 @@ class Link:
                 f"{policy}), and messages with it: set the policy to noeviction."
             )
 
-    def listen(self, channels: set[str], hear: Callable[[str, str], None]) -> "Listener":
-        """A listener, not yet running; ``hear`` gets a channel and a text."""
-        return Listener(self._pubsub, channels, hear)
-
-    async def _pubsub(self) -> Any:
-        if not self._cluster:
-            return self._client.pubsub()
-        await self._client.initialize()
-        node = self._client.get_random_node()
-        settings = {
-            name: value
-            for name, value in node.connection_kwargs.items()
-            if name not in ("host", "port") and not name.startswith("_")
-        }
-        return _NodePubSub(node.host, node.port, settings)
-
-
-class _NodePubSub:
-    """A subscription at one node of a cluster, which passes on what all of them publish."""
-
-    def __init__(self, host: str, port: int, settings: dict[str, Any]) -> None:
-        keep = ("username", "password", "socket_timeout", "socket_connect_timeout", "ssl")
-        known = {name: settings[name] for name in keep if name in settings}
-        self._client = _asyncio.Redis(host=host, port=port, **known)
-        self._subscriber = self._client.pubsub()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._subscriber, name)
-
-    async def aclose(self) -> None:
-        await self._subscriber.aclose()
-        await self._client.aclose()
-
-
-class Listener:
-    """Hears of messages on channels, which may change; comes back by itself.
-
-    Messages that are published while it is away are lost, as Redis has it. So whoever listens looks
-    once in a while anyway, and hears an empty text when it begins, or begins again, to listen to a
-    channel: what came before that was not heard.
-    """
-
-    def __init__(
-        self,
-        make: Callable[[], Awaitable[Any]],
-        channels: set[str],
-        hear: Callable[[str, str], None],
-    ) -> None:
-        self._make = make
-        self._channels = channels
-        self._hear = hear
-        self._changed = asyncio.Event()
-
-    def subscribe(self, channel: str) -> None:
-        self._channels.add(channel)
-        self._changed.set()
-
-    def unsubscribe(self, channel: str) -> None:
-        self._channels.discard(channel)
-        self._changed.set()
-
-    async def run(self) -> None:
-        """Listen until cancelled."""
-        backoff = Backoff()
-        while True:
-            with suppress(OSError, _exceptions.RedisError, asyncio.TimeoutError):
-                subscriber = await self._make()
-                try:
-                    with _heeding_cancellation():
-                        await subscriber.subscribe(*self._channels)
-                    backoff.reset()
-                    await self._follow(subscriber, set(self._channels))
-                finally:
-                    await _closed(subscriber)
-            await asyncio.sleep(backoff.next())
-
-    async def _follow(self, subscriber: Any, known: set[str]) -> None:
-        tasks = [
-            asyncio.ensure_future(self._read(subscriber)),
-            asyncio.ensure_future(self._change(subscriber, known)),
-        ]
+    async def check_replicas(self, replicas: int) -> None:
+        """Raise CannotStart if a server has fewer replicas that keep up."""
+        if not replicas:
+            return
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            await end(tasks)
+            with translated(self._describe), heeding_cancellation():
+                found = await self._servers.ask("WAIT", replicas, int(self._patience * 500))
+        except Unreachable as error:
+            raise CannotStart(str(error)) from None
+        for have in found:
+            if not isinstance(have, BaseException) and have < replicas:
+                raise CannotStart(f"{self._describe} has {have} of {replicas} replicas up to date.")
 
-    async def _read(self, subscriber: Any) -> None:
-        while True:
-            with _heeding_cancellation():
-                message = await subscriber.get_message(timeout=None)
-            if message is None or message["type"] not in ("message", "subscribe"):
-                continue
-            text = message["data"].decode() if message["type"] == "message" else ""
-            self._hear(message["channel"].decode(), text)
-
-    async def _change(self, subscriber: Any, known: set[str]) -> None:
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            wanted = set(self._channels)
-            with _heeding_cancellation():
-                if wanted - known:
-                    await subscriber.subscribe(*(wanted - known))
-                if known - wanted:
-                    await subscriber.unsubscribe(*(known - wanted))
-            known = wanted
-
-
-@contextmanager
-def _heeding_cancellation() -> Generator[None]:
-    """Be cancelled at the end if the task was cancelled meanwhile and redis-py has lost that.
-
-    redis-py sends inside `asyncio.wait_for`, and until Python 3.12 that forgets a cancellation that
-    comes in the moment in which it is done. Whoever awaits the cancelled task would wait for ever.
-    """
-    task = asyncio.current_task()
-    before = 0 if task is None else task.cancelling()
-    try:
-        yield
-    except Exception:
-        if task is not None and task.cancelling() > before:
-            raise asyncio.CancelledError from None
-        raise
-    if task is not None and task.cancelling() > before:
-        raise asyncio.CancelledError
-
-
-async def _closed(subscriber: Any) -> None:
-    with suppress(OSError, _exceptions.RedisError):
-        await subscriber.aclose()
-
-
-# Errors
-
-
-@contextmanager
-def _translated(describe: str) -> Generator[None, None, None]:
-    try:
-        yield
-    except _exceptions.ResponseError as error:
-        if _is_transient(error):
-            raise Unreachable(f"{describe} cannot do it now: {error}.") from None
-        raise Refused(str(error)) from None
-    except (TimeoutError, OSError, _exceptions.RedisError) as error:
-        raise Unreachable(f"{describe} does not answer: {_text(error)}.") from None
-
-
-def _text(error: BaseException) -> str:
-    return str(error).rstrip(".") or type(error).__name__
-
-
-def _is_transient(error: BaseException) -> bool:
-    return isinstance(error, _TRANSIENT_ERRORS) or bool(_TRANSIENT.search(str(error)))
+    def listen(self, channels: set[str], hear: Callable[[str, str], None]) -> Listener:
+        """A listener, not yet running; ``hear`` gets a channel and a text."""
+        return Listener(self._servers.subscriber, channels, hear, self._patience)
 
 
 def _is_unknown_script(answer: Any) -> bool:
-    return isinstance(answer, _exceptions.NoScriptError)
+    return isinstance(answer, exceptions.NoScriptError)
 
 
-def _each_server(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The facts of each server: a cluster answers with one dict for every node."""
-    return [found] if "redis_version" in found else list(found.values())
-
-
-# The URL
-
-
-@dataclass(frozen=True, slots=True)
-class _Address:
-    """What a URL says. ``base`` is its scheme without the kind of Redis."""
-
-    base: str
-    kind: str
-    hosts: tuple[tuple[str, int], ...]
-    plain: str
-    service: str
-    database: str
-
-
-def _parsed(url: str) -> _Address:
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES:
-        raise CannotStart(
-            f"The URL {redacted(url)!r} must begin with one of {', '.join(sorted(_SCHEMES))}."
-        )
-    base, kind = _SCHEMES[parts.scheme]
-    user, at, places = parts.netloc.rpartition("@")
-    hosts = tuple(_host_and_port(url, place, kind) for place in places.split(",") if place)
-    if not hosts and base != "unix":
-        raise CannotStart(f"The URL {redacted(url)!r} names no host.")
-    query = f"?{parts.query}" if parts.query else ""
-    if not kind:
-        return _Address(base, kind, hosts, url, "", "")
-    path = [each for each in parts.path.split("/") if each]
-    if kind == "sentinel" and not path:
-        raise CannotStart(
-            f"The URL {redacted(url)!r} must name the service: HOST:PORT,HOST:PORT/SERVICE."
-        )
-    host, port = hosts[0]
-    shown = f"[{host}]" if ":" in host else host
-    plain = f"{base}://{user}{at}{shown}:{port}{query}"
-    service, database = (path[0], path[1] if path[1:] else "0") if kind == "sentinel" else ("", "0")
-    return _Address(base, kind, hosts, plain, service, database)
-
-
-def _host_and_port(url: str, place: str, kind: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(f"//{place}")
-        port = parts.port
-    except ValueError:
-        raise CannotStart(f"The URL {redacted(url)!r} has a wrong host or port.") from None
-    return parts.hostname or "localhost", port or (26379 if kind == "sentinel" else 6379)
-
-
-def redacted(url: str) -> str:
-    """The URL without its password."""
-    return re.sub(r"(//[^/@]*:)[^/@]*@", r"\1***@", re.sub(r"([?&]password=)[^&]*", r"\1***", url))
-
-
-def _clients_for(address: _Address, timeout: float) -> list[Any]:
-    """The client, and those that it needs."""
+def _servers_for(address: Address, describe: str, patience: float) -> Servers:
     common: dict[str, Any] = {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": max(timeout, CONNECT_SECONDS),
-        "retry": _retry.Retry(_backoff.NoBackoff(), 0),
+        "socket_timeout": patience,
+        "socket_connect_timeout": max(patience, CONNECT_SECONDS),
+        "retry": no_retry(),
     }
+    replica_wait = int(patience * 500)
     if address.kind == "cluster":
-        return [_asyncio.RedisCluster.from_url(address.plain, **common)]
+        others = [clusters.ClusterNode(host, port) for host, port in address.hosts[1:]]
+        client = asynchronous.RedisCluster.from_url(
+            address.plain,
+            startup_nodes=others,
+            require_full_coverage=False,
+            max_connections=MOST_CONNECTIONS,
+            **common,
+        )
+        return Cluster(client, describe, replica_wait)
     if not address.kind:
-        return [_asyncio.Redis.from_url(address.plain, **common)]
-    settings: dict[str, Any] = dict(_connection.parse_url(address.plain))
+        return Single(asynchronous.Redis.from_url(address.plain, **common), (), replica_wait)
+    settings: dict[str, Any] = dict(connections.parse_url(address.plain))
     for name in ("host", "port", "connection_class"):
         settings.pop(name, None)
     if address.base == "rediss":
         settings["ssl"] = True
     waits = {name: common[name] for name in ("socket_timeout", "socket_connect_timeout")}
-    sentinel = _sentinel.Sentinel(
+    sentinel = sentinels.Sentinel(
         address.hosts, sentinel_kwargs=waits, **{**common, **settings, "db": int(address.database)}
     )
-    return [sentinel.master_for(address.service), *sentinel.sentinels]
+    return Single(sentinel.master_for(address.service), sentinel.sentinels, replica_wait)
 
 
 @asynccontextmanager
@@ -458,25 +240,19 @@ async def connected(url: str, patience: float) -> AsyncGenerator[Link, None]:
     Args:
         url: ``redis://``, ``rediss://`` (TLS) or ``unix://`` as redis-py knows them, with user,
             password and options; or ``redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE`` or
-            ``redis+cluster://HOST:PORT``, both also with ``rediss``.
+            ``redis+cluster://HOST:PORT,HOST:PORT``, both also with ``rediss``.
         patience: seconds after which a connection that does not answer counts as lost.
 
     Raises:
         CannotStart: if the URL is wrong or nothing that can be used answers there.
     """
-    address = _parsed(url)
+    address = parsed(url)
     describe = f"The Redis at {redacted(url)}"
     try:
-        client, *others = _clients_for(address, patience)
-    except (ValueError, TypeError, _exceptions.RedisError) as error:
+        servers = _servers_for(address, describe, patience)
+    except (ValueError, TypeError, exceptions.RedisError) as error:
         raise CannotStart(f"The URL {redacted(url)!r} cannot be used: {error}.") from None
-    link = Link(
-        client,
-        cluster=address.kind == "cluster",
-        describe=describe,
-        timeout=patience,
-        others=others,
-    )
+    link = Link(servers, describe, patience)
     try:
         await link.check()
         yield link

@@ -1,85 +1,39 @@
-"""Both directions of one partition at the gateway: `Inlet` appends, `Outlet` delivers.
+"""The gate of one partition at the gateway: what its inlet and its outlet have in common.
 
 Both write under the gateway's token, which is lower than that of any gateway after this one: when
 Redis says that the gate is another's, there is one, or a failover has lost that this one ever came.
 So the gate is opened once more, which only succeeds in the second case.
 
-What the inlet appends is numbered, and stays here until Redis has said up to which number it has
-everything: what is sent again after a lost answer is appended once.
+    OPEN ── fenced, refused ──> SHUT ── opened ──> OPEN
+                                  └─ fenced ──> the connection is another gateway's
 
-The outlet delivers the events of its partition one after the other, and acknowledges each when
-``application_send`` has returned. A gateway that is killed between the two leaves an event that is
-delivered again, under the same id, and marked.
+An end has one call on its way at a time.
 """
 
 import asyncio
+import enum
 import logging
-import traceback
-from collections import deque
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Protocol
 
+from ._backoff import Backoff
 from ._client import Call, Refused
-from ._codec import Malformed, decode
-from ._entries import EntryId, entry_id
 from ._errors import ConnectionTaken
 from ._keys import PartitionKeys
-from ._packing import packed, unpacked_entries
 from ._pump import Station
-from ._scripts import APPEND, BURY, FENCED, OPEN, TAKE, TIDY
-from ._settings import BATCH
+from ._scripts import FENCED, OPEN
 
 logger = logging.getLogger("asgiref.redis")
 
 #: Seconds until a full stream, or a full Redis, is tried again.
 FULL_DELAY = 0.1
-#: How many events of one partition may be read and not delivered.
-AHEAD = 256
-TRACE_SIZE = 16_000
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """Which event is being delivered.
-
-    Attributes:
-        id: the same whenever this event is delivered, and no other event's. An application that
-            gets a message again and sends the same once more sends it under the same id, too.
-        redelivered: it may have been delivered before, or was sent for a message that was
-            redelivered.
-        partition: the number of its partition.
-    """
-
-    id: str
-    redelivered: bool
-    partition: int
-
-
-#: What is being delivered in the present context.
-current: ContextVar[Delivery | None] = ContextVar("asgiref.redis.delivery", default=None)
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """A message on its way into a stream. ``stored`` is done when it is there."""
-
-    scope_id: bytes
-    scope: bytes
-    message: bytes
-    stored: "asyncio.Future[None] | None"
-
-    @property
-    def size(self) -> int:
-        return len(self.scope) + len(self.message)
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who writes: what the gates are compared with."""
+    """Who writes: what the gates are compared with. And within which limits."""
 
+    connection: str
     name: str
     token: int
     stream_limit: int
@@ -88,39 +42,53 @@ class Identity:
     retry_delay: float
     max_size: int
 
+    @property
+    def words(self) -> tuple[int, str]:
+        """How every script begins."""
+        return self.token, self.name
+
+
+def open_call(keys: PartitionKeys, identity: Identity) -> Call:
+    """Opens the gate, and shuts out the gateways before this one."""
+    return Call(OPEN, (keys.gate, keys.outgoing), identity.words)
+
 
 class GateHost(Protocol):
-    """What the ends need of their gateway."""
+    """What the ends need of the run that they belong to."""
 
     def mark(self, station: Station) -> None: ...
-    def taken(self, error: ConnectionTaken) -> None: ...
-    def left(self, item: Item) -> None: ...
-    def count_delivered(self, redelivered: bool) -> None: ...
-    def count_failure(self, buried: bool) -> None: ...
+    def fail(self, error: ConnectionTaken) -> None: ...
 
 
-class _End:
-    """What both directions have in common: one call at a time, and opening the gate again."""
+class _State(enum.Enum):
+    OPEN = "open"
+    SHUT = "shut"
 
-    def __init__(self, keys: PartitionKeys, identity: Identity, host: GateHost) -> None:
+
+class Gate:
+    """One end of a partition.
+
+    Args:
+        is_open: whether the gate has been opened for this gateway.
+    """
+
+    def __init__(
+        self, keys: PartitionKeys, identity: Identity, host: GateHost, *, is_open: bool
+    ) -> None:
         self.keys: PartitionKeys = keys
+        self.place: str = keys.gate
         self._identity = identity
         self._host = host
         self._busy = False
-        self._opening = False
+        self._state = _State.OPEN if is_open else _State.SHUT
+        self._backoff = Backoff(FULL_DELAY)
 
     def next_call(self) -> Call | None:
         if self._busy:
             return None
-        call = self.open_call() if self._opening else self._call()
+        call = self._call() if self._state is _State.OPEN else open_call(self.keys, self._identity)
         self._busy = call is not None
         return call
-
-    def open_call(self) -> Call:
-        return Call(OPEN, (self.keys.gate, self.keys.outgoing), self._who())
-
-    def _who(self) -> tuple[str | int, str | int]:
-        return self._identity.token, self._identity.name
 
     def unanswered(self) -> None:
         self._busy = False
@@ -129,203 +97,38 @@ class _End:
         self._busy = False
         if isinstance(answer, Refused):
             self._refused(answer)
-        elif self._opening:
-            if answer == FENCED:
-                name = self.keys.incoming.partition("{")[2].partition("/")[0]
-                self._host.taken(ConnectionTaken(f"Another gateway took the connection {name!r}."))
-                return
-            self._opening = False
-            self._host.mark(self)
+        elif answer == FENCED and self._state is _State.SHUT:
+            name = self._identity.connection
+            self._host.fail(ConnectionTaken(f"Another gateway took the connection {name!r}."))
         elif answer == FENCED:
-            self._opening = True
+            self._state = _State.SHUT
+            self._host.mark(self)
+        elif self._state is _State.SHUT:
+            self._state = _State.OPEN
+            self._opened(answer)
             self._host.mark(self)
         else:
+            self._backoff.reset()
             self._done(answer)
 
     def _refused(self, error: Refused) -> None:
-        if not error.out_of_memory:
-            logger.error("Partition %d: %s", self.keys.number, error)
-            self._opening = True
-        self._later()
+        if error.out_of_memory:
+            self._later(FULL_DELAY)
+            return
+        seconds = self._backoff.next()
+        text = str(error).rstrip(".")
+        logger.error("Partition %d: %s. Trying again in %.1f s.", self.keys.number, text, seconds)
+        self._state = _State.SHUT
+        self._later(seconds)
 
-    def _later(self) -> None:
-        asyncio.get_running_loop().call_later(FULL_DELAY, self._host.mark, self)
+    def _later(self, seconds: float = FULL_DELAY) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._host.mark, self)
+
+    def _opened(self, last: bytes) -> None:
+        """The gate has been opened; ``last`` is the last event that was ever delivered."""
 
     def _call(self) -> Call | None:
         raise NotImplementedError
 
     def _done(self, answer: Any) -> None:
         raise NotImplementedError
-
-
-class Inlet(_End):
-    """The messages on their way into the incoming stream."""
-
-    def __init__(self, keys: PartitionKeys, identity: Identity, host: GateHost) -> None:
-        super().__init__(keys, identity, host)
-        self._items: deque[Item] = deque()
-        self._first = 1
-        self._sent = 0
-
-    def put(self, item: Item) -> None:
-        self._items.append(item)
-        self._host.mark(self)
-
-    def drained(self) -> list[Item]:
-        """Everything that is not known to be in the stream; it is forgotten here."""
-        items = list(self._items)
-        self._items.clear()
-        return items
-
-    def _call(self) -> Call | None:
-        if not self._items:
-            return None
-        strings: list[bytes] = []
-        for item in islice(self._items, BATCH):
-            strings += (item.scope_id, item.scope, item.message)
-        self._sent = len(strings) // 3
-        return Call(
-            APPEND,
-            (self.keys.incoming, self.keys.gate),
-            (*self._who(), self._first, self._identity.stream_limit, packed(strings)),
-        )
-
-    def _done(self, answer: int) -> None:
-        stored = answer + 1 - self._first
-        for _ in range(min(stored, len(self._items))):
-            self._host.left(self._items.popleft())
-        self._first += max(0, stored)
-        if stored < self._sent:
-            self._later()
-        elif self._items:
-            self._host.mark(self)
-
-
-class Outlet(_End):
-    """The events on their way from the outgoing stream.
-
-    Attributes:
-        more: there may be something to read.
-        doubt: the last event that may have been delivered before.
-    """
-
-    def __init__(
-        self,
-        keys: PartitionKeys,
-        identity: Identity,
-        host: GateHost,
-        doubt: EntryId,
-        deliver: Callable[[dict[str, Any], dict[str, Any]], Awaitable[Any]],
-    ) -> None:
-        super().__init__(keys, identity, host)
-        self.more: bool = True
-        self.doubt: EntryId = doubt
-        self._deliver = deliver
-        self._events: deque[tuple[str, dict[bytes, bytes]]] = deque()
-        self._ids: list[str] = []
-        self._buried: deque[tuple[str, int, str, str]] = deque()
-        self._sent = 0
-        self._asked = 0
-        self._burying = False
-        self._resync = True
-        self._last = "0-0"
-        self.task: asyncio.Task[None] | None = None
-
-    def look(self) -> None:
-        """There may be something new."""
-        self.more = True
-        self._host.mark(self)
-
-    def tidy_call(self) -> Call:
-        return Call(TIDY, (self.keys.gate, self.keys.outgoing), self._who())
-
-    def unanswered(self) -> None:
-        super().unanswered()
-        self._resync = self.more = True
-
-    def _call(self) -> Call | None:
-        if self._buried:
-            self._burying = True
-            id, attempts, reason, trace = self._buried[0]
-            limit = self._identity.dead_limit
-            return Call(
-                BURY,
-                (self.keys.gate, self.keys.outgoing, self.keys.dead),
-                (*self._who(), id, attempts, limit, reason, trace),
-            )
-        self._burying = False
-        room = AHEAD - len(self._events) - len(self._ids)
-        self._asked = max(0, min(BATCH, room)) if self.more else 0
-        if not self._asked and not self._ids:
-            return None
-        self.more = self.more and not self._asked
-        ids = self._ids[: 2 * BATCH]
-        self._sent = len(ids)
-        after = self._last if self._resync else ""
-        return Call(
-            TAKE,
-            (self.keys.gate, self.keys.outgoing),
-            (*self._who(), self._asked, after, *ids),
-        )
-
-    def _done(self, answer: Any) -> None:
-        if self._burying:
-            self._buried.popleft()
-            self._host.mark(self)
-            return
-        data, lost = answer
-        entries = unpacked_entries(data)
-        del self._ids[: self._sent]
-        if self._asked and not lost:
-            self._resync = False
-        if entries:
-            self.more = self.more or bool(lost) or len(entries) >= self._asked
-            self._last = entries[-1][0]
-            self._events.extend(entries)
-            if self.task is None:
-                self.task = asyncio.get_running_loop().create_task(self._work())
-        if self._ids or self.more or self._buried:
-            self._host.mark(self)
-
-    async def _work(self) -> None:
-        try:
-            while self._events:
-                id, fields = self._events[0]
-                await self._deliver_one(id, fields)
-                self._events.popleft()
-                self._host.mark(self)
-        finally:
-            self.task = None
-
-    async def _deliver_one(self, id: str, fields: dict[bytes, bytes]) -> None:
-        limit = self._identity.max_size
-        try:
-            scope, message = decode(fields.get(b"s"), limit), decode(fields.get(b"m"), limit)
-        except Malformed as error:
-            logger.error("Event %s of partition %d is malformed: %s", id, self.keys.number, error)
-            self._bury(id, 0, f"malformed: {error}", "")
-            return
-        redelivered = fields.get(b"r") == b"1" or entry_id(id) <= self.doubt
-        delivery = Delivery(fields.get(b"d", b"").decode(), redelivered, self.keys.number)
-        for attempt in range(1, self._identity.failures + 1):
-            current.set(delivery)  # in the context of this task, which delivers nothing else now
-            try:
-                await self._deliver(scope, message)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"[:1000]
-                trace = "".join(traceback.format_exception(error))[-TRACE_SIZE:]
-                logger.error("application_send failed (%d): %s", attempt, reason, exc_info=error)
-            else:
-                self._ids.append(id)
-                self._host.count_delivered(redelivered)
-                return
-            delivery = Delivery(delivery.id, True, delivery.partition)
-            self._host.count_failure(buried=attempt == self._identity.failures)
-            if attempt == self._identity.failures:
-                self._bury(id, attempt, reason, trace)
-            else:
-                await asyncio.sleep(self._identity.retry_delay * 2 ** min(attempt - 1, 6))
-
-    def _bury(self, id: str, attempts: int, reason: str, trace: str) -> None:
-        self._buried.append((id, attempts, reason, trace))
-        self._host.mark(self)

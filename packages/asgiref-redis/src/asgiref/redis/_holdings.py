@@ -6,6 +6,9 @@ many, it drains some and gives them back; if too few, it looks which are free an
 it lacks. Nobody takes from anybody.
 
 A partition is taken again only when the applications that it was lost with have ended.
+
+In a cluster a node can be away. A round then does everything that it can do with the others, and
+fails at its end, so that the next one comes soon.
 """
 
 import asyncio
@@ -14,10 +17,11 @@ import random
 from typing import Any, Protocol
 
 from ._backoff import Backoff
-from ._client import Call, Link, Listener, Refused
+from ._client import Call, Link, Refused, Unanswered
 from ._entries import entry_id
 from ._errors import Unreachable
 from ._keys import ConnectionKeys, GroupKeys, PartitionKeys
+from ._listener import Listener
 from ._partition import Host, Partition, State
 from ._scripts import ACQUIRE, FENCED, HOLDER, JOIN, QUIT, RELEASE, RENEW
 from ._settings import Settings
@@ -109,30 +113,40 @@ class Holdings:
             waiting.cancel()
 
     async def _round(self) -> None:
-        await self._renew()
-        await self._join()
+        missing = [*await self._renew(), *await self._join()]
         self.rounds += 1
-        if self._leaving:
-            return
+        if not self._leaving:
+            missing += await self._balance()
+        for unanswered in missing:
+            raise unanswered
+
+    async def _balance(self) -> list[Unanswered]:
+        """Give back what is too much, take what is too little; give the missing answers."""
         mine = [each for each in self.held.values() if each.state is State.HELD]
         share = share_of(self._settings.name, self.members, len(self._keys))
         if len(mine) > share:
             for partition in sorted(mine, key=lambda each: each.number)[share:]:
                 self.hand_over(partition)
         elif len(self.held) < share:
-            await self._acquire(share - len(self.held))
+            return await self._acquire(share - len(self.held))
+        return []
 
-    async def _join(self) -> None:
+    async def _join(self) -> list[Unanswered]:
+        """Say that this worker lives. Without an answer the members are those of the last one."""
         if self._leaving:
-            return
+            return []
         arguments = (self._settings.name, self._settings.lease_ms, self._settings.group)
         call = Call(JOIN, (self._members_key, self._groups_key), arguments)
-        self.members = [name.decode() for name in await self._link.call(call)]
+        try:
+            self.members = [name.decode() for name in await self._link.call(call)]
+        except Unanswered as error:
+            return [error]
+        return []
 
-    async def _renew(self) -> None:
+    async def _renew(self) -> list[Unanswered]:
         held = list(self.held.values())
         if not held:
-            return
+            return []
         calls = [
             Call(
                 RENEW,
@@ -144,7 +158,9 @@ class Holdings:
         deadline = self._deadline()
         answers = await self._link.run(calls)
         for partition, answer in zip(held, answers, strict=True):
-            self._renewed(partition, answer, deadline)
+            if not isinstance(answer, Unanswered):
+                self._renewed(partition, answer, deadline)
+        return _missing(answers)
 
     def _deadline(self) -> float:
         """When a lease that is asked for now may be over. (A tenth less: clocks differ.)"""
@@ -183,7 +199,7 @@ class Holdings:
 
     # More and fewer
 
-    async def _acquire(self, wanted: int) -> None:
+    async def _acquire(self, wanted: int) -> list[Unanswered]:
         candidates = [
             keys
             for number, keys in enumerate(self._keys)
@@ -192,9 +208,11 @@ class Holdings:
             and self._host.has_ended(number)
         ]
         random.shuffle(candidates)  # or all newcomers would try the same
-        free = (await self._free_of(candidates))[:wanted]
+        holders = await self._link.run([Call(HOLDER, (keys.lease,), ()) for keys in candidates])
+        missing = _missing(holders)
+        free = self._free_of(candidates, holders)[:wanted]
         if not free:
-            return
+            return missing
         calls = [
             Call(
                 ACQUIRE,
@@ -208,12 +226,12 @@ class Holdings:
         for keys, answer in zip(free, answers, strict=True):
             if isinstance(answer, Refused):
                 logger.error("Partition %d cannot be taken: %s", keys.partition.number, answer)
-            elif answer != FENCED:
+            elif answer != FENCED and not isinstance(answer, Unanswered):
                 self._acquired(keys, answer, deadline)
+        return missing + _missing(answers)
 
-    async def _free_of(self, candidates: list[GroupKeys]) -> list[GroupKeys]:
+    def _free_of(self, candidates: list[GroupKeys], holders: list[Any]) -> list[GroupKeys]:
         """Those that nobody holds, or this worker without knowing: an answer may have got lost."""
-        holders = await self._link.run([Call(HOLDER, (keys.lease,), ()) for keys in candidates])
         mine = f":{self._settings.name}".encode()
         return [
             keys
@@ -284,3 +302,7 @@ class Holdings:
             task.cancel()
         for partition in list(self.held.values()):
             partition.lose("the worker ends")
+
+
+def _missing(answers: list[Any]) -> list[Unanswered]:
+    return [answer for answer in answers if isinstance(answer, Unanswered)]

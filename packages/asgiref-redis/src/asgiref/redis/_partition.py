@@ -78,6 +78,7 @@ class Partition:
     """One partition, and the lines of its scopes. Everything on the thread of the event loop.
 
     Attributes:
+        place: one of its keys, which tells its node in a cluster.
         lease: the value of its key: the fencing token and the worker's name.
         doubt: the last entry that an application may have seen before.
         deadline: when the lease may be over, in seconds of the event loop's clock.
@@ -97,6 +98,7 @@ class Partition:
         host: Host,
     ) -> None:
         self.keys: GroupKeys = keys
+        self.place: str = keys.lease
         self.lease: str = lease
         self.doubt: EntryId = doubt
         self.deadline: float = deadline

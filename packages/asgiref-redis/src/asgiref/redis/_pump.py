@@ -1,8 +1,12 @@
 """Sends what all partitions have to say in as few round trips as can be.
 
-One pipeline is on its way at a time. What is said meanwhile goes with the next one, so the more
-there is to do, the more goes into one: nothing is delayed to wait for company. A round trip for
-each message would cost some 100 µs of it, of which a batch of a hundred leaves 1 µs.
+One pipeline is on its way to a server at a time. What is said meanwhile goes with the next one, so
+the more there is to do, the more goes into one: nothing is delayed to wait for company. A round
+trip for each message would cost some 100 µs of it, of which a batch of a hundred leaves 1 µs.
+
+In a cluster each node has a lane of its own, so a node that is slow or away holds up nothing but
+what is for it. Which node that is, is asked for anew whenever something is said; what a lane could
+not deliver goes to the lane that is right by then.
 
 When a pipeline fails, nobody knows which of its scripts ran. Each station is told so, and says the
 same again (see `_scripts` for why that does no harm). The next pipeline has half as many calls, and
@@ -12,11 +16,13 @@ on a slow way, a large one would fail for ever, and grow meanwhile.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ._backoff import Backoff
-from ._client import Call, Link
+from ._client import Call, Link, Unanswered
 from ._errors import Unreachable
+from ._tasks import end
 
 logger = logging.getLogger("asgiref.redis")
 
@@ -26,6 +32,11 @@ MOST = 1024
 
 class Station(Protocol):
     """One end of a partition, which has at most one call on its way."""
+
+    @property
+    def place(self) -> str:
+        """A key of the partition, which tells the node in a cluster."""
+        ...
 
     def next_call(self) -> Call | None:
         """What it has to say; None if there is nothing."""
@@ -46,12 +57,56 @@ class Pump:
     def __init__(self, link: Link, replicas: int = 0) -> None:
         self._link = link
         self._replicas = replicas
+        self._lanes: dict[str, _Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] | None = None
+
+    def mark(self, station: Station) -> None:
+        """``station`` has, or may have, something to say."""
+        node = self._link.node_of(station.place)
+        lane = self._lanes.get(node)
+        if lane is None:
+            lane = self._lanes[node] = _Lane(self._link, self._replicas, self.mark)
+            if self._failed is not None:
+                self._start(lane)
+        lane.mark(station)
+
+    async def run(self) -> None:
+        """Carry until cancelled, or until a station raises, and raise that."""
+        self._failed = asyncio.get_running_loop().create_future()
+        for lane in self._lanes.values():
+            self._start(lane)
+        try:
+            await self._failed
+        finally:
+            self._failed = None  # what is marked from now on stays where it is
+            await end(self._tasks)
+
+    def _start(self, lane: "_Lane") -> None:
+        task = asyncio.get_running_loop().create_task(lane.run())
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled() or self._failed is None:
+            return
+        failure = task.exception()
+        if failure is not None and not self._failed.done():
+            self._failed.set_exception(failure)
+
+
+class _Lane:
+    """What goes to one server."""
+
+    def __init__(self, link: Link, replicas: int, mark: Callable[[Station], None]) -> None:
+        self._link = link
+        self._replicas = replicas
+        self._mark_anew = mark
         self._marked: dict[Station, None] = {}
         self._wake = asyncio.Event()
         self._limit = MOST
 
     def mark(self, station: Station) -> None:
-        """``station`` has, or may have, something to say."""
         self._marked[station] = None
         self._wake.set()
 
@@ -64,21 +119,36 @@ class Pump:
             calls = self._next_calls()
             if not calls:
                 continue
-            try:
-                answers = await self._link.run([call for _, call in calls], self._replicas)
-            except Unreachable as error:
-                self._limit = max(1, len(calls) // 2)
-                seconds = backoff.next()
-                logger.warning("%s Trying again in %.1f s.", error, seconds)
-                for station, _ in calls:
-                    station.unanswered()
-                    self.mark(station)
-                await asyncio.sleep(seconds)
-            else:
+            failure = self._deliver(calls, await self._answers(calls))
+            if failure is None:
                 backoff.reset()
                 self._limit = min(MOST, 2 * self._limit)
-                for (station, _), answer in zip(calls, answers, strict=True):
-                    station.answered(answer)
+                continue
+            self._limit = max(1, len(calls) // 2)
+            seconds = backoff.next()
+            logger.warning("%s Trying again in %.1f s.", failure, seconds)
+            await asyncio.sleep(seconds)
+            marked, self._marked = self._marked, {}
+            for station in marked:
+                self._mark_anew(station)
+
+    async def _answers(self, calls: list[tuple[Station, Call]]) -> list[Any]:
+        try:
+            return await self._link.run([call for _, call in calls], self._replicas)
+        except Unreachable as error:
+            return [Unanswered(str(error))] * len(calls)
+
+    def _deliver(self, calls: list[tuple[Station, Call]], answers: list[Any]) -> Unanswered | None:
+        """Tell the stations; give one of the answers that are missing."""
+        missing = None
+        for (station, _), answer in zip(calls, answers, strict=True):
+            if isinstance(answer, Unanswered):
+                missing = answer
+                station.unanswered()
+                self._marked[station] = None
+            else:
+                station.answered(answer)
+        return missing
 
     def _next_calls(self) -> list[tuple[Station, Call]]:
         calls: list[tuple[Station, Call]] = []

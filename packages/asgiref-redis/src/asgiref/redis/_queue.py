@@ -1,16 +1,9 @@
 """What `get_or_create_application_instance` of a gateway gives: the way to a scope elsewhere."""
 
 import asyncio
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
-
-class Backlog(Protocol):
-    """Where messages go. ``take`` raises asyncio.QueueFull, and may be called on any thread."""
-
-    def take(self, scope_id: bytes, scope: bytes, message: Any) -> None: ...
-    async def room(self) -> None: ...
-    async def all_stored(self) -> None: ...
-    def is_full(self) -> bool: ...
+from ._backlog import Backlog
 
 
 class ScopeQueue(asyncio.Queue[Any]):
@@ -19,6 +12,9 @@ class ScopeQueue(asyncio.Queue[Any]):
     It is an ``asyncio.Queue`` by type, as in `StatelessServer`. While the gateway's backlog is full
     ``put`` waits, and ``put_nowait`` raises asyncio.QueueFull. ``join`` waits until Redis has all
     that was put into any queue of the gateway. Nothing can be got from it.
+
+    Before the gateway runs, what is put waits for that. After its end, putting raises
+    RedisServerError, and so does joining if something did not get to Redis.
 
     Args:
         backlog: where what is put goes: the gateway's, which makes these queues.
@@ -56,6 +52,7 @@ class ScopeQueue(asyncio.Queue[Any]):
 
         Raises:
             asyncio.QueueFull: if the gateway's backlog has no room.
+            RedisServerError: if the gateway has ended.
             TypeError: if the message is no mapping, or has what the codec cannot carry.
             ValueError: if it is too large.
         """
@@ -66,12 +63,21 @@ class ScopeQueue(asyncio.Queue[Any]):
 
         Args:
             item: the message: a mapping.
+
+        Raises:
+            RedisServerError: if the gateway has ended, or ends before there is room; others as
+                `put_nowait`.
         """
         while self._backlog.is_full():
             await self._backlog.room()
         self.put_nowait(item)
 
     async def join(self) -> None:
+        """Wait until Redis has all that was put into any queue of the gateway.
+
+        Raises:
+            RedisServerError: if the gateway ends before that.
+        """
         await self._backlog.all_stored()
 
     def get_nowait(self) -> NoReturn:

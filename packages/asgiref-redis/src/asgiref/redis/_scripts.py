@@ -118,13 +118,17 @@ local token = redis.call('HINCRBY', KEYS[2], 'token', 1)
 return {token, tonumber(redis.call('HGET', KEYS[2], 'partitions'))}
 """)
 
-# A lease that ran out is taken back: what protects the partitions is their gates.
-# KEYS: gateway. ARGV: name, milliseconds. -> 1 or FENCED
+# A lease that ran out is taken back: what protects the partitions is their gates. And what a
+# failover, or FLUSHALL, has lost of the settings is set again: the next token must be higher.
+# KEYS: gateway, settings. ARGV: name, milliseconds, partitions, token. -> 1 or FENCED
 KEEP = Script("""
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return -1 end
 redis.call('PERSIST', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if tonumber(redis.call('HGET', KEYS[2], 'token') or '0') < tonumber(ARGV[4]) then
+  redis.call('HSET', KEYS[2], 'partitions', ARGV[3], 'token', ARGV[4])
+end
 return 1
 """)
 

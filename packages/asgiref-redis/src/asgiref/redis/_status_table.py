@@ -101,8 +101,9 @@ async def remove_group(url: str, connection: str, group: str) -> None:
         keys = ConnectionKeys.of(connection)
         for number in range(len(found.partitions)):
             of = PartitionKeys.of(connection, number).group(group)
-            if await link.command("EXISTS", of.partition.incoming):
-                await link.command("XGROUP", "DESTROY", of.partition.incoming, group)
+            stream = of.partition.incoming
+            if await link.command("EXISTS", stream):
+                await link.command("XGROUP", "DESTROY", stream, group, key=stream)
             await link.command("DEL", of.lease, of.state, of.failures)
         await link.command("SREM", keys.groups, group)
     print(f"The group {group} is forgotten.", file=sys.stderr)
