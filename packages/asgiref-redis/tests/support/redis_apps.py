@@ -58,6 +58,8 @@ async def dies(scope: Any, receive: Any, send: Any) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "sys.exit":
                 sys.exit(3)
+            case "ctrl-c":
+                raise KeyboardInterrupt
             case "block":
                 time.sleep(2)  # noqa: ASYNC251
             case _:

@@ -127,8 +127,7 @@ class Inheritance:
 
     def take(self, id: str) -> tuple[bool, Attempts]:
         """Whether an application may have seen an entry, and its attempts; to be asked once."""
-        place = entry_id(id)
-        if place > self.doubt:
-            return False, NONE
-        assumed = DIED_ONCE if place <= self.died else NONE
-        return True, self.records.pop(id, assumed)
+        place, record = entry_id(id), self.records.pop(id, None)
+        if record is not None:
+            return True, record
+        return place <= self.doubt, DIED_ONCE if place <= self.died else NONE

@@ -11,27 +11,17 @@ is not taken again (`has_ended`), or two would handle one scope. One that takes 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from asgiref.server import ApplicationInstance
 
 from ._admission import Admission
+from ._counts import Counts
 from ._line import Line, LineState
 from ._partition import Partition
 from ._pump import Station
 
 logger = logging.getLogger("asgiref.redis")
-
-
-@dataclass(slots=True)
-class Counts:
-    """What a worker has done since it was made."""
-
-    handled: int = 0
-    redelivered: int = 0
-    failed: int = 0
-    dead: int = 0
 
 
 class Server(Protocol):

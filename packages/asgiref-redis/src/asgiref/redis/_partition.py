@@ -258,9 +258,7 @@ class Partition:
             line.cut()
         written = await self._until(lambda: self._exchange.is_done, FLUSH_SECONDS)
         return written and not any(
-            entry.begun or entry.attempts.count
-            for line in self.lines.values()
-            for entry in line.entries
+            entry.begun for line in self.lines.values() for entry in line.entries
         )
 
     async def _until(self, reached: Callable[[], bool], seconds: float) -> bool:

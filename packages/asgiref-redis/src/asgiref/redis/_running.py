@@ -47,7 +47,7 @@ class Run:
         except SystemExit as error:
             self._failed(error)
             raise RuntimeError(f"The application exited with {error.code!r}.") from error
-        except (KeyboardInterrupt, GeneratorExit):
+        except KeyboardInterrupt:
             self._let_go()
             raise
         except BaseException as error:

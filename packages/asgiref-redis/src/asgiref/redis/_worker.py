@@ -13,7 +13,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
@@ -21,12 +21,11 @@ from asgiref.server import StatelessServer
 
 from ._client import connected
 from ._codec import MAX_SIZE, encoder
+from ._counts import worker_metrics
 from ._holdings import Holdings
 from ._host import WorkerHost
 from ._keys import ConnectionKeys, check_name
 from ._line import Line, LineState
-from ._metrics import Metrics
-from ._partition import Partition
 from ._pump import Pump
 from ._running import Run
 from ._settings import Settings, check_numbers, member_of
@@ -190,7 +189,7 @@ class RedisWorker(StatelessServer):
                 link, partitions, settings, self.shutdown_timeout, self._host
             )
             self._host.connect(pump.mark, holdings.ended, holdings.held)
-            metrics = self._metrics()
+            metrics = worker_metrics(settings, self._host.counts, holdings.held)
             tasks = [
                 asyncio.ensure_future(each)
                 for each in (pump.run(), holdings.listen(), holdings.run(), self._end_quiet_ones())
@@ -215,34 +214,6 @@ class RedisWorker(StatelessServer):
                 "Redis does not answer: what worker %s holds is free when its leases are over",
                 self.name,
             )
-
-    def _metrics(self) -> Metrics:
-        def over_held(number_of: Callable[[Partition], int]) -> Callable[[], int]:
-            def total() -> int:
-                held = {} if self._holdings is None else self._holdings.held
-                return sum(number_of(each) for each in list(held.values()))
-
-            return total
-
-        settings = self._settings
-        return Metrics(
-            {
-                "asgiref.redis.connection": settings.connection,
-                "asgiref.redis.group": settings.group,
-                "asgiref.redis.worker": settings.name,
-            },
-            {
-                "asgiref.redis.worker.handled": lambda: self.handled,
-                "asgiref.redis.worker.redelivered": lambda: self.redelivered,
-                "asgiref.redis.worker.failed": lambda: self.failed,
-                "asgiref.redis.worker.dead_letters": lambda: self.dead,
-            },
-            {
-                "asgiref.redis.worker.partitions": over_held(lambda _: 1),
-                "asgiref.redis.worker.pending": over_held(lambda each: each.pending),
-                "asgiref.redis.worker.lag": over_held(lambda each: each.lag),
-            },
-        )
 
     async def _until_one_fails(self, tasks: "Sequence[asyncio.Future[None]]") -> None:
         logger.info("Worker %s of group %s works", self.name, self._settings.group)
