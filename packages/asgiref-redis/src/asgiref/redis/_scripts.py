@@ -16,6 +16,9 @@ takes none and does nothing: PERSIST of a key that never expires.
 
 No script is larger than it must be: while one runs, Redis does nothing else. The longest are those
 with a hundred entries, which take some 0.2 ms.
+
+Here are what they share, and those of gateways; `_worker_scripts` has those of workers, and
+`_status_scripts` the one that looks.
 """
 
 import hashlib
