@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from pieces import Gateway, echo, running, until, worker
+from pieces import Gateway, echo, letters, running, until, worker
 from real_redis import RealRedis
 from redis.asyncio import Redis
 
@@ -19,15 +19,6 @@ async def picky(scope: Any, receive: Any, send: Any) -> None:
         if "fail" in message:
             raise ValueError(f"what is {message['fail']}?")
         await send({**message, "scope": scope["id"]})
-
-
-async def letters(url: str, connection: str, partitions: int = 8) -> list[dict[bytes, bytes]]:
-    async with Redis.from_url(url) as client:
-        found = []
-        for number in range(partitions):
-            key = f"asgiref:{{{connection}/{number}}}:dead"
-            found += [fields for _, fields in await client.xrange(key)]
-        return found
 
 
 async def test_a_message_that_always_fails_becomes_a_dead_letter_and_the_next_is_handled(

@@ -102,7 +102,7 @@ async def test_only_idle_applications_are_evicted(shared_redis: RealRedis, conne
         assert sorted([(await gateway.heard())["id"] for _ in range(2)]) == ["ada", "ben"]
         for name in ("cleo", "dora"):
             await gateway.say(name, wait=False)
-        await until(lambda: len(server._parked) == 2)
+        await until(lambda: server._host.admission.parked == 2)
         assert not ended
         go_on.set()
         assert sorted([(await gateway.heard())["id"] for _ in range(2)]) == ["cleo", "dora"]

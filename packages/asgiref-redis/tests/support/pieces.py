@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from redis.asyncio import Redis
+
 from asgiref.redis import RedisGateway, RedisWorker
 
 LEASE = 1.0
@@ -85,3 +87,13 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     while True:
         message = await receive()
         await send({**message, "scope": scope["id"]})
+
+
+async def letters(url: str, connection: str, partitions: int = 8) -> list[dict[bytes, bytes]]:
+    """The dead letters of a connection."""
+    async with Redis.from_url(url) as client:
+        found = []
+        for number in range(partitions):
+            key = f"asgiref:{{{connection}/{number}}}:dead"
+            found += [fields for _, fields in await client.xrange(key)]
+        return found

@@ -104,6 +104,11 @@ class Proxy:
             await asyncio.wait(self._tasks)
         await self._server.wait_closed()
 
+    def refuse(self) -> None:
+        """Take no new connections, and break all."""
+        self._server.close()
+        self.cut()
+
     def cut(self) -> None:
         """Break all connections."""
         for writer in self._writers:

@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+import signal
+import sys
+import time
 from typing import Any
 
 
@@ -41,6 +44,26 @@ async def holds(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "begun", "number": message["number"], "redelivered": redelivered})
         if not redelivered:
             await asyncio.sleep(60)
+
+
+async def dies(scope: Any, receive: Any, send: Any) -> None:
+    """Each message says what happens with it, and how long that takes."""
+    while True:
+        message = await receive()
+        await asyncio.sleep(message.get("seconds", 0))
+        match message.get("how"):
+            case "exit":
+                os._exit(137)
+            case "signal":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "sys.exit":
+                sys.exit(3)
+            case "ctrl-c":
+                raise KeyboardInterrupt
+            case "block":
+                time.sleep(2)  # noqa: ASYNC251
+            case _:
+                await send({"type": "done", "id": scope["id"], "number": message["number"]})
 
 
 not_an_application = 5

@@ -27,8 +27,9 @@ The rules that everything here serves:
    and what it had only read is delivered as new. Events have ids, and a mark of their own
    (`RedisGateway.delivery`).
 5. *One bad message holds up nothing.* With so many failures of its application it becomes a dead
-   letter, as an entry does that nobody can read. Attempts are counted in Redis, across workers.
-   The scope waits meanwhile, others of its partition do not.
+   letter, as an entry does that nobody can read, and a message that kills its worker (`_attempts`).
+   Attempts are counted in Redis, across workers. The scope waits meanwhile, others of its partition
+   do not.
 6. *Memory is bounded.* A stream takes no more than ``stream_limit`` entries; when it is full, the
    gateway's ``put`` or the application's ``send`` waits. It is trimmed behind what every group has
    acknowledged, never before that. A worker reads ``prefetch`` messages of a partition ahead.
@@ -48,13 +49,16 @@ The modules, from the outside in:
 - ``_gateway``: the gateway; ``_queue``, ``_backlog``: what it takes; ``_session``: one run of it;
 - ``_inlet``, ``_outlet``: both directions of a partition there, of which ``_gate`` is what they
   have in common; ``_delivery``: what ``application_send`` can ask for;
-- ``_worker``: the worker; ``_running``: one run of an application; ``_line``: a scope's messages;
-- ``_partition``: a partition that is held; ``_holdings``: which are, by ``_shares``;
+- ``_worker``: the worker; ``_running``: one run of an application; ``_line``: a scope's messages,
+  ``_attempts``: how often each was tried; ``_admission``: which lines may be busy; ``_host``: what
+  all of these see of the worker, ``_counts``: what it counts;
+- ``_partition``: a partition that is held; ``_exchange``: what it says to Redis, ``_writes``: and
+  what of that is events and acknowledgements; ``_holdings``: which are held, by ``_shares``;
 - ``_pump``: what all partitions have to say, in few round trips; ``_listener``: being woken;
 - ``_client``: Redis, which is one server (``_single``) or a ``_cluster``; ``_address``: where;
   ``_driver``: redis-py;
-- ``_scripts``: what Redis does in one step; ``_packing``, ``_codec``, ``_entries``, ``_keys``: how
-  things are written there;
+- ``_scripts``, ``_worker_scripts``, ``_status_scripts``: what Redis does in one step;
+  ``_packing``, ``_codec``, ``_entries``, ``_keys``: how things are written there;
 - ``_status``, ``_status_table``, ``_metrics``: what can be seen; ``_cli``: the command line.
 """
 

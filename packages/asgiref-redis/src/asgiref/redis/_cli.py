@@ -1,7 +1,7 @@
 """The command line: ``python -m asgiref.redis worker|status|remove-group``.
 
-Exit codes: 0 when it ended as it was asked to; 1 when it cannot work, with one sentence on stderr;
-2 for a wrong command line; 130 after Ctrl-C.
+Exit codes: 0 when it ended as it was asked to, for a worker also by Ctrl-C; 1 when it cannot work,
+with one sentence on stderr; 2 for a wrong command line; 130 after Ctrl-C.
 """
 
 import argparse
@@ -58,7 +58,13 @@ def _add_worker(commands: Any, common: argparse.ArgumentParser) -> None:
     worker.add_argument("--name", help="the worker's name (made up)")
     worker.add_argument("--lease", type=float, default=10.0, metavar="SECONDS")
     worker.add_argument("--prefetch", type=int, default=256, metavar="MESSAGES")
-    worker.add_argument("--failures", type=int, default=5, metavar="TIMES")
+    worker.add_argument(
+        "--failures",
+        type=int,
+        default=5,
+        metavar="TIMES",
+        help="so many failures, or deaths of workers, make a dead letter (%(default)s)",
+    )
     worker.add_argument("--max-applications", type=int, default=10_000, metavar="N")
     worker.add_argument("--idle-timeout", type=float, metavar="SECONDS")
     worker.add_argument("--shutdown-timeout", type=float, default=10.0, metavar="SECONDS")

@@ -1,7 +1,6 @@
 """Entries of streams, and the order of their ids."""
 
 from dataclasses import dataclass
-from typing import Any
 
 EntryId = tuple[int, int]
 
@@ -10,25 +9,6 @@ def entry_id(text: bytes | str) -> EntryId:
     """The id as two numbers, which compare as Redis orders entries: milliseconds and a count."""
     milliseconds, _, count = (text.decode() if isinstance(text, bytes) else text).partition("-")
     return int(milliseconds), int(count or 0)
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A message that this worker has read and not yet acknowledged.
-
-    Attributes:
-        id: its id in the stream.
-        message: what the application will receive.
-        redelivered: an application, here or elsewhere, may have seen it before.
-        attempts: how often the application has failed with it.
-        begun: the application has it, or has had it, from this worker.
-    """
-
-    id: str
-    message: dict[str, Any]
-    redelivered: bool
-    attempts: int = 0
-    begun: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -16,16 +16,16 @@ import logging
 import random
 from typing import Any, Protocol
 
+from ._attempts import Inheritance
 from ._backoff import Backoff
 from ._client import Call, Link, Refused, Unanswered
-from ._entries import entry_id
 from ._errors import Unreachable
 from ._keys import ConnectionKeys, GroupKeys, PartitionKeys
 from ._listener import Listener
 from ._partition import Host, Partition, State
-from ._scripts import ACQUIRE, FENCED, HOLDER, JOIN, QUIT, RELEASE, RENEW
 from ._settings import Settings
 from ._shares import share_of
+from ._worker_scripts import ACQUIRE, FENCED, HOLDER, JOIN, QUIT, RELEASE, RENEW
 
 logger = logging.getLogger("asgiref.redis")
 
@@ -67,6 +67,7 @@ class Holdings:
         self._handing_over: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._releasing: set[int] = set()
+        self._lost_in_time: set[int] = set()
         self._leaving = False
         self._in_round = asyncio.Lock()
         self.rounds: int = 0
@@ -79,13 +80,12 @@ class Holdings:
 
     def _heard(self, channel: str, text: str) -> None:
         if channel == self._members_key:
-            if text != self._settings.name:
+            if text != self._settings.member:
                 self._nudged.set()
             return
         partition = self.held.get(self._by_channel.get(channel, -1))
         if partition is not None:
-            partition.more = True
-            self._host.mark(partition)
+            partition.look()
 
     # The rounds
 
@@ -123,7 +123,7 @@ class Holdings:
     async def _balance(self) -> list[Unanswered]:
         """Give back what is too much, take what is too little; give the missing answers."""
         mine = [each for each in self.held.values() if each.state is State.HELD]
-        share = share_of(self._settings.name, self.members, len(self._keys))
+        share = share_of(self._settings.member, self.members, len(self._keys))
         if len(mine) > share:
             for partition in sorted(mine, key=lambda each: each.number)[share:]:
                 self.hand_over(partition)
@@ -135,7 +135,7 @@ class Holdings:
         """Say that this worker lives. Without an answer the members are those of the last one."""
         if self._leaving:
             return []
-        arguments = (self._settings.name, self._settings.lease_ms, self._settings.group)
+        arguments = (self._settings.member, self._settings.lease_ms, self._settings.group)
         call = Call(JOIN, (self._members_key, self._groups_key), arguments)
         try:
             self.members = [name.decode() for name in await self._link.call(call)]
@@ -175,8 +175,7 @@ class Holdings:
         partition.deadline = deadline
         partition.pending, partition.lag = answer
         if partition.lag:
-            partition.more = True
-            self._host.mark(partition)
+            partition.look()
 
     def _watch(self, partition: Partition) -> None:
         """Have the partition lost when its lease may be over."""
@@ -194,6 +193,10 @@ class Holdings:
             timer = self._timers.pop(partition.number, None)
             if timer is not None:
                 timer.cancel()
+            if partition.was_lost_in_time:
+                self._lost_in_time.add(partition.number)
+            else:
+                self._lost_in_time.discard(partition.number)
             self._listener.unsubscribe(partition.keys.partition.incoming)
             self._nudged.set()
 
@@ -217,7 +220,12 @@ class Holdings:
             Call(
                 ACQUIRE,
                 (keys.lease, keys.state, keys.partition.incoming, keys.failures),
-                (self._settings.name, self._settings.lease_ms, self._settings.group),
+                (
+                    self._settings.member,
+                    self._settings.lease_ms,
+                    self._settings.group,
+                    int(keys.partition.number in self._lost_in_time),
+                ),
             )
             for keys in free
         ]
@@ -232,7 +240,7 @@ class Holdings:
 
     def _free_of(self, candidates: list[GroupKeys], holders: list[Any]) -> list[GroupKeys]:
         """Those that nobody holds, or this worker without knowing: an answer may have got lost."""
-        mine = f":{self._settings.name}".encode()
+        mine = f":{self._settings.member}".encode()
         return [
             keys
             for keys, holder in zip(candidates, holders, strict=True)
@@ -240,22 +248,20 @@ class Holdings:
         ]
 
     def _acquired(self, keys: GroupKeys, answer: Any, deadline: float) -> None:
-        lease, doubt, pending, failures = answer
+        lease, doubt, died, pending, failures = answer
         logger.debug(
             "Partition %d is taken: lease %s, pending %d, in doubt up to %s",
             *(keys.partition.number, lease.decode(), pending, doubt.decode()),
         )
-        attempts = {
-            id.decode(): int(count) for id, count in zip(failures[::2], failures[1::2], strict=True)
-        }
+        inheritance = Inheritance.of(doubt, died, failures)
         partition = Partition(
-            keys, lease.decode(), entry_id(doubt), attempts, deadline, self._settings, self._host
+            keys, lease.decode(), inheritance, deadline, self._settings, self._host
         )
         partition.pending = pending
         self.held[partition.number] = partition
         self._listener.subscribe(keys.partition.incoming)
         self._watch(partition)
-        self._host.mark(partition)
+        partition.look()
 
     def hand_over(self, partition: Partition) -> None:
         """Begin to drain a partition and to give it back."""
@@ -267,13 +273,14 @@ class Holdings:
         clean = await partition.drain(self._drain)
         logger.debug("Partition %d is given back, clean: %s", partition.number, clean)
         if partition.is_ours:
-            arguments = (partition.lease, int(clean))
-            call = Call(RELEASE, (partition.keys.lease, partition.keys.state), arguments)
+            keys = partition.keys
+            arguments = (partition.lease, "clean" if clean else "left")
+            call = Call(RELEASE, (keys.lease, keys.state, keys.failures), arguments)
             self._releasing.add(partition.number)  # its lease still has this worker's name
             partition.released()
             try:
                 await self._link.call(call)
-                await self._link.command("PUBLISH", self._members_key, self._settings.name)
+                await self._link.command("PUBLISH", self._members_key, self._settings.member)
             except (Unreachable, Refused) as error:
                 logger.warning("Partition %d will expire: %s", partition.number, error)
             finally:
@@ -285,7 +292,7 @@ class Holdings:
         self._leaving = True
         async with self._in_round:  # what a round is about to get must be given back as well
             pass
-        call = Call(QUIT, (self._members_key,), (self._settings.name,))
+        call = Call(QUIT, (self._members_key,), (self._settings.member,))
         try:
             await self._link.call(call)
         except (Unreachable, Refused) as error:

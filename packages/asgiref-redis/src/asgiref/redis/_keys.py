@@ -101,9 +101,11 @@ class GroupKeys:
     Attributes:
         lease: its value is the fencing token and the holder's name; it expires.
         state: a hash: the last ``token``; ``doubt``, the last entry that an application may have
-            seen without its being acknowledged; ``clean``, whether the last holder has left no such
-            entry; ``sent``, the number of the last event written under this token; and counters.
-        failures: a hash: how often the application has failed with an entry, by the entry's id.
+            seen without its being acknowledged; ``died``, the last that was pending when a holder
+            died; ``holder``, the last one's name, and its ``end``: ``clean`` if it has left no such
+            entry, ``left`` if it has, empty if it has not come; ``sent``, the number of the last
+            event written under this token; and counters.
+        failures: a hash: the attempts that were made for an entry (`_attempts`), by its id.
     """
 
     partition: PartitionKeys

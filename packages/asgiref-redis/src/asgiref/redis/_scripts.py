@@ -16,6 +16,9 @@ takes none and does nothing: PERSIST of a key that never expires.
 
 No script is larger than it must be: while one runs, Redis does nothing else. The longest are those
 with a hundred entries, which take some 0.2 ms.
+
+Here are what they share, and those of gateways; `_worker_scripts` has those of workers, and
+`_status_scripts` the one that looks.
 """
 
 import hashlib
@@ -47,7 +50,7 @@ class Script:
 
 
 # Deletes what every group of a stream has acknowledged. One entry more than need be stays.
-_TRIM = """
+TRIM = """
 local function groups(stream)
   local all = {}
   for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
@@ -77,7 +80,7 @@ local function trim(stream, all)
 end
 """
 
-_READ = """
+READ = """
 local function read(stream, group, count, after)
   local found
   if after ~= '' then
@@ -91,7 +94,7 @@ local function read(stream, group, count, after)
 end
 """
 
-_GROUP = """
+GROUP = """
 local function make_group(stream, group)
   local made = redis.pcall('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
   if made.err and not string.find(made.err, 'BUSYGROUP') then error(made.err) end
@@ -142,7 +145,7 @@ return 1
 # Shuts out the gateways before this one. Numbers begin anew, unless it is made twice.
 # KEYS: gate, out. ARGV: token, name. -> the last event that was ever delivered, or FENCED
 OPEN = Script(f"""
-{_TRIM}{_GROUP}
+{TRIM}{GROUP}
 local gate = redis.call('HMGET', KEYS[1], 'token', 'owner')
 local token = tonumber(gate[1] or '0')
 if tonumber(ARGV[1]) < token or (tonumber(ARGV[1]) == token and gate[2] ~= ARGV[2]) then
@@ -185,7 +188,7 @@ return last
 # only), then the ids to acknowledge.
 # -> {entries, whether they are lost ones}, or FENCED
 TAKE = Script(f"""
-{_PACKING}{_READ}
+{_PACKING}{READ}
 local gate = redis.call('HMGET', KEYS[1], 'token', 'owner')
 if gate[1] ~= ARGV[1] or gate[2] ~= ARGV[2] then return -1 end
 if #ARGV > 4 then redis.call('XACK', KEYS[2], 'gateway', unpack(ARGV, 5)) end
@@ -195,7 +198,7 @@ return read(KEYS[2], 'gateway', ARGV[3], ARGV[4])
 
 # KEYS: gate, out. ARGV: token, name. -> how many wait in the stream, or FENCED
 TIDY = Script(f"""
-{_TRIM}
+{TRIM}
 local gate = redis.call('HMGET', KEYS[1], 'token', 'owner')
 if gate[1] ~= ARGV[1] or gate[2] ~= ARGV[2] then return -1 end
 trim(KEYS[2], groups(KEYS[2]))
@@ -216,182 +219,4 @@ for _, each in ipairs(found[1] and found[1][2] or {}) do letter[#letter + 1] = e
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*', unpack(letter))
 redis.call('XACK', KEYS[2], 'gateway', ARGV[3])
 return 0
-""")
-
-# --- Workers ---------------------------------------------------------------------------------
-
-# KEYS: members, groups. ARGV: name, milliseconds, group, whether to tell the others.
-# -> the names of all members
-JOIN = Script("""
-redis.call('PERSIST', KEYS[1])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local new = redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-if new == 1 then
-  redis.call('SADD', KEYS[2], ARGV[3])
-  redis.call('PUBLISH', KEYS[1], ARGV[1])
-end
-return redis.call('ZRANGE', KEYS[1], 0, -1)
-""")
-
-# KEYS: members. ARGV: name. -> 1
-QUIT = Script("""
-redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('PUBLISH', KEYS[1], ARGV[1])
-return 1
-""")
-
-# KEYS: lease. -> the lease's value
-HOLDER = Script("return redis.call('GET', KEYS[1])")
-
-# The holder before this one has either left no entry that an application began with (clean), or
-# everything that was ever delivered and is pending is in doubt.
-# KEYS: lease, state, in, failures. ARGV: name, milliseconds, group.
-# -> {lease's value, doubt, pending, failures}, or FENCED
-ACQUIRE = Script(f"""
-{_TRIM}{_GROUP}
-local holder = redis.call('GET', KEYS[1])
-if holder and string.match(holder, ':(.*)') ~= ARGV[1] then return -1 end
-redis.call('PERSIST', KEYS[2])
-make_group(KEYS[3], ARGV[3])
-local group = state_of(KEYS[3], ARGV[3])
-local doubt = redis.call('HGET', KEYS[2], 'doubt') or '0-0'
-if redis.call('HGET', KEYS[2], 'clean') ~= '1' then
-  doubt = group['last-delivered-id']
-  redis.call('HINCRBY', KEYS[2], 'redelivered', group['pending'])
-end
-local token = redis.call('HINCRBY', KEYS[2], 'token', 1)
-redis.call('HSET', KEYS[2], 'doubt', doubt, 'clean', 0, 'sent', 0)
-local lease = token .. ':' .. ARGV[1]
-redis.call('SET', KEYS[1], lease, 'PX', ARGV[2])
-return {{lease, doubt, group['pending'], redis.call('HGETALL', KEYS[4])}}
-""")
-
-# KEYS: lease, in. ARGV: lease's value, milliseconds, group. -> {pending, lag}, or FENCED
-RENEW = Script(f"""
-{_TRIM}{_GROUP}
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-local all = groups(KEYS[2])
-trim(KEYS[2], all)
-for _, group in ipairs(all) do
-  if group['name'] == ARGV[3] then
-    local lag = group['lag']
-    if not lag then
-      local after = '(' .. group['last-delivered-id']
-      lag = #redis.call('XRANGE', KEYS[2], after, '+', 'COUNT', 1000)
-    end
-    return {{group['pending'], lag}}
-  end
-end
-return -1
-""")
-
-# The events that an application has sent, before the acknowledgement of what it sent them for, so
-# whoever sees the one sees the other; then what is new.
-# KEYS: lease, state, in, out, failures. ARGV: lease's value, group, channel, number of the
-# partition, limit of the outgoing stream, number of the first event, how many events, how many
-# ids, how many to read, after which lost ones ('' for new ones only); packed: an id of its own, a
-# scope's id, a scope, a message and '1' or '' (redelivered) for each event, then the ids.
-# -> {entries, whether they are lost ones}, or FENCED, or FULL
-STEP = Script(f"""
-{_PACKING}{_READ}
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
-local events, ids = tonumber(ARGV[7]), tonumber(ARGV[8])
-local strings, at = unpacked(ARGV[11]), 1
-if events > 0 then
-  if redis.call('XLEN', KEYS[4]) >= tonumber(ARGV[5]) then return -2 end
-  local sent = tonumber(redis.call('HGET', KEYS[2], 'sent'))
-  local number = tonumber(ARGV[6])
-  for _ = 1, events do
-    if number > sent then
-      redis.call('XADD', KEYS[4], '*', 'd', strings[at], 'i', strings[at + 1],
-        's', strings[at + 2], 'm', strings[at + 3], 'r', strings[at + 4])
-    end
-    number, at = number + 1, at + 5
-  end
-  if number - 1 > sent then
-    redis.call('HSET', KEYS[2], 'sent', number - 1)
-    redis.call('PUBLISH', ARGV[3], ARGV[4])
-  end
-end
-if ids > 0 then
-  redis.call('XACK', KEYS[3], ARGV[2], unpack(strings, at, at + ids - 1))
-  if redis.call('EXISTS', KEYS[5]) == 1 then
-    redis.call('HDEL', KEYS[5], unpack(strings, at, at + ids - 1))
-  end
-end
-if ARGV[9] == '0' then return {{'', 0}} end
-return read(KEYS[3], ARGV[2], ARGV[9], ARGV[10])
-""")
-
-# One more failure of an application; the caller counts them, so that a repeated call does not.
-# KEYS: lease, state, in, failures, dead. ARGV: lease's value, group, id, attempts, limit of
-# attempts, limit of the dead letters, reason, trace.
-# -> attempts, or 0 for a dead letter, or FENCED
-FAIL = Script("""
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
-if #redis.call('XPENDING', KEYS[3], ARGV[2], ARGV[3], ARGV[3], 1) == 0 then return 0 end
-redis.call('PERSIST', KEYS[2])
-if tonumber(ARGV[4]) < tonumber(ARGV[5]) then
-  redis.call('HSET', KEYS[4], ARGV[3], ARGV[4])
-  return tonumber(ARGV[4])
-end
-local found = redis.call('XRANGE', KEYS[3], ARGV[3], ARGV[3])
-local letter = {'group', ARGV[2], 'id', ARGV[3], 'attempts', ARGV[4], 'holder', ARGV[1],
-  'reason', ARGV[7], 'traceback', ARGV[8]}
-for _, each in ipairs(found[1] and found[1][2] or {}) do letter[#letter + 1] = each end
-redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[6], '*', unpack(letter))
-redis.call('XACK', KEYS[3], ARGV[2], ARGV[3])
-redis.call('HDEL', KEYS[4], ARGV[3])
-return 0
-""")
-
-# KEYS: lease, state. ARGV: lease's value, whether clean. -> 1, or FENCED
-RELEASE = Script("""
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
-redis.call('PERSIST', KEYS[2])
-redis.call('HSET', KEYS[2], 'clean', ARGV[2])
-redis.call('DEL', KEYS[1])
-return 1
-""")
-
-# --- Looking ---------------------------------------------------------------------------------
-
-# KEYS: in, out, dead, then a lease, a state and the failures for each group. ARGV: the groups.
-# -> lengths of in and out, undelivered events, dead letters, bytes; then for each group its
-# lease's value, lag, pending, redelivered, failing
-INSPECT = Script(f"""
-{_TRIM}
-local function by_name(stream)
-  local found = {{}}
-  if redis.call('EXISTS', stream) == 1 then
-    for _, group in ipairs(groups(stream)) do found[group['name']] = group end
-  end
-  return found
-end
-local function lag_of(stream, group)
-  if group['lag'] then return group['lag'] end
-  local after = '(' .. group['last-delivered-id']
-  return #redis.call('XRANGE', stream, after, '+', 'COUNT', 1000)
-end
-local length = redis.call('XLEN', KEYS[1])
-local gateway = by_name(KEYS[2])['gateway']
-local undelivered = redis.call('XLEN', KEYS[2])
-if gateway then undelivered = gateway['pending'] + lag_of(KEYS[2], gateway) end
-local memory = (redis.call('MEMORY', 'USAGE', KEYS[1]) or 0)
-  + (redis.call('MEMORY', 'USAGE', KEYS[2]) or 0)
-local dead = redis.call('XLEN', KEYS[3])
-local answer = {{length, redis.call('XLEN', KEYS[2]), undelivered, dead, memory}}
-local found = by_name(KEYS[1])
-for n, name in ipairs(ARGV) do
-  local group = found[name]
-  answer[#answer + 1] = redis.call('GET', KEYS[1 + 3 * n]) or ''
-  answer[#answer + 1] = group and lag_of(KEYS[1], group) or length
-  answer[#answer + 1] = group and group['pending'] or 0
-  answer[#answer + 1] = redis.call('HGET', KEYS[2 + 3 * n], 'redelivered') or 0
-  answer[#answer + 1] = redis.call('HLEN', KEYS[3 + 3 * n])
-end
-return answer
 """)

@@ -1,5 +1,6 @@
 """What a worker was told, in one record that its parts share and nobody changes."""
 
+import secrets
 from dataclasses import dataclass
 
 from ._codec import MAX_SIZE, Encode
@@ -7,19 +8,22 @@ from ._errors import CannotStart
 
 #: How many entries one call reads or writes for one partition, at most.
 BATCH = 128
-#: How many acknowledgements and events one call carries for one partition, at most.
-WRITES = 512
-#: How many events of one partition may wait in a worker before applications wait too.
-WAITING = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Times are in seconds, sizes in bytes; see `RedisWorker` for what each means."""
+    """Times are in seconds, sizes in bytes; see `RedisWorker` for what each means.
+
+    Attributes:
+        member: what the worker is called in Redis: its name, and what no other process has. So two
+            workers that were given one name are two all the same, as are one that was killed and
+            the one that is started in its place.
+    """
 
     connection: str
     group: str
     name: str
+    member: str
     encode: Encode
     lease: float = 10.0
     prefetch: int = 256
@@ -33,6 +37,16 @@ class Settings:
     @property
     def lease_ms(self) -> int:
         return int(self.lease * 1000)
+
+
+def member_of(name: str) -> str:
+    """A `Settings.member`: what cannot be in a name (`_keys`) divides the two parts."""
+    return f"{name}#{secrets.token_hex(4)}"
+
+
+def name_of(member: str) -> str:
+    """The name in a `Settings.member`."""
+    return member.partition("#")[0]
 
 
 def check_numbers(**numbers: tuple[float, float]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from ._client import Call, Link, connected
 from ._errors import CannotStart, RedisServerError, Unreachable
 from ._keys import ConnectionKeys, PartitionKeys, check_name
-from ._scripts import INSPECT
+from ._settings import name_of
+from ._status_scripts import INSPECT
 
 #: Seconds to wait for an answer.
 PATIENCE = 5.0
@@ -27,7 +28,7 @@ class GroupStatus:
             Redis 7).
         pending: how many have been read and not acknowledged.
         redelivered: how many have been redelivered since the beginning.
-        failing: how many have failed, and will be tried again.
+        failing: how many have failed and will be tried again, or are being tried again.
     """
 
     group: str
@@ -120,7 +121,7 @@ async def _workers(link: Link, keys: ConnectionKeys, group: str) -> tuple[str, .
     now = await link.command("TIME")
     least = int(now[0]) * 1000
     found = await link.command("ZRANGEBYSCORE", keys.members(group), least, "+inf")
-    return tuple(sorted(name.decode() for name in found))
+    return tuple(sorted(name_of(member.decode()) for member in found))
 
 
 def _inspect(connection: str, number: int, groups: list[str]) -> Call:
@@ -144,5 +145,5 @@ def _partition(number: int, groups: list[str], answer: Any) -> PartitionStatus:
 
 def _group(name: str, numbers: list[Any]) -> GroupStatus:
     holder, lag, pending, redelivered, failing = numbers
-    worker = holder.decode().partition(":")[2] if holder else None
+    worker = name_of(holder.decode().partition(":")[2]) if holder else None
     return GroupStatus(name, worker, lag, pending, int(redelivered), failing)

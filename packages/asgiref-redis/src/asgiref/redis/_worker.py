@@ -1,16 +1,11 @@
 """The worker: a `StatelessServer` whose messages come from the partitions that it holds.
 
-`RedisWorker.handle` runs what brings them: the listener, the rounds that keep the share, and the
-pump. What is said to applications and heard from them goes through lines (`_line`) and runs
-(`_running`); the base class starts, evicts and ends the applications, and calls the hooks.
-
-At most ``max_applications`` lines are busy, which means that an application of theirs has a message
-or is offered one; others wait (`_parked`). So there is always one that rests when an application
-has to go for another one, and none is evicted in the middle of a message.
+`RedisWorker.handle` runs what brings them: the listener, the rounds that keep the share
+(`_holdings`), and the pump. What is said to applications and heard from them goes through lines
+(`_line`) and runs (`_running`); `_admission` decides which lines may be busy, and `_host` is the
+way between all of these and the worker. The base class starts, evicts and ends the applications,
+and calls the hooks.
 """
-
-# The worker and its _Host are two sides of one thing: what users see, and what partitions see.
-# pyright: reportPrivateUsage=false
 
 import asyncio
 import logging
@@ -18,8 +13,7 @@ import os
 import secrets
 import socket
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
@@ -27,18 +21,21 @@ from asgiref.server import StatelessServer
 
 from ._client import connected
 from ._codec import MAX_SIZE, encoder
+from ._counts import worker_metrics
 from ._holdings import Holdings
+from ._host import WorkerHost
 from ._keys import ConnectionKeys, check_name
 from ._line import Line, LineState
-from ._metrics import Metrics
-from ._partition import Partition
-from ._pump import Pump, Station
-from ._running import Run, line_of
-from ._settings import Settings, check_numbers
+from ._pump import Pump
+from ._running import Run
+from ._settings import Settings, check_numbers, member_of
 from ._setup import partitions_of
 from ._tasks import end
 
 logger = logging.getLogger("asgiref.redis")
+
+#: Seconds, beside ``shutdown_timeout``, that handing everything over may take.
+LEAVE_SECONDS = 5.0
 
 
 class RedisWorker(StatelessServer):
@@ -55,11 +52,12 @@ class RedisWorker(StatelessServer):
         url: where Redis is; see `asgiref.redis`.
         group: the name of the group.
         connection: the name of the connection, as its gateway gives it.
-        name: this worker's name, which no other one may have; made up by default.
+        name: what people know this worker by; made up by default.
         lease: seconds after which another worker may take over what this one holds, if it is not
             heard of: at least 0.3.
         prefetch: how many messages of one partition may be read and unfinished.
-        failures: with so many failures of its application, a message becomes a dead letter.
+        failures: with so many failures of its application, a message becomes a dead letter. That
+            its worker died is a failure too.
         retry_delay: seconds before an application gets a message again that it failed with, doubled
             each time.
         codec: how events are encoded, ``"json"`` or ``"msgpack"``; both are always read.
@@ -118,10 +116,12 @@ class RedisWorker(StatelessServer):
         self._url = url
         self._single = guarantee_single_callable(application)
         self._quiet_limit = idle_timeout
+        name = check_name("worker", name or made_up_name())
         self._settings = Settings(
             connection=check_name("connection", connection),
             group=check_name("group", group),
-            name=check_name("worker", name or made_up_name()),
+            name=name,
+            member=member_of(name),
             encode=encoder(codec),
             lease=lease,
             prefetch=prefetch,
@@ -133,15 +133,28 @@ class RedisWorker(StatelessServer):
             replicas=replicas,
         )
         self.application: Any = self._serve
-        self._pump: Pump | None = None
+        self._host = WorkerHost(self, lease)
         self._holdings: Holdings | None = None
-        self._busy = 0
-        self._parked: deque[Line] = deque()
-        self._ending: dict[int, set[asyncio.Future[Any]]] = {}
-        self.handled: int = 0
-        self.redelivered: int = 0
-        self.failed: int = 0
-        self.dead: int = 0
+
+    @property
+    def handled(self) -> int:
+        """How many messages applications have finished."""
+        return self._host.counts.handled
+
+    @property
+    def redelivered(self) -> int:
+        """How many messages were read that an application may have seen before."""
+        return self._host.counts.redelivered
+
+    @property
+    def failed(self) -> int:
+        """How many failures were written down."""
+        return self._host.counts.failed
+
+    @property
+    def dead(self) -> int:
+        """How many messages were made dead letters."""
+        return self._host.counts.dead
 
     @property
     def name(self) -> str:
@@ -171,11 +184,12 @@ class RedisWorker(StatelessServer):
         async with connected(self._url, patience_for(settings.lease)) as link:
             await link.check_replicas(settings.replicas)
             partitions = await partitions_of(link, ConnectionKeys.of(settings.connection))
-            pump = self._pump = Pump(link, settings.replicas)
+            pump = Pump(link, settings.replicas)
             holdings = self._holdings = Holdings(
-                link, partitions, settings, self.shutdown_timeout, _Host(self)
+                link, partitions, settings, self.shutdown_timeout, self._host
             )
-            metrics = self._metrics()
+            self._host.connect(pump.mark, holdings.ended, holdings.held)
+            metrics = worker_metrics(settings, self._host.counts, holdings.held)
             tasks = [
                 asyncio.ensure_future(each)
                 for each in (pump.run(), holdings.listen(), holdings.run(), self._end_quiet_ones())
@@ -184,39 +198,22 @@ class RedisWorker(StatelessServer):
                 await self._until_one_fails(tasks)
             finally:
                 try:
-                    await holdings.leave()
+                    await self._leave(holdings)
                 finally:
                     holdings.close()
                     metrics.close()
                     await end(tasks)
 
-    def _metrics(self) -> Metrics:
-        def over_held(number_of: Callable[[Partition], int]) -> Callable[[], int]:
-            def total() -> int:
-                held = {} if self._holdings is None else self._holdings.held
-                return sum(number_of(each) for each in list(held.values()))
-
-            return total
-
-        settings = self._settings
-        return Metrics(
-            {
-                "asgiref.redis.connection": settings.connection,
-                "asgiref.redis.group": settings.group,
-                "asgiref.redis.worker": settings.name,
-            },
-            {
-                "asgiref.redis.worker.handled": lambda: self.handled,
-                "asgiref.redis.worker.redelivered": lambda: self.redelivered,
-                "asgiref.redis.worker.failed": lambda: self.failed,
-                "asgiref.redis.worker.dead_letters": lambda: self.dead,
-            },
-            {
-                "asgiref.redis.worker.partitions": over_held(lambda _: 1),
-                "asgiref.redis.worker.pending": over_held(lambda each: each.pending),
-                "asgiref.redis.worker.lag": over_held(lambda each: each.lag),
-            },
-        )
+    async def _leave(self, holdings: Holdings) -> None:
+        """Hand everything over, which must not take for ever when Redis is away."""
+        try:
+            async with asyncio.timeout(self.shutdown_timeout + LEAVE_SECONDS):
+                await holdings.leave()
+        except TimeoutError:
+            logger.warning(
+                "Redis does not answer: what worker %s holds is free when its leases are over",
+                self.name,
+            )
 
     async def _until_one_fails(self, tasks: "Sequence[asyncio.Future[None]]") -> None:
         logger.info("Worker %s of group %s works", self.name, self._settings.group)
@@ -229,12 +226,9 @@ class RedisWorker(StatelessServer):
         if "redis" not in scope:
             await self._single(scope=scope, receive=receive, send=send)
             return
-        line = line_of(scope, self._partition(scope["redis"]["partition"]))
+        line = self._host.line_of(scope)
         if line is not None:
             await Run(line, receive).run(self._single, scope)
-
-    def _partition(self, number: int) -> Partition | None:
-        return None if self._holdings is None else self._holdings.held.get(number)
 
     async def application_undelivered(self, messages: list[Any], application_details: Any) -> None:
         """Two applications in succession ended without receiving the message that they got."""
@@ -251,8 +245,7 @@ class RedisWorker(StatelessServer):
         instances = self.application_instances
         for _ in range(len(instances)):
             scope_id = instances.oldest()
-            line = self._line(scope_id)
-            if line is None or line.state in (LineState.IDLE, LineState.FAILED):
+            if self._host.may_go(scope_id):
                 self.delete_application_instance(scope_id)
                 return
             instances.move_to_end(scope_id)  # busy: it is used right now
@@ -267,14 +260,10 @@ class RedisWorker(StatelessServer):
         Raises:
             KeyError: if the scope has no live instance.
         """
-        line = self._line(scope_id)
+        line = self._host.line_at(scope_id)
         super().delete_application_instance(scope_id)
         if line is not None:
-            line.partition.run_ended(line)
-
-    def _line(self, scope_id: Any) -> Line | None:
-        scope: Any = self.application_instances[scope_id].scope
-        return line_of(scope, self._partition(scope["redis"]["partition"]))
+            line.partition.run_ended(line, line.run)
 
     async def _end_quiet_ones(self) -> None:
         limit = self._quiet_limit
@@ -283,8 +272,7 @@ class RedisWorker(StatelessServer):
             for scope_id, instance in list(self.application_instances.items()):
                 if time.time() - instance.last_used < limit:
                     break  # they are in the order of their use
-                line = self._line(scope_id)
-                if line is None or line.state is LineState.IDLE:
+                if self._host.is_idle(scope_id):
                     self.delete_application_instance(scope_id)
         await asyncio.get_running_loop().create_future()
 
@@ -295,70 +283,6 @@ class RedisWorker(StatelessServer):
             message: what would be sent.
         """
         raise NotImplementedError("What a worker's applications send goes to the gateway.")
-
-
-class _Host:
-    """What partitions and lines ask of their worker.
-
-    Not methods of the worker: a subclass of that has names of its own.
-    """
-
-    __slots__ = ("_worker",)
-
-    def __init__(self, worker: RedisWorker) -> None:
-        self._worker = worker
-
-    def mark(self, station: Station) -> None:
-        assert self._worker._pump is not None
-        self._worker._pump.mark(station)
-
-    def offer(self, line: Line) -> None:
-        """Have the line's application, which is started if need be, receive its first message."""
-        if self._worker._busy >= self._worker.max_applications:
-            line.state = LineState.PARKED
-            self._worker._parked.append(line)
-            return
-        self._worker._busy += 1
-        line.state = LineState.OFFERED
-        if line.queue is None:
-            line.queue = self._worker.get_or_create_application_instance(line.scope_id, line.scope)
-        line.queue.put_nowait(line)
-
-    def withdrawn(self, line: Line) -> None:
-        """The line is not busy any more: another one may be."""
-        self._worker._busy -= 1
-        while self._worker._parked and self._worker._busy < self._worker.max_applications:
-            waiting = self._worker._parked.popleft()
-            if waiting.state is LineState.PARKED and waiting.partition.takes_new:
-                self.offer(waiting)
-
-    def stop(self, partition: Partition, scope_id: str) -> None:
-        """Cancel a scope's application, if it has one."""
-        instance = self._worker.application_instances.get(scope_id)
-        if instance is not None:
-            ending = self._worker._ending.setdefault(partition.number, set())
-            ending.add(instance.future)
-            StatelessServer.delete_application_instance(self._worker, scope_id)
-
-    def has_ended(self, number: int) -> bool:
-        """Whether all applications of a partition that was held have ended."""
-        left = {future for future in self._worker._ending.get(number, ()) if not future.done()}
-        self._worker._ending[number] = left
-        return not left
-
-    def ended(self, partition: Partition) -> None:
-        if self._worker._holdings is not None:
-            self._worker._holdings.ended(partition)
-
-    def count_handled(self) -> None:
-        self._worker.handled += 1
-
-    def count_failure(self, buried: bool) -> None:
-        self._worker.failed += 1
-        self._worker.dead += buried
-
-    def count_redelivered(self) -> None:
-        self._worker.redelivered += 1
 
 
 def made_up_name() -> str:
