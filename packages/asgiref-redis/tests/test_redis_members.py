@@ -110,6 +110,27 @@ async def test_only_idle_applications_are_evicted(shared_redis: RealRedis, conne
         assert len(server.application_instances) == 2
 
 
+async def test_an_eviction_is_no_failure_to_be_explained(
+    shared_redis: RealRedis, connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A traceback takes a millisecond; a thousand evictions at once would outlast a lease."""
+    explained = []
+
+    def explain(error: BaseException) -> list[str]:
+        explained.append(error)
+        return []
+
+    monkeypatch.setattr("asgiref.redis._running.traceback.format_exception", explain)
+    url = shared_redis.url
+    server = worker(echo, url, connection, max_applications=1)
+    async with running(Gateway(url, connection)) as gateway, running(server):
+        for name in ("ada", "ben", "cleo", "dora"):
+            await gateway.say(name)
+            await gateway.heard()
+        await until(lambda: server.handled == 4)
+        assert explained == []
+
+
 async def test_idle_applications_end_and_busy_ones_do_not(
     shared_redis: RealRedis, connection: str
 ) -> None:
