@@ -1,9 +1,10 @@
 """What a run says that the stored one did not: case by case, and only what is more than noise.
 
 A case is compared by its samples, one a round: ratios, which hold across days far better than
-times do, or kilobytes for growth. The noise is what the rounds of both runs show of it: a case has
-changed if the intervals that hold the medians (`record.interval_of_median`) have nothing in common.
-Noise that lasts for a whole run is in no run's rounds; a second run shows it.
+times do, kilobytes for growth, and costs where nothing is promised. The noise is what the rounds of
+both runs show of it: a case has changed if the intervals that hold the medians
+(`record.interval_of_median`) have nothing in common. Noise that lasts for a whole run is in no
+run's rounds; a second run shows it.
 """
 
 import enum
@@ -13,6 +14,10 @@ from dataclasses import dataclass
 from record import Kind, Measured, Record, Table
 
 __all__ = ["Change", "Direction", "changes", "report"]
+
+
+#: Where samples are no ratios, and less of them is better.
+COSTS = (Kind.GROWTH, Kind.NOTED)
 
 
 class Direction(enum.Enum):
@@ -44,7 +49,7 @@ class Change:
 
 
 def more_is_better(table: Table) -> bool:
-    return table.kind is not Kind.GROWTH
+    return table.kind not in COSTS
 
 
 def changes(then: Record, now: Record) -> list[Change]:
@@ -66,7 +71,7 @@ def cases_of(record: Record) -> Iterator[tuple[Table, Measured]]:
 def median_and_interval(table: Table, case: Measured | None) -> str:
     if case is None:
         return "none"
-    unit = f" {table.unit}" if table.kind is Kind.GROWTH else ""
+    unit = f" {table.unit}" if table.kind in COSTS else ""
     low, high = case.interval
     return f"{case.ratio:.3g} ({low:.3g} to {high:.3g}){unit}"
 
