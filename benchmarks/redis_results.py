@@ -85,7 +85,7 @@ def median(rounds: Sequence[Carried], figure: Callable[[Carried], float]) -> flo
 def tables_of(results: Sequence[Results]) -> list[Table]:
     tables = [throughput(other, results) for other in TARGETS]
     tables += [latency(at, results) for at in (STEADY, BRISK)]
-    tables += [computed(results), begun(results)]
+    tables += [computed(results), repeated(results), begun(results)]
     return [table for table in tables if table.cases]
 
 
@@ -133,6 +133,18 @@ def computed(results: Sequence[Results]) -> Table:
 
 def microseconds(carried: Carried, role: str) -> float:
     return 1e6 * carried.computed[role] / len(carried.latencies)
+
+
+def repeated(results: Sequence[Results]) -> Table:
+    """Messages that came again although nothing had failed."""
+    cases = []
+    for result in results:
+        columns = {
+            str(way): median(rounds, lambda each: 100 * each.duplicates / len(each.latencies))
+            for way, rounds in result.whole.items()
+        }
+        cases.append(noted(result.case, [columns[Way.OURS]], columns))
+    return Table("messages received more than once, in %", Kind.NOTED, "%", cases)
 
 
 def begun(results: Sequence[Results]) -> Table:

@@ -127,6 +127,13 @@ def test_latency_and_processor_time_are_shown_of_each_way_without_a_target() -> 
     assert "| 1 worker, 100 scopes | 2,000 | 1,000 | 3,000 |" in text
 
 
+def test_what_comes_again_is_said() -> None:
+    found = results(MANY, [100] * 3, [100] * 3)
+    found.whole[Way.CHANNELS] = [replace(each, duplicates=30) for each in found.whole[Way.CHANNELS]]
+    [case] = table(Kind.NOTED, "more than once", tables_of([found])).cases
+    assert case.columns == {"here": 0, "bare streams": 0, "Channels": 30}
+
+
 def test_what_a_scope_takes_is_said_where_there_are_many() -> None:
     tables = tables_of([results(case, [100] * 3, [100] * 3) for case in (FEW, MANY)])
     [case] = table(Kind.NOTED, "begin", tables).cases
