@@ -86,7 +86,10 @@ async def produce_bare(url: str, times: Times, case: Case) -> None:
             pipeline, waiting = client.pipeline(transaction=False), 0
             async for number in paced(order, times):
                 message = {"type": "say", "n": number, "text": TEXT}
-                fields = {"i": f"scope{number % case.scopes}", "m": json.dumps(message)}
+                fields: dict[Any, Any] = {
+                    "i": f"scope{number % case.scopes}",
+                    "m": json.dumps(message),
+                }
                 pipeline.xadd("bare", fields)
                 waiting += 1
                 if waiting == BATCH or order.rate:

@@ -100,18 +100,17 @@ class Troupe:
     def __init__(self, way: Way, case: Case, url: str, setting: Setting) -> None:
         self.way = way
         self.times = Times()
+        self._case = case
         self._next = 0
-        self._command = [setting.pythons[way], str(CASES_FILE), way]
-        self._numbers = [url, str(self.times.descriptor), str(case.workers), str(case.scopes)]
-        self._numbers.append(setting.parser)
+        self._program = [setting.pythons[way], str(CASES_FILE), way]
+        numbers = (self.times.descriptor, case.workers, case.scopes)
+        self._arguments = [url, *map(str, numbers), setting.parser]
         self.producer = self._begin("produce")
         self.consumers: list[subprocess.Popen[str]] = []
-        self._case = case
 
     def _begin(self, role: str) -> "subprocess.Popen[str]":
-        way, *rest = self._command[1:], *self._numbers
         return subprocess.Popen(
-            [self._command[0], *way, role, *rest],
+            [*self._program, role, *self._arguments],
             pass_fds=[self.times.descriptor],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -156,6 +155,7 @@ class Troupe:
             for pipe in (process.stdin, process.stdout):
                 assert pipe is not None
                 pipe.close()
+        os.close(self.times.descriptor)
 
 
 class Stage:

@@ -28,9 +28,9 @@ from redis_stage import Setting, Stage, client_of, staged
 from tables import tables_of as texts_of
 
 #: Messages of one round as fast as it goes; Channels gets fewer, for it takes so long.
-MESSAGES = {Way.OURS: 20_000, Way.BARE: 20_000, Way.CHANNELS: 700}
+MESSAGES = {Way.OURS: 20_000, Way.BARE: 20_000, Way.CHANNELS: 500}
 #: Seconds of one round at a rate, and who takes part.
-PACED = {STEADY: (1.0, tuple(Way)), BRISK: (1.0, (Way.OURS, Way.BARE))}
+PACED = {STEADY: (1.0, tuple(Way)), BRISK: (0.7, (Way.OURS, Way.BARE))}
 #: Before the first round: to each scope one, or so many.
 WARM_UP = {Way.OURS: 2_000, Way.BARE: 2_000, Way.CHANNELS: 100}
 
@@ -86,7 +86,6 @@ def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="two cases instead of nine")
     parser.add_argument("--fsync", choices=("everysec", "always", "no"), default="everysec")
     parser.add_argument("--no-hiredis", action="store_true", help="redis-py's own parser")
-    parser.add_argument("--idle", action="store_true", help="is always so here")
     parser.add_argument("--json", type=Path, help="where to write the record as well")
     return parser.parse_args(arguments)
 
