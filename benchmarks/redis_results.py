@@ -85,7 +85,7 @@ def median(rounds: Sequence[Carried], figure: Callable[[Carried], float]) -> flo
 def tables_of(results: Sequence[Results]) -> list[Table]:
     tables = [throughput(other, results) for other in TARGETS]
     tables += [latency(at, results) for at in (STEADY, BRISK)]
-    tables += [computed(results), repeated(results), begun(results)]
+    tables += [computed(results), batched(results), repeated(results), begun(results)]
     return [table for table in tables if table.cases]
 
 
@@ -126,13 +126,27 @@ def computed(results: Sequence[Results]) -> Table:
             for way, rounds in result.whole.items()
             for role in ROLES
         }
-        costs = [sum(microseconds(each, role) for role in ROLES) for each in result.whole[Way.OURS]]
-        cases.append(noted(result.case, costs, columns))
+        cases.append(noted(result.case, list(map(of_all, result.whole[Way.OURS])), columns))
     return Table("processor time of a message in µs", Kind.NOTED, "µs", cases)
+
+
+def batched(results: Sequence[Results]) -> Table:
+    """The slower messages come, the fewer share what a step costs."""
+    cases = []
+    for result in results:
+        rounds = {f"{way}, {BRISK:,}/s": each for way, each in result.paced[BRISK].items()}
+        rounds |= {f"{way}, {STEADY:,}/s": each for way, each in result.paced[STEADY].items()}
+        columns = {name: median(each, of_all) for name, each in rounds.items()}
+        cases.append(noted(result.case, list(map(of_all, result.paced[STEADY][Way.OURS])), columns))
+    return Table("the same at a steady rate, of all processes", Kind.NOTED, "µs", cases)
 
 
 def microseconds(carried: Carried, role: str) -> float:
     return 1e6 * carried.computed[role] / len(carried.latencies)
+
+
+def of_all(carried: Carried) -> float:
+    return sum(microseconds(carried, role) for role in ROLES)
 
 
 def repeated(results: Sequence[Results]) -> Table:

@@ -125,6 +125,8 @@ def test_latency_and_processor_time_are_shown_of_each_way_without_a_target() -> 
     ) in text
     assert "| here: producer | here: Redis | here: workers | bare streams: producer |" in text
     assert "| 1 worker, 100 scopes | 2,000 | 1,000 | 3,000 |" in text
+    assert "| here, 5,000/s | bare streams, 5,000/s | here, 300/s |" in text
+    assert "| 1 worker, 100 scopes | 6,000 | 6,000 | 6,000 | 6,000 | 6,000 |" in text
 
 
 def test_what_comes_again_is_said() -> None:
