@@ -1,23 +1,20 @@
 """What a run says that the stored one did not: case by case, and only what is more than noise.
 
 A case is compared by its samples, one a round: ratios, which hold across days far better than
-times do, kilobytes for growth, and costs where nothing is promised. The noise is what the rounds of
-both runs show of it: a case has changed if the intervals that hold the medians
-(`record.interval_of_median`) have nothing in common. Noise that lasts for a whole run is in no
-run's rounds; a second run shows it.
+times do, or kilobytes for growth. The noise is what the rounds of both runs show of it: a case has
+changed if the intervals that hold the medians (`record.interval_of_median`) have nothing in common.
+Noise that lasts for a whole run is in no run's rounds; a second run shows it. What is only noted is
+not compared.
 """
 
 import enum
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from record import Kind, Measured, Record, Table
 
 __all__ = ["Change", "Direction", "changes", "report"]
-
-
-#: Where samples are no ratios, and less of them is better.
-COSTS = (Kind.GROWTH, Kind.NOTED)
 
 
 class Direction(enum.Enum):
@@ -49,7 +46,7 @@ class Change:
 
 
 def more_is_better(table: Table) -> bool:
-    return table.kind not in COSTS
+    return table.kind is not Kind.GROWTH
 
 
 def changes(then: Record, now: Record) -> list[Change]:
@@ -64,14 +61,15 @@ def changes(then: Record, now: Record) -> list[Change]:
 
 def cases_of(record: Record) -> Iterator[tuple[Table, Measured]]:
     for table in record.tables:
-        for case in table.cases:
-            yield table, case
+        if table.kind is not Kind.NOTED:
+            for case in table.cases:
+                yield table, case
 
 
 def median_and_interval(table: Table, case: Measured | None) -> str:
     if case is None:
         return "none"
-    unit = f" {table.unit}" if table.kind in COSTS else ""
+    unit = f" {table.unit}" if table.kind is Kind.GROWTH else ""
     low, high = case.interval
     return f"{case.ratio:.3g} ({low:.3g} to {high:.3g}){unit}"
 
@@ -82,10 +80,13 @@ def report(then: Record, now: Record) -> str:
         f"| {now.name}, ratio and its interval | {then.date} | now | |",
         "|---|---|---|---|",
     ]
-    for change in changes(then, now):
+    found = changes(then, now)
+    times = Counter(change.case for change in found)
+    for change in found:
+        name = change.case if times[change.case] == 1 else f"{change.case}, {change.table.title}"
         table, before, after = change.table, change.then, change.now
         pair = f"{median_and_interval(table, before)} | {median_and_interval(table, after)}"
-        lines.append(f"| {change.case} | {pair} | {change.direction.value} |")
+        lines.append(f"| {name} | {pair} | {change.direction.value} |")
     text = "\n".join(lines)
     if (then.machine, then.conditions) != (now.machine, now.conditions):
         return f"{text}\n\n{differs(then)} {differs(now)} This alone may be what changed."

@@ -33,7 +33,7 @@ class Kind(enum.StrEnum):
     THROUGHPUT = "throughput"
     #: What is there after many calls and was not before; nothing of others stands beside it.
     GROWTH = "growth"
-    #: Costs without a target (`Measured.columns`), of which less is better.
+    #: Costs without a target, as they are (`Measured.columns`).
     NOTED = "noted"
 
 
@@ -67,8 +67,8 @@ class Measured:
     ours: float
     #: None where nothing of others stands beside it.
     theirs: float | None
-    #: Round by round, what runs are compared by: ratios (more is better), for growth kB, and for
-    #: what is only noted the cost.
+    #: Round by round, what runs are compared by: ratios (more is better), or for growth kB. Of what
+    #: is only noted, the cost.
     samples: list[float]
     #: At least so large a ratio; for growth: less than so many kB in all.
     target: float

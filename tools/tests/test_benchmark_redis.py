@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from changes import Direction, changes
+from changes import report
 from record import Kind, Machine, Record, Table
 from redis_messages import Case, Order, Times, Way, paced
 from redis_results import BRISK, STEADY, Carried, Results, p99, tables_of
@@ -142,11 +142,15 @@ def test_what_a_scope_takes_is_said_where_there_are_many() -> None:
     assert (case.name, list(case.columns.values())) == ("2 workers, 10,000 scopes", [5000, 4])
 
 
-def test_more_of_what_is_only_noted_is_worse() -> None:
-    then = table(Kind.NOTED, "300", tables_of([results(FEW, [100] * 3, [100] * 3)]))
-    slower = [replace(case, samples=[2 * each for each in case.samples]) for case in then.cases]
-    [change] = changes(record([then]), record([replace(then, cases=slower)]))
-    assert change.direction is Direction.WORSE
+def test_only_what_has_a_target_is_compared_by_a_name_that_tells_beside_what() -> None:
+    then = record(tables_of([results(FEW, [100] * 3, [100] * 3)]))
+    now = record(tables_of([results(FEW, [50] * 3, [100] * 3)]))
+    lines = report(then, now).splitlines()[2:]
+    assert [line.split(" | ")[0] for line in lines] == [
+        "| 1 worker, 100 scopes, messages a second, beside bare streams",
+        "| 1 worker, 100 scopes, messages a second, beside Channels",
+    ]
+    assert all("**WORSE**" in line for line in lines)
 
 
 def test_a_record_of_it_is_read_as_it_was_written(tmp_path: Path) -> None:
