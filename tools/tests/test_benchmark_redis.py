@@ -167,7 +167,7 @@ def test_only_what_has_a_target_is_drawn(tmp_path: Path) -> None:
 
     plots.draw(record(tables_of([results(FEW, [100] * 3, [100] * 3)])), tmp_path / "plot.svg")
     drawn = (tmp_path / "plot.svg").read_text("utf-8")
-    assert "times as many as bare streams" in drawn
+    assert "beside bare streams: times as many" in drawn
     assert "p99" not in drawn
 
 
