@@ -51,8 +51,8 @@ take of a core; the memory of one.""",
 Reading and writing one attribute, by where it was set and where it is read.""",
     "redis_streams": """\
 Messages from one producer through Redis to the applications of as many scopes, which all live, in
-so many workers: as fast as it goes, then at a steady rate, where the time is from the call that
-sends to the receipt. `bare streams` is a loop of `XADD` in pipelines of 128, `XREADGROUP` and
+so many workers: as fast as it goes, then at a steady rate, where the time is from when a message is
+due to the receipt. `bare streams` is a loop of `XADD` in pipelines of 128, `XREADGROUP` and
 `XACK`, without scopes: its workers take from one stream in whatever order, and keep nothing of a
 scope. `Channels` is channels_redis with Channels' `Worker` on asgiref 3.13.0, one channel for all.
 Processor time is of all processes of a kind together.""",

@@ -43,7 +43,7 @@ async def produce_ours(url: str, times: Times, case: Case) -> None:
     class Producer(RedisGateway):
         async def handle(self) -> None:
             async for order in orders():
-                async for number in paced(order, times):
+                async for number, _ in paced(order, times):
                     name = f"scope{number % case.scopes}"
                     queue = self.get_or_create_application_instance(name, {"type": "t", "id": name})
                     await queue.put({"type": "say", "n": number, "text": TEXT})
@@ -84,7 +84,7 @@ async def produce_bare(url: str, times: Times, case: Case) -> None:
         await client.xgroup_create("bare", "bench", "0", mkstream=True)
         async for order in orders():
             pipeline, waiting = client.pipeline(transaction=False), 0
-            async for number in paced(order, times):
+            async for number, more in paced(order, times):
                 message = {"type": "say", "n": number, "text": TEXT}
                 fields: dict[Any, Any] = {
                     "i": f"scope{number % case.scopes}",
@@ -92,10 +92,9 @@ async def produce_bare(url: str, times: Times, case: Case) -> None:
                 }
                 pipeline.xadd("bare", fields)
                 waiting += 1
-                if waiting == BATCH or order.rate:
+                if waiting == BATCH or not more:
                     await pipeline.execute()
                     waiting = 0
-            await pipeline.execute()
 
 
 async def consume_bare(url: str, times: Times, case: Case) -> None:
@@ -127,7 +126,7 @@ def channel_layer(url: str) -> Any:
 async def produce_channels(url: str, times: Times, case: Case) -> None:
     layer = channel_layer(url)
     async for order in orders():
-        async for number in paced(order, times):
+        async for number, _ in paced(order, times):
             await layer.send("bench", {"type": "say", "n": number, "text": TEXT})
 
 

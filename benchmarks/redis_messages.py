@@ -90,7 +90,7 @@ class Times:
         return None
 
     def seconds(self, order: Order) -> float:
-        """From the first call that sent a message to the last receipt."""
+        """From the moment in which the first message was due to the last receipt."""
         lot = slice(order.first, order.first + order.messages)
         return max(self.received[lot]) - self.sent[order.first]
 
@@ -104,11 +104,21 @@ class Times:
         return int(sum(self.again[order.first : order.first + order.messages]))
 
 
-async def paced(order: Order, times: Times) -> AsyncIterator[int]:
-    """Give the number of each message when it is due; what sends it begins then."""
+async def paced(order: Order, times: Times) -> AsyncIterator[tuple[int, bool]]:
+    """Give the number of each message when it is due, and whether the next one is due as well.
+
+    With a rate a message counts as sent when it was due, not when its turn came: a sender that does
+    not keep up makes its messages late, and not fewer.
+    """
     begin = time.monotonic()
+
+    def due(count: int) -> float:
+        return begin + count / order.rate if order.rate else time.monotonic()
+
     for count in range(order.messages):
-        if order.rate and (wait := begin + count / order.rate - time.monotonic()) > 0:
+        at = due(count)
+        if (wait := at - time.monotonic()) > 0:
             await asyncio.sleep(wait)
-        times.sent[order.first + count] = time.monotonic()
-        yield order.first + count
+        times.sent[order.first + count] = at
+        more = count + 1 < order.messages and due(count + 1) <= time.monotonic()
+        yield order.first + count, more

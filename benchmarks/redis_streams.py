@@ -8,9 +8,9 @@ Ubuntu: apt-get install redis-server).
 Messages go from one producer process to as many consumer processes as the case says; ours keep one
 application running for each scope as well, and hand each scope's messages over in order. In each
 round of a case the ways are measured one after the other, each time another one first: as fast as
-it goes, then latency, from the call that sends a message to its receipt by the application, at a
-rate that all of them bear, and at one that only streams do. Prints tables; exits with 1 if a target
-is missed.
+it goes, then latency, from when a message is due to its receipt by the application, at a rate that
+all of them bear, and at one that only streams do. Prints tables; exits with 1 if a target is
+missed.
 """
 
 import argparse
