@@ -15,6 +15,8 @@ from redis_messages import Case, Order, Times, Way, paced
 from redis_results import BRISK, STEADY, Carried, Results, p99, tables_of
 from tables import tables_of as texts_of
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it measures on Linux only")
+
 FEW, MANY = Case(1, 100), Case(2, 10_000)
 COMPUTED = {"producer": 0.2, "Redis": 0.1, "workers": 0.3}
 
