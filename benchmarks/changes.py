@@ -3,10 +3,12 @@
 A case is compared by its samples, one a round: ratios, which hold across days far better than
 times do, or kilobytes for growth. The noise is what the rounds of both runs show of it: a case has
 changed if the intervals that hold the medians (`record.interval_of_median`) have nothing in common.
-Noise that lasts for a whole run is in no run's rounds; a second run shows it.
+Noise that lasts for a whole run is in no run's rounds; a second run shows it. What is only noted is
+not compared.
 """
 
 import enum
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -59,8 +61,9 @@ def changes(then: Record, now: Record) -> list[Change]:
 
 def cases_of(record: Record) -> Iterator[tuple[Table, Measured]]:
     for table in record.tables:
-        for case in table.cases:
-            yield table, case
+        if table.kind is not Kind.NOTED:
+            for case in table.cases:
+                yield table, case
 
 
 def median_and_interval(table: Table, case: Measured | None) -> str:
@@ -77,10 +80,13 @@ def report(then: Record, now: Record) -> str:
         f"| {now.name}, ratio and its interval | {then.date} | now | |",
         "|---|---|---|---|",
     ]
-    for change in changes(then, now):
+    found = changes(then, now)
+    times = Counter(change.case for change in found)
+    for change in found:
+        name = change.case if times[change.case] == 1 else f"{change.case}, {change.table.title}"
         table, before, after = change.table, change.then, change.now
         pair = f"{median_and_interval(table, before)} | {median_and_interval(table, after)}"
-        lines.append(f"| {change.case} | {pair} | {change.direction.value} |")
+        lines.append(f"| {name} | {pair} | {change.direction.value} |")
     text = "\n".join(lines)
     if (then.machine, then.conditions) != (now.machine, now.conditions):
         return f"{text}\n\n{differs(then)} {differs(now)} This alone may be what changed."

@@ -22,9 +22,10 @@ $ tox run -e bench -- --store    # store the figures, and write this page and it
 Two processes, one with these packages and one with asgiref 3.13.0, measure each case in turns,
 round by round. Figures are medians of the rounds; a ratio is the median of the rounds' ratios,
 which moves far less from day to day than times do. In the plots a bar that reaches to the right of
-1 is faster than asgiref 3.13, the grey line on it is where the median lies with 99 % certainty
-(with fewer than eight rounds, the whole range), and the upright line is the target. A red bar
-misses that, or the limit that its row of the table names; either makes the run fail.
+1 is faster than asgiref 3.13, or than what stands in its place; the grey line on it is where the
+median lies with 99 % certainty (with fewer than eight rounds, the whole range), and the upright
+line is the target. A red bar misses that, or the limit that its row of the table names; either
+makes the run fail.
 """
 
 ABOUT = {
@@ -48,6 +49,13 @@ A message to an application, among ever more scopes; the eviction of a scope; wh
 take of a core; the memory of one.""",
     "local": """\
 Reading and writing one attribute, by where it was set and where it is read.""",
+    "redis_streams": """\
+Messages from one producer through Redis to the applications of as many scopes, which all live, in
+so many workers: as fast as it goes, then at a steady rate, where the time is from when a message is
+due to the receipt. `bare streams` is a loop of `XADD` in pipelines of 128, `XREADGROUP` and
+`XACK`, without scopes: its workers take from one stream in whatever order, and keep nothing of a
+scope. `Channels` is channels_redis with Channels' `Worker` on asgiref 3.13.0, one channel for all.
+Processor time is of all processes of a kind together.""",
 }
 
 

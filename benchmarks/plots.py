@@ -53,8 +53,8 @@ INCHES_A_BAR = 0.34
 
 
 def draw(record: Record, target: Path) -> None:
-    """Write a plot of the ratios in all tables of a record."""
-    tables = record.tables
+    """Write a plot of the ratios in all tables of a record that have targets."""
+    tables = [table for table in record.tables if table.kind is not Kind.NOTED]
     bars = [len(table.cases) for table in tables]
     height = sum(bars) * INCHES_A_BAR + len(tables) * 0.75
     with mpl.rc_context(STYLE):
@@ -88,7 +88,7 @@ def draw_table(axes: Axes, table: Table) -> None:
         axes.plot([case.target] * 2, [row - 0.42, row + 0.42], color=TARGET, linewidth=2.4)
         axes.annotate(
             times(case.ratio),
-            (max(high, case.ratio, case.target), row),
+            (max(high, case.ratio, case.target, 1), row),
             xytext=(7, 0),
             textcoords="offset points",
             va="center",
@@ -110,6 +110,8 @@ def name_ratios(axes: Axes, table: Table) -> None:
 def what_ratios_say(table: Table) -> str:
     if table.kind is Kind.RATE:
         return "times as many requests as theirs"
+    if table.kind is Kind.THROUGHPUT:
+        return "times as many"
     timed = table.unit in ("ns", "µs")
     return "times as fast as asgiref 3.13" if timed else "so many times less than asgiref 3.13"
 

@@ -29,8 +29,12 @@ class Kind(enum.StrEnum):
     COST = "cost"
     #: Requests a second, of which more is better, beside those of others.
     RATE = "rate"
+    #: Messages a second, of which more is better, beside another's (`Table.theirs`).
+    THROUGHPUT = "throughput"
     #: What is there after many calls and was not before; nothing of others stands beside it.
     GROWTH = "growth"
+    #: Costs without a target, as they are (`Measured.columns`).
+    NOTED = "noted"
 
 
 def interval_of_median(samples: list[float]) -> tuple[float, float]:
@@ -63,7 +67,8 @@ class Measured:
     ours: float
     #: None where nothing of others stands beside it.
     theirs: float | None
-    #: Round by round, what runs are compared by: ratios (more is better), or for growth kB.
+    #: Round by round, what runs are compared by: ratios (more is better), or for growth kB. Of what
+    #: is only noted, the cost.
     samples: list[float]
     #: At least so large a ratio; for growth: less than so many kB in all.
     target: float
@@ -71,6 +76,8 @@ class Measured:
     #: Limits of `ours` that follow from what peers took, by what they are made of.
     bounds: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    #: What a table shows as it is, by heading with unit.
+    columns: dict[str, float] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float:
@@ -89,6 +96,8 @@ class Table:
     cases: list[Measured]
     #: What else was measured in our environment, in the same unit.
     peers: dict[str, float] = field(default_factory=dict)
+    #: Whose figures `Measured.theirs` are.
+    theirs: str = "asgiref 3.13"
 
 
 @dataclass(frozen=True, slots=True)

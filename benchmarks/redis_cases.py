@@ -1,70 +1,53 @@
-"""One process of `redis_streams`: ``python redis_cases.py KIND ROLE URL MESSAGES SCOPES RATE``.
+"""One process of `redis_streams`.
 
-A consumer says every now and then, in Redis, how many messages it has handled, and leaves how long
-they took when it is told to end. A producer sends so many messages, at a rate (messages a second)
-or, with 0, as fast as it can.
+``python redis_cases.py WAY ROLE URL TIMES WORKERS SCOPES PARSER``; TIMES is a descriptor.
+
+A producer sends what each line of its standard input says (`redis_messages.Order`) and answers
+with a line when Redis has it. A consumer hands each message to an application, or to what stands in
+for one, until it is killed. Both print ``ready`` when they are.
+
+What every way carries is the same: a dict that the sender makes and the receiver gets, beside the
+id of a scope; as JSON, except where Channels packs it itself. Each acknowledges a message when it
+has been handled, each sends as fast as its API allows, and each has the same client of Redis.
 """
 
 import asyncio
 import json
 import os
-import signal
 import sys
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from redis.asyncio import Redis
+from redis_messages import Case, Order, Times, Way, paced
 
+#: How many messages the bare loop sends, reads and acknowledges in one step; more are no faster.
 BATCH = 128
-HANDLED = "bench:handled"
-TOOK = "bench:took"
+#: Partitions of a connection, unless told otherwise.
+PARTITIONS = 64
+TEXT = "x" * 50
 
 
-class Counter:
-    """What one consumer has handled."""
-
-    def __init__(self) -> None:
-        self.handled = 0
-        self.took: list[float] = []
-
-    def count(self, sent_at: float) -> None:
-        self.handled += 1
-        self.took.append(time.monotonic() - sent_at)
-
-    async def tell(self, url: str) -> None:
-        async with Redis.from_url(url) as client:
-            while True:
-                await client.hset(HANDLED, str(os.getpid()), self.handled)
-                await asyncio.sleep(0.02)
-
-    async def leave(self, url: str) -> None:
-        async with Redis.from_url(url) as client:
-            await client.rpush(TOOK, json.dumps(self.took))
-
-
-async def paced(messages: int, rate: float) -> AsyncIterator[int]:
-    """Count the messages, no faster than the rate."""
-    begin = time.monotonic()
-    for number in range(messages):
-        if rate and (wait := begin + number / rate - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
-        yield number
+async def orders() -> AsyncIterator[Order]:
+    print("ready", flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        yield Order.read(line)
+        print("sent", flush=True)
 
 
 # Ours
 
 
-async def produce_ours(url: str, messages: int, scopes: int, rate: float) -> None:
+async def produce_ours(url: str, times: Times, case: Case) -> None:
     from asgiref.redis import RedisGateway
 
     class Producer(RedisGateway):
         async def handle(self) -> None:
-            async for number in paced(messages, rate):
-                name = f"scope{number % scopes}"
-                queue = self.get_or_create_application_instance(name, {"type": "t", "id": name})
-                await queue.put({"type": "say", "at": time.monotonic(), "text": "x" * 50})
-            await queue.join()
+            async for order in orders():
+                async for number, _ in paced(order, times):
+                    name = f"scope{number % case.scopes}"
+                    queue = self.get_or_create_application_instance(name, {"type": "t", "id": name})
+                    await queue.put({"type": "say", "n": number, "text": TEXT})
+                await queue.join()
 
         async def application_send(self, scope: Any, message: Any) -> None:
             pass
@@ -72,99 +55,109 @@ async def produce_ours(url: str, messages: int, scopes: int, rate: float) -> Non
     await Producer(url).arun()
 
 
-async def consume_ours(url: str, counter: Counter, scopes: int) -> None:
+async def consume_ours(url: str, times: Times, case: Case) -> None:
     from asgiref.redis import RedisWorker
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         while True:
-            counter.count((await receive())["at"])
+            times.receive((await receive())["n"])
 
-    worker = RedisWorker(application, url, group="bench", max_applications=scopes + 1)
+    async def tell_when_ready() -> None:
+        shares = {PARTITIONS // case.workers, -(-PARTITIONS // case.workers)}
+        while len(worker.partitions) not in shares:  # noqa: ASYNC110  # which tells nobody
+            await asyncio.sleep(0.05)
+        print("ready", flush=True)
+
+    worker = RedisWorker(application, url, group="bench", max_applications=case.scopes + 1)
+    telling = asyncio.create_task(tell_when_ready())
     await worker.arun()
+    await telling
 
 
 # Streams, without anything around
 
 
-async def produce_bare(url: str, messages: int, scopes: int, rate: float) -> None:
+async def produce_bare(url: str, times: Times, case: Case) -> None:
+    from redis.asyncio import Redis
+
     async with Redis.from_url(url) as client:
-        pipeline, waiting = client.pipeline(transaction=False), 0
-        async for number in paced(messages, rate):
-            fields = {"i": f"scope{number % scopes}", "at": time.monotonic(), "text": "x" * 50}
-            pipeline.xadd("bench:in", fields)
-            waiting += 1
-            if waiting == (BATCH if not rate else 1):
-                await pipeline.execute()
-                waiting = 0
-        await pipeline.execute()
+        await client.xgroup_create("bare", "bench", "0", mkstream=True)
+        async for order in orders():
+            pipeline, waiting = client.pipeline(transaction=False), 0
+            async for number, more in paced(order, times):
+                message = {"type": "say", "n": number, "text": TEXT}
+                fields: dict[Any, Any] = {
+                    "i": f"scope{number % case.scopes}",
+                    "m": json.dumps(message),
+                }
+                pipeline.xadd("bare", fields)
+                waiting += 1
+                if waiting == BATCH or not more:
+                    await pipeline.execute()
+                    waiting = 0
 
 
-async def consume_bare(url: str, counter: Counter, scopes: int) -> None:
+async def consume_bare(url: str, times: Times, case: Case) -> None:
+    from redis.asyncio import Redis
+
+    words = ("XREADGROUP", "GROUP", "bench", str(os.getpid()), "COUNT", BATCH, "BLOCK", 1000)
     async with Redis.from_url(url) as client:
-        name = str(os.getpid())
+        print("ready", flush=True)
         while True:
-            streams = {"bench:in": ">"}
-            found = await client.execute_command(
-                *("XREADGROUP", "GROUP", "bench", name, "COUNT", BATCH, "BLOCK", 100),
-                *("STREAMS", *streams, *streams.values()),
-            )
+            found = await client.execute_command(*words, "STREAMS", "bare", ">")
             if not found:
                 continue
             entries = next(iter(found.values()))[0] if isinstance(found, dict) else found[0][1]
             for _, fields in entries:
-                counter.count(float(fields[b"at"]))
-            await client.xack("bench:in", "bench", *(id for id, _ in entries))
+                times.receive(json.loads(fields[b"m"])["n"])
+            await client.xack("bare", "bench", *(id for id, _ in entries))
 
 
-# Channels
+# Channels, which knows no scopes: one channel, whose messages any worker gets
 
 
-async def produce_channels(url: str, messages: int, scopes: int, rate: float) -> None:
+def channel_layer(url: str) -> Any:
     from channels_redis.core import RedisChannelLayer
 
-    layer = RedisChannelLayer(hosts=[url], capacity=messages + 1)
-    async for _ in paced(messages, rate):
-        await layer.send("bench", {"type": "say", "at": time.monotonic(), "text": "x" * 50})
+    # It waits for five seconds, and the newest redis-py gives an answer up after as many.
+    return RedisChannelLayer(hosts=[{"address": url, "socket_timeout": 60}], capacity=1_000_000)
 
 
-async def consume_channels(url: str, counter: Counter, scopes: int) -> None:
+async def produce_channels(url: str, times: Times, case: Case) -> None:
+    layer = channel_layer(url)
+    async for order in orders():
+        async for number, _ in paced(order, times):
+            await layer.send("bench", {"type": "say", "n": number, "text": TEXT})
+
+
+async def consume_channels(url: str, times: Times, case: Case) -> None:
     from channels.worker import Worker
-    from channels_redis.core import RedisChannelLayer
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         while True:
-            counter.count((await receive())["at"])
+            times.receive((await receive())["n"])
 
-    await Worker(application, ["bench"], RedisChannelLayer(hosts=[url])).arun()
-
-
-PRODUCE = {"ours": produce_ours, "bare": produce_bare, "channels": produce_channels}
-CONSUME = {"ours": consume_ours, "bare": consume_bare, "channels": consume_channels}
+    print("ready", flush=True)
+    await Worker(application, ["bench"], channel_layer(url)).arun()
 
 
-async def consume(kind: str, url: str, scopes: int) -> None:
-    counter = Counter()
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, ended.set)
-    tasks = [
-        asyncio.create_task(counter.tell(url)),
-        asyncio.ensure_future(CONSUME[kind](url, counter, scopes)),
-    ]
-    ending = asyncio.create_task(ended.wait())
-    done, _ = await asyncio.wait({*tasks, ending}, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        task.result()
-    await counter.leave(url)
+ROLES = {
+    (Way.OURS, "produce"): produce_ours,
+    (Way.OURS, "consume"): consume_ours,
+    (Way.BARE, "produce"): produce_bare,
+    (Way.BARE, "consume"): consume_bare,
+    (Way.CHANNELS, "produce"): produce_channels,
+    (Way.CHANNELS, "consume"): consume_channels,
+}
 
 
-def main(kind: str, role: str, url: str, messages: str, scopes: str, rate: str) -> None:
-    if role == "produce":
-        asyncio.run(PRODUCE[kind](url, int(messages), int(scopes), float(rate)))
-    else:
-        with asyncio.Runner() as runner:
-            runner.run(consume(kind, url, int(scopes)))
-            sys.stdout.flush()
-            os._exit(0)  # the worker has done its duty; ending it is not measured
+def main(way: str, role: str, url: str, *rest: str) -> None:
+    *numbers, parser = rest
+    if parser == "python":
+        sys.modules["hiredis"] = None  # type: ignore[assignment]  # as if it were not installed
+    descriptor, workers, scopes = map(int, numbers)
+    run = ROLES[Way(way), role]
+    asyncio.run(run(url, Times(descriptor), Case(workers, scopes)))
 
 
 if __name__ == "__main__":

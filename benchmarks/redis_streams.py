@@ -1,188 +1,108 @@
 """Messages a second and p99 latency through Redis: ours, bare streams, Channels. Linux only.
 
-``python redis_streams.py PYTHON [--rounds N] [--quick] [--json FILE]``; PYTHON has asgiref-redis,
-channels and channels_redis. Needs a ``redis-server`` (Debian and Ubuntu: apt install redis-server).
+``python redis_streams.py OURS REFERENCE [--rounds N] [--quick] [--fsync WHEN] [--no-hiredis]
+[--json FILE]``: a Python with asgiref-redis, and one with asgiref 3.13.0, channels and
+channels_redis; both with the same redis-py, and hiredis. Needs a ``redis-server`` (Debian and
+Ubuntu: apt-get install redis-server).
 
-Messages go from one producer process to as many consumer processes as the case says, which read
-and acknowledge them; ours keep one application running for each scope as well, and hand each
-scope's messages over in order. Kinds alternate in each round; a ratio is the median of the rounds'
-ratios.
-Latency is measured apart, at a rate that all of them bear, from the call that sends a message to
-its receipt by the application. Prints a table; exits with 1 if a target is missed.
+Messages go from one producer process to as many consumer processes as the case says; ours keep one
+application running for each scope as well, and hand each scope's messages over in order. In each
+round of a case the ways are measured one after the other, each time another one first: as fast as
+it goes, then latency, from when a message is due to its receipt by the application, at a rate that
+all of them bear, and at one that only streams do. Prints tables; exits with 1 if a target is
+missed.
 """
 
 import argparse
-import json
-import math
-import shutil
-import signal
-import socket
-import statistics
+import os
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-import redis
-from redis_cases import HANDLED, TOOK
+from progress import Progress
+from record import Record
+from redis_messages import Case, Way
+from redis_results import BRISK, STEADY, Results, tables_of
+from redis_stage import Setting, Stage, client_of, staged
+from tables import tables_of as texts_of
 
-CASES_FILE = Path(__file__).with_name("redis_cases.py")
-KINDS = ("ours", "bare", "channels")
-#: Messages in a measurement of the rate; Channels gets fewer, for it takes so long.
-MESSAGES = {"ours": 30_000, "bare": 30_000, "channels": 3_000}
-RATE = 300.0
-TARGETS = {"bare": 0.6, "channels": 3.0}
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    workers: int
-    scopes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Medians: messages a second and p99 in milliseconds by kind, ratios of ours to the others."""
-
-    case: Case
-    rates: dict[str, float]
-    p99: dict[str, float]
-    ratios: dict[str, float]
-
+#: Messages of one round as fast as it goes; Channels gets fewer, for it takes so long.
+MESSAGES = {Way.OURS: 20_000, Way.BARE: 20_000, Way.CHANNELS: 500}
+#: Seconds of one round at a rate, and who takes part.
+PACED = {STEADY: (1.0, tuple(Way)), BRISK: (0.7, (Way.OURS, Way.BARE))}
+#: Before the first round: to each scope one, or so many.
+WARM_UP = {Way.OURS: 2_000, Way.BARE: 2_000, Way.CHANNELS: 100}
 
 CASES = tuple(Case(workers, scopes) for scopes in (100, 10_000, 100_000) for workers in (1, 2, 4))
 QUICK = (Case(1, 100), Case(2, 10_000))
 
 
-@contextmanager
-def redis_server() -> Iterator[str]:
-    """A server of its own, which writes to its disk every second, as is usual."""
-    program = shutil.which("redis-server")
-    if program is None:
-        sys.exit("redis-server is not installed (Debian and Ubuntu: apt install redis-server)")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        options = ["--port", str(port), "--dir", folder, "--save", "", "--appendonly", "yes"]
-        server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-        url = f"redis://127.0.0.1:{port}"
-        try:
-            wait_for(url)
-            yield url
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def wait_for(url: str) -> None:
-    with redis.Redis.from_url(url) as client:
-        for _ in range(200):
-            try:
-                client.ping()
-                return
-            except redis.ConnectionError:
-                time.sleep(0.05)
-    sys.exit("redis-server does not start")
-
-
-def measure(
-    python: str, url: str, kind: str, case: Case, messages: int, rate: float
-) -> tuple[float, list[float]]:
-    """The seconds that all messages took, and what each took."""
-    with redis.Redis.from_url(url) as client:
-        client.flushall()
-        client.xgroup_create("bench:in", "bench", "0", mkstream=True)
-        words = [python, str(CASES_FILE), kind]
-        numbers = [url, str(messages), str(case.scopes), str(rate)]
-        consumers = [subprocess.Popen([*words, "consume", *numbers]) for _ in range(case.workers)]
-        until(lambda: client.hlen(HANDLED) == case.workers)
-        time.sleep(1.0)  # until they have shared the partitions
-        begin = time.monotonic()
-        producer = subprocess.Popen([*words, "produce", *numbers])
-        until(lambda: sum(map(int, client.hvals(HANDLED))) >= messages)
-        seconds = time.monotonic() - begin
-        producer.wait()
-        for consumer in consumers:
-            consumer.send_signal(signal.SIGUSR1)
-        for consumer in consumers:
-            consumer.wait()
-        took = [each for line in client.lrange(TOOK, 0, -1) for each in json.loads(line)]
-        return seconds, took
-
-
-def until(reached) -> None:  # type: ignore[no-untyped-def]
-    end = time.monotonic() + 300
-    while not reached():
-        if time.monotonic() > end:
-            sys.exit("a measurement did not end in five minutes")
-        time.sleep(0.01)
-
-
-def per_second(python: str, url: str, kind: str, case: Case) -> float:
-    """Messages a second, without the time that the producer takes to begin."""
-    messages = MESSAGES[kind]
-    little, _ = measure(python, url, kind, case, 1, 0)
-    whole, _ = measure(python, url, kind, case, messages, 0)
-    return messages / (whole - little)
-
-
-def p99(python: str, url: str, kind: str, case: Case) -> float:
-    _, took = measure(python, url, kind, case, int(3 * RATE), RATE)
-    return 1000 * sorted(took)[math.ceil(0.99 * len(took)) - 1]
-
-
-def judge(python: str, case: Case, rounds: int) -> Result:
-    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    with redis_server() as url:
+def measure(case: Case, setting: Setting, rounds: int, progress: Progress) -> Results:
+    with staged(case, setting) as stage:
+        results = warmed_up(case, stage)
         for number in range(rounds):
-            for kind in KINDS[number % 3 :] + KINDS[: number % 3]:
-                rates[kind].append(per_second(python, url, kind, case))
-        latencies = {kind: p99(python, url, kind, case) for kind in KINDS}
-    ratios = {
-        other: statistics.median(
-            ours / theirs for ours, theirs in zip(rates["ours"], rates[other], strict=True)
-        )
-        for other in TARGETS
-    }
-    medians = {kind: statistics.median(each) for kind, each in rates.items()}
-    return Result(case, medians, latencies, ratios)
+            progress.step()
+            turn = number % len(Way)
+            for way in (*tuple(Way)[turn:], *tuple(Way)[:turn]):
+                progress.detail(f"{case}, {way}")
+                results.note(way, 0, stage.carry(way, MESSAGES[way]))
+            for rate, (seconds, ways) in PACED.items():
+                progress.detail(f"{case}, latency")
+                for way in ways:
+                    results.note(way, rate, stage.carry(way, int(rate * seconds), rate))
+    return results
+
+
+def warmed_up(case: Case, stage: Stage) -> Results:
+    """Every scope has an application from here on; results that say what that took."""
+    before = stage.memory(Way.OURS)
+    first = stage.carry(Way.OURS, case.scopes)
+    memory = (stage.memory(Way.OURS) - before) / case.scopes
+    for way, messages in WARM_UP.items():
+        stage.carry(way, messages)
+    return Results(case, first.rate, memory)
+
+
+def setting_from(arguments: argparse.Namespace) -> tuple[Setting, str]:
+    """What is the same for all ways, and how a record names it."""
+    parser = "python" if arguments.no_hiredis else "hiredis"
+    ours, theirs = map(os.path.abspath, (arguments.ours, arguments.theirs))
+    clients = [client_of(python, parser) for python in (ours, theirs)]
+    if clients[0] != clients[1]:
+        sys.exit(f"the environments must have one client of Redis, not {' and '.join(clients)}")
+    version = subprocess.run(["redis-server", "--version"], capture_output=True, text=True).stdout
+    number = version.partition("v=")[2].partition(" ")[0]
+    pythons = {Way.OURS: ours, Way.BARE: ours, Way.CHANNELS: theirs}
+    text = f"Redis {number} with appendfsync {arguments.fsync}, {clients[0]}"
+    return Setting(pythons, arguments.fsync, parser), text
+
+
+def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="messages through Redis")
+    parser.add_argument("ours", help="a Python with asgiref-redis")
+    parser.add_argument("theirs", help="a Python with asgiref 3.13.0 and channels_redis")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="two cases instead of nine")
+    parser.add_argument("--fsync", choices=("everysec", "always", "no"), default="everysec")
+    parser.add_argument("--no-hiredis", action="store_true", help="redis-py's own parser")
+    parser.add_argument("--json", type=Path, help="where to write the record as well")
+    return parser.parse_args(arguments)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("python")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="two cases instead of nine")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
-    heads = ("workers", "scopes", *KINDS, "to bare", "to Channels", "p99 of the three")
-    print("|", " | ".join(heads), "|")
-    print("|---" * len(heads) + "|", flush=True)
-    results = []
-    for case in QUICK if options.quick else CASES:
-        result = judge(options.python, case, options.rounds)
-        results.append(result)
-        rates = " | ".join(f"{result.rates[kind]:,.0f}/s" for kind in KINDS)
-        ratios = " | ".join(f"{result.ratios[other]:.2f}" for other in TARGETS)
-        latencies = ", ".join(f"{result.p99[kind]:.1f}" for kind in KINDS)
-        print(
-            f"| {case.workers} | {case.scopes:,} | {rates} | {ratios} | {latencies} ms |",
-            flush=True,
-        )
-    if options.json:
-        options.json.write_text(json.dumps([asdict(each) for each in results], indent=1))
-    missed = [
-        f"{result.case}: {result.ratios[other]:.2f} of {other}, {target} wanted"
-        for result in results
-        for other, target in TARGETS.items()
-        if result.ratios[other] < target
-    ]
-    print("\n".join(missed))
-    return bool(missed)
+    arguments = options_from(None)
+    setting, conditions = setting_from(arguments)
+    load, rounds = os.getloadavg()[0], arguments.rounds
+    cases = QUICK if arguments.quick else CASES
+    with Progress("redis_streams", rounds * len(cases)) as progress:
+        results = [measure(case, setting, rounds, progress) for case in cases]
+    subject = "Messages through Redis"
+    record = Record("redis_streams", subject, tables_of(results), rounds, conditions, load)
+    print(f"{record.machine}, {conditions}\n\n{texts_of(record)}", flush=True)
+    if arguments.json is not None:
+        record.write(arguments.json)
+    return 0 if record.met else 1
 
 
 if __name__ == "__main__":

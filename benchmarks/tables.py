@@ -4,11 +4,19 @@ from record import Kind, Measured, Record, Table
 
 __all__ = ["figure", "tables_of", "times"]
 
-HEADINGS = {
-    Kind.COST: ("asgiref 3.13", "here", "ratio", "target", "and at most", "met"),
-    Kind.RATE: ("requests a second", "failed", "here as many times", "target", "met"),
-    Kind.GROWTH: ("RSS growth", "limit", "more than before", "met"),
-}
+
+def headings(table: Table) -> tuple[str, ...]:
+    match table.kind:
+        case Kind.COST:
+            return (table.theirs, "here", "ratio", "target", "and at most", "met")
+        case Kind.RATE:
+            return ("requests a second", "failed", "here as many times", "target", "met")
+        case Kind.THROUGHPUT:
+            return (table.theirs, "here", "ratio", "target", "met")
+        case Kind.GROWTH:
+            return ("RSS growth", "limit", "more than before", "met")
+        case Kind.NOTED:
+            return tuple(table.cases[0].columns)
 
 
 def figure(value: float, unit: str) -> str:
@@ -29,9 +37,18 @@ def cells(table: Table, case: Measured) -> list[str]:
             return [*pair, times(case.ratio), f"{case.target:g}", strictest(table, case), met]
         case Kind.RATE:
             return [f"{theirs:,.0f}", case.note, times(case.ratio), f"{case.target:g}", met]
+        case Kind.THROUGHPUT:
+            pair = [f"{theirs:,.0f}", f"{case.ours:,.0f}"]
+            return [*pair, f"{case.ratio:.2f}", f"{case.target:g}", met]
         case Kind.GROWTH:
             pair = [f"{case.ours:.0f} {table.unit}", f"{case.target:.0f} {table.unit}"]
             return [*pair, case.note, met]
+        case Kind.NOTED:
+            return [plain(value) for value in case.columns.values()]
+
+
+def plain(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def strictest(table: Table, case: Measured) -> str:
@@ -47,8 +64,8 @@ def row(*columns: str) -> str:
 
 
 def table_of(table: Table) -> str:
-    headings = (table.title, *HEADINGS[table.kind])
-    lines = [row(*headings), "|" + "---|" * len(headings)]
+    heads = (table.title, *headings(table))
+    lines = [row(*heads), "|" + "---|" * len(heads)]
     lines += [row(case.name, *cells(table, case)) for case in table.cases]
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import readmes
 import run
-from page import page_of
+from page import ABOUT, page_of
 from progress import Progress
 from record import Kind, Machine, Measured, Record, Table
 
@@ -91,12 +91,19 @@ def test_a_benchmark_that_breaks_fails_the_run_after_the_others_have_run(
     assert shown.endswith("bridge: it broke, with status 3\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "program"), [("wsgi_servers", "wrk"), ("redis_streams", "redis-server")]
+)
 def test_a_benchmark_that_cannot_run_here_is_said_and_does_not_fail_the_run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda program: None)
-    assert run.main(["python", "python", "--only", "wsgi_servers"]) == 0
-    assert "not run: wrk is not installed" in capsys.readouterr().out
+    assert run.main(["python", "python", "--only", name]) == 0
+    assert f"not run: {program} is not installed" in capsys.readouterr().out
+
+
+def test_the_page_has_words_for_every_benchmark() -> None:
+    assert {benchmark.name for benchmark in run.BENCHMARKS} <= set(ABOUT)
 
 
 @pytest.mark.parametrize(("load", "doubted"), [(2.0, False), (2.1, True)])
