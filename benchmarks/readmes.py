@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import redis_readmes
 from record import Measured, Record, Table
 from tables import figure, row, times
 
@@ -167,6 +168,10 @@ def rule_of_thumb(records: Records) -> str:
     return table(("", "about"), rows)
 
 
+def of_redis(text: Callable[[Record], str]) -> Callable[[Records], str]:
+    return lambda records: text(records["redis_streams"])
+
+
 BRIDGE = {
     "sensitive": "`sync_to_async`, thread-sensitive",
     "in a context": "the same inside a `ThreadSensitiveContext`",
@@ -192,6 +197,16 @@ BLOCKS = (
     Block("packages/asgiref-sync/README.md", "bridge", ("bridge",), all_cases(BRIDGE, "bridge")),
     Block("packages/asgiref-local/README.md", "local", ("local",), all_cases(LOCAL, "local")),
     Block("packages/asgiref-server/README.md", "server", ("server",), all_cases(SERVER, "server")),
+    *(
+        Block(file, name, ("redis_streams",), of_redis(text))
+        for file, name, text in (
+            ("packages/asgiref-redis/README.md", "rates", redis_readmes.rates),
+            ("docs/explanation/redis.md", "rates", redis_readmes.rates),
+            ("docs/explanation/redis.md", "latency", redis_readmes.latency),
+            ("docs/explanation/redis.md", "processor", redis_readmes.processor),
+            ("docs/explanation/redis.md", "cluster", redis_readmes.cluster),
+        )
+    ),
     Block("packages/asgiref-wsgi/README.md", "wsgi", ("wsgi",), wsgi),
     Block("packages/asgiref-wsgi/README.md", "wsgi_servers", ("wsgi_servers",), servers),
 )
