@@ -14,8 +14,10 @@ from pieces import Gateway, echo, running, until, worker
 from processes import worker_process
 from real_redis import RealRedis, free_port
 from redis.asyncio import Redis
+from redis.asyncio.cluster import key_slot
 
 from asgiref.redis import status
+from asgiref.redis._keys import PartitionKeys, partition_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -68,6 +70,35 @@ async def test_in_a_cluster_no_command_spans_partitions(
     await echoes(url, connection)
     found = await status(url, connection)
     assert sum(each.groups[0].lag for each in found.partitions) == 0
+
+
+async def test_a_slot_that_no_node_has_holds_up_its_partition_only(
+    servers: ExitStack, tmp_path: Path, connection: str
+) -> None:
+    """As one that is on its way from a node to another."""
+    options = ("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
+    server = started(servers, tmp_path / "node", *options)
+    url = await alone(server, server.url)
+    slot = key_slot(PartitionKeys.of(connection, 0).incoming.encode())
+    names = [f"scope{number}" for number in range(40)]
+    held_up = {name for name in names if partition_of(name.encode(), 8) == 0}
+    async with (
+        running(Gateway(url, connection, lease=30)) as gateway,
+        running(worker(echo, url, connection, lease=30)) as workers,
+        Redis.from_url(server.url) as client,
+    ):
+        await until(lambda: len(workers.partitions) == 8)
+        await client.execute_command("CLUSTER", "DELSLOTS", slot)
+        for turn in range(20):
+            for name in names:
+                scope = {"type": "test", "id": name}
+                queue = gateway.get_or_create_application_instance(name, scope)
+                queue.put_nowait({"type": "say", "turn": turn})
+            heard = {(await gateway.heard())["scope"] for _ in range(40 - len(held_up))}
+            assert heard == set(names) - held_up
+        await client.execute_command("CLUSTER", "ADDSLOTS", slot)
+        for _ in range(20 * len(held_up)):
+            assert (await gateway.heard())["scope"] in held_up
 
 
 async def test_a_cluster_needs_few_connections_for_many_partitions(

@@ -3,8 +3,9 @@
 Commands go to each node in one pipeline of its own, all nodes at the same time. What a node does
 not answer is `Unanswered`, call by call; the answers of the others count. (redis-py's own pipeline
 over several nodes raises when one of them is away, and nobody learns the answers of the others.
-Single commands instead need a connection for each: 64 calls to one node took 10 to 17 ms, of which
-nearly all is redis-py's computing, and 200 connections; in a pipeline 3 ms, and one connection.)
+Single commands instead need a connection for each: 64 calls to one node took 13 to 17 ms, 10 of
+them redis-py's computing, and in a pipeline 3 ms. A gateway and a worker with 64 partitions had 205
+connections to it, and now have 9.)
 
 A node that has failed is away: what is for it is `Unanswered` at once, and waits for no timeout,
 until the one task that looks after the node finds that it answers again, or that its slots have
@@ -54,7 +55,7 @@ class Cluster:
         """The node, or None for a slot that nobody has."""
         try:
             return self._client.get_node_from_key(key)
-        except (exceptions.RedisError, LookupError):
+        except LOST:
             return None
 
     def node_of(self, key: str) -> str:
@@ -113,8 +114,8 @@ class Cluster:
             return answer
         if isinstance(answer, exceptions.ResponseError) and not is_transient(answer):
             return answer
-        if isinstance(answer, exceptions.MovedError):
-            self._look_after("", None)
+        if isinstance(answer, exceptions.MovedError | exceptions.ClusterDownError):
+            self._look_after("", None)  # the node is there, and has not the slot
         elif not isinstance(answer, exceptions.TryAgainError | exceptions.AskError):
             self._look_after(node.name, node)
         return self._unanswered(text_of(answer), 1)[0]

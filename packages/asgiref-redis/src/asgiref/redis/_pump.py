@@ -12,6 +12,9 @@ When a pipeline fails, nobody knows which of its scripts ran. Each station is to
 same again (see `_scripts` for why that does no harm). The next pipeline has half as many calls, and
 more again after each that succeeds: where connections break after so many bytes, or time runs out
 on a slow way, a large one would fail for ever, and grow meanwhile.
+
+When only some calls of a pipeline are not answered (their slot is on its way to another node), only
+their stations wait before they are tried again; what is said to them meanwhile waits with them.
 """
 
 import asyncio
@@ -105,10 +108,13 @@ class _Lane:
         self._marked: dict[Station, None] = {}
         self._wake = asyncio.Event()
         self._limit = MOST
+        self._aside: set[Station] = set()
+        self._patience = Backoff()
 
     def mark(self, station: Station) -> None:
-        self._marked[station] = None
-        self._wake.set()
+        if station not in self._aside:
+            self._marked[station] = None
+            self._wake.set()
 
     async def run(self) -> None:
         """Carry until cancelled."""
@@ -119,18 +125,36 @@ class _Lane:
             calls = self._next_calls()
             if not calls:
                 continue
-            failure = self._deliver(calls, await self._answers(calls))
-            if failure is None:
+            answers = await self._answers(calls)
+            missing = self._deliver(calls, answers)
+            if len(missing) < len(calls):
                 backoff.reset()
                 self._limit = min(MOST, 2 * self._limit)
+                self._set_aside(missing)
                 continue
             self._limit = max(1, len(calls) // 2)
             seconds = backoff.next()
-            logger.warning("%s Trying again in %.1f s.", failure, seconds)
+            logger.warning("%s Trying again in %.1f s.", answers[0], seconds)
             await asyncio.sleep(seconds)
-            marked, self._marked = self._marked, {}
+            marked = {**self._marked, **missing}
+            self._marked.clear()
             for station in marked:
                 self._mark_anew(station)
+
+    def _set_aside(self, missing: dict[Station, Unanswered]) -> None:
+        if not missing:
+            if not self._aside:
+                self._patience.reset()
+            return
+        seconds = self._patience.next()
+        logger.warning("%s Trying again in %.1f s.", next(iter(missing.values())), seconds)
+        self._aside |= missing.keys()
+        asyncio.get_running_loop().call_later(seconds, self._take_back, list(missing))
+
+    def _take_back(self, stations: list[Station]) -> None:
+        self._aside.difference_update(stations)
+        for station in stations:
+            self._mark_anew(station)
 
     async def _answers(self, calls: list[tuple[Station, Call]]) -> list[Any]:
         try:
@@ -138,14 +162,15 @@ class _Lane:
         except Unreachable as error:
             return [Unanswered(str(error))] * len(calls)
 
-    def _deliver(self, calls: list[tuple[Station, Call]], answers: list[Any]) -> Unanswered | None:
-        """Tell the stations; give one of the answers that are missing."""
-        missing = None
+    def _deliver(
+        self, calls: list[tuple[Station, Call]], answers: list[Any]
+    ) -> dict[Station, Unanswered]:
+        """Tell the stations; give those without an answer."""
+        missing: dict[Station, Unanswered] = {}
         for (station, _), answer in zip(calls, answers, strict=True):
             if isinstance(answer, Unanswered):
-                missing = answer
+                missing[station] = answer
                 station.unanswered()
-                self._marked[station] = None
             else:
                 station.answered(answer)
         return missing
