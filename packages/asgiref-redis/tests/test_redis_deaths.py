@@ -108,6 +108,34 @@ async def test_those_beside_it_are_handled_in_order(
         assert list(dict.fromkeys(numbers)) == list(range(rounds))
 
 
+async def test_those_beside_several_of_them_are_handled_in_order_by_several_workers(
+    shared_redis: RealRedis, connection: str, tmp_path: Path
+) -> None:
+    """The two that kill do so at different times, each while suspects are in hand elsewhere."""
+    url, scopes, rounds = shared_redis.url, 50, 3
+    done: dict[str, list[int]] = defaultdict(list)
+    first, second = Supervisor(tmp_path), Supervisor(tmp_path)
+    async with (
+        running(Gateway(url, connection)) as gateway,
+        first.keeping(url, connection, "--failures", "3"),
+        second.keeping(url, connection, "--failures", "3"),
+    ):
+        for number in range(rounds):
+            for scope in range(scopes):
+                await gateway.say(f"scope{scope}", number=number, seconds=0.02)
+            if number == 1:
+                await gateway.say("scope7", how="exit")
+                await gateway.say("scope8", how="signal", seconds=0.1)
+        while sum(len(set(numbers)) for numbers in done.values()) < scopes * rounds:
+            event = await gateway.heard()
+            done[event["id"]].append(event["number"])
+        await until(lambda: _all_acknowledged(url, connection))
+    found = await letters(url, connection)
+    assert sorted(letter[b"i"] for letter in found) == [b"scope7", b"scope8"]
+    for numbers in done.values():
+        assert list(dict.fromkeys(numbers)) == list(range(rounds))
+
+
 async def _all_acknowledged(url: str, connection: str) -> bool:
     found = await status(url, connection)
     return not any(group.pending + group.lag for each in found.partitions for group in each.groups)

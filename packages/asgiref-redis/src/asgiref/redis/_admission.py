@@ -4,11 +4,13 @@ At most ``max_applications`` lines are busy, which means that an application of 
 or is offered one; others wait. So whenever an application has to go for another one, there is one
 that rests, and none is evicted in the middle of a message.
 
-A suspect (`_attempts`) also needs the turn, of which a worker has one: if the worker dies now, it
-is this message that has killed it. Who has had the turn for as long as a lease passes it on to the
-next suspect if there is one, and goes on, so one that takes long holds up no other for ever. But
-in its last attempt it would become a dead letter for what the next one does: then it keeps the turn
-ten times as long, and the attempt does not count from then on.
+What may have killed a worker (`_attempts`) also goes through a quarantine, of which a worker has
+one. In it is either one suspect, or any number of those that are in doubt for the first time, never
+both: or a suspect would have one attempt less for what another message does. The first ones go
+before the suspects. Who is still there after as long as a lease goes on outside and makes room, so
+one that takes long holds up no other for ever. But in its last attempt a suspect would become a
+dead letter for what the next one does: then it stays ten times as long, and does not count from
+then on.
 """
 
 import asyncio
@@ -17,7 +19,7 @@ from collections.abc import Callable
 
 from ._line import BUSY, Line, LineState
 
-#: How many times as long the turn may take in the last attempt.
+#: How many times as long the quarantine is in the last attempt.
 LAST_ATTEMPT = 10
 
 
@@ -26,7 +28,7 @@ class Admission:
 
     Args:
         most: gives how many may be busy.
-        lease: seconds of a turn.
+        lease: seconds.
     """
 
     def __init__(self, most: Callable[[], int], lease: float) -> None:
@@ -34,16 +36,16 @@ class Admission:
         self._busy = 0
         self._parked: deque[Line] = deque()
         self._filling: asyncio.Handle | None = None
-        self._turn = Turn(lease, self.offer)
+        self._quarantine = Quarantine(lease, self.offer)
 
     @property
     def parked(self) -> int:
         """How many lines wait."""
-        return len(self._parked) + len(self._turn.waiting)
+        return len(self._parked) + self._quarantine.waiting
 
     def offer(self, line: Line) -> None:
         """Admit a line that has a message, now or as soon as may be."""
-        if line.is_suspect and not self._turn.take(line):
+        if line.is_in_doubt and not self._quarantine.enter(line):
             return
         if self._parked or self._busy >= self._most():
             line.state = LineState.PARKED
@@ -56,7 +58,7 @@ class Admission:
     def withdrawn(self, line: Line) -> None:
         """A line is not busy any more: another one may be."""
         self._busy -= 1
-        self._turn.leave(line)
+        self._quarantine.leave(line)
         self._fill_soon()
 
     def _fill_soon(self) -> None:
@@ -68,75 +70,90 @@ class Admission:
         self._filling = None
         while self._parked and self._busy < self._most():
             line = self._parked.popleft()
-            if line.state is LineState.PARKED and line.partition.takes_new:
+            if line.may_be_admitted:
                 self._busy += 1
                 line.admitted()
 
     def forget(self, line: Line) -> None:
         """A line that is not busy does not wait any more."""
-        self._turn.leave(line)
+        self._quarantine.leave(line)
 
 
-class Turn:
-    """What one suspect has at a time.
-
-    Attributes:
-        waiting: the lines of the others.
-    """
+class Quarantine:
+    """Those of a worker's lines whose messages may kill it."""
 
     def __init__(self, seconds: float, offer: Callable[[Line], None]) -> None:
         self._seconds = seconds
         self._offer = offer
-        self._holder: Line | None = None
-        self._since = 0.0
+        self._inside: set[Line] = set()
+        self._suspect: Line | None = None  # the one inside, if it is one
+        self._since = 0.0  # when the last one came
         self._timer: asyncio.TimerHandle | None = None
-        self.waiting: deque[Line] = deque()
+        self._doubtful: deque[Line] = deque()
+        self._suspects: deque[Line] = deque()
 
-    def take(self, line: Line) -> bool:
-        """Whether the line has the turn from now on; otherwise it waits."""
-        if self._holder is None:
-            self._holder = line
+    @property
+    def waiting(self) -> int:
+        """How many lines are not in it yet."""
+        return len(self._doubtful) + len(self._suspects)
+
+    def enter(self, line: Line) -> bool:
+        """Whether the line is inside from now on; otherwise it waits."""
+        if line in self._inside:
+            return True
+        is_suspect = line.is_suspect
+        if self._suspect is None and not (self._inside and is_suspect):
+            self._inside.add(line)
+            self._suspect = line if is_suspect else None
             self._since = asyncio.get_running_loop().time()
-        if self._holder is line:
             return True
         line.state = LineState.PARKED
-        self.waiting.append(line)
-        if self._timer is None:
-            self._set_timer()
+        (self._suspects if is_suspect else self._doubtful).append(line)
+        self._set_timer()
         return False
 
     def leave(self, line: Line) -> None:
         """A line has no message with its application any more."""
-        if self._holder is line:
-            self._pass_on()
+        if line in self._inside:
+            self._inside.remove(line)
+            if not self._inside:
+                self._make_room()
 
-    def _set_timer(self) -> None:
-        assert self._holder is not None
-        seconds = self._seconds * (LAST_ATTEMPT if self._holder.is_in_last_attempt else 1)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(self._since + seconds, self._too_long)
-
-    def _too_long(self) -> None:
-        self._timer = None
-        holder = self._holder
-        if holder is None:
-            return
-        if holder.state not in BUSY:  # it had to wait for something else: its time begins now
-            self._since = asyncio.get_running_loop().time()
-            self._set_timer()
-            return
-        if holder.is_in_last_attempt:
-            holder.excuse()
-        self._pass_on()
-
-    def _pass_on(self) -> None:
-        self._holder = None
+    def _make_room(self) -> None:
+        self._inside.clear()
+        self._suspect = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._holder is None and self.waiting:
-            line = self.waiting.popleft()
-            if line.state is LineState.PARKED and line.partition.takes_new:
+        doubtful, self._doubtful = self._doubtful, deque()
+        for line in doubtful:
+            if line.may_be_admitted:
                 self._offer(line)
-        if self.waiting and self._holder is not None and self._timer is None:
+        while self._suspects and not self._inside:
+            line = self._suspects.popleft()
+            if line.may_be_admitted:
+                self._offer(line)
+        if self._suspects:
             self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(self._due(), self._look)
+
+    def _due(self) -> float:
+        is_last = self._suspect is not None and self._suspect.is_in_last_attempt
+        return self._since + self._seconds * (LAST_ATTEMPT if is_last else 1)
+
+    def _look(self) -> None:
+        """Somebody waits: whether those inside have been there for long enough."""
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        if not any(line.state in BUSY for line in self._inside):
+            self._since = now  # they wait for something else
+        if now < self._due():
+            self._set_timer()
+            return
+        if self._suspect is not None and self._suspect.is_in_last_attempt:
+            self._suspect.excuse()
+        self._make_room()

@@ -10,9 +10,11 @@ segmentation fault, the kernel out of memory, ``os._exit``) leaves only what was
    nobody knows. So the deaths are counted exactly for a message that kills each time, and a message
    that was only read ahead has one attempt less.
 3. The neighbours of such a message, in hand at the same time, die with it. So who has died twice is
-   a *suspect*, and a worker gives one suspect at a time to an application (`_admission`): the next
-   death counts for that one alone. One that takes long lets the next begin, but not in its last
-   attempt: then it would be a dead letter for what the other one did.
+   a *suspect*, and a worker gives one suspect at a time to an application, and not beside those
+   that have died once (`_admission`): the next death counts for that one alone. (A message that
+   nobody has had before can still kill a worker that has a suspect in hand. That costs the suspect
+   one attempt, once for each such message.) One that takes long lets the next begin, but not in its
+   last attempt: then it would be a dead letter for what the other one did.
 4. An attempt that was open when its worker died is a failure like any other. After as many as are
    allowed, the message becomes a dead letter without being given to anybody.
 5. A partition that is given back in order takes back what was cut off, and so does a worker that

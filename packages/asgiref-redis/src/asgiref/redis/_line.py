@@ -106,10 +106,19 @@ class Line:
         return self.entries[0] if self.state is LineState.IN_HAND and self.run is run else None
 
     @property
+    def may_be_admitted(self) -> bool:
+        """Whether it still waits for that."""
+        return self.state is LineState.PARKED and self.partition.takes_new
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the first message was, or may have been, in hand when a worker died."""
+        return self.entries[0].attempts.deaths > 0
+
+    @property
     def is_suspect(self) -> bool:
-        """Whether the first message may be what killed workers."""
-        attempts = self.entries[0].attempts
-        return attempts.deaths > 0 and attempts.are_suspect(self.partition.settings.failures)
+        """Whether it was at more than one such death."""
+        return self.entries[0].attempts.are_suspect(self.partition.settings.failures)
 
     @property
     def is_in_last_attempt(self) -> bool:
