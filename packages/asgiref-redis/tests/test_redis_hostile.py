@@ -68,8 +68,8 @@ async def test_scripts_that_redis_forgets_are_sent_again(
 ) -> None:
     url = own_redis.url
     async with (
-        running(Gateway(url, connection)) as gateway,
-        running(worker(redis_apps.echo, url, connection)) as server,
+        running(Gateway(url, connection, lease=60)) as gateway,
+        running(worker(redis_apps.echo, url, connection, lease=60)) as server,
         asking(own_redis) as client,
     ):
         ledger = Ledger(gateway, 20)
@@ -146,6 +146,30 @@ async def test_a_right_that_is_taken_away_is_told_of_and_missed_until_it_is_back
             await storing
             assert [(await gateway.heard())["number"] for _ in range(3)] == [0, 1, 2]
             assert len(caplog.records) < 50
+
+
+async def test_a_worker_that_is_refused_takes_its_partition_again_in_the_next_round(
+    own_redis: RealRedis, connection: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rights = "on >secret ~asgiref:* &asgiref:* +@all -@dangerous +info"
+    url = own_redis.url.replace("//", "//bots:secret@")
+    async with asking(own_redis) as client:
+        await client.execute_command("ACL", "SETUSER", "bots", *rights.split())
+        async with (
+            running(Gateway(own_redis.url, connection, partitions=1, lease=9)) as gateway,
+            running(worker(redis_apps.echo, url, connection, lease=9)) as server,
+        ):
+            await until(lambda: len(server.partitions) == 1)
+            await client.execute_command("ACL", "SETUSER", "bots", "-xreadgroup")
+            await gateway.say("ada", number=1)
+            await until(lambda: not server.partitions)
+            rounds = server.rounds
+            for _ in range(100):
+                await client.ping()
+            assert server.rounds == rounds
+            assert [each for each in caplog.records if "is given up" in each.getMessage()]
+            await client.execute_command("ACL", "SETUSER", "bots", "+@all")
+            assert (await gateway.heard())["number"] == 1
 
 
 async def test_a_redis_that_restarts_while_a_gateway_begins_ends_it_with_a_sentence(

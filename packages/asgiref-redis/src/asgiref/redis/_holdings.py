@@ -198,7 +198,8 @@ class Holdings:
             else:
                 self._lost_in_time.discard(partition.number)
             self._listener.unsubscribe(partition.keys.partition.incoming)
-            self._nudged.set()
+            if partition.state is State.RELEASED:  # what is lost waits for the next round: taken
+                self._nudged.set()  # again at once it might be lost again at once, for ever
 
     # More and fewer
 
