@@ -6,7 +6,7 @@ were said, and after a lost connection exactly one of them is in doubt, and said
 
 Entries are read in order. After a call whose answer was lost, the next one reads what that one may
 have read. At most ``prefetch`` entries are read and unfinished: that bounds what a worker holds in
-memory, and what a killed one leaves to be redelivered.
+memory. A killed one leaves those to be redelivered, and what it had not yet acknowledged in Redis.
 """
 
 import asyncio
