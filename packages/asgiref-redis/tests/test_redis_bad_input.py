@@ -12,7 +12,7 @@ from processes import SUPPORT
 from real_redis import RealRedis
 
 from asgiref.redis import CannotStart, RedisWorker
-from asgiref.redis._client import Link
+from asgiref.redis._client import Link, check_driver
 from asgiref.redis._single import Single
 
 ECHO = "redis_apps:echo"
@@ -124,6 +124,24 @@ def test_a_redis_that_is_too_old(version: str, allowed: bool) -> None:
     else:
         with pytest.raises(CannotStart, match=f"is Redis {version}; 6.2 or newer is needed"):
             link._check_server({"redis_version": version})
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "allowed"),
+    [
+        ("cluster", "7.4.1", False),
+        ("cluster", "8.0.0", True),
+        ("cluster", "10.1.0", True),
+        ("", "5.0.8", True),
+        ("sentinel", "5.0.8", True),
+    ],
+)
+def test_a_redis_py_that_is_too_old_for_a_cluster(kind: str, version: str, allowed: bool) -> None:
+    if allowed:
+        check_driver(kind, version)
+    else:
+        with pytest.raises(CannotStart, match=rf"A cluster needs redis-py 8 .*, not {version}\."):
+            check_driver(kind, version)
 
 
 @pytest.mark.asyncio

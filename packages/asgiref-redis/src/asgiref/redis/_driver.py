@@ -18,6 +18,7 @@ from typing import Any
 
 from ._errors import RedisServerError, Unreachable
 
+version: str = importlib.import_module("redis").__version__
 asynchronous: Any = importlib.import_module("redis.asyncio")
 clusters: Any = importlib.import_module("redis.asyncio.cluster")
 connections: Any = importlib.import_module("redis.asyncio.connection")
