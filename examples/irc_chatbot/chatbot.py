@@ -9,6 +9,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "demo"))
 
 from app.bot import ChatBot
+from app.bot_connection import BotConnection
 from app.trace import Trace
 
 __all__ = ["make_bot", "parrot"]
@@ -25,7 +26,8 @@ async def parrot(scope: Any, receive: Any, send: Any) -> None:
 
 
 def make_bot(host: str, port: int, nick: str, channel: str, application: Any = parrot) -> ChatBot:
-    return ChatBot(application, Trace(), host=host, port=port, nick=nick, channel=channel)
+    trace = Trace()
+    return ChatBot(application, trace, BotConnection(host, port, nick, channel, trace))
 
 
 def main() -> None:

@@ -133,7 +133,7 @@ async def test_the_bot_and_its_scopes_outlive_a_restart_of_the_server(
 
     pondering, answer_now = asyncio.Event(), asyncio.Event()
     server = start_server("ngircd", NGIRCD, "Now listening")
-    caplog.set_level(logging.CRITICAL, "app.bot")
+    caplog.set_level(logging.CRITICAL, "app.bot_connection")
     async with running(make_bot("127.0.0.1", server.port, "bot", "#x", thoughtful)):
         ann = await User.join(server.port, "ann")
         await ann.says("hello")

@@ -164,9 +164,9 @@ async def test_a_worker_that_is_refused_takes_its_partition_again_in_the_next_ro
             await gateway.say("ada", number=1)
             await until(lambda: not server.partitions)
             rounds = server.rounds
-            for _ in range(100):
+            for _ in range(500):
                 await client.ping()
-            assert server.rounds == rounds
+            assert server.rounds <= rounds + 1  # one more if the worker just began to listen
             assert [each for each in caplog.records if "is given up" in each.getMessage()]
             await client.execute_command("ACL", "SETUSER", "bots", "+@all")
             assert (await gateway.heard())["number"] == 1
