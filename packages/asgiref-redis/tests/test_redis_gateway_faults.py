@@ -15,6 +15,7 @@ from real_redis import RealRedis
 from redis.asyncio import Redis
 
 from asgiref.redis import ConnectionTaken
+from asgiref.redis._keys import ConnectionKeys
 
 pytestmark = pytest.mark.asyncio
 
@@ -97,9 +98,12 @@ async def test_a_second_gateway_is_refused(shared_redis: RealRedis, connection: 
 async def test_a_gateway_that_has_ended_makes_room_at_once(
     shared_redis: RealRedis, connection: str
 ) -> None:
-    for _ in range(2):
-        async with running(Gateway(shared_redis.url, connection, lease=60)):
-            pass
+    key = ConnectionKeys.of(connection).gateway
+    async with Redis.from_url(shared_redis.url) as client:
+        for _ in range(2):
+            async with running(Gateway(shared_redis.url, connection, lease=60)):
+                assert await client.exists(key)
+            assert not await client.exists(key)
 
 
 async def test_what_is_in_the_backlog_is_stored_at_the_end(
