@@ -120,7 +120,7 @@ async def test_an_eviction_is_no_failure_to_be_explained(
         explained.append(error)
         return []
 
-    monkeypatch.setattr("asgiref.redis._running.traceback.format_exception", explain)
+    monkeypatch.setattr("asgiref.redis._explained.traceback.format_exception", explain)
     url = shared_redis.url
     server = worker(echo, url, connection, max_applications=1)
     async with running(Gateway(url, connection)) as gateway, running(server):

@@ -58,7 +58,8 @@ The modules, from the outside in:
 - ``_client``: Redis, which is one server (``_single``) or a ``_cluster``; ``_address``: where;
   ``_driver``: redis-py;
 - ``_scripts``, ``_worker_scripts``, ``_status_scripts``: what Redis does in one step;
-  ``_packing``, ``_codec``, ``_entries``, ``_keys``: how things are written there;
+  ``_packing``, ``_codec``, ``_entries``, ``_keys``: how things are written there, and
+  ``_explained``: what a dead letter says of an exception;
 - ``_status``, ``_status_table``, ``_metrics``: what can be seen; ``_cli``: the command line.
 """
 

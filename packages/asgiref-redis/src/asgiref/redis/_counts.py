@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ._metrics import Metrics
 from ._partition import Partition
-from ._settings import Settings
+from ._settings import WorkerSettings
 
 
 @dataclass(slots=True)
@@ -18,7 +18,9 @@ class Counts:
     dead: int = 0
 
 
-def worker_metrics(settings: Settings, counts: Counts, held: Mapping[int, Partition]) -> Metrics:
+def worker_metrics(
+    settings: WorkerSettings, counts: Counts, held: Mapping[int, Partition]
+) -> Metrics:
     """The numbers of a worker that runs; ``held``: its partitions, a live mapping."""
 
     def over_held(number_of: Callable[[Partition], int]) -> Callable[[], int]:

@@ -23,7 +23,7 @@ from ._entries import Event
 from ._keys import GroupKeys
 from ._line import Line
 from ._packing import unpacked_entries
-from ._settings import BATCH, Settings
+from ._settings import BATCH, WorkerSettings
 from ._worker_scripts import BEGIN, FAIL, FENCED, FULL, STEP
 from ._writes import Writes
 
@@ -89,7 +89,7 @@ class Exchange:
         place: one of the partition's keys, which tells its node in a cluster.
     """
 
-    def __init__(self, keys: GroupKeys, lease: str, settings: Settings, owner: Owner) -> None:
+    def __init__(self, keys: GroupKeys, lease: str, settings: WorkerSettings, owner: Owner) -> None:
         self.writes: Writes = Writes()
         self.place: str = keys.lease
         self._keys = keys

@@ -22,6 +22,7 @@ from ._errors import ConnectionTaken
 from ._keys import PartitionKeys
 from ._pump import Station
 from ._scripts import FENCED, OPEN
+from ._settings import GatewaySettings
 
 logger = logging.getLogger("asgiref.redis")
 
@@ -31,21 +32,15 @@ FULL_DELAY = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who writes: what the gates are compared with. And within which limits."""
+    """Who writes, with which token: what the gates are compared with. And within which limits."""
 
-    connection: str
-    name: str
+    settings: GatewaySettings
     token: int
-    stream_limit: int
-    dead_limit: int
-    failures: int
-    retry_delay: float
-    max_size: int
 
     @property
     def words(self) -> tuple[int, str]:
         """How every script begins."""
-        return self.token, self.name
+        return self.token, self.settings.name
 
 
 def open_call(keys: PartitionKeys, identity: Identity) -> Call:
@@ -98,7 +93,7 @@ class Gate:
         if isinstance(answer, Refused):
             self._refused(answer)
         elif answer == FENCED and self._state is _State.SHUT:
-            name = self._identity.connection
+            name = self._identity.settings.connection
             self._host.fail(ConnectionTaken(f"Another gateway took the connection {name!r}."))
         elif answer == FENCED:
             self._state = _State.SHUT

@@ -23,8 +23,8 @@ from ._errors import RedisServerError
 from ._keys import check_name
 from ._metrics import Metrics
 from ._queue import ScopeQueue
-from ._session import GatewaySettings, Session
-from ._settings import check_numbers
+from ._session import Session
+from ._settings import GatewaySettings, check_numbers
 from ._worker import made_up_name, patience_for
 
 
@@ -82,18 +82,7 @@ class RedisGateway(StatelessServer):
         shutdown_timeout: float = 10.0,
     ) -> None:
         super().__init__(_no_application, shutdown_timeout=shutdown_timeout)
-        check_numbers(
-            partitions=(1 if partitions is None else partitions, 1),
-            lease=(lease, 0.3),
-            backlog=(backlog, 1),
-            backlog_size=(backlog_size, 1),
-            stream_limit=(stream_limit, 1),
-            failures=(failures, 1),
-            retry_delay=(retry_delay, 0),
-            max_size=(max_size, 1),
-            dead_limit=(dead_limit, 1),
-            replicas=(replicas, 0),
-        )
+        check_numbers(backlog=(backlog, 1), backlog_size=(backlog_size, 1))
         self._url = url
         self._settings = GatewaySettings(
             connection=check_name("connection", connection),

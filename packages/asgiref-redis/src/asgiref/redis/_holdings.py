@@ -23,7 +23,7 @@ from ._errors import Unreachable
 from ._keys import ConnectionKeys, GroupKeys, PartitionKeys
 from ._listener import Listener
 from ._partition import Host, Partition, State
-from ._settings import Settings
+from ._settings import WorkerSettings
 from ._shares import share_of
 from ._worker_scripts import ACQUIRE, FENCED, HOLDER, JOIN, QUIT, RELEASE, RENEW
 
@@ -46,7 +46,7 @@ class Holdings:
     """
 
     def __init__(
-        self, link: Link, partitions: int, settings: Settings, drain: float, host: HoldingHost
+        self, link: Link, partitions: int, settings: WorkerSettings, drain: float, host: HoldingHost
     ) -> None:
         self._link = link
         self._settings = settings
@@ -117,8 +117,8 @@ class Holdings:
         self.rounds += 1
         if not self._leaving:
             missing += await self._balance()
-        for unanswered in missing:
-            raise unanswered
+        if missing:
+            raise missing[0]
 
     async def _balance(self) -> list[Unanswered]:
         """Give back what is too much, take what is too little; give the missing answers."""

@@ -70,7 +70,10 @@ class Inlet(Gate):
         return Call(
             APPEND,
             (self.keys.incoming, self.keys.gate),
-            (*self._identity.words, self._first, self._identity.stream_limit, packed(strings)),
+            (
+                *self._identity.words,
+                *(self._first, self._identity.settings.stream_limit, packed(strings)),
+            ),
         )
 
     def _done(self, answer: int) -> None:

@@ -7,7 +7,6 @@ the same id, and marked.
 
 import asyncio
 import logging
-import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from ._client import Call
 from ._codec import Malformed, decode
 from ._delivery import Counts, Delivery, current
 from ._entries import EntryId, entry_id
+from ._explained import explained
 from ._gate import Gate, GateHost, Identity
 from ._keys import PartitionKeys
 from ._packing import unpacked_entries
@@ -27,7 +27,6 @@ logger = logging.getLogger("asgiref.redis")
 
 #: How many events of one partition may be read and not delivered.
 AHEAD = 256
-TRACE_SIZE = 16_000
 
 
 Deliver = Callable[[dict[str, Any], dict[str, Any]], Awaitable[Any]]
@@ -125,7 +124,7 @@ class Outlet(Gate):
         )
 
     def _bury_call(self, letter: _Letter) -> Call:
-        limit = self._identity.dead_limit
+        limit = self._identity.settings.dead_limit
         return Call(
             BURY,
             (self.keys.gate, self.keys.outgoing, self.keys.dead),
@@ -167,7 +166,7 @@ class Outlet(Gate):
             self._task = None
 
     async def _deliver_one(self, id: str, fields: dict[bytes, bytes]) -> None:
-        limit = self._identity.max_size
+        limit = self._identity.settings.max_size
         try:
             scope, message = decode(fields.get(b"s"), limit), decode(fields.get(b"m"), limit)
         except Malformed as error:
@@ -176,7 +175,7 @@ class Outlet(Gate):
             return
         again = fields.get(b"r") == b"1" or entry_id(id) <= (self._doubt or (0, 0))
         name = fields.get(b"d", b"").decode(errors="replace")
-        for attempt in range(1, self._identity.failures + 1):
+        for attempt in range(1, self._identity.settings.failures + 1):
             # In the context of this task, which delivers nothing else now.
             current.set(Delivery(name, again or attempt > 1, self.keys.number))
             letter = await self._attempt(id, attempt, scope, message)
@@ -184,8 +183,8 @@ class Outlet(Gate):
                 self._ids.append(id)
                 self._counts.delivered += 1
                 self._counts.redelivered += again or attempt > 1
-            elif attempt < self._identity.failures:
-                await asyncio.sleep(self._identity.retry_delay * 2 ** min(attempt - 1, 6))
+            elif attempt < self._identity.settings.failures:
+                await asyncio.sleep(self._identity.settings.retry_delay * 2 ** min(attempt - 1, 6))
                 continue
             else:
                 self._counts.dead += 1
@@ -206,8 +205,7 @@ class Outlet(Gate):
 
     def _failed(self, id: str, attempt: int, error: BaseException) -> _Letter:
         self._counts.failed += 1
-        reason = f"{type(error).__name__}: {error}"[:1000]
-        trace = "".join(traceback.format_exception(error))[-TRACE_SIZE:]
+        reason, trace = explained(error)
         logger.error("application_send failed (%d): %s", attempt, reason, exc_info=error)
         return _Letter(id, attempt, reason, trace)
 

@@ -25,7 +25,7 @@ from ._errors import LeaseLost
 from ._exchange import Exchange, Failure
 from ._keys import GroupKeys
 from ._line import Entry, Line, LineState
-from ._settings import Settings
+from ._settings import WorkerSettings
 
 logger = logging.getLogger("asgiref.redis")
 
@@ -73,7 +73,7 @@ class Partition:
         lease: str,
         inheritance: Inheritance,
         deadline: float,
-        settings: Settings,
+        settings: WorkerSettings,
         host: Host,
     ) -> None:
         self.keys: GroupKeys = keys
@@ -81,7 +81,7 @@ class Partition:
         self.token: int = int(lease.partition(":")[0])
         self.inheritance: Inheritance = inheritance
         self.deadline: float = deadline
-        self.settings: Settings = settings
+        self.settings: WorkerSettings = settings
         self.host: Host = host
         self.state: State = State.HELD
         self.lines: dict[str, Line] = {}

@@ -17,17 +17,14 @@ the worker, and leaves the message as it is.
 """
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.compatibility import SingleCallable
 
+from ._explained import explained
 from ._line import Line
 from ._partition import Partition
-
-#: Characters of a traceback in a dead letter; the end of it is what tells most.
-TRACE_SIZE = 16_000
 
 
 class Run:
@@ -81,8 +78,7 @@ class Run:
             return
         in_hand = self._line.in_hand_of(self) is not None
         if in_hand or (self._line.run is self and not cancelled):
-            reason = f"{type(error).__name__}: {error}"[:1000]
-            trace = "".join(traceback.format_exception(error))[-TRACE_SIZE:]
+            reason, trace = explained(error)
             if in_hand:
                 self._line.fail(reason, trace)
             else:

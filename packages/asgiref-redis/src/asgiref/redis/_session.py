@@ -16,7 +16,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from ._backlog import Backlog
@@ -31,30 +30,11 @@ from ._keys import ConnectionKeys, PartitionKeys, partition_of
 from ._outlet import Deliver, Outlet
 from ._pump import Pump, Station
 from ._scripts import ENTER, FENCED, KEEP, LEAVE
+from ._settings import GatewaySettings
 from ._setup import PARTITIONS, check_partitions
 from ._tasks import end
 
 logger = logging.getLogger("asgiref.redis")
-
-
-@dataclass(frozen=True, slots=True)
-class GatewaySettings:
-    """Times are in seconds, sizes in bytes; see `RedisGateway` for what each means."""
-
-    connection: str
-    name: str
-    partitions: int | None
-    lease: float
-    stream_limit: int
-    failures: int
-    retry_delay: float
-    max_size: int
-    dead_limit: int
-    replicas: int
-
-    @property
-    def lease_ms(self) -> int:
-        return int(self.lease * 1000)
 
 
 class Session:
@@ -124,11 +104,7 @@ class Session:
     async def open(self) -> None:
         """Shut out the gateways before this one. Raises as `enter`."""
         settings = self._settings
-        identity = Identity(
-            *(settings.connection, settings.name, self._token),
-            *(settings.stream_limit, settings.dead_limit, settings.failures),
-            *(settings.retry_delay, settings.max_size),
-        )
+        identity = Identity(settings, self._token)
         keys = [PartitionKeys.of(settings.connection, n) for n in range(self._partitions)]
         calls = [open_call(each, identity) for each in keys]
         answers = await self._link.run(calls, settings.replicas)

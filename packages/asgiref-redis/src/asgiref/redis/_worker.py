@@ -28,7 +28,7 @@ from ._keys import ConnectionKeys, check_name
 from ._line import Line, LineState
 from ._pump import Pump
 from ._running import Run
-from ._settings import Settings, check_numbers, member_of
+from ._settings import WorkerSettings, member_of
 from ._setup import partitions_of
 from ._tasks import end
 
@@ -103,21 +103,11 @@ class RedisWorker(StatelessServer):
         super().__init__(
             application, max_applications, shutdown_timeout=shutdown_timeout, lifespan=lifespan
         )
-        check_numbers(
-            lease=(lease, 0.3),
-            prefetch=(prefetch, 1),
-            failures=(failures, 1),
-            retry_delay=(retry_delay, 0),
-            max_size=(max_size, 1),
-            stream_limit=(stream_limit, 1),
-            dead_limit=(dead_limit, 1),
-            replicas=(replicas, 0),
-        )
         self._url = url
         self._single = guarantee_single_callable(application)
         self._quiet_limit = idle_timeout
         name = check_name("worker", name or made_up_name())
-        self._settings = Settings(
+        self._settings = WorkerSettings(
             connection=check_name("connection", connection),
             group=check_name("group", group),
             name=name,
