@@ -19,6 +19,8 @@ $ tox run -e bench -- --rounds 5 # sooner, and with more noise
 $ tox run -e bench -- --store    # store the figures, and write this page and its plots
 ```
 
+Every run leaves its figures as JSON, its tables and its plots in a folder, whose name it prints.
+
 Two processes, one with these packages and one with asgiref 3.13.0, measure each case in turns,
 round by round. Figures are medians of the rounds; a ratio is the median of the rounds' ratios,
 which moves far less from day to day than times do. In the plots a bar that reaches to the right of

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import redis_readmes
 from record import Measured, Record, Table
-from tables import figure, row, times
+from tables import figure, markdown, measured, times
 
 __all__ = ["BLOCKS", "Block", "with_block", "write_blocks"]
 
@@ -56,17 +56,6 @@ def write_blocks(records: Sequence[Record], root: Path) -> None:
 # What stands there
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join([row(*headings), "|" + "---|" * len(headings), *(row(*each) for each in rows)])
-
-
-def measured(record: Record) -> str:
-    return (
-        f"Medians of {record.rounds} rounds that alternate, {record.date}, {record.machine}; "
-        f"{record.conditions}"
-    )
-
-
 def beside(values: Table, case: Measured) -> tuple[str, str, str]:
     """What the case takes with asgiref 3.13, what here, and how many times as fast that is."""
     theirs = "" if case.theirs is None else figure(case.theirs, values.unit)
@@ -87,7 +76,7 @@ def all_cases(labels: Mapping[str, str], of: str) -> Callable[[Records], str]:
             for case in each.cases
         ]
         headings = (record.tables[0].title, "asgiref 3.13", "here", "ratio")
-        parts = [f"{measured(record)} (`tox run -e py313-bench`):", table(headings, rows)]
+        parts = [f"{measured(record)} (`tox run -e py313-bench`):", markdown(headings, rows)]
         peers = [
             f"{labels.get(name, name)} {figure(value, each.unit)}"
             for each in record.tables
@@ -111,7 +100,7 @@ def wsgi(records: Records) -> str:
         peers = [figure(values.peers[f"{other}, {case.name}"], values.unit) for other in others]
         rows.append([case.name, ours, theirs, *peers])
     headings = [values.title, "here", "asgiref 3.13", *others]
-    return f"{measured(records['wsgi'])} (`tox run -e py313-bench`):\n\n{table(headings, rows)}"
+    return f"{measured(records['wsgi'])} (`tox run -e py313-bench`):\n\n{markdown(headings, rows)}"
 
 
 def servers(records: Records) -> str:
@@ -122,7 +111,7 @@ def servers(records: Records) -> str:
         for case in values.cases
     ]
     headings = (values.title, "requests a second", "failed")
-    return f"{measured(record)} (`tox run -e bench-servers`):\n\n{table(headings, rows)}"
+    return f"{measured(record)} (`tox run -e bench-servers`):\n\n{markdown(headings, rows)}"
 
 
 #: Which cases say most, and what they are for who has not seen the others.
@@ -157,7 +146,7 @@ def found(records: Records, of: str, name: str) -> tuple[Table, Measured]:
 
 def first(records: Records) -> str:
     rows = [(label, *beside(*found(records, of, name))) for of, name, label in FIRST]
-    return table(("", "asgiref 3.13", "here", "times as fast"), rows)
+    return markdown(("", "asgiref 3.13", "here", "times as fast"), rows)
 
 
 def rule_of_thumb(records: Records) -> str:
@@ -165,7 +154,7 @@ def rule_of_thumb(records: Records) -> str:
     for of, name, label in RULE_OF_THUMB:
         each, case = found(records, of, name)
         rows.append((label, f"{float(f'{case.ours:.1g}'):g} {each.unit}"))
-    return table(("", "about"), rows)
+    return markdown(("", "about"), rows)
 
 
 def of_redis(text: Callable[[Record], str]) -> Callable[[Records], str]:
@@ -193,6 +182,7 @@ SERVER = {
 
 BLOCKS = (
     Block("README.md", "all", ("bridge", "wsgi", "server", "local"), first),
+    Block("packages/asgiref/README.md", "all", ("bridge", "wsgi", "server", "local"), first),
     Block("docs/explanation/what-costs-what.md", "all", ("bridge", "wsgi", "local"), rule_of_thumb),
     Block("packages/asgiref-sync/README.md", "bridge", ("bridge",), all_cases(BRIDGE, "bridge")),
     Block("packages/asgiref-local/README.md", "local", ("local",), all_cases(LOCAL, "local")),

@@ -5,7 +5,7 @@ stand side by side, and what a cluster carries is calculated from them.
 """
 
 from record import Measured, Record, Table
-from tables import plain, row
+from tables import markdown, measured, plain
 
 __all__ = ["cluster", "latency", "processor", "rates"]
 
@@ -14,21 +14,9 @@ WORKERS = 64
 SHARES = ("producer", "Redis", "workers")
 
 
-def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    return "\n".join([row(*headings), "|" + "---|" * len(headings), *(row(*each) for each in rows)])
-
-
 def found(record: Record, *words: str) -> list[Table]:
     """The tables whose titles have all words."""
     return [each for each in record.tables if all(word in each.title for word in words)]
-
-
-def conditions(record: Record) -> str:
-    return (
-        f"Medians of {record.rounds} rounds that alternate, {record.date}, {record.machine}; "
-        f"{record.conditions}; load {record.load:.1f} before "
-        "(`tox run -e bench -- --only redis_streams`)"
-    )
 
 
 def rates(record: Record) -> str:
@@ -39,23 +27,24 @@ def rates(record: Record) -> str:
         figures = [f"{each or 0:,.0f}" for each in (ours.ours, ours.theirs, other.theirs)]
         rows.append((ours.name, *figures, f"{ours.ratio:.2f}", f"{other.ratio:.0f}"))
     headings = ("messages a second", "here", "bare streams", "Channels")
-    text = table((*headings, "here / bare", "here / Channels"), rows)
-    return f"{conditions(record)}:\n\n{text}"
+    text = markdown((*headings, "here / bare", "here / Channels"), rows)
+    command = "tox run -e bench -- --only redis_streams"
+    return f"{measured(record)}; load {record.load:.1f} before (`{command}`):\n\n{text}"
 
 
 def latency(record: Record) -> str:
     """What 99 of 100 messages take at most, at the rates that were measured."""
-    measured = found(record, "p99")
+    tables = found(record, "p99")
     heads = [
         f"{name}, {each.title.rpartition(' at ')[2].partition(' ')[0]}/s"
-        for each in measured
+        for each in tables
         for name in each.cases[0].columns
     ]
     rows: list[tuple[str, ...]] = []
-    for cases in zip(*(each.cases for each in measured), strict=True):
+    for cases in zip(*(each.cases for each in tables), strict=True):
         figures = [f"{plain(value)} ms" for case in cases for value in case.columns.values()]
         rows.append((cases[0].name, *figures))
-    return table(("p99", *heads), rows)
+    return markdown(("p99", *heads), rows)
 
 
 def processor(record: Record) -> str:
@@ -66,7 +55,7 @@ def processor(record: Record) -> str:
         (case.name, *(f"{case.columns[column]:.0f} µs" for column in columns))
         for case in spent.cases
     ]
-    return table(("a message", "gateway", *SHARES[1:], *(f"bare: {s}" for s in SHARES)), rows)
+    return markdown(("a message", "gateway", *SHARES[1:], *(f"bare: {s}" for s in SHARES)), rows)
 
 
 def costliest(cases: list[Measured], share: str) -> float:
@@ -83,4 +72,4 @@ def cluster(record: Record) -> str:
         rows.append(
             (name, f"{cost:.0f} µs", f"{float(f'{count * 1e6 / cost:.2g}'):,.0f} messages a second")
         )
-    return table(("", "a message takes", "at most"), rows)
+    return markdown(("", "a message takes", "at most"), rows)

@@ -1,9 +1,9 @@
 """Run all benchmarks: tables, what changed since the stored run, and on request a new stored run.
 
-``python run.py OURS REFERENCE [--rounds N] [--idle] [--only NAME] [--store]``: a Python with the
-components of this repository, and one with asgiref 3.13.0. Each benchmark is a program of its own,
-so one that breaks takes no other with it. Exits with 1 if a target was missed or a benchmark broke,
-after all have run.
+``python run.py OURS REFERENCE [--rounds N] [--idle] [--only NAME] [--write FOLDER] [--store]``: a
+Python with the components of this repository, and one with asgiref 3.13.0. Each benchmark is a
+program of its own, so one that breaks takes no other with it. Exits with 1 if a target was missed
+or a benchmark broke, after all have run.
 
 Nothing in the checkout changes unless ``--store`` is given: then ``results/`` gets the records, and
 ``docs/benchmarks/`` the page and the plots, and the READMEs their tables, of this run and of what
@@ -170,6 +170,22 @@ def store(records: Iterable[Record], results: Path, page: Path) -> None:
     (page / "index.md").write_text(page_of(stored(results)), "utf-8")
 
 
+def can_plot() -> bool:
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def leave(records: Sequence[Record], folder: Path) -> None:
+    """Write the records of a run into a folder, with a page and plots where those can be drawn."""
+    if can_plot():
+        store(records, folder, folder)
+        print(f"\nfigures, tables and plots of this run: {folder}")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for record in records:
+        record.write(folder / f"{record.name}.json")
+    print(f"\nfigures of this run, without plots, for matplotlib is not installed: {folder}")
+
+
 def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:
     names = [benchmark.name for benchmark in BENCHMARKS]
     parser = argparse.ArgumentParser(description="run all benchmarks")
@@ -181,17 +197,23 @@ def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--store", action="store_true", help="write results, page, plots and READMEs"
     )
+    parser.add_argument(
+        "--write", type=Path, metavar="FOLDER", help="leave this run's figures there"
+    )
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = options_from(arguments)
-    if options.store and importlib.util.find_spec("matplotlib") is None:
+    if options.store and not can_plot():
         sys.exit("--store draws plots, and matplotlib is not installed on this Python")
     chosen = [each for each in BENCHMARKS if not options.only or each.name in options.only]
     outcomes = run_all(chosen, options)
+    records = [each.record for each in outcomes if each.record is not None]
+    if options.write:
+        leave(records, options.write)
     if options.store:
-        store((each.record for each in outcomes if each.record is not None), RESULTS, PAGE)
+        store(records, RESULTS, PAGE)
         write_blocks(stored(RESULTS), HERE.parent)
         print(f"\nstored in {RESULTS.name}/, {PAGE.parent.name}/{PAGE.name}/ and the READMEs")
     failures = [failure for outcome in outcomes for failure in outcome.failures]

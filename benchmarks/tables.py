@@ -1,8 +1,10 @@
 """The tables of a record, as Markdown: what the terminal shows and what the page shows."""
 
+from collections.abc import Iterable, Sequence
+
 from record import Kind, Measured, Record, Table
 
-__all__ = ["figure", "tables_of", "times"]
+__all__ = ["figure", "markdown", "measured", "plain", "tables_of", "times"]
 
 
 def headings(table: Table) -> tuple[str, ...]:
@@ -63,16 +65,27 @@ def row(*columns: str) -> str:
     return f"| {' | '.join(columns)} |"
 
 
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table with these heads and rows."""
+    return "\n".join([row(*heads), "|" + "---|" * len(heads), *(row(*each) for each in rows)])
+
+
+def measured(record: Record) -> str:
+    """How, when and where a record was measured."""
+    return (
+        f"Medians of {record.rounds} rounds that alternate, {record.date}, {record.machine}; "
+        f"{record.conditions}"
+    )
+
+
 def table_of(table: Table) -> str:
-    heads = (table.title, *headings(table))
-    lines = [row(*heads), "|" + "---|" * len(heads)]
-    lines += [row(case.name, *cells(table, case)) for case in table.cases]
-    return "\n".join(lines)
+    rows = ((case.name, *cells(table, case)) for case in table.cases)
+    return markdown((table.title, *headings(table)), rows)
 
 
 def table_of_peers(table: Table) -> str:
-    lines = [row(peer, figure(value, table.unit)) for peer, value in table.peers.items()]
-    return "\n".join([row("beside them", ""), "|---|---|", *lines])
+    rows = ((peer, figure(value, table.unit)) for peer, value in table.peers.items())
+    return markdown(("beside them", ""), rows)
 
 
 def tables_of(record: Record) -> str:

@@ -126,6 +126,18 @@ def test_a_stored_run_is_what_the_next_one_is_compared_with(
     assert "| sensitive | 3 (3 to 3) | 3 (3 to 3) | within the noise |" in capsys.readouterr().out
 
 
+def test_a_run_leaves_its_figures_and_its_page_where_it_is_told(
+    write_script: WriteScript, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_script("bridge")
+    folder = tmp_path / "left" / "here"
+    assert run.main(["python", "python", "--write", str(folder)]) == 0
+    record = Record.read(folder / "bridge.json")
+    assert [case.name for case in record.tables[0].cases] == ["sensitive"]
+    assert str(folder) in capsys.readouterr().out
+    assert (folder / "index.md").exists() is run.can_plot()
+
+
 def test_storing_keeps_on_the_page_what_was_stored_before(tmp_path: Path) -> None:
     results, page = tmp_path / "results", tmp_path / "page"
     run.store([one_table(Kind.GROWTH, "bridge_memory")], results, page)
