@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 
 from asgiref.redis import RedisWorker, status
 from asgiref.redis._holdings import Holdings
+from asgiref.redis._status_table import remove_group
 
 pytestmark = pytest.mark.asyncio
 
@@ -76,6 +77,29 @@ async def test_each_group_gets_every_message_and_streams_are_trimmed_behind_the_
                 await gateway.heard()
         async with running(worker(echo, url, connection, group="one")):
             await until(all_trimmed)
+
+
+async def test_a_group_that_was_forgotten_comes_back_with_higher_tokens(
+    shared_redis: RealRedis, connection: str
+) -> None:
+    async def tell_token(scope: Any, receive: Any, send: Any) -> None:
+        """First what no message was the reason for: its id has nothing of one."""
+        await send({"type": "begun", "token": scope["redis"]["token"]})
+        while True:
+            await receive()
+
+    url, tokens, ids = shared_redis.url, [], set()
+    async with running(Gateway(url, connection, partitions=1)) as gateway:
+        for _ in range(3):
+            async with running(worker(tell_token, url, connection)):
+                await gateway.say("ada")
+                _, message, delivery = await gateway.sent.get()
+            tokens.append(message["token"])
+            ids.add(delivery.id)
+            assert not delivery.redelivered
+            await remove_group(url, connection, "group")
+    assert tokens == sorted(set(tokens))
+    assert len(ids) == 3
 
 
 async def test_only_idle_applications_are_evicted(shared_redis: RealRedis, connection: str) -> None:

@@ -89,6 +89,7 @@ class Proxy:
         self.open.set()
         self.url = ""
         self._frozen: set[asyncio.StreamWriter] = set()
+        self.loses_answers_to: bytes | None = None  # to requests that contain this
 
     async def __aenter__(self) -> "Proxy":
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -127,7 +128,7 @@ class Proxy:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
             self._writers |= {writer, far_writer}
             await asyncio.gather(
-                self._pass(reader, far_writer, None),
+                self._pass(reader, far_writer, None, writer),
                 self._pass(far_reader, writer, self.cut_after),
             )
         except (OSError, asyncio.CancelledError):
@@ -141,13 +142,19 @@ class Proxy:
                     each.transport.abort()
 
     async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut_after: int | None
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        cut_after: int | None,
+        answers: asyncio.StreamWriter | None = None,
     ) -> None:
         left = None if cut_after is None else random.randrange(cut_after // 2, cut_after * 2)
         while data := await reader.read(1 << 16):
             await self.open.wait()
             if writer in self._frozen:
                 continue
+            if answers is not None and self.loses_answers_to and self.loses_answers_to in data:
+                self._frozen.add(answers)
             if left is not None:
                 if len(data) >= left:
                     writer.write(data[:left])

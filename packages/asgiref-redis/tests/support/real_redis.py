@@ -93,6 +93,14 @@ class RealRedis:
         """As ``kill -9`` does."""
         self._end("kill")
 
+    def kill_in_the_middle_of_its_last_write(self) -> None:
+        """Likewise; its file lacks the end of the last transaction."""
+        self.kill()
+        folder, old = self._folder / "appendonlydir", self._folder / "appendonly.aof"
+        [file] = [old] if old.exists() else folder.glob("*.incr.aof")  # old: before Redis 7
+        assert file.read_bytes().endswith(b"EXEC\r\n")
+        os.truncate(file, file.stat().st_size - 3)
+
     def stop(self) -> None:
         self._end("terminate")
 

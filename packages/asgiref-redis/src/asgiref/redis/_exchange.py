@@ -4,9 +4,10 @@ A partition's calls come one after the other: a failure, records of attempts, or
 writes a batch (`_writes`) and reads what is new. So they take effect in the order in which they
 were said, and after a lost connection exactly one of them is in doubt, and said again.
 
-Entries are read in order. After a call whose answer was lost, the next one reads what that one may
-have read. At most ``prefetch`` entries are read and unfinished: that bounds what a worker holds in
-memory. A killed one leaves those to be redelivered, and what it had not yet acknowledged in Redis.
+Entries are read in order: each call first reads what one before it may have read, if its answer was
+lost or it was made late. At most ``prefetch`` entries are read and unfinished: that bounds what a
+worker holds in memory. A killed one leaves those to be redelivered, and what it had not yet
+acknowledged in Redis.
 """
 
 import asyncio
@@ -102,7 +103,6 @@ class Exchange:
         self._noting = 0  # how many notes the call on its way has
         self._more = True  # there may be something to read
         self._asked = 0
-        self._resync = True
         self._last = "0-0"
         self._unfinished = 0
 
@@ -186,7 +186,7 @@ class Exchange:
                 batch.events,
                 batch.ids,
                 count,
-                self._last if self._resync else "",
+                self._last,
                 batch.data,
             ),
         )
@@ -220,7 +220,6 @@ class Exchange:
     def unanswered(self) -> None:
         if self._on_its_way is Kind.STEP:
             self.writes.batch_unknown()
-            self._resync = True
             self._more = True
         self._on_its_way = None
 
@@ -267,8 +266,6 @@ class Exchange:
         data, lost = answer
         entries = unpacked_entries(data)
         self.writes.batch_written()
-        if self._asked and not lost:
-            self._resync = False
         if entries:
             self._more = self._more or bool(lost) or len(entries) >= self._asked
             self._last = entries[-1][0]

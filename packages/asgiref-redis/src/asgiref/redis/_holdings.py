@@ -220,7 +220,10 @@ class Holdings:
         calls = [
             Call(
                 ACQUIRE,
-                (keys.lease, keys.state, keys.partition.incoming, keys.failures),
+                (
+                    *(keys.lease, keys.state, keys.partition.incoming, keys.failures),
+                    keys.partition.gate,
+                ),
                 (
                     self._settings.member,
                     self._settings.lease_ms,

@@ -72,7 +72,9 @@ class PartitionKeys:
     Attributes:
         incoming, outgoing: the streams. The first is also the channel that wakes who reads it.
         gate: a hash: which gateway may write (``token``, ``owner``), and the ``sequence`` number of
-            what it has written last.
+            what it has written last; and how many ``leases`` groups of workers have had of the
+            partition, which is where their tokens come from: a group that was forgotten and comes
+            back goes on with higher ones.
         dead: the stream of dead letters.
     """
 
@@ -100,11 +102,11 @@ class GroupKeys:
 
     Attributes:
         lease: its value is the fencing token and the holder's name; it expires.
-        state: a hash: the last ``token``; ``doubt``, the last entry that an application may have
-            seen without its being acknowledged; ``died``, the last that was pending when a holder
-            died; ``holder``, the last one's name, and its ``end``: ``clean`` if it has left no such
-            entry, ``left`` if it has, empty if it has not come; ``sent``, the number of the last
-            event written under this token; and counters.
+        state: a hash: ``doubt``, the last entry that an application may have seen without its being
+            acknowledged; ``died``, the last that was pending when a holder died; ``holder``, the
+            last one's name, and its ``end``: ``clean`` if it has left no such entry, ``left`` if it
+            has, empty if it has not come; ``sent``, the number of the last event written under this
+            lease; and counters.
         failures: a hash: the attempts that were made for an entry (`_attempts`), by its id.
     """
 

@@ -2,7 +2,8 @@
 
 They are delivered one after the other, and each is acknowledged when ``application_send`` has
 returned. A gateway that is killed between the two leaves an event that is delivered again, under
-the same id, and marked.
+the same id, and marked. An event that is in the stream twice (see `_scripts`) is marked the second
+time: the events of a group of workers are numbered, and the numbers only grow.
 """
 
 import asyncio
@@ -72,8 +73,8 @@ class Outlet(Gate):
         self._sent = 0
         self._asked = 0
         self._burying = False
-        self._resync = True
         self._last = "0-0"
+        self._latest: dict[bytes, EntryId] = {}  # by group, the number of its last event
         self._task: asyncio.Task[None] | None = None
         self._ending = False
 
@@ -98,12 +99,13 @@ class Outlet(Gate):
         self._doubt = max(self._doubt or (0, 0), entry_id(self._last))
 
     def _opened(self, last: bytes) -> None:
+        self._latest.clear()  # Redis may have lost everything: then the numbers begin anew
         if self._doubt is None:
             self._doubt = entry_id(last)
 
     def unanswered(self) -> None:
         super().unanswered()
-        self._resync = self._more = True
+        self._more = True
 
     def _call(self) -> Call | None:
         self._burying = bool(self._letters)
@@ -116,11 +118,10 @@ class Outlet(Gate):
         self._more = self._more and not self._asked
         ids = self._ids[: 2 * BATCH]
         self._sent = len(ids)
-        after = self._last if self._resync else ""
         return Call(
             TAKE,
             (self.keys.gate, self.keys.outgoing),
-            (*self._identity.words, self._asked, after, *ids),
+            (*self._identity.words, self._asked, self._last, *ids),
         )
 
     def _bury_call(self, letter: _Letter) -> Call:
@@ -142,8 +143,6 @@ class Outlet(Gate):
         data, lost = answer
         entries = unpacked_entries(data)
         del self._ids[: self._sent]
-        if self._asked and not lost:
-            self._resync = False
         if entries:
             if entry_id(entries[0][0]) <= entry_id(self._last):
                 self._heard_before()
@@ -169,11 +168,12 @@ class Outlet(Gate):
         limit = self._identity.settings.max_size
         try:
             scope, message = decode(fields.get(b"s"), limit), decode(fields.get(b"m"), limit)
+            is_second = self._is_second(fields)
         except Malformed as error:
             logger.error("Event %s of partition %d is malformed: %s", id, self.keys.number, error)
             self._bury(_Letter(id, 0, f"malformed: {error}", ""))
             return
-        again = fields.get(b"r") == b"1" or entry_id(id) <= (self._doubt or (0, 0))
+        again = is_second or fields.get(b"r") == b"1" or entry_id(id) <= (self._doubt or (0, 0))
         name = fields.get(b"d", b"").decode(errors="replace")
         for attempt in range(1, self._identity.settings.failures + 1):
             # In the context of this task, which delivers nothing else now.
@@ -190,6 +190,18 @@ class Outlet(Gate):
                 self._counts.dead += 1
                 self._bury(letter)
             return
+
+    def _is_second(self, fields: dict[bytes, bytes]) -> bool:
+        """Whether this event has come before. Raises Malformed."""
+        try:
+            number = entry_id(fields.get(b"n", b"0-0"))
+        except ValueError:
+            raise Malformed("its number is none") from None
+        group = fields.get(b"d", b"").partition(b"/")[0]
+        latest = self._latest.get(group, (0, 0))
+        if number > latest:
+            self._latest[group] = number
+        return (0, 0) < number <= latest
 
     async def _attempt(
         self, id: str, attempt: int, scope: dict[str, Any], message: dict[str, Any]

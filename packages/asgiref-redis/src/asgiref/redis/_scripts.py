@@ -6,8 +6,18 @@ writes are one step of Redis: no moment lies between them, as it would with a ch
 
 Each may be sent again when it is not known whether it was made (the connection broke before the
 answer): acknowledging twice is acknowledging; what is appended is numbered by the sender, and
-numbers that were seen are skipped; what is read stays pending, and the next read, which names the
-last entry that arrived, begins with what got lost on the way.
+numbers that were seen are skipped; what is read stays pending, and each read names the last entry
+that arrived, and begins with what got lost on the way.
+
+Redis may make one late: a call that was given up as unanswered can still lie in a socket there,
+and is made when the same call, sent again, has been answered. What it reads is pending, so the next
+read finds it, before anything newer. And a Redis that was killed in the middle of writing its file
+undoes the last script when it starts, but has part of it back at its second start, before what was
+sent again meanwhile (Redis 7, Valkey until 2026: they cut the file behind the MULTI, not before
+it). So a message's entry has an id that is the same when it is sent again, the gateway's token and
+the message's number, and a stream takes no id twice. Events of several groups share a stream, in
+which ids only grow: they have the id that Redis gives them, bear their token and number in a field,
+and the gateway marks what it has seen (`_outlet`).
 
 When Redis has no memory left, it refuses a script's first write, if that one takes memory, and no
 other one. So what applications and gateways add is refused before anything has changed. What must
@@ -82,12 +92,9 @@ end
 
 READ = """
 local function read(stream, group, count, after)
-  local found
-  if after ~= '' then
-    found = redis.call(
-      'XREADGROUP', 'GROUP', group, 'holder', 'COUNT', count, 'STREAMS', stream, after)
-  end
-  if found and #found[1][2] > 0 then return {packed_entries(found[1][2]), 1} end
+  local found = redis.call(
+    'XREADGROUP', 'GROUP', group, 'holder', 'COUNT', count, 'STREAMS', stream, after)
+  if #found[1][2] > 0 then return {packed_entries(found[1][2]), 1} end
   found = redis.call(
     'XREADGROUP', 'GROUP', group, 'holder', 'COUNT', count, 'STREAMS', stream, '>')
   return {found and packed_entries(found[1][2]) or '', 0}
@@ -159,6 +166,7 @@ make_group(KEYS[2], 'gateway')
 return state_of(KEYS[2], 'gateway')['last-delivered-id']
 """)
 
+# An id that is too small (somebody else has written into the stream) is replaced by one of Redis's.
 # KEYS: in, gate. ARGV: token, name, number of the first, limit of the stream; packed: an id, a
 # scope and a message for each entry.
 # -> the number of the last that is in the stream by now, or FENCED
@@ -172,7 +180,11 @@ local strings = unpacked(ARGV[5])
 for i = 1, #strings, 3 do
   if number > last then
     if room <= 0 then break end
-    redis.call('XADD', KEYS[1], '*', 'i', strings[i], 's', strings[i + 1], 'm', strings[i + 2])
+    local made = redis.pcall('XADD', KEYS[1], ARGV[1] .. '-' .. number,
+      'i', strings[i], 's', strings[i + 1], 'm', strings[i + 2])
+    if type(made) == 'table' then
+      redis.call('XADD', KEYS[1], '*', 'i', strings[i], 's', strings[i + 1], 'm', strings[i + 2])
+    end
     room, last = room - 1, number
   end
   number = number + 1
@@ -184,8 +196,8 @@ end
 return last
 """)
 
-# KEYS: gate, out. ARGV: token, name, how many to read, after which lost ones ('' for new ones
-# only), then the ids to acknowledge.
+# KEYS: gate, out. ARGV: token, name, how many to read, the last that arrived, then the ids to
+# acknowledge.
 # -> {entries, whether they are lost ones}, or FENCED
 TAKE = Script(f"""
 {_PACKING}{READ}

@@ -60,8 +60,8 @@ end
 # The holder before this one has left no entry that an application began with (clean), or has given
 # the partition back with some (left), or has died: then everything that was ever delivered and is
 # pending is in doubt. It has not died if it is this worker, and knows why it lost the partition.
-# KEYS: lease, state, in, failures. ARGV: name, milliseconds, group, whether this worker lost it
-# because Redis was away.
+# KEYS: lease, state, in, failures, gate. ARGV: name, milliseconds, group, whether this worker lost
+# it because Redis was away.
 # -> {lease's value, doubt, died, pending, failures}, or FENCED
 ACQUIRE = Script(f"""
 {TRIM}{GROUP}{_TAKE_BACK}
@@ -83,7 +83,7 @@ if state[3] == '' then
     died = doubt
   end
 end
-local token = redis.call('HINCRBY', KEYS[2], 'token', 1)
+local token = redis.call('HINCRBY', KEYS[5], 'leases', 1)
 redis.call('HSET', KEYS[2],
   'doubt', doubt, 'died', died, 'end', '', 'holder', ARGV[1], 'sent', 0)
 local lease = token .. ':' .. ARGV[1]
@@ -115,8 +115,8 @@ return -1
 # whoever sees the one sees the other; then what is new.
 # KEYS: lease, state, in, out, failures. ARGV: lease's value, group, channel, number of the
 # partition, limit of the outgoing stream, number of the first event, how many events, how many
-# ids, how many to read, after which lost ones ('' for new ones only); packed: an id of its own, a
-# scope's id, a scope, a message and '1' or '' (redelivered) for each event, then the ids.
+# ids, how many to read, the last that arrived; packed: an id of its own, a scope's id, a scope, a
+# message and '1' or '' (redelivered) for each event, then the ids.
 # -> {entries, whether they are lost ones}, or FENCED, or FULL
 STEP = Script(f"""
 {_PACKING}{READ}
@@ -126,11 +126,12 @@ local strings, at = unpacked(ARGV[11]), 1
 if events > 0 then
   if redis.call('XLEN', KEYS[4]) >= tonumber(ARGV[5]) then return -2 end
   local sent = tonumber(redis.call('HGET', KEYS[2], 'sent'))
-  local number = tonumber(ARGV[6])
+  local number, token = tonumber(ARGV[6]), string.match(ARGV[1], '%d+')
   for _ = 1, events do
     if number > sent then
       redis.call('XADD', KEYS[4], '*', 'd', strings[at], 'i', strings[at + 1],
-        's', strings[at + 2], 'm', strings[at + 3], 'r', strings[at + 4])
+        's', strings[at + 2], 'm', strings[at + 3], 'r', strings[at + 4],
+        'n', token .. '-' .. number)
     end
     number, at = number + 1, at + 5
   end
