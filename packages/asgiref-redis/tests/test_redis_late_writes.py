@@ -42,7 +42,7 @@ async def test_a_message_that_was_written_by_half_comes_once(
         proxy.loses_answers_to = b'"number":1'
         saying = asyncio.create_task(gateway.say("ada", number=1))
         await until(both_are_written)
-        own_redis.kill_in_the_middle_of_its_last_write()
+        own_redis.kill_in_the_middle_of_writing(b'"number":1')
         proxy.loses_answers_to = None
         await asyncio.to_thread(own_redis.start)
         await saying
@@ -82,7 +82,7 @@ async def test_an_event_that_was_written_by_half_comes_once_or_says_that_it_come
         way_of_worker.loses_answers_to = b'"number":0'
         allowed.set()
         await until(is_written_and_acknowledged)
-        own_redis.kill_in_the_middle_of_its_last_write()
+        own_redis.kill_in_the_middle_of_writing(b'"number":0')
         way_of_worker.loses_answers_to = None
         await asyncio.to_thread(own_redis.start)
         await until(is_written_and_acknowledged)

@@ -93,13 +93,13 @@ class RealRedis:
         """As ``kill -9`` does."""
         self._end("kill")
 
-    def kill_in_the_middle_of_its_last_write(self) -> None:
-        """Likewise; its file lacks the end of the last transaction."""
+    def kill_in_the_middle_of_writing(self, what: bytes) -> None:
+        """Likewise; its file ends before the end of the last transaction that contains this."""
         self.kill()
         folder, old = self._folder / "appendonlydir", self._folder / "appendonly.aof"
         [file] = [old] if old.exists() else folder.glob("*.incr.aof")  # old: before Redis 7
-        assert file.read_bytes().endswith(b"EXEC\r\n")
-        os.truncate(file, file.stat().st_size - 3)
+        written = file.read_bytes()
+        os.truncate(file, written.index(b"EXEC", written.rindex(what)) + 2)
 
     def stop(self) -> None:
         self._end("terminate")
