@@ -53,7 +53,8 @@ The modules, from the outside in:
   ``_attempts``: how often each was tried; ``_admission``: which lines may be busy; ``_host``: what
   all of these see of the worker, ``_counts``: what it counts;
 - ``_partition``: a partition that is held; ``_exchange``: what it says to Redis, ``_writes``: and
-  what of that is events and acknowledgements; ``_holdings``: which are held, by ``_shares``;
+  what of that is events and acknowledgements; ``_holdings``: which are held, by ``_shares``, and
+  what ``_lease_calls`` say;
 - ``_pump``: what all partitions have to say, in few round trips; ``_listener``: being woken;
 - ``_client``: Redis, which is one server (``_single``) or a ``_cluster``; ``_address``: where;
   ``_driver``: redis-py;

@@ -16,16 +16,17 @@ import logging
 import random
 from typing import Any, Protocol
 
+from . import _lease_calls as calls
 from ._attempts import Inheritance
 from ._backoff import Backoff
-from ._client import Call, Link, Refused, Unanswered
+from ._client import Link, Refused, Unanswered
 from ._errors import Unreachable
 from ._keys import ConnectionKeys, GroupKeys, PartitionKeys
 from ._listener import Listener
 from ._partition import Host, Partition, State
 from ._settings import WorkerSettings
 from ._shares import share_of
-from ._worker_scripts import ACQUIRE, FENCED, HOLDER, JOIN, QUIT, RELEASE, RENEW
+from ._worker_scripts import FENCED
 
 logger = logging.getLogger("asgiref.redis")
 
@@ -135,8 +136,7 @@ class Holdings:
         """Say that this worker lives. Without an answer the members are those of the last one."""
         if self._leaving:
             return []
-        arguments = (self._settings.member, self._settings.lease_ms, self._settings.group)
-        call = Call(JOIN, (self._members_key, self._groups_key), arguments)
+        call = calls.join(self._settings, self._members_key, self._groups_key)
         try:
             self.members = [name.decode() for name in await self._link.call(call)]
         except Unanswered as error:
@@ -147,16 +147,10 @@ class Holdings:
         held = list(self.held.values())
         if not held:
             return []
-        calls = [
-            Call(
-                RENEW,
-                (each.keys.lease, each.keys.partition.incoming),
-                (each.lease, self._settings.lease_ms, self._settings.group),
-            )
-            for each in held
-        ]
         deadline = self._deadline()
-        answers = await self._link.run(calls)
+        answers = await self._link.run(
+            [calls.renew(self._settings, each.keys, each.lease) for each in held]
+        )
         for partition, answer in zip(held, answers, strict=True):
             if not isinstance(answer, Unanswered):
                 self._renewed(partition, answer, deadline)
@@ -212,29 +206,19 @@ class Holdings:
             and self._host.has_ended(number)
         ]
         random.shuffle(candidates)  # or all newcomers would try the same
-        holders = await self._link.run([Call(HOLDER, (keys.lease,), ()) for keys in candidates])
+        holders = await self._link.run([calls.holder(keys) for keys in candidates])
         missing = _missing(holders)
         free = self._free_of(candidates, holders)[:wanted]
         if not free:
             return missing
-        calls = [
-            Call(
-                ACQUIRE,
-                (
-                    *(keys.lease, keys.state, keys.partition.incoming, keys.failures),
-                    keys.partition.gate,
-                ),
-                (
-                    self._settings.member,
-                    self._settings.lease_ms,
-                    self._settings.group,
-                    int(keys.partition.number in self._lost_in_time),
-                ),
+        asked = [
+            calls.acquire(
+                self._settings, keys, lost_in_time=keys.partition.number in self._lost_in_time
             )
             for keys in free
         ]
         deadline = self._deadline()
-        answers = await self._link.run(calls, self._settings.replicas)
+        answers = await self._link.run(asked, self._settings.replicas)
         for keys, answer in zip(free, answers, strict=True):
             if isinstance(answer, Refused):
                 logger.error("Partition %d cannot be taken: %s", keys.partition.number, answer)
@@ -277,9 +261,7 @@ class Holdings:
         clean = await partition.drain(self._drain)
         logger.debug("Partition %d is given back, clean: %s", partition.number, clean)
         if partition.is_ours:
-            keys = partition.keys
-            arguments = (partition.lease, "clean" if clean else "left")
-            call = Call(RELEASE, (keys.lease, keys.state, keys.failures), arguments)
+            call = calls.release(partition.keys, partition.lease, clean=clean)
             self._releasing.add(partition.number)  # its lease still has this worker's name
             partition.released()
             try:
@@ -296,9 +278,8 @@ class Holdings:
         self._leaving = True
         async with self._in_round:  # what a round is about to get must be given back as well
             pass
-        call = Call(QUIT, (self._members_key,), (self._settings.member,))
         try:
-            await self._link.call(call)
+            await self._link.call(calls.leave(self._settings, self._members_key))
         except (Unreachable, Refused) as error:
             logger.warning("The worker will be missed only when its lease is over: %s", error)
         for partition in list(self.held.values()):
