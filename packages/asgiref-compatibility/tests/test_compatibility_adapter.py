@@ -1,6 +1,9 @@
 """What an adapted application does when it runs."""
 
 import asyncio
+import functools
+import inspect
+from dataclasses import dataclass
 
 import pytest
 
@@ -96,3 +99,83 @@ def test_an_async_function_of_the_scope_alone_is_an_error_without_a_stray_corout
 
     with pytest.raises(TypeError, match=r"wrong.*'coroutine' instead of a callable"):
         run(double_to_single_callable(wrong), {"type": "a"})
+
+
+class Meta(type):
+    def __call__(cls, scope, further):
+        return super().__call__(scope)
+
+
+class OfMeta(metaclass=Meta):
+    def __init__(self, scope):
+        pass
+
+
+class New:
+    def __new__(cls, scope, further):
+        return super().__new__(cls)
+
+    def __init__(self, scope):
+        pass
+
+
+class WithSignature:
+    __signature__ = inspect.Signature()
+
+    def __init__(self, scope):
+        pass
+
+
+class NoArguments:
+    def __init__(self):
+        pass
+
+
+class KeywordOnly:
+    def __init__(self, scope, *, needed):
+        pass
+
+
+@dataclass
+class Record:
+    scope: dict
+    further: int = 0
+
+
+def takes_a_scope(application):
+    try:
+        inspect.signature(application, follow_wrapped=False).bind({})
+    except TypeError:
+        return False
+    except ValueError:  # it does not say; calling it will
+        return True
+    return True
+
+
+@pytest.mark.parametrize(
+    "application",
+    [
+        *(Echo, Meta, OfMeta, New, WithSignature, NoArguments, KeywordOnly, Record, object, int),
+        lambda scope: None,
+        lambda: None,
+        lambda scope, further: None,
+        lambda scope, further=1: None,
+        lambda scope=None, /: None,
+        lambda *scope: None,
+        lambda scope, *, needed: None,
+        lambda scope, *, given=1: None,
+        lambda *, scope: None,
+        lambda **scope: None,
+        functools.partial(lambda scope, further: None, {}),
+        functools.partial(lambda scope: None, {}),
+        Echo({}).__call__,
+        len,
+    ],
+)
+def test_what_can_be_called_with_a_scope_is_accepted_and_nothing_else(application):
+    """As `inspect.signature` sees it, which takes long and is only asked where it must be."""
+    if takes_a_scope(application):
+        assert callable(double_to_single_callable(application))
+    else:
+        with pytest.raises(TypeError, match="is not an ASGI application"):
+            double_to_single_callable(application)

@@ -294,11 +294,10 @@ class ApplicationCommunicator:
     async def _ended_within(self, timeout: float | None) -> bool:
         """Wait for the end; False if ``timeout`` seconds did not bring it."""
         try:
-            await asyncio.wait({self.future}, timeout=timeout)
+            return await self._outputs.until_end(self.future, timeout)
         except asyncio.CancelledError:
             await self._cancel("the test that waited for it was cancelled")
             raise
-        return self.future.done()
 
     def _timed_out(self, what: str) -> TimeoutError:
         return TimeoutError(f"{self._name} {what}: {doing(self.future)}.")

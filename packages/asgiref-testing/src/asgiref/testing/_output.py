@@ -22,7 +22,7 @@ class OutputQueue(asyncio.Queue[Output]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._watchers: set[asyncio.Future[None]] = set()
+        self._watchers: set[asyncio.Future[bool]] = set()
 
     def _put(self, item: Output) -> None:
         super()._put(item)
@@ -31,8 +31,7 @@ class OutputQueue(asyncio.Queue[Output]):
     def wake(self, _: object = None) -> None:
         """Let every waiter look again. Also fit to be a done-callback."""
         for watcher in self._watchers:
-            if not watcher.done():
-                watcher.set_result(None)
+            _finish(watcher, True)
 
     async def until_output_or_end(
         self, application: asyncio.Future[None], timeout: float | None
@@ -40,19 +39,44 @@ class OutputQueue(asyncio.Queue[Output]):
         """Wait up to ``timeout`` seconds until there is output or ``application`` is done.
 
         False if neither came. An application about to run gets its turn even within 0 seconds.
-        No exception is used to end the wait: its traceback would keep the caller's frames, and with
-        them the communicator, alive until the next garbage collection.
+        """
+        if self.empty() and not application.done():
+            deadline = _deadline(timeout)
+            while self.empty() and not application.done() and await self._changed_by(deadline):
+                pass
+        return not self.empty() or application.done()
+
+    async def until_end(self, application: asyncio.Future[None], timeout: float | None) -> bool:
+        """Wait up to ``timeout`` seconds until ``application`` is done. False if it is not."""
+        if not application.done():
+            deadline = _deadline(timeout)
+            while not application.done() and await self._changed_by(deadline):
+                pass
+        return application.done()
+
+    async def _changed_by(self, deadline: float | None) -> bool:
+        """Wait for the next change; False if it did not come in time.
+
+        A timer ends the wait with a result. With an exception, as of ``asyncio.timeout``, its
+        traceback would keep the caller's frames, and with them the communicator, alive until the
+        next garbage collection; and ``asyncio.wait`` takes twice as long (60 µs a message, not 35).
         """
         loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
-        while self.empty() and not application.done():
-            watcher = loop.create_future()
-            self._watchers.add(watcher)
-            try:
-                remaining = None if deadline is None else max(deadline - loop.time(), 0)
-                await asyncio.wait({watcher}, timeout=remaining)
-            finally:
-                self._watchers.discard(watcher)
-            if not watcher.done():
-                return not self.empty() or application.done()
-        return True
+        watcher: asyncio.Future[bool] = loop.create_future()
+        self._watchers.add(watcher)
+        timer = None if deadline is None else loop.call_at(deadline, _finish, watcher, False)
+        try:
+            return await watcher
+        finally:
+            self._watchers.discard(watcher)
+            if timer is not None:
+                timer.cancel()
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else asyncio.get_running_loop().time() + timeout
+
+
+def _finish(watcher: asyncio.Future[bool], changed: bool) -> None:
+    if not watcher.done():
+        watcher.set_result(changed)
