@@ -51,6 +51,10 @@ A message to an application, among ever more scopes; the eviction of a scope; wh
 take of a core; the memory of one.""",
     "local": """\
 Reading and writing one attribute, by where it was set and where it is read.""",
+    "helpers": """\
+A communicator of `asgiref.testing` carries a message to an application and back.
+`guarantee_single_callable` is given an application, where an ASGI 2 class is also looked at whether
+it takes a scope; a call goes through the adapter. `asgiref.typing` is imported.""",
     "redis_streams": """\
 Messages from one producer through Redis to the applications of as many scopes, which all live, in
 so many workers: as fast as it goes, then at a steady rate, where the time is from when a message is

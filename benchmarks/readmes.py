@@ -90,6 +90,19 @@ def all_cases(labels: Mapping[str, str], of: str) -> Callable[[Records], str]:
     return text
 
 
+def one_table(of: str, title: str) -> Callable[[Records], str]:
+    """The cases of one table of a record."""
+
+    def text(records: Records) -> str:
+        record = records[of]
+        [values] = [each for each in record.tables if each.title == title]
+        rows = [(case.name, *beside(values, case)) for case in values.cases]
+        headings = (values.title, "asgiref 3.13", "here", "ratio")
+        return f"{measured(record)} (`tox run -e py313-bench`):\n\n{markdown(headings, rows)}"
+
+    return text
+
+
 def wsgi(records: Records) -> str:
     """Every case beside every peer, whose names begin with theirs."""
     [values] = records["wsgi"].tables
@@ -186,6 +199,15 @@ BLOCKS = (
     Block("docs/explanation/what-costs-what.md", "all", ("bridge", "wsgi", "local"), rule_of_thumb),
     Block("packages/asgiref-sync/README.md", "bridge", ("bridge",), all_cases(BRIDGE, "bridge")),
     Block("packages/asgiref-local/README.md", "local", ("local",), all_cases(LOCAL, "local")),
+    *(
+        Block(
+            f"packages/asgiref-{name}/README.md",
+            name,
+            ("helpers",),
+            one_table("helpers", f"`asgiref.{name}`"),
+        )
+        for name in ("testing", "compatibility", "typing")
+    ),
     Block("packages/asgiref-server/README.md", "server", ("server",), all_cases(SERVER, "server")),
     *(
         Block(file, name, ("redis_streams",), of_redis(text))

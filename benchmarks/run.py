@@ -73,6 +73,7 @@ BENCHMARKS = (
     Benchmark("wsgi_servers", 5, programs=("wrk",), modules=("gunicorn", "httptools")),
     Benchmark("server"),
     Benchmark("local"),
+    Benchmark("helpers"),
     Benchmark("redis_streams", 5, programs=("redis-server",), modules=("redis", "hiredis")),
 )
 

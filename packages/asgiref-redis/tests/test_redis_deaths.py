@@ -267,7 +267,7 @@ async def make_suspects(url: str, connection: str, scopes: list[str], deaths: in
         await client.xgroup_create(stream, "group", "0", mkstream=True)
         [[_, entries]] = await client.xreadgroup("group", "holder", {stream: ">"})
         assert len(entries) == len(scopes)
-        await client.hset(state, mapping={"end": "", "holder": "killed", "token": 1})
+        await client.hset(state, mapping={"end": "", "holder": "killed"})
         records = {id: f"{deaths} {deaths} killed" for id, _ in entries}
         await client.hset(failures, mapping=records)
 

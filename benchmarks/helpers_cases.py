@@ -1,0 +1,113 @@
+"""The measured operations of the smaller parts. Runs in an environment of its own, on request."""
+
+import asyncio
+import importlib
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from measured import answer
+
+from asgiref.compatibility import guarantee_single_callable
+from asgiref.testing import ApplicationCommunicator
+
+SCOPE = {"type": "chat"}
+MESSAGE = {"type": "chat.message", "text": "hello"}
+
+
+async def reply_once(scope: Any, receive: Any, send: Any) -> None:
+    await send(await receive())
+
+
+async def reply(scope: Any, receive: Any, send: Any) -> None:
+    while True:
+        await send(await receive())
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI 3 application."""
+
+
+class Instance:
+    """One that is an object with ``__call__``."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+
+class Old:
+    """An ASGI 2 application."""
+
+    def __init__(self, scope: Any) -> None:
+        pass
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        pass
+
+
+async def exchanges(count: int) -> None:
+    """A communicator for each message."""
+    for _ in range(count):
+        communicator = ApplicationCommunicator(reply_once, SCOPE)
+        await communicator.send_input(MESSAGE)
+        await communicator.receive_output()
+        await communicator.wait()
+
+
+async def messages(count: int) -> None:
+    """One communicator for all."""
+    communicator = ApplicationCommunicator(reply, SCOPE)
+    for _ in range(count):
+        await communicator.send_input(MESSAGE)
+        await communicator.receive_output()
+    communicator.stop()
+
+
+async def adapted(count: int) -> None:
+    application: Any = guarantee_single_callable(Old)
+    for _ in range(count):
+        await application(SCOPE, None, None)
+
+
+def in_a_loop(measured: Callable[[int], Awaitable[None]]) -> Callable[[int], float]:
+    async def main(count: int) -> float:
+        begin = time.perf_counter()
+        await measured(count)
+        return time.perf_counter() - begin
+
+    return lambda count: asyncio.run(main(count))
+
+
+def guaranteed(application: Any) -> Callable[[int], float]:
+    def run(count: int) -> float:
+        begin = time.perf_counter()
+        for _ in range(count):
+            guarantee_single_callable(application)
+        return time.perf_counter() - begin
+
+    return run
+
+
+def imported(count: int) -> float:
+    seconds = 0.0
+    for _ in range(count):
+        sys.modules.pop("asgiref.typing", None)
+        begin = time.perf_counter()
+        importlib.import_module("asgiref.typing")
+        seconds += time.perf_counter() - begin
+    return seconds
+
+
+CASES: dict[str, Callable[[int], float]] = {
+    "one message there and back, a communicator each": in_a_loop(exchanges),
+    "one message there and back, one communicator": in_a_loop(messages),
+    "a function is passed in": guaranteed(nothing),
+    "an instance is passed in": guaranteed(Instance()),
+    "an ASGI 2 class is passed in": guaranteed(Old),
+    "a call through the adapter": in_a_loop(adapted),
+    "import asgiref.typing": imported,
+}
+
+if __name__ == "__main__":
+    answer(CASES)
