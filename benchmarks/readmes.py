@@ -62,43 +62,33 @@ def beside(values: Table, case: Measured) -> tuple[str, str, str]:
     return theirs, figure(case.ours, values.unit), times(case.ratio)
 
 
-def all_cases(labels: Mapping[str, str], of: str) -> Callable[[Records], str]:
+def all_cases(
+    labels: Mapping[str, str], of: str, title: str | None = None
+) -> Callable[[Records], str]:
     """A table of every case of a record beside asgiref 3.13, and what peers took that are no cases.
 
-    A label of nothing leaves a peer out.
+    A label of nothing leaves a peer out. With a title, only of the record's table that has it.
     """
 
     def text(records: Records) -> str:
         record = records[of]
+        tables = [each for each in record.tables if title in (None, each.title)]
         rows = [
             (labels.get(case.name, case.name), *beside(each, case))
-            for each in record.tables
+            for each in tables
             for case in each.cases
         ]
-        headings = (record.tables[0].title, "asgiref 3.13", "here", "ratio")
+        headings = (tables[0].title, "asgiref 3.13", "here", "ratio")
         parts = [f"{measured(record)} (`tox run -e py313-bench`):", markdown(headings, rows)]
         peers = [
             f"{labels.get(name, name)} {figure(value, each.unit)}"
-            for each in record.tables
+            for each in tables
             for name, value in each.peers.items()
             if name not in {case.name for case in each.cases} and labels.get(name, name)
         ]
         if peers:
             parts.append(f"In the same run: {', '.join(peers)}.")
         return "\n\n".join(parts)
-
-    return text
-
-
-def one_table(of: str, title: str) -> Callable[[Records], str]:
-    """The cases of one table of a record."""
-
-    def text(records: Records) -> str:
-        record = records[of]
-        [values] = [each for each in record.tables if each.title == title]
-        rows = [(case.name, *beside(values, case)) for case in values.cases]
-        headings = (values.title, "asgiref 3.13", "here", "ratio")
-        return f"{measured(record)} (`tox run -e py313-bench`):\n\n{markdown(headings, rows)}"
 
     return text
 
@@ -204,7 +194,7 @@ BLOCKS = (
             f"packages/asgiref-{name}/README.md",
             name,
             ("helpers",),
-            one_table("helpers", f"`asgiref.{name}`"),
+            all_cases({}, "helpers", f"`asgiref.{name}`"),
         )
         for name in ("testing", "compatibility", "typing")
     ),

@@ -92,8 +92,8 @@ def require_double_callable(application: Callable[..., object]) -> None:
 def _clearly_takes_one(application: Callable[..., object]) -> bool:
     """Whether a function, or a class with an ``__init__``, takes one positional argument.
 
-    Only what its code object shows at once: ``inspect.signature`` takes 40 µs for a class, this
-    one. Servers ask for each scope, tests for each communicator.
+    Only what its code object shows at once, which for a class takes 0.7 µs where
+    ``inspect.signature`` takes 31. Tests ask for each communicator.
     """
     function, given = application, 1
     if isinstance(application, type):

@@ -177,14 +177,14 @@ if gate[1] ~= ARGV[1] or gate[2] ~= ARGV[2] then return -1 end
 local before, number = tonumber(gate[3]), tonumber(ARGV[3])
 local last, room = before, tonumber(ARGV[4]) - redis.call('XLEN', KEYS[1])
 local strings = unpacked(ARGV[5])
+local function entry(id, i)
+  return 'XADD', KEYS[1], id, 'i', strings[i], 's', strings[i + 1], 'm', strings[i + 2]
+end
 for i = 1, #strings, 3 do
   if number > last then
     if room <= 0 then break end
-    local made = redis.pcall('XADD', KEYS[1], ARGV[1] .. '-' .. number,
-      'i', strings[i], 's', strings[i + 1], 'm', strings[i + 2])
-    if type(made) == 'table' then
-      redis.call('XADD', KEYS[1], '*', 'i', strings[i], 's', strings[i + 1], 'm', strings[i + 2])
-    end
+    local made = redis.pcall(entry(ARGV[1] .. '-' .. number, i))
+    if type(made) == 'table' then redis.call(entry('*', i)) end
     room, last = room - 1, number
   end
   number = number + 1

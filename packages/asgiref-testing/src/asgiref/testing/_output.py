@@ -59,7 +59,7 @@ class OutputQueue(asyncio.Queue[Output]):
 
         A timer ends the wait with a result. With an exception, as of ``asyncio.timeout``, its
         traceback would keep the caller's frames, and with them the communicator, alive until the
-        next garbage collection; and ``asyncio.wait`` takes twice as long (60 µs a message, not 35).
+        next garbage collection; and with ``asyncio.wait`` a message takes 1.8 times as long.
         """
         loop = asyncio.get_running_loop()
         watcher: asyncio.Future[bool] = loop.create_future()
