@@ -82,6 +82,6 @@ def test_every_name_that_has_a_source_links_to_it() -> None:
         "sync_to_async",
         "async_to_sync",
         "ThreadSensitiveContext",
-        "WorkerThreads.submit",
+        "LimitedExecutor.submit",
     ):
         assert re.search(rf'href="\.\./_modules/asgiref/sync/\w+\.html#{name}"', page), name

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 
-from asgiref.sync import ThreadSensitiveContext, ThreadSignal, async_to_sync, sync_to_async
+from asgiref.sync import ThreadSensitiveContext, ThreadEvent, async_to_sync, sync_to_async
 
 from .marks import check_mark
 
@@ -33,7 +33,7 @@ async def _is_cancelled(task: asyncio.Task[object]) -> bool:
 
 
 async def while_it_runs(mark: str) -> bool:
-    began, gate = ThreadSignal(), threading.Event()
+    began, gate = ThreadEvent(), threading.Event()
 
     def wait() -> None:
         began.set()
@@ -83,7 +83,7 @@ async def by_a_timeout(mark: str) -> bool:
 
 async def while_it_waits_for_its_thread(mark: str) -> bool:
     """The second call waits behind the first one, and is cancelled there: it must never run."""
-    began, gate = ThreadSignal(), threading.Event()
+    began, gate = ThreadEvent(), threading.Event()
     ran: list[str] = []
 
     def first() -> None:

@@ -12,7 +12,7 @@ from asgiref.sync import (
     AsyncToSync,
     SyncToAsync,
     ThreadSensitiveContext,
-    WorkerThreads,
+    LimitedExecutor,
     async_to_sync,
     sync_to_async,
 )
@@ -134,7 +134,7 @@ def in_this_thread(function):
 )
 def test_parallel_functions_that_run_loops_of_their_own_do_not_starve(where, own_threads):
     limit = ThreadPoolExecutor()._max_workers
-    executor = WorkerThreads(limit) if own_threads else None
+    executor = LimitedExecutor(limit) if own_threads else None
     everybody = threading.Barrier(limit)
     number = sync_to_async(int, thread_sensitive=False, executor=executor)
 

@@ -1,34 +1,33 @@
 """The bridge between synchronous and asynchronous code.
 
 `sync_to_async` runs a blocking function on a worker thread for async code; `async_to_sync` lets a
-synchronous thread wait for a coroutine. Which thread and which loop run what is told where it is
-decided: `_placement` (functions) and `_async_to_sync` (coroutines).
+synchronous thread wait for a coroutine. `_routing` says which thread or loop runs what.
 
-A call goes through the modules in one direction:
+A call goes through these modules, down to the thread or loop and back:
 
-    SyncToAsync -> Call -> _placement -> a frame, a context's lease, the shared worker, the pool
-    AsyncToSync -> CoroutineCall -> a running loop, or a loop thread -> its frame
+    SyncToAsync -> FunctionCall (_calls) -> _routing -> _blocking, _thread_pool or _limits
+    AsyncToSync -> CoroutineCall (_calls) -> the calling loop, or _routing -> _loop_threads
 """
 
 from ._async_to_sync import AsyncToSync, async_to_sync
+from ._blocking import CurrentThreadExecutor
+from ._callables import iscoroutinefunction, markcoroutinefunction
+from ._diagnostics import ThreadReport, log_slow_waits, report_threads
 from ._iterators import async_to_sync_iterator, sync_to_async_iterator
-from ._markers import iscoroutinefunction, markcoroutinefunction
-from ._reports import ThreadReport, report_threads
-from ._signals import ThreadSignal
-from ._single_thread import AsyncSingleThreadContext
-from ._slow_waits import log_slow_waits
+from ._limits import LimitedExecutor
+from ._routing import AsyncSingleThreadContext, ThreadSensitiveContext
 from ._sync_to_async import SyncToAsync, sync_to_async
-from ._thread_contexts import ThreadSensitiveContext
-from ._worker_threads import WorkerThreads
+from ._thread_event import ThreadEvent
 
 __all__ = [
     "AsyncSingleThreadContext",
     "AsyncToSync",
+    "CurrentThreadExecutor",
+    "LimitedExecutor",
     "SyncToAsync",
+    "ThreadEvent",
     "ThreadReport",
     "ThreadSensitiveContext",
-    "ThreadSignal",
-    "WorkerThreads",
     "async_to_sync",
     "async_to_sync_iterator",
     "iscoroutinefunction",

@@ -1,26 +1,16 @@
 """`async_to_sync`: call a coroutine function from synchronous code.
 
-Where the coroutine runs, the first that applies:
+One call: make a `CoroutineCall`, have it started on the loop that called this thread or on one that
+`_routing` names, and block, running the functions that the coroutine sends to this thread, until it
+is finished. While the thread is blocked it checks now and then whether the end can still come.
 
-1. On the loop of the async code that this thread was called from by `sync_to_async`, if that loop
-   still runs, unless ``force_new_loop``.
-2. Inside `AsyncSingleThreadContext`: on the loop of that block, unless ``force_new_loop``.
-3. On a loop of its own in a pooled thread.
-4. Where no thread can be started any more (interpreter exit): on a loop of its own in this thread.
-
-The calling thread waits in a frame (`_frames`) and runs there what the coroutine sends back to it.
-While it waits it looks now and then whether the wait can still end: a loop that stopped before the
-coroutine was started is given up for another one, a loop that was closed with the coroutine on it
-is an error.
-
-An exception in the waiting thread itself (KeyboardInterrupt, or whatever a signal handler raises)
-cancels the coroutine, waits until it has ended, and goes on, as in `asyncio.run`: if the coroutine
-ends by that cancellation or not at all, the exception is raised, and if it completes in spite of
-it, KeyboardInterrupt is dropped. A second exception ends the waiting at once.
+The invariant: an exception that a signal handler raises in the blocked thread cancels the coroutine
+and is raised in the caller, at whatever point it comes and whatever the coroutine makes of it.
 """
 
 import asyncio
 import contextvars
+import os
 import sys
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
@@ -29,18 +19,21 @@ from contextvars import Context
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from ._calls import Call
-from ._contexts import ask_values, bring_back
-from ._coroutines import CoroutineCall, LoopGone
-from ._frames import CURRENT_EXECUTOR, CurrentThreadExecutor
-from ._handled import ExcInfo
-from ._loops import LoopThread, shut_down
-from ._markers import describe, iscoroutinefunction
-from ._places import PLACES
-from ._single_thread import ASYNC_SINGLE_THREAD_CONTEXT
-from ._slow_waits import SLOW_WAITS
-from ._threads import THREAD
-from ._wrapping import adopt_identity
+from ._asyncio_internals import is_loop_running_here
+from ._blocking import CURRENT_EXECUTOR, CurrentThreadExecutor
+from ._callables import adopt_identity, describe, iscoroutinefunction
+from ._calls import CoroutineCall, ExcInfo, LoopStopped, run_handling_coroutine
+from ._contextvars import adapt_values, propagate_changes
+from ._diagnostics import check_of
+from ._loop_threads import LoopExecutors
+from ._routing import (
+    ASYNC_SINGLE_THREAD_CONTEXT,
+    BLOCK_EXECUTORS,
+    run_inline,
+    start_on_own_loop,
+)
+from ._thread_pool import is_exiting
+from ._thread_state import ThreadState, thread_state
 
 __all__ = ["AsyncToSync", "async_to_sync"]
 
@@ -59,7 +52,7 @@ class _Executors:
     def current(self) -> Executor | None:
         """Where thread-sensitive calls of the current chain run; None: by the other rules.
 
-        Below `async_to_sync` this is the frame that waits. Assigning changes it for the current
+        Below `async_to_sync` this is the blocked thread. Assigning changes it for the current
         context (PEP 567) and the tasks started from it.
         """
         return CURRENT_EXECUTOR.get(None)
@@ -84,12 +77,16 @@ class AsyncToSync(Generic[_P, _R]):
     """
 
     #: Its attribute ``current`` is where thread-sensitive calls of the current chain run. Below
-    #: `async_to_sync` that is the frame that waits, a
+    #: `async_to_sync` that is the blocked thread, as a
     #: `~asgiref.current_thread_executor.CurrentThreadExecutor`, and None elsewhere. Assigning
     #: changes it for the current context and the tasks started from it.
     executors: _Executors = _Executors()
+    #: Where the thread-sensitive calls of a loop run whose context names no place.
+    loop_thread_executors: LoopExecutors = {}
     #: The `AsyncSingleThreadContext` that the current code is in.
     async_single_thread_context = ASYNC_SINGLE_THREAD_CONTEXT
+    #: Where the coroutines of each `AsyncSingleThreadContext` run that has made a call.
+    context_to_thread_executor = BLOCK_EXECUTORS
 
     def __init__(
         self,
@@ -100,42 +97,39 @@ class AsyncToSync(Generic[_P, _R]):
             not iscoroutinefunction(awaitable)
             and not iscoroutinefunction(getattr(awaitable, "__call__", awaitable))  # noqa: B004
         ):
-            # A function that returns an awaitable is legitimate, and not to be told from a mistake.
+            # A function that returns an awaitable is legitimate, and looks like a mistake.
             warnings.warn("async_to_sync was passed a non-async-marked callable", stacklevel=2)
         adopt_identity(self, awaitable)
         self.awaitable = awaitable
         self.force_new_loop = force_new_loop
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Call the coroutine function with these arguments, and wait for what comes of it."""
+        """Call the coroutine function with these arguments, and wait until it is finished."""
         __traceback_hide__ = True
-        if asyncio._get_running_loop() is not None:
+        if is_loop_running_here():
             raise RuntimeError(
                 "You cannot use AsyncToSync in the same thread as an async event loop: "
                 f"await {describe(self.awaitable)} there instead."
             )
-        thread = THREAD.record
+        state = thread_state()
         awaitable = self.awaitable(*args, **kwargs)
-        before = contextvars.copy_context()
         outer = CURRENT_EXECUTOR.get(None)
-        frame = CurrentThreadExecutor(outer if isinstance(outer, CurrentThreadExecutor) else None)
-        call = CoroutineCall(self.awaitable, frame, thread.thread)
-        context = before.copy()
-        context.run(CURRENT_EXECUTOR.set, frame)
+        executor = CurrentThreadExecutor(outer if isinstance(outer, CurrentThreadExecutor) else None)
+        call = CoroutineCall(self.awaitable, executor, state)
+        context = contextvars.copy_context()
+        context.run(CURRENT_EXECUTOR.set, executor)
         contexts = [context]
-        call.prepare(
-            self.main_wrap(call, sys.exc_info(), None, contexts, awaitable),
-            awaitable,
-            context,
-        )
-        del awaitable
         try:
-            _run(call, thread.call, self.force_new_loop)
+            wrapped = self.main_wrap(call, sys.exc_info(), None, contexts, awaitable)
+            call.prepare(wrapped, awaitable, context)
+            del awaitable, wrapped
+            _run(call, state, self)
         finally:
-            frame.close()
+            executor.close()
+            call.discard()
             if len(contexts) > 1:
-                bring_back(contexts[0], contexts[1], CURRENT_EXECUTOR)
-        return call.outcome()  # type: ignore[no-any-return]
+                propagate_changes(contexts[0], contexts[1], CURRENT_EXECUTOR)
+        return call.take_outcome()  # type: ignore[no-any-return]
 
     @overload
     def __get__(self, parent: None, objtype: type[Any]) -> Callable[_P, _R]: ...
@@ -156,7 +150,7 @@ class AsyncToSync(Generic[_P, _R]):
         context: list[Context],
         awaitable: Awaitable[_R],
     ) -> None:
-        """Await `awaitable` and put what comes of it into `call_result`: a hook for integrations.
+        """Await `awaitable` and put its outcome into `call_result`: a hook for integrations.
 
         Called on the calling thread, awaited on the loop's.
 
@@ -166,22 +160,15 @@ class AsyncToSync(Generic[_P, _R]):
             task_context: always None here.
             context: holds the context to start from; when the outcome is set it holds the context
                 at the end, and the one at the start.
-            awaitable: what the coroutine function returned.
+            awaitable: the object that the coroutine function returned.
         """
         __traceback_hide__ = True
-        context.append(ask_values(call_result.sender))
-        handled = exc_info[1]
+        context.append(adapt_values(call_result.sender))
         try:
-            if handled is None:
+            if exc_info[1] is None:
                 result = await awaitable
             else:
-                traceback, chained = handled.__traceback__, handled.__context__
-                try:
-                    raise handled
-                except BaseException:
-                    handled.__traceback__, handled.__context__ = traceback, chained
-                    del traceback, chained
-                    result = await awaitable
+                result = await run_handling_coroutine(exc_info[1], awaitable)
         except BaseException as error:
             context[0] = contextvars.copy_context()
             call_result.set_exception(error)
@@ -190,76 +177,76 @@ class AsyncToSync(Generic[_P, _R]):
             call_result.set_result(result)
         finally:
             # This frame is part of the traceback of whatever the coroutine raised.
-            del handled, exc_info, call_result
+            del exc_info, call_result
 
 
-def _run(call: CoroutineCall, above: Call | None, force_new_loop: bool) -> None:
-    """Have `call` run on the loop that the rules name, and wait until it is finished.
-
-    `above` is the call from async code that this thread runs, if any.
-    """
-    if above is None:
-        _run_at_top_level(call, force_new_loop)
-        return
-    outer = above.below
-    above.below = (*outer, call)
-    place = above.place
-    if place is not None:
-        place.begin_waiting()
+def _run(call: CoroutineCall, state: ThreadState, wrapper: AsyncToSync[..., Any]) -> None:
+    """Block until `call` is finished on the loop that the rules name."""
+    above = state.call
+    outer = state.coroutine_call
     try:
-        on_its_loop = not force_new_loop and above.loop.is_running()
-        if not on_its_loop or not _begin_and_wait(call, above):
-            _run_at_top_level(call, force_new_loop)
-    finally:
-        above.below = outer
-        if place is not None:
-            place.end_waiting()
-
-
-def _run_at_top_level(call: CoroutineCall, force_new_loop: bool) -> None:
-    single = None if force_new_loop else ASYNC_SINGLE_THREAD_CONTEXT.get(None)
-    while True:
-        try:
-            thread: LoopThread = PLACES.loops.take() if single is None else single.loop_thread()
-        except RuntimeError:
-            _run_inline(call)
+        state.coroutine_call = call
+        if above is None:
+            _run_on_some_loop(call, state, wrapper)
             return
-        if _begin_and_wait(call, thread):
+        above.add_nested(call)
+        if above.limiter is None:
+            _run_on_some_loop(call, state, wrapper)
+        else:
+            with above.limiter.lend_token(above):
+                _run_on_some_loop(call, state, wrapper)
+    finally:
+        state.coroutine_call = outer
+        if above is not None:
+            above.remove_nested(call)
+
+
+def _run_on_some_loop(
+    call: CoroutineCall, state: ThreadState, wrapper: AsyncToSync[..., Any]
+) -> None:
+    if not wrapper.force_new_loop and state.parent_pid == os.getpid():
+        loop = state.parent_loop
+        if loop is not None and loop.is_running() and _block(call, _start_on_parent, state, loop):
+            return
+    while is_exiting() or not _block(
+        call, start_on_own_loop, wrapper.loop_thread_executors, wrapper.force_new_loop
+    ):
+        if is_exiting():
+            run_inline(call, wrapper.loop_thread_executors)
             return
 
 
-def _run_inline(call: CoroutineCall) -> None:
-    """Run `call` on a new loop in this thread, where no other can be started any more."""
-    loop = asyncio.new_event_loop()
-    call.frame.inline = True
-    call.assign(loop, lambda _: loop.stop())
+def _start_on_parent(
+    call: CoroutineCall, state: ThreadState, loop: asyncio.AbstractEventLoop
+) -> bool:
+    """Start `call` on the loop that called this thread; false if that is closed."""
+    if not call.assign(loop):
+        return True
+    above = state.call
+    if above is not None and above.loop is loop:
+        return above.completions.deliver(call)
     try:
-        loop.call_soon(call.start)
-        loop.run_forever()
-        call.set_exception(RuntimeError("Event loop stopped before the coroutine was done."))
-    finally:
-        shut_down(loop)
-
-
-def _begin_and_wait(call: CoroutineCall, host: Call | LoopThread) -> bool:
-    """Have `host` begin `call`, and serve its frame until it is finished.
-
-    False if it needs another loop. To begin is part of what can be interrupted: the coroutine may
-    run, and KeyboardInterrupt come, before this thread has got to waiting.
-    """
-    try:
-        try:
-            host.begin(call)
-        except RuntimeError:  # the loop was closed meanwhile
-            return False
-        call.frame.serve(*SLOW_WAITS.watch_thread(call))
-    except LoopGone:
+        loop.call_soon_threadsafe(call.arrive)
+    except RuntimeError:
         return False
-    except BaseException as interruption:
+    return True
+
+
+def _block(call: CoroutineCall, start: Callable[..., bool], *arguments: Any) -> bool:
+    """Start `call` and block until it is finished; false if it needs another loop.
+
+    An exception of a signal handler can come at any line, also before the call is started.
+    """
+    try:
+        if not start(call, *arguments):
+            return call.is_finished
+        call.executor.serve(*check_of(call))
+    except LoopStopped:
+        return False
+    except BaseException:
         call.cancel()
-        call.frame.serve(call.check)
-        if call.was_cancelled or not isinstance(interruption, KeyboardInterrupt):
-            raise
+        call.executor.serve(call.check)
+        raise
     return True
 
 
@@ -293,12 +280,12 @@ def async_to_sync(
     """Return a synchronous version of the coroutine function `awaitable`; without it, a decorator.
 
     Calling the result calls ``awaitable(*args, **kwargs)`` on the calling thread, awaits what that
-    returns as a task, and returns or raises what comes of it. Below `sync_to_async` the task runs
-    on the loop of the code that called; elsewhere on a loop that nobody used before, in another
-    thread, whose leftover tasks are cancelled and awaited when the call is done (as `asyncio.run`
-    does). The calling thread waits, and meanwhile runs the thread-sensitive functions that the
-    coroutine calls. Context variables are the caller's, and what the coroutine changed in them is
-    set in the caller's context when it is done (PEP 567).
+    returns as a task, and returns its result or raises its exception. Below `sync_to_async` the
+    task runs on the loop of the code that called; elsewhere on a loop that is as good as new, in
+    another thread, whose leftover tasks are cancelled and awaited when the call is done (as
+    `asyncio.run` does). The calling thread is blocked, and meanwhile runs the thread-sensitive
+    functions that the coroutine calls. Context variables are the caller's, and the coroutine's
+    changes are set in the caller's context when it is done (PEP 567).
 
     Args:
         awaitable: a coroutine function, or any other callable that returns an awaitable.
@@ -316,8 +303,8 @@ def async_to_sync(
         UserWarning: `awaitable` does not look like a coroutine function.
 
     Cancellation: when the task that called this thread by `sync_to_async` is cancelled, so is the
-    coroutine. KeyboardInterrupt in the waiting thread cancels the coroutine, and is raised when
-    that has ended.
+    coroutine. KeyboardInterrupt in the blocked thread, or any other exception of a signal handler,
+    cancels the coroutine, and is raised when that has ended. A second one is raised at once.
 
     >>> import asyncio
     >>> async def double(number):

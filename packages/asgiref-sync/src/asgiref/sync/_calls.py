@@ -1,84 +1,143 @@
-"""One call of a synchronous function, from the coroutine that awaits it to a thread and back.
+"""The two kinds of call across the bridge, and the one state machine that both follow.
 
-    QUEUED ──run()─────────────> RUNNING ───arrive()──> DONE
-       ├──succeed(), fail()──> REPORTED ──arrive()────┘
-       └──give_up()──────────> CANCELLED
+    QUEUED ───> RUNNING ───> FINISHED
+       ├──────────────────────┘ (refused, or run by another process)
+       └──────> CANCELLED
 
-The loop's thread makes the call, queues it somewhere, awaits it and takes the outcome. The thread
-that takes it from the queue calls `run`, which is all that a worker knows of a call. (One that is
-refused, or runs in another process, is reported on instead.) In between the call has one owner at a
-time, so nothing is locked:
-
-* `run` reads the state once. If the coroutine is cancelled in that very moment, the function runs
-  as if it had begun a moment before the cancellation; its result finds nobody waiting.
-* `value`, `error` are written by the thread before it delivers the call, read by the loop after.
-* `below` holds the `async_to_sync` calls that the function waits in. Its thread replaces it as a
-  whole; the loop looks at it, to cancel them.
-
-`release` is called on the thread when the function has ended and before the loop learns of it: a
-coroutine that goes on at once finds its worker free, and takes the same one again.
+A `FunctionCall` is made on an event loop's thread and runs on another thread; a `CoroutineCall` is
+made by a synchronous thread and runs as a task of an event loop. Both sides may want to decide what
+becomes of a call, so every transition goes through `Call._advance`, under the call's lock, and each
+call has exactly one outcome: a value or an exception.
 """
 
 import asyncio
 import enum
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._awaited import Awaited
-from ._contexts import ask_values
-from ._handled import exc_info_of, run_handling
-from ._inbox import Inbox
-from ._markers import describe
-from ._threads import THREAD
+from ._asyncio_internals import Completions, create_task, create_task_of_stopped_loop
+from ._blocking import CurrentThreadExecutor
+from ._callables import describe
+from ._contextvars import adapt_values
+from ._thread_pool import WorkItem, is_exiting
+from ._thread_state import ThreadState, thread_state
 
 if TYPE_CHECKING:
-    from ._coroutines import CoroutineCall
-    from ._frames import CurrentThreadExecutor
-    from ._parallel import ParallelCalls
+    from ._limits import Limiter
 
-__all__ = ["Call", "CallState"]
+__all__ = [
+    "Call",
+    "CallState",
+    "CoroutineCall",
+    "ExcInfo",
+    "FunctionCall",
+    "LoopStopped",
+    "exc_info_of",
+    "run_handling",
+    "run_handling_coroutine",
+]
 
-#: ``thread_handler`` of `SyncToAsync`, as integrations override it.
+_R = TypeVar("_R")
+
+#: `thread_handler` of `SyncToAsync`, as integrations override it.
 Handler = Callable[..., Any]
+
+#: The result of `sys.exc_info()`.
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class CallState(enum.Enum):
     QUEUED = "queued"
     RUNNING = "running"
-    REPORTED = "reported"
-    DONE = "done"
+    FINISHED = "finished"
     CANCELLED = "cancelled"
 
 
-# Members of an enumeration are looked up through its class, on 3.11 by a slow path.
-_QUEUED, _RUNNING, _REPORTED = CallState.QUEUED, CallState.RUNNING, CallState.REPORTED
-_DONE, _CANCELLED = CallState.DONE, CallState.CANCELLED
+# Looking up a member through its class takes a slow path on 3.11.
+_QUEUED, _RUNNING = CallState.QUEUED, CallState.RUNNING
+_FINISHED, _CANCELLED = CallState.FINISHED, CallState.CANCELLED
+
+#: For each state, the states from which a call can move there.
+_SOURCES = {
+    _RUNNING: (_QUEUED,),
+    _CANCELLED: (_QUEUED,),
+    _FINISHED: (_QUEUED, _RUNNING),
+}
+
+_NO_VALUE = object()
 
 
-class Call(Awaited):
-    """A call of `function` for the coroutine that awaits it on `loop`."""
+class Call:
+    """What both kinds of call have: the callable, a state, and an outcome that is taken once."""
+
+    __slots__ = ("__weakref__", "_error", "_lock", "_value", "function", "state")
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function: Callable[..., Any] = function
+        self.state: CallState = _QUEUED
+        self._lock = threading.Lock()
+        self._value: Any = _NO_VALUE
+        self._error: BaseException | None = None
+
+    def _advance(self, target: CallState) -> bool:
+        """Move to `target`; false if that is not possible (any more). All transitions are here."""
+        with self._lock:
+            if self.state not in _SOURCES[target]:
+                return False
+            self.state = target
+            return True
+
+    @property
+    def is_queued(self) -> bool:
+        return self.state is _QUEUED
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the outcome is there."""
+        return self.state is _FINISHED or self.state is _CANCELLED
+
+    def take_outcome(self) -> Any:
+        """Return the value of the call, or raise its exception. Once only."""
+        __traceback_hide__ = True
+        error, value = self._error, self._value
+        # The traceback of an exception leads to frames that refer to this call.
+        self._error, self._value = None, _NO_VALUE
+        if error is None:
+            if value is _NO_VALUE:
+                raise RuntimeError(f"the call of {describe(self.function)} was interrupted")
+            return value
+        try:
+            raise error
+        finally:
+            del error
+
+
+class FunctionCall(Call, WorkItem):
+    """A call of a synchronous function for the task that awaits it on a loop."""
 
     __slots__ = (
+        "_is_delivered",
+        "_nested",
+        "_waiter",
         "args",
         "before",
-        "below",
+        "completions",
         "context",
-        "error",
-        "frame",
-        "function",
+        "future",
         "handled",
         "handler",
-        "inbox",
+        "has_arrived",
         "kwargs",
-        "place",
-        "release",
+        "limiter",
+        "loop",
         "sender",
-        "state",
-        "value",
-        "withdraw",
+        "timer",
     )
 
     def __init__(
@@ -89,66 +148,57 @@ class Call(Awaited):
         context: Context,
         before: Context,
         handled: BaseException | None,
-        loop: asyncio.AbstractEventLoop,
-        inbox: Inbox,
+        completions: Completions,
         sender: threading.Thread | None,
     ) -> None:
-        super().__init__(loop)
-        self.function: Callable[..., Any] = function
+        super().__init__(function)
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.context: Context = context
+        #: A snapshot of `context` before the function changed anything in it.
         self.before: Context = before
         #: The exception that the caller is handling.
         self.handled: BaseException | None = handled
-        self.inbox: Inbox = inbox
-        #: The thread that the values in `context` leave, if they want to be asked.
+        self.completions: Completions = completions
+        self.loop: asyncio.AbstractEventLoop = completions.loop
+        #: The thread that the values in `context` leave, if they must be adapted.
         self.sender: threading.Thread | None = sender
-        self.state: CallState = _QUEUED
-        self.value: Any = None
-        self.error: BaseException | None = None
-        #: The `async_to_sync` calls that the function waits in, the innermost last.
-        self.below: tuple[CoroutineCall, ...] = ()
         #: Set when an integration hooked the call.
         self.handler: Handler | None = None
-        #: The frame whose thread was chosen, if it was one.
-        self.frame: CurrentThreadExecutor | None = None
-        self.release: Callable[[Any], object] | None = None
-        #: Where threads are counted, if the call has one of a limited number.
-        self.place: ParallelCalls | None = None
-        #: Takes the call out of a foreign executor's queue.
-        self.withdraw: Callable[[], object] | None = None
+        #: The limiter of which the running call holds a token.
+        self.limiter: Limiter | None = None
+        #: The future of the foreign executor that the call is queued on.
+        self.future: Future[Any] | None = None
+        #: A timer of the loop, to cancel when the call is over.
+        self.timer: asyncio.TimerHandle | None = None
+        #: Whether the loop knows of the outcome.
+        self.has_arrived = False
+        self._is_delivered = False
+        self._waiter: Any = None
+        # The coroutine calls that the function is blocked in, the innermost last. The function's
+        # thread replaces the tuple as a whole; the loop's thread reads it.
+        self._nested: tuple[CoroutineCall, ...] = ()
 
-    def __repr__(self) -> str:
-        # Tasks show it, as what they wait for.
-        return f"<call of {describe(self.function)}, {self.state.value}>"
-
-    # On the thread that was chosen.
+    # The thread that runs the function.
 
     def run(self) -> None:
-        """Run the function if the call is still wanted, and hand the outcome to the loop."""
-        wanted = self.state is _QUEUED
-        if wanted:
-            self.state = _RUNNING
-            thread = THREAD.record
-            outer, thread.call = thread.call, self
-            try:
-                self.value = self._call_function()
-            except BaseException as error:
-                self.error = _transportable(error)
-            finally:
-                thread.call = outer
-                del outer
-        if self.release is not None:
-            self.release(self)
-        if wanted:
-            self.inbox.deliver(self)
+        if not self._advance(_RUNNING):
+            return
+        state = thread_state()
+        outer = state.call, state.parent_loop, state.parent_pid
+        try:
+            state.call, state.parent_loop, state.parent_pid = self, self.loop, state.pid
+            self._value = self._call_function()
+        except BaseException as error:
+            self._error = _without_own_frame(error)
+        finally:
+            state.call, state.parent_loop, state.parent_pid = outer
+            del outer
 
     def _call_function(self) -> Any:
         if self.handler is not None:
             child = partial(self.function, *self.args, **self.kwargs)
-            exc_info = exc_info_of(self.handled)
-            return self.handler(self.loop, exc_info, [], self._run_child, child)
+            return self.handler(self.loop, exc_info_of(self.handled), [], self._run_child, child)
         if self.handled is None and self.sender is None:
             return self.context.run(self.function, *self.args, **self.kwargs)
         child = partial(self.function, *self.args, **self.kwargs)
@@ -158,93 +208,320 @@ class Call(Awaited):
 
     def _run_child(self, child: Callable[[], Any]) -> Any:
         if self.sender is not None:
-            self.before = self.context.run(ask_values, self.sender)
+            self.before = self.context.run(adapt_values, self.sender)
         return self.context.run(child)
 
-    def begin(self, coroutine: "CoroutineCall") -> None:
-        """Have `coroutine`, for which the function waits, begin on the loop of this call."""
-        coroutine.assign(self.loop)
-        self.inbox.deliver(coroutine)
+    def add_nested(self, call: "CoroutineCall") -> None:
+        """Note that the function, on the calling thread, is about to be blocked in `call`."""
+        self._nested = (*self._nested, call)
 
-    # On the loop's thread.
+    def remove_nested(self, call: "CoroutineCall") -> None:
+        self._nested = tuple(other for other in self._nested if other is not call)
+
+    # Any thread.
+
+    def deliver(self) -> None:
+        self._advance(_FINISHED)
+        if self.state is _FINISHED and not self._is_delivered:
+            self._is_delivered = True
+            self.completions.deliver(self)
+
+    def discard(self, error: BaseException) -> None:
+        if self._advance(_FINISHED):
+            self._error = error
+            self.deliver()
+
+    def set_result(self, value: Any) -> None:
+        """Finish the call, which another process or interpreter has run."""
+        if self._advance(_FINISHED):
+            self._value = value
+            self.deliver()
+
+    # The loop's thread.
 
     def arrive(self) -> None:
-        """Let the coroutine that waits go on, if it still does."""
-        self.state = _DONE
-        # An executor's future leads to this call, by its callback.
-        self.withdraw = None
-        self.wake()
+        self.has_arrived = True
+        self.future = None  # a foreign executor's future leads back here, by its callback
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
-    def outcome(self) -> Any:
-        """Return what the function returned, or raise what it raised. Once only."""
-        __traceback_hide__ = True
-        error, result = self.error, self.value
-        # The traceback of an exception leads to frames that refer to this call.
-        self.error = self.value = None
-        if error is None:
-            return result
+    async def wait(self) -> None:
+        """Wait until the outcome has arrived. Can be cancelled, and called again."""
+        if not self.has_arrived:
+            waiter = self._waiter = self.completions.new_waiter(self.function)
+            try:
+                await waiter
+            finally:
+                del waiter
+
+    def abandon(self) -> None:
+        """See that the function never starts, if it has not."""
+        if self._advance(_CANCELLED):
+            future, self.future = self.future, None
+            if future is not None:
+                future.cancel()
+
+    def cancel(self, cancellation: asyncio.CancelledError) -> "list[CoroutineCall]":
+        """Stop the call as far as possible: `cancellation` was raised in the task that awaits it.
+
+        A queued call never starts. A running function cannot be stopped; but if it is blocked in
+        `async_to_sync`, the coroutine is cancelled and the function gets to see that.
+
+        Returns:
+            The coroutine calls to which the cancellation was passed on. If there is none, the task
+            must not wait any longer.
+        """
+        self.abandon()
+        if self.state is not _RUNNING:
+            return []
+        return [call for call in self._nested if call.cancel(*cancellation.args[:1])]
+
+
+class LoopStopped(Exception):
+    """The loop stopped before it started the coroutine."""
+
+
+class CoroutineCall(Call):
+    """A call of a coroutine function for a thread that is blocked until it is finished.
+
+    Integrations meet it as ``call_result``, an argument of `AsyncToSync.main_wrap`.
+    """
+
+    __slots__ = (
+        "_awaitable",
+        "_context",
+        "_coroutine",
+        "_is_held",
+        "_pid",
+        "_task",
+        "executor",
+        "loop",
+        "received_cancellation",
+        "sender",
+    )
+
+    def __init__(
+        self, function: Callable[..., Any], executor: CurrentThreadExecutor, state: ThreadState
+    ) -> None:
+        super().__init__(function)
+        #: The thread that is blocked, as an executor.
+        self.executor: CurrentThreadExecutor = executor
+        #: That thread, which context variables leave.
+        self.sender: threading.Thread = state.thread
+        self.loop: asyncio.AbstractEventLoop | None = None
+        #: Whether user code got to see a cancellation from outside.
+        self.received_cancellation = False
+        self._pid = state.pid
+        self._awaitable: Awaitable[Any] | None = None
+        self._coroutine: Coroutine[Any, Any, None] | None = None
+        self._context: Context | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_held = False
+
+    # The calling thread.
+
+    def prepare(
+        self, coroutine: Coroutine[Any, Any, None], awaitable: Awaitable[Any], context: Context
+    ) -> None:
+        """Take over `coroutine`, which awaits `awaitable` in `context` and sets the outcome."""
+        self._coroutine, self._awaitable, self._context = coroutine, awaitable, context
+
+    def assign(self, loop: asyncio.AbstractEventLoop | None) -> bool:
+        """Say which loop shall start the coroutine; false if it does not need one any more."""
+        with self._lock:
+            if self.state is not _QUEUED:
+                return False
+            self.loop = self.executor.loop = loop
+            return True
+
+    def hold(self) -> None:
+        """Keep the thread blocked beyond the outcome, until its executor is finished."""
+        self._is_held = True
+
+    def check(self) -> None:
+        """See whether the outcome can still come. Raises LoopStopped if it takes another loop."""
+        loop = self.loop
+        if self._pid != os.getpid():
+            raise RuntimeError("async_to_sync waits for a loop of the process it was forked from")
+        if loop is None or self.is_finished:
+            return
+        if self.state is _QUEUED and not loop.is_running():
+            if self.assign(None):
+                raise LoopStopped
+        elif loop.is_closed():
+            self._is_held = False
+            self.set_exception(RuntimeError("Event loop was closed before the coroutine was done."))
+        elif is_exiting() and not loop.is_running():
+            self._is_held = False
+            self.set_exception(RuntimeError("Event loop was stopped and the interpreter exits."))
+
+    def discard(self) -> None:
+        """Close a coroutine that was not started."""
+        for never_started in (self._coroutine, self._awaitable):
+            close = getattr(never_started, "close", None)
+            if close is not None:
+                close()
+        self._coroutine = self._awaitable = None
+
+    # The loop's thread.
+
+    def arrive(self) -> None:
+        """Start the coroutine as a task of the running loop, unless that was called off."""
+        task = self._make_task(asyncio.get_running_loop(), create_task)
+        if task is not None and not self.is_finished:
+            self._task = task
+            task.add_done_callback(self._task_done)
+
+    def start_held(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Task[None] | None":
+        """Make the task for `loop`, which the caller runs until it is done; None if called off."""
+        task = self._task = self._make_task(loop, create_task_of_stopped_loop)
+        return task
+
+    def _make_task(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        create: "Callable[..., asyncio.Task[None]]",
+    ) -> "asyncio.Task[None] | None":
+        """Start, as a task of `loop`; None if that shall not run it any more."""
+        with self._lock:
+            if self.state is not _QUEUED or self.loop is not loop:
+                return None
+            self.state = _RUNNING
+        coroutine, self._coroutine = self._coroutine, None
         try:
-            raise error
+            return create(loop, coroutine, self._context)
+        except BaseException as error:
+            # The application's task factory. Others on the loop must not suffer from it.
+            if coroutine is not None:
+                coroutine.close()
+            self.discard()
+            self.set_exception(error)
+            return None
         finally:
-            del error
+            del coroutine
+            self._context = None
 
-    def fail(self, error: BaseException) -> None:
-        """Settle the call with `error`: it was refused, or failed elsewhere. Any thread."""
-        self.state = _REPORTED
-        self.error = _no_stop_iteration(error)
-        self.inbox.deliver(self)
+    def _task_done(self, task: "asyncio.Task[None]") -> None:
+        """Set an outcome for a task that ended without: cancelled before its first step, say."""
+        self.discard()
+        if task.cancelled():
+            self.set_exception(asyncio.CancelledError())
+        else:
+            error = task.exception()
+            self.set_exception(error or RuntimeError("main_wrap ended without setting an outcome"))
 
-    def succeed(self, result: Any) -> None:
-        """Settle the call, which ran elsewhere, with `result`. Any thread."""
-        self.state = _REPORTED
-        self.value = result
-        self.inbox.deliver(self)
+    def set_result(self, result: Any) -> None:
+        """Finish the call with `result`, if it is not finished yet. Any thread."""
+        if self._advance(_FINISHED):
+            self._value = result
+            self._outcome_is_there()
 
-    def drop(self) -> None:
-        """Settle the call, which is in no queue any more and will not run. Any thread."""
-        self.fail(asyncio.CancelledError("the executor dropped the call"))
+    def set_exception(self, error: BaseException) -> None:
+        """Finish the call with `error`, if it is not finished yet. Any thread."""
+        if self._advance(_FINISHED):
+            self._error = error
+            self._outcome_is_there()
+
+    def replace_outcome(self, error: BaseException) -> None:
+        """Finish the call with `error`, even if it has an outcome already."""
+        self.set_exception(error)
+        self._value, self._error = _NO_VALUE, error
+
+    def _outcome_is_there(self) -> None:
+        self._awaitable = None
+        task, self._task = self._task, None
+        if not self._is_held:
+            if task is not None:
+                # Usually this is the task's last step: the callback would take a turn of the loop.
+                task.remove_done_callback(self._task_done)
+            self.executor.finish()
+
+    # Any thread.
 
     @property
-    def begun(self) -> bool:
-        """Whether the call was begun in this process, or is not wanted any more."""
-        return self.state is not _QUEUED
+    def coroutine(self) -> object:
+        """The coroutine that runs, or will run, for those who report on it."""
+        task = self._task
+        return self._coroutine if task is None else task.get_coro()
 
-    def done(self) -> bool:
-        return self.state is _DONE
-
-    def give_up(self) -> bool:
-        """The coroutine was cancelled; true if the function's end must be waited for.
-
-        A call that is queued never starts. One that runs cannot be stopped, and is left alone,
-        unless it waits in `async_to_sync`: what it waits for is cancelled, and the function gets to
-        see that.
-        """
-        if self.state is _QUEUED:
-            self.state = _CANCELLED
-            withdraw, self.withdraw = self.withdraw, None
-            if withdraw is not None:
-                withdraw()
+    def cancel(self, *message: Any) -> bool:
+        """Cancel the coroutine; true if it will see that, or if only its loop's thread can tell."""
+        if self._advance(_CANCELLED):
+            self.received_cancellation = True
+            self.discard()
+            self._error = asyncio.CancelledError(*message)
+            self.executor.finish()
+            return True
+        loop = self.loop
+        if self.state is not _RUNNING or loop is None:
             return False
-        below = self.below
-        if self.state is not _RUNNING or not below:
+        if asyncio._get_running_loop() is loop:
+            return self._cancel_task(*message)
+        try:
+            loop.call_soon_threadsafe(self._cancel_task, *message)
+        except RuntimeError:  # the loop is closed
             return False
-        for coroutine in below:
-            coroutine.cancel()
+        return True
+
+    def _cancel_task(self, *message: Any) -> bool:
+        """On the loop's thread: cancel the task, if it has not set an outcome."""
+        task = self._task
+        if task is None or self.is_finished or not task.cancel(*message):
+            return False
+        self.received_cancellation = True
         return True
 
 
-def _transportable(error: BaseException) -> BaseException:
-    """Return `error` in a form that a coroutine can raise, without the bridge's own frame."""
-    traceback = error.__traceback__
+# Exceptions that belong to users. Their classes may refuse attributes, or do things when one is set
+# (a frozen dataclass, say), so the bridge goes by the base class, past whatever they define.
+
+_TRACEBACK: Any = BaseException.__dict__["__traceback__"]
+_CONTEXT: Any = BaseException.__dict__["__context__"]
+
+
+def exc_info_of(error: BaseException | None) -> ExcInfo:
+    """Return the result of `sys.exc_info()` while `error` is handled."""
+    return (None, None, None) if error is None else (type(error), error, _TRACEBACK.__get__(error))
+
+
+def run_handling(error: BaseException, function: Callable[[], _R]) -> _R:
+    """Return ``function()``, called while `error` is the exception being handled.
+
+    Code called from an ``except`` block sees the exception in `sys.exc_info()`. On another thread
+    that takes raising it again, which changes its traceback and context. The exception belongs to
+    the caller, so both are restored before the function runs.
+    """
+    traceback, context = _TRACEBACK.__get__(error), _CONTEXT.__get__(error)
+    try:
+        raise error
+    except BaseException:
+        _TRACEBACK.__set__(error, traceback)
+        _CONTEXT.__set__(error, context)
+        del traceback, context
+        return function()
+    finally:
+        # The frame is part of the traceback of whatever the function raises.
+        del error
+
+
+async def run_handling_coroutine(error: BaseException, awaitable: Awaitable[_R]) -> _R:
+    """Return ``await awaitable``, awaited while `error` is the exception being handled."""
+    traceback, context = _TRACEBACK.__get__(error), _CONTEXT.__get__(error)
+    try:
+        raise error
+    except BaseException:
+        _TRACEBACK.__set__(error, traceback)
+        _CONTEXT.__set__(error, context)
+        del traceback, context
+        return await awaitable
+    finally:
+        del error
+
+
+def _without_own_frame(error: BaseException) -> BaseException:
+    """Return `error` with a traceback that starts at the user's function."""
+    traceback = _TRACEBACK.__get__(error)
     if traceback is not None:
-        error.__traceback__ = traceback.tb_next
-    return _no_stop_iteration(error)
-
-
-def _no_stop_iteration(error: BaseException) -> BaseException:
-    """Return `error`, or what stands for it: raised in a coroutine it would read as its return."""
-    if not isinstance(error, StopIteration):
-        return error
-    replacement = RuntimeError(f"a function called by sync_to_async raised {error!r}")
-    replacement.__cause__ = error
-    return replacement
+        _TRACEBACK.__set__(error, traceback.tb_next)
+    return error

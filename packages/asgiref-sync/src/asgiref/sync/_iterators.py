@@ -1,18 +1,15 @@
 """Iteration across the bridge, in both directions.
 
-Each step is a call like any other (`sync_to_async`, `async_to_sync`): the rules about threads and
-loops, context variables, exceptions and cancellation are those of the calls, and there is nothing
-to say about them here. Two things are particular to iterating:
+Each step is a call like any other (`sync_to_async`, `async_to_sync`), by the same rules. Two things
+are particular to iterating. A generator that is given up halfway has a ``finally`` to run, where
+its steps ran: both functions close a generator when they end, however they end, and leave other
+iterators alone. And an asynchronous generator must find its loop again at the next step, so at top
+level an iteration holds one loop for all its steps.
 
-* What was begun must be ended on the right side. A generator that is given up halfway has a
-  ``finally`` to run, and it must run where the steps did, not where the last reference dies. Both
-  functions therefore close what they iterate on when they end, however they end. An iterator that
-  is no generator is left alone: to stop reading a file does not mean to close it.
-* An asynchronous generator must find its loop again at the next step. At top level each call has a
-  loop to itself, so the iteration holds one for all its steps (an `AsyncSingleThreadContext` that
-  is active only during each step, since the steps' caller has code of its own in between).
+The invariant: giving an iteration up waits for no step that is still running.
 """
 
+import asyncio
 import threading
 import types
 from collections.abc import (
@@ -28,52 +25,79 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Generic, TypeVar, cast
 
 from ._async_to_sync import async_to_sync
-from ._single_thread import ASYNC_SINGLE_THREAD_CONTEXT, AsyncSingleThreadContext
+from ._asyncio_internals import is_loop_running_here
+from ._routing import ASYNC_SINGLE_THREAD_CONTEXT, AsyncSingleThreadContext
 from ._sync_to_async import sync_to_async
-from ._threads import THREAD
+from ._thread_state import thread_state
 
 __all__ = ["async_to_sync_iterator", "sync_to_async_iterator"]
 
 _T = TypeVar("_T")
 
 
-class _Batches(Generic[_T]):
-    """The synchronous side of `sync_to_async_iterator`; each method runs on a worker thread.
+class _Source(Generic[_T]):
+    """The synchronous side of `sync_to_async_iterator`: an iterator that one thread uses at a time.
 
-    A step whose task was cancelled still runs when the iteration is closed, with parallel threads
-    at the same time: hence the lock.
+    A step whose task was cancelled may still run when the iteration is given up. It closes the
+    generator then: `close` sets the flag before it looks at the lock, and a step releases the lock
+    before it looks at the flag.
     """
 
-    __slots__ = ("_iterable", "_iterator", "_lock", "_size")
+    __slots__ = ("_is_closing", "_iterable", "_iterator", "_lock", "_size")
 
     def __init__(self, iterable: Iterable[_T], size: int) -> None:
         self._iterable = iterable
         self._iterator: Iterator[_T] | None = None
         self._size = size
         self._lock = threading.Lock()
+        self._is_closing = False
 
     def take(self) -> tuple[list[_T], bool, BaseException | None]:
-        """Return the next items, whether there may be more, and what ended them early."""
+        """Return the next items, whether there may be more, and the error that ended them early."""
+        try:
+            with self._lock:
+                return self._take()
+        finally:
+            if self._is_closing:
+                self.close()
+
+    def _take(self) -> tuple[list[_T], bool, BaseException | None]:
         items: list[_T] = []
-        with self._lock:
-            try:
-                if self._iterator is None:
-                    self._iterator = iter(self._iterable)
-                while len(items) < self._size:
-                    items.append(next(self._iterator))
-            except StopIteration:
-                return items, False, None
-            except BaseException as error:
-                # What came before the error is handed out before the error is.
-                return items, False, error
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self._iterable)
+            while len(items) < self._size:
+                items.append(next(self._iterator))
+        except StopIteration:
+            return items, False, None
+        except BaseException as error:
+            # The items before the error are handed out before the error is raised.
+            return items, False, error
         return items, True, None
 
+    @property
+    def is_idle_generator(self) -> bool:
+        """Whether there is a generator to close, and no step running that can do it."""
+        return isinstance(self._iterator, types.GeneratorType) and not self._lock.locked()
+
+    def request_close(self) -> None:
+        """Have the step that runs, if one does, close the generator. Any thread."""
+        self._is_closing = True
+
     def close(self) -> None:
-        with self._lock:
-            iterator: object = self._iterator
-            self._iterator = None
-            if isinstance(iterator, types.GeneratorType):
-                iterator.close()
+        """Close the generator, or leave that to the step that runs. On a worker thread."""
+        self._is_closing = True
+        if self._lock.acquire(blocking=False):
+            try:
+                iterator, self._iterator = self._iterator, None
+                if isinstance(iterator, types.GeneratorType):
+                    iterator.close()
+            finally:
+                self._lock.release()
+
+
+# The tasks that close generators whose iteration was given up; a loop holds tasks weakly.
+_closing: "set[asyncio.Task[None]]" = set()
 
 
 async def sync_to_async_iterator(
@@ -94,9 +118,9 @@ async def sync_to_async_iterator(
         Exception: what the iterable raises, after the items that came before.
 
     Changes of context variables are the caller's after each step. When the iteration ends early
-    (break, exception, cancellation) a generator is closed on its thread: by ``async with
+    (break, exception) a generator is closed on its thread: by ``async with
     contextlib.aclosing(...)`` at once, else when the event loop's hook for asynchronous generators
-    gets to it.
+    gets to it. A task that is cancelled in a step does not wait for the step, nor for the closing.
 
     >>> import asyncio
     >>> async def main():
@@ -106,10 +130,10 @@ async def sync_to_async_iterator(
     """
     if batch < 1:
         raise ValueError(f"batch must be a positive number of items, not {batch!r}")
-    batches = _Batches(iterable, batch)
-    take = sync_to_async(batches.take, thread_sensitive=thread_sensitive)
-    close = sync_to_async(batches.close, thread_sensitive=thread_sensitive)
-    more = True
+    source = _Source(iterable, batch)
+    take = sync_to_async(source.take, thread_sensitive=thread_sensitive)
+    close = sync_to_async(source.close, thread_sensitive=thread_sensitive)
+    more, is_cancelled = True, False
     try:
         while more:
             items, more, error = await take()
@@ -119,11 +143,18 @@ async def sync_to_async_iterator(
                 try:
                     raise error
                 finally:
-                    # This frame is part of the traceback.
-                    del error
+                    del error  # its traceback keeps this frame
+    except asyncio.CancelledError:
+        is_cancelled = True
+        raise
     finally:
-        if more:
-            await close()
+        source.request_close()
+        if more and source.is_idle_generator:
+            task = asyncio.get_running_loop().create_task(close())
+            _closing.add(task)
+            task.add_done_callback(_closing.discard)
+            if not is_cancelled:
+                await asyncio.shield(task)
 
 
 def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
@@ -160,7 +191,9 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
                     return
                 yield item
         finally:
-            if isinstance(iterator, types.AsyncGeneratorType):
+            # On the thread of an event loop, where the garbage collector may close this generator,
+            # nothing may block: the asynchronous generator's own loop closes it.
+            if isinstance(iterator, types.AsyncGeneratorType) and not is_loop_running_here():
                 with step():
                     async_to_sync(_aclose)(cast("types.AsyncGeneratorType[_T, object]", iterator))
 
@@ -175,8 +208,8 @@ async def _aclose(generator: types.AsyncGeneratorType[_T, object]) -> None:
 
 @contextmanager
 def _loop_for_steps() -> Generator[Callable[[], AbstractContextManager[None]]]:
-    """Yield what to enter around each step, so that all of them run on the same loop."""
-    if THREAD.record.call is not None or ASYNC_SINGLE_THREAD_CONTEXT.get(None) is not None:
+    """Yield a context manager for each step to enter, so that all run on the same loop."""
+    if thread_state().call is not None or ASYNC_SINGLE_THREAD_CONTEXT.get(None) is not None:
         yield nullcontext
         return
     single = AsyncSingleThreadContext()

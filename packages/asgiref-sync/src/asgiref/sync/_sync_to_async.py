@@ -1,36 +1,36 @@
 """`sync_to_async`: call a synchronous function from async code.
 
-What one call does: take a snapshot of the context, make a `Call`, have `_placement` queue it, await
-it, bring back what the function changed in its context. Hooks of integrations (see
-`SyncToAsync.thread_handler`) are looked for once per call, by comparing the class's attribute with
-the original; nobody else pays for them.
-
-References: an exception holds its traceback, and the traceback this coroutine's frame. The frame
-drops the call before it lets an exception out, or the arguments of each call that fails would wait
-for the cyclic collector.
+One call: take a snapshot of the context, make a `FunctionCall`, have `_routing` queue it, await it,
+propagate the changes of the context. The invariant: when the coroutine ends, however it ends, the
+function has finished, or never starts, or runs on with nobody waiting for its outcome.
 """
 
 import asyncio
 import contextvars
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from functools import partial
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from ._calls import Call
-from ._contexts import bring_back, sender_of_values
-from ._foreign import Submitter
-from ._handled import run_handling
-from ._inbox import inbox_of
-from ._markers import describe, iscoroutinefunction, markcoroutinefunction
-from ._placement import DEADLOCK_CONTEXT, place_parallel, place_sensitive
-from ._places import PLACES
-from ._slow_waits import SLOW_WAITS
-from ._thread_contexts import THREAD_SENSITIVE_CONTEXT, ContextExecutors
-from ._threads import THREAD
-from ._wrapping import adopt_identity
+from ._async_to_sync import AsyncToSync
+from ._asyncio_internals import completions_of
+from ._callables import adopt_identity, describe, iscoroutinefunction, markcoroutinefunction
+from ._calls import CoroutineCall, FunctionCall, run_handling
+from ._contextvars import propagate_changes, sender_of_values
+from ._diagnostics import watch_task
+from ._routing import (
+    CONTEXT_EXECUTORS,
+    DEADLOCK_CONTEXT,
+    SHARED_EXECUTOR,
+    THREAD_SENSITIVE_CONTEXT,
+    Submitter,
+    submit_parallel,
+    submit_sensitive,
+)
+from ._thread_state import thread_state
 
 __all__ = ["SyncToAsync", "sync_to_async"]
 
@@ -40,10 +40,43 @@ _R = TypeVar("_R")
 _T = TypeVar("_T")
 
 
+class _ParentLoop(threading.local):
+    """``SyncToAsync.threadlocal``: the loop that called this thread, as asgiref 3.13 shows it."""
+
+    @property
+    def main_event_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop on which `async_to_sync` runs coroutines in this thread, if it runs.
+
+        Assign None, or a loop that does not run, to have it use a loop of its own.
+        """
+        return thread_state().parent_loop
+
+    @main_event_loop.setter
+    def main_event_loop(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        thread_state().parent_loop = loop
+
+    @main_event_loop.deleter
+    def main_event_loop(self) -> None:
+        thread_state().parent_loop = None
+
+    @property
+    def main_event_loop_pid(self) -> int | None:
+        """The process in which that loop runs; in any other it does not count."""
+        return thread_state().parent_pid
+
+    @main_event_loop_pid.setter
+    def main_event_loop_pid(self, pid: int | None) -> None:
+        thread_state().parent_pid = pid
+
+    @main_event_loop_pid.deleter
+    def main_event_loop_pid(self) -> None:
+        thread_state().parent_pid = None
+
+
 class SyncToAsync(Generic[_P, _R]):
     """An async callable that runs a synchronous one on a worker thread; see `sync_to_async`.
 
-    Integrations subclass this, or replace methods on it. What they can rely on: `func` is the
+    Integrations subclass this, or replace methods on it. They can rely on this: `func` is the
     function; `__call__` passes its arguments through; `thread_handler` runs on the worker thread
     around each call; the class attributes below are read at each call.
 
@@ -54,12 +87,14 @@ class SyncToAsync(Generic[_P, _R]):
         context: the `contextvars.Context` to run in; None: a copy of the caller's.
     """
 
+    #: In a function that `sync_to_async` runs, ``main_event_loop`` is the loop that called it.
+    threadlocal = _ParentLoop()
     #: Runs thread-sensitive calls that belong nowhere else. Any object with `submit` will do.
-    single_thread_executor: Submitter = PLACES.shared
+    single_thread_executor: Submitter = SHARED_EXECUTOR
     #: The `ThreadSensitiveContext` that the current code is in.
     thread_sensitive_context = THREAD_SENSITIVE_CONTEXT
     #: The executor of each `ThreadSensitiveContext` that has one now.
-    context_to_thread_executor: ContextExecutors = ContextExecutors()
+    context_to_thread_executor = CONTEXT_EXECUTORS
     #: Set to true by code that occupies the shared thread and must not wait for it.
     deadlock_context = DEADLOCK_CONTEXT
 
@@ -75,7 +110,7 @@ class SyncToAsync(Generic[_P, _R]):
             or iscoroutinefunction(func)
             or iscoroutinefunction(getattr(func, "__call__", func))  # noqa: B004
         ):
-            # asgiref's callers compare the arguments of this exception; the culprit is in a note.
+            # asgiref's users compare the arguments of this exception, so a note names the culprit.
             refusal = TypeError("sync_to_async can only be applied to sync functions.")
             refusal.add_note(f"It was applied to {describe(func)}.")
             raise refusal
@@ -94,42 +129,37 @@ class SyncToAsync(Generic[_P, _R]):
     async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Run the function, with these arguments, on the thread that is its place."""
         __traceback_hide__ = True
-        loop = asyncio.get_running_loop()
-        thread = THREAD.record
         before = contextvars.copy_context()
-        own_context = self.context
-        call = Call(
+        call = FunctionCall(
             self.func,
             args,
             kwargs,
-            before.copy() if own_context is None else own_context,
+            before.copy() if self.context is None else self.context,
             before,
             sys.exception(),
-            loop,
-            inbox_of(loop, thread),
-            sender_of_values(thread),
+            completions_of(asyncio.get_running_loop()),
+            sender_of_values(thread_state().thread),
         )
         if type(self).thread_handler is not _plain_thread_handler:
             call.handler = self.thread_handler
-        timer = None if SLOW_WAITS.seconds is None else SLOW_WAITS.watch_task(call)
+        timer = None
         try:
+            timer = watch_task(call)
             if self._thread_sensitive:
-                place_sensitive(call, thread, self.single_thread_executor)
+                loop_executors = AsyncToSync.loop_thread_executors
+                submit_sensitive(call, self.single_thread_executor, loop_executors)
             else:
-                place_parallel(call, self._executor)
-            while True:
-                try:
-                    await call
-                    break
-                except asyncio.CancelledError:
-                    if call.done() or not call.give_up():
-                        raise
-            return call.outcome()  # type: ignore[no-any-return]
+                submit_parallel(call, self._executor)
+            await _finish(call)
+            return call.take_outcome()  # type: ignore[no-any-return]
         finally:
-            if own_context is None and call.done():
-                bring_back(call.context, call.before)
-            if timer is not None:
-                timer.cancel()
+            call.abandon()
+            if call.has_arrived and self.context is None:
+                propagate_changes(call.context, call.before)
+            for handle in (timer, call.timer):
+                if handle is not None:
+                    handle.cancel()
+            # An exception holds its traceback, and that this frame, and the call the arguments.
             del call, before
 
     @overload
@@ -143,7 +173,25 @@ class SyncToAsync(Generic[_P, _R]):
     ) -> Callable[_Q, Coroutine[Any, Any, _R]]: ...
 
     def __get__(self, parent: Any, objtype: Any = None) -> Callable[..., Coroutine[Any, Any, _R]]:
-        return self if parent is None else MethodType(self, parent)
+        if parent is None:
+            return self
+        if sys.version_info >= (3, 12):
+            return MethodType(self, parent)
+        return MethodType(self._coroutine_function(), parent)
+
+    def _coroutine_function(self) -> Callable[..., Coroutine[Any, Any, _R]]:
+        """Return this as a function, whose methods `inspect` on 3.11 takes for coroutine functions.
+
+        The same one each time, so that a method equals itself.
+        """
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await self(*args, **kwargs)
+
+        if "_function" not in self.__dict__:
+            adopt_identity(call, self)
+            self.__dict__["_function"] = call
+        return self.__dict__["_function"]  # type: ignore[no-any-return]
 
     def thread_handler(
         self,
@@ -156,12 +204,12 @@ class SyncToAsync(Generic[_P, _R]):
     ) -> _R:
         """Run one call on its worker thread: a hook for integrations, which override or wrap it.
 
-        What surrounds the call of `func` here runs in the context of the worker thread, `func`
-        itself in that of the call.
+        Code around the call of `func` here runs in the context of the worker thread, `func` itself
+        in that of the call.
 
         Args:
             loop: the caller's event loop.
-            exc_info: what `sys.exc_info()` was where the call was made.
+            exc_info: the result of `sys.exc_info()` where the call was made.
             task_context: opaque.
             func: to be called with `args` and `kwargs`.
             args: one argument, the ``child``: a `functools.partial` of the wrapped function with
@@ -169,7 +217,7 @@ class SyncToAsync(Generic[_P, _R]):
             kwargs: none.
 
         Returns:
-            What `func` returned; it is the result of the call.
+            The result of `func`; it is the result of the call.
         """
         __traceback_hide__ = True
         if exc_info[1] is None:
@@ -178,6 +226,25 @@ class SyncToAsync(Generic[_P, _R]):
 
 
 _plain_thread_handler: Any = SyncToAsync[..., Any].thread_handler
+
+
+async def _finish(call: FunctionCall) -> None:
+    """Wait for the outcome of `call`; on cancellation, cancel the call as far as possible."""
+    cancellation: asyncio.CancelledError | None = None
+    cancelled: list[CoroutineCall] = []
+    try:
+        while not call.has_arrived:
+            try:
+                await call.wait()
+            except asyncio.CancelledError as error:
+                cancellation, cancelled = error, call.cancel(error)
+                if not cancelled:
+                    raise
+        # The coroutines may all have been finished before the cancellation reached their loop.
+        if cancellation is not None and not any(each.received_cancellation for each in cancelled):
+            raise cancellation
+    finally:
+        del call, cancellation, cancelled  # part of the traceback of what is raised
 
 
 @overload
@@ -220,7 +287,7 @@ def sync_to_async(
         thread_sensitive: True: all such functions of one chain run on the same thread, one after
             the other. That is the thread of the sync code that called `async_to_sync` above them,
             the thread of the `ThreadSensitiveContext` around them, or one thread that the process
-            has for this. False: they run on any of a number of pooled threads, side by side.
+            has for this. False: they run on pooled threads, side by side.
         executor: any `concurrent.futures.Executor` runs them instead; only with
             ``thread_sensitive=False``. One of processes or interpreters is sent the function and
             its arguments, pickled; context variables and hooks stay here.
@@ -236,9 +303,9 @@ def sync_to_async(
             thread-sensitive code.
         RuntimeError: on the call: the thread it must run on is occupied by code that waits for it.
 
-    Cancellation: a call that has not begun never does. One that runs goes on, and the caller does
-    not wait for it, except where it waits in `async_to_sync`: the coroutine there is cancelled, the
-    function is waited for, and what it makes of this is the outcome.
+    Cancellation: a call that has not started never does. A running function goes on, and the caller
+    does not wait for it, unless it is blocked in `async_to_sync`: then the coroutine there is
+    cancelled, the caller waits for the function, and the function's result or exception counts.
 
     >>> import asyncio
     >>> def read(name):

@@ -37,7 +37,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
-from asgiref.sync import ThreadSignal
+from asgiref.sync import ThreadEvent
 
 from ._outbox import PATIENCE, ClientDisconnected
 
@@ -104,7 +104,7 @@ class RequestInput:
         self._failure: str | None = None
         self._cause: Exception | None = None
         self._task: asyncio.Task[None] | None = None
-        self._parking: ThreadSignal | None = None
+        self._parking: ThreadEvent | None = None
         self.complete = False
 
     # The event loop's thread
@@ -174,7 +174,7 @@ class RequestInput:
         """Wait until there is room for another message."""
         while not self.complete:
             if self._parking is None:
-                self._parking = ThreadSignal()
+                self._parking = ThreadEvent()
             with self._lock:
                 self._pump = Pump.PARKED
                 if self._has_room():

@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from asgiref.sync import ThreadSignal
+from asgiref.sync import ThreadEvent
 
 from ._response import Event
 
@@ -66,7 +66,7 @@ class Outbox:
         limit: int,
         waiting: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self._signal = ThreadSignal()
+        self._signal = ThreadEvent()
         self._limit = limit
         self._waiting = waiting
         self._lock = threading.Lock()

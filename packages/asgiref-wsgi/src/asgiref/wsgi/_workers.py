@@ -21,7 +21,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
-from asgiref.sync import SyncToAsync, WorkerThreads
+from asgiref.sync import SyncToAsync, LimitedExecutor
 
 A = TypeVar("A")
 
@@ -48,7 +48,7 @@ class Workers:
         self.thread_sensitive = thread_sensitive
         self._limit = workers or DEFAULT_WORKERS
         self._executor = executor
-        self._threads: WorkerThreads | None = None
+        self._threads: LimitedExecutor | None = None
         # Made once: making a SyncToAsync costs more than calling it.
         self._sensitive = SyncToAsync(_call, thread_sensitive=True)
         self._free_running: SyncToAsync[[Callable[[Any], None], Any], None] | None = None
@@ -77,12 +77,12 @@ class Workers:
     def _open(self) -> SyncToAsync[[Callable[[Any], None], Any], None]:
         executor = self._executor
         if executor is None:
-            executor = self._threads = WorkerThreads(self._limit, "asgiref-wsgi")
+            executor = self._threads = LimitedExecutor(self._limit, "asgiref-wsgi")
         self._free_running = SyncToAsync(_call, thread_sensitive=False, executor=executor)
         return self._free_running
 
     @contextmanager
-    def _lend(self, threads: WorkerThreads) -> Generator[None]:
+    def _lend(self, threads: LimitedExecutor) -> Generator[None]:
         if not self._stalled.acquire(blocking=False):
             yield
             return

@@ -1,11 +1,11 @@
-"""`ThreadSignal`: a thread wakes a task."""
+"""`ThreadEvent`: a thread wakes a task."""
 
 import asyncio
 import threading
 
 import pytest
 
-from asgiref.sync import ThreadSignal
+from asgiref.sync import ThreadEvent
 
 pytestmark = pytest.mark.asyncio
 
@@ -17,7 +17,7 @@ def in_thread(function):
 
 
 async def test_a_thread_wakes_the_task_that_waits():
-    signal = ThreadSignal()
+    signal = ThreadEvent()
     waiting = asyncio.create_task(signal.wait())
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -26,7 +26,7 @@ async def test_a_thread_wakes_the_task_that_waits():
 
 
 async def test_a_signal_that_comes_before_is_kept_and_used_once():
-    signal = ThreadSignal()
+    signal = ThreadEvent()
     in_thread(lambda: [signal.set(), signal.set()]).join()
     await signal.wait()
     waiting = asyncio.create_task(signal.wait())
@@ -37,7 +37,7 @@ async def test_a_signal_that_comes_before_is_kept_and_used_once():
 
 
 async def test_every_signal_of_many_is_seen():
-    there, back = ThreadSignal(), threading.Semaphore(0)
+    there, back = ThreadEvent(), threading.Semaphore(0)
     count = 2000
 
     def ring():
@@ -54,7 +54,7 @@ async def test_every_signal_of_many_is_seen():
 
 
 async def test_a_wait_can_be_cancelled_and_begun_again():
-    signal = ThreadSignal()
+    signal = ThreadEvent()
     waiting = asyncio.create_task(signal.wait())
     await asyncio.sleep(0)
     waiting.cancel()
@@ -65,7 +65,7 @@ async def test_a_wait_can_be_cancelled_and_begun_again():
 
 
 async def test_two_tasks_cannot_wait_at_once():
-    signal = ThreadSignal()
+    signal = ThreadEvent()
     waiting = asyncio.create_task(signal.wait())
     await asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="another task"):
@@ -78,7 +78,7 @@ async def test_a_signal_to_a_loop_that_is_closed_is_an_error():
     signals = []
 
     async def make():
-        signals.append(ThreadSignal())
+        signals.append(ThreadEvent())
 
     thread = in_thread(lambda: asyncio.run(make()))
     thread.join()

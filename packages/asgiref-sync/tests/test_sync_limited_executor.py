@@ -1,4 +1,4 @@
-"""`WorkerThreads`: a bounded number of threads of one's own."""
+"""`LimitedExecutor`: a bounded number of threads of one's own."""
 
 import asyncio
 import contextvars
@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from asgiref.sync import WorkerThreads, async_to_sync, report_threads, sync_to_async
+from asgiref.sync import LimitedExecutor, async_to_sync, report_threads, sync_to_async
 
 
 def on(threads):
@@ -37,14 +37,14 @@ class Crowd:
 
 @pytest.mark.asyncio
 async def test_as_many_functions_run_at_once_as_the_limit_says():
-    threads = WorkerThreads(3)
+    threads = LimitedExecutor(3)
     crowd = Crowd(3)
     await asyncio.gather(*[on(threads)(crowd.enter)() for _ in range(9)])
     assert crowd.most == 3
 
 
 def test_submitted_functions_count_as_well():
-    threads = WorkerThreads(2)
+    threads = LimitedExecutor(2)
     crowd = Crowd(2)
     for future in [threads.submit(crowd.enter) for _ in range(6)]:
         future.result(20)
@@ -53,7 +53,7 @@ def test_submitted_functions_count_as_well():
 
 @pytest.mark.asyncio
 async def test_what_a_thread_keeps_is_there_for_the_next_call():
-    threads = WorkerThreads(1, name="database")
+    threads = LimitedExecutor(1, name="database")
     kept = threading.local()
 
     def open_connection():
@@ -69,7 +69,7 @@ async def test_what_a_thread_keeps_is_there_for_the_next_call():
 @pytest.mark.parametrize("how", ["async_to_sync", "waiting", "both"])
 @pytest.mark.asyncio
 async def test_a_function_that_waits_does_not_count(how):
-    threads = WorkerThreads(1)
+    threads = LimitedExecutor(1)
     other = on(threads)(threading.current_thread)
 
     def wait_for_another():
@@ -90,14 +90,14 @@ async def test_a_function_that_waits_does_not_count(how):
 
 
 def test_waiting_elsewhere_does_nothing():
-    threads = WorkerThreads(1)
+    threads = LimitedExecutor(1)
     with threads.waiting():
         assert threads.submit(int).result(20) == 0
 
 
 @pytest.mark.asyncio
 async def test_functions_that_block_are_on_threads_of_their_own():
-    threads = WorkerThreads(8)
+    threads = LimitedExecutor(8)
     together = threading.Barrier(8)
     places = await asyncio.gather(*[on(threads)(together.wait)(20) for _ in range(8)])
     assert sorted(places) == list(range(8))
@@ -105,7 +105,7 @@ async def test_functions_that_block_are_on_threads_of_their_own():
 
 @pytest.mark.asyncio
 async def test_one_call_after_the_other_needs_one_thread():
-    threads = WorkerThreads(8)
+    threads = LimitedExecutor(8)
     seen = {await on(threads)(threading.current_thread)() for _ in range(100)}
     assert len(seen) == 1
 
@@ -114,7 +114,7 @@ async def test_one_call_after_the_other_needs_one_thread():
 async def test_context_variables_travel():
     variable = contextvars.ContextVar("variable")
     variable.set("from the caller")
-    threads = WorkerThreads(1)
+    threads = LimitedExecutor(1)
 
     def function():
         seen = variable.get()
@@ -127,7 +127,7 @@ async def test_context_variables_travel():
 
 @pytest.mark.asyncio
 async def test_a_call_cancelled_in_the_queue_never_runs():
-    threads = WorkerThreads(1)
+    threads = LimitedExecutor(1)
     gate, ran = threading.Event(), []
     first = asyncio.create_task(on(threads)(gate.wait)(20))
     second = asyncio.create_task(on(threads)(ran.append)(1))
@@ -142,7 +142,7 @@ async def test_a_call_cancelled_in_the_queue_never_runs():
 
 def test_shutdown_waits_and_ends_the_threads():
     done = []
-    with WorkerThreads(2, name="ending") as threads:
+    with LimitedExecutor(2, name="ending") as threads:
         for number in range(10):
             threads.submit(done.append, number)
     assert sorted(done) == list(range(10))
@@ -150,7 +150,7 @@ def test_shutdown_waits_and_ends_the_threads():
 
 
 def test_shutdown_without_waiting_lets_what_runs_come_to_its_end():
-    threads = WorkerThreads(1)
+    threads = LimitedExecutor(1)
     gate = threading.Event()
     first, second = threads.submit(gate.wait, 20), threads.submit(threading.current_thread)
     threads.shutdown(wait=False)
@@ -163,7 +163,7 @@ def test_shutdown_without_waiting_lets_what_runs_come_to_its_end():
 
 @pytest.mark.asyncio
 async def test_shutdown_can_cancel_what_is_queued():
-    threads = WorkerThreads(1)
+    threads = LimitedExecutor(1)
     begun, gate = threading.Event(), threading.Event()
     first = threads.submit(lambda: [begun.set(), gate.wait(20)][1])
     second = threads.submit(int)
@@ -181,7 +181,7 @@ async def test_shutdown_can_cancel_what_is_queued():
 
 @pytest.mark.asyncio
 async def test_after_shutdown_nothing_is_taken():
-    threads = WorkerThreads(1)
+    threads = LimitedExecutor(1)
     threads.shutdown()
     threads.shutdown()
     with pytest.raises(RuntimeError, match="shut down"):
@@ -191,7 +191,7 @@ async def test_after_shutdown_nothing_is_taken():
 
 
 def test_the_threads_end_with_the_last_reference():
-    threads = WorkerThreads(1)
+    threads = LimitedExecutor(1)
     thread = threads.submit(threading.current_thread).result(20)
     del threads
     thread.join(20)
@@ -200,12 +200,12 @@ def test_the_threads_end_with_the_last_reference():
 
 def test_a_limit_is_a_positive_number():
     with pytest.raises(ValueError, match="positive"):
-        WorkerThreads(0)
+        LimitedExecutor(0)
 
 
 @pytest.mark.asyncio
 async def test_its_threads_are_reported():
-    threads = WorkerThreads(1, name="reported")
+    threads = LimitedExecutor(1, name="reported")
     reports = await on(threads)(report_threads)()
     assert any(report.name == "reported-1" for report in reports)
 
@@ -214,8 +214,8 @@ async def test_its_threads_are_reported():
 def test_a_forked_child_starts_threads_anew():
     script = """
 import asyncio, os, threading
-from asgiref.sync import WorkerThreads, sync_to_async
-threads = WorkerThreads(1)
+from asgiref.sync import LimitedExecutor, sync_to_async
+threads = LimitedExecutor(1)
 gate = threading.Event()
 busy = threads.submit(gate.wait)
 if os.fork() == 0:
@@ -234,8 +234,8 @@ print(os.waitstatus_to_exitcode(status))
 def test_functions_that_run_are_waited_for_at_exit():
     script = """
 import threading
-from asgiref.sync import WorkerThreads
-threads = WorkerThreads(1)
+from asgiref.sync import LimitedExecutor
+threads = LimitedExecutor(1)
 begun, release = threading.Event(), threading.Event()
 def work():
     begun.set()

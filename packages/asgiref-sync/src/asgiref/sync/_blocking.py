@@ -1,0 +1,202 @@
+"""A thread that is blocked in `async_to_sync`, and the work that it runs meanwhile.
+
+A thread blocked in `async_to_sync` runs the thread-sensitive functions that its coroutine calls:
+so code in the middle of a stack of layers gets back to the thread that it must run on. Each blocked
+call has a queue of its own, and a parent: the call that was current where it was made. The thread
+serves the innermost blocked call on its stack and that one's parents, and nothing else: two chains
+of calls on one thread must not run inside each other's transactions, so the work of another chain
+waits in its own queue until its call is innermost again.
+
+The invariant: a blocked call accepts work and closes under the same lock, so all that it accepted
+is run or discarded.
+"""
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from ._callables import describe
+from ._thread_pool import SubmittedCall, WorkItem
+from ._thread_state import thread_state
+
+__all__ = ["CHECK_SECONDS", "CURRENT_EXECUTOR", "CurrentThreadExecutor"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+#: Seconds between two checks whether the end of a wait can still come.
+CHECK_SECONDS = 0.5
+
+#: Where thread-sensitive calls of the current chain run: the innermost blocked call, or whatever
+#: executor was assigned to ``AsyncToSync.executors.current``.
+CURRENT_EXECUTOR: ContextVar[Executor | None] = ContextVar("asgiref.sync.current_executor")
+
+
+class CurrentThreadExecutor(Executor):
+    """An executor that runs what is submitted on the thread that made it, while that is blocked.
+
+    Applications meet instances as ``AsyncToSync.executors.current``, and may `submit` to them from
+    other threads.
+
+    Args:
+        old_executor: the blocked call outside this one, or None.
+    """
+
+    def __init__(self, old_executor: "CurrentThreadExecutor | None" = None) -> None:
+        state = thread_state()
+        self._pid = state.pid
+        self._thread = state.thread
+        self._wakeup = state.wakeup
+        self._lock = threading.Lock()
+        self._items: deque[WorkItem] = deque()
+        self._is_finished = False
+        self._is_closed = False
+        self.parent: CurrentThreadExecutor | None = old_executor
+        #: The loop that runs the coroutine. Calls from other loops are not for this thread.
+        self.loop: asyncio.AbstractEventLoop | None = None
+        #: The loop runs on the thread itself, which can therefore not wait for anything.
+        self.is_inline = False
+
+    # Any thread.
+
+    @property
+    def queued(self) -> int:
+        """How many calls wait for the thread here."""
+        return len(self._items)
+
+    def put(self, item: WorkItem) -> bool:
+        """Queue `item` for the thread; false if it is not blocked here any more."""
+        with self._lock:
+            if self._is_closed or self._is_finished or self._pid != os.getpid():
+                return False
+            self._items.append(item)
+        self._wake()
+        return True
+
+    def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
+        """Run ``fn(*args, **kwargs)`` on the thread that is blocked here, for any other thread.
+
+        Returns:
+            A `concurrent.futures.Future` of what it returns.
+
+        Raises:
+            RuntimeError: on that thread itself, and when it is blocked neither here nor in a call
+                outside this one.
+        """
+        if self._thread is threading.current_thread():
+            raise RuntimeError(
+                f"{describe(fn)} was submitted to a CurrentThreadExecutor from the executor's own "
+                "thread, which cannot wait for itself: call it directly"
+            )
+        call = SubmittedCall(partial(fn, *args, **kwargs))
+        executor: CurrentThreadExecutor | None = self
+        while executor is not None:
+            if executor.put(call):
+                return call.future  # type: ignore[return-value]
+            executor = executor.parent
+        raise RuntimeError(
+            f"CurrentThreadExecutor already quit: no thread is blocked that could run {describe(fn)}"
+        )
+
+    def finish(self) -> None:
+        """Let the thread go on once it has run what was queued by now."""
+        self._is_finished = True
+        self._wake()
+
+    def _wake(self) -> None:
+        # Already released means that a wake-up is on its way. The thread looks at everything after
+        # each one, so one is enough, and a superfluous one does no harm.
+        with suppress(RuntimeError):
+            self._wakeup.release()
+
+    # The thread that is blocked.
+
+    def run_until_future(self, future: "Future[object]") -> None:
+        """Run what is submitted until `future` is done. Only for the thread that made this.
+
+        Args:
+            future: a `concurrent.futures.Future`.
+
+        Raises:
+            RuntimeError: on another thread.
+        """
+        if self._thread is not threading.current_thread():
+            raise RuntimeError(
+                "a CurrentThreadExecutor can only run in the thread that made it, not in "
+                f"{threading.current_thread().name}"
+            )
+        future.add_done_callback(lambda _: self.finish())
+        try:
+            self.serve(lambda: None)
+        finally:
+            self.close()
+
+    def serve(self, check: Callable[[], None], every: float = CHECK_SECONDS) -> None:
+        """Run what is queued for this call and its parents until `finish` is called.
+
+        Args:
+            check: called after `every` seconds with nothing to do. It may raise.
+            every: in seconds.
+        """
+        state = thread_state()
+        outer = state.blocked
+        item: WorkItem | None = None
+        try:
+            state.blocked = self
+            while not self._is_finished:
+                item = self._take()
+                if item is not None:
+                    _run(item)
+                    # While the thread waits for the next item it must not keep this one's arguments.
+                    item = None
+                elif not self._wakeup.acquire(timeout=every):
+                    check()
+        finally:
+            state.blocked = outer
+            if item is not None:
+                # Interrupted between the taking and the running. Delivering twice does no harm.
+                item.deliver()
+
+    def close(self) -> None:
+        """Run what was queued in time, and accept nothing more."""
+        try:
+            while (item := self._take_or_close()) is not None:
+                _run(item)
+                del item
+        finally:
+            self._is_closed = True
+            while self._items:
+                self._items.popleft().discard(
+                    RuntimeError("the thread that would have run this call was interrupted")
+                )
+
+    def _take(self) -> WorkItem | None:
+        """Take the next item of this call, or of a parent on the same thread."""
+        executor: CurrentThreadExecutor | None = self
+        while executor is not None:
+            if executor._items and executor._thread is self._thread:
+                # Only this thread takes, so the queue is not empty now.
+                return executor._items.popleft()
+            executor = executor.parent
+        return None
+
+    def _take_or_close(self) -> WorkItem | None:
+        with self._lock:
+            if self._items:
+                return self._items.popleft()
+            self._is_closed = True
+            return None
+
+
+def _run(item: WorkItem) -> None:
+    try:
+        item.run()
+    finally:
+        item.deliver()

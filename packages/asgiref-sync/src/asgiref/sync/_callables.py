@@ -1,0 +1,69 @@
+"""What the bridge needs to know about the callables that users pass in.
+
+Which callables are coroutine functions, what a wrapper takes over from the function that it wraps,
+and how an error message names an object.
+"""
+
+import asyncio
+import functools
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+__all__ = ["adopt_identity", "describe", "iscoroutinefunction", "markcoroutinefunction"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+#: The attributes by which Python's versions recognise a marked coroutine function. A synchronous
+#: wrapper around a marked callable must not inherit them.
+_MARKS = frozenset({"_is_coroutine", "_is_coroutine_mark", "_is_coroutine_marker"})
+
+if TYPE_CHECKING or sys.version_info >= (3, 12):
+    from inspect import iscoroutinefunction, markcoroutinefunction
+else:
+    import inspect
+
+    iscoroutinefunction = asyncio.iscoroutinefunction
+
+    def markcoroutinefunction(func: _F) -> _F:
+        """Mark a function, so that `iscoroutinefunction` is true of it.
+
+        Args:
+            func: a function that returns a coroutine, or any other awaitable.
+
+        Returns:
+            The same function.
+        """
+        func._is_coroutine = asyncio.coroutines._is_coroutine
+        return func
+
+
+def describe(target: object) -> str:
+    """Name `target` in an error message: its qualified name where it has one, else its repr.
+
+    Never raises an `Exception`, whatever the object's attributes and repr do.
+    """
+    try:
+        name = getattr(target, "__qualname__", None)
+        if not isinstance(name, str):
+            return repr(target)
+        module = getattr(target, "__module__", None)
+        return f"{module}.{name}" if isinstance(module, str) else name
+    except Exception:
+        return f"<{type(target).__qualname__} object>"
+
+
+def adopt_identity(wrapper: object, wrapped: Any) -> None:
+    """Make `wrapper`, which has no attributes of its own yet, look like `wrapped`.
+
+    It takes over the name, documentation, annotations, signature, ``__self__`` of a bound method,
+    and attributes that were set on the function; but neither an attribute that the wrapper's class
+    has, since a user's attribute would replace a method, nor the mark of a coroutine function.
+    """
+    functools.update_wrapper(wrapper, wrapped, updated=())  # type: ignore[arg-type]
+    attributes = vars(wrapper)
+    for name, value in getattr(wrapped, "__dict__", {}).items():
+        if name not in _MARKS and name not in attributes and not hasattr(type(wrapper), name):
+            attributes[name] = value
+    if hasattr(wrapped, "__self__"):
+        attributes["__self__"] = wrapped.__self__

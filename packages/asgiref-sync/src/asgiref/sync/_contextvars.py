@@ -1,0 +1,74 @@
+"""Context variables that follow a call to another thread and back (PEP 567).
+
+A function runs in a copy of its caller's context. When it is done, the variables that it *changed*
+are set in the caller's context, and no others: comparing with the caller's present values instead
+would undo the changes of other code when two calls share a context. Changed means "not the same
+object as in the snapshot": ``==`` would run users' code on a thread that it does not expect. A
+variable that a call has reset keeps the caller's value, because PEP 567 offers no way to unset one.
+
+A value whose type defines ``__asgiref_bridge__(self, sender)`` is replaced by the result of that
+method when it crosses (the package's README documents the protocol). The receiving thread calls it
+inside the receiving context; `sender` is the thread that the context comes from, or None on the way
+back to a caller. The bridge and `asgiref.local.Local` know nothing else of each other.
+"""
+
+import gc
+import sys
+import threading
+from contextvars import Context, ContextVar, copy_context
+from typing import Any
+
+__all__ = ["adapt_values", "propagate_changes", "sender_of_values"]
+
+#: New threads inherit contexts, so every value must be adapted in both directions.
+_THREADS_INHERIT_CONTEXT = bool(getattr(sys.flags, "thread_inherit_context", 0))
+
+#: A thread has this attribute once its contexts can hold values that belong to the thread.
+_OWNER = "__asgiref_owner__"
+
+_MISSING = object()
+# Below this number of variables, comparing each is cheaper than asking the collector.
+_MANY_VARIABLES = 6
+
+
+def sender_of_values(thread: threading.Thread) -> threading.Thread | None:
+    """Return `thread` if values that leave its event loop must be adapted, else None."""
+    return thread if _THREADS_INHERIT_CONTEXT or _OWNER in thread.__dict__ else None
+
+
+def adapt_values(sender: threading.Thread) -> Context:
+    """Adapt each value of the current context to this thread; return a snapshot after that."""
+    before = copy_context()
+    after: Context | None = before
+    for variable, value in before.items():
+        adapted = _adapt(value, sender)
+        if adapted is not value:
+            variable.set(adapted)
+            after = None
+    return copy_context() if after is None else after
+
+
+def propagate_changes(
+    after: Context, before: Context, leave_out: "ContextVar[Any] | None" = None
+) -> None:
+    """Set in the current context the variables that differ between `before` and `after`."""
+    if len(after) >= _MANY_VARIABLES and _tree_of(after) is _tree_of(before):
+        return
+    for variable, value in after.items():
+        if value is not before.get(variable, _MISSING) and variable is not leave_out:
+            variable.set(_adapt(value, None))
+
+
+def _adapt(value: object, sender: threading.Thread | None) -> object:
+    bridge = getattr(type(value), "__asgiref_bridge__", None)
+    return value if bridge is None else bridge(value, sender)
+
+
+def _tree_of(context: Context) -> object:
+    """Return the immutable tree that holds the variables of `context`.
+
+    Two contexts with the same tree have the same variables: with 30 of them this takes 0.4 µs where
+    comparing each takes 4. `Context` offers no other way; its ``==`` compares values by equality.
+    """
+    referents = gc.get_referents(context)
+    return referents[-1] if referents else context

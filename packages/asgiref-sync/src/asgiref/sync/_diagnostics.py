@@ -1,0 +1,301 @@
+"""Which thread does what, and waits for what: reports, a log of slow waits, and deadlocks.
+
+A report is made at any moment from outside, so it takes no lock: it reads the states of other
+threads, which change meanwhile, and can show a call that has just ended. Of a wait that lasts it is
+exact.
+"""
+
+import asyncio
+import logging
+import os.path
+import threading
+import time
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from ._blocking import CHECK_SECONDS
+from ._callables import describe
+from ._calls import CoroutineCall, FunctionCall
+from ._thread_pool import WorkerThread, all_workers
+from ._thread_state import ThreadState, all_thread_states, stacks_of_threads
+
+__all__ = [
+    "ThreadReport",
+    "check_of",
+    "log_slow_waits",
+    "report_threads",
+    "watch_for_deadlock",
+    "watch_task",
+]
+
+logger = logging.getLogger("asgiref.sync")
+
+_HERE = os.path.dirname(__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadReport:
+    """What one thread does for the bridge; ``str()`` of it is one line."""
+
+    #: The thread's name.
+    name: str
+    #: The thread's number, as `threading.get_ident` gives it.
+    ident: int
+    #: The function that async code called here by `sync_to_async`, if one runs.
+    runs: str | None
+    #: The coroutine function that this thread waits for in `async_to_sync`, if it does, with the
+    #: place in the source where the coroutine stands.
+    waits_for: str | None
+    #: The place in the source where the thread itself stands.
+    stands_at: str
+    #: How many calls wait for this thread.
+    queued: int
+
+    def __str__(self) -> str:
+        parts = [f"{self.name} ({self.ident})"]
+        parts.append(f"runs {self.runs}" if self.runs else "runs no call")
+        if self.waits_for:
+            parts.append(f"waits for {self.waits_for}")
+        parts.append(f"stands at {self.stands_at}")
+        parts.append(f"{self.queued} queued")
+        return ", ".join(parts)
+
+
+def report_threads(*, file: TextIO | None = None) -> tuple[ThreadReport, ...]:
+    """Tell what each thread that the bridge uses is doing, and what it waits for.
+
+    Threads that do nothing for the bridge and have nothing queued are left out. May be called on
+    any thread, also while everything else hangs: from a signal handler, a debugger, or a timer
+    thread. It takes no lock.
+
+    Args:
+        file: where the reports are also printed, a line each.
+
+    Returns:
+        One report for each thread, in the order of the threads' numbers.
+
+    >>> report_threads()
+    ()
+    """
+    reports = tuple(_reports())
+    if file is not None:
+        for report in reports:
+            print(report, file=file)
+    return reports
+
+
+def _reports() -> Iterator[ThreadReport]:
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    stacks = stacks_of_threads()
+    queues = {worker.thread.ident: worker.queued for worker in all_workers()}
+    states = {state.ident: state for state in all_thread_states()}
+    for ident in sorted(states.keys() | {ident for ident in queues if ident is not None}):
+        state, stack = states.get(ident), stacks.get(ident)
+        queued = queues.get(ident, 0)
+        if state is not None and state.blocked is not None:
+            queued += state.blocked.queued
+        if stack is not None and (queued or _is_busy(state)):
+            yield _report(state, names.get(ident, "unknown thread"), ident, stack, queued)
+
+
+def _is_busy(state: ThreadState | None) -> bool:
+    return state is not None and (state.call is not None or state.blocked is not None)
+
+
+def _report(
+    state: ThreadState | None, name: str, ident: int, stack: types.FrameType, queued: int
+) -> ThreadReport:
+    call = None if state is None else state.call
+    awaited = None if state is None else state.coroutine_call
+    return ThreadReport(
+        name=name,
+        ident=ident,
+        runs=None if call is None else describe(call.function),
+        waits_for=None if awaited is None else _describe_wait(awaited),
+        stands_at=_place(stack if awaited is None else _caller_of_bridge(stack)),
+        queued=queued,
+    )
+
+
+def _caller_of_bridge(stack: types.FrameType) -> types.FrameType:
+    """Return the innermost frame that called into the bridge, or the innermost of all."""
+    frame: types.FrameType | None = stack
+    while frame is not None and not _is_bridge(frame):
+        frame = frame.f_back
+    while frame is not None and _is_bridge(frame):
+        frame = frame.f_back
+    return stack if frame is None else frame
+
+
+def _is_bridge(frame: types.FrameType) -> bool:
+    return os.path.dirname(frame.f_code.co_filename) == _HERE
+
+
+def _describe_wait(call: CoroutineCall) -> str:
+    place = _coroutine_place(call.coroutine)
+    name = describe(call.function)
+    return f"{name} ({call.state.value})" if place is None else f"{name} at {place}"
+
+
+def _coroutine_place(coroutine: Any) -> str | None:
+    """Return where the innermost coroutine that `coroutine` awaits stands."""
+    place = None
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None:
+            place = _place(frame)
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return place
+
+
+def _place(frame: types.FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
+# Slow waits. A blocked thread checks its wait now and then in any case; a task has nobody who does,
+# so it carries a timer, but only while a time is set.
+
+
+class _SlowWaits:
+    """The setting of `log_slow_waits`."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+
+
+_SLOW_WAITS = _SlowWaits()
+
+
+def log_slow_waits(seconds: float | None) -> None:
+    """Log, once for each, waits in the bridge that last longer than `seconds`; None: no more.
+
+    It concerns later waits, of tasks for functions and of threads for coroutines. The warning goes
+    to the logger ``asgiref.sync`` and holds the result of `report_threads` at that moment. May be
+    called on any thread.
+
+    Args:
+        seconds: how long a wait may be without being logged.
+
+    Raises:
+        ValueError: `seconds` is not positive.
+
+    >>> log_slow_waits(5)
+    >>> log_slow_waits(None)
+    """
+    if seconds is not None and not seconds > 0:
+        raise ValueError(f"seconds must be a positive number or None, not {seconds!r}")
+    _SLOW_WAITS.seconds = seconds
+
+
+def check_of(call: CoroutineCall) -> tuple[Callable[[], None], float]:
+    """Return the check for a thread that waits for `call`, and how often to make it, in seconds."""
+    limit = _SLOW_WAITS.seconds
+    if limit is None:
+        return call.check, CHECK_SECONDS
+    start = time.monotonic()
+    logged = False
+
+    def check() -> None:
+        nonlocal logged
+        call.check()
+        if not logged and time.monotonic() - start >= limit:
+            logged = True
+            _log(f"a thread has waited for {describe(call.function)}", limit)
+
+    return check, min(CHECK_SECONDS, limit)
+
+
+def watch_task(call: FunctionCall) -> asyncio.TimerHandle | None:
+    """Start a timer if slow waits are logged. On the thread of the loop whose task will wait."""
+    seconds = _SLOW_WAITS.seconds
+    if seconds is None:
+        return None
+    wait = f"a task has waited for {describe(call.function)}"
+    return call.loop.call_later(seconds, _log, wait, seconds)
+
+
+def _log(wait: str, seconds: float) -> None:
+    lines = "\n".join(f"  {report}" for report in report_threads())
+    logger.warning("%s for %s s; the threads of the bridge:\n%s", wait, seconds, lines)
+
+
+# Deadlocks. Seen in practice: synchronous code on the shared thread starts a thread, runs
+# `asyncio.run` there and joins it, and that coroutine calls thread-sensitive code, which is queued
+# on the shared thread. Nothing in the call's context shows this (a new thread has an empty one), but
+# the shared thread's stack does: it stands in a `Thread.join` without a timeout that leads, over any
+# number of joins, to the loop's own thread. No other reason to wait proves anything.
+
+#: Seconds until a loop looks whether the busy worker waits for it, and between such looks.
+_DEADLOCK_SECONDS = 0.2
+
+
+def watch_for_deadlock(call: FunctionCall, worker: WorkerThread) -> None:
+    """Fail `call`, to be queued on `worker`, which is busy, if it turns out that it can never run.
+
+    On the thread of the call's loop. The main thread is nobody's to join, so it is not watched.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        _look_later(weakref.ref(call), call.loop, worker)
+
+
+def _look_later(
+    reference: "weakref.ref[FunctionCall]", loop: asyncio.AbstractEventLoop, worker: WorkerThread
+) -> None:
+    timer = loop.call_later(_DEADLOCK_SECONDS, _look, reference, loop, worker)
+    if (call := reference()) is not None:
+        call.timer = timer
+
+
+def _look(
+    reference: "weakref.ref[FunctionCall]", loop: asyncio.AbstractEventLoop, worker: WorkerThread
+) -> None:
+    call = reference()
+    if call is None or not call.is_queued:
+        return
+    here = threading.current_thread()
+    if _waits_for(worker.thread, here):
+        call.discard(_deadlock(call, worker, here))
+    else:
+        _look_later(reference, loop, worker)
+
+
+def _deadlock(call: FunctionCall, worker: WorkerThread, here: threading.Thread) -> RuntimeError:
+    occupant = None if worker.state is None else worker.state.call
+    runs = "a call" if occupant is None else describe(occupant.function)
+    name = describe(call.function)
+    return RuntimeError(
+        f"{name} would deadlock: it must run on thread {worker.thread.name}, where {runs} "
+        f"waits in Thread.join for thread {here.name}, whose event loop waits for {name}"
+    )
+
+
+def _waits_for(thread: threading.Thread, target: threading.Thread) -> bool:
+    """Whether `thread` stands in joins that end only when `target` ends."""
+    stacks = stacks_of_threads()
+    seen: set[threading.Thread] = set()
+    joined: threading.Thread | None = thread
+    while joined is not None and joined not in seen:
+        seen.add(joined)
+        stack = None if joined.ident is None else stacks.get(joined.ident)
+        joined = None if stack is None else _joined_thread(stack)
+        if joined is target:
+            return True
+    return False
+
+
+def _joined_thread(stack: types.FrameType) -> threading.Thread | None:
+    """Return the thread that the code on top of `stack` joins without a timeout."""
+    frame: types.FrameType | None = stack
+    while frame is not None and frame.f_globals.get("__name__") == "threading":
+        if frame.f_code is threading.Thread.join.__code__:
+            joined = frame.f_locals.get("self")
+            if frame.f_locals.get("timeout") is None and isinstance(joined, threading.Thread):
+                return joined
+            return None
+        frame = frame.f_back
+    return None

@@ -1,0 +1,288 @@
+"""Event loops for synchronous code that has no loop above it.
+
+A loop thread runs the coroutine of one top-level `async_to_sync` call on the loop that it keeps, or
+the loop of one `AsyncSingleThreadContext`. After a call it keeps the loop only if that is as good
+as new; otherwise it ends everything on the loop as `asyncio.run` does (tasks cancelled and awaited,
+asynchronous generators and the default executor shut down) and closes it.
+
+The invariant: the caller stays blocked until that is done, because the tasks that are cancelled may
+have synchronous code to run on its thread; and it is woken however that ends.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, MutableMapping
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from ._asyncio_internals import LoopBaseline, loop_policy, new_event_loop, run_loop
+from ._blocking import CurrentThreadExecutor
+from ._calls import CoroutineCall
+from ._limits import forget_limiter
+from ._thread_pool import SubmittedCall, ThreadPool, WorkItem
+
+__all__ = ["LOOP_THREADS", "LoopExecutors", "LoopOfBlock", "TopLevelCall"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+#: ``AsyncToSync.loop_thread_executors``: where the thread-sensitive calls of a loop run.
+LoopExecutors = MutableMapping[asyncio.AbstractEventLoop, Executor]
+
+# A call may leave callbacks in the ready queue that only tell each other that something is done.
+# They get this many turns of the loop before the loop counts as used.
+_SETTLING_TURNS = 3
+
+
+class _KeptLoop:
+    """An event loop that its thread may use again, and how it looked when it was new."""
+
+    __slots__ = ("baseline", "loop", "policy")
+
+    def __init__(self) -> None:
+        self.policy = loop_policy()
+        self.loop = new_event_loop()
+        try:
+            asyncio.set_event_loop(self.loop)
+            self.baseline = LoopBaseline(self.loop)
+        except BaseException:
+            self.loop.close()
+            raise
+
+    def settle(self) -> bool:
+        """Whether the loop is as good as new; leftover callbacks get a few turns first."""
+        baseline = self.baseline
+        if not baseline.is_known or self.policy is not loop_policy():
+            return False
+        for _ in range(_SETTLING_TURNS):
+            if baseline.matches():
+                return True
+            if self.loop.is_closed() or not baseline.has_callbacks():
+                return False
+            self.loop.call_soon(self.loop.stop)
+            run_loop(self.loop)
+        return baseline.matches()
+
+
+class _ThisThread(threading.local):
+    kept: _KeptLoop | None = None
+
+
+_THIS_THREAD = _ThisThread()
+
+
+def _close_kept_loop() -> None:
+    kept, _THIS_THREAD.kept = _THIS_THREAD.kept, None
+    if kept is not None:
+        asyncio.set_event_loop(None)
+        kept.loop.close()
+
+
+#: The threads that run loops. They are not waited for at exit: a loop may run for good.
+LOOP_THREADS = ThreadPool("asgiref-loop", _close_kept_loop, is_waited_for_at_exit=False)
+
+
+class TopLevelCall(WorkItem):
+    """Runs one coroutine call on a loop of its own, on the thread that `run` is called on.
+
+    Args:
+        call: what to run.
+        executors: where to note the blocked thread for the time that the loop runs.
+        keep_loop: keep a loop for the thread's next call. False where that is not a loop thread.
+    """
+
+    __slots__ = ("_call", "_executors", "_keep_loop")
+
+    def __init__(
+        self, call: CoroutineCall, executors: LoopExecutors, keep_loop: bool = True
+    ) -> None:
+        self._call = call
+        self._executors = executors
+        self._keep_loop = keep_loop
+        call.hold()
+
+    def run(self) -> None:
+        if self._call.is_finished:  # cancelled before a thread took it
+            return
+        try:
+            kept, _THIS_THREAD.kept = _THIS_THREAD.kept or _KeptLoop(), None
+        except BaseException as error:
+            self._call.set_exception(error)
+            return
+        try:
+            self._run_on(kept)
+        except BaseException as error:
+            self._call.replace_outcome(error)
+
+    def _run_on(self, kept: _KeptLoop) -> None:
+        loop, call = kept.loop, self._call
+        self._executors[loop] = call.executor
+        try:
+            if call.assign(loop) and (task := call.start_held(loop)) is not None:
+                run_loop(loop, task)
+        except (Exception, asyncio.CancelledError) as error:
+            # Cancelled before its first step, stopped its loop, or failed in a wrapped main_wrap.
+            call.discard()
+            call.set_exception(error)
+        except BaseException as error:
+            # A task raised KeyboardInterrupt or SystemExit, which go through a loop.
+            call.replace_outcome(error)
+        finally:
+            self._leave(kept)
+
+    def _leave(self, kept: _KeptLoop) -> None:
+        """Keep the loop for the next call, or end what is left on it and close it."""
+        try:
+            forget_limiter(kept.loop)
+            if self._keep_loop and kept.settle():
+                _THIS_THREAD.kept = kept
+            else:
+                asyncio.set_event_loop(None)
+                shut_down(kept.loop)
+        finally:
+            self._executors.pop(kept.loop, None)
+
+    def deliver(self) -> None:
+        self._call.executor.finish()
+
+    def discard(self, error: BaseException) -> None:
+        self._call.set_exception(error)
+        self.deliver()
+
+
+class LoopOfBlock(WorkItem, Executor):
+    """The loop of one `AsyncSingleThreadContext`: it runs on a loop thread until `end`.
+
+    It is an executor as well: what is submitted runs on the loop's thread.
+    """
+
+    def __init__(self, executors: LoopExecutors) -> None:
+        self.loop = new_event_loop()
+        self._pid = os.getpid()
+        self._executors = executors
+        self._lock = threading.Lock()
+        self._calls: set[CoroutineCall] = set()
+        self._has_ended = False
+        self._leaver: CurrentThreadExecutor | None = None
+
+    # The threads that use the block.
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the loop runs, or will, in this process."""
+        return not self._has_ended and self._pid == os.getpid()
+
+    def start(self, call: CoroutineCall) -> bool:
+        """Have the loop start `call`; false if it has ended, or the call needs no loop any more."""
+        with self._lock:
+            if self._has_ended or not call.assign(self.loop):
+                return False
+            self._calls = {other for other in self._calls if not other.is_finished}
+            self._calls.add(call)
+            self._executors[self.loop] = call.executor
+        self.loop.call_soon_threadsafe(call.arrive)
+        return True
+
+    def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
+        """Run ``fn(*args, **kwargs)`` on the loop's thread, between the loop's other callbacks."""
+        call = SubmittedCall(partial(fn, *args, **kwargs))
+
+        def run() -> None:
+            call.run()
+            call.deliver()
+
+        self.loop.call_soon_threadsafe(run)
+        return call.future  # type: ignore[return-value]
+
+    def end(self, leaver: CurrentThreadExecutor) -> None:
+        """End the loop as `asyncio.run` ends its own, then let `leaver` go on."""
+        with self._lock:
+            self._leaver = leaver
+            leaver.loop = self.loop
+            if self._has_ended:
+                leaver.finish()
+                return
+            self._executors[self.loop] = leaver
+            self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def abandon(self) -> None:
+        """End the loop without waiting for that."""
+        with self._lock, suppress(RuntimeError):
+            if self.is_usable:
+                self.loop.call_soon_threadsafe(self.loop.stop)
+
+    # The loop's thread.
+
+    def run(self) -> None:
+        error: BaseException = RuntimeError("Event loop stopped before the coroutine was done.")
+        asyncio.set_event_loop(self.loop)
+        try:
+            run_loop(self.loop)
+        except BaseException as escaped:
+            # A task raised KeyboardInterrupt or SystemExit, which go through a loop.
+            error = escaped
+        with self._lock:
+            # From here on `start` refuses, so that no call can be left behind.
+            calls = [] if self._leaver is not None else list(self._calls)
+            self._has_ended = True
+        for call in calls:
+            call.set_exception(error)
+        del error
+        asyncio.set_event_loop(None)
+        shut_down(self.loop)
+
+    def deliver(self) -> None:
+        with self._lock:
+            self._has_ended = True
+            self._executors.pop(self.loop, None)
+            if self._leaver is not None:
+                self._leaver.finish()
+
+    def discard(self, error: BaseException) -> None:
+        self.loop.close()
+        self.deliver()
+
+
+def shut_down(loop: asyncio.AbstractEventLoop) -> None:
+    """End everything on `loop`, which has stopped, and close it, as `asyncio.run` does.
+
+    Does all of that even if a task raises KeyboardInterrupt or SystemExit, and raises that then.
+    """
+    escaped: BaseException | None = None
+    try:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        # Each escape ends one task at least.
+        for _ in range(len(tasks) + 1):
+            try:
+                _wait_for(loop, tasks)
+                break
+            except BaseException as error:
+                escaped = escaped or error
+        _report_failures(loop, tasks)
+        run_loop(loop, loop.create_task(loop.shutdown_asyncgens()))
+        run_loop(loop, loop.create_task(loop.shutdown_default_executor()))
+        if escaped is not None:
+            raise escaped
+    finally:
+        del escaped
+        loop.close()
+
+
+def _wait_for(loop: asyncio.AbstractEventLoop, tasks: "set[asyncio.Task[object]]") -> None:
+    pending = [task for task in tasks if not task.done()]
+    if pending:
+        run_loop(loop, asyncio.gather(*pending, return_exceptions=True))
+
+
+def _report_failures(
+    loop: asyncio.AbstractEventLoop, tasks: "set[asyncio.Task[object]]"
+) -> None:
+    for task in tasks:
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            message = "unhandled exception while async_to_sync cancelled the tasks left over"
+            loop.call_exception_handler({"message": message, "exception": error, "task": task})

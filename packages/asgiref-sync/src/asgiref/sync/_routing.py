@@ -1,0 +1,494 @@
+"""Which thread or loop runs what.
+
+A function with ``thread_sensitive=True`` runs, by the first rule that applies:
+
+1. where a thread of its chain is blocked in `async_to_sync`: there, by the innermost such call that
+   waits for a coroutine of the calling loop. (A copied context can carry a blocked call into
+   another loop, even one that runs on the blocked thread and keeps it from ever serving the call.)
+2. inside a `ThreadSensitiveContext`: on that context's thread;
+3. where a thread is blocked until the calling loop ends: there. (A task that was started in an
+   empty context shows nothing to rule 1.)
+4. otherwise: on the one shared thread of the process.
+
+With ``thread_sensitive=False`` it runs on the executor given, else on the one that the application
+set as the loop's default, else on pooled threads, within the limit of its loop.
+
+A coroutine runs on the loop that called its thread; else on that of the `AsyncSingleThreadContext`;
+else on a loop of its own.
+"""
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, Token
+from functools import partial
+from types import TracebackType
+from typing import Any, Protocol
+
+from ._asyncio_internals import custom_default_executor, is_loop_running_here
+from ._blocking import CURRENT_EXECUTOR, CurrentThreadExecutor
+from ._callables import describe
+from ._calls import CoroutineCall, FunctionCall
+from ._diagnostics import watch_for_deadlock
+from ._limits import LimitedExecutor, limiter_of
+from ._loop_threads import LOOP_THREADS, LoopExecutors, LoopOfBlock, TopLevelCall
+from ._thread_pool import (
+    SharedThreadExecutor,
+    SingleThreadExecutor,
+    SubmittedCall,
+    WorkerThread,
+    WorkItem,
+    is_exiting,
+)
+from ._thread_state import thread_state
+
+__all__ = [
+    "ASYNC_SINGLE_THREAD_CONTEXT",
+    "BLOCK_EXECUTORS",
+    "CONTEXT_EXECUTORS",
+    "DEADLOCK_CONTEXT",
+    "SHARED_EXECUTOR",
+    "THREAD_SENSITIVE_CONTEXT",
+    "AsyncSingleThreadContext",
+    "Submitter",
+    "ThreadSensitiveContext",
+    "run_inline",
+    "start_on_own_loop",
+    "submit_parallel",
+    "submit_sensitive",
+]
+
+
+class Submitter(Protocol):
+    """Anything that can run functions: a `concurrent.futures.Executor`, or just its `submit`."""
+
+    def submit(self, fn: Callable[..., Any], /) -> "Future[Any]": ...
+
+
+#: Code that sets this declares that its own chain occupies the shared thread.
+DEADLOCK_CONTEXT: ContextVar[bool] = ContextVar("asgiref.sync.deadlock_context")
+
+SHARED_EXECUTOR = SharedThreadExecutor("asgiref-shared")
+
+THREAD_SENSITIVE_CONTEXT: "ContextVar[ThreadSensitiveContext]" = ContextVar(
+    "asgiref.sync.thread_sensitive_context"
+)
+ASYNC_SINGLE_THREAD_CONTEXT: "ContextVar[AsyncSingleThreadContext]" = ContextVar(
+    "asgiref.sync.async_single_thread_context"
+)
+
+# Read and written by one atomic operation of its dict each: no lock.
+#: ``SyncToAsync.context_to_thread_executor``: where the calls of each context run.
+CONTEXT_EXECUTORS: "weakref.WeakKeyDictionary[ThreadSensitiveContext, Submitter]"
+CONTEXT_EXECUTORS = weakref.WeakKeyDictionary()
+#: ``AsyncToSync.context_to_thread_executor``: where the coroutines of each block run.
+BLOCK_EXECUTORS: "weakref.WeakKeyDictionary[AsyncSingleThreadContext, Submitter]"
+BLOCK_EXECUTORS = weakref.WeakKeyDictionary()
+
+
+# Functions, on the thread of the calling loop
+
+
+def submit_sensitive(
+    call: FunctionCall, shared: Submitter, loop_executors: LoopExecutors
+) -> None:
+    """Queue `call` by the rules for thread-sensitive code. Raises RuntimeError if it cannot run.
+
+    Args:
+        call: from async code, in whose context this is called.
+        shared: the executor of rule 4.
+        loop_executors: the executors of rule 3, by loop.
+    """
+    current = CURRENT_EXECUTOR.get(None)
+    if current is not None and _submit_to_chain(current, call):
+        return
+    context = THREAD_SENSITIVE_CONTEXT.get(None)
+    if context is not None:
+        context.submit_call(call)
+        return
+    current = loop_executors.get(call.loop)
+    if current is not None and _submit_to_chain(current, call):
+        return
+    _submit_to_shared(call, shared)
+
+
+def _submit_to_chain(executor: Executor, call: FunctionCall) -> bool:
+    """Queue `call` on `executor`, or on a blocked call outside it; false if none will run it."""
+    if not isinstance(executor, CurrentThreadExecutor):
+        _submit_to_foreign(executor, call)
+        return True
+    blocked: CurrentThreadExecutor | None = executor
+    while blocked is not None:
+        if blocked.loop is None or blocked.loop is call.loop:
+            if blocked.is_inline:
+                _run_here(call)
+                return True
+            if blocked.put(call):
+                return True
+        blocked = blocked.parent
+    return False
+
+
+def _submit_to_shared(call: FunctionCall, shared: Submitter) -> None:
+    if DEADLOCK_CONTEXT.get(False):
+        raise _would_deadlock(call, "the shared thread for thread-sensitive code")
+    if not isinstance(shared, SingleThreadExecutor):
+        _submit_to_foreign(shared, call)
+        return
+    worker = shared.worker
+    if worker is not None and worker.is_busy:
+        if _is_occupied_by_caller(worker):
+            raise _would_deadlock(call, "the shared thread for thread-sensitive code")
+        watch_for_deadlock(call, worker)
+    _submit_to_thread(shared, call)
+
+
+def _submit_to_thread(executor: SingleThreadExecutor, call: FunctionCall) -> None:
+    if is_exiting():
+        _run_here(call)
+    else:
+        executor.put(call)
+
+
+def _is_occupied_by_caller(worker: WorkerThread | None) -> bool:
+    """Whether this very thread, which runs a loop, is `worker` and in the middle of a call."""
+    return (
+        worker is not None and worker.is_current_thread() and thread_state().call is not None
+    )
+
+
+def _would_deadlock(call: FunctionCall, place: str) -> RuntimeError:
+    return RuntimeError(
+        f"{describe(call.function)} would deadlock: it must run on {place}, which is occupied by "
+        "the code that waits for it"
+    )
+
+
+def submit_parallel(call: FunctionCall, executor: Submitter | None) -> None:
+    """Queue `call` on `executor`, or by the rules for code that may run on any thread."""
+    if executor is None:
+        executor = custom_default_executor(call.loop)
+    if executor is not None and not isinstance(executor, LimitedExecutor):
+        _submit_to_foreign(executor, call)
+    elif is_exiting():
+        _run_here(call)
+    elif executor is None:
+        limiter_of(call.loop).submit(call)
+    else:
+        executor.submit_call(call)
+
+
+def _run_here(item: WorkItem) -> None:
+    """Run `item` on this thread: at interpreter exit there is no other."""
+    try:
+        item.run()
+    finally:
+        item.deliver()
+
+
+# Executors that are not ours. A call reports to its loop from wherever it runs. The future that
+# `submit` returns is needed to take a call out of the executor's queue, and for a call that never
+# runs here: the executor dropped it, or could not run it, or sent it to another process or
+# interpreter. A call has a loop and a context, which cannot go there, so only its function and
+# arguments are pickled, and the outcome comes back by the future.
+
+
+def _submit_to_foreign(executor: Submitter, call: FunctionCall) -> None:
+    future = executor.submit(_Portable(call))
+    if hasattr(future, "cancel"):
+        call.future = future
+    watch = getattr(future, "add_done_callback", None)
+    if watch is not None:
+        watch(partial(_settle_unless_started, weakref.ref(call)))
+
+
+class _Portable:
+    """Runs a call in this process, and in another one only its function."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: FunctionCall) -> None:
+        self._call = call
+
+    def __call__(self) -> None:
+        _run_here(self._call)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        call = self._call
+        return partial(call.function, *call.args, **call.kwargs).__reduce__()
+
+
+def _settle_unless_started(reference: "weakref.ref[FunctionCall]", future: "Future[Any]") -> None:
+    call = reference()
+    if call is None or not call.is_queued:
+        return
+    if future.cancelled():
+        call.discard(asyncio.CancelledError("the executor dropped the call"))
+    elif (error := future.exception()) is not None:
+        call.discard(error)
+    else:
+        call.set_result(future.result())
+
+
+# Coroutines, on the calling thread
+
+
+def start_on_own_loop(
+    call: CoroutineCall, loop_executors: LoopExecutors, ignore_block: bool
+) -> bool:
+    """Start `call` where no loop called its thread; false if it must be tried again.
+
+    Raises RuntimeError if no thread can be started.
+    """
+    block = None if ignore_block else ASYNC_SINGLE_THREAD_CONTEXT.get(None)
+    if block is not None:
+        return block.start(call, loop_executors)
+    LOOP_THREADS.submit(TopLevelCall(call, loop_executors))
+    return True
+
+
+def run_inline(call: CoroutineCall, loop_executors: LoopExecutors) -> None:
+    """Run `call` on a new loop in this thread: at interpreter exit there is no other."""
+    call.executor.is_inline = True
+    _run_here(TopLevelCall(call, loop_executors, keep_loop=False))
+
+
+# The two contexts
+
+
+class ThreadSensitiveContext:
+    """Give the thread-sensitive calls of an ``async with`` block a thread of their own.
+
+    A server enters one for each request: its synchronous code runs on one new thread, so that
+    objects bound to threads (database connections) work, requests do not wait for each other, and
+    no request sees another's `threading.local` values.
+
+    Args:
+        executor: run the calls of this block there, even inside another context or below
+            `async_to_sync`. It must run one call at a time on one thread, for example
+            ``ThreadPoolExecutor(max_workers=1)``; it stays the caller's and is not shut down. Such
+            a context can be entered once; tasks started inside must end before the block does,
+            their later calls raise RuntimeError. Without it, a block inside another one does
+            nothing.
+
+    Leaving the block waits for a call that still runs (its task was cancelled), except with
+    `executor`. If the leaving is itself cancelled, the thread ends when the call does.
+
+    >>> import asyncio, threading
+    >>> from asgiref.sync import sync_to_async
+    >>> async def request():
+    ...     thread = sync_to_async(threading.current_thread)
+    ...     async with ThreadSensitiveContext():
+    ...         return await thread() is await thread()
+    >>> asyncio.run(request())
+    True
+    """
+
+    def __init__(self, *, executor: Executor | None = None) -> None:
+        self._executor = executor
+        self.token: Token[ThreadSensitiveContext] | None = None
+        self._outer_executor: Executor | None = None
+        self._exited = False
+        # The block whose thread this one shares, and how many blocks share the thread of this one,
+        # itself included. Servers now and then start the next request of a connection in the
+        # context of the one before; its block must keep its thread when that one is left.
+        self._joined: ThreadSensitiveContext | None = None
+        self._sharing = 0
+        self._lock = threading.Lock()
+
+    async def __aenter__(self) -> "ThreadSensitiveContext":
+        if self._executor is not None:
+            self._enter_with_executor(self._executor)
+            return self
+        outer = THREAD_SENSITIVE_CONTEXT.get(None)
+        if outer is not None and outer._executor is not None:
+            return self
+        if outer is not None and outer._join():
+            self._joined = outer
+        else:
+            self.token = THREAD_SENSITIVE_CONTEXT.set(self)
+            with self._lock:
+                self._sharing += 1
+        return self
+
+    def _enter_with_executor(self, executor: Executor) -> None:
+        if self.token is not None:
+            raise RuntimeError(f"{self!r} is already entered: make one context for each block")
+        if self._exited:
+            raise RuntimeError(
+                f"{self!r} has an executor and cannot be entered again: tasks that outlived its "
+                "first block would get into the second"
+            )
+        self.token = THREAD_SENSITIVE_CONTEXT.set(self)
+        CONTEXT_EXECUTORS[self] = executor
+        # Hide a blocked call above, which would come before this context.
+        self._outer_executor = CURRENT_EXECUTOR.get(None)
+        CURRENT_EXECUTOR.set(None)
+
+    def _join(self) -> bool:
+        """Share the thread until `_leave`; false if all blocks that shared it were left."""
+        with self._lock:
+            if self._sharing:
+                self._sharing += 1
+            return self._sharing > 0
+
+    def _leave(self) -> Submitter | None:
+        """Stop sharing the thread; return its executor if this was the last block."""
+        with self._lock:
+            self._sharing -= 1
+            return None if self._sharing else CONTEXT_EXECUTORS.pop(self, None)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        executor: Submitter | None = None
+        if self._joined is not None:
+            joined, self._joined = self._joined, None
+            executor = joined._leave()
+        elif self.token is not None:
+            token, self.token = self.token, None
+            THREAD_SENSITIVE_CONTEXT.reset(token)
+            if self._executor is None:
+                executor = self._leave()
+            else:
+                self._exited = True
+                CONTEXT_EXECUTORS.pop(self, None)
+                CURRENT_EXECUTOR.set(self._outer_executor)
+                self._outer_executor = None
+        if isinstance(executor, SingleThreadExecutor):
+            await _end(executor)
+
+    def submit_call(self, call: FunctionCall) -> None:
+        """Queue `call` on the thread of this context. Raises RuntimeError where that cannot be."""
+        executor = CONTEXT_EXECUTORS.get(self) or self._new_executor()
+        if not isinstance(executor, SingleThreadExecutor):
+            _submit_to_foreign(executor, call)
+        elif _is_occupied_by_caller(executor.worker):
+            raise _would_deadlock(call, f"the thread of {self!r}")
+        else:
+            _submit_to_thread(executor, call)
+
+    def _new_executor(self) -> Submitter:
+        if self._exited:
+            raise RuntimeError(
+                f"{self!r} has exited: tasks started inside a context with an executor must finish "
+                "before it does"
+            )
+        with self._lock:
+            # A context that was copied to another thread's loop can be asked by both.
+            return CONTEXT_EXECUTORS.setdefault(self, SingleThreadExecutor("asgiref-context"))
+
+
+async def _end(executor: SingleThreadExecutor) -> None:
+    """Let the thread of `executor` end; wait until the calls on it have, if any."""
+    worker = executor.worker
+    last = SubmittedCall(int)
+    waits = worker is not None and worker.is_busy and worker.put(last)
+    executor.shutdown(wait=False)
+    if waits:
+        # Shielded: the thread has its orders, whatever happens to this task.
+        await asyncio.shield(asyncio.wrap_future(last.future))
+
+
+class AsyncSingleThreadContext:
+    """Run all top-level `async_to_sync` calls of a ``with`` block on one thread and one loop.
+
+    The loop runs from the first call until the block ends; then its tasks are cancelled and awaited
+    and it is closed. Blocks inside another one, also of the same object, do nothing. Calls below
+    `sync_to_async` go to the loop they came from, here as elsewhere, and ``force_new_loop=True``
+    asks for a loop of its own.
+
+    >>> import threading
+    >>> from asgiref.sync import async_to_sync
+    >>> async def thread():
+    ...     return threading.current_thread()
+    >>> with AsyncSingleThreadContext():
+    ...     async_to_sync(thread)() is async_to_sync(thread)()
+    True
+    """
+
+    def __init__(self) -> None:
+        self.token: Token[AsyncSingleThreadContext] | None = None
+        self._lock = threading.Lock()
+        self._depth = 0
+
+    def __enter__(self) -> "AsyncSingleThreadContext":
+        active = ASYNC_SINGLE_THREAD_CONTEXT.get(None)
+        if active is None:
+            self.token = ASYNC_SINGLE_THREAD_CONTEXT.set(self)
+        if active is None or active is self:
+            self._depth += 1
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._depth == 0:
+            return
+        self._depth -= 1
+        if self._depth or self.token is None:
+            return
+        try:
+            token, self.token = self.token, None
+            # Left in another context than it was entered in, there is nothing to reset.
+            with suppress(ValueError):
+                ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
+        finally:
+            self.end()
+
+    @contextmanager
+    def during(self) -> Generator[None]:
+        """Be the active context for a moment, whatever the rest of this context is in."""
+        token = ASYNC_SINGLE_THREAD_CONTEXT.set(self)
+        try:
+            yield
+        finally:
+            ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
+
+    def start(self, call: CoroutineCall, loop_executors: LoopExecutors) -> bool:
+        """Start `call` on the loop of this block; false if it must be tried again."""
+        with self._lock:
+            executor = BLOCK_EXECUTORS.get(self)
+            if executor is None or (isinstance(executor, LoopOfBlock) and not executor.is_usable):
+                executor = self._new_loop(loop_executors)
+        if isinstance(executor, LoopOfBlock):
+            return executor.start(call)
+        executor.submit(partial(_run_here, TopLevelCall(call, loop_executors, keep_loop=False)))
+        return True
+
+    def _new_loop(self, loop_executors: LoopExecutors) -> LoopOfBlock:
+        block = LoopOfBlock(loop_executors)
+        try:
+            LOOP_THREADS.submit(block)
+        except BaseException:
+            block.loop.close()
+            raise
+        BLOCK_EXECUTORS[self] = block
+        # If the block is never left (a generator that is given up, say), the loop ends with it.
+        weakref.finalize(self, block.abandon).atexit = False
+        return block
+
+    def end(self) -> None:
+        """End the loop, if there is one, and wait until that is done."""
+        block = BLOCK_EXECUTORS.pop(self, None)
+        if not isinstance(block, LoopOfBlock) or not block.is_usable:
+            return
+        if is_loop_running_here():
+            # Left by the garbage collector, say, on the thread of a loop, which must not block.
+            block.abandon()
+            return
+        leaver = CurrentThreadExecutor()
+        try:
+            block.end(leaver)
+            leaver.serve(lambda: None)
+        finally:
+            leaver.close()

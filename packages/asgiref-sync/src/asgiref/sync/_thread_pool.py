@@ -1,0 +1,424 @@
+"""Worker threads: starting, caching and ending them, at fork and at interpreter exit too.
+
+The invariant: a worker thread outlives whatever its work items do, and each item that it accepted
+is run or discarded. A worker accepts an item and ends under the same lock, so none falls between.
+
+At interpreter exit idle workers end and busy ones are waited for, before the first ``atexit``
+function is called (as `concurrent.futures` does); after that no worker can be had. A forked child
+has no worker threads and starts its own.
+"""
+
+import contextlib
+import contextvars
+import itertools
+import logging
+import os
+import queue
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from ._thread_state import ThreadState, thread_state
+
+__all__ = [
+    "SingleThreadExecutor",
+    "SubmittedCall",
+    "ThreadPool",
+    "WorkItem",
+    "WorkerThread",
+    "all_workers",
+    "is_exiting",
+]
+
+logger = logging.getLogger("asgiref.sync")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+#: Seconds after which an idle thread of a pool ends.
+IDLE_SECONDS = 60.0
+
+
+class WorkItem(ABC):
+    """Something for a thread to run."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def run(self) -> None:
+        """Do the work and keep its outcome."""
+
+    def deliver(self) -> None:  # noqa: B027
+        """Hand the outcome to the code that waits for it. The thread can be reused by then."""
+
+    @abstractmethod
+    def discard(self, error: BaseException) -> None:
+        """Make `error` the outcome and hand it over: the item will not run."""
+
+
+class SubmittedCall(WorkItem):
+    """A function that was submitted by `concurrent.futures.Executor.submit`."""
+
+    __slots__ = ("_error", "_function", "_result", "future")
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function: Callable[[], object] | None = function
+        self._result: object = None
+        self._error: BaseException | None = None
+        self.future: Future[object] = Future()
+
+    def run(self) -> None:
+        function, self._function = self._function, None
+        if function is None or not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self._result = function()
+        except BaseException as error:
+            self._error = error
+
+    def deliver(self) -> None:
+        future = self.future
+        try:
+            if future.done():
+                return
+            if self._error is None:
+                future.set_result(self._result)
+            else:
+                future.set_exception(self._error)
+        finally:
+            # The traceback of the error refers to this frame.
+            self._error = self._result = None
+            del future
+
+    def discard(self, error: BaseException) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+
+class _Process:
+    """The worker threads of this process."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.workers: set[WorkerThread] = set()
+        self.exiting = False
+
+
+_process = _Process()
+
+
+def _this_process() -> _Process:
+    global _process  # noqa: PLW0603
+    # Not every fork runs Python's hooks (uWSGI forks in C), so compare each time.
+    if _process.pid != os.getpid():
+        _process = _Process()
+    return _process
+
+
+def is_exiting() -> bool:
+    """Whether the interpreter exits and starts no more threads."""
+    return _this_process().exiting
+
+
+def all_workers() -> "list[WorkerThread]":
+    """Return the worker threads of this process, idle or not. Takes no lock."""
+    return list(_this_process().workers.copy())
+
+
+def _finish_workers() -> None:
+    """Let all workers end, and wait for those that run functions."""
+    process = _this_process()
+    process.exiting = True
+    workers = list(process.workers.copy())
+    for worker in workers:
+        worker.end()
+    for worker in workers:
+        if worker.is_waited_for_at_exit or not worker.is_busy:
+            worker.thread.join()
+
+
+try:
+    # The function that `concurrent.futures` uses, too, runs before the interpreter refuses threads.
+    threading._register_atexit(_finish_workers)  # type: ignore[attr-defined]
+except RuntimeError:  # imported while the interpreter exits
+    _process.exiting = True
+
+
+class WorkerThread:
+    """A thread that runs what is put into its queue, in order, until it is told to end."""
+
+    __slots__ = (
+        "_accepted",
+        "_done",
+        "_lock",
+        "_pool",
+        "_queue",
+        "ended",
+        "pid",
+        "state",
+        "thread",
+    )
+
+    def __init__(self, name: str, pool: "ThreadPool | None" = None) -> None:
+        """Raises RuntimeError if no thread can be started."""
+        if is_exiting():
+            raise RuntimeError("cannot start a thread: the interpreter is shutting down")
+        self._queue: queue.SimpleQueue[WorkItem | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._pool = pool
+        self.ended = False
+        # How many items were put, and how many of them have run or were discarded.
+        self._accepted = self._done = 0
+        self.pid = os.getpid()
+        #: What the thread is doing; None until it runs.
+        self.state: ThreadState | None = None
+        self.thread: threading.Thread = self._new_thread(name)
+        # Newer Pythons can start a thread with a copy of its starter's context, whose values it
+        # would keep for life.
+        contextvars.Context().run(self.thread.start)
+
+    def _new_thread(self, name: str) -> threading.Thread:
+        try:
+            return threading.Thread(target=self._work, name=name, daemon=True)
+        except RuntimeError:  # isolated subinterpreters have no daemon threads
+            return threading.Thread(target=self._work, name=name, daemon=False)
+
+    # Any thread.
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether this is a living thread of this process, not of the one it was forked from."""
+        return not self.ended and self.pid == os.getpid()
+
+    @property
+    def is_waited_for_at_exit(self) -> bool:
+        return self._pool is None or self._pool.is_waited_for_at_exit
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the thread has an item to run, or runs one."""
+        return self._done != self._accepted
+
+    @property
+    def queued(self) -> int:
+        """How many items wait for this thread."""
+        return self._queue.qsize()
+
+    def is_current_thread(self) -> bool:
+        return self.thread is threading.current_thread()
+
+    def belongs_to(self, pool: "ThreadPool") -> bool:
+        return self._pool is pool
+
+    def put(self, item: WorkItem) -> bool:
+        """Queue `item`; false if the thread has ended and takes no more."""
+        with self._lock:
+            if self.ended:
+                return False
+            self._accepted += 1
+            self._queue.put(item)
+            return True
+
+    def end(self) -> None:
+        """Let the thread end once it has run what was queued by now."""
+        self._queue.put(None)
+
+    # The thread itself.
+
+    def _work(self) -> None:
+        self.state = thread_state()
+        workers = _this_process().workers
+        workers.add(self)
+        try:
+            while not self.ended:
+                try:
+                    self._run_items()
+                except BaseException:
+                    # Raised into the thread from outside, or by a callback of a user's future.
+                    with contextlib.suppress(Exception):
+                        logger.exception("a worker thread of asgiref.sync goes on after an error")
+        finally:
+            self._close()
+            workers.discard(self)
+            if self._pool is not None:
+                self._pool.thread_ended()
+
+    def _run_items(self) -> None:
+        get = self._queue.get
+        timeout = None if self._pool is None else IDLE_SECONDS
+        while True:
+            try:
+                item = get(timeout=timeout)
+            except queue.Empty:
+                if self._pool is not None and self._pool.retire(self):
+                    self.ended = True
+                    return
+                continue
+            if item is None:
+                self._close()
+                return
+            try:
+                item.run()
+            finally:
+                self._done += 1
+                if self._pool is not None:
+                    # Before the delivery: the code that waits may submit at once, to this thread.
+                    self._pool.add_idle(self)
+                item.deliver()
+            # While this thread waits for the next item it must not keep this one's arguments.
+            del item
+
+    def _close(self) -> None:
+        """Accept no more items, and discard those that came after the end."""
+        with self._lock:
+            self.ended = True
+        while not self._queue.empty():
+            item = self._queue.get()
+            if item is not None:
+                item.discard(RuntimeError(f"{self.thread.name} ended before it ran this call"))
+
+
+class ThreadPool:
+    """Threads that run one item each: idle ones are used again, and end after a while.
+
+    The number of threads is not limited here; see `_limits`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        on_thread_end: Callable[[], None] | None = None,
+        is_waited_for_at_exit: bool = True,
+    ) -> None:
+        self._name = name
+        self._on_thread_end = on_thread_end
+        self.is_waited_for_at_exit = is_waited_for_at_exit
+        self._numbers = itertools.count(1)
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._idle: list[WorkerThread] = []
+        self._open = True
+
+    def submit(self, item: WorkItem) -> None:
+        """Run `item` on an idle thread, or on a new one.
+
+        Raises RuntimeError if no thread can be started.
+        """
+        if self._pid != os.getpid():
+            self._start_anew()
+        if is_exiting():
+            raise RuntimeError("cannot start a thread: the interpreter is shutting down")
+        with self._lock:
+            while self._idle:
+                # In one line: an interrupt between the two would lose the thread.
+                if self._idle.pop().put(item):
+                    return
+        if not WorkerThread(f"{self._name}-{next(self._numbers)}", self).put(item):
+            raise RuntimeError(f"a new thread of {self._name} ended at once")
+
+    def add_idle(self, worker: WorkerThread) -> None:
+        """Make `worker`, the calling thread, available for the next item."""
+        with self._lock:
+            if self._open:
+                self._idle.append(worker)
+                return
+        worker.end()
+
+    def retire(self, worker: WorkerThread) -> bool:
+        """Let `worker`, the calling thread, end if nothing was submitted to it."""
+        with self._lock:
+            if worker.queued:
+                return False
+            if worker in self._idle:
+                self._idle.remove(worker)
+            return True
+
+    def thread_ended(self) -> None:
+        """Clean up on a thread of this pool, which ends."""
+        if self._on_thread_end is not None:
+            self._on_thread_end()
+
+    def close(self) -> None:
+        """End the idle threads, and the busy ones once they have run their item."""
+        with self._lock:
+            self._open = False
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.end()
+
+    def join(self) -> None:
+        """Wait until all threads have ended, except the calling one."""
+        for worker in all_workers():
+            if worker.belongs_to(self) and not worker.is_current_thread():
+                worker.thread.join()
+
+
+class SingleThreadExecutor(Executor):
+    """An executor with one thread, which starts with the first call.
+
+    The thread ends after `shutdown`, or when this object is forgotten.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._open = True
+        self._worker: WorkerThread | None = None
+
+    @property
+    def worker(self) -> WorkerThread | None:
+        """The thread, if it was started in this process."""
+        worker = self._worker
+        return worker if worker is not None and worker.is_usable else None
+
+    def put(self, item: WorkItem) -> None:
+        """Queue `item` on the thread. Raises RuntimeError if it cannot be started."""
+        while not self._usable_worker().put(item):
+            continue
+
+    def _usable_worker(self) -> WorkerThread:
+        worker = self.worker
+        if worker is not None:
+            return worker
+        if self._pid != os.getpid():
+            # A thread that the fork did not copy may have held the lock.
+            self._pid, self._lock = os.getpid(), threading.Lock()
+        with self._lock:
+            worker = self.worker
+            if worker is None:
+                if not self._open:
+                    raise RuntimeError(f"the executor of {self._name} was shut down")
+                worker = self._worker = WorkerThread(self._name)
+                weakref.finalize(self, worker.end).atexit = False
+        return worker
+
+    def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
+        """Run ``fn(*args, **kwargs)`` on the thread; return its future."""
+        call = SubmittedCall(partial(fn, *args, **kwargs))
+        self.put(call)
+        return call.future  # type: ignore[return-value]
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let the thread end once it has run what was queued by now; if `wait`, wait for that."""
+        self._open = False
+        worker = self.worker
+        if worker is None:
+            return
+        worker.end()
+        if wait and not worker.is_current_thread():
+            worker.thread.join()
+
+
+class SharedThreadExecutor(SingleThreadExecutor):
+    """The one thread of the process for thread-sensitive calls that belong nowhere else."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Do nothing: what the thread has in `threading.local` must stay for later calls."""
