@@ -10,7 +10,6 @@ and is raised in the caller, at whatever point it comes and whatever the corouti
 
 import asyncio
 import contextvars
-import os
 import sys
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
@@ -32,8 +31,7 @@ from ._routing import (
     run_inline,
     start_on_own_loop,
 )
-from ._thread_pool import is_exiting
-from ._thread_state import ThreadState, thread_state
+from ._thread_state import PROCESS, ThreadState, thread_state
 
 __all__ = ["AsyncToSync", "async_to_sync"]
 
@@ -204,14 +202,14 @@ def _run(call: CoroutineCall, state: ThreadState, wrapper: AsyncToSync[..., Any]
 def _run_on_some_loop(
     call: CoroutineCall, state: ThreadState, wrapper: AsyncToSync[..., Any]
 ) -> None:
-    if not wrapper.force_new_loop and state.parent_pid == os.getpid():
+    if not wrapper.force_new_loop and state.parent_pid == state.pid:
         loop = state.parent_loop
         if loop is not None and loop.is_running() and _block(call, _start_on_parent, state, loop):
             return
-    while is_exiting() or not _block(
+    while PROCESS.is_exiting or not _block(
         call, start_on_own_loop, wrapper.loop_thread_executors, wrapper.force_new_loop
     ):
-        if is_exiting():
+        if PROCESS.is_exiting:
             run_inline(call, wrapper.loop_thread_executors)
             return
 

@@ -10,6 +10,7 @@ recognised as being as good as new (a top-level call takes a fifth of the time).
 """
 
 import asyncio
+import operator
 import os
 import select
 import selectors
@@ -31,7 +32,6 @@ __all__ = [
     "Waiter",
     "completions_of",
     "create_task",
-    "create_task_of_stopped_loop",
     "custom_default_executor",
     "is_loop_running_here",
     "loop_policy",
@@ -312,15 +312,6 @@ def create_task(
     return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
 
 
-def create_task_of_stopped_loop(
-    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], context: Context
-) -> "asyncio.Task[None]":
-    """Make a task of `loop`, which will run next."""
-    if loop.get_task_factory() is not None:
-        return context.run(loop.create_task, coroutine)
-    return loop.create_task(coroutine, context=context)
-
-
 def _is_original(create_task: object) -> bool:
     """Whether `create_task` is asyncio's own. A wrapper may look the same by its attributes."""
     return (
@@ -361,8 +352,8 @@ def _has_green_threads() -> bool:
 
 
 def run_loop(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any] | None" = None) -> None:
-    """Run `loop` until `future` is done, or until it is stopped. Raises the future's exception."""
-    outer = asyncio._get_running_loop() if _has_green_threads() else None
+    """Run `loop` until it is stopped, or until `future` is done, whose exception is raised."""
+    outer = asyncio._get_running_loop()
     if outer is not None:
         asyncio._set_running_loop(None)  # that of another greenlet, see `is_loop_running_here`
     try:
@@ -421,14 +412,20 @@ class LoopBaseline:
     attribute that was set on the loop. `matches` is called on the loop's thread, between its runs.
     """
 
-    __slots__ = ("_attributes", "_loop", "_readers")
+    __slots__ = ("_attributes", "_get_values", "_loop", "_readers", "_values")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop: Any = loop if _knows(loop) else None
         if self._loop is not None:
             run_loop(loop, loop.create_task(_make_completions(loop)))
-            self._attributes = self._present_attributes()
-            self._readers = set(self._loop._selector._fd_to_key)
+            attributes = self._loop.__dict__
+            self._attributes = len(attributes)
+            # Taken and compared by functions written in C, because this is done after every call.
+            self._get_values: Callable[[Any], tuple[object, ...]] = operator.itemgetter(
+                *sorted(attributes.keys() - _VOLATILE)
+            )
+            self._values = self._get_values(attributes)
+            self._readers = len(self._loop._selector._fd_to_key)
 
     @property
     def is_known(self) -> bool:
@@ -442,26 +439,41 @@ class LoopBaseline:
             and not loop.is_closed()
             and not loop._scheduled
             and not loop._ready
-            and loop._selector._fd_to_key.keys() == self._readers
+            and len(loop._selector._fd_to_key) == self._readers
             and not loop._transports.data
             and not loop._asyncgens.data
             and self._has_its_attributes()
             and not _has_tasks(loop)
         )
 
+    def suspend(self) -> bool:
+        """Have the loop refuse everything like a closed one; false if something came before that.
+
+        A thread that kept the loop would wait in vain for what it schedules between two runs.
+        """
+        self._loop._closed = True
+        if self._loop._ready:
+            self.resume()
+            return False
+        return True
+
+    def resume(self) -> None:
+        """Undo `suspend`."""
+        self._loop._closed = False
+
     def has_callbacks(self) -> bool:
         """Whether callbacks wait for their turn, which may still clean up after themselves."""
         return bool(self._loop._ready)
 
-    def _present_attributes(self) -> dict[str, object]:
-        attributes = self._loop.__dict__
-        return {name: value for name, value in attributes.items() if name not in _VOLATILE}
-
     def _has_its_attributes(self) -> bool:
-        present, expected = self._loop.__dict__, self._attributes
-        return len(present.keys() - _VOLATILE) == len(expected) and all(
-            present.get(name, self) is value for name, value in expected.items()
-        )
+        attributes = self._loop.__dict__
+        if len(attributes) != self._attributes:
+            return False
+        try:
+            # Compares by identity first: an equal value will do as well.
+            return self._get_values(attributes) == self._values
+        except KeyError:
+            return False
 
 
 async def _make_completions(loop: asyncio.AbstractEventLoop) -> None:

@@ -12,19 +12,17 @@ is run or discarded.
 """
 
 import asyncio
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 from ._callables import describe
 from ._thread_pool import SubmittedCall, WorkItem
-from ._thread_state import thread_state
+from ._thread_state import PROCESS, state_of_worker, thread_state
 
 __all__ = ["CHECK_SECONDS", "CURRENT_EXECUTOR", "CurrentThreadExecutor"]
 
@@ -74,7 +72,7 @@ class CurrentThreadExecutor(Executor):
     def put(self, item: WorkItem) -> bool:
         """Queue `item` for the thread; false if it is not blocked here any more."""
         with self._lock:
-            if self._is_closed or self._is_finished or self._pid != os.getpid():
+            if self._is_closed or self._is_finished or self._pid != PROCESS.pid:
                 return False
             self._items.append(item)
         self._wake()
@@ -95,6 +93,7 @@ class CurrentThreadExecutor(Executor):
                 f"{describe(fn)} was submitted to a CurrentThreadExecutor from the executor's own "
                 "thread, which cannot wait for itself: call it directly"
             )
+        PROCESS.check()
         call = SubmittedCall(partial(fn, *args, **kwargs))
         executor: CurrentThreadExecutor | None = self
         while executor is not None:
@@ -113,8 +112,10 @@ class CurrentThreadExecutor(Executor):
     def _wake(self) -> None:
         # Already released means that a wake-up is on its way. The thread looks at everything after
         # each one, so one is enough, and a superfluous one does no harm.
-        with suppress(RuntimeError):
+        try:
             self._wakeup.release()
+        except RuntimeError:
+            pass
 
     # The thread that is blocked.
 
@@ -145,7 +146,7 @@ class CurrentThreadExecutor(Executor):
             check: called after `every` seconds with nothing to do. It may raise.
             every: in seconds.
         """
-        state = thread_state()
+        state = state_of_worker()
         outer = state.blocked
         item: WorkItem | None = None
         try:

@@ -21,12 +21,12 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._asyncio_internals import Completions, create_task, create_task_of_stopped_loop
+from ._asyncio_internals import Completions, create_task
 from ._blocking import CurrentThreadExecutor
 from ._callables import describe
 from ._contextvars import adapt_values
-from ._thread_pool import WorkItem, is_exiting
-from ._thread_state import ThreadState, thread_state
+from ._thread_pool import WorkItem
+from ._thread_state import PROCESS, ThreadState, state_of_worker
 
 if TYPE_CHECKING:
     from ._limits import Limiter
@@ -53,22 +53,21 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tupl
 
 
 class CallState(enum.Enum):
-    QUEUED = "queued"
-    RUNNING = "running"
-    FINISHED = "finished"
-    CANCELLED = "cancelled"
+    """A state, and the states from which a call can move to it."""
+
+    QUEUED = "queued", ()
+    RUNNING = "running", ("queued",)
+    CANCELLED = "cancelled", ("queued",)
+    FINISHED = "finished", ("queued", "running")
+
+    def __init__(self, label: str, sources: tuple[str, ...]) -> None:
+        self.label = label
+        self.sources = sources
 
 
 # Looking up a member through its class takes a slow path on 3.11.
 _QUEUED, _RUNNING = CallState.QUEUED, CallState.RUNNING
-_FINISHED, _CANCELLED = CallState.FINISHED, CallState.CANCELLED
-
-#: For each state, the states from which a call can move there.
-_SOURCES = {
-    _RUNNING: (_QUEUED,),
-    _CANCELLED: (_QUEUED,),
-    _FINISHED: (_QUEUED, _RUNNING),
-}
+_CANCELLED, _FINISHED = CallState.CANCELLED, CallState.FINISHED
 
 _NO_VALUE = object()
 
@@ -88,7 +87,7 @@ class Call:
     def _advance(self, target: CallState) -> bool:
         """Move to `target`; false if that is not possible (any more). All transitions are here."""
         with self._lock:
-            if self.state not in _SOURCES[target]:
+            if self.state.label not in target.sources:
                 return False
             self.state = target
             return True
@@ -184,7 +183,7 @@ class FunctionCall(Call, WorkItem):
     def run(self) -> None:
         if not self._advance(_RUNNING):
             return
-        state = thread_state()
+        state = state_of_worker()
         outer = state.call, state.parent_loop, state.parent_pid
         try:
             state.call, state.parent_loop, state.parent_pid = self, self.loop, state.pid
@@ -246,14 +245,10 @@ class FunctionCall(Call, WorkItem):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def wait(self) -> None:
-        """Wait until the outcome has arrived. Can be cancelled, and called again."""
-        if not self.has_arrived:
-            waiter = self._waiter = self.completions.new_waiter(self.function)
-            try:
-                await waiter
-            finally:
-                del waiter
+    def new_waiter(self) -> Awaitable[None]:
+        """Return something to await until the outcome has arrived."""
+        waiter = self._waiter = self.completions.new_waiter(self.function)
+        return waiter
 
     def abandon(self) -> None:
         """See that the function never starts, if it has not."""
@@ -336,7 +331,7 @@ class CoroutineCall(Call):
             return True
 
     def hold(self) -> None:
-        """Keep the thread blocked beyond the outcome, until its executor is finished."""
+        """Have the outcome stop the loop, which is the call's own, and not wake the thread."""
         self._is_held = True
 
     def check(self) -> None:
@@ -352,7 +347,7 @@ class CoroutineCall(Call):
         elif loop.is_closed():
             self._is_held = False
             self.set_exception(RuntimeError("Event loop was closed before the coroutine was done."))
-        elif is_exiting() and not loop.is_running():
+        elif PROCESS.is_exiting and not loop.is_running():
             self._is_held = False
             self.set_exception(RuntimeError("Event loop was stopped and the interpreter exits."))
 
@@ -368,39 +363,24 @@ class CoroutineCall(Call):
 
     def arrive(self) -> None:
         """Start the coroutine as a task of the running loop, unless that was called off."""
-        task = self._make_task(asyncio.get_running_loop(), create_task)
-        if task is not None and not self.is_finished:
-            self._task = task
-            task.add_done_callback(self._task_done)
-
-    def start_held(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Task[None] | None":
-        """Make the task for `loop`, which the caller runs until it is done; None if called off."""
-        task = self._task = self._make_task(loop, create_task_of_stopped_loop)
-        return task
-
-    def _make_task(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        create: "Callable[..., asyncio.Task[None]]",
-    ) -> "asyncio.Task[None] | None":
-        """Start, as a task of `loop`; None if that shall not run it any more."""
+        loop = asyncio.get_running_loop()
         with self._lock:
             if self.state is not _QUEUED or self.loop is not loop:
-                return None
+                return
             self.state = _RUNNING
         coroutine, self._coroutine = self._coroutine, None
+        context, self._context = self._context, None
         try:
-            return create(loop, coroutine, self._context)
+            task = create_task(loop, coroutine, context)
         except BaseException as error:
             # The application's task factory. Others on the loop must not suffer from it.
-            if coroutine is not None:
-                coroutine.close()
+            coroutine.close()
             self.discard()
             self.set_exception(error)
-            return None
-        finally:
-            del coroutine
-            self._context = None
+        else:
+            if not self.is_finished:
+                self._task = task
+                task.add_done_callback(self._task_done)
 
     def _task_done(self, task: "asyncio.Task[None]") -> None:
         """Set an outcome for a task that ended without: cancelled before its first step, say."""
@@ -431,11 +411,13 @@ class CoroutineCall(Call):
     def _outcome_is_there(self) -> None:
         self._awaitable = None
         task, self._task = self._task, None
+        if task is not None:
+            # Usually this is the task's last step: the callback would take a turn of the loop.
+            task.remove_done_callback(self._task_done)
         if not self._is_held:
-            if task is not None:
-                # Usually this is the task's last step: the callback would take a turn of the loop.
-                task.remove_done_callback(self._task_done)
             self.executor.finish()
+        elif self.loop is not None:
+            self.loop.stop()
 
     # Any thread.
 

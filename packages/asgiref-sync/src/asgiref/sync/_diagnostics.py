@@ -137,7 +137,7 @@ def _is_bridge(frame: types.FrameType) -> bool:
 def _describe_wait(call: CoroutineCall) -> str:
     place = _coroutine_place(call.coroutine)
     name = describe(call.function)
-    return f"{name} ({call.state.value})" if place is None else f"{name} at {place}"
+    return f"{name} ({call.state.label})" if place is None else f"{name} at {place}"
 
 
 def _coroutine_place(coroutine: Any) -> str | None:

@@ -26,7 +26,7 @@ from typing import ParamSpec, TypeVar
 
 from ._calls import FunctionCall
 from ._thread_pool import SubmittedCall, ThreadPool, WorkItem
-from ._thread_state import thread_state
+from ._thread_state import PROCESS, state_of_worker, thread_state
 
 __all__ = ["LimitedExecutor", "Limiter", "forget_limiter", "limiter_of"]
 
@@ -45,7 +45,7 @@ class Limiter:
         self._start_anew()
 
     def _start_anew(self) -> None:
-        self._pid = os.getpid()
+        self._pid = PROCESS.pid
         self._lock = threading.Lock()
         self._backlog: deque[_Limited] = deque()
         # Sets, so that giving back twice, after an interrupt say, is the same as once.
@@ -54,9 +54,9 @@ class Limiter:
 
     def submit(self, call: _Limited) -> None:
         """Run `call` on a thread, now or when a token is free. Raises what starting one raises."""
-        if self._pid != os.getpid():
+        if self._pid != PROCESS.pid:
             self._start_anew()
-        above = thread_state().call
+        above = state_of_worker().call
         if above is not None and above.limiter is self:
             # The calling function holds a token and runs a loop, which waits for this call.
             self._run_at_once(call)
@@ -265,6 +265,7 @@ class LimitedExecutor(Executor):
         Raises:
             RuntimeError: after `shutdown`, and where no thread can be started.
         """
+        PROCESS.check()
         call = SubmittedCall(partial(fn, *args, **kwargs))
         self.submit_call(call)
         return call.future  # type: ignore[return-value]

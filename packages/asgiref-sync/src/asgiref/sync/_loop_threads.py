@@ -10,11 +10,11 @@ have synchronous code to run on its thread; and it is woken however that ends.
 """
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -23,6 +23,7 @@ from ._blocking import CurrentThreadExecutor
 from ._calls import CoroutineCall
 from ._limits import forget_limiter
 from ._thread_pool import SubmittedCall, ThreadPool, WorkItem
+from ._thread_state import PROCESS
 
 __all__ = ["LOOP_THREADS", "LoopExecutors", "LoopOfBlock", "TopLevelCall"]
 
@@ -31,6 +32,8 @@ _R = TypeVar("_R")
 
 #: ``AsyncToSync.loop_thread_executors``: where the thread-sensitive calls of a loop run.
 LoopExecutors = MutableMapping[asyncio.AbstractEventLoop, Executor]
+
+_EMPTY = Context()
 
 # A call may leave callbacks in the ready queue that only tell each other that something is done.
 # They get this many turns of the loop before the loop counts as used.
@@ -53,18 +56,18 @@ class _KeptLoop:
             raise
 
     def settle(self) -> bool:
-        """Whether the loop is as good as new; leftover callbacks get a few turns first."""
+        """Suspend the loop if it is as good as new; leftover callbacks get a few turns first."""
         baseline = self.baseline
         if not baseline.is_known or self.policy is not loop_policy():
             return False
         for _ in range(_SETTLING_TURNS):
-            if baseline.matches():
+            if baseline.matches() and baseline.suspend():
                 return True
             if self.loop.is_closed() or not baseline.has_callbacks():
                 return False
             self.loop.call_soon(self.loop.stop)
             run_loop(self.loop)
-        return baseline.matches()
+        return baseline.matches() and baseline.suspend()
 
 
 class _ThisThread(threading.local):
@@ -74,8 +77,15 @@ class _ThisThread(threading.local):
 _THIS_THREAD = _ThisThread()
 
 
-def _close_kept_loop() -> None:
+def _take_kept_loop() -> _KeptLoop | None:
     kept, _THIS_THREAD.kept = _THIS_THREAD.kept, None
+    if kept is not None:
+        kept.baseline.resume()
+    return kept
+
+
+def _close_kept_loop() -> None:
+    kept = _take_kept_loop()
     if kept is not None:
         asyncio.set_event_loop(None)
         kept.loop.close()
@@ -108,12 +118,7 @@ class TopLevelCall(WorkItem):
         if self._call.is_finished:  # cancelled before a thread took it
             return
         try:
-            kept, _THIS_THREAD.kept = _THIS_THREAD.kept or _KeptLoop(), None
-        except BaseException as error:
-            self._call.set_exception(error)
-            return
-        try:
-            self._run_on(kept)
+            self._run_on(_take_kept_loop() or _KeptLoop())
         except BaseException as error:
             self._call.replace_outcome(error)
 
@@ -121,12 +126,10 @@ class TopLevelCall(WorkItem):
         loop, call = kept.loop, self._call
         self._executors[loop] = call.executor
         try:
-            if call.assign(loop) and (task := call.start_held(loop)) is not None:
-                run_loop(loop, task)
-        except (Exception, asyncio.CancelledError) as error:
-            # Cancelled before its first step, stopped its loop, or failed in a wrapped main_wrap.
-            call.discard()
-            call.set_exception(error)
+            if call.assign(loop):
+                loop.call_soon(call.arrive, context=_EMPTY)
+                run_loop(loop)
+                call.set_exception(RuntimeError("Event loop stopped before the coroutine was done."))
         except BaseException as error:
             # A task raised KeyboardInterrupt or SystemExit, which go through a loop.
             call.replace_outcome(error)
@@ -161,7 +164,7 @@ class LoopOfBlock(WorkItem, Executor):
 
     def __init__(self, executors: LoopExecutors) -> None:
         self.loop = new_event_loop()
-        self._pid = os.getpid()
+        self._pid = PROCESS.pid
         self._executors = executors
         self._lock = threading.Lock()
         self._calls: set[CoroutineCall] = set()
@@ -173,7 +176,7 @@ class LoopOfBlock(WorkItem, Executor):
     @property
     def is_usable(self) -> bool:
         """Whether the loop runs, or will, in this process."""
-        return not self._has_ended and self._pid == os.getpid()
+        return not self._has_ended and self._pid == PROCESS.pid
 
     def start(self, call: CoroutineCall) -> bool:
         """Have the loop start `call`; false if it has ended, or the call needs no loop any more."""

@@ -41,9 +41,8 @@ from ._thread_pool import (
     SubmittedCall,
     WorkerThread,
     WorkItem,
-    is_exiting,
 )
-from ._thread_state import thread_state
+from ._thread_state import PROCESS, state_of_worker
 
 __all__ = [
     "ASYNC_SINGLE_THREAD_CONTEXT",
@@ -147,7 +146,7 @@ def _submit_to_shared(call: FunctionCall, shared: Submitter) -> None:
 
 
 def _submit_to_thread(executor: SingleThreadExecutor, call: FunctionCall) -> None:
-    if is_exiting():
+    if PROCESS.is_exiting:
         _run_here(call)
     else:
         executor.put(call)
@@ -156,7 +155,7 @@ def _submit_to_thread(executor: SingleThreadExecutor, call: FunctionCall) -> Non
 def _is_occupied_by_caller(worker: WorkerThread | None) -> bool:
     """Whether this very thread, which runs a loop, is `worker` and in the middle of a call."""
     return (
-        worker is not None and worker.is_current_thread() and thread_state().call is not None
+        worker is not None and worker.is_current_thread() and state_of_worker().call is not None
     )
 
 
@@ -173,7 +172,7 @@ def submit_parallel(call: FunctionCall, executor: Submitter | None) -> None:
         executor = custom_default_executor(call.loop)
     if executor is not None and not isinstance(executor, LimitedExecutor):
         _submit_to_foreign(executor, call)
-    elif is_exiting():
+    elif PROCESS.is_exiting:
         _run_here(call)
     elif executor is None:
         limiter_of(call.loop).submit(call)

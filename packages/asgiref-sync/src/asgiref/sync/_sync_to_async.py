@@ -150,15 +150,20 @@ class SyncToAsync(Generic[_P, _R]):
                 submit_sensitive(call, self.single_thread_executor, loop_executors)
             else:
                 submit_parallel(call, self._executor)
-            await _finish(call)
+            try:
+                await call.new_waiter()
+            except asyncio.CancelledError as cancellation:
+                await _cancel(call, cancellation)
             return call.take_outcome()  # type: ignore[no-any-return]
         finally:
-            call.abandon()
-            if call.has_arrived and self.context is None:
+            if not call.has_arrived:
+                call.abandon()
+            elif self.context is None:
                 propagate_changes(call.context, call.before)
-            for handle in (timer, call.timer):
-                if handle is not None:
-                    handle.cancel()
+            if timer is not None:
+                timer.cancel()
+            if call.timer is not None:
+                call.timer.cancel()
             # An exception holds its traceback, and that this frame, and the call the arguments.
             del call, before
 
@@ -228,23 +233,26 @@ class SyncToAsync(Generic[_P, _R]):
 _plain_thread_handler: Any = SyncToAsync[..., Any].thread_handler
 
 
-async def _finish(call: FunctionCall) -> None:
-    """Wait for the outcome of `call`; on cancellation, cancel the call as far as possible."""
-    cancellation: asyncio.CancelledError | None = None
+async def _cancel(call: FunctionCall, cancellation: asyncio.CancelledError) -> None:
+    """Cancel `call`, whose task was cancelled, and wait for it if that can be useful.
+
+    Raises the cancellation again, unless a coroutine got to see it that the function waits for.
+    """
     cancelled: list[CoroutineCall] = []
     try:
         while not call.has_arrived:
+            cancelled = call.cancel(cancellation)
+            if not cancelled:
+                raise cancellation
             try:
-                await call.wait()
-            except asyncio.CancelledError as error:
-                cancellation, cancelled = error, call.cancel(error)
-                if not cancelled:
-                    raise
+                await call.new_waiter()
+            except asyncio.CancelledError as another:
+                cancellation = another
         # The coroutines may all have been finished before the cancellation reached their loop.
-        if cancellation is not None and not any(each.received_cancellation for each in cancelled):
+        if not any(each.received_cancellation for each in cancelled):
             raise cancellation
     finally:
-        del call, cancellation, cancelled  # part of the traceback of what is raised
+        del call, cancellation, cancelled  # part of the traceback of the exception
 
 
 @overload

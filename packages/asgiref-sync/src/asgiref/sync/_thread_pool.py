@@ -12,7 +12,6 @@ import contextlib
 import contextvars
 import itertools
 import logging
-import os
 import queue
 import threading
 import weakref
@@ -22,7 +21,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from ._thread_state import ThreadState, thread_state
+from ._thread_state import PROCESS, ThreadState, thread_state
 
 __all__ = [
     "SingleThreadExecutor",
@@ -31,7 +30,6 @@ __all__ = [
     "WorkItem",
     "WorkerThread",
     "all_workers",
-    "is_exiting",
 ]
 
 logger = logging.getLogger("asgiref.sync")
@@ -99,41 +97,35 @@ class SubmittedCall(WorkItem):
             self.future.set_exception(error)
 
 
-class _Process:
-    """The worker threads of this process."""
+class _Workers:
+    """The worker threads of a process."""
+
+    __slots__ = ("pid", "threads")
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.workers: set[WorkerThread] = set()
-        self.exiting = False
+        self.pid = PROCESS.pid
+        self.threads: set[WorkerThread] = set()
 
 
-_process = _Process()
+_workers = _Workers()
 
 
-def _this_process() -> _Process:
-    global _process  # noqa: PLW0603
-    # Not every fork runs Python's hooks (uWSGI forks in C), so compare each time.
-    if _process.pid != os.getpid():
-        _process = _Process()
-    return _process
-
-
-def is_exiting() -> bool:
-    """Whether the interpreter exits and starts no more threads."""
-    return _this_process().exiting
+def _workers_of_this_process() -> "set[WorkerThread]":
+    global _workers  # noqa: PLW0603
+    if _workers.pid != PROCESS.check():
+        _workers = _Workers()
+    return _workers.threads
 
 
 def all_workers() -> "list[WorkerThread]":
     """Return the worker threads of this process, idle or not. Takes no lock."""
-    return list(_this_process().workers.copy())
+    return list(_workers_of_this_process().copy())
 
 
 def _finish_workers() -> None:
     """Let all workers end, and wait for those that run functions."""
-    process = _this_process()
-    process.exiting = True
-    workers = list(process.workers.copy())
+    workers = all_workers()
+    PROCESS.is_exiting = True
     for worker in workers:
         worker.end()
     for worker in workers:
@@ -145,7 +137,7 @@ try:
     # The function that `concurrent.futures` uses, too, runs before the interpreter refuses threads.
     threading._register_atexit(_finish_workers)  # type: ignore[attr-defined]
 except RuntimeError:  # imported while the interpreter exits
-    _process.exiting = True
+    PROCESS.is_exiting = True
 
 
 class WorkerThread:
@@ -155,6 +147,7 @@ class WorkerThread:
         "_accepted",
         "_done",
         "_lock",
+        "_owner",
         "_pool",
         "_queue",
         "ended",
@@ -163,20 +156,28 @@ class WorkerThread:
         "thread",
     )
 
-    def __init__(self, name: str, pool: "ThreadPool | None" = None) -> None:
-        """Raises RuntimeError if no thread can be started."""
-        if is_exiting():
-            raise RuntimeError("cannot start a thread: the interpreter is shutting down")
+    def __init__(
+        self, name: str, first: WorkItem, pool: "ThreadPool | None" = None, owner: object = None
+    ) -> None:
+        """Make a thread that will run `first`, and end when `owner`, if any, is forgotten."""
         self._queue: queue.SimpleQueue[WorkItem | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._pool = pool
         self.ended = False
-        # How many items were put, and how many of them have run or were discarded.
-        self._accepted = self._done = 0
-        self.pid = os.getpid()
+        # How many items were put, and how many of them have run.
+        self._accepted, self._done = 1, 0
+        self._queue.put(first)
+        queue_put = self._queue.put
+        self._owner = None if owner is None else weakref.ref(owner, lambda _: queue_put(None))
+        self.pid = PROCESS.pid
         #: What the thread is doing; None until it runs.
         self.state: ThreadState | None = None
         self.thread: threading.Thread = self._new_thread(name)
+
+    def start(self) -> None:
+        """Start the thread. Raises RuntimeError if that is not possible."""
+        if PROCESS.is_exiting:
+            raise RuntimeError("cannot start a thread: the interpreter is shutting down")
         # Newer Pythons can start a thread with a copy of its starter's context, whose values it
         # would keep for life.
         contextvars.Context().run(self.thread.start)
@@ -192,7 +193,7 @@ class WorkerThread:
     @property
     def is_usable(self) -> bool:
         """Whether this is a living thread of this process, not of the one it was forked from."""
-        return not self.ended and self.pid == os.getpid()
+        return not self.ended and self.pid == PROCESS.pid
 
     @property
     def is_waited_for_at_exit(self) -> bool:
@@ -231,7 +232,7 @@ class WorkerThread:
 
     def _work(self) -> None:
         self.state = thread_state()
-        workers = _this_process().workers
+        workers = _workers_of_this_process()
         workers.add(self)
         try:
             while not self.ended:
@@ -301,7 +302,7 @@ class ThreadPool:
         self._start_anew()
 
     def _start_anew(self) -> None:
-        self._pid = os.getpid()
+        self._pid = PROCESS.pid
         self._lock = threading.Lock()
         self._idle: list[WorkerThread] = []
         self._open = True
@@ -311,17 +312,16 @@ class ThreadPool:
 
         Raises RuntimeError if no thread can be started.
         """
-        if self._pid != os.getpid():
+        if self._pid != PROCESS.pid:
             self._start_anew()
-        if is_exiting():
+        if PROCESS.is_exiting:
             raise RuntimeError("cannot start a thread: the interpreter is shutting down")
         with self._lock:
             while self._idle:
                 # In one line: an interrupt between the two would lose the thread.
                 if self._idle.pop().put(item):
                     return
-        if not WorkerThread(f"{self._name}-{next(self._numbers)}", self).put(item):
-            raise RuntimeError(f"a new thread of {self._name} ended at once")
+        WorkerThread(f"{self._name}-{next(self._numbers)}", item, self).start()
 
     def add_idle(self, worker: WorkerThread) -> None:
         """Make `worker`, the calling thread, available for the next item."""
@@ -368,7 +368,7 @@ class SingleThreadExecutor(Executor):
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._pid = os.getpid()
+        self._pid = PROCESS.pid
         self._lock = threading.Lock()
         self._open = True
         self._worker: WorkerThread | None = None
@@ -381,27 +381,32 @@ class SingleThreadExecutor(Executor):
 
     def put(self, item: WorkItem) -> None:
         """Queue `item` on the thread. Raises RuntimeError if it cannot be started."""
-        while not self._usable_worker().put(item):
-            continue
-
-    def _usable_worker(self) -> WorkerThread:
         worker = self.worker
-        if worker is not None:
-            return worker
-        if self._pid != os.getpid():
+        if worker is None or not worker.put(item):
+            self._start_with(item)
+
+    def _start_with(self, item: WorkItem) -> None:
+        if self._pid != PROCESS.pid:
             # A thread that the fork did not copy may have held the lock.
-            self._pid, self._lock = os.getpid(), threading.Lock()
+            self._pid, self._lock = PROCESS.pid, threading.Lock()
         with self._lock:
             worker = self.worker
-            if worker is None:
-                if not self._open:
-                    raise RuntimeError(f"the executor of {self._name} was shut down")
-                worker = self._worker = WorkerThread(self._name)
-                weakref.finalize(self, worker.end).atexit = False
-        return worker
+            if worker is not None and worker.put(item):
+                return
+            if not self._open:
+                raise RuntimeError(f"the executor of {self._name} was shut down")
+            # Known before it starts: the item may ask whether it occupies the thread.
+            self._worker = WorkerThread(self._name, item, owner=self)
+            try:
+                self._worker.start()
+            except BaseException:
+                worker, self._worker = self._worker, None
+                worker.end()  # an interrupt may have come after the start
+                raise
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
         """Run ``fn(*args, **kwargs)`` on the thread; return its future."""
+        PROCESS.check()
         call = SubmittedCall(partial(fn, *args, **kwargs))
         self.put(call)
         return call.future  # type: ignore[return-value]

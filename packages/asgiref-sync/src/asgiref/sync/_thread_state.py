@@ -1,9 +1,13 @@
-"""What each thread is doing for the bridge.
+"""What each thread is doing for the bridge, and which process this is.
 
 Each thread has one state, and only that thread writes it; others read it for reports. A call puts
 itself there while it runs and restores what it found, for a thread that is blocked in
 `async_to_sync` runs other calls on top of its own. A forked child is another process with the
 state of the thread that forked, so a state counts only in the process that it was made in.
+
+Every entry to the bridge calls `thread_state`, which compares process ids, for not every fork runs
+Python's hooks (uWSGI forks in C). All other code compares with `PROCESS.pid`: asking the system
+takes 0.3 µs each time.
 """
 
 import asyncio
@@ -18,7 +22,35 @@ if TYPE_CHECKING:
     from ._blocking import CurrentThreadExecutor
     from ._calls import CoroutineCall, FunctionCall
 
-__all__ = ["ThreadState", "all_thread_states", "stacks_of_threads", "thread_state"]
+__all__ = [
+    "PROCESS",
+    "ThreadState",
+    "all_thread_states",
+    "stacks_of_threads",
+    "state_of_worker",
+    "thread_state",
+]
+
+
+class _Process:
+    """This process, as the bridge knows it."""
+
+    __slots__ = ("is_exiting", "pid")
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        #: Whether the interpreter exits and starts no more threads.
+        self.is_exiting = False
+
+    def check(self) -> int:
+        """Ask the system which process this is; return its id."""
+        pid = os.getpid()
+        if pid != self.pid:
+            self.pid, self.is_exiting = pid, False
+        return pid
+
+
+PROCESS = _Process()
 
 
 class ThreadState:
@@ -38,12 +70,13 @@ class ThreadState:
     )
 
     def __init__(self) -> None:
+        PROCESS.check()
         self.start_anew()
         _STATES[self.ident] = weakref.ref(self)
 
     def start_anew(self) -> None:
         """Forget everything: the thread is new, or alone in a forked child."""
-        self.pid: int = os.getpid()
+        self.pid: int = PROCESS.pid
         self.ident: int = threading.get_ident()
         self.thread: threading.Thread = threading.current_thread()
         #: The call from async code that this thread runs.
@@ -74,17 +107,21 @@ _LOCAL = _Local()
 
 
 def thread_state() -> ThreadState:
-    """Return the state of the calling thread."""
+    """Return the state of the calling thread; at each entry to the bridge."""
     state = _LOCAL.state
-    # Not every fork runs Python's hooks (uWSGI forks in C), so compare each time.
-    if state.pid != os.getpid():
+    if state.pid != PROCESS.check():
         state.start_anew()
     return state
 
 
+def state_of_worker() -> ThreadState:
+    """Return the state of the calling thread, which entered the bridge before."""
+    return _LOCAL.state
+
+
 def all_thread_states() -> list[ThreadState]:
     """Return the states of this process's threads that ever used the bridge. Takes no lock."""
-    pid = os.getpid()
+    pid = PROCESS.check()
     states = [reference() for reference in _STATES.copy().values()]
     return [state for state in states if state is not None and state.pid == pid]
 
