@@ -41,7 +41,7 @@ class Resources:
             one for one in gc.get_objects() if issubclass(type(one), asyncio.AbstractEventLoop)
         ]
         open_loops = sum(not loop.is_closed() for loop in loops)
-        del loops, objects
+        del loops
         folder = "/proc/self/fd"
         held = len(os.listdir(folder)) if os.path.isdir(folder) else 0
         return cls(threading.active_count(), open_loops, held)
