@@ -232,12 +232,12 @@ def seen(program, way, inner):
     return events
 
 
-#: At its end a loop cancels the inner task as well as the outer one, that is, twice.
+#: At its end a loop cancels the inner tasks as well as the outer one, that is, more than once.
 PAIRS = [
     (program, inner)
     for program in PROGRAMS
     for inner in INNER
-    if (program, inner) != (cancel_at_the_end_of_the_loop, slow_to_end)
+    if program is not cancel_at_the_end_of_the_loop or inner is for_ever
 ]
 
 
