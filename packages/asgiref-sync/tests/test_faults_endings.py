@@ -1,4 +1,4 @@
-"""Loops, contexts, iterators and tasks that end at a bad moment: no hang, and nothing left behind."""
+"""Loops, contexts, iterators and tasks that end at a bad moment leave nothing behind."""
 
 import asyncio
 import contextlib
