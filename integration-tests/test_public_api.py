@@ -12,14 +12,6 @@ import pytest
 HERE = Path(__file__).parent
 DESCRIBE = HERE / "support" / "describe_api.py"
 
-# Names of the reference that ours leaves out on purpose.
-LEFT_OUT = {
-    "asgiref.sync.AsyncToSync.context_to_thread_executor": "bookkeeping of a context's threads",
-    "asgiref.sync.AsyncToSync.loop_thread_executors": "bookkeeping of a loop's threads",
-    "asgiref.sync.SyncToAsync.threadlocal": "held what a worker thread was running",
-    "asgiref.server.logger": "undocumented; logging.getLogger('asgiref.server') is the same logger",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Described:
@@ -121,9 +113,6 @@ def test_every_name_of_asgiref_3_13_takes_the_same_calls(
     path: str, ours: dict[str, Described]
 ) -> None:
     theirs = THEIRS[path]
-    if path in LEFT_OUT:
-        assert path not in ours, f"{path} exists again: take it out of LEFT_OUT"
-        return
     assert path in ours
     mine = ours[path]
     assert mine.is_async is theirs.is_async

@@ -187,7 +187,7 @@ def test_a_signal_handler_that_exits_ends_the_wait():
     )
 
 
-def test_a_coroutine_that_completes_in_spite_of_ctrl_c_returns():
+def test_ctrl_c_is_raised_although_the_coroutine_completes_in_spite_of_it():
     check(
         """
         async def main():
@@ -195,8 +195,11 @@ def test_a_coroutine_that_completes_in_spite_of_ctrl_c_returns():
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
-                return "completed"
-        print(async_to_sync(main)())
+                print("completed")
+        try:
+            async_to_sync(main)()
+        except KeyboardInterrupt:
+            print("interrupted")
         """,
-        output="completed",
+        output="completed interrupted",
     )

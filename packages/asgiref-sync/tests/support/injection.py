@@ -1,0 +1,276 @@
+"""Raise an exception at each line of the bridge that the calling thread executes, one at a time.
+
+Run as a program with the name of a scenario and a class: it runs the scenario with an exception at
+the first line (or the one whose number is the third argument), then at the next, until it comes to
+its end without one. Exit status 0: the exception reached the caller each time, nothing hung, and
+nothing is left behind.
+"""
+
+import asyncio
+import contextlib
+import faulthandler
+import os
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from probes import Resources, assert_all_works, assert_no_more_than, double
+
+import asgiref.sync
+from asgiref.sync import (
+    AsyncSingleThreadContext,
+    ThreadSensitiveContext,
+    async_to_sync,
+    async_to_sync_iterator,
+    sync_to_async,
+    sync_to_async_iterator,
+)
+
+PACKAGE = str(Path(asgiref.sync.__file__).parent)
+
+
+class SoftTimeLimit(Exception):
+    """What a task queue raises in a signal handler."""
+
+
+class Life:
+    """How many coroutines have started and ended."""
+
+    started = ended = 0
+
+
+async def tracked(number):
+    Life.started += 1
+    try:
+        await asyncio.sleep(0)
+        return number
+    finally:
+        Life.ended += 1
+
+
+async def at_once():
+    return 1
+
+
+def top_level():
+    assert async_to_sync(at_once)() == 1
+    assert async_to_sync(tracked)(1) == 1
+
+
+def top_level_and_back():
+    async def main():
+        assert await sync_to_async(int)("1") == 1
+        assert await sync_to_async(int, thread_sensitive=False)("1") == 1
+
+    async_to_sync(main)()
+
+
+def nested():
+    async def main():
+        return await sync_to_async(lambda: async_to_sync(tracked)(1))()
+
+    assert async_to_sync(main)() == 1
+
+
+def forced_loop():
+    async def main():
+        return await sync_to_async(lambda: async_to_sync(tracked, force_new_loop=True)(1))()
+
+    assert async_to_sync(main)() == 1
+
+
+def single_thread_context():
+    with AsyncSingleThreadContext():
+        assert async_to_sync(tracked)(1) == 1
+        assert async_to_sync(double)(1) == 2
+
+
+def leftover_task():
+    async def main():
+        tasks.append(asyncio.create_task(asyncio.Event().wait()))
+        await asyncio.sleep(0)
+
+    tasks = []
+    async_to_sync(main)()
+    assert tasks[0].cancelled()
+
+
+def while_handling():
+    try:
+        raise ValueError
+    except ValueError:
+        assert async_to_sync(tracked)(1) == 1
+
+
+def iterator_of_async():
+    async def numbers():
+        for number in range(3):
+            yield number
+
+    # Were it closed by the reference count, the interpreter would print an exception, and go on.
+    with contextlib.closing(async_to_sync_iterator(numbers())) as iterator:
+        assert next(iterator) == 0
+
+
+def sensitive():
+    asyncio.run(sync_to_async(int)("1"))
+
+
+def parallel():
+    async def main():
+        call = sync_to_async(int, thread_sensitive=False)
+        assert await asyncio.gather(call("1"), call("2")) == [1, 2]
+
+    asyncio.run(main())
+
+
+def context():
+    async def main():
+        async with ThreadSensitiveContext():
+            assert await sync_to_async(int)("1") == 1
+
+    asyncio.run(main())
+
+
+def executor():
+    asyncio.run(sync_to_async(int, thread_sensitive=False, executor=EXECUTOR)("1"))
+
+
+def below():
+    asyncio.run(sync_to_async(async_to_sync(tracked))(1))
+
+
+def iterator_of_sync():
+    async def main():
+        async for number in sync_to_async_iterator(iter(range(3)), batch=2):
+            assert number < 3
+
+    asyncio.run(main())
+
+
+#: Each with the exceptions that may come: a loop lets only these two out of its callbacks.
+SYNCHRONOUS = [
+    top_level,
+    top_level_and_back,
+    nested,
+    forced_loop,
+    single_thread_context,
+    leftover_task,
+    while_handling,
+    iterator_of_async,
+]
+ASYNCHRONOUS = [sensitive, parallel, context, executor, below, iterator_of_sync]
+SCENARIOS = {scenario.__name__: scenario for scenario in SYNCHRONOUS + ASYNCHRONOUS}
+
+
+class Injection:
+    """Raises `error` in this thread, at the line with this number."""
+
+    def __init__(self, number, error):
+        self.first = self.number = number
+        self.error = error
+        self.place = None
+
+    def _enter(self, frame, event, arg):
+        return self._line if frame.f_code.co_filename.startswith(PACKAGE) else None
+
+    def _line(self, frame, event, arg):
+        if event != "line" or self.place is not None:
+            return self._line
+        self.number -= 1
+        if self.number:
+            return self._line
+        self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        sys.settrace(None)
+        raise self.error
+
+    def run(self, scenario):
+        """Return what the scenario raised, if anything."""
+        sys.settrace(self._enter)
+        try:
+            scenario()
+        except BaseException as error:
+            return error
+        finally:
+            sys.settrace(None)
+        return None
+
+
+class Watchdog:
+    """Ends the program, with all stacks, when one injection takes too long."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+        self.at = None
+        self._fed = time.monotonic()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def feed(self, at):
+        self.at, self._fed = at, time.monotonic()
+
+    def _watch(self):
+        while time.monotonic() < self._fed + self.seconds:
+            time.sleep(0.2)
+        at = self.at
+        if isinstance(at, Injection):
+            at = f"{at.error!r} at line event {at.first}, {at.place}"
+        print(f"hangs after {at}", file=sys.stderr)
+        faulthandler.dump_traceback(all_threads=True)
+        sys.stderr.flush()
+        os._exit(2)
+
+
+def problems_of(scenario, error_class, watchdog, first):
+    """Yield what went wrong, for an exception of this class at each line from number `first` on."""
+    printed = []
+    sys.unraisablehook = lambda args: printed.append(args.exc_value)
+    number = first - 1
+    while True:
+        number += 1
+        injection = Injection(number, error_class("injected"))
+        watchdog.feed(injection)
+        result = injection.run(scenario)
+        if injection.place is None:
+            if result is not None:
+                yield f"the call fails without an injection: {result!r}"
+            return
+        # In a finalizer the interpreter prints the exception, and goes on.
+        if result is not injection.error and injection.error not in printed:
+            yield f"{error_class.__name__} at {injection.place}: the caller gets {result!r}"
+        del result
+        try:
+            assert async_to_sync(double)(1) == 2
+            scenario()
+        except BaseException as error:
+            yield f"{error_class.__name__} at {injection.place}: the next call raises {error!r}"
+
+
+def main(name, class_name, first="1"):
+    scenario = SCENARIOS[name]
+    error_class = {"KeyboardInterrupt": KeyboardInterrupt, "SoftTimeLimit": SoftTimeLimit}[
+        class_name
+    ]
+    watchdog = Watchdog(8)
+    for _ in range(3):
+        assert_all_works()
+        scenario()
+    before = Resources.now()
+    found = list(problems_of(scenario, error_class, watchdog, int(first)))
+    watchdog.feed("the end")
+    try:
+        assert_all_works()
+        assert Life.started == Life.ended, "a coroutine that was started has not ended"
+        assert_no_more_than(before, spare=4)
+    except BaseException as error:
+        found.append(f"after all injections: {error!r}")
+    for problem in found[:20]:
+        print(problem, file=sys.stderr)
+    print(len(found), "problems", flush=True)
+    os._exit(bool(found))
+
+
+if __name__ == "__main__":
+    with ThreadPoolExecutor(1) as EXECUTOR:
+        main(*sys.argv[1:])

@@ -1,0 +1,117 @@
+"""What an outsider sees of the process: threads, loops, descriptors, whether calls still work."""
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from dataclasses import dataclass
+
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+
+#: As many functions run at once by default as `concurrent.futures.ThreadPoolExecutor` would run.
+DEFAULT_LIMIT = min(32, (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 4)
+
+#: How long something may take that should happen at once, on a machine that is busy.
+SOON = 10
+
+
+def eventually(condition, seconds=SOON):
+    """Return whether `condition` becomes true: for ends that only the system can see."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a process holds."""
+
+    threads: int
+    loops: int
+    descriptors: int
+
+    @classmethod
+    def now(cls):
+        gc.collect()
+        loops = [
+            one for one in gc.get_objects() if issubclass(type(one), asyncio.AbstractEventLoop)
+        ]
+        open_loops = sum(not loop.is_closed() for loop in loops)
+        del loops
+        folder = "/proc/self/fd"
+        held = len(os.listdir(folder)) if os.path.isdir(folder) else 0
+        return cls(threading.active_count(), open_loops, held)
+
+    def within(self, other, spare=0):
+        """Whether this is no more than `other` and, of threads and loops, `spare` idle ones.
+
+        An idle loop costs two or three descriptors and one for the thread that wakes it.
+        """
+        return (
+            self.threads <= other.threads + spare
+            and self.loops <= other.loops + spare
+            and self.descriptors <= other.descriptors + 4 * spare
+        )
+
+
+def assert_no_more_than(before, spare=0):
+    """Assert that the process comes back to what it held before, some idle threads apart."""
+    if not eventually(lambda: Resources.now().within(before, spare), seconds=5):
+        names = sorted(thread.name for thread in threading.enumerate())
+        raise AssertionError(f"{Resources.now()} instead of {before}, with {names}")
+
+
+async def double(number):
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+async def _work_in_all_ways():
+    assert await sync_to_async(int)("1") == 1
+    assert await sync_to_async(int, thread_sensitive=False)("2") == 2
+    async with ThreadSensitiveContext():
+        assert await sync_to_async(int)("3") == 3
+    assert await sync_to_async(async_to_sync(double))(2) == 4
+    await use_every_token()
+
+
+async def use_every_token():
+    """Run as many functions at once as the limit allows; each waits for all others."""
+    barrier = threading.Barrier(DEFAULT_LIMIT)
+    meet = sync_to_async(barrier.wait, thread_sensitive=False)
+    met = await asyncio.gather(*(meet(SOON) for _ in range(DEFAULT_LIMIT)))
+    assert sorted(met) == list(range(DEFAULT_LIMIT))
+
+
+def assert_all_works():
+    """Assert that each kind of call works, and that the limiter has all its tokens."""
+    asyncio.run(asyncio.wait_for(_work_in_all_ways(), SOON))
+    assert async_to_sync(double)(1) == 2
+
+
+async def _outcome_of(awaitable):
+    try:
+        return await awaitable
+    except BaseException as error:
+        return error
+
+
+async def outcome_of(awaitable):
+    """Return what `awaitable` returned or the exception that it raised, of any class.
+
+    In a task of its own: asyncio throws the exception of a future into the task that waits, and a
+    GeneratorExit that is thrown closes every coroutine but the outermost.
+    """
+    return await asyncio.create_task(_outcome_of(awaitable))
+
+
+def outcome(function, *args):
+    """Return what the call returned or the exception that it raised, of any class."""
+    try:
+        return function(*args)
+    except BaseException as error:
+        return error

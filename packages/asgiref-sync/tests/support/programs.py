@@ -1,0 +1,43 @@
+"""Programs in a process of their own, with a time limit that shows where each thread stood."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+_PRELUDE = """
+import faulthandler as _faulthandler
+_faulthandler.dump_traceback_later({seconds}, exit=True)
+import asyncio, os, signal, sys, threading, time
+from asgiref.sync import *
+# Who runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+
+
+def run_program(script, *options, seconds=15, prelude=_PRELUDE, environment=None):
+    """Run `script` and return what it printed; a program that hangs says where, and fails."""
+    source = prelude.format(seconds=seconds) + textwrap.dedent(script)
+    process = subprocess.Popen(
+        [sys.executable, *options, "-c", source],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
+        start_new_session=True,
+    )
+    try:
+        output, errors = process.communicate(timeout=seconds + 5)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        output, errors = process.communicate()
+        raise AssertionError(f"the program never ended\n{output}\n{errors}") from None
+    return subprocess.CompletedProcess(script, process.returncode, output, errors)
+
+
+def check_program(script, *options, output, status=0, **settings):
+    """Assert that `script` prints `output` (spaces apart) and ends with `status`."""
+    result = run_program(script, *options, **settings)
+    assert (result.stdout.split(), result.returncode) == (output.split(), status), result.stderr
+    return result

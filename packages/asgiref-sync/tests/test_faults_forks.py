@@ -1,0 +1,218 @@
+"""A forked child makes calls of all kinds, whatever the parent was doing, and however it forked."""
+
+import sys
+
+import pytest
+from programs import check_program, run_program
+
+pytestmark = [
+    pytest.mark.timeout(40, method="thread"),
+    pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork here"),
+]
+
+PREPARE = """
+import contextlib, ctypes, faulthandler, warnings
+warnings.filterwarnings("ignore", "This process", DeprecationWarning)
+
+FORKS = {"os.fork": os.fork, "fork in C": ctypes.PyDLL(None).fork}
+fork = FORKS[{how!r}]
+
+async def turn():
+    await asyncio.sleep(0)
+    return threading.get_ident()
+
+async def all_kinds():
+    assert await sync_to_async(int)("1") == 1
+    call = sync_to_async(int, thread_sensitive=False)
+    assert await asyncio.gather(*(call(n) for n in range(40))) == list(range(40))
+    async with ThreadSensitiveContext():
+        assert await sync_to_async(int)("2") == 2
+    assert await sync_to_async(async_to_sync(turn))()
+    async for item in sync_to_async_iterator([1]):
+        assert item == 1
+
+def use():
+    assert async_to_sync(turn)() != threading.get_ident()
+    async_to_sync(all_kinds)()
+    in_thread(asyncio.run, all_kinds())
+    with AsyncSingleThreadContext():
+        assert async_to_sync(turn)() == async_to_sync(turn)()
+
+def in_thread(function, *args):
+    errors = []
+    def work():
+        try: function(*args)
+        except BaseException as error: errors.append(error)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    for error in errors:
+        raise error
+
+def in_child(function=use):
+    pid = fork()
+    if pid == 0:
+        faulthandler.dump_traceback_later(6, exit=True)
+        try:
+            function()
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+async def without_a_loop(function=use):
+    # The child of a thread that has no loop of its own, as the pre-fork servers' children are.
+    await sync_to_async(function)()
+"""
+
+#: Where the parent is when it forks.
+STATES = {
+    "first use": """
+        in_child()
+    """,
+    "idle": """
+        use()
+        in_child()
+        use()
+        in_child(lambda: in_child())
+    """,
+    "sensitive function": """
+        async def main():
+            await sync_to_async(in_child)()
+            await sync_to_async(int)()
+        asyncio.run(main())
+        async_to_sync(main)()
+    """,
+    "parallel function": """
+        async def main():
+            await sync_to_async(in_child, thread_sensitive=False)()
+            await sync_to_async(int, thread_sensitive=False)()
+        asyncio.run(main())
+        async_to_sync(main)()
+    """,
+    "context": """
+        async def main():
+            async with ThreadSensitiveContext():
+                await sync_to_async(int)()
+                await sync_to_async(in_child)()
+                await sync_to_async(int)()
+        asyncio.run(main())
+        async_to_sync(main)()
+    """,
+    "single thread context": """
+        with AsyncSingleThreadContext() as block:
+            async_to_sync(turn)()
+            in_child()
+            in_child(lambda: (block.__exit__(None, None, None), use()))
+            async_to_sync(turn)()
+    """,
+    "half-consumed iterator": """
+        async def numbers():
+            for number in range(3):
+                yield number
+        def go_on():
+            with contextlib.suppress(RuntimeError, StopIteration):
+                next(iterator)
+            use()
+        def close():
+            with contextlib.suppress(RuntimeError):
+                iterator.close()
+            use()
+        iterator = async_to_sync_iterator(numbers())
+        next(iterator)
+        in_child(go_on)
+        in_child(close)
+        assert list(iterator) == [1, 2]
+    """,
+    "coroutine": """
+        async def main():
+            # A child of a coroutine is inside the loop of the parent: it makes new threads use it.
+            in_child(lambda: in_thread(use))
+            await all_kinds()
+        asyncio.run(main())
+        async_to_sync(main)()
+    """,
+    "other threads run calls": """
+        stop = threading.Event()
+        def work():
+            while not stop.is_set():
+                use()
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads: thread.start()
+        for _ in range(8): in_child()
+        stop.set()
+        for thread in threads: thread.join()
+    """,
+    "calls wait in the queues": """
+        release = threading.Event()
+        async def main():
+            calls = [sync_to_async(release.wait, thread_sensitive=n % 2)() for n in range(80)]
+            tasks = [asyncio.ensure_future(call) for call in calls]
+            await asyncio.sleep(0.01)
+            await asyncio.to_thread(in_child)
+            release.set()
+            await asyncio.gather(*tasks)
+        asyncio.run(main())
+    """,
+}
+
+
+@pytest.mark.parametrize("how", ["os.fork", "fork in C"])
+@pytest.mark.parametrize("state", STATES.values(), ids=list(STATES))
+def test_the_child_makes_calls_of_all_kinds(state, how):
+    if how == "fork in C" and "threads" in state and sys.version_info >= (3, 12):
+        # The locks of CPython itself may be held by the other threads then.
+        pytest.skip("CPython does not survive a fork without its hooks while other threads run")
+    script = PREPARE.replace("{how!r}", repr(how)) + _dedent(state) + "\nprint('done')\nos._exit(0)"
+    check_program(script, output="done", seconds=20)
+
+
+def _dedent(text):
+    import textwrap
+
+    return textwrap.dedent(text)
+
+
+IDLE = {
+    "async_to_sync": "async_to_sync(turn)()",
+    "sync_to_async": "asyncio.run(sync_to_async(int)())",
+    "context": "asyncio.run(in_context())",
+    "single thread context": "in_single_thread()",
+    "there and back": "async_to_sync(sync_to_async(int))()",
+}
+
+#: A thread that asgiref 3.13 keeps as well: the one for all thread-sensitive functions.
+KEEPS_A_THREAD = {"sync_to_async"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the warning is new in 3.12")
+@pytest.mark.parametrize("what", [name for name in IDLE if name not in KEEPS_A_THREAD])
+def test_a_fork_when_all_is_idle_is_no_fork_of_a_process_with_threads(what):
+    result = run_program(
+        f"""
+import warnings
+async def turn():
+    await asyncio.sleep(0)
+async def in_context():
+    async with ThreadSensitiveContext():
+        await sync_to_async(int)()
+def in_single_thread():
+    with AsyncSingleThreadContext():
+        async_to_sync(turn)()
+{IDLE[what]}
+# The program's own watchdog is no thread of Python's; asgiref's thread may be on its way out.
+deadline = time.monotonic() + 0.3
+while threading.active_count() > 1 and time.monotonic() < deadline:
+    time.sleep(0.001)
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    _faulthandler.cancel_dump_traceback_later()
+    if os.fork() == 0:
+        os._exit(0)
+print([str(one.message) for one in seen])
+os._exit(0)
+"""
+    )
+    assert result.stdout.strip() == "[]", result.stderr

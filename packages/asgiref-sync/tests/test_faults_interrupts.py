@@ -1,0 +1,208 @@
+"""An exception that arrives in a waiting thread, at whatever point, is raised in the caller."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from programs import check_program
+
+pytestmark = pytest.mark.timeout(60, method="thread")
+
+posix = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers here")
+
+INJECTION = Path(__file__).parent / "support" / "injection.py"
+SYNCHRONOUS = [
+    "top_level",
+    "top_level_and_back",
+    "nested",
+    "forced_loop",
+    "single_thread_context",
+    "leftover_task",
+    "while_handling",
+    "iterator_of_async",
+]
+ASYNCHRONOUS = ["sensitive", "parallel", "context", "executor", "below", "iterator_of_sync"]
+
+
+def inject(scenario, error):
+    result = subprocess.run(
+        [sys.executable, INJECTION, scenario, error],
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert result.returncode == 0, result.stderr[-8000:]
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SoftTimeLimit"])
+@pytest.mark.parametrize("scenario", SYNCHRONOUS)
+def test_an_exception_at_any_line_of_a_synchronous_call_is_raised(scenario, error):
+    inject(scenario, error)
+
+
+@pytest.mark.parametrize("scenario", ASYNCHRONOUS)
+def test_an_interrupt_at_any_line_of_an_asynchronous_call_is_raised(scenario):
+    # The only ones that a loop lets out of its callbacks: any other exception it logs.
+    inject(scenario, "KeyboardInterrupt")
+
+
+INTERRUPTED_CALLS = """
+import random
+
+class Interrupt({base}):
+    pass
+
+handled = raised = 0
+
+def handler(*args):
+    global handled
+    handled += 1
+    raise Interrupt
+
+async def at_once(): return 1
+async def turn(): await asyncio.sleep(0)
+async def back(): await sync_to_async(int)()
+async def parallel(): await sync_to_async(int, thread_sensitive=False)()
+async def nested(): await sync_to_async(lambda: async_to_sync(turn)())()
+async def stubborn():
+    for _ in range(3):
+        try:
+            await asyncio.sleep(0.0002)
+        except asyncio.CancelledError:
+            pass
+
+signal.signal(signal.SIGALRM, handler)
+# A thread's exception in a finalizer is printed by the interpreter; there is nothing to be raised.
+printed = []
+sys.unraisablehook = lambda args: printed.append(args.exc_type)
+dropped = []
+random.seed(1)
+for attempt in range(400):
+    coroutine = (at_once, turn, back, parallel, nested, stubborn)[attempt % 6]
+    before = handled + 0
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00002, 0.0015))
+        while handled == before:
+            async_to_sync(coroutine)()
+        dropped.append(coroutine.__name__)
+    except Interrupt:
+        raised += 1
+assert async_to_sync(turn)() is None
+asyncio.run(back())
+assert raised + len(printed) == handled == 400, (raised, printed, handled, dropped)
+print("each one raised")
+"""
+
+
+@posix
+@pytest.mark.parametrize("base", ["BaseException", "Exception", "KeyboardInterrupt"])
+def test_what_a_signal_handler_raises_at_random_moments_is_raised_in_the_caller(base):
+    check_program(INTERRUPTED_CALLS.replace("{base}", base), output="each one raised", seconds=25)
+
+
+@posix
+def test_each_ctrl_c_is_raised_while_short_coroutines_are_called():
+    check_program(
+        """
+        async def work():
+            return 1
+        call = async_to_sync(work)
+        call()
+        signal.signal(signal.SIGALRM, lambda *args: signal.raise_signal(signal.SIGINT))
+        for attempt in range(200):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005)
+                deadline = time.monotonic() + 5
+                while time.monotonic() < deadline:
+                    call()
+                print("dropped")
+                break
+            except KeyboardInterrupt:
+                pass
+        print("done")
+        """,
+        output="done",
+        seconds=25,
+    )
+
+
+@posix
+def test_a_second_interrupt_ends_the_wait_for_a_coroutine_that_does_not_end():
+    check_program(
+        """
+        async def stubborn():
+            interrupt()
+            while True:
+                try:
+                    await asyncio.sleep(3600)
+                except asyncio.CancelledError:
+                    interrupt()
+
+        def interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+
+        try:
+            async_to_sync(stubborn)()
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        os._exit(0)
+        """,
+        output="interrupted",
+    )
+
+
+@posix
+def test_an_interrupt_of_a_sensitive_function_is_raised_in_the_thread_that_waits():
+    check_program(
+        """
+        signal.signal(signal.SIGALRM, lambda *args: (_ for _ in ()).throw(TimeoutError("alarm")))
+
+        def work():
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            threading.Event().wait(10)
+
+        async def main():
+            await sync_to_async(work)()
+
+        for _ in range(3):
+            try:
+                async_to_sync(main)()
+            except TimeoutError as error:
+                print(error)
+        """,
+        output="alarm alarm alarm",
+    )
+
+
+@posix
+def test_an_interrupted_call_leaves_the_next_ones_alone():
+    """The cancellation of the first coroutine is never delivered to the next one."""
+    check_program(
+        """
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+
+        async def work():
+            for _ in range(20):
+                await asyncio.sleep(0)
+            await sync_to_async(int)()
+            return "whole"
+
+        interrupts = 0
+        for attempt in range(150):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + attempt * 0.00001)
+                while True:
+                    assert async_to_sync(work)() == "whole"
+            except KeyboardInterrupt:
+                interrupts += 1
+            for _ in range(3):
+                assert async_to_sync(work)() == "whole"
+        print(interrupts)
+        """,
+        output="150",
+    )
