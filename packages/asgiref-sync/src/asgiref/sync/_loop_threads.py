@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
-from contextvars import Context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -32,8 +31,6 @@ _R = TypeVar("_R")
 
 #: ``AsyncToSync.loop_thread_executors``: where the thread-sensitive calls of a loop run.
 LoopExecutors = MutableMapping[asyncio.AbstractEventLoop, Executor]
-
-_EMPTY = Context()
 
 # A call may leave callbacks in the ready queue that only tell each other that something is done.
 # They get this many turns of the loop before the loop counts as used.
@@ -127,7 +124,7 @@ class TopLevelCall(WorkItem):
         self._executors[loop] = call.executor
         try:
             if call.assign(loop):
-                loop.call_soon(call.arrive, context=_EMPTY)
+                loop.call_soon(call.arrive)
                 run_loop(loop)
                 call.set_exception(RuntimeError("Event loop stopped before the coroutine was done."))
         except BaseException as error:
