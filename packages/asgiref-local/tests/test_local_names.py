@@ -159,21 +159,6 @@ def test_any_number_of_names(local: Local, run: Callable[[Callable[[], None]], N
     run(use_many)
 
 
-def test_names_that_come_and_go_do_not_fill_the_context() -> None:
-    local = Local()
-    context = contextvars.Context()
-
-    def churn(numbers: range) -> None:
-        for number in numbers:
-            setattr(local, f"request{number}", number)
-            delattr(local, f"request{number}")
-
-    context.run(churn, range(20_000))
-    full = len(context)
-    context.run(churn, range(20_000, 40_000))
-    assert len(context) == full < 3000
-
-
 def test_names_made_up_after_many_others_follow_the_same_rules() -> None:
     local = Local()
     for number in range(3000):
