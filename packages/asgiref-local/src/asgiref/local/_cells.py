@@ -12,7 +12,7 @@ changes stay invisible to its parent and siblings, and no lock is needed.
 import threading
 import weakref
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._owners import is_owner, owner_here, running_loop
 
@@ -32,6 +32,9 @@ class Cell(weakref.ref[Any]):
     # Weak references are equal if their referents are, but cells of one Local differ.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+    if not TYPE_CHECKING:
+        # `weakref.ref.__init__` would parse the arguments again: 2 % of a write.
+        __init__ = object.__init__
 
     def __asgiref_bridge__(self, sender: threading.Thread | None = None) -> "Cell":
         """Return the cell that takes this one's place on the current thread.

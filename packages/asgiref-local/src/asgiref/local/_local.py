@@ -126,7 +126,7 @@ class _DefaultLocal(Local):
         cell = Cell(self, drop_value)
         cell.value = value
         # `owner_here`, written out: a call would add a tenth to the write.
-        if ALWAYS_OWNED or running_loop() is None:
+        if running_loop() is None or ALWAYS_OWNED:
             try:
                 cell.owner = HERE.owner
             except AttributeError:
