@@ -1,7 +1,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from hand_made_bridge import Crossing, Place, hand_over
+from hand_made_bridge import Crossing, Place
 
 
 @pytest.fixture
@@ -27,9 +27,3 @@ def place(make_place: Callable[[], Place]) -> Place:
 def crossing() -> type[Crossing]:
     """The bridge made by hand."""
     return Crossing
-
-
-@pytest.fixture
-def lend() -> Callable[[Place], int]:
-    """Lend a place's thread to its next user."""
-    return hand_over

@@ -1,7 +1,6 @@
 """Every attribute name works or is refused; what is inside cannot be reached by any."""
 
 import asyncio
-import contextvars
 import copy
 import pickle
 from collections.abc import Callable
@@ -157,32 +156,3 @@ def test_any_number_of_names(local: Local, run: Callable[[Callable[[], None]], N
             del local.name2998
 
     run(use_many)
-
-
-def test_names_that_come_and_go_do_not_fill_the_context() -> None:
-    local = Local()
-    context = contextvars.Context()
-
-    def churn(numbers: range) -> None:
-        for number in numbers:
-            setattr(local, f"request{number}", number)
-            delattr(local, f"request{number}")
-
-    context.run(churn, range(20_000))
-    full = len(context)
-    context.run(churn, range(20_000, 40_000))
-    assert len(context) == full < 3000
-
-
-def test_names_made_up_after_many_others_follow_the_same_rules() -> None:
-    local = Local()
-    for number in range(3000):
-        setattr(local, f"name{number}", number)
-
-    def change() -> tuple[int, bool]:
-        local.name2998 = -1
-        del local.name2999
-        return local.name2998, hasattr(local, "name2999")
-
-    assert contextvars.copy_context().run(change) == (-1, False)
-    assert (local.name2998, local.name2999) == (2998, 2999)

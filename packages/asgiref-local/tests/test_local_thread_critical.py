@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import gc
-import threading
 import weakref
 from functools import partial
 from typing import Any
@@ -99,58 +98,6 @@ def test_what_a_call_set_is_not_there_in_the_next_call_to_the_same_loop(
         assert call.run(lambda: hasattr(local, "connection")) is False
         call.run(lambda: setattr(local, "connection", "callee's"))
         call.come_back()
-
-
-def test_a_thread_is_handed_over_without_its_values(place: Any, lend: Any) -> None:
-    locals_ = [Local(thread_critical=True) for _ in range(3)]
-    values = [Value() for _ in locals_]
-    dying = [weakref.ref(value) for value in values]
-    for local in locals_:
-        place.run(lambda local=local: setattr(local, "connection", values.pop()))
-    assert [place.run(lambda local=local: hasattr(local, "connection")) for local in locals_] == [
-        True
-    ] * 3
-    assert lend(place) == 1
-    assert [reference() for reference in dying] == [None] * 3
-    assert not any(place.run(lambda local=local: hasattr(local, "connection")) for local in locals_)
-
-
-def test_a_thread_can_be_handed_over_again_and_again(place: Any, lend: Any) -> None:
-    local = Local(thread_critical=True)
-    for tenant in range(3):
-        assert place.run(lambda: hasattr(local, "connection")) is False
-        place.run(lambda tenant=tenant: setattr(local, "connection", tenant))
-        assert lend(place) == 1
-    assert lend(place) == 0
-
-
-def test_a_thread_is_handed_over_without_touching_another(make_place: Any, lend: Any) -> None:
-    one, other = make_place(), make_place()
-    local = Local(thread_critical=True)
-    for place in (one, other):
-        place.run(lambda: setattr(local, "connection", "mine"))
-    lend(one)
-    assert one.run(lambda: hasattr(local, "connection")) is False
-    assert other.run(lambda: local.connection) == "mine"
-
-
-def test_the_list_of_a_thread_does_not_grow(place: Any, lend: Any) -> None:
-    def use_many() -> int:
-        kept = Local(thread_critical=True)
-        for number in range(1000):
-            kept.connection = number
-            Local(thread_critical=True).connection = number
-            del kept.connection
-        return len(threading.current_thread().__dict__["__asgiref_handover__"])
-
-    assert place.run(use_many) == 1
-    assert lend(place) == 1
-
-
-def test_reading_registers_nothing(place: Any, lend: Any) -> None:
-    local = Local(thread_critical=True)
-    assert place.run(lambda: getattr(local, "connection", None)) is None
-    assert lend(place) == 0
 
 
 def test_values_die_with_the_local_in_every_thread(make_place: Any) -> None:

@@ -107,16 +107,3 @@ def _ask(sender: threading.Thread) -> None:
         bridge = getattr(type(value), "__asgiref_bridge__", None)
         if bridge is not None:
             variable.set(bridge(value, sender))
-
-
-def hand_over(place: Place) -> int:
-    """Lend the thread of `place` to another user; returns how many callables were called."""
-
-    def call_all() -> int:
-        callables = threading.current_thread().__dict__.pop("__asgiref_handover__", [])
-        for clear in callables:
-            clear()
-        return len(callables)
-
-    result: int = place.run(call_all)
-    return result

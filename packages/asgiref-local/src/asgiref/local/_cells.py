@@ -1,119 +1,91 @@
-"""Cells: what a context variable of a Local holds.
+"""Cells: a context variable of a `Local` holds a cell, and the cell holds the value.
 
-A context keeps every variable that was ever set in it, and the variable's value, for as long as it
-lives, whether or not anybody can still name the variable. A value must not live longer than its
-Local, so what is put into a context is not the value but a cell, which can be emptied:
+A context keeps its variables, and their values, as long as it lives. A value must die with its
+Local, so a cell is a weak reference to the Local whose callback drops the value. The cell also says
+who sees the value (`owner`).
 
-* A cell is a weak reference to the `Lifetime` that its Local alone keeps, and it carries the value.
-  When the Local dies, the interpreter walks the list of weak references that every object has
-  anyhow, and calls `forget` on each cell. When the context dies first, the cell leaves that list.
-  No register of cells, no lock, no reference cycle; one object per value.
-* Contexts share cells. So a cell never changes between its making and its Local's death: setting an
-  attribute makes a new cell, deleting one puts `MISSING` in its place. That is what keeps a task's
-  changes from its parent and its siblings, and what makes locks unnecessary.
-
-What did not work. The data in the Local, found by a weak key in the context: a value that refers to
-its context (a task does) is then kept alive by the Local, which commonly lives for ever; this way
-round it is a cycle that the collector finds. A separate weak reference per cell, in a set with
-`discard` as its callback: 0.6 µs for a cell and setting it, where this takes 0.4.
-A value that refers to its own Local does live until the contexts that hold it die.
+Contexts share cells, so a cell never changes between its making and the death of its Local: setting
+an attribute puts a new cell into the context, deleting one puts `MISSING` there. Therefore a task's
+changes stay invisible to its parent and siblings, and no lock is needed.
 """
 
 import threading
 import weakref
-from asyncio import AbstractEventLoop
-from typing import TYPE_CHECKING, Any, Protocol
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
-from ._owners import ALWAYS_OWNED, HERE, Owner, has_owner, new_owner, running_loop
+from ._owners import is_owner, owner_here, running_loop
 
-__all__ = ["MISSING", "Cell", "Lifetime", "LoopCell", "Slot", "forget", "owner_here"]
-
-
-class Lifetime:
-    """Lives as long as its Local does, and is referred to by nothing else."""
-
-    __slots__ = ("__weakref__",)
+__all__ = ["MISSING", "Cell", "LoopCell", "drop_value"]
 
 
-class Cell(weakref.ref[Lifetime]):
-    """The value of one attribute, and whose it is.
+class Cell(weakref.ref[Any]):
+    """The value of one attribute.
 
-    `owner` is None for a value that everybody sees who has the context, else the thread's `Owner`.
+    `owner` is the `Owner` of a thread, or None for a value that all code with the context sees.
     """
 
     __slots__ = ("owner", "value")
-    owner: Owner | AbstractEventLoop | None
+    owner: object
     value: Any
 
-    # Two weak references are equal when their referents are; two cells of one Local are not.
+    # Weak references are equal if their referents are, but cells of one Local differ.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
     if not TYPE_CHECKING:
-        # A weak reference's own would take its arguments apart a second time: 15 of 550 ns.
+        # `weakref.ref.__init__` would parse the arguments again: 2 % of a write.
         __init__ = object.__init__
 
     def __asgiref_bridge__(self, sender: threading.Thread | None = None) -> "Cell":
-        """Return what this cell is on the current thread, to which the bridge moves it.
+        """Return the cell that takes this one's place on the current thread.
 
-        `sender` is the thread that a context comes from; None for a change that returns to a
-        caller, and counts as the caller's own.
+        `sender` is the thread that the context comes from; None for a change that propagates back
+        to a caller, who then owns it.
         """
+        local = self()
+        if local is None:
+            return MISSING
         if sender is not None:
             if self.owner is None:
                 return self
-            if not has_owner(sender, self.owner):
-                return MISSING  # the sender merely had a copy of the owner's context
+            if not is_owner(self.owner, sender):
+                return MISSING  # the sender has a copy of another thread's context
         owner = owner_here()
         if owner is self.owner:
             return self
-        lifetime = self()
-        if lifetime is None:
-            return MISSING
-        moved = Cell(lifetime, forget)
+        moved = Cell(local, drop_value)
         moved.value = self.value
         moved.owner = owner
         return moved
 
 
-class Slot(Protocol):
-    """A place for one attribute's cell in the current context, as a context variable is."""
-
-    def get(self) -> Cell: ...
-    def set(self, cell: Cell, /) -> object: ...
-
-
 class LoopCell(Cell):
-    """The value of a thread-critical attribute in async code; `owner` is the event loop.
+    """A value that async code set in a thread-critical Local. `owner` is the running event loop.
 
-    An event loop runs in one thread at a time, and has to be asked for anyway, to tell async code
-    from synchronous.
+    It crosses the bridge only to reach code of the same loop again: async code calls synchronous
+    code, which calls async code that runs on the first loop.
     """
 
-    __slots__ = ("slot",)
-    slot: Slot
+    __slots__ = ("variable",)
+    variable: ContextVar[Cell]
 
     def __asgiref_bridge__(self, sender: threading.Thread | None = None) -> Cell:
-        """Stay behind: leave the receiving context with what it has."""
-        kept = self.slot.get()
+        """Return the cell that takes this one's place on the current thread."""
+        loop = running_loop()
+        kept = self.variable.get()
+        # In synchronous code, only pass on what async code of the same loop passed down: a loop
+        # that several top-level calls use in turn must not show one call the values of another.
+        if loop is self.owner or (loop is None and kept.owner is self.owner):
+            return self
         return MISSING if kept is self else kept
 
 
-def forget(cell: Cell) -> None:
-    """Empty `cell`: its Local died."""
+def drop_value(cell: Cell) -> None:
+    """Drop the value of `cell`, whose Local has died."""
     del cell.value
 
 
-def owner_here() -> Owner | None:
-    """Return the owner of what the running code sets: None for async code."""
-    if not ALWAYS_OWNED and running_loop() is not None:
-        return None
-    try:
-        owner: Owner = HERE.owner
-    except AttributeError:
-        owner = new_owner()
-    return owner
-
-
-#: Stands where nothing is set, or where it was deleted. Its owner is no thread's, its Local dead.
-MISSING = Cell(Lifetime())
-MISSING.owner = Owner()
+#: Stands for an attribute that was never set, or was deleted: a cell without a Local, whose owner
+#: is no thread and no loop.
+MISSING = Cell(set[None]())
+MISSING.owner = object()

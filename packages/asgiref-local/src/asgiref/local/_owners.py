@@ -1,20 +1,11 @@
-"""Whose is a value: the identity of a thread, and what a thread keeps for its present user.
+"""The owner of a value: the thread whose synchronous code set it.
 
-An owner is an object that exactly one thread has; a value that plain synchronous code sets refers
-to the owner of its thread. `threading.get_ident` would not do: an operating system gives the number
-of a thread that ended to the next one, and a value in a copied context can outlive its thread.
+An operating system reuses the number of a thread that has ended, and a copied context can outlive
+its thread, so `threading.get_ident` cannot tell two threads apart. Each thread has an `Owner`
+instead, made when its code first needs one. Owners are compared by identity.
 
-`HERE` is a plain `threading.local`. A subclass with declared fields would read better, but CPython
-looks attributes up by a slower path there, and reading a value pays for it. Each thread reads and
-writes its own part only:
-
-``HERE.owner``
-    the thread's `Owner`; absent until plain synchronous code sets a value there
-``HERE.stores``
-    the stores (one per thread-critical Local) that hold something for the thread's present user
-
-What the bridge of ``asgiref.sync`` may know stands in the thread's own ``__dict__``, under the two
-names below; the package's docstring describes this protocol.
+`HERE` is a plain `threading.local`: CPython looks up attributes of a subclass by a slower path, and
+every read of a value pays for that.
 """
 
 import asyncio
@@ -26,76 +17,54 @@ __all__ = [
     "ALWAYS_OWNED",
     "HERE",
     "Owner",
-    "Store",
-    "has_owner",
-    "new_owner",
-    "note_store",
+    "is_owner",
+    "make_owner",
+    "owner_here",
     "running_loop",
 ]
 
-#: Every new thread begins with a copy of its starter's context (a setting since Python 3.14). That
-#: a value is in a context then says nothing of purpose, so each value needs an owner.
+#: Each new thread starts with a copy of its starter's context (a setting since Python 3.14). A
+#: context then says nothing about who passed its values on, so every value needs an owner.
 ALWAYS_OWNED = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
-#: The event loop that runs in this thread, or None. `get_running_loop` raises where none runs, and
-#: that would cost more than all the rest of a read.
+#: Returns the event loop of this thread, or None. `asyncio.get_running_loop` raises where no loop
+#: runs, which would cost more than the rest of a read.
 running_loop = asyncio._get_running_loop
 
+#: `HERE.owner` is the current thread's `Owner`. A thread that owns nothing lacks the attribute.
 HERE = threading.local()
 
-_OWNER = "__asgiref_owner__"
-_HANDOVER = "__asgiref_handover__"
+# Tells a bridge that contexts of this thread can hold values that have an owner (see the package).
+_MARK = "__asgiref_owner__"
 
 
-class Owner:
-    """One thread, for comparing by identity."""
+class Owner(weakref.ref[threading.Thread]):
+    """One thread. The reference is weak because a thread can refer to a context, and so to us."""
 
     __slots__ = ()
 
 
-def new_owner() -> Owner:
-    """Give the current thread its owner. Only for a thread that has none yet."""
-    owner = HERE.owner = threading.current_thread().__dict__[_OWNER] = Owner()
+def owner_here() -> Owner | None:
+    """Return the owner of a value that the running code sets; None in async code."""
+    if not ALWAYS_OWNED and running_loop() is not None:
+        return None
+    try:
+        owner: Owner = HERE.owner
+    except AttributeError:
+        owner = make_owner()
     return owner
 
 
-def has_owner(thread: threading.Thread, owner: object) -> bool:
-    """Whether `owner` is that of `thread`. Any thread may ask."""
-    return thread.__dict__.get(_OWNER) is owner
+def is_owner(owner: object, thread: threading.Thread) -> bool:
+    """Return whether `owner` is an `Owner`, of that thread. Any thread may ask."""
+    return isinstance(owner, Owner) and owner() is thread
 
 
-class Store:
-    """Values by thread: a `threading.local` to which a weak reference may have a callback.
-
-    To a `threading.local` itself it may not. CPython (3.11 to 3.14 at least) runs the callbacks
-    while the collector still tracks the dying object, and a collection meanwhile, in this thread or
-    another, ends the process with a segmentation fault.
-    """
-
-    __slots__ = ("__weakref__", "here")
-
-    def __init__(self) -> None:
-        self.here = threading.local()
-
-
-def note_store(store: Store) -> None:
-    """Have `store` emptied, in this thread, when the thread gets another user.
-
-    The thread refers to the store weakly: a Local that dies takes its values along.
-    """
-    try:
-        stores = HERE.stores
-    except AttributeError:
-        stores = HERE.stores = weakref.WeakSet[Store]()
-    stores.add(store)
-    handlers = threading.current_thread().__dict__.setdefault(_HANDOVER, [])
-    # One entry does for all stores of the thread, so the list cannot grow with their number.
-    if _empty_stores not in handlers:
-        handlers.append(_empty_stores)
-
-
-def _empty_stores() -> None:
-    """Forget what the thread's user left. The bridge calls it, in the thread, between two users."""
-    stores = HERE.__dict__.pop("stores", ())
-    for store in stores:
-        store.here.__dict__.clear()
+def make_owner() -> Owner:
+    """Return the owner of the current thread, and mark the thread."""
+    thread = threading.current_thread()
+    # Mark first: an interrupt between the two lines must not leave an owner that no bridge sees.
+    thread.__dict__[_MARK] = True
+    # A finalizer or signal handler that runs meanwhile may have made the owner: then use that one.
+    owner: Owner = HERE.__dict__.setdefault("owner", Owner(thread))
+    return owner

@@ -1,0 +1,15 @@
+"""Programs that run in a Python of their own."""
+
+import subprocess
+import sys
+from textwrap import dedent
+
+__all__ = ["run_program"]
+
+
+def run_program(source: str, *arguments: str) -> str:
+    """Run `source`; return what it printed. It must end by itself, without errors or warnings."""
+    command = [sys.executable, "-W", "error", "-c", dedent(source), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (run.returncode, run.stderr) == (0, ""), run.stdout + run.stderr
+    return run.stdout
