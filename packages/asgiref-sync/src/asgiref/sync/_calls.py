@@ -389,7 +389,9 @@ class CoroutineCall(Call):
             self.set_exception(asyncio.CancelledError())
         else:
             error = task.exception()
-            self.set_exception(error or RuntimeError("main_wrap ended without setting an outcome"))
+            if error is None:
+                error = RuntimeError("main_wrap ended without setting an outcome")
+            self.set_exception(error)
 
     def set_result(self, result: Any) -> None:
         """Finish the call with `result`, if it is not finished yet. Any thread."""
@@ -416,7 +418,7 @@ class CoroutineCall(Call):
             task.remove_done_callback(self._task_done)
         if not self._is_held:
             self.executor.finish()
-        elif self.loop is not None:
+        elif self.loop is not None and self.loop.is_running():
             self.loop.stop()
 
     # Any thread.

@@ -16,17 +16,15 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
-    Callable,
     Generator,
     Iterable,
     Iterator,
 )
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Generic, TypeVar, cast
 
 from ._async_to_sync import async_to_sync
 from ._asyncio_internals import is_loop_running_here
-from ._routing import ASYNC_SINGLE_THREAD_CONTEXT, AsyncSingleThreadContext
+from ._routing import ASYNC_SINGLE_THREAD_CONTEXT, ActiveBlock, AsyncSingleThreadContext
 from ._sync_to_async import sync_to_async
 from ._thread_state import thread_state
 
@@ -180,22 +178,26 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
     >>> list(async_to_sync_iterator(countdown()))
     [3, 2, 1]
     """
-    with _loop_for_steps() as step:
-        iterator = aiter(async_iterable)
+    iterator = aiter(async_iterable)
+    block = _new_block()
+    try:
+        while True:
+            try:
+                with ActiveBlock(block):
+                    item = async_to_sync(_anext)(iterator)
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
         try:
-            while True:
-                try:
-                    with step():
-                        item = async_to_sync(_anext)(iterator)
-                except StopAsyncIteration:
-                    return
-                yield item
-        finally:
             # On the thread of an event loop, where the garbage collector may close this generator,
             # nothing may block: the asynchronous generator's own loop closes it.
             if isinstance(iterator, types.AsyncGeneratorType) and not is_loop_running_here():
-                with step():
+                with ActiveBlock(block):
                     async_to_sync(_aclose)(cast("types.AsyncGeneratorType[_T, object]", iterator))
+        finally:
+            if block is not None:
+                block.end()
 
 
 async def _anext(iterator: AsyncIterator[_T]) -> _T:
@@ -206,14 +208,8 @@ async def _aclose(generator: types.AsyncGeneratorType[_T, object]) -> None:
     await generator.aclose()
 
 
-@contextmanager
-def _loop_for_steps() -> Generator[Callable[[], AbstractContextManager[None]]]:
-    """Yield a context manager for each step to enter, so that all run on the same loop."""
+def _new_block() -> AsyncSingleThreadContext | None:
+    """Return a block that keeps one loop for all steps; None where the steps share one anyway."""
     if thread_state().call is not None or ASYNC_SINGLE_THREAD_CONTEXT.get(None) is not None:
-        yield nullcontext
-        return
-    single = AsyncSingleThreadContext()
-    try:
-        yield single.during
-    finally:
-        single.end()
+        return None
+    return AsyncSingleThreadContext()

@@ -18,9 +18,9 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -130,25 +130,25 @@ class Limiter:
         if following is not None:
             self._start(following)
 
-    @contextmanager
-    def lend_token(self, call: FunctionCall) -> Generator[None]:
-        """Let another call run while `call`, on the calling thread, is blocked.
+    def lend_token(self, call: FunctionCall) -> "_LentToken":
+        """Let another call run inside a ``with`` block, in which `call` is blocked."""
+        return _LentToken(self, call)
 
-        On the way out nothing is waited for, so there may be more than `limit` for a moment.
-        """
-        search: _Search | None = None
-        try:
-            with self._lock:
-                self._running.discard(call)
-                if self._needs_search():
-                    search = _Search(self)
-                    self._searching.add(search)
-            if search is not None:
-                self._start(search)
-            yield
-        finally:
-            with self._lock:
-                self._running.add(call)
+    def lend(self, call: FunctionCall) -> None:
+        """Take the token of `call`, on the calling thread, until `give_back`."""
+        following: _Search | None = None
+        with self._lock:
+            self._running.discard(call)
+            if self._needs_search():
+                following = _Search(self)
+                self._searching.add(following)
+        if following is not None:
+            self._start(following)
+
+    def give_back(self, call: FunctionCall) -> None:
+        """Return its token to `call`. There may be one more than `limit` for a moment."""
+        with self._lock:
+            self._running.add(call)
 
     def take_backlog(self) -> list[_Limited]:
         """Take out the calls that have not started."""
@@ -156,6 +156,30 @@ class Limiter:
             calls = list(self._backlog)
             self._backlog.clear()
         return calls
+
+
+class _LentToken:
+    """The block in which a call does without its token.
+
+    No generator: `contextlib` sets attributes on exceptions that pass, which users' may refuse.
+    """
+
+    __slots__ = ("_call", "_limiter")
+
+    def __init__(self, limiter: Limiter | None, call: FunctionCall | None) -> None:
+        self._limiter = limiter
+        self._call = call
+
+    def __enter__(self) -> None:
+        if self._limiter is not None and self._call is not None:
+            # Taken off, so that a block inside this one does not lend the same token again.
+            self._call.limiter = None
+            self._limiter.lend(self._call)
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._limiter is not None and self._call is not None:
+            self._limiter.give_back(self._call)
+            self._call.limiter = self._limiter
 
 
 class _Search(WorkItem):
@@ -270,22 +294,16 @@ class LimitedExecutor(Executor):
         self.submit_call(call)
         return call.future  # type: ignore[return-value]
 
-    @contextmanager
-    def waiting(self) -> Generator[None]:
+    def waiting(self) -> AbstractContextManager[None]:
         """Let another function run while the one that calls this waits, for a slow client say.
 
-        In a thread that runs no call of `sync_to_async` on this executor it does nothing.
+        To be used in a ``with`` statement. In a thread that runs no call of `sync_to_async` on this
+        executor it does nothing.
         """
         call = thread_state().call
         if call is None or call.limiter is not self._limiter:
-            yield
-            return
-        try:
-            call.limiter = None  # a nested call must not lend the same token again
-            with self._limiter.lend_token(call):
-                yield
-        finally:
-            call.limiter = self._limiter
+            return _LentToken(None, None)
+        return self._limiter.lend_token(call)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no further calls; end the threads once those that were taken have run.

@@ -262,7 +262,7 @@ def shut_down(loop: asyncio.AbstractEventLoop) -> None:
                 _wait_for(loop, tasks)
                 break
             except BaseException as error:
-                escaped = escaped or error
+                escaped = error if escaped is None else escaped
         _report_failures(loop, tasks)
         run_loop(loop, loop.create_task(loop.shutdown_asyncgens()))
         run_loop(loop, loop.create_task(loop.shutdown_default_executor()))

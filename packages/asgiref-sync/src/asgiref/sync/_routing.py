@@ -20,9 +20,9 @@ else on a loop of its own.
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from functools import partial
 from types import TracebackType
@@ -51,6 +51,7 @@ __all__ = [
     "DEADLOCK_CONTEXT",
     "SHARED_EXECUTOR",
     "THREAD_SENSITIVE_CONTEXT",
+    "ActiveBlock",
     "AsyncSingleThreadContext",
     "Submitter",
     "ThreadSensitiveContext",
@@ -395,6 +396,25 @@ async def _end(executor: SingleThreadExecutor) -> None:
         await asyncio.shield(asyncio.wrap_future(last.future))
 
 
+class ActiveBlock:
+    """Makes `block` the active `AsyncSingleThreadContext` inside a ``with`` block."""
+
+    __slots__ = ("_block", "_token")
+
+    def __init__(self, block: "AsyncSingleThreadContext | None") -> None:
+        self._block = block
+        self._token: Token[AsyncSingleThreadContext] | None = None
+
+    def __enter__(self) -> None:
+        if self._block is not None:
+            self._token = ASYNC_SINGLE_THREAD_CONTEXT.set(self._block)
+
+    def __exit__(self, *exc_info: object) -> None:
+        token, self._token = self._token, None
+        if token is not None:
+            ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
+
+
 class AsyncSingleThreadContext:
     """Run all top-level `async_to_sync` calls of a ``with`` block on one thread and one loop.
 
@@ -443,15 +463,6 @@ class AsyncSingleThreadContext:
                 ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
         finally:
             self.end()
-
-    @contextmanager
-    def during(self) -> Generator[None]:
-        """Be the active context for a moment, whatever the rest of this context is in."""
-        token = ASYNC_SINGLE_THREAD_CONTEXT.set(self)
-        try:
-            yield
-        finally:
-            ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
 
     def start(self, call: CoroutineCall, loop_executors: LoopExecutors) -> bool:
         """Start `call` on the loop of this block; false if it must be tried again."""

@@ -1,0 +1,134 @@
+"""Many threads that each run loops of their own, starting and ending all the time."""
+
+import asyncio
+import collections
+import sys
+import threading
+import time
+
+import pytest
+from probes import SOON, Resources, assert_all_works, assert_no_more_than, double
+
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+
+pytestmark = pytest.mark.timeout(50, method="thread")
+
+THREADS = 128
+SECONDS = 2
+
+
+@pytest.fixture
+def fast_switching():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+async def parallel():
+    return await sync_to_async(len, thread_sensitive=False)("abc")
+
+
+async def several():
+    call = sync_to_async(len, thread_sensitive=False)
+    return (await asyncio.gather(call("abc"), call("abc"), call("abc")))[2]
+
+
+async def sensitive():
+    return await sync_to_async(len)("abc")
+
+
+async def in_context():
+    async with ThreadSensitiveContext():
+        return await sync_to_async(len)("abc")
+
+
+async def bridged_back():
+    async def length():
+        await asyncio.sleep(0)
+        return 3
+
+    return await sync_to_async(async_to_sync(length), thread_sensitive=False)()
+
+
+async def abandoned():
+    task = asyncio.ensure_future(sync_to_async(time.sleep, thread_sensitive=False)(0.0001))
+    await asyncio.sleep(0)
+    task.cancel()
+    return 3
+
+
+def top_level(coroutine_function):
+    return async_to_sync(coroutine_function)()
+
+
+def own_loop(coroutine_function):
+    return asyncio.run(coroutine_function())
+
+
+def run_everywhere(works):
+    """Run the works, each in its share of the threads, for some seconds; return what went wrong."""
+    errors, calls = collections.Counter(), collections.Counter()
+    deadline = time.monotonic() + SECONDS
+    start = threading.Barrier(THREADS)
+
+    def loop_over(work):
+        start.wait(SOON)
+        while True:
+            try:
+                result = work()
+            except BaseException as error:
+                errors[f"{type(error).__name__}: {error}"[:100]] += 1
+            else:
+                calls[result] += 1
+            if time.monotonic() > deadline:
+                return
+
+    threads = [
+        threading.Thread(target=loop_over, args=(works[number % len(works)],), daemon=True)
+        for number in range(THREADS)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads), "hangs"
+    assert set(calls) == {3}
+    return dict(errors)
+
+
+KINDS = [parallel, several, sensitive, in_context, bridged_back, abandoned]
+
+
+@pytest.mark.usefixtures("fast_switching")
+@pytest.mark.parametrize("run", [own_loop, top_level], ids=lambda one: one.__name__)
+def test_calls_on_loops_of_many_threads_do_not_disturb_each_other(run):
+    for _ in range(2):
+        assert_all_works()
+    works = [lambda kind=kind: run(kind) for kind in KINDS]
+    assert run_everywhere(works) == {}
+    assert_all_works()
+
+
+def test_threads_loops_and_descriptors_are_given_back_after_the_crowd():
+    for _ in range(2):
+        assert_all_works()
+
+    def crowd():
+        results = []
+        threads = [
+            threading.Thread(target=lambda: results.append(asyncio.run(in_context())))
+            for _ in range(40)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SOON)
+        assert results == [3] * 40
+
+    crowd()
+    before = Resources.now()
+    for _ in range(4):
+        crowd()
+    assert_no_more_than(before, spare=3)
+    assert async_to_sync(double)(1) == 2
