@@ -266,7 +266,7 @@ def test_a_single_thread_context_that_is_never_left_ends_with_its_last_reference
 
     for _ in range(10):
         contextvars.copy_context().run(enter_and_forget)
-    assert_no_more_than(before, spare=2)
+        assert_no_more_than(before, spare=2)
     assert_all_works()
 
 

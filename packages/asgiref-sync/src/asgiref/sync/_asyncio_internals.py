@@ -67,8 +67,24 @@ class Arrival(Protocol):
     def arrive(self) -> None: ...
 
 
-class Completions:
-    """Brings arrivals to `loop` by public API: one `call_soon_threadsafe` for each."""
+class Completions(Protocol):
+    """Brings arrivals to `loop`."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    def deliver(self, arrival: Arrival) -> bool:
+        """Have `arrival.arrive` called on the loop's thread; false if the loop is closed.
+
+        Any thread may call this.
+        """
+
+    def new_waiter(self, function: object) -> "asyncio.Future[None] | Waiter":
+        """Return something for one task to await while `function` runs elsewhere."""
+
+
+class _PublicCompletions:
+    """Brings arrivals to a loop by public API: one `call_soon_threadsafe` for each."""
 
     __slots__ = ("loop",)
 
@@ -76,10 +92,6 @@ class Completions:
         self.loop: asyncio.AbstractEventLoop = loop
 
     def deliver(self, arrival: Arrival) -> bool:
-        """Have `arrival.arrive` called on the loop's thread; false if the loop is closed.
-
-        Any thread may call this.
-        """
         try:
             self.loop.call_soon_threadsafe(arrival.arrive)
         except RuntimeError:
@@ -87,30 +99,33 @@ class Completions:
         return True
 
     def new_waiter(self, function: object) -> "asyncio.Future[None] | Waiter":
-        """Return something for one task to await while `function` runs elsewhere."""
         return self.loop.create_future()
 
 
-class _CompletionQueue(Completions):
+class _CompletionQueue(asyncio.Handle):
     """Brings arrivals to asyncio's own loop: one wake-up for all that arrive together.
 
     The loop's reader owns the queue, and so does each call in flight; the last of them closes the
     descriptor. So no thread can write to a descriptor that is closed, or is another file's by now.
     The descriptor is watched edge-triggered: each write is an event, and reading is not needed.
+
+    The queue is its own entry in the loop's ready queue. That entry enters no context: arrivals
+    bring their own, and a loop that is run inside one of its own callbacks (as nest_asyncio does)
+    drains the queue inside a drain.
     """
 
-    __slots__ = ("__weakref__", "_arrivals", "_descriptor", "_handle", "_lock", "_ready", "_woken")
+    __slots__ = ("_arrivals", "_descriptor", "_is_woken", "_lock", "_ready", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
-        internals: Any = loop
         self._descriptor = -1
-        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        super().__init__(_ignore, (), loop, Context())
+        self.loop: asyncio.AbstractEventLoop = loop
+        internals: Any = loop
         self._ready: deque[asyncio.Handle] = internals._ready
         self._arrivals: deque[Arrival] = deque()
         self._lock = threading.Lock()
-        self._woken = False
-        self._handle = _DrainHandle(self, loop)
+        self._is_woken = False
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # The loop keeps a copy of the current context with its reader: not that of the caller.
         Context().run(loop.add_reader, self._descriptor, _ignore, self)
         internals._selector._selector.modify(self._descriptor, select.EPOLLIN | select.EPOLLET)
@@ -120,13 +135,16 @@ class _CompletionQueue(Completions):
         if self._descriptor >= 0:
             close(self._descriptor)
 
+    def __repr__(self) -> str:
+        return "<completions of asgiref.sync>"
+
     def deliver(self, arrival: Arrival) -> bool:
         if self.loop.is_closed():
             return False
         try:
             with self._lock:
                 self._arrivals.append(arrival)
-                first, self._woken = not self._woken, True
+                first, self._is_woken = not self._is_woken, True
             if first:
                 self._wake()
         except BaseException:
@@ -136,19 +154,19 @@ class _CompletionQueue(Completions):
         return True
 
     def _wake(self) -> None:
-        self._ready.append(self._handle)
+        self._ready.append(self)
         os.eventfd_write(self._descriptor, 1)
 
-    def drain(self) -> None:
+    def _run(self) -> None:
         """Hand out the arrivals; on the loop's thread."""
         with self._lock:
             # Cleared before the first arrival is taken: a later one wakes the loop again.
-            self._woken = False
+            self._is_woken = False
             number = len(self._arrivals)
         if number > 1:
             # One arrival may raise KeyboardInterrupt through the loop, or run the loop inside this
             # call. The others must get their turn all the same.
-            self._ready.append(self._handle)
+            self._ready.append(self)
         while number and self._arrivals:
             number -= 1
             try:
@@ -157,32 +175,12 @@ class _CompletionQueue(Completions):
                 message = "asgiref.sync could not resume a task"
                 self.loop.call_exception_handler({"message": message, "exception": error})
 
-    def new_waiter(self, function: object) -> "Waiter":
+    def new_waiter(self, function: object) -> "asyncio.Future[None] | Waiter":
         return Waiter(self.loop, function)
 
 
-class _DrainHandle(asyncio.Handle):
-    """The entry of a completion queue in its loop's ready queue.
-
-    It enters no context: arrivals bring their own, and a loop that is run inside one of its own
-    callbacks (as nest_asyncio does) drains the queue inside a drain.
-    """
-
-    __slots__ = ("_queue",)
-
-    def __init__(self, queue: _CompletionQueue, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(queue.drain, (), loop, Context())
-        self._queue = queue
-
-    def __repr__(self) -> str:
-        return "<completions of asgiref.sync>"
-
-    def _run(self) -> None:
-        self._queue.drain()
-
-
-def _ignore(queue: _CompletionQueue) -> None:
-    """Do nothing: the loop is awake, and finds the handle in its ready queue."""
+def _ignore(*_: object) -> None:
+    """Do nothing: the loop is awake, and finds the queue in its ready queue."""
 
 
 # Read and written by one atomic operation of its dict each, and never iterated over: no lock. The
@@ -198,11 +196,11 @@ def completions_of(loop: asyncio.AbstractEventLoop) -> Completions:
     if queue is not None:
         return queue
     if not _knows(loop):
-        return Completions(loop)
+        return _PublicCompletions(loop)
     try:
         queue = _CompletionQueue(loop)
     except OSError:  # no file descriptor is left
-        return Completions(loop)
+        return _PublicCompletions(loop)
     _QUEUES[loop] = weakref.ref(queue)
     return queue
 

@@ -242,8 +242,10 @@ class LoopOfBlock(WorkItem, Executor):
                 self._leaver.finish()
 
     def discard(self, error: BaseException) -> None:
-        self.loop.close()
         self.deliver()
+        for call in self._calls:
+            call.set_exception(error)
+        self.loop.close()
 
 
 def shut_down(loop: asyncio.AbstractEventLoop) -> None:

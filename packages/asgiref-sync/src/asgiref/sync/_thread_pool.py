@@ -231,12 +231,12 @@ class WorkerThread:
     # The thread itself.
 
     def _work(self) -> None:
-        self.state = thread_state()
         workers = _workers_of_this_process()
-        workers.add(self)
         try:
             while not self.ended:
                 try:
+                    workers.add(self)
+                    self.state = thread_state()
                     self._run_items()
                 except BaseException:
                     # Raised into the thread from outside, or by a callback of a user's future.
