@@ -27,9 +27,9 @@ SYNCHRONOUS = [
 ASYNCHRONOUS = ["sensitive", "parallel", "context", "executor", "below", "iterator_of_sync"]
 
 
-def inject(scenario, error):
+def inject(scenario, error, points):
     result = subprocess.run(
-        [sys.executable, INJECTION, scenario, error],
+        [sys.executable, INJECTION, scenario, error, points],
         capture_output=True,
         text=True,
         timeout=55,
@@ -42,13 +42,18 @@ def inject(scenario, error):
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "SoftTimeLimit"])
 @pytest.mark.parametrize("scenario", SYNCHRONOUS)
 def test_an_exception_at_any_line_of_a_synchronous_call_is_raised(scenario, error):
-    inject(scenario, error)
+    inject(scenario, error, "lines")
 
 
 @pytest.mark.parametrize("scenario", ASYNCHRONOUS)
 def test_an_interrupt_at_any_line_of_an_asynchronous_call_is_raised(scenario):
     # The only ones that a loop lets out of its callbacks: any other exception it logs.
-    inject(scenario, "KeyboardInterrupt")
+    inject(scenario, "KeyboardInterrupt", "lines")
+
+
+@pytest.mark.parametrize("scenario", SYNCHRONOUS + ASYNCHRONOUS)
+def test_an_interrupt_wherever_python_looks_for_signals_is_raised(scenario):
+    inject(scenario, "KeyboardInterrupt", "signals")
 
 
 INTERRUPTED_CALLS = """
