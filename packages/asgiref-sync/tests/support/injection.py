@@ -1,14 +1,16 @@
-"""Raise an exception at each line of the bridge that the calling thread executes, one at a time.
+"""Raise an exception at each point of the bridge that the calling thread comes to, one at a time.
 
-Run as a program with the name of a scenario and a class: it runs the scenario with an exception at
-the first line (or the one whose number is the third argument), then at the next, until it comes to
-its end without one. Exit status 0: the exception reached the caller each time, nothing hung, and
-nothing is left behind.
+Run as a program with the name of a scenario, of a class, and of what counts as a point ("lines" or
+"signals"): it runs the scenario with an exception at the first point (or the one whose number is
+the fourth argument), then at the next, until it comes to its end without one. Exit status 0: the
+exception reached the caller each time, nothing hung, and nothing is left behind.
 """
 
+import ast
 import asyncio
 import contextlib
 import faulthandler
+import functools
 import os
 import sys
 import threading
@@ -166,36 +168,103 @@ SCENARIOS = {scenario.__name__: scenario for scenario in SYNCHRONOUS + ASYNCHRON
 
 
 class Injection:
-    """Raises `error` in this thread, at the line with this number."""
+    """Raises `error` in this thread, at the point with this number."""
 
     def __init__(self, number, error):
         self.first = self.number = number
         self.error = error
         self.place = None
 
-    def _enter(self, frame, event, arg):
-        return self._line if frame.f_code.co_filename.startswith(PACKAGE) else None
-
-    def _line(self, frame, event, arg):
-        if event != "line" or self.place is not None:
-            return self._line
+    def _is_here(self, frame):
+        """Count this point; whether it is the one."""
+        if self.place is not None:
+            return False
         self.number -= 1
         if self.number:
-            return self._line
+            return False
         self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-        sys.settrace(None)
-        raise self.error
+        return True
 
     def run(self, scenario):
         """Return what the scenario raised, if anything."""
-        sys.settrace(self._enter)
+        self._watch()
         try:
             scenario()
         except BaseException as error:
             return error
         finally:
-            sys.settrace(None)
+            self._stop()
         return None
+
+
+class AtLines(Injection):
+    """The points are the lines."""
+
+    def _watch(self):
+        self._before = {}
+        sys.settrace(self._enter)
+
+    def _stop(self):
+        sys.settrace(None)
+
+    def _enter(self, frame, event, arg):
+        return self._line if frame.f_code.co_filename.startswith(PACKAGE) else None
+
+    def _line(self, frame, event, arg):
+        if event == "return":
+            self._before.pop(frame, None)
+        if event != "line":
+            return self._line
+        before, self._before[frame] = self._before.get(frame), frame.f_lineno
+        if _is_cleaning_up(frame, before) or not self._is_here(frame):
+            return self._line
+        self._stop()
+        raise self.error
+
+
+class AtSignals(Injection):
+    """The points are those where CPython looks for signals: on entering a function, after a call.
+
+    (And at the end of each turn of a loop, which nothing shows.)
+    """
+
+    def _watch(self):
+        sys.setprofile(self._event)
+
+    def _stop(self):
+        sys.setprofile(None)
+
+    def _event(self, frame, event, arg):
+        if event not in ("call", "c_return"):
+            return
+        if frame.f_code.co_filename.startswith(PACKAGE) and self._is_here(frame):
+            self._stop()
+            raise self.error
+
+
+def _is_cleaning_up(frame, before):
+    """Whether an exception before this line would come where no signal can be handled.
+
+    The interpreter looks for signals between the body of a `with` and the release of what it holds
+    no more than between the end of a `try` and the first call of its `finally`.
+    """
+    bodies, finals = _blocks(frame.f_code.co_filename)
+    line = frame.f_lineno
+    return line in finals or any(line == first <= (before or 0) <= last for first, last in bodies)
+
+
+@functools.cache
+def _blocks(path):
+    """Return the lines of each `with`, and the first line of each `finally`."""
+    tree = ast.parse(Path(path).read_text("utf-8"))
+    nodes = list(ast.walk(tree))
+    bodies = [
+        (node.lineno, node.end_lineno)
+        for node in nodes
+        if isinstance(node, (ast.With, ast.AsyncWith))
+    ]
+    finals = {node.finalbody[0].lineno for node in nodes if getattr(node, "finalbody", None)}
+    return bodies, finals
 
 
 class Watchdog:
@@ -215,21 +284,21 @@ class Watchdog:
             time.sleep(0.2)
         at = self.at
         if isinstance(at, Injection):
-            at = f"{at.error!r} at line event {at.first}, {at.place}"
+            at = f"{at.error!r} at point {at.first}, {at.place}"
         print(f"hangs after {at}", file=sys.stderr)
         faulthandler.dump_traceback(all_threads=True)
         sys.stderr.flush()
         os._exit(2)
 
 
-def problems_of(scenario, error_class, watchdog, first):
-    """Yield what went wrong, for an exception of this class at each line from number `first` on."""
+def problems_of(scenario, make_injection, error_class, watchdog, first):
+    """Yield what went wrong, for an exception of this class at each point from `first` on."""
     printed = []
     sys.unraisablehook = lambda args: printed.append(args.exc_value)
     number = first - 1
     while True:
         number += 1
-        injection = Injection(number, error_class("injected"))
+        injection = make_injection(number, error_class("injected"))
         watchdog.feed(injection)
         result = injection.run(scenario)
         if injection.place is None:
@@ -247,7 +316,7 @@ def problems_of(scenario, error_class, watchdog, first):
             yield f"{error_class.__name__} at {injection.place}: the next call raises {error!r}"
 
 
-def main(name, class_name, first="1"):
+def main(name, class_name, points="lines", first="1"):
     scenario = SCENARIOS[name]
     error_class = {"KeyboardInterrupt": KeyboardInterrupt, "SoftTimeLimit": SoftTimeLimit}[
         class_name
@@ -257,7 +326,8 @@ def main(name, class_name, first="1"):
         assert_all_works()
         scenario()
     before = Resources.now()
-    found = list(problems_of(scenario, error_class, watchdog, int(first)))
+    make_injection = {"lines": AtLines, "signals": AtSignals}[points]
+    found = list(problems_of(scenario, make_injection, error_class, watchdog, int(first)))
     watchdog.feed("the end")
     try:
         assert_all_works()
