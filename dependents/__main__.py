@@ -4,6 +4,8 @@ The environment's name ends in the suite's: ``py311-dependents-flask``. The fold
 is fetched and installed. The status is 0 only where no test passes with asgiref and not with ours.
 """
 
+import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -65,5 +67,23 @@ def main(environment: str, folder: str) -> int:
     return report(row)
 
 
+def read_arguments() -> tuple[str, str]:
+    parser = argparse.ArgumentParser(prog="python -m dependents", description="run one suite")
+    parser.add_argument("--version", action="version", version=f"asgiref {checkout_version()}")
+    parser.add_argument("environment", metavar="ENVIRONMENT", help="as in py311-dependents-flask")
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="one that can be made, for what is fetched"
+    )
+    options = parser.parse_args()
+    return options.environment, options.folder
+
+
+def checkout_version() -> str:
+    """The version of this checkout, which is the meta-package's."""
+    source = ROOT / "packages" / "asgiref" / "src" / "asgiref" / "__init__.py"
+    found = re.search(r'^__version__ = "(.+)"$', source.read_text("utf-8"), re.M)
+    return found[1] if found else "unknown"
+
+
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(*read_arguments()))

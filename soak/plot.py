@@ -1,4 +1,4 @@
-"""Plot what a run has measured: ``python plot.py results.json PLOT.svg``. Needs matplotlib.
+"""Plot what a run has measured. Needs matplotlib.
 
 RSS and threads as seen from outside each second, with dots where the process was at rest; below,
 how fast it answered. Grey stands behind the stretches of load.
@@ -6,8 +6,6 @@ how fast it answered. Grey stands behind the stretches of load.
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +75,3 @@ def _latencies(axes: Axes, data: dict[str, Any]) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, loc="center right", ncols=2)
-
-
-if __name__ == "__main__":
-    measured, target = map(Path, sys.argv[1:])
-    plot(json.loads(measured.read_text(encoding="utf-8")), target)
