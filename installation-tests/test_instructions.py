@@ -1,8 +1,5 @@
 """Every installation instruction of the pages works as typed, in an environment of its own."""
 
-import ast
-import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,18 +16,6 @@ def by_text() -> dict[str, list[Instruction]]:
     return found
 
 
-def imports_of(page: Path) -> set[str]:
-    """The modules that the page's examples import, apart from the standard library's."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
-    names: set[str] = set()
-    for node in (node for block in blocks for node in ast.walk(ast.parse(block))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-    return {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
-
-
 @pytest.mark.parametrize("same", by_text().values(), ids=lambda same: " and ".join(map(str, same)))
 def test_instructions_work_as_typed_in_an_environment_that_holds_nothing_else(
     same: list[Instruction], request: pytest.FixtureRequest
@@ -39,11 +24,6 @@ def test_instructions_work_as_typed_in_an_environment_that_holds_nothing_else(
     terminal: Terminal = request.getfixturevalue("committed" if needs_git else "terminal")
 
     terminal.type(same[0].commands)
-
-    # A reader who typed all of a page has what its examples import.
-    pages = {ROOT / each.page for each in same if each.is_all_of_its_page}
-    for module in sorted({module for page in pages for module in imports_of(page)}):
-        terminal.run(f"python -W error::RuntimeWarning -c 'import {module}'")
 
 
 def test_building_as_typed_makes_a_wheel_of_every_package(built_clone: Path) -> None:

@@ -52,20 +52,18 @@ class Instruction:
 
     @property
     def commands(self) -> list[Command]:
+        """Its commands in order, apart from servers, which do not end."""
         found: list[Command] = []
         for piece in re.split(r"^\$ ", self.text, flags=re.M)[1:]:
             typed, *shown = re.split(r"(?<!\\)\n", piece, maxsplit=1)
-            found.append(Command(typed, "".join(shown).strip()))
+            if not typed.startswith("uvicorn "):
+                found.append(Command(typed, "".join(shown).strip()))
         return found
 
     @property
     def builds_wheels(self) -> bool:
         """Whether this comes before all others, which install what it builds."""
         return "pip wheel" in self.text
-
-    @property
-    def is_all_of_its_page(self) -> bool:
-        return self.page not in PAGES_OF_ALTERNATIVES
 
     def __str__(self) -> str:
         return f"{self.page} ({self.section})"
