@@ -31,18 +31,8 @@ OLDEST_PYTHON = (3, 11)
 # These would send pip elsewhere, or put another installation's modules in front of ours.
 HOSTILE_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 
-# How pip, in its various versions, reports that it could not reach the index.
-NO_CONNECTION = (
-    "connection broken by",
-    "Failed to establish a new connection",
-    "Failed to connect",
-    "Could not connect",
-    "connection-failed",
-    "name resolution",
-    "NewConnectionError",
-    "ConnectTimeoutError",
-    "ReadTimeoutError",
-)
+# What pip prints where the index does not answer, at its retries and at the end.
+NO_CONNECTION = ("connection broken by", "ReadTimeoutError", "(from versions: none)")
 
 
 class CannotPrepare(Exception):

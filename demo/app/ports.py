@@ -40,11 +40,11 @@ def _advice(port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f"port {port} is in use by another program: end that one, choose another with "
-            "--port N, or let --port 0 take a free one"
+            "--port N, or let --port 0 take a free one."
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
             f"port {port} needs privileges that this user does not have: choose one from 1024 up "
-            "with --port N, or let --port 0 take a free one"
+            "with --port N, or let --port 0 take a free one."
         )
-    return f"cannot listen on port {port} of {HOST}: {error.strerror}"
+    return f"cannot listen on port {port} of {HOST}: {error.strerror}."
