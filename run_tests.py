@@ -144,7 +144,12 @@ def main(arguments):
 
     shutil.rmtree(str(REPORTS), ignore_errors=True)
     status = run_tox(python, tox_arguments(options, rest))
-    return test_summary.tell(REPORTS, status)
+    status = test_summary.tell(REPORTS, status)
+    if status and private_environment.is_offline(python):
+        print(
+            f"run_tests.py: {private_environment.connect('what the tests need')}", file=sys.stderr
+        )
+    return status
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ import tempfile
 __all__ = [
     "CannotPrepare",
     "call",
+    "connect",
+    "is_offline",
     "make_environment",
     "only_one",
     "python_of",
@@ -109,6 +111,14 @@ def how_to_get_venv():
 
 def call(command, goal):
     """Run a command silently; raise `CannotPrepare` with its output where it fails."""
+    status, output = run(command)
+    if status != 0:
+        if any(sign in output for sign in NO_CONNECTION):
+            raise CannotPrepare(connect(goal))
+        raise CannotPrepare(f"could not get {goal}; pip says why:\n{output}")
+
+
+def run(command):
     done = subprocess.run(
         [str(word) for word in command],
         env=clean_variables(),
@@ -117,15 +127,21 @@ def call(command, goal):
         stderr=subprocess.STDOUT,
         check=False,
     )
-    if done.returncode != 0:
-        output = done.stdout.decode(errors="replace").strip()
-        if any(sign in output for sign in NO_CONNECTION):
-            raise CannotPrepare(
-                f"cannot download {goal}, because the package index cannot be reached: connect "
-                "this machine to the internet, or set PIP_INDEX_URL to an index within reach, "
-                "and start again."
-            )
-        raise CannotPrepare(f"could not get {goal}; pip says why:\n{output}")
+    return done.returncode, done.stdout.decode(errors="replace").strip()
+
+
+def connect(goal):
+    """The sentence for a machine without an internet connection."""
+    return (
+        f"cannot download {goal}, because the package index cannot be reached: connect this "
+        "machine to the internet, or set PIP_INDEX_URL to an index within reach, and start again."
+    )
+
+
+def is_offline(python):
+    """Whether an environment's pip cannot reach the index now."""
+    status, output = run([python, "-m", "pip", "--no-cache-dir", "index", "versions", "tox"])
+    return status != 0 and any(sign in output for sign in NO_CONNECTION)
 
 
 def clean_variables():
