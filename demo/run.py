@@ -82,7 +82,8 @@ def compute_fingerprint():
     """A hash of everything that the environment is made of, this file and the Python included."""
     digest = hashlib.sha256()
     digest.update(repr((sys.version, sys.base_prefix, str(ENVIRONMENT))).encode())
-    inputs = [Path(__file__).resolve(), Path(private_environment.__file__).resolve(), REQUIREMENTS]
+    launcher = REPOSITORY / "tools" / "private_environment.py"
+    inputs = [Path(__file__).resolve(), launcher, REQUIREMENTS]
     for package in sorted((REPOSITORY / "packages").iterdir()):
         inputs += [package / "pyproject.toml", package / "README.md", package / "LICENSE"]
         inputs += sorted(p for p in (package / "src").rglob("*") if "__pycache__" not in p.parts)
