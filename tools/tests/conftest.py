@@ -7,10 +7,15 @@ from projects import Project
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """A checkout with asgiref-sync and asgiref-wsgi, which needs it; nothing is released."""
+def git() -> None:
+    """Skip where the program is missing."""
     if not shutil.which("git"):
         pytest.skip("git is not installed (Debian and Ubuntu: apt install git)")
+
+
+@pytest.fixture
+def project(git: None, tmp_path: Path) -> Project:
+    """A checkout with asgiref-sync and asgiref-wsgi, which needs it; nothing is released."""
     made = Project(tmp_path / "checkout")
     made.root.mkdir()
     made.git("init", "--quiet", "--initial-branch", "main")
