@@ -1,4 +1,4 @@
-"""The demo's command line; ``run.py`` calls ``main`` inside the environment that it made.
+"""What the demo does; ``run.py`` calls ``main`` inside the environment that it made.
 
 Exit codes: 0 after Ctrl-C (the documented way to end) or a check without complaint; 1 if the demo
 could not run or the check found something wrong; 2 for a wrong command line; 130 only for a second
