@@ -4,6 +4,7 @@ Reads the JUnit reports that pytest leaves in every environment (``tox.ini``). A
 program which no package index has is skipped with the reason ``PROGRAM is not installed``.
 """
 
+import ast
 import os
 import sys
 from collections import Counter
@@ -44,10 +45,18 @@ def summarize(folder: Path) -> Summary:
             elif skip is None or skip.get("type") == "pytest.xfail":
                 summary.passed += 1
             else:
-                # In parentheses is how to install the program: the same reason without it.
-                reason = skip.get("message", "").strip().partition(" (")[0].rstrip(".")
-                summary.skipped[reason] += 1
+                summary.skipped[reason_of(skip)] += 1
     return summary
+
+
+def reason_of(skip: ElementTree.Element) -> str:
+    """Why a test was skipped, without the part in parentheses that says how to install things."""
+    reason = skip.get("message", "")
+    if (
+        reason == "collection skipped"
+    ):  # a whole module; the text is (file, line, "Skipped: reason")
+        reason = str(ast.literal_eval(skip.text or "")[2]).removeprefix("Skipped: ")
+    return reason.strip().partition(" (")[0].rstrip(".")
 
 
 def tell(folder: Path, status: int) -> int:

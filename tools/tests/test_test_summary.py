@@ -29,16 +29,20 @@ def test_windows(): pass
 def reports(tmp_path: Path) -> Path:
     """The report of a run of these tests."""
     (tmp_path / "test_all.py").write_text(TESTS)
+    (tmp_path / "test_module.py").write_text("import pytest; pytest.importorskip('no_such')")
     report = f"--junitxml={tmp_path / 'reports' / 'env.xml'}"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", report]
-    assert subprocess.run([*command, "test_all.py"], cwd=tmp_path, capture_output=True).returncode
+    assert subprocess.run(
+        [*command, "test_all.py", "test_module.py"], cwd=tmp_path, capture_output=True
+    ).returncode
     return tmp_path / "reports"
 
 
 def test_the_summary_counts_and_says_why_tests_were_skipped(reports: Path) -> None:
     assert list(summarize(reports).lines()) == [
-        "3 passed, 2 failed, 4 skipped",
+        "3 passed, 2 failed, 5 skipped",
         "skipped: 3, because git is not installed",
+        "skipped: 1, because could not import 'no_such': No module named 'no_such'",
         "skipped: 1, because needs Windows",
     ]
 
