@@ -52,9 +52,7 @@ def summarize(folder: Path) -> Summary:
 def reason_of(skip: ElementTree.Element) -> str:
     """Why a test was skipped, without the part in parentheses that says how to install things."""
     reason = skip.get("message", "")
-    if (
-        reason == "collection skipped"
-    ):  # a whole module; the text is (file, line, "Skipped: reason")
+    if reason == "collection skipped":  # a module; text: (file, line, "Skipped: ...")
         reason = str(ast.literal_eval(skip.text or "")[2]).removeprefix("Skipped: ")
     return reason.strip().partition(" (")[0].rstrip(".")
 
