@@ -16,7 +16,7 @@ def by_text() -> dict[str, list[Instruction]]:
     return found
 
 
-@pytest.mark.parametrize("same", by_text().values(), ids=lambda same: " and ".join(map(str, same)))
+@pytest.mark.parametrize("same", by_text().values(), ids=lambda same: str(same[0]))
 def test_instructions_work_as_typed_in_an_environment_that_holds_nothing_else(
     same: list[Instruction], request: pytest.FixtureRequest
 ) -> None:
