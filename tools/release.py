@@ -86,7 +86,10 @@ def install_from_sdists(
 def unpack(sdist: Path, target: Path) -> Path:
     """Unpack an sdist; return the folder that it holds."""
     with tarfile.open(sdist) as archive:
-        archive.extractall(target, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4 and later
+            archive.extractall(target, filter="data")
+        else:
+            archive.extractall(target)
     return target / sdist.name.removesuffix(".tar.gz")
 
 

@@ -8,10 +8,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-MISSING = (
-    "The tests of asgiref-redis need a redis-server, which is not installed "
-    "(Debian and Ubuntu: apt install redis-server)."
-)
+MISSING = "redis-server is not installed (Debian and Ubuntu: apt install redis-server)"
 
 
 def program() -> str | None:
