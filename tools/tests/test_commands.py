@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from checkouts import ROOT, copy_checkout
+from checkouts import ROOT, closed_address, copy_checkout
 
 COMMANDS = ("run_tests.py", "demo/run.py")
 STATE = {"run_tests.py": ".tox-bootstrap", "demo/run.py": ".demo"}
@@ -46,12 +46,6 @@ class Checkout:
 
     def is_untouched(self) -> bool:
         return not any((self.root / folder).exists() for folder in STATE.values())
-
-
-def closed_address() -> str:
-    """A URL where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return f"http://127.0.0.1:{probe.getsockname()[1]}/simple"
 
 
 def one_sentence(done: subprocess.CompletedProcess[str]) -> str:

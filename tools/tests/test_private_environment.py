@@ -3,7 +3,8 @@
 import sys
 
 import pytest
-from private_environment import CannotPrepare, call, runnable
+from checkouts import closed_address
+from private_environment import CannotPrepare, call, is_offline, runnable
 
 
 def test_only_modules_that_can_be_run_count() -> None:
@@ -18,3 +19,9 @@ def test_a_command_that_fails_is_shown_with_its_output(monkeypatch: pytest.Monke
     with pytest.raises(CannotPrepare, match="could not get luck") as caught:
         call([sys.executable, "-c", script], "luck")
     assert str(caught.value).splitlines()[1:] == ["None, no luck"]
+
+
+def test_an_index_that_does_not_answer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", closed_address())
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    assert is_offline(sys.executable)
