@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tools"))
 sys.dont_write_bytecode = True
 
-import private_environment  # noqa: E402 - from tools/
+import command_line  # noqa: E402 - from tools/
+import private_environment  # noqa: E402
 
 TOX_REQUIREMENT = "tox>=4.24,<5"
 REPORTS = ROOT / ".tox" / "reports"
@@ -49,7 +50,7 @@ def parse(arguments):
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="run_tests.py [-h] [run | list] [-e NAMES | -m LABEL] [-p N] [-r] [-v] [-- ...]",
+        usage="run_tests.py [-h] [--version] [run | list] [-e NAMES | -m LABEL] [-p N] [-r] [-v] [-- ...]",
     )
     parser.add_argument(
         "command",
@@ -57,6 +58,12 @@ def parse(arguments):
         choices=["run", "list"],
         default="run",
         help="run the tests, or list the environments (default: run)",
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s of asgiref {command_line.checkout_version()}",
+        help="show the version of this checkout and exit",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -66,7 +73,10 @@ def parse(arguments):
         help="run these environments of tox.ini, separated by commas (default: its env_list)",
     )
     which.add_argument(
-        "-m", metavar="LABEL", dest="label", help="run the environments that this label names"
+        "-m",
+        metavar="LABEL",
+        dest="label",
+        help="run the environments of this label of tox.ini (default: none)",
     )
     parser.add_argument(
         "-p",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,23 +26,57 @@ def _parser() -> argparse.ArgumentParser:
         prog="run.py",
         description="A Flask guestbook and an IRC chatbot on asgiref.",
     )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s of asgiref {_version()}",
+        help="show the version of this checkout and exit",
+    )
     parser.add_argument("--check", action="store_true", help="visit everything, then exit 0 or 1")
     parser.add_argument(
         "--port", type=_port, help=f"HTTP port, 0 for a free one (default: {DEFAULT_PORT} if free)"
     )
     parser.add_argument(
-        "--irc", type=_host_and_port, metavar="HOST:PORT", help="use this IRC server"
+        "--irc",
+        type=_host_and_port,
+        metavar="HOST:PORT",
+        help="use this IRC server (default: one of the demo's own)",
     )
-    parser.add_argument("--bot-nick", default="guessbot", metavar="NICK", help="the bot's nickname")
-    parser.add_argument("--channel", default="#asgiref", help="where the bot listens as well")
     parser.add_argument(
-        "--workers", type=_count, default=0, metavar="N", help="run the bot's scopes in N processes"
+        "--bot-nick",
+        default="guessbot",
+        metavar="NICK",
+        help="the bot's nickname (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--channel",
+        default="#asgiref",
+        help="where the bot listens as well (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_count,
+        default=0,
+        metavar="PROCESSES",
+        help=f"run the bot's scopes in so many, 1 to {PARTITIONS} (default: in this one)",
     )
     parser.add_argument(
         "--redis", metavar="URL", help="the Redis between them (default: a redis-server of our own)"
     )
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the guestbook is kept")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="where the guestbook is kept (default: .demo/data; --check: a temporary folder)",
+    )
     return parser
+
+
+def _version() -> str:
+    """The version of this checkout, which is the meta-package's; it may not be installed yet."""
+    source = Path(__file__).resolve().parents[2] / "packages/asgiref/src/asgiref/__init__.py"
+    found = re.search(r'^__version__ = "(.+)"$', source.read_text("utf-8"), re.M)
+    return found[1] if found else "unknown"
 
 
 def _port(text: str) -> int:

@@ -99,6 +99,8 @@ def test_the_parsers_are_found() -> None:
     names = {path.relative_to(ROOT).as_posix() for path in PARSERS}
 
     assert {
+        "run_tests.py",
+        "demo/app/options.py",
         "packages/asgiref-redis/src/asgiref/redis/_cli.py",
         "tools/command_line.py",
         "benchmarks/run.py",
@@ -131,6 +133,8 @@ def test_what_is_missing_in_an_argument_is_found(argument: str, complaint: str |
 @pytest.mark.parametrize(
     "program",
     [
+        "run_tests.py",
+        "demo/run.py",
         "tools/install_dist.py",
         "tools/doctest_package.py",
         "tools/build_dists.py",

@@ -15,7 +15,7 @@ from checkouts import ROOT, closed_address, copy_checkout
 
 COMMANDS = ("run_tests.py", "demo/run.py")
 STATE = {"run_tests.py": ".tox-bootstrap", "demo/run.py": ".demo"}
-MUST_PARSE = (*COMMANDS, "tools/private_environment.py")
+MUST_PARSE = (*COMMANDS, "tools/command_line.py", "tools/private_environment.py")
 
 
 @dataclass(frozen=True, slots=True)
