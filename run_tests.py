@@ -50,7 +50,8 @@ def parse(arguments):
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="run_tests.py [-h] [--version] [run | list] [-e NAMES | -m LABEL] [-p N] [-r] [-v] [-- ...]",
+        usage="run_tests.py [-h] [--version] "
+        "[run | list] [-e NAMES | -m LABEL] [-p N] [-r] [-v] [-- ...]",
     )
     parser.add_argument(
         "command",

@@ -4,10 +4,10 @@ The environment's name ends in the suite's: ``py311-dependents-flask``. The fold
 is fetched and installed. The status is 0 only where no test passes with asgiref and not with ours.
 """
 
-import argparse
-import re
 import sys
 from pathlib import Path
+
+from tools.command_line import make_parser
 
 from .catalogue import SUITES
 from .errors import SuiteError
@@ -68,21 +68,14 @@ def main(environment: str, folder: str) -> int:
 
 
 def read_arguments() -> tuple[str, str]:
-    parser = argparse.ArgumentParser(prog="python -m dependents", description="run one suite")
-    parser.add_argument("--version", action="version", version=f"asgiref {checkout_version()}")
+    parser = make_parser("run one suite, and write its row and the page")
+    parser.prog = "python -m dependents"
     parser.add_argument("environment", metavar="ENVIRONMENT", help="as in py311-dependents-flask")
     parser.add_argument(
         "folder", metavar="FOLDER", help="one that can be made, for what is fetched"
     )
     options = parser.parse_args()
     return options.environment, options.folder
-
-
-def checkout_version() -> str:
-    """The version of this checkout, which is the meta-package's."""
-    source = ROOT / "packages" / "asgiref" / "src" / "asgiref" / "__init__.py"
-    found = re.search(r'^__version__ = "(.+)"$', source.read_text("utf-8"), re.M)
-    return found[1] if found else "unknown"
 
 
 if __name__ == "__main__":

@@ -13,10 +13,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))  # where `python -I` does not look
-
-from command_line import make_parser
-
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
 PACKAGES = {path.parent.name for path in (ROOT / "packages").glob("*/pyproject.toml")}
@@ -58,6 +54,9 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.append(str(ROOT / "tools"))  # where `python -I` does not look
+    from command_line import make_parser  # type: ignore[import-not-found]
+
     parser = make_parser("install one built package and its test tools into this Python")
     parser.add_argument("folder", metavar="PACKAGE_FOLDER", help="as in packages/asgiref-sync")
     main(parser.parse_args().folder)
