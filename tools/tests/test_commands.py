@@ -180,7 +180,11 @@ def test_a_port_that_needs_privileges(checkout: Checkout) -> None:
     first_free = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
     if not first_free.exists() or int(first_free.read_text()) <= 81:
         pytest.skip("no port needs privileges here")
-    before = ("setpriv", "--bounding-set=-net_bind_service") if os.geteuid() == 0 else ()
+    before: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        if not shutil.which("setpriv"):
+            pytest.skip("setpriv is not installed (Debian and Ubuntu: apt install util-linux)")
+        before = ("setpriv", "--bounding-set=-net_bind_service")
     said = one_sentence(checkout.start("demo/run.py", "--port", "81", before=before))
     assert "port 81 needs privileges" in said
     assert checkout.is_untouched()
