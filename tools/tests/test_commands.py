@@ -80,6 +80,14 @@ def test_a_mistyped_option_is_named_before_anything_is_prepared(
     assert checkout.is_untouched()
 
 
+def test_a_mistyped_label_is_named_before_anything_is_prepared(checkout: Checkout) -> None:
+    done = checkout.start("run_tests.py", "-m", "pythns")
+    assert done.returncode == 2
+    assert "'pythns'" in done.stderr
+    assert "pythons" in done.stderr
+    assert checkout.is_untouched()
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_internet_connection(command: str, checkout: Checkout) -> None:
     said = one_sentence(checkout.start(command))
