@@ -15,6 +15,8 @@ from checkouts import ROOT, closed_address, copy_checkout
 
 COMMANDS = ("run_tests.py", "demo/run.py")
 STATE = {"run_tests.py": ".tox-bootstrap", "demo/run.py": ".demo"}
+pytestmark = pytest.mark.timeout(180)
+
 MUST_PARSE = (*COMMANDS, "tools/private_environment.py")
 
 
@@ -41,7 +43,7 @@ class Checkout:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=150,
         )
 
     def is_untouched(self) -> bool:
