@@ -11,6 +11,7 @@ Only syntax that Python 3.6 can parse: an older Python gets a sentence instead o
 """
 
 import argparse
+import configparser
 import os
 import shutil
 import signal
@@ -77,7 +78,8 @@ def parse(arguments):
         "-m",
         metavar="LABEL",
         dest="label",
-        help="run the environments of this label of tox.ini (default: none)",
+        choices=labels(),
+        help=f"run the environments of a label of tox.ini: {', '.join(labels())} (default: none)",
     )
     parser.add_argument(
         "-p",
@@ -95,6 +97,14 @@ def parse(arguments):
     if options.command == "list" and (options.environments or options.label):
         parser.error("list takes neither -e nor -m")
     return options, arguments[split:]
+
+
+def labels():
+    """The labels of tox.ini: tox itself fails without a word for any other."""
+    settings = configparser.RawConfigParser()
+    settings.read(str(ROOT / "tox.ini"), encoding="utf-8")
+    lines = settings["tox"]["labels"].splitlines()
+    return [line.partition("=")[0].strip() for line in lines if "=" in line]
 
 
 def parse_count(text):

@@ -17,6 +17,8 @@ COMMANDS = ("run_tests.py", "demo/run.py")
 STATE = {"run_tests.py": ".tox-bootstrap", "demo/run.py": ".demo"}
 MUST_PARSE = (*COMMANDS, "tools/command_line.py", "tools/private_environment.py")
 
+pytestmark = pytest.mark.timeout(180)
+
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
@@ -41,7 +43,7 @@ class Checkout:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=150,
         )
 
     def is_untouched(self) -> bool:
@@ -77,6 +79,14 @@ def test_a_mistyped_option_is_named_before_anything_is_prepared(
     done = checkout.start(command, "--chek")
     assert done.returncode == 2
     assert "--chek" in done.stderr
+    assert checkout.is_untouched()
+
+
+def test_a_mistyped_label_is_named_before_anything_is_prepared(checkout: Checkout) -> None:
+    done = checkout.start("run_tests.py", "-m", "pythns")
+    assert done.returncode == 2
+    assert "'pythns'" in done.stderr
+    assert "pythons" in done.stderr
     assert checkout.is_untouched()
 
 
@@ -180,7 +190,11 @@ def test_a_port_that_needs_privileges(checkout: Checkout) -> None:
     first_free = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
     if not first_free.exists() or int(first_free.read_text()) <= 81:
         pytest.skip("no port needs privileges here")
-    before = ("setpriv", "--bounding-set=-net_bind_service") if os.geteuid() == 0 else ()
+    before: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        if not shutil.which("setpriv"):
+            pytest.skip("setpriv is not installed (Debian and Ubuntu: apt install util-linux)")
+        before = ("setpriv", "--bounding-set=-net_bind_service")
     said = one_sentence(checkout.start("demo/run.py", "--port", "81", before=before))
     assert "port 81 needs privileges" in said
     assert checkout.is_untouched()
