@@ -16,6 +16,8 @@ __all__ = ["BareMachine", "DebianRoot", "EmptyPath", "why_no_debian_root"]
 
 # The oldest Debian whose Python is supported.
 SUITE = "bookworm"
+# What is mounted ends with the command: nothing is left mounted where the folder is removed.
+PRIVATE_MOUNTS = ("unshare", "--mount", "--propagation", "private")
 PACKAGES = "python3,python3-venv,ca-certificates"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # What tells pip, here and in there, where the index is and whom to trust.
@@ -72,7 +74,7 @@ class DebianRoot(BareMachine):
     @classmethod
     def create(cls, root: Path) -> "DebianRoot":
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(root)]
-        made = captured([*command, *mirrors()[:1]])
+        made = captured([*PRIVATE_MOUNTS, *command, *mirrors()[:1]])
         assert made.returncode == 0, made.stdout[-3000:]
         machine = cls(root)
         for source in (Path("/etc/resolv.conf"), CERTIFICATES):
@@ -95,8 +97,7 @@ class DebianRoot(BareMachine):
             'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && '
             'exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$0" sh -c "$1"'
         )
-        unshare = ["unshare", "--mount", "--propagation", "private"]
-        return captured([*unshare, "sh", "-c", script, str(self.root), command])
+        return captured([*PRIVATE_MOUNTS, "sh", "-c", script, str(self.root), command])
 
 
 def mirrors() -> list[str]:
