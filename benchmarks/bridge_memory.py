@@ -5,7 +5,6 @@ repository. A tenth of the calls is made before anything is counted, since pools
 up first. Prints a table; exits with 1 if anything grew, or RSS grew by 1 MB or more. Linux only.
 """
 
-import argparse
 import asyncio
 import contextlib
 import contextvars
@@ -18,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from options import add_json, make_plain_parser
 from progress import Progress
 from record import Kind, Measured, Record, Table
 from tables import tables_of
@@ -126,9 +126,15 @@ def measure(name: str, calls: Callable[[], None], blocks: int, progress: Progres
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=100_000)
-    parser.add_argument("--json", type=Path, help="where to write the record as well")
+    parser = make_plain_parser("what calls of the bridge leave behind")
+    parser.add_argument(
+        "--calls",
+        type=int,
+        default=100_000,
+        metavar="CALLS",
+        help="how many calls of each kind, in thousands that are full (default: %(default)s)",
+    )
+    add_json(parser)
     arguments = parser.parse_args()
     blocks = max(1, arguments.calls // 1000)
     load = os.getloadavg()[0]

@@ -11,7 +11,6 @@ that is otherwise idle a hop between threads wakes a sleeping core, which on a v
 cost more than everything that is measured here.
 """
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from options import add_json, add_rounds, make_parser
 from progress import Progress
 from record import Kind, Measured, Record, Table
 from tables import tables_of
@@ -153,12 +153,10 @@ def busy_core(wanted: bool) -> Iterator[str]:
 
 def run(name: str, subject: str, *benchmarks: Benchmark) -> int:
     """Run benchmarks as the command line asks. Returns 1 if a target is missed, else 0."""
-    parser = argparse.ArgumentParser(description=subject)
-    parser.add_argument("ours", help="a Python with the components of this repository")
-    parser.add_argument("theirs", help="a Python with asgiref 3.13.0")
-    parser.add_argument("--rounds", type=int, default=21)
+    parser = make_parser(subject)
+    add_rounds(parser, 21)
     parser.add_argument("--idle", action="store_true", help="do not keep one core busy")
-    parser.add_argument("--json", type=Path, help="where to write the record as well")
+    add_json(parser)
     arguments = parser.parse_args()
     pythons, rounds = (arguments.ours, arguments.theirs), arguments.rounds
     load = os.getloadavg()[0]

@@ -18,8 +18,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from options import add_json, add_rounds, make_parser
 from progress import Progress
 from record import Record
 from redis_messages import Case, Way
@@ -79,14 +79,17 @@ def setting_from(arguments: argparse.Namespace) -> tuple[Setting, str]:
 
 
 def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="messages through Redis")
-    parser.add_argument("ours", help="a Python with asgiref-redis")
-    parser.add_argument("theirs", help="a Python with asgiref 3.13.0 and channels_redis")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="two cases instead of nine")
-    parser.add_argument("--fsync", choices=("everysec", "always", "no"), default="everysec")
-    parser.add_argument("--no-hiredis", action="store_true", help="redis-py's own parser")
-    parser.add_argument("--json", type=Path, help="where to write the record as well")
+    parser = make_parser("messages through Redis", "asgiref 3.13.0 and channels_redis")
+    add_rounds(parser, 3)
+    parser.add_argument("--quick", action="store_true", help="measure two cases instead of nine")
+    parser.add_argument(
+        "--fsync",
+        choices=("everysec", "always", "no"),
+        default="everysec",
+        help="when Redis writes to its disk (default: %(default)s)",
+    )
+    parser.add_argument("--no-hiredis", action="store_true", help="use redis-py's own parser")
+    add_json(parser)
     return parser.parse_args(arguments)
 
 

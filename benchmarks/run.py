@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from changes import report
+from options import make_parser
 from page import has_plot, page_of, peers_table
 from readmes import write_blocks
 from record import Kind, Measured, Record, Table
@@ -189,17 +190,25 @@ def leave(records: Sequence[Record], folder: Path) -> None:
 
 def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:
     names = [benchmark.name for benchmark in BENCHMARKS]
-    parser = argparse.ArgumentParser(description="run all benchmarks")
-    parser.add_argument("ours", help="a Python with the components of this repository")
-    parser.add_argument("theirs", help="a Python with asgiref 3.13.0")
-    parser.add_argument("--rounds", type=int, help="how often each case is measured")
+    parser = make_parser("run all benchmarks")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        metavar="ROUNDS",
+        help="how many rounds measure each case (default: each benchmark's own number)",
+    )
     parser.add_argument("--idle", action="store_true", help="do not keep one core busy")
-    parser.add_argument("--only", action="append", choices=names, help="run this one; repeatable")
+    parser.add_argument(
+        "--only", action="append", choices=names, help="run this one; repeatable (default: all)"
+    )
     parser.add_argument(
         "--store", action="store_true", help="write results, page, plots and READMEs"
     )
     parser.add_argument(
-        "--write", type=Path, metavar="FOLDER", help="leave this run's figures there"
+        "--write",
+        type=Path,
+        metavar="FOLDER",
+        help="leave this run's figures there (default: keep none)",
     )
     return parser.parse_args(arguments)
 

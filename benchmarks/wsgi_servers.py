@@ -7,7 +7,6 @@ gunicorn, and that of one with asgiref 3.13.0, uvicorn and httptools. Needs
 exits with 1 if a target is missed.
 """
 
-import argparse
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from options import add_json, add_rounds, make_parser
 from progress import Progress
 from record import Kind, Measured, Record, Table
 from tables import tables_of
@@ -103,12 +103,16 @@ def judge(contender: Contender, ours: Contender) -> Measured:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="requests a second")
-    parser.add_argument("ours")
-    parser.add_argument("theirs")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--json", type=Path, help="where to write the record as well")
+    parser = make_parser("requests a second")
+    add_rounds(parser, 5)
+    parser.add_argument(
+        "--seconds",
+        type=int,
+        default=4,
+        metavar="SECONDS",
+        help="how long each server is asked in a round (default: %(default)s)",
+    )
+    add_json(parser)
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed (Debian: apt-get install wrk)")

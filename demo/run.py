@@ -12,9 +12,7 @@ Only the standard library may be used here, and only syntax that old Pythons can
 too get a sentence instead of a traceback.
 """
 
-import contextlib
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -27,48 +25,65 @@ STATE = REPOSITORY / ".demo"
 ENVIRONMENT = STATE / "venv"
 WHEELS = STATE / "wheels"
 STAMP = ENVIRONMENT / "demo-made-of"
-PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 REQUIREMENTS = DEMO / "requirements.txt"
 
-# What would send pip elsewhere, or let another installation's modules in front of ours.
-HOSTILE_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
+sys.dont_write_bytecode = True  # in a checkout that is still untouched
+sys.path.append(str(REPOSITORY / "tools"))
 
+import private_environment  # noqa: E402 - from tools/
+from private_environment import CannotPrepare, call  # noqa: E402
 
-class CannotPrepare(Exception):
-    """The environment cannot be made; the text says what to do about it."""
+PYTHON = private_environment.python_of(ENVIRONMENT)
 
 
 def main():
     """Make the environment if need be, then run the demo in it; return the exit code."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - somebody may try
-        print(f"The demo needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
-        return 1
-    if ENVIRONMENT.is_dir() and os.path.samefile(sys.prefix, ENVIRONMENT):
-        sys.pycache_prefix = str(STATE / "pycache")
-        from app.main import main as run_demo
-
-        return run_demo(sys.argv[1:], STATE)
     try:
-        STATE.mkdir(exist_ok=True)
-        with only_one():
-            fingerprint = compute_fingerprint()
-            if not (STAMP.is_file() and STAMP.read_text() == fingerprint and starts()):
-                prepare()
-                STAMP.write_text(fingerprint)
-    except (CannotPrepare, OSError) as error:
-        print(f"The demo cannot be prepared: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Stopped while preparing; the next start begins anew.", file=sys.stderr)
-        return 130
-    return start_again()
+        private_environment.refuse_old_python()
+        if not (ENVIRONMENT.is_dir() and os.path.samefile(sys.prefix, str(ENVIRONMENT))):
+            refuse_early()
+            provide_environment()
+            return start_again()
+    except (CannotPrepare, OSError, KeyboardInterrupt) as error:
+        return private_environment.stopped("demo/run.py", error)
+    return run_here()
+
+
+def run_here():
+    """Run the demo; this is the environment's Python."""
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(STATE / "pycache")
+    from app.main import main as run_demo
+
+    return run_demo(sys.argv[1:], STATE)
+
+
+def refuse_early():
+    """End here for ``--help``, a wrong option, or a port that cannot be had: it would be in vain
+    to install anything first."""
+    from app import options, ports
+
+    port = options.parse(sys.argv[1:]).port
+    if port:
+        ports.bind(port).close()
+
+
+def provide_environment():
+    """Make the environment, unless there is one of what the checkout holds now."""
+    private_environment.require_writable(STATE)
+    with private_environment.only_one(STATE):
+        fingerprint = compute_fingerprint()
+        if not (STAMP.is_file() and STAMP.read_text() == fingerprint and starts()):
+            prepare()
+            STAMP.write_text(fingerprint)
 
 
 def compute_fingerprint():
     """A hash of everything that the environment is made of, this file and the Python included."""
     digest = hashlib.sha256()
     digest.update(repr((sys.version, sys.base_prefix, str(ENVIRONMENT))).encode())
-    inputs = [Path(__file__).resolve(), REQUIREMENTS]
+    launcher = REPOSITORY / "tools" / "private_environment.py"
+    inputs = [Path(__file__).resolve(), launcher, REQUIREMENTS]
     for package in sorted((REPOSITORY / "packages").iterdir()):
         inputs += [package / "pyproject.toml", package / "README.md", package / "LICENSE"]
         inputs += sorted(p for p in (package / "src").rglob("*") if "__pycache__" not in p.parts)
@@ -90,10 +105,9 @@ def starts():
 
 def prepare():
     """Make the environment from scratch."""
-    shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-    shutil.rmtree(WHEELS, ignore_errors=True)
+    shutil.rmtree(str(WHEELS), ignore_errors=True)
     say("Making a virtual environment in .demo/ (the first start takes about a minute) ...")
-    pip = make_environment()
+    pip = private_environment.make_environment(ENVIRONMENT)
     packages = sorted(p.parent for p in (REPOSITORY / "packages").glob("*/pyproject.toml"))
     say(f"Building the {len(packages)} wheels of packages/ ...")
     call([*pip, "install", "--quiet", "flit_core>=3.12,<5"], "the build backend")
@@ -101,40 +115,6 @@ def prepare():
     call([*build, *packages], "the wheels")
     say("Installing them, Flask, uvicorn and redis-py ...")
     install(pip, sorted(WHEELS.glob("*.whl")))
-
-
-def make_environment():
-    """Create the virtual environment and return the command that runs pip for it."""
-    try:
-        import venv
-
-        venv.create(ENVIRONMENT, symlinks=os.name != "nt", with_pip=False)
-    except ImportError:
-        raise CannotPrepare(advice()) from None
-    # In this order: what Python brings along, then a pip that only works from outside.
-    if runnable("ensurepip"):
-        call([PYTHON, "-m", "ensurepip", "--default-pip"], "pip")
-        return [PYTHON, "-m", "pip"]
-    if runnable("pip"):
-        return [sys.executable, "-m", "pip", "--python", PYTHON]
-    raise CannotPrepare(advice())
-
-
-def runnable(module):
-    """Whether ``python -m module`` would find something; a removed package may leave its folder."""
-    try:
-        return importlib.util.find_spec(f"{module}.__main__") is not None
-    except ImportError:
-        return False
-
-
-def advice():
-    """One sentence for a Debian whose Python comes without ensurepip."""
-    return (
-        "this Python can make no virtual environment with pip in it: on Debian or Ubuntu, run "
-        "'sudo apt install python3-venv' (for a Python that is not the default one, "
-        f"python3.{sys.version_info[1]}-venv) and start the demo again."
-    )
 
 
 def install(pip, wheels):
@@ -153,49 +133,14 @@ def install(pip, wheels):
     lines = [f"{name} @ {wheel.as_uri()}\n" for name, wheel in zip(names, wheels)]  # noqa: B905
     constraints.write_text("".join(lines))
     rest = ["--constraint", constraints, "--requirement", REQUIREMENTS]
-    goal = "Flask, uvicorn and redis-py (is a package index reachable?)"
-    call([*pip, "install", "--quiet", *rest], goal)
+    call([*pip, "install", "--quiet", *rest], "Flask, uvicorn and redis-py")
     call([*ours, *last], "the wheel of asgiref-redis")
     call([*pip, "check"], "a consistent set of packages")
 
 
-def call(command, goal):
-    """Run a command silently; raise ``CannotPrepare`` with its output if it fails."""
-    variables = {k: v for k, v in os.environ.items() if k not in HOSTILE_VARIABLES}
-    variables["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
-    done = subprocess.run(
-        [str(word) for word in command],
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    if done.returncode != 0:
-        output = done.stdout.decode(errors="replace").strip()
-        raise CannotPrepare(f"could not get {goal}.\n{output}")
-
-
-@contextlib.contextmanager
-def only_one():
-    """Let one start at a time prepare the environment; the others wait."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two first starts at the same moment are not guarded there
-        yield
-        return
-    with open(STATE / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("Another start prepares the environment; waiting for it ...")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def start_again():
     """Continue in the environment, in this same process where the system allows it."""
-    for name in HOSTILE_VARIABLES:
+    for name in private_environment.HOSTILE_VARIABLES:
         os.environ.pop(name, None)
     command = [str(PYTHON), str(Path(__file__).resolve()), *sys.argv[1:]]
     sys.stdout.flush()

@@ -7,6 +7,8 @@ is fetched and installed. The status is 0 only where no test passes with asgiref
 import sys
 from pathlib import Path
 
+from tools.command_line import make_parser
+
 from .catalogue import SUITES
 from .errors import SuiteError
 from .results import Row, only_writer, put_row, replace_text
@@ -65,5 +67,16 @@ def main(environment: str, folder: str) -> int:
     return report(row)
 
 
+def read_arguments() -> tuple[str, str]:
+    parser = make_parser("run one suite, and write its row and the page")
+    parser.prog = "python -m dependents"
+    parser.add_argument("environment", metavar="ENVIRONMENT", help="as in py311-dependents-flask")
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="one that can be made, for what is fetched"
+    )
+    options = parser.parse_args()
+    return options.environment, options.folder
+
+
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(*read_arguments()))

@@ -8,6 +8,7 @@ user gets. Everything is an error (``-n -W``), and three extensions of our own d
 - ``pictures``: SVGs that take the colours of the page, light or dark.
 """
 
+import re
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -56,8 +57,14 @@ toc_object_entries_show_parents = "hide"
 myst_enable_extensions = ["attrs_inline", "deflist"]
 myst_heading_anchors = 3
 
-# A page's code is a module of the name "page": Django, for one, finds its parts by import.
-doctest_global_setup = """
+# A page's code is a module of the name "page": Django, for one, finds its parts by import. It is
+# also every module of which a page says "Save this as `name.py`", for what it imports from there.
+SAVED = {
+    name
+    for path in Path(__file__).parent.rglob("*.md")
+    for name in re.findall(r"Save this as `(\w+)\.py`", path.read_text("utf-8"))
+}
+doctest_global_setup = f"""
 import sys, types
 
 __name__ = "page"
@@ -71,6 +78,7 @@ def _attribute_of_the_page(name, namespace=globals()):
 
 
 sys.modules["page"].__getattr__ = _attribute_of_the_page
+sys.modules |= dict.fromkeys({sorted(SAVED)}, sys.modules["page"])
 """
 trim_doctest_flags = True
 
@@ -78,6 +86,7 @@ html_theme = "furo"
 html_title = "asgiref, in pieces"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = [("site.js", {"defer": "defer"})]
 html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}

@@ -62,6 +62,37 @@ def test_a_portion_is_a_folder_so_that_no_file_of_asgiref_3_13_has_its_name(
 
 
 @every_distribution
+def test_the_module_tells_the_version_of_its_distribution(distribution: Distribution) -> None:
+    source = f"{distribution.module.replace('.', '/')}/__init__.py"
+    with zipfile.ZipFile(distribution.wheel) as wheel:
+        text = wheel.read(source).decode("utf-8")
+
+    assert re.findall(r'^__version__ = "(.+)"$', text, re.M) == [metadata(distribution)["Version"]]
+
+
+@every_distribution
+def test_a_distribution_without_a_dated_release_does_not_pose_as_stable(
+    distribution: Distribution,
+) -> None:
+    changelog = (distribution.folder / "CHANGELOG.md").read_text("utf-8")
+    dated = re.findall(r"^## \S+ \(\d{4}-\d\d-\d\d\)$", changelog, re.M)
+    [status] = [
+        text
+        for text in metadata(distribution).get_all("Classifier", [])
+        if text.startswith("Development Status")
+    ]
+
+    assert dated or status == "Development Status :: 4 - Beta"
+
+
+@every_distribution
+def test_metadata_links_to_the_specification(distribution: Distribution) -> None:
+    assert metadata(distribution).get_all("Project-URL") == [
+        "Specification, https://asgi.readthedocs.io/"
+    ]
+
+
+@every_distribution
 def test_an_sdist_can_be_tested_and_tells_its_changes(distribution: Distribution) -> None:
     names = sdist_names(distribution)
     tests = {name for name in names if re.fullmatch(r"tests/test_\w+\.py", name)}

@@ -65,13 +65,14 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for component in COMPONENTS:
         copy = copies / component.name
         shutil.copytree(component.folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        original = (copy / "pyproject.toml").read_text("utf-8")
+        portion = copy.joinpath("src", *component.module.split("."), "__init__.py")
+        original = portion.read_text("utf-8")
         for version in (OLDEST, NEWEST, REFUSED):
-            project, found = re.subn(
-                r'^version = ".*"$', f'version = "{version}"', original, flags=re.MULTILINE
+            source, found = re.subn(
+                r'^__version__ = ".*"$', f'__version__ = "{version}"', original, flags=re.MULTILINE
             )
             assert found == 1
-            (copy / "pyproject.toml").write_text(project, "utf-8")
+            portion.write_text(source, "utf-8")
             subprocess.run([sys.executable, "-c", build, str(folder)], cwd=copy, check=True)
     shutil.copy(META.wheel, folder)
     return folder

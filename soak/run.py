@@ -44,8 +44,21 @@ def main() -> int:
 
 def _arguments() -> tuple[Plan, bool]:
     parser = argparse.ArgumentParser(description="one process with everything under load")
-    parser.add_argument("--seconds", type=float, default=300, help="of load; default 300")
-    parser.add_argument("--leak", nargs="+", choices=LEAKS, default=(), help="leak on purpose")
+    parser.add_argument("--version", action="version", version=f"asgiref {version('asgiref')}")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="how long it is under load (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--leak",
+        nargs="+",
+        choices=LEAKS,
+        default=(),
+        help="leak these on purpose (default: nothing)",
+    )
     parser.add_argument("--write", action="store_true", help="keep the report in the repository")
     arguments = parser.parse_args()
     return Plan(arguments.seconds, leaks=tuple(arguments.leak)), arguments.write

@@ -8,7 +8,6 @@ towncrier always begins a section. Here the version may have one already, writte
 ``(unreleased)``, as the first versions have: the notes join it, and it gets the date.
 """
 
-import argparse
 import datetime
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from change_notes import HOW_TO_NAME_A_NOTE, Section, has_news, notes_of, sections_of, wrongly_named
+from command_line import make_parser
 from components import ROOT, Component, find_components
 
 __all__ = ["assemble", "assembled", "rendered_notes"]
@@ -84,8 +84,13 @@ def assemble(component: Component, date: datetime.date) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
-    parser = argparse.ArgumentParser(description="assemble change notes into CHANGELOGs")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="or `all` that have news")
+    parser = make_parser("assemble change notes into CHANGELOGs")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="a package, or `all` that have notes (default: only show the notes that wait)",
+    )
     names: list[str] = parser.parse_args(arguments).names
     components = find_components(root)
     known = [component.name for component in components]

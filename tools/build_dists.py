@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from command_line import make_parser
+
 __all__ = ["build_all"]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +34,7 @@ def build_all(target: Path, root: Path = ROOT) -> list[Path]:
 
 
 def main() -> None:
+    make_parser("build the sdist and the wheel of every package into dist/").parse_args()
     shutil.rmtree(DIST, ignore_errors=True)
     print("\n".join(path.name for path in build_all(DIST)))
 

@@ -11,6 +11,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent))  # where `python -I` does not look
+
+from command_line import make_parser
+
 
 def installed_modules(distribution: str) -> list[str]:
     """The modules that this distribution installed, and none of another's portion."""
@@ -33,4 +37,6 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = make_parser("run the doctests of an installed package")
+    parser.add_argument("folder", metavar="PACKAGE_FOLDER", help="as in packages/asgiref-sync")
+    main(parser.parse_args().folder)

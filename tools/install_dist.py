@@ -54,4 +54,9 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.path.append(str(ROOT / "tools"))  # where `python -I` does not look
+    from command_line import make_parser  # type: ignore[import-not-found]
+
+    parser = make_parser("install one built package and its test tools into this Python")
+    parser.add_argument("folder", metavar="PACKAGE_FOLDER", help="as in packages/asgiref-sync")
+    main(parser.parse_args().folder)

@@ -12,7 +12,6 @@ of the environments ``sync``, ``wsgi`` and so on. Needs ``build``, ``flit-core``
 ``twine`` and git.
 """
 
-import argparse
 import subprocess
 import sys
 import tarfile
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build_dists import build_all
+from command_line import make_parser
 from components import ROOT, Component, find_components, in_upload_order
 from packaging.requirements import Requirement
 from release_check import State, Verdict, check
@@ -86,7 +86,10 @@ def install_from_sdists(
 def unpack(sdist: Path, target: Path) -> Path:
     """Unpack an sdist; return the folder that it holds."""
     with tarfile.open(sdist) as archive:
-        archive.extractall(target, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4 and later
+            archive.extractall(target, filter="data")
+        else:
+            archive.extractall(target)
     return target / sdist.name.removesuffix(".tar.gz")
 
 
@@ -138,7 +141,7 @@ def refuse(verdicts: Sequence[Verdict]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
-    parser = argparse.ArgumentParser(description="do all of a release but the upload")
+    parser = make_parser("do all of a release but the upload")
     parser.add_argument("--check", action="store_true", help="only say what would be released")
     only_check = parser.parse_args(arguments).check
     verdicts = check(root)

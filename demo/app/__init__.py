@@ -14,7 +14,8 @@ With ``--workers`` the second is another one: ``fleet_bot``, a ``RedisGateway`` 
 is what both have in common), ``fleet``, a thread and loop that keep worker processes alive, and in
 those ``fleet_worker`` (with ``kept_game``); between them is ``redis_server``, where none is named.
 
-``trace`` tells the page what ran where, ``pieces`` starts and stops the threads, ``main`` is the
-command line, and ``check`` and ``check_fleet`` visit everything from outside, as a browser and chat
-clients would.
+``options`` and ``ports`` are what ``run.py`` looks at before it installs anything. ``trace`` tells
+the page what ran where, ``pieces`` starts and stops the threads, ``main`` runs what the options ask
+for, and ``check`` and ``check_fleet`` visit everything from outside, as a browser and chat clients
+would.
 """

@@ -18,13 +18,12 @@ from .game import GuessingGame
 from .guestbook import ChatFacts, make_guestbook
 from .irc_server import IrcServer
 from .pieces import Piece, PieceFailed, PieceThread
+from .ports import HOST, bind
 from .redis_server import OwnRedis, find_redis_server
 from .storage import Storage
 from .trace import Trace
 from .uvicorn_piece import UvicornPiece
 from .web import KillWorker, Web
-
-HOST = "127.0.0.1"
 
 
 class Wake(Enum):
@@ -186,20 +185,7 @@ def why_no_fleet(redis: str | None = None) -> str | None:
         return "asgiref-redis is not installed"
     if redis is None and find_redis_server() is None:
         return (
-            "no redis-server is installed "
+            "redis-server is not installed "
             "(Debian and Ubuntu: apt install redis-server; or name a Redis with --redis URL)"
         )
     return None
-
-
-def bind(port: int) -> socket.socket:
-    """A listening socket on ``port`` of 127.0.0.1, 0 for any free one. Raises ``OSError``."""
-    listener = socket.socket()
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, port))
-        listener.listen(128)
-    except BaseException:
-        listener.close()
-        raise
-    return listener

@@ -32,6 +32,8 @@ HELP = (
     "I also know: new, history, best, help."
 )
 
+OUT_OF_RANGE = f"My number is from {LOWEST} to {HIGHEST}; yours is not, so it does not count."
+
 # The ASGI specification leaves the values of scopes and events open, hence Any.
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -103,7 +105,9 @@ class GuessingGame:
         return Game(self._secrets.randint(LOWEST, HIGHEST))
 
     async def _answer(self, user: str, game: Game, word: str) -> str:
-        if word.isdecimal() and len(word) <= 9:
+        if word.removeprefix("-").isdecimal():
+            if len(word) > 9 or not LOWEST <= int(word) <= HIGHEST:
+                return OUT_OF_RANGE
             return await self._judge(user, game, int(word))
         if word == "new":
             return f"I have a new number from {LOWEST} to {HIGHEST} in mind."

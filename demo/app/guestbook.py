@@ -12,8 +12,9 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from flask import Flask, Response, jsonify, redirect, render_template, request
+from flask import Flask, Response, jsonify, redirect, render_template, request, send_from_directory
 from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
 from werkzeug.utils import secure_filename
 
@@ -21,6 +22,7 @@ from .fleet_facts import LEASE_SECONDS, REPLACE_SECONDS
 from .storage import BLOCK, File, Storage, TooLarge
 from .trace import Signed, Stored, Tracer
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_UPLOAD = 1 << 30
 MAX_SAMPLE_MIB = 1024
 _MAX_NAME, _MAX_TEXT = 40, 500
@@ -72,6 +74,11 @@ def _add_pages(
             files=[dataclasses.asdict(file) for file in storage.files()],
             chat=dataclasses.asdict(chat_facts()),
         )
+
+    @app.get("/repository/<any(docs, demo):folder>/<path:name>")
+    def repository(folder: str, name: str) -> Response:
+        """The documentation, and the source of the demo, as they are in this checkout."""
+        return send_from_directory(REPOSITORY / folder, name, mimetype="text/plain")
 
     @app.post("/guestbook")
     def sign() -> Response:

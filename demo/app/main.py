@@ -1,4 +1,4 @@
-"""The demo's command line; ``run.py`` calls ``main`` inside the environment that it made.
+"""What the demo does; ``run.py`` calls ``main`` inside the environment that it made.
 
 Exit codes: 0 after Ctrl-C (the documented way to end) or a check without complaint; 1 if the demo
 could not run or the check found something wrong; 2 for a wrong command line; 130 only for a second
@@ -7,9 +7,7 @@ Ctrl-C, which ends the program at once, whatever is still open.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import errno
 import functools
 import os
 import queue
@@ -22,20 +20,17 @@ from pathlib import Path
 from types import FrameType
 
 from . import check, check_fleet
-from .demo import Demo, Settings, Wake, bind, why_no_fleet
-from .fleet_facts import PARTITIONS
+from .demo import Demo, Settings, Wake, why_no_fleet
+from .options import DEFAULT_PORT, parse
 from .pieces import PieceFailed
+from .ports import is_free
 
-DEFAULT_PORT = 8000
 CHECK_WORKERS = 3
 
 
 def main(arguments: Sequence[str], state_folder: Path) -> int:
     """Run the demo and return the exit code; ``state_folder`` keeps the guestbook between runs."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.redis and not options.workers:
-        parser.error("--redis is for the workers: say how many with --workers")
+    options = parse(arguments)
     settings = Settings(
         data=options.data or state_folder / "data",
         port=0,
@@ -54,59 +49,11 @@ def main(arguments: Sequence[str], state_folder: Path) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="run.py",
-        description="A Flask guestbook and an IRC chatbot on asgiref.",
-    )
-    parser.add_argument("--check", action="store_true", help="visit everything, then exit 0 or 1")
-    parser.add_argument(
-        "--port", type=_port, help=f"HTTP port, 0 for a free one (default: {DEFAULT_PORT} if free)"
-    )
-    parser.add_argument(
-        "--irc", type=_host_and_port, metavar="HOST:PORT", help="use this IRC server"
-    )
-    parser.add_argument("--bot-nick", default="guessbot", metavar="NICK", help="the bot's nickname")
-    parser.add_argument("--channel", default="#asgiref", help="where the bot listens as well")
-    parser.add_argument(
-        "--workers", type=_count, default=0, metavar="N", help="run the bot's scopes in N processes"
-    )
-    parser.add_argument(
-        "--redis", metavar="URL", help="the Redis between them (default: a redis-server of our own)"
-    )
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the guestbook is kept")
-    return parser
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port, which is a number up to 65535")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= PARTITIONS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {PARTITIONS}")
-    return int(text)
-
-
-def _host_and_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not host or not port.isdecimal() or not 0 < int(port) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, as in irc.test:6667")
-    return host, int(port)
-
-
 def _choose_port(wanted: int | None) -> int:
     """The port to serve on. One that was asked for must be free; the default may be replaced."""
     if wanted is not None:
         return wanted
-    try:
-        bind(DEFAULT_PORT).close()
-    except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-            raise
+    if not is_free(DEFAULT_PORT):
         print(f"Port {DEFAULT_PORT} is in use; taking a free one (--port chooses another).")
         return 0
     return DEFAULT_PORT

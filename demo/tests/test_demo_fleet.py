@@ -155,7 +155,7 @@ def test_no_redis_server_is_one_sentence(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert len(captured.err.splitlines()) == 1
-    reason = "there can be no workers, since no redis-server is installed (Debian and Ubuntu: apt"
+    reason = "there can be no workers, since redis-server is not installed (Debian and Ubuntu: apt"
     assert reason in captured.err
 
 

@@ -1,11 +1,13 @@
-"""Put the site's own pictures into the page itself, so that they take its colours, light or dark.
+"""Put the site's pictures into the page itself, so that they take its colours, light or dark.
 
 A picture in an ``img`` element cannot know which theme the reader has chosen. One that stands in
-the page does: its style sheet uses the theme's variables, with fallbacks for where the file is
-shown alone. Pages refer to pictures in plain Markdown, ``![text](name.svg)``; those whose
-root element has ``class="diagram"`` are treated so, all others are left as they are.
+the page does. Pages refer to pictures in plain Markdown, ``![text](name.svg)``. Diagrams have a
+style sheet that uses the theme's variables, with fallbacks for where the file is shown alone. Plots
+of matplotlib are drawn on no background, with `PLOT_INK` for text and lines: here that becomes the
+colour of the page's text.
 """
 
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,21 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-__all__ = ["PicturesTakeThePageColours", "is_diagram", "setup"]
+__all__ = ["PLOT_INK", "PicturesTakeThePageColours", "picture", "setup"]
+
+PLOT_INK = "#7d7d7d"
 
 
-def is_diagram(text: str) -> bool:
-    root = re.search(r"<svg\b[^>]*>", text)
-    return root is not None and 'class="diagram"' in root[0]
+def picture(svg: str, name: str, text: str) -> str:
+    """The picture as a part of an HTML page; `name` keeps its ids apart from other pictures'."""
+    svg = re.sub(r"^.*?(?=<svg\b)|<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r'(\bid="|url\(#|href="#|aria-labelledby=")', rf"\g<1>{name}-", svg)
+    svg = svg.replace(PLOT_INK, "currentColor")
+    # matplotlib's rule for everything is meant for everything in this picture.
+    svg = svg.replace(">*{", f">.{name} *{{")
+    if "role=" not in svg:
+        svg = svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(text)}"', 1)
+    return f'<div class="picture {name}" tabindex="0">{svg}</div>'
 
 
 class PicturesTakeThePageColours(SphinxPostTransform):
@@ -30,10 +41,9 @@ class PicturesTakeThePageColours(SphinxPostTransform):
         for image in list(self.document.findall(nodes.image)):
             path = Path(self.env.srcdir) / image["uri"]
             if path.suffix == ".svg" and path.exists():
-                text = path.read_text("utf-8")
-                if is_diagram(text):
-                    figure = f'<div class="picture" tabindex="0">{text}</div>'
-                    image.replace_self(nodes.raw("", figure, format="html"))
+                name = nodes.make_id(f"picture-{path.stem}")
+                figure = picture(path.read_text("utf-8"), name, image.get("alt", ""))
+                image.replace_self(nodes.raw("", figure, format="html"))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

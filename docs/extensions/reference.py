@@ -94,7 +94,7 @@ class TypedDictKeys(SphinxDirective):
         owner = self.arguments[0]
         module, _, name = owner.rpartition(".")
         value = getattr(importlib.import_module(module), name)
-        table = nodes.table(classes=["keys", "align-left"])
+        table = nodes.table(classes=["keys"])
         group = nodes.tgroup(cols=3)
         table += group
         group += [nodes.colspec(colwidth=width) for width in (25, 55, 20)]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pictures import is_diagram
+from pictures import PLOT_INK, picture
 from reference import Alias, Key, alias_of, keys_of
 from sphinx.application import Sphinx
 
@@ -16,7 +16,6 @@ def build(folder: Path, builder: str, page: str, extensions: list[str]) -> Sphin
     (source / "index.md").write_text(page, "utf-8")
     (source / "conf.py").write_text(f"extensions = {extensions!r}", "utf-8")
     (source / "light.svg").write_text('<svg class="diagram"><title>t</title></svg>', "utf-8")
-    (source / "plain.svg").write_text("<svg></svg>", "utf-8")
     app = Sphinx(source, source, out, folder / "doctrees", builder, status=None, warning=None)
     app.build()
     return app
@@ -44,20 +43,27 @@ def test_every_python_block_of_a_page_is_run(tmp_path: Path, page: str, failures
     assert f"{failures} failure" in (tmp_path / "doctest" / "output.txt").read_text("utf-8")
 
 
-def test_a_diagram_stands_in_the_page_and_another_picture_does_not(tmp_path: Path) -> None:
-    page = "# Page\n\n![one](light.svg)\n\n![other](plain.svg)\n"
-
-    build(tmp_path, "html", page, ["myst_parser", "pictures"])
+def test_a_picture_stands_in_the_page(tmp_path: Path) -> None:
+    build(tmp_path, "html", "# Page\n\n![one](light.svg)\n", ["myst_parser", "pictures"])
 
     shown = (tmp_path / "html" / "index.html").read_text("utf-8")
-    assert '<svg class="diagram">' in shown
+    assert 'class="diagram"><title>t</title></svg>' in shown
     assert "light.svg" not in shown
-    assert 'src="_images/plain.svg"' in shown
 
 
-def test_a_diagram_is_known_by_its_root_element() -> None:
-    assert is_diagram('<?xml version="1.0"?>\n<svg viewBox="0 0 1 1" class="diagram">')
-    assert not is_diagram('<svg viewBox="0 0 1 1"><g class="diagram"/></svg>')
+def test_a_plot_takes_the_colour_of_the_text_and_leaves_the_rest_of_the_page_alone() -> None:
+    plot = (
+        '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="9"><metadata>made\nby</metadata>'
+        '<style type="text/css">*{stroke-linejoin: round}</style><clipPath id="p1"/>'
+        f'<g clip-path="url(#p1)" style="stroke: {PLOT_INK}"/></svg>'
+    )
+
+    assert picture(plot, "speed", 'How "fast"') == (
+        '<div class="picture speed" tabindex="0">'
+        '<svg role="img" aria-label="How &quot;fast&quot;" width="9">'
+        '<style type="text/css">.speed *{stroke-linejoin: round}</style><clipPath id="speed-p1"/>'
+        '<g clip-path="url(#speed-p1)" style="stroke: currentColor"/></svg></div>'
+    )
 
 
 def test_the_keys_of_a_typed_dict_are_told_as_the_source_has_them() -> None:

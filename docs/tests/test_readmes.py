@@ -1,4 +1,4 @@
-"""Each README has what a newcomer looks for, and the repository's example runs as pasted.
+"""Each README has what a newcomer looks for, also where an index shows it, and its example runs.
 
 (The packages' examples run in the integration suite, where each is installed.)
 """
@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import readme_renderer.markdown
+from html_pages import Page
 from repository import PACKAGES, ROOT
 
 
@@ -29,13 +31,29 @@ def test_a_readme_says_how_to_install_use_and_read_on(package: Path) -> None:
     text = (package / "README.md").read_text("utf-8")
 
     assert text.startswith(f"# {package.name}\n\n")
-    assert f"pip install {package.name}\n" in text
+    assert re.search(rf'^\$ pip install .*"?{package.name}(~=[\d.]+")?$', text, re.M)
     assert "```python\n" in text
-    assert "](../../docs/" in text.split("## Documentation")[-1]
-    assert "](../../README.md" in text
+    assert "`docs/" in text.split("## Documentation")[-1]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_a_readme_reads_the_same_on_an_index_page_as_in_the_repository(package: Path) -> None:
+    text = (package / "README.md").read_text("utf-8")
+    page = Page(readme_renderer.markdown.render(text) or pytest.fail("cannot be rendered"))
+
+    # An index page shows the text alone: a relative link leads nowhere there.
+    elsewhere = [link for link in page.links if link.removeprefix("#") not in page.targets]
+    assert [link for link in elsewhere if not link.startswith("https://")] == []
+    named = re.findall(r"`((?:docs|packages|examples)/[\w./-]+)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_every_package_has_the_license_of_the_repository(package: Path) -> None:
+    assert (package / "LICENSE").read_text("utf-8") == (ROOT / "LICENSE").read_text("utf-8")
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 def test_the_readme_of_the_repository_and_the_index_name_every_package(package: Path) -> None:
-    for page in ("README.md", "docs/index.md", "SECURITY.md"):
+    for page in ("README.md", "docs/index.md", "SECURITY.md", "CHANGELOG.md"):
         assert f"`{package.name}`" in (ROOT / page).read_text("utf-8"), page

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,18 @@ def make_bot(host: str, port: int, nick: str, channel: str, application: Any = p
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("host")
-    parser.add_argument("--port", type=int, default=6667)
-    parser.add_argument("--nick", default="parrot")
-    parser.add_argument("--channel", default="#test")
+    parser = argparse.ArgumentParser(description="A parrot that counts, on an IRC server.")
+    parser.add_argument("--version", action="version", version=version("asgiref-server"))
+    parser.add_argument("host", metavar="HOST", help="the IRC server's name or address")
+    parser.add_argument(
+        "--port", type=int, default=6667, metavar="PORT", help="its port (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--nick", default="parrot", help="the bot's nickname (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--channel", default="#test", help="the channel that it joins (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     make_bot(arguments.host, arguments.port, arguments.nick, arguments.channel).run()

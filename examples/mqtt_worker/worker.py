@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+from importlib.metadata import version
 from typing import Any
 
 import aiomqtt
@@ -74,8 +75,11 @@ class MqttWorker(StatelessServer):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("host")
-    parser.add_argument("--port", type=int, default=1883)
+    parser.add_argument("--version", action="version", version=version("asgiref-server"))
+    parser.add_argument("host", metavar="HOST", help="the broker's name or address")
+    parser.add_argument(
+        "--port", type=int, default=1883, metavar="PORT", help="its port (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     MqttWorker(averages, arguments.host, arguments.port).run()

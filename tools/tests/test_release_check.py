@@ -242,6 +242,7 @@ def test_a_clone_without_the_tag_of_a_version_that_the_changelog_dates_is_refuse
     assert_refused(verdict_on(clone), "no tag asgiref-sync-1.0.0", "git fetch --tags")
 
 
+@pytest.mark.usefixtures("git")
 def test_a_folder_that_is_no_checkout_is_an_error(tmp_path: Path) -> None:
     Project(tmp_path / "copy").write_component("asgiref-sync", "asgiref.sync")
     with pytest.raises(SystemExit, match="not a git repository"):

@@ -104,7 +104,7 @@ def test_a_wrong_password(own_redis: RealRedis) -> None:
     assert "secret" not in line
 
 
-def test_a_redis_that_deletes_what_it_likes(tmp_path: Path) -> None:
+def test_a_redis_that_deletes_what_it_likes(redis_server: None, tmp_path: Path) -> None:
     server = RealRedis(tmp_path, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
     server.start()
     try:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.asyncio
 
 
 @pytest.fixture
-def servers() -> Iterator[ExitStack]:
+def servers(redis_server: None) -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
 

@@ -8,10 +8,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-MISSING = (
-    "The tests of asgiref-redis need a redis-server, which is not installed "
-    "(Debian and Ubuntu: apt install redis-server)."
-)
+MISSING = "redis-server is not installed (Debian and Ubuntu: apt install redis-server)"
 
 
 def program() -> str | None:
@@ -77,7 +74,7 @@ class RealRedis:
             said += line
             if "Ready to accept connections" in line or "+monitor" in line:
                 # What it says from now on must not fill the pipe.
-                self._reader = threading.Thread(target=process.stdout.read)
+                self._reader = threading.Thread(target=process.stdout.read, daemon=True)
                 self._reader.start()
                 return self
         raise AssertionError(f"redis-server did not start:\n{said}")
@@ -109,7 +106,11 @@ class RealRedis:
         if process is not None:
             getattr(process, how)()
             process.send_signal(signal.SIGCONT)
-            process.wait(30)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:  # left alone, it would hold up the end of the tests
+                process.kill()
+                process.wait(30)
             assert process.stdout is not None
             if self._reader is not None:
                 self._reader.join(30)

@@ -9,3 +9,6 @@ import pkgutil
 
 __path__ = pkgutil.extend_path(__path__, __name__)
 __version__ = "3.13.100"
+
+# Each component looks for this, and warns of another asgiref/__init__.py, which lacks it.
+_installation_checked = True

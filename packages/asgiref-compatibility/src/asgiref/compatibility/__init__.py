@@ -36,3 +36,5 @@ __all__ = [
     "guarantee_single_callable",
     "is_double_callable",
 ]
+
+__version__ = "1.0.0"

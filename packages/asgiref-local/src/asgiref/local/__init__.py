@@ -10,6 +10,8 @@ This package and ``asgiref.sync`` import nothing of each other. They share two n
 "The protocol with the bridge", defines both.
 """
 
+import sys
+
 from ._local import Local
 
 # asgiref's own tests import the two classes that instances have.
@@ -19,3 +21,21 @@ from ._local import (
 )
 
 __all__ = ["Local"]
+
+__version__ = "1.0.0"
+
+# Only the meta-package of these components may bring asgiref/__init__.py. With that of asgiref
+# 3.13, modules of two implementations would run side by side and not work together.
+_package = vars(sys.modules["asgiref"])
+if "__version__" in _package and "_installation_checked" not in _package:
+    import warnings
+
+    warnings.warn(
+        f"asgiref {_package['__version__']} is installed together with asgiref-local, which "
+        "replaces a part of it. The parts do not work together: sync_to_async loses the values of "
+        'a Local, for example. Repair it by `pip install "asgiref~=3.13.100"`, with the same '
+        "--find-links or --index-url that asgiref-local was installed with.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    _package["_installation_checked"] = True

@@ -85,3 +85,5 @@ __all__ = [
     "Status",
     "status",
 ]
+
+__version__ = "1.0.0"

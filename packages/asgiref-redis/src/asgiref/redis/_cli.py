@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 from ._errors import CannotStart, RedisServerError
@@ -36,15 +37,26 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m asgiref.redis", description="Workers of a gateway, through Redis Streams."
     )
+    parser.add_argument(
+        "--version", action="version", version=f"asgiref-redis {version('asgiref-redis')}"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--url",
         default=os.environ.get("ASGIREF_REDIS_URL", "redis://127.0.0.1:6379"),
-        help="where Redis is; without it, what ASGIREF_REDIS_URL says, or %(default)s",
+        help="where Redis is (default: what ASGIREF_REDIS_URL says; now %(default)s)",
     )
-    common.add_argument("--connection", default="default", help="its name (%(default)s)")
-    common.add_argument("--log-level", default="INFO", type=_log_level, help="(%(default)s)")
+    common.add_argument(
+        "--connection", default="default", help="the gateway's connection (default: %(default)s)"
+    )
+    common.add_argument(
+        "--log-level",
+        default="INFO",
+        type=_log_level,
+        metavar="LEVEL",
+        help="the least level that is logged (default: %(default)s)",
+    )
     _add_worker(commands, common)
     _add_status(commands, common)
     _add_remove_group(commands, common)
@@ -55,23 +67,36 @@ def _add_worker(commands: Any, common: argparse.ArgumentParser) -> None:
     worker = commands.add_parser("worker", parents=[common], help="run an application's scopes")
     worker.add_argument("application", metavar="MODULE:APPLICATION", help="an ASGI application")
     worker.add_argument("--group", required=True, help="workers of one group share the scopes")
-    worker.add_argument("--name", help="the worker's name (made up)")
-    worker.add_argument("--lease", type=float, default=10.0, metavar="SECONDS")
-    worker.add_argument("--prefetch", type=int, default=256, metavar="MESSAGES")
+    worker.add_argument("--name", help="the worker's name (default: a random one)")
     worker.add_argument(
-        "--failures",
-        type=int,
-        default=5,
-        metavar="TIMES",
-        help="so many failures, or deaths of workers, make a dead letter (%(default)s)",
+        "--codec",
+        choices=("json", "msgpack"),
+        default="json",
+        help="how events are encoded; both are always read (default: %(default)s)",
     )
-    worker.add_argument("--max-applications", type=int, default=10_000, metavar="N")
-    worker.add_argument("--idle-timeout", type=float, metavar="SECONDS")
-    worker.add_argument("--shutdown-timeout", type=float, default=10.0, metavar="SECONDS")
-    worker.add_argument("--codec", choices=("json", "msgpack"), default="json")
-    worker.add_argument("--replicas", type=int, default=0, metavar="N")
-    worker.add_argument("--lifespan", action="store_true")
+    worker.add_argument(
+        "--lifespan",
+        action="store_true",
+        help="drive the application's lifespan protocol (default: do not)",
+    )
+    _add_limits(worker)
     worker.set_defaults(command=_run_worker)
+
+
+def _add_limits(worker: argparse.ArgumentParser) -> None:
+    def add(name: str, kind: type, default: float | None, unit: str, text: str) -> None:
+        shown = "no limit" if default is None else "%(default)s"
+        worker.add_argument(
+            name, type=kind, default=default, metavar=unit, help=f"{text} (default: {shown})"
+        )
+
+    add("--lease", float, 10.0, "SECONDS", "others take over from a worker silent for so long")
+    add("--prefetch", int, 256, "MESSAGES", "at most so many of a partition are read, unfinished")
+    add("--failures", int, 5, "TIMES", "so many failures or worker deaths make a dead letter")
+    add("--max-applications", int, 10_000, "INSTANCES", "one more evicts the least recently used")
+    add("--idle-timeout", float, None, "SECONDS", "cancel an instance without messages for so long")
+    add("--shutdown-timeout", float, 10.0, "SECONDS", "to finish what is in hand at the end")
+    add("--replicas", int, 0, "REPLICAS", "so many must have everything before it counts")
 
 
 def _add_status(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -87,7 +112,7 @@ def _add_remove_group(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="forget a group that has no workers, and what it has not acknowledged",
     )
-    remove.add_argument("group")
+    remove.add_argument("group", help="the group's name")
     remove.set_defaults(command=_remove_group)
 
 

@@ -14,3 +14,5 @@ from ._instance import ApplicationInstance
 from ._server import StatelessServer
 
 __all__ = ["ApplicationInstance", "StatelessServer"]
+
+__version__ = "1.0.0"

@@ -9,6 +9,8 @@ A call goes through these modules, down to the thread or loop and back:
     AsyncToSync -> CoroutineCall (_calls) -> the calling loop, or _routing -> _loop_threads
 """
 
+import sys
+
 from ._async_to_sync import AsyncToSync, async_to_sync
 from ._blocking import CurrentThreadExecutor
 from ._callables import iscoroutinefunction, markcoroutinefunction
@@ -37,3 +39,21 @@ __all__ = [
     "sync_to_async",
     "sync_to_async_iterator",
 ]
+
+__version__ = "1.0.0"
+
+# Only the meta-package of these components may bring asgiref/__init__.py. With that of asgiref
+# 3.13, modules of two implementations would run side by side and not work together.
+_package = vars(sys.modules["asgiref"])
+if "__version__" in _package and "_installation_checked" not in _package:
+    import warnings
+
+    warnings.warn(
+        f"asgiref {_package['__version__']} is installed together with asgiref-sync, which "
+        "replaces a part of it. The parts do not work together: sync_to_async loses the values of "
+        'a Local, for example. Repair it by `pip install "asgiref~=3.13.100"`, with the same '
+        "--find-links or --index-url that asgiref-sync was installed with.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    _package["_installation_checked"] = True

@@ -57,3 +57,5 @@ __all__ = [
     "WebsocketConversation",
     "WebsocketDenied",
 ]
+
+__version__ = "1.0.0"

@@ -15,6 +15,8 @@ Modules: one for each protocol, ``_http``, ``_websocket`` and ``_lifespan``, on 
 ``_application`` joins them.
 """
 
+import sys
+
 from ._application import (
     ASGI2Application,
     ASGI2Protocol,
@@ -110,3 +112,21 @@ __all__ = [
     "WebSocketScope",
     "WebSocketSendEvent",
 ]
+
+__version__ = "1.0.0"
+
+# Only the meta-package of these components may bring asgiref/__init__.py. With that of asgiref
+# 3.13, modules of two implementations would run side by side and not work together.
+_package = vars(sys.modules["asgiref"])
+if "__version__" in _package and "_installation_checked" not in _package:
+    import warnings
+
+    warnings.warn(
+        f"asgiref {_package['__version__']} is installed together with asgiref-typing, which "
+        "replaces a part of it. The parts do not work together: sync_to_async loses the values of "
+        'a Local, for example. Repair it by `pip install "asgiref~=3.13.100"`, with the same '
+        "--find-links or --index-url that asgiref-typing was installed with.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    _package["_installation_checked"] = True

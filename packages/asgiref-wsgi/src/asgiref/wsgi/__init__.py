@@ -10,3 +10,5 @@ from ._adapter import WsgiToAsgi
 from ._instance import WsgiToAsgiInstance
 
 __all__ = ["WsgiToAsgi", "WsgiToAsgiInstance"]
+
+__version__ = "1.0.0"

@@ -1,0 +1,40 @@
+"""The pages tell how to install things only in words that `tox run -e installation` has typed."""
+
+from pathlib import Path
+
+import pytest
+from instructions import RECORD, Instruction, instructions, instructions_elsewhere, record
+from repository import PACKAGES, ROOT
+
+HOW_TO_RECORD = (
+    "the pages' instructions are not those of installation-tests/instructions.txt: run `tox run -e "
+    "installation`, and `python installation-tests/support/instructions.py > "
+    "installation-tests/instructions.txt`"
+)
+
+
+def test_every_instruction_of_a_page_is_a_tested_one() -> None:
+    assert record() == RECORD.read_text("utf-8"), HOW_TO_RECORD
+
+
+def test_no_page_tells_how_to_install_ours_where_the_tests_do_not_see_it() -> None:
+    assert instructions_elsewhere() == []
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_every_readme_of_a_package_has_a_tested_instruction(package: Path) -> None:
+    page = (package / "README.md").relative_to(ROOT).as_posix()
+
+    assert [each for each in instructions() if each.page == page]
+
+
+def test_output_and_continued_lines_belong_to_their_command() -> None:
+    text = "$ one\n$ two a \\\n    b\nshown\nmore\n$ three\n"
+
+    commands = Instruction("page", "section", text).commands
+
+    assert [(command.typed, command.shown) for command in commands] == [
+        ("one", ""),
+        ("two a \\\n    b", "shown\nmore"),
+        ("three", ""),
+    ]

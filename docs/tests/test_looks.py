@@ -1,0 +1,85 @@
+"""What makes the site readable in a light and a dark theme, and on a phone."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from pictures import PLOT_INK
+from repository import ROOT, SITE
+
+STYLE = ROOT / "docs" / "_static" / "site.css"
+SCRIPT = ROOT / "docs" / "_static" / "site.js"
+PICTURES = sorted((ROOT / "docs").glob("[!_]*/*.svg"))
+
+
+def pages() -> list[tuple[Path, str]]:
+    """All but those with the source code, which Sphinx does not write anew each time."""
+    paths = [path for path in SITE.rglob("*.html") if "_modules" not in path.parts]
+    found = [(path, path.read_text("utf-8")) for path in paths]
+    assert len(found) > 20, "build the site first: tox run -e wheels,docs"
+    return found
+
+
+def test_every_picture_of_the_site_stands_in_its_page_where_it_takes_the_colours() -> None:
+    outside = [(path.name, img) for path, text in pages() for img in images(text) if ".svg" in img]
+
+    assert outside == []
+    assert sum(text.count('<div class="picture ') for _, text in pages()) >= len(PICTURES) > 10
+
+
+def images(text: str) -> list[str]:
+    return re.findall(r"<img [^>]*>", text)
+
+
+@pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
+def test_a_picture_has_no_background_and_no_ink_of_one_theme_only(path: Path) -> None:
+    """A diagram uses the theme's variables; a plot has a colour that the page replaces."""
+    text = path.read_text("utf-8")
+
+    if 'class="diagram"' in text:
+        assert "var(--color-foreground-primary" in text
+        assert "prefers-color-scheme: dark" in text
+    else:
+        assert PLOT_INK in text
+        assert not re.search(r"#(f{3}|f{6}|0{3}|0{6}|3{6})\b", text)
+
+
+def test_no_id_of_a_page_occurs_twice() -> None:
+    """Pictures that stand in one page have ids too; a link or a clip path needs one target."""
+    twice = [
+        (path.relative_to(SITE), name)
+        for path, text in pages()
+        for name, count in Counter(re.findall(r'\bid="([^"]+)"', text)).items()
+        if count > 1 and 'class="picture ' in text
+    ]
+
+    assert twice == []
+
+
+def test_nothing_of_a_page_floats() -> None:
+    """A table of keys that floats makes what follows stand in the margin."""
+    floating = [
+        (path.name, found)
+        for path, text in pages()
+        for found in re.findall(r'class="([^"]*)"', text)
+        if re.search(r"\balign-(left|right)\b", found)
+    ]
+
+    assert floating == []
+
+
+def test_every_page_shows_where_something_wide_is_cut() -> None:
+    """Wide pictures, tables and code scroll in a box of their own; a script marks its cut edges."""
+    style, script = STYLE.read_text("utf-8"), SCRIPT.read_text("utf-8")
+
+    for mark in ("more-left", "more-right"):
+        assert f".{mark} {{ mask-image" in style
+        assert f'"{mark}"' in script
+    for box in (".picture", ".table-wrapper"):
+        assert f"{box} {{ overflow-x: auto" in style
+        assert box in script
+    assert [path.name for path, text in pages() if "_static/site.js" not in text] == []
+    tables = [re.findall(r'(.{80})<table class="[^"]*docutils', text, re.S) for _, text in pages()]
+    assert any(tables)
+    assert all("table-wrapper" in before for found in tables for before in found)

@@ -1,0 +1,49 @@
+"""Next to the asgiref/__init__.py of another distribution, importing this one gives a warning."""
+
+import subprocess
+import sys
+
+import asgiref.typing
+
+# As asgiref 3.13.0 leaves it: a version, and no sign of the meta-package of these components.
+BESIDE_ANOTHER = """
+import asgiref
+
+vars(asgiref).pop("_installation_checked", None)
+asgiref.__version__ = "3.13.0"
+"""
+
+
+def run(program: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", *options, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_the_warning_names_both_distributions_and_the_command_that_repairs() -> None:
+    done = run(f"{BESIDE_ANOTHER}\nimport asgiref.typing")
+
+    assert done.returncode == 0
+    assert "RuntimeWarning: asgiref 3.13.0 is installed together with asgiref-typing" in done.stderr
+    assert '`pip install "asgiref~=3.13.100"`' in done.stderr
+
+
+def test_where_warnings_are_errors_the_import_fails() -> None:
+    done = run(f"{BESIDE_ANOTHER}\nimport asgiref.typing", "-W", "error")
+
+    assert done.returncode == 1
+    assert "\nRuntimeWarning: asgiref 3.13.0 is installed together with" in done.stderr
+
+
+def test_a_process_is_warned_once() -> None:
+    again = "import sys\ndel sys.modules['asgiref.typing']\nimport asgiref.typing"
+
+    done = run(f"{BESIDE_ANOTHER}\nimport asgiref.typing\n{again}")
+
+    assert done.stderr.count("RuntimeWarning") == 1
+
+
+def test_there_is_no_warning_otherwise() -> None:
+    done = run("import asgiref.typing", "-W", "error")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert asgiref.typing.__version__

@@ -1,0 +1,178 @@
+"""The private virtual environments of ``run_tests.py`` and ``demo/run.py``.
+
+Both commands work on a machine that has only Python. Whatever keeps them from preparing their
+environment becomes a `CannotPrepare`, whose first line is one sentence that says what to do.
+
+Only the standard library, and only syntax that Python 3.6 can parse: an older Python gets a
+sentence too.
+"""
+
+import contextlib
+import errno
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+
+__all__ = [
+    "CannotPrepare",
+    "call",
+    "connect",
+    "is_offline",
+    "make_environment",
+    "only_one",
+    "python_of",
+    "refuse_old_python",
+    "require_writable",
+    "stopped",
+]
+
+OLDEST_PYTHON = (3, 11)
+
+# These would send pip elsewhere, or put another installation's modules in front of ours.
+HOSTILE_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
+
+# What pip prints where the index does not answer, at its retries and at the end.
+NO_CONNECTION = ("connection broken by", "ReadTimeoutError", "(from versions: none)")
+
+
+class CannotPrepare(Exception):
+    """The environment cannot be made; the text says why and what to do."""
+
+
+def refuse_old_python():
+    """Raise `CannotPrepare` where the running Python is older than the project supports."""
+    if sys.version_info < OLDEST_PYTHON:
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        raise CannotPrepare(
+            f"this is Python {sys.version.split()[0]}, and Python {oldest} or newer is needed: "
+            f"start the same command with a newer Python, as in `python{oldest} {sys.argv[0]}`."
+        )
+
+
+def require_writable(folder):
+    """Create the folder, and raise `CannotPrepare` where no file can be made in it."""
+    failed_in = folder.parent
+    try:
+        folder.mkdir(exist_ok=True)
+        failed_in = folder
+        with tempfile.TemporaryFile(dir=str(folder)):
+            pass
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise CannotPrepare(f"cannot write to {failed_in}: {error.strerror}.") from None
+        raise CannotPrepare(
+            f"cannot write to {failed_in} ({error.strerror}): make that folder writable for this "
+            "user, or copy the checkout to a place where it is, and start again."
+        ) from None
+
+
+def python_of(environment):
+    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def make_environment(environment):
+    """Create the virtual environment anew; return the command that runs pip for it."""
+    try:
+        import venv
+
+        venv.create(str(environment), clear=True, symlinks=os.name != "nt", with_pip=False)
+    except ImportError:
+        raise CannotPrepare(how_to_get_venv()) from None
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise CannotPrepare(f"cannot make the environment {environment}: {error}.") from None
+    python = python_of(environment)
+    # In this order: what Python brings along, then a pip that only works from outside.
+    if runnable("ensurepip"):
+        call([python, "-m", "ensurepip", "--default-pip"], "pip")
+        return [python, "-m", "pip"]
+    if runnable("pip"):
+        return [sys.executable, "-m", "pip", "--python", python]
+    raise CannotPrepare(how_to_get_venv())
+
+
+def runnable(module):
+    """Whether ``python -m module`` would find something; a removed package may leave its folder."""
+    try:
+        return importlib.util.find_spec(module + ".__main__") is not None
+    except ImportError:
+        return False
+
+
+def how_to_get_venv():
+    return (
+        "this Python can make no virtual environment with pip in it: on Debian or Ubuntu, run "
+        "`sudo apt install python3-venv` (for a Python that is not the default one, "
+        f"python3.{sys.version_info[1]}-venv), elsewhere use a Python that has the modules "
+        "venv and ensurepip, and start again."
+    )
+
+
+def call(command, goal):
+    """Run a command silently; raise `CannotPrepare` with its output where it fails."""
+    status, output = run(command)
+    if status != 0:
+        if any(sign in output for sign in NO_CONNECTION):
+            raise CannotPrepare(connect(goal))
+        raise CannotPrepare(f"could not get {goal}; pip says why:\n{output}")
+
+
+def run(command):
+    done = subprocess.run(
+        [str(word) for word in command],
+        env=clean_variables(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode(errors="replace").strip()
+
+
+def connect(goal):
+    """The sentence for a machine without an internet connection."""
+    return (
+        f"cannot download {goal}, because the package index cannot be reached: connect this "
+        "machine to the internet, or set PIP_INDEX_URL to an index within reach, and start again."
+    )
+
+
+def is_offline(python):
+    """Whether an environment's pip cannot reach the index now."""
+    _, output = run([python, "-m", "pip", "--no-cache-dir", "index", "versions", "tox"])
+    return any(sign in output for sign in NO_CONNECTION)
+
+
+def clean_variables():
+    variables = {k: v for k, v in os.environ.items() if k not in HOSTILE_VARIABLES}
+    variables["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    # pip's own five attempts make somebody without a network wait for half a minute.
+    variables.setdefault("PIP_RETRIES", "2")
+    return variables
+
+
+@contextlib.contextmanager
+def only_one(folder):
+    """Let one process at a time prepare what is in the folder; the others wait."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two first starts at the same moment are not guarded there
+        yield
+        return
+    with open(str(folder / "lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Another start prepares the environment; waiting for it ...", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def stopped(program, error):
+    """Print why a command ends before it did anything; return its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        print(f"{program}: stopped; the next start begins anew.", file=sys.stderr)
+        return 130
+    print(f"{program}: {error}", file=sys.stderr)
+    return 1

@@ -1,0 +1,71 @@
+"""What the end of ``run_tests.py`` says: how many tests passed, failed, and were skipped, and why.
+
+Reads the JUnit reports that pytest leaves in every environment (``tox.ini``). A test that needs a
+program which no package index has is skipped with the reason ``PROGRAM is not installed``.
+"""
+
+import ast
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+__all__ = ["Summary", "summarize", "tell"]
+
+MISSING_PROGRAM = " is not installed"
+
+
+@dataclass(slots=True)
+class Summary:
+    passed: int = 0
+    failed: int = 0
+    #: How many were skipped, by reason.
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.passed} passed, {self.failed} failed, {self.skipped.total()} skipped"
+        for reason, count in self.skipped.most_common():
+            yield f"skipped: {count}, because {reason}"
+
+    def missing_programs(self) -> list[str]:
+        return [reason for reason in self.skipped if reason.endswith(MISSING_PROGRAM)]
+
+
+def summarize(folder: Path) -> Summary:
+    """Count the tests of all reports in a folder."""
+    summary = Summary()
+    for report in sorted(folder.glob("*.xml")):
+        for case in ElementTree.parse(report).iter("testcase"):
+            skip = case.find("skipped")
+            if case.find("failure") is not None or case.find("error") is not None:
+                summary.failed += 1
+            elif skip is None or skip.get("type") == "pytest.xfail":
+                summary.passed += 1
+            else:
+                summary.skipped[reason_of(skip)] += 1
+    return summary
+
+
+def reason_of(skip: ElementTree.Element) -> str:
+    """Why a test was skipped, without the part in parentheses that says how to install things."""
+    reason = skip.get("message", "")
+    if reason == "collection skipped":  # a module; text: (file, line, "Skipped: ...")
+        reason = str(ast.literal_eval(skip.text or "")[2]).removeprefix("Skipped: ")
+    return reason.strip().partition(" (")[0].rstrip(".")
+
+
+def tell(folder: Path, status: int) -> int:
+    """Print the summary; return the exit code.
+
+    Nobody reads a skip in CI, where every program is supposed to be there: one is a failure.
+    """
+    summary = summarize(folder)
+    if summary.passed or summary.failed or summary.skipped:
+        print("\n".join(summary.lines()), flush=True)
+    if os.environ.get("CI") and summary.missing_programs() and status == 0:
+        print("run_tests.py: in CI, install the programs named above", file=sys.stderr)
+        return 1
+    return status
