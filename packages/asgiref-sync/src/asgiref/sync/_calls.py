@@ -439,7 +439,9 @@ class CoroutineCall(Call):
             return True
         loop = self.loop
         if self.state is not _RUNNING or loop is None:
-            return False
+            # One that was cancelled already is on its way to the function, which will see it.
+            self.received_cancellation = isinstance(self._error, asyncio.CancelledError)
+            return self.received_cancellation
         if asyncio._get_running_loop() is loop:
             return self._cancel_task(*message)
         try:

@@ -25,7 +25,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from ._calls import FunctionCall
-from ._thread_pool import SubmittedCall, ThreadPool, WorkItem
+from ._thread_pool import SubmittedCall, ThreadPool, WorkItem, end_idle_before_fork
 from ._thread_state import PROCESS, state_of_worker, thread_state
 
 __all__ = ["LimitedExecutor", "Limiter", "forget_limiter", "limiter_of"]
@@ -218,6 +218,7 @@ class _Search(WorkItem):
 
 
 _POOL = ThreadPool("asgiref-worker")
+end_idle_before_fork(_POOL)
 # Read and written by one atomic operation of its dict each, and never iterated over: no lock.
 _LIMITERS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Limiter]"
 _LIMITERS = weakref.WeakKeyDictionary()
@@ -312,6 +313,7 @@ class LimitedExecutor(Executor):
             wait: return only then.
             cancel_futures: cancel the calls that have not started.
         """
+        PROCESS.check()
         self._open = False
         if cancel_futures:
             for call in self._limiter.take_backlog():

@@ -21,7 +21,7 @@ from ._asyncio_internals import LoopBaseline, loop_policy, new_event_loop, run_l
 from ._blocking import CurrentThreadExecutor
 from ._calls import CoroutineCall
 from ._limits import forget_limiter
-from ._thread_pool import SubmittedCall, ThreadPool, WorkItem
+from ._thread_pool import SubmittedCall, ThreadPool, WorkItem, end_idle_before_fork
 from ._thread_state import PROCESS
 
 __all__ = ["LOOP_THREADS", "LoopExecutors", "LoopOfBlock", "TopLevelCall"]
@@ -90,6 +90,7 @@ def _close_kept_loop() -> None:
 
 #: The threads that run loops. They are not waited for at exit: a loop may run for good.
 LOOP_THREADS = ThreadPool("asgiref-loop", _close_kept_loop, is_waited_for_at_exit=False)
+end_idle_before_fork(LOOP_THREADS)
 
 
 class TopLevelCall(WorkItem):
@@ -134,15 +135,17 @@ class TopLevelCall(WorkItem):
             self._leave(kept)
 
     def _leave(self, kept: _KeptLoop) -> None:
-        """Keep the loop for the next call, or end what is left on it and close it."""
+        """Keep the loop for the next call, or end everything that is left on it and close it."""
+        is_kept = False
         try:
             forget_limiter(kept.loop)
-            if self._keep_loop and kept.settle():
+            is_kept = self._keep_loop and kept.settle()
+        finally:
+            if is_kept:
                 _THIS_THREAD.kept = kept
             else:
                 asyncio.set_event_loop(None)
                 shut_down(kept.loop)
-        finally:
             self._executors.pop(kept.loop, None)
 
     def deliver(self) -> None:

@@ -489,6 +489,7 @@ class AsyncSingleThreadContext:
 
     def end(self) -> None:
         """End the loop, if there is one, and wait until that is done."""
+        PROCESS.check()
         block = BLOCK_EXECUTORS.pop(self, None)
         if not isinstance(block, LoopOfBlock) or not block.is_usable:
             return

@@ -12,6 +12,7 @@ import contextlib
 import contextvars
 import itertools
 import logging
+import os
 import queue
 import threading
 import weakref
@@ -30,6 +31,7 @@ __all__ = [
     "WorkItem",
     "WorkerThread",
     "all_workers",
+    "end_idle_before_fork",
 ]
 
 logger = logging.getLogger("asgiref.sync")
@@ -353,11 +355,33 @@ class ThreadPool:
         for worker in idle:
             worker.end()
 
+    def end_idle(self) -> None:
+        """End the idle threads, and wait for that."""
+        if self._pid != PROCESS.check() or not self._lock.acquire(blocking=False):
+            return
+        try:
+            idle, self._idle = self._idle, []
+        finally:
+            self._lock.release()
+        for worker in idle:
+            worker.end()
+        for worker in idle:
+            worker.thread.join()
+
     def join(self) -> None:
         """Wait until all threads have ended, except the calling one."""
         for worker in all_workers():
             if worker.belongs_to(self) and not worker.is_current_thread():
                 worker.thread.join()
+
+
+def end_idle_before_fork(pool: ThreadPool) -> None:
+    """Have the idle threads of `pool` end before each `os.fork`.
+
+    Python warns of forks in processes with threads; asgiref 3.13 keeps none between two calls.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=pool.end_idle)
 
 
 class SingleThreadExecutor(Executor):
