@@ -19,17 +19,14 @@ import threading
 import types
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Generator
+from collections.abc import Callable, Collection, Coroutine
 from contextvars import Context
 from typing import Any, Protocol
-
-from ._callables import describe
 
 __all__ = [
     "Arrival",
     "Completions",
     "LoopBaseline",
-    "Waiter",
     "completions_of",
     "create_task",
     "custom_default_executor",
@@ -62,7 +59,7 @@ def _knows(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class Arrival(Protocol):
-    """Something to deliver to a loop: `arrive` is called once, on the loop's thread."""
+    """Something to deliver to a loop: `arrive` is called on the loop's thread, usually once."""
 
     def arrive(self) -> None: ...
 
@@ -79,8 +76,8 @@ class Completions(Protocol):
         Any thread may call this.
         """
 
-    def new_waiter(self, function: object) -> "asyncio.Future[None] | Waiter":
-        """Return something for one task to await while `function` runs elsewhere."""
+    def wake(self, waiter: "asyncio.Future[None]") -> None:
+        """Resume the task that awaits `waiter`, a future of `loop` that is not done."""
 
 
 class _PublicCompletions:
@@ -98,8 +95,8 @@ class _PublicCompletions:
             return False
         return True
 
-    def new_waiter(self, function: object) -> "asyncio.Future[None] | Waiter":
-        return self.loop.create_future()
+    def wake(self, waiter: "asyncio.Future[None]") -> None:
+        waiter.set_result(None)
 
 
 class _CompletionQueue(asyncio.Handle):
@@ -118,7 +115,7 @@ class _CompletionQueue(asyncio.Handle):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._descriptor = -1
-        super().__init__(_ignore, (), loop, Context())
+        super().__init__(completions_of, (), loop, Context())
         self.loop: asyncio.AbstractEventLoop = loop
         internals: Any = loop
         self._ready: deque[asyncio.Handle] = internals._ready
@@ -127,7 +124,7 @@ class _CompletionQueue(asyncio.Handle):
         self._is_woken = False
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # The loop keeps a copy of the current context with its reader: not that of the caller.
-        Context().run(loop.add_reader, self._descriptor, _ignore, self)
+        Context().run(loop.add_reader, self._descriptor, _look_again, self)
         internals._selector._selector.modify(self._descriptor, select.EPOLLIN | select.EPOLLET)
 
     # At interpreter exit the names of this module may be gone: hence the default argument.
@@ -158,29 +155,50 @@ class _CompletionQueue(asyncio.Handle):
         os.eventfd_write(self._descriptor, 1)
 
     def _run(self) -> None:
-        """Hand out the arrivals; on the loop's thread."""
+        """Hand out the arrivals; on the loop's thread, which calls this from its ready queue."""
+        try:
+            self._drain()
+        except BaseException:
+            # The arrivals that are left must get their turn all the same.
+            self._ready.append(self)
+            raise
+
+    def drain_leftovers(self) -> None:
+        """Hand out the arrivals that the loop's call of `_run` has not, if any."""
+        if self._arrivals:
+            self._run()
+
+    def _drain(self) -> None:
         with self._lock:
             # Cleared before the first arrival is taken: a later one wakes the loop again.
             self._is_woken = False
             number = len(self._arrivals)
         if number > 1:
-            # One arrival may raise KeyboardInterrupt through the loop, or run the loop inside this
-            # call. The others must get their turn all the same.
+            # One arrival may run the loop inside this call, which must drain the others.
             self._ready.append(self)
         while number and self._arrivals:
             number -= 1
+            arrival: Arrival | None = None
             try:
-                self._arrivals.popleft().arrive()
-            except Exception as error:
+                arrival = self._arrivals.popleft()
+                arrival.arrive()
+            except BaseException as error:
+                # A task raised KeyboardInterrupt or SystemExit through the loop, or a signal handler
+                # raised anywhere in here. Arriving twice does no harm.
+                if arrival is not None:
+                    arrival.arrive()
+                if not isinstance(error, Exception):
+                    raise
                 message = "asgiref.sync could not resume a task"
                 self.loop.call_exception_handler({"message": message, "exception": error})
 
-    def new_waiter(self, function: object) -> "asyncio.Future[None] | Waiter":
-        return Waiter(self.loop, function)
+    def wake(self, waiter: "asyncio.Future[None]") -> None:
+        _step_in_place(waiter)
 
 
-def _ignore(*_: object) -> None:
-    """Do nothing: the loop is awake, and finds the queue in its ready queue."""
+def _look_again(queue: _CompletionQueue) -> None:
+    """Drain what an interrupt has left: the loop is awake, and has run the queue's entry before."""
+    queue.drain_leftovers()
 
 
 # Read and written by one atomic operation of its dict each, and never iterated over: no lock. The
@@ -205,86 +223,31 @@ def completions_of(loop: asyncio.AbstractEventLoop) -> Completions:
     return queue
 
 
-class Waiter:
-    """A future by asyncio's protocol for one task, which `wake` steps in place.
+def _step_in_place(future: "asyncio.Future[None]") -> None:
+    """Set the result of `future` and step the task that awaits it. Not from inside a task.
 
-    `asyncio.Future` schedules the task's next step instead, and the loop takes another turn for it:
-    5 µs more for each call. Only the loop's thread touches a waiter. It carries no result.
+    The future would schedule the step instead, and the loop takes another turn for it: 5 µs more
+    for each call.
     """
-
-    __slots__ = (
-        "_asyncio_future_blocking",
-        "_cancelled",
-        "_context",
-        "_done",
-        "_function",
-        "_loop",
-        "_step",
-    )
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, function: object) -> None:
-        self._loop = loop
-        self._function = function
-        self._asyncio_future_blocking = False
-        self._done = False
-        self._step: Callable[[Any], object] | None = None
-        self._context: Context | None = None
-        self._cancelled: asyncio.CancelledError | None = None
-
-    def __repr__(self) -> str:
-        # A task shows this as the object that it waits for.
-        return f"<call of {describe(self._function)}>"
-
-    def __await__(self) -> Generator[Any, None, None]:
-        if not self._done:
-            self._asyncio_future_blocking = True
-            yield self
-
-    def done(self) -> bool:
-        return self._done
-
-    def set_result(self, _: None) -> None:
-        """Resume the task now, if it waits. Not from inside a task."""
-        self._done = True
-        step, context = self._step, self._context
-        if step is None or context is None:
-            return
-        self._step = self._context = None
-        if self._loop.get_debug():
-            # In debug mode asyncio reports which task's steps are slow, if it makes the step.
-            self._loop.call_soon(step, self, context=context)
-            return
-        try:
-            context.run(step, self)
-        finally:
-            # A task that fails keeps this frame with its traceback, and `step` keeps the task.
-            del step, context
-
-    # What a task asks of a future.
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
-
-    def add_done_callback(self, step: Callable[[Any], object], *, context: Context) -> None:
-        self._step, self._context = step, context
-
-    def cancel(self, msg: Any = None) -> bool:
-        step, context = self._step, self._context
-        if step is None:
-            return False
-        self._step = self._context = None
-        self._cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
-        # The caller is another task's step, inside which this one cannot be made.
-        self._loop.call_soon(step, self, context=context)
-        return True
-
-    def result(self) -> None:
-        cancelled, self._cancelled = self._cancelled, None
-        if cancelled is not None:
-            try:
-                raise cancelled
-            finally:
-                del cancelled  # its traceback keeps this frame
+    callbacks: Any = getattr(future, "_callbacks", None)
+    if not callbacks or len(callbacks) > 1 or future.get_loop().get_debug():
+        # In debug mode asyncio reports which task's steps are slow, if it makes the step.
+        future.set_result(None)
+        return
+    [(step, context)] = callbacks
+    is_stepped = False
+    try:
+        future.remove_done_callback(step)
+        future.set_result(None)
+        # In one line: a signal handler can raise between two.
+        _ = (is_stepped := True) and context.run(step, future)
+    except BaseException:
+        if not is_stepped:
+            future.get_loop().call_soon(step, future, context=context)
+        raise
+    finally:
+        # A task that fails keeps this frame with its traceback, and `step` keeps the task.
+        del step, context, callbacks, future
 
 
 # Tasks

@@ -6,8 +6,8 @@
 
 A `FunctionCall` is made on an event loop's thread and runs on another thread; a `CoroutineCall` is
 made by a synchronous thread and runs as a task of an event loop. Both sides may want to decide what
-becomes of a call, so every transition goes through `Call._advance`, under the call's lock, and each
-call has exactly one outcome: a value or an exception.
+becomes of a call, so every transition is made under the call's lock, and each call has exactly one
+outcome: a value or an exception.
 """
 
 import asyncio
@@ -85,11 +85,20 @@ class Call:
         self._error: BaseException | None = None
 
     def _advance(self, target: CallState) -> bool:
-        """Move to `target`; false if that is not possible (any more). All transitions are here."""
+        """Move to `target`; false if that is not possible (any more)."""
         with self._lock:
             if self.state.label not in target.sources:
                 return False
             self.state = target
+            return True
+
+    def _finish(self, value: Any, error: BaseException | None) -> bool:
+        """Move to FINISHED with this outcome; false if the call has one."""
+        with self._lock:
+            if self.state.label not in _FINISHED.sources:
+                return False
+            self._value, self._error = value, error
+            self.state = _FINISHED
             return True
 
     @property
@@ -173,7 +182,7 @@ class FunctionCall(Call, WorkItem):
         #: Whether the loop knows of the outcome.
         self.has_arrived = False
         self._is_delivered = False
-        self._waiter: Any = None
+        self._waiter: asyncio.Future[None] | None = None
         # The coroutine calls that the function is blocked in, the innermost last. The function's
         # thread replaces the tuple as a whole; the loop's thread reads it.
         self._nested: tuple[CoroutineCall, ...] = ()
@@ -226,14 +235,12 @@ class FunctionCall(Call, WorkItem):
             self.completions.deliver(self)
 
     def discard(self, error: BaseException) -> None:
-        if self._advance(_FINISHED):
-            self._error = error
+        if self._finish(_NO_VALUE, error):
             self.deliver()
 
     def set_result(self, value: Any) -> None:
         """Finish the call, which another process or interpreter has run."""
-        if self._advance(_FINISHED):
-            self._value = value
+        if self._finish(value, None):
             self.deliver()
 
     # The loop's thread.
@@ -241,13 +248,13 @@ class FunctionCall(Call, WorkItem):
     def arrive(self) -> None:
         self.has_arrived = True
         self.future = None  # a foreign executor's future leads back here, by its callback
-        waiter, self._waiter = self._waiter, None
+        waiter = self._waiter
         if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            self.completions.wake(waiter)
 
-    def new_waiter(self) -> Awaitable[None]:
-        """Return something to await until the outcome has arrived."""
-        waiter = self._waiter = self.completions.new_waiter(self.function)
+    def new_waiter(self) -> "asyncio.Future[None]":
+        """Return a future to await until the outcome has arrived."""
+        waiter = self._waiter = self.loop.create_future()
         return waiter
 
     def abandon(self) -> None:
@@ -339,6 +346,9 @@ class CoroutineCall(Call):
         loop = self.loop
         if self._pid != os.getpid():
             raise RuntimeError("async_to_sync waits for a loop of the process it was forked from")
+        if self.is_finished and not self._is_held:
+            # A signal handler may have raised between the outcome and the wake-up.
+            self.executor.finish()
         if loop is None or self.is_finished:
             return
         if self.state is _QUEUED and not loop.is_running():
@@ -377,6 +387,8 @@ class CoroutineCall(Call):
             coroutine.close()
             self.discard()
             self.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
         else:
             if not self.is_finished:
                 self._task = task
@@ -395,14 +407,12 @@ class CoroutineCall(Call):
 
     def set_result(self, result: Any) -> None:
         """Finish the call with `result`, if it is not finished yet. Any thread."""
-        if self._advance(_FINISHED):
-            self._value = result
+        if self._finish(result, None):
             self._outcome_is_there()
 
     def set_exception(self, error: BaseException) -> None:
         """Finish the call with `error`, if it is not finished yet. Any thread."""
-        if self._advance(_FINISHED):
-            self._error = error
+        if self._finish(_NO_VALUE, error):
             self._outcome_is_there()
 
     def replace_outcome(self, error: BaseException) -> None:

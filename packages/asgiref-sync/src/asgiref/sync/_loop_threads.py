@@ -11,6 +11,7 @@ have synchronous code to run on its thread; and it is woken however that ends.
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -163,13 +164,13 @@ class LoopOfBlock(WorkItem, Executor):
     """
 
     def __init__(self, executors: LoopExecutors) -> None:
-        self.loop = new_event_loop()
         self._pid = PROCESS.pid
         self._executors = executors
         self._lock = threading.Lock()
-        self._calls: set[CoroutineCall] = set()
+        self._calls: weakref.WeakSet[CoroutineCall] = weakref.WeakSet()
         self._has_ended = False
         self._leaver: CurrentThreadExecutor | None = None
+        self.loop = new_event_loop()
 
     # The threads that use the block.
 
@@ -183,7 +184,6 @@ class LoopOfBlock(WorkItem, Executor):
         with self._lock:
             if self._has_ended or not call.assign(self.loop):
                 return False
-            self._calls = {other for other in self._calls if not other.is_finished}
             self._calls.add(call)
             self._executors[self.loop] = call.executor
         self.loop.call_soon_threadsafe(call.arrive)
@@ -229,7 +229,7 @@ class LoopOfBlock(WorkItem, Executor):
             error = escaped
         with self._lock:
             # From here on `start` refuses, so that no call can be left behind.
-            calls = [] if self._leaver is not None else list(self._calls)
+            calls: list[CoroutineCall] = [] if self._leaver is not None else list(self._calls)
             self._has_ended = True
         for call in calls:
             call.set_exception(error)

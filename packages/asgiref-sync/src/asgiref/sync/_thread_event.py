@@ -7,7 +7,7 @@ It takes the way of the results of calls, which wakes the loop once for all that
 import asyncio
 import threading
 
-from ._asyncio_internals import Completions, Waiter, completions_of
+from ._asyncio_internals import Completions, completions_of
 
 __all__ = ["ThreadEvent"]
 
@@ -38,7 +38,7 @@ class ThreadEvent:
         self._lock = threading.Lock()
         self._is_on_its_way = False
         self._is_set = False
-        self._waiter: asyncio.Future[None] | Waiter | None = None
+        self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
         """Let the task go on, now or when it waits next. Any thread may call this.
@@ -57,9 +57,9 @@ class ThreadEvent:
         with self._lock:
             self._is_on_its_way = False
         self._is_set = True
-        waiter, self._waiter = self._waiter, None
+        waiter = self._waiter
         if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            self._completions.wake(waiter)
 
     async def wait(self) -> None:
         """Wait for the event, and use it up. One task at a time; it may be cancelled.
@@ -70,7 +70,7 @@ class ThreadEvent:
         if self._waiter is not None:
             raise RuntimeError("another task waits for this ThreadEvent already")
         if not self._is_set:
-            self._waiter = self._completions.new_waiter(self.set)
+            self._waiter = self._completions.loop.create_future()
             try:
                 await self._waiter
             finally:

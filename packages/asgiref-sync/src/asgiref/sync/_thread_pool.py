@@ -306,7 +306,7 @@ class ThreadPool:
     def _start_anew(self) -> None:
         self._pid = PROCESS.pid
         self._lock = threading.Lock()
-        self._idle: list[WorkerThread] = []
+        self._idle: dict[WorkerThread, None] = {}
         self._open = True
 
     def submit(self, item: WorkItem) -> None:
@@ -320,16 +320,27 @@ class ThreadPool:
             raise RuntimeError("cannot start a thread: the interpreter is shutting down")
         with self._lock:
             while self._idle:
-                # In one line: an interrupt between the two would lose the thread.
-                if self._idle.pop().put(item):
+                if self._hand_to_idle(item):
                     return
         WorkerThread(f"{self._name}-{next(self._numbers)}", item, self).start()
+
+    def _hand_to_idle(self, item: WorkItem) -> bool:
+        """Under the lock: put `item` to the thread that became idle last; false if it has ended."""
+        worker: WorkerThread | None = None
+        try:
+            worker, _ = self._idle.popitem()
+            return worker.put(item)
+        except BaseException:
+            # A signal handler raised. A thread that did not get the item stays available.
+            if worker is not None and not worker.is_busy:
+                self._idle[worker] = None
+            raise
 
     def add_idle(self, worker: WorkerThread) -> None:
         """Make `worker`, the calling thread, available for the next item."""
         with self._lock:
             if self._open:
-                self._idle.append(worker)
+                self._idle[worker] = None
                 return
         worker.end()
 
@@ -338,8 +349,7 @@ class ThreadPool:
         with self._lock:
             if worker.queued:
                 return False
-            if worker in self._idle:
-                self._idle.remove(worker)
+            self._idle.pop(worker, None)
             return True
 
     def thread_ended(self) -> None:
@@ -351,7 +361,7 @@ class ThreadPool:
         """End the idle threads, and the busy ones once they have run their item."""
         with self._lock:
             self._open = False
-            idle, self._idle = self._idle, []
+            idle, self._idle = self._idle, {}
         for worker in idle:
             worker.end()
 
@@ -360,7 +370,7 @@ class ThreadPool:
         if self._pid != PROCESS.check() or not self._lock.acquire(blocking=False):
             return
         try:
-            idle, self._idle = self._idle, []
+            idle, self._idle = self._idle, {}
         finally:
             self._lock.release()
         for worker in idle:
@@ -419,13 +429,14 @@ class SingleThreadExecutor(Executor):
                 return
             if not self._open:
                 raise RuntimeError(f"the executor of {self._name} was shut down")
-            # Known before it starts: the item may ask whether it occupies the thread.
-            self._worker = WorkerThread(self._name, item, owner=self)
             try:
+                # Known before it starts: the item may ask whether it occupies the thread.
+                self._worker = WorkerThread(self._name, item, owner=self)
                 self._worker.start()
             except BaseException:
                 worker, self._worker = self._worker, None
-                worker.end()  # an interrupt may have come after the start
+                if worker is not None:
+                    worker.end()  # an interrupt may have come after the start
                 raise
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
