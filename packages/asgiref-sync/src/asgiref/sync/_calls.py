@@ -190,8 +190,10 @@ class FunctionCall(Call, WorkItem):
     # The thread that runs the function.
 
     def run(self) -> None:
-        if not self._advance(_RUNNING):
-            return
+        with self._lock:
+            if self.state is not _QUEUED:
+                return
+            self.state = _RUNNING
         state = state_of_worker()
         outer = state.call, state.parent_loop, state.parent_pid
         try:
@@ -229,7 +231,8 @@ class FunctionCall(Call, WorkItem):
     # Any thread.
 
     def deliver(self) -> None:
-        self._advance(_FINISHED)
+        if self.state is not _FINISHED:
+            self._advance(_FINISHED)
         if self.state is _FINISHED and not self._is_delivered:
             self._is_delivered = True
             self.completions.deliver(self)
@@ -363,6 +366,8 @@ class CoroutineCall(Call):
 
     def discard(self) -> None:
         """Close a coroutine that was not started."""
+        if self._coroutine is None and self._awaitable is None:
+            return
         for never_started in (self._coroutine, self._awaitable):
             close = getattr(never_started, "close", None)
             if close is not None:

@@ -20,7 +20,12 @@ from ._blocking import CHECK_SECONDS
 from ._callables import describe
 from ._calls import CoroutineCall, FunctionCall
 from ._thread_pool import WorkerThread, all_workers
-from ._thread_state import ThreadState, all_thread_states, stacks_of_threads
+from ._thread_state import (
+    ThreadState,
+    all_thread_states,
+    stacks_of_threads,
+    state_of_worker,
+)
 
 __all__ = [
     "ThreadReport",
@@ -239,7 +244,7 @@ def watch_for_deadlock(call: FunctionCall, worker: WorkerThread) -> None:
 
     On the thread of the call's loop. The main thread is nobody's to join, so it is not watched.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if state_of_worker().thread is not threading.main_thread():
         _look_later(weakref.ref(call), call.loop, worker)
 
 

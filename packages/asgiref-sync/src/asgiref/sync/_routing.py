@@ -139,9 +139,9 @@ def _submit_to_shared(call: FunctionCall, shared: Submitter) -> None:
         _submit_to_foreign(shared, call)
         return
     worker = shared.worker
+    if _is_occupied_by_caller(worker):
+        raise _would_deadlock(call, "the shared thread for thread-sensitive code")
     if worker is not None and worker.is_busy:
-        if _is_occupied_by_caller(worker):
-            raise _would_deadlock(call, "the shared thread for thread-sensitive code")
         watch_for_deadlock(call, worker)
     _submit_to_thread(shared, call)
 
@@ -156,7 +156,7 @@ def _submit_to_thread(executor: SingleThreadExecutor, call: FunctionCall) -> Non
 def _is_occupied_by_caller(worker: WorkerThread | None) -> bool:
     """Whether this very thread, which runs a loop, is `worker` and in the middle of a call."""
     return (
-        worker is not None and worker.is_current_thread() and state_of_worker().call is not None
+        state_of_worker().call is not None and worker is not None and worker.is_current_thread()
     )
 
 

@@ -193,11 +193,6 @@ class WorkerThread:
     # Any thread.
 
     @property
-    def is_usable(self) -> bool:
-        """Whether this is a living thread of this process, not of the one it was forked from."""
-        return not self.ended and self.pid == PROCESS.pid
-
-    @property
     def is_waited_for_at_exit(self) -> bool:
         return self._pool is None or self._pool.is_waited_for_at_exit
 
@@ -411,7 +406,9 @@ class SingleThreadExecutor(Executor):
     def worker(self) -> WorkerThread | None:
         """The thread, if it was started in this process."""
         worker = self._worker
-        return worker if worker is not None and worker.is_usable else None
+        if worker is None or worker.ended or worker.pid != PROCESS.pid:
+            return None
+        return worker
 
     def put(self, item: WorkItem) -> None:
         """Queue `item` on the thread. Raises RuntimeError if it cannot be started."""
