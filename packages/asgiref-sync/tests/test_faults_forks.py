@@ -20,7 +20,7 @@ warnings.filterwarnings("ignore", "This process", DeprecationWarning)
 faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
 
 def fork_in_c():
-    # A thread that waits for the interpreter's lock at this moment would break CPython's lock in the
+    # A thread that waits for the interpreter's lock at this moment would break that lock in the
     # child. Nothing shows when all threads wait elsewhere, so give them time.
     time.sleep(0.1)
     return ctypes.PyDLL(None).fork()

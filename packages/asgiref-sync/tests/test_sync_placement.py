@@ -10,9 +10,9 @@ import pytest
 from asgiref.sync import (
     AsyncSingleThreadContext,
     AsyncToSync,
+    LimitedExecutor,
     SyncToAsync,
     ThreadSensitiveContext,
-    LimitedExecutor,
     async_to_sync,
     sync_to_async,
 )

@@ -28,6 +28,7 @@ from ._loop_threads import LoopExecutors
 from ._routing import (
     ASYNC_SINGLE_THREAD_CONTEXT,
     BLOCK_EXECUTORS,
+    LOOP_EXECUTORS,
     run_inline,
     start_on_own_loop,
 )
@@ -80,7 +81,7 @@ class AsyncToSync(Generic[_P, _R]):
     #: changes it for the current context and the tasks started from it.
     executors: _Executors = _Executors()
     #: Where the thread-sensitive calls of a loop run whose context names no place.
-    loop_thread_executors: LoopExecutors = {}
+    loop_thread_executors: LoopExecutors = LOOP_EXECUTORS
     #: The `AsyncSingleThreadContext` that the current code is in.
     async_single_thread_context = ASYNC_SINGLE_THREAD_CONTEXT
     #: Where the coroutines of each `AsyncSingleThreadContext` run that has made a call.
@@ -112,7 +113,9 @@ class AsyncToSync(Generic[_P, _R]):
         state = thread_state()
         awaitable = self.awaitable(*args, **kwargs)
         outer = CURRENT_EXECUTOR.get(None)
-        executor = CurrentThreadExecutor(outer if isinstance(outer, CurrentThreadExecutor) else None)
+        executor = CurrentThreadExecutor(
+            outer if isinstance(outer, CurrentThreadExecutor) else None
+        )
         call = CoroutineCall(self.awaitable, executor, state)
         context = contextvars.copy_context()
         context.run(CURRENT_EXECUTOR.set, executor)

@@ -1,8 +1,8 @@
 """Every private name of CPython's asyncio that the bridge uses, and what to do without them.
 
-`_knows` is the one probe that says whether a loop can be used this way; it is true of asyncio's own
-selector loop on epoll. Any other loop (uvloop, a subclass, other platforms) gets the fallback, which
-uses public API only. Set the environment variable ``ASGIREF_SYNC_PUBLIC_ASYNCIO`` to force it.
+`_knows` is the one probe that says whether a loop can be used this way: asyncio's own selector loop
+on epoll can. Any other loop (uvloop, a subclass, other platforms) gets the fallback, which uses
+public API only. Set the environment variable ``ASGIREF_SYNC_PUBLIC_ASYNCIO`` to force it.
 
 What the private names buy: results wake a loop by an eventfd and step the waiting task in the same
 turn (a call takes 20 µs instead of 30), coroutines start a turn earlier, and a used loop is
@@ -183,8 +183,8 @@ class _CompletionQueue(asyncio.Handle):
                 arrival = self._arrivals.popleft()
                 arrival.arrive()
             except BaseException as error:
-                # A task raised KeyboardInterrupt or SystemExit through the loop, or a signal handler
-                # raised anywhere in here. Arriving twice does no harm.
+                # A task raised KeyboardInterrupt or SystemExit through the loop, or a signal
+                # handler raised anywhere in here. Arriving twice does no harm.
                 if arrival is not None:
                     arrival.arrive()
                 if not isinstance(error, Exception):
@@ -299,8 +299,8 @@ def custom_default_executor(loop: asyncio.AbstractEventLoop) -> Any:
 def is_loop_running_here() -> bool:
     """Whether an event loop runs in this very thread.
 
-    With gevent and eventlet a "thread" is a greenlet, but asyncio's mark of the running loop belongs
-    to the operating system's thread, so that the loops of other greenlets show, too.
+    With gevent and eventlet a "thread" is a greenlet, but asyncio's mark of the running loop
+    belongs to the operating system's thread, so that the loops of other greenlets show, too.
     """
     loop = asyncio._get_running_loop()
     if loop is None or not _has_green_threads():
@@ -337,7 +337,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-class _GreenSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _GreenSelector(selectors.DefaultSelector):
     """Hides the running loop while it waits, for then other greenlets run in this thread."""
 
     def select(self, timeout: float | None = None) -> Any:
@@ -386,7 +386,8 @@ class LoopBaseline:
                 *sorted(attributes.keys() - _VOLATILE)
             )
             self._values = self._get_values(attributes)
-            self._readers = len(self._loop._selector._fd_to_key)
+            internals: Any = loop
+            self._readers = len(internals._selector._fd_to_key)
 
     @property
     def is_known(self) -> bool:
@@ -432,7 +433,7 @@ class LoopBaseline:
             return False
         try:
             # Compares by identity first: an equal value will do as well.
-            return self._get_values(attributes) == self._values
+            return bool(self._get_values(attributes) == self._values)
         except KeyError:
             return False
 

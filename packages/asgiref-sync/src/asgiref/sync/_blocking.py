@@ -101,7 +101,8 @@ class CurrentThreadExecutor(Executor):
                 return call.future  # type: ignore[return-value]
             executor = executor.parent
         raise RuntimeError(
-            f"CurrentThreadExecutor already quit: no thread is blocked that could run {describe(fn)}"
+            "CurrentThreadExecutor already quit: no thread is blocked that could run "
+            f"{describe(fn)}"
         )
 
     def finish(self) -> None:
@@ -112,7 +113,7 @@ class CurrentThreadExecutor(Executor):
     def _wake(self) -> None:
         # Already released means that a wake-up is on its way. The thread looks at everything after
         # each one, so one is enough, and a superfluous one does no harm.
-        try:
+        try:  # noqa: SIM105 - `suppress` takes three times as long
             self._wakeup.release()
         except RuntimeError:
             pass
@@ -155,7 +156,7 @@ class CurrentThreadExecutor(Executor):
                 item = self._take()
                 if item is not None:
                     _run(item)
-                    # While the thread waits for the next item it must not keep this one's arguments.
+                    # While the thread waits it must not keep this item's arguments.
                     item = None
                 elif not self._wakeup.acquire(timeout=every):
                     check()

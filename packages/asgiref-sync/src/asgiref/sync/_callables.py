@@ -21,8 +21,6 @@ _MARKS = frozenset({"_is_coroutine", "_is_coroutine_mark", "_is_coroutine_marker
 if TYPE_CHECKING or sys.version_info >= (3, 12):
     from inspect import iscoroutinefunction, markcoroutinefunction
 else:
-    import inspect
-
     iscoroutinefunction = asyncio.iscoroutinefunction
 
     def markcoroutinefunction(func: _F) -> _F:

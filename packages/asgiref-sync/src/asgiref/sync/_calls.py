@@ -385,6 +385,8 @@ class CoroutineCall(Call):
             self.state = _RUNNING
         coroutine, self._coroutine = self._coroutine, None
         context, self._context = self._context, None
+        assert coroutine is not None
+        assert context is not None
         try:
             task = create_task(loop, coroutine, context)
         except BaseException as error:

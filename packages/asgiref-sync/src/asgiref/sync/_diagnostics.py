@@ -231,9 +231,9 @@ def _log(wait: str, seconds: float) -> None:
 
 # Deadlocks. Seen in practice: synchronous code on the shared thread starts a thread, runs
 # `asyncio.run` there and joins it, and that coroutine calls thread-sensitive code, which is queued
-# on the shared thread. Nothing in the call's context shows this (a new thread has an empty one), but
-# the shared thread's stack does: it stands in a `Thread.join` without a timeout that leads, over any
-# number of joins, to the loop's own thread. No other reason to wait proves anything.
+# on the shared thread. Nothing in the call's context shows this (a new thread has an empty one),
+# but the shared thread's stack does: it stands in a `Thread.join` without a timeout that leads,
+# over any number of joins, to the loop's own thread. No other reason to wait proves anything.
 
 #: Seconds until a loop looks whether the busy worker waits for it, and between such looks.
 _DEADLOCK_SECONDS = 0.2

@@ -128,7 +128,9 @@ class TopLevelCall(WorkItem):
             if call.assign(loop):
                 loop.call_soon(call.arrive)
                 run_loop(loop)
-                call.set_exception(RuntimeError("Event loop stopped before the coroutine was done."))
+                call.set_exception(
+                    RuntimeError("Event loop stopped before the coroutine was done.")
+                )
         except BaseException as error:
             # A task raised KeyboardInterrupt or SystemExit, which go through a loop.
             call.replace_outcome(error)
@@ -284,9 +286,7 @@ def _wait_for(loop: asyncio.AbstractEventLoop, tasks: "set[asyncio.Task[object]]
         run_loop(loop, asyncio.gather(*pending, return_exceptions=True))
 
 
-def _report_failures(
-    loop: asyncio.AbstractEventLoop, tasks: "set[asyncio.Task[object]]"
-) -> None:
+def _report_failures(loop: asyncio.AbstractEventLoop, tasks: "set[asyncio.Task[object]]") -> None:
     for task in tasks:
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             message = "unhandled exception while async_to_sync cancelled the tasks left over"

@@ -49,6 +49,7 @@ __all__ = [
     "BLOCK_EXECUTORS",
     "CONTEXT_EXECUTORS",
     "DEADLOCK_CONTEXT",
+    "LOOP_EXECUTORS",
     "SHARED_EXECUTOR",
     "THREAD_SENSITIVE_CONTEXT",
     "ActiveBlock",
@@ -84,6 +85,8 @@ ASYNC_SINGLE_THREAD_CONTEXT: "ContextVar[AsyncSingleThreadContext]" = ContextVar
 #: ``SyncToAsync.context_to_thread_executor``: where the calls of each context run.
 CONTEXT_EXECUTORS: "weakref.WeakKeyDictionary[ThreadSensitiveContext, Submitter]"
 CONTEXT_EXECUTORS = weakref.WeakKeyDictionary()
+#: ``AsyncToSync.loop_thread_executors``: where the calls of a loop run whose context is empty.
+LOOP_EXECUTORS: LoopExecutors = {}
 #: ``AsyncToSync.context_to_thread_executor``: where the coroutines of each block run.
 BLOCK_EXECUTORS: "weakref.WeakKeyDictionary[AsyncSingleThreadContext, Submitter]"
 BLOCK_EXECUTORS = weakref.WeakKeyDictionary()
@@ -92,9 +95,7 @@ BLOCK_EXECUTORS = weakref.WeakKeyDictionary()
 # Functions, on the thread of the calling loop
 
 
-def submit_sensitive(
-    call: FunctionCall, shared: Submitter, loop_executors: LoopExecutors
-) -> None:
+def submit_sensitive(call: FunctionCall, shared: Submitter, loop_executors: LoopExecutors) -> None:
     """Queue `call` by the rules for thread-sensitive code. Raises RuntimeError if it cannot run.
 
     Args:
@@ -155,9 +156,7 @@ def _submit_to_thread(executor: SingleThreadExecutor, call: FunctionCall) -> Non
 
 def _is_occupied_by_caller(worker: WorkerThread | None) -> bool:
     """Whether this very thread, which runs a loop, is `worker` and in the middle of a call."""
-    return (
-        state_of_worker().call is not None and worker is not None and worker.is_current_thread()
-    )
+    return state_of_worker().call is not None and worker is not None and worker.is_current_thread()
 
 
 def _would_deadlock(call: FunctionCall, place: str) -> RuntimeError:

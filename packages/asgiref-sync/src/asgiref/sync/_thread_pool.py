@@ -113,7 +113,7 @@ _workers = _Workers()
 
 
 def _workers_of_this_process() -> "set[WorkerThread]":
-    global _workers  # noqa: PLW0603
+    global _workers
     if _workers.pid != PROCESS.check():
         _workers = _Workers()
     return _workers.threads
