@@ -170,7 +170,7 @@ class LoopOfBlock(WorkItem, Executor):
         self._executors = executors
         self._lock = threading.Lock()
         self._calls: weakref.WeakSet[CoroutineCall] = weakref.WeakSet()
-        self._has_ended = False
+        self._is_running = self._has_ended = False
         self._leaver: CurrentThreadExecutor | None = None
         self.loop = new_event_loop()
 
@@ -216,12 +216,21 @@ class LoopOfBlock(WorkItem, Executor):
     def abandon(self) -> None:
         """End the loop without waiting for that."""
         with self._lock, suppress(RuntimeError):
-            if self.is_usable:
+            if not self.is_usable:
+                return
+            if self._is_running:
                 self.loop.call_soon_threadsafe(self.loop.stop)
+            else:
+                self._has_ended = True
+                self.loop.close()
 
     # The loop's thread.
 
     def run(self) -> None:
+        with self._lock:
+            if self._has_ended:
+                return
+            self._is_running = True
         error: BaseException = RuntimeError("Event loop stopped before the coroutine was done.")
         asyncio.set_event_loop(self.loop)
         try:

@@ -478,12 +478,12 @@ class AsyncSingleThreadContext:
         block = LoopOfBlock(loop_executors)
         try:
             LOOP_THREADS.submit(block)
+            BLOCK_EXECUTORS[self] = block
+            # If the block is never left (by a generator, say), the loop ends with this object.
+            weakref.finalize(self, block.abandon).atexit = False
         except BaseException:
-            block.loop.close()
+            block.abandon()
             raise
-        BLOCK_EXECUTORS[self] = block
-        # If the block is never left (a generator that is given up, say), the loop ends with it.
-        weakref.finalize(self, block.abandon).atexit = False
         return block
 
     def end(self) -> None:
