@@ -102,6 +102,10 @@ for attempt in range(400):
         dropped.append(coroutine.__name__)
     except Interrupt:
         raised += 1
+    except RuntimeError as error:
+        # CPython's Condition, interrupted while a thread starts, says "release unlocked lock".
+        assert isinstance(error.__context__, Interrupt), repr(error)
+        raised += 1
 assert async_to_sync(turn)() is None
 asyncio.run(back())
 assert raised + len(printed) == handled == 400, (raised, printed, handled, dropped)
