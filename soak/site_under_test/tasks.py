@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 
-from asgiref.sync import ThreadSensitiveContext, ThreadEvent, async_to_sync, sync_to_async
+from asgiref.sync import ThreadEvent, ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from .marks import check_mark
 

@@ -10,9 +10,14 @@
 - ``_calls``: calling users' code of either style.
 """
 
+import logging
+
 from ._instance import ApplicationInstance
 from ._server import StatelessServer
 
 __all__ = ["ApplicationInstance", "StatelessServer"]
 
 __version__ = "1.0.0"
+
+#: The logger of this package, under the name that asgiref 3.13 gave it.
+logger = logging.getLogger("asgiref.server")

@@ -19,9 +19,13 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _MARKS = frozenset({"_is_coroutine", "_is_coroutine_mark", "_is_coroutine_marker"})
 
 if TYPE_CHECKING or sys.version_info >= (3, 12):
-    from inspect import iscoroutinefunction, markcoroutinefunction
+    from inspect import iscoroutinefunction
 else:
     iscoroutinefunction = asyncio.iscoroutinefunction
+
+if sys.version_info >= (3, 12):
+    from inspect import markcoroutinefunction
+else:
 
     def markcoroutinefunction(func: _F) -> _F:
         """Mark a function, so that `iscoroutinefunction` is true of it.
@@ -32,7 +36,7 @@ else:
         Returns:
             The same function.
         """
-        func._is_coroutine = asyncio.coroutines._is_coroutine
+        func._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
         return func
 
 

@@ -21,7 +21,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
-from asgiref.sync import SyncToAsync, LimitedExecutor
+from asgiref.sync import LimitedExecutor, SyncToAsync
 
 A = TypeVar("A")
 
