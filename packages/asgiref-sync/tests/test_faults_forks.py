@@ -219,13 +219,17 @@ def in_single_thread():
     with AsyncSingleThreadContext():
         async_to_sync(turn)()
 {IDLE[what]}
-# The program's own watchdog is no thread of Python's; asgiref's thread may be on its way out.
+# The program's own watchdog is no thread of Python's, but Python counts the system's threads. It and
+# asgiref's thread may be on their way out.
+_faulthandler.cancel_dump_traceback_later()
+def number_of_threads():
+    tasks = "/proc/self/task"
+    return len(os.listdir(tasks)) if os.path.isdir(tasks) else threading.active_count()
 deadline = time.monotonic() + 0.3
-while threading.active_count() > 1 and time.monotonic() < deadline:
+while number_of_threads() > 1 and time.monotonic() < deadline:
     time.sleep(0.001)
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")
-    _faulthandler.cancel_dump_traceback_later()
     if os.fork() == 0:
         os._exit(0)
 print([str(one.message) for one in seen])

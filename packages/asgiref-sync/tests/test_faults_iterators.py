@@ -107,7 +107,9 @@ def test_a_consumer_is_released_while_its_source_still_blocks(how, shape, sensit
             with pytest.raises(ExceptionGroup):
                 await in_group(_await(task), fail())
             await asyncio.wait([task])
-        return task.cancelled() and not asyncio.current_task().cancelling()
+        # Before 3.13 a TaskGroup that was left by an error may forget to uncancel its own task.
+        is_cancelling = asyncio.current_task().cancelling() and sys.version_info >= (3, 13)
+        return task.cancelled() and not is_cancelling
 
     async def main():
         assert await asyncio.wait_for(leave(), SOON / 2)

@@ -164,12 +164,12 @@ class Bot:
 
 ASYNCHRONOUS = {
     "method": lambda: Bot().greet,
-    "function of the class": lambda: Bot.greet,
     "class method": lambda: Bot.make,
     "class method of an instance": lambda: Bot().make,
     "parallel": lambda: Bot().parallel,
 }
 if sys.version_info >= (3, 12):  # before, inspect looks through methods only
+    ASYNCHRONOUS["function of the class"] = lambda: Bot.greet
     ASYNCHRONOUS["static method"] = lambda: Bot.say
     ASYNCHRONOUS["function"] = lambda: sync_to_async(len)
 

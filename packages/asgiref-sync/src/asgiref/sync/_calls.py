@@ -428,7 +428,8 @@ class CoroutineCall(Call):
         self._value, self._error = _NO_VALUE, error
 
     def _outcome_is_there(self) -> None:
-        self._awaitable = None
+        if self._coroutine is None:  # else neither has started, and `discard` closes both
+            self._awaitable = None
         task, self._task = self._task, None
         if task is not None:
             # Usually this is the task's last step: the callback would take a turn of the loop.

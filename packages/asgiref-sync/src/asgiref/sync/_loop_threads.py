@@ -63,9 +63,13 @@ class _KeptLoop:
                 return True
             if self.loop.is_closed() or not baseline.has_callbacks():
                 return False
-            self.loop.call_soon(self.loop.stop)
-            run_loop(self.loop)
+            _run_one_turn(self.loop)
         return baseline.matches() and baseline.suspend()
+
+
+def _run_one_turn(loop: asyncio.AbstractEventLoop) -> None:
+    loop.call_soon(loop.stop)
+    run_loop(loop)
 
 
 class _ThisThread(threading.local):
@@ -143,6 +147,9 @@ class TopLevelCall(WorkItem):
         try:
             forget_limiter(kept.loop)
             is_kept = self._keep_loop and kept.settle()
+            if not is_kept:
+                # Done callbacks of the call's task may start tasks, which end with the loop.
+                _run_one_turn(kept.loop)
         finally:
             if is_kept:
                 _THIS_THREAD.kept = kept

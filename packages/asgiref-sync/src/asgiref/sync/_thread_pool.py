@@ -14,7 +14,9 @@ import itertools
 import logging
 import os
 import queue
+import sys
 import threading
+import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -372,12 +374,21 @@ class ThreadPool:
             worker.end()
         for worker in idle:
             worker.thread.join()
+            if sys.version_info < (3, 13):
+                _wait_for_end_of_system_thread(worker.thread)
 
     def join(self) -> None:
         """Wait until all threads have ended, except the calling one."""
         for worker in all_workers():
             if worker.belongs_to(self) and not worker.is_current_thread():
                 worker.thread.join()
+
+
+def _wait_for_end_of_system_thread(thread: threading.Thread) -> None:
+    """Wait a little longer than `join` does before 3.13; `os.fork` counts the system's threads."""
+    deadline = time.monotonic() + 0.1
+    while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < deadline:
+        time.sleep(0)
 
 
 def end_idle_before_fork(pool: ThreadPool) -> None:
