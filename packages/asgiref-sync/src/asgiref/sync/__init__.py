@@ -12,7 +12,7 @@ A call goes through these modules, down to the thread or loop and back:
 import sys
 
 from ._async_to_sync import AsyncToSync, async_to_sync
-from ._blocking import CurrentThreadExecutor
+from ._blocking import CurrentThreadExecutor as CurrentThreadExecutor
 from ._callables import iscoroutinefunction, markcoroutinefunction
 from ._diagnostics import ThreadReport, log_slow_waits, report_threads
 from ._iterators import async_to_sync_iterator, sync_to_async_iterator
@@ -24,7 +24,6 @@ from ._thread_event import ThreadEvent
 __all__ = [
     "AsyncSingleThreadContext",
     "AsyncToSync",
-    "CurrentThreadExecutor",
     "LimitedExecutor",
     "SyncToAsync",
     "ThreadEvent",

@@ -276,7 +276,14 @@ class LimitedExecutor(Executor):
         weakref.finalize(self, self._pool.close).atexit = False
 
     def submit_call(self, call: FunctionCall | SubmittedCall) -> None:
-        """Run a call of the bridge."""
+        """Run a call of the bridge on one of the threads.
+
+        Args:
+            call: from async code, or from `submit`.
+
+        Raises:
+            RuntimeError: after `shutdown`, and where no thread can be started.
+        """
         if not self._open:
             raise RuntimeError("this LimitedExecutor was shut down and takes no further calls")
         self._limiter.submit(call)

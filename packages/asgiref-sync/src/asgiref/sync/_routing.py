@@ -364,7 +364,15 @@ class ThreadSensitiveContext:
             await _end(executor)
 
     def submit_call(self, call: FunctionCall) -> None:
-        """Queue `call` on the thread of this context. Raises RuntimeError where that cannot be."""
+        """Queue a call of the bridge on the thread of this context.
+
+        Args:
+            call: from async code inside the block.
+
+        Raises:
+            RuntimeError: the thread is occupied by the code that waits for the call, or the block
+                has an executor and was left.
+        """
         executor = CONTEXT_EXECUTORS.get(self) or self._new_executor()
         if not isinstance(executor, SingleThreadExecutor):
             _submit_to_foreign(executor, call)
@@ -464,7 +472,15 @@ class AsyncSingleThreadContext:
             self.end()
 
     def start(self, call: CoroutineCall, loop_executors: LoopExecutors) -> bool:
-        """Start `call` on the loop of this block; false if it must be tried again."""
+        """Start a call of the bridge on the loop of this block.
+
+        Args:
+            call: of a coroutine function, by the calling thread.
+            loop_executors: where to note the thread that is blocked until the call is finished.
+
+        Returns:
+            False if the loop has just ended, and another attempt will start a new one.
+        """
         with self._lock:
             executor = BLOCK_EXECUTORS.get(self)
             if executor is None or (isinstance(executor, LoopOfBlock) and not executor.is_usable):
