@@ -148,11 +148,12 @@ async def sync_to_async_iterator(
     finally:
         source.request_close()
         if more and source.is_idle_generator:
-            task = asyncio.get_running_loop().create_task(close())
-            _closing.add(task)
-            task.add_done_callback(_closing.discard)
-            if not is_cancelled:
-                await asyncio.shield(task)
+            if is_cancelled:
+                task = asyncio.get_running_loop().create_task(close())
+                _closing.add(task)
+                task.add_done_callback(_closing.discard)
+            else:
+                await close()
 
 
 def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
