@@ -6,6 +6,7 @@ import contextvars
 import threading
 
 import pytest
+from probes import eventually
 
 from asgiref.sync import async_to_sync, async_to_sync_iterator, sync_to_async
 from asgiref.sync import sync_to_async_iterator as to_async
@@ -63,7 +64,7 @@ def test_a_generator_that_is_given_up_is_closed_by_the_loop():
             break
 
     asyncio.run(main())
-    assert recorder.closed_on is recorder.threads[0]
+    assert eventually(lambda: recorder.closed_on is recorder.threads[0])
 
 
 def test_what_is_no_generator_is_not_closed():

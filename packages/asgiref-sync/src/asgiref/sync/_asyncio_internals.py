@@ -1,8 +1,8 @@
-"""Every private name of CPython's asyncio that the bridge uses, and what to do without them.
+"""The private names of CPython's asyncio that the bridge uses, and what it does without them.
 
-`_knows` is the one probe that says whether a loop can be used this way: asyncio's own selector loop
-on epoll can. Any other loop (uvloop, a subclass, other platforms) gets the fallback, which uses
-public API only. Set the environment variable ``ASGIREF_SYNC_PUBLIC_ASYNCIO`` to force it.
+`_knows` says whether a loop can be used this way: asyncio's own selector loop on epoll can. Any
+other loop (uvloop, a subclass, other platforms) gets the fallback on public API. To force that, set
+the environment variable ``ASGIREF_SYNC_PUBLIC_ASYNCIO``.
 
 What the private names buy: results wake a loop by an eventfd and step the waiting task in the same
 turn (a call takes 20 µs instead of 30), coroutines start a turn earlier, and a used loop is

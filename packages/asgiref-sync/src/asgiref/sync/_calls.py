@@ -92,13 +92,15 @@ class Call:
             self.state = target
             return True
 
-    def _finish(self, value: Any, error: BaseException | None) -> bool:
-        """Move to FINISHED with this outcome; false if the call has one."""
+    def _finish(
+        self, value: Any, error: BaseException | None, target: CallState = _FINISHED
+    ) -> bool:
+        """Move to `target` with this outcome; false if the call has one."""
         with self._lock:
-            if self.state.label not in _FINISHED.sources:
+            if self.state.label not in target.sources:
                 return False
             self._value, self._error = value, error
-            self.state = _FINISHED
+            self.state = target
             return True
 
     @property
@@ -163,7 +165,7 @@ class FunctionCall(Call, WorkItem):
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.context: Context = context
-        #: A snapshot of `context` before the function changed anything in it.
+        #: A snapshot of the caller's context, or of `context` once its values were adapted.
         self.before: Context = before
         #: The exception that the caller is handling.
         self.handled: BaseException | None = handled
@@ -349,19 +351,20 @@ class CoroutineCall(Call):
         loop = self.loop
         if self._pid != os.getpid():
             raise RuntimeError("async_to_sync waits for a loop of the process it was forked from")
-        if self.is_finished and not self._is_held:
+        if self._is_held:
+            return  # a loop thread sees to the outcome
+        if self.is_finished:
             # A signal handler may have raised between the outcome and the wake-up.
             self.executor.finish()
-        if loop is None or self.is_finished:
+            return
+        if loop is None:
             return
         if self.state is _QUEUED and not loop.is_running():
             if self.assign(None):
                 raise LoopStopped
         elif loop.is_closed():
-            self._is_held = False
             self.set_exception(RuntimeError("Event loop was closed before the coroutine was done."))
         elif PROCESS.is_exiting and not loop.is_running():
-            self._is_held = False
             self.set_exception(RuntimeError("Event loop was stopped and the interpreter exits."))
 
     def discard(self) -> None:
@@ -369,9 +372,8 @@ class CoroutineCall(Call):
         if self._coroutine is None and self._awaitable is None:
             return
         for never_started in (self._coroutine, self._awaitable):
-            close = getattr(never_started, "close", None)
-            if close is not None:
-                close()
+            if isinstance(never_started, Coroutine):
+                never_started.close()
         self._coroutine = self._awaitable = None
 
     # The loop's thread.
@@ -380,9 +382,13 @@ class CoroutineCall(Call):
         """Start the coroutine as a task of the running loop, unless that was called off."""
         loop = asyncio.get_running_loop()
         with self._lock:
-            if self.state is not _QUEUED or self.loop is not loop:
-                return
-            self.state = _RUNNING
+            is_wanted = self.state is _QUEUED and self.loop is loop
+            if is_wanted:
+                self.state = _RUNNING
+        if not is_wanted:
+            if self._is_held:
+                loop.stop()  # the outcome, which came before, could not
+            return
         coroutine, self._coroutine = self._coroutine, None
         context, self._context = self._context, None
         assert coroutine is not None
@@ -449,10 +455,9 @@ class CoroutineCall(Call):
 
     def cancel(self, *message: Any) -> bool:
         """Cancel the coroutine; true if it will see that, or if only its loop's thread can tell."""
-        if self._advance(_CANCELLED):
+        if self._finish(_NO_VALUE, asyncio.CancelledError(*message), _CANCELLED):
             self.received_cancellation = True
             self.discard()
-            self._error = asyncio.CancelledError(*message)
             self.executor.finish()
             return True
         loop = self.loop

@@ -242,7 +242,7 @@ _DEADLOCK_SECONDS = 0.2
 def watch_for_deadlock(call: FunctionCall, worker: WorkerThread) -> None:
     """Fail `call`, to be queued on `worker`, which is busy, if it turns out that it can never run.
 
-    On the thread of the call's loop. The main thread is nobody's to join, so it is not watched.
+    On the thread of the call's loop. Nothing joins the main thread, so loops there are not watched.
     """
     if state_of_worker().thread is not threading.main_thread():
         _look_later(weakref.ref(call), call.loop, worker)

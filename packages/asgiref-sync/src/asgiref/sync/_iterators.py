@@ -148,12 +148,15 @@ async def sync_to_async_iterator(
     finally:
         source.request_close()
         if more and source.is_idle_generator:
-            if is_cancelled:
-                task = asyncio.get_running_loop().create_task(close())
-                _closing.add(task)
-                task.add_done_callback(_closing.discard)
-            else:
-                await close()
+            try:
+                if not is_cancelled:
+                    await close()
+            finally:
+                # Cancelled before or meanwhile: have it closed without waiting for that.
+                if source.is_idle_generator:
+                    task = asyncio.get_running_loop().create_task(close())
+                    _closing.add(task)
+                    task.add_done_callback(_closing.discard)
 
 
 def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:

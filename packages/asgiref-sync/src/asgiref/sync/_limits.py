@@ -146,7 +146,7 @@ class Limiter:
             self._start(following)
 
     def give_back(self, call: FunctionCall) -> None:
-        """Return its token to `call`. There may be one more than `limit` for a moment."""
+        """Return its token to `call`, also where that makes more calls run than `limit`."""
         with self._lock:
             self._running.add(call)
 
@@ -325,7 +325,7 @@ class LimitedExecutor(Executor):
         if cancel_futures:
             for call in self._limiter.take_backlog():
                 _cancel(call)
-        if wait:
+        if wait and not PROCESS.is_exiting:
             # The last call of the backlog starts after all the others.
             last = SubmittedCall(int)
             self._limiter.submit(last)

@@ -1,6 +1,6 @@
 """An event that any thread can set and one task waits for.
 
-It takes the way of the results of calls, which wakes the loop once for all that arrives together:
+It uses the queue of call results, which wakes the loop once for all that arrives together:
 ``loop.call_soon_threadsafe(event.set)`` does the same for an `asyncio.Event` in twice the time.
 """
 

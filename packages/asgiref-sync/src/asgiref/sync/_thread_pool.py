@@ -283,7 +283,7 @@ class WorkerThread:
 
 
 class ThreadPool:
-    """Threads that run one item each: idle ones are used again, and end after a while.
+    """Threads that run one item at a time; idle ones are reused, and end after a minute.
 
     The number of threads is not limited here; see `_limits`.
     """
