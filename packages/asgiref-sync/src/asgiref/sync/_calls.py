@@ -381,6 +381,8 @@ class CoroutineCall(Call):
         loop = asyncio.get_running_loop()
         with self._lock:
             if self.state is not _QUEUED or self.loop is not loop:
+                if self.is_finished and self._is_held:
+                    loop.stop()  # called off after this loop was assigned, when it did not run yet
                 return
             self.state = _RUNNING
         coroutine, self._coroutine = self._coroutine, None
