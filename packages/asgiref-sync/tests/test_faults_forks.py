@@ -219,8 +219,8 @@ def in_single_thread():
     with AsyncSingleThreadContext():
         async_to_sync(turn)()
 {IDLE[what]}
-# The program's own watchdog is no thread of Python's, but Python counts the system's threads. It
-# and asgiref's thread may be on their way out.
+# Python counts the system's threads: the program's own watchdog (no thread of Python's), and
+# asgiref's thread, which may both be on their way out.
 _faulthandler.cancel_dump_traceback_later()
 def number_of_threads():
     tasks = "/proc/self/task"

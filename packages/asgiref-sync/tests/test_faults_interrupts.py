@@ -227,3 +227,32 @@ def test_an_interrupted_call_leaves_the_next_ones_alone():
         """,
         output="150",
     )
+
+
+@posix
+def test_a_loop_whose_call_is_interrupted_before_it_runs_ends():
+    check_program(
+        """
+        loops, interrupted = [], threading.Event()
+        class Late(asyncio.SelectorEventLoop):
+            def run_forever(self):
+                if not loops:
+                    loops.append(self)
+                    os.kill(os.getpid(), signal.SIGINT)
+                    interrupted.wait(10)
+                super().run_forever()
+        asyncio.new_event_loop = Late
+        async def work():
+            raise AssertionError("started")
+        try:
+            async_to_sync(work)()
+        except KeyboardInterrupt:
+            interrupted.set()
+        deadline = time.monotonic() + 5
+        while not loops[0].is_closed() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        print("closed" if loops[0].is_closed() else "runs on")
+        os._exit(0)
+        """,
+        output="closed",
+    )

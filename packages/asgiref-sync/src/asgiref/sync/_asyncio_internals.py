@@ -75,6 +75,7 @@ class Completions(Protocol):
 
         Any thread may call this.
         """
+        ...
 
     def wake(self, waiter: "asyncio.Future[None]") -> None:
         """Resume the task that awaits `waiter`, a future of `loop` that is not done."""
@@ -203,8 +204,7 @@ def _look_again(queue: _CompletionQueue) -> None:
 
 # Read and written by one atomic operation of its dict each, and never iterated over: no lock. The
 # queue refers to its loop, so the entry must not keep the queue.
-_QUEUES: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_CompletionQueue]]"
-_QUEUES = weakref.WeakKeyDictionary()
+_QUEUES = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_CompletionQueue]]()
 
 
 def completions_of(loop: asyncio.AbstractEventLoop) -> Completions:
@@ -354,7 +354,7 @@ def loop_policy() -> object:
     if sys.version_info >= (3, 14):
         get_policy = getattr(asyncio.events, "_get_event_loop_policy", None)
         return None if get_policy is None else get_policy()
-    return asyncio.get_event_loop_policy()
+    return asyncio.get_event_loop_policy()  # pyright: ignore[reportDeprecated]
 
 
 # Loops as good as new

@@ -382,13 +382,11 @@ class CoroutineCall(Call):
         """Start the coroutine as a task of the running loop, unless that was called off."""
         loop = asyncio.get_running_loop()
         with self._lock:
-            is_wanted = self.state is _QUEUED and self.loop is loop
-            if is_wanted:
-                self.state = _RUNNING
-        if not is_wanted:
-            if self._is_held:
-                loop.stop()  # the outcome, which came before, could not
-            return
+            if self.state is not _QUEUED or self.loop is not loop:
+                if self.is_finished and self._is_held:
+                    loop.stop()  # called off after this loop was assigned, when it did not run yet
+                return
+            self.state = _RUNNING
         coroutine, self._coroutine = self._coroutine, None
         context, self._context = self._context, None
         assert coroutine is not None

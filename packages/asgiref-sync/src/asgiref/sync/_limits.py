@@ -220,8 +220,7 @@ class _Search(WorkItem):
 _POOL = ThreadPool("asgiref-worker")
 end_idle_before_fork(_POOL)
 # Read and written by one atomic operation of its dict each, and never iterated over: no lock.
-_LIMITERS: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Limiter]"
-_LIMITERS = weakref.WeakKeyDictionary()
+_LIMITERS = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Limiter]()
 
 
 def _default_limit() -> int:

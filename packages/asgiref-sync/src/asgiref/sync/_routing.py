@@ -83,13 +83,11 @@ ASYNC_SINGLE_THREAD_CONTEXT: "ContextVar[AsyncSingleThreadContext]" = ContextVar
 
 # Read and written by one atomic operation of its dict each: no lock.
 #: ``SyncToAsync.context_to_thread_executor``: where the calls of each context run.
-CONTEXT_EXECUTORS: "weakref.WeakKeyDictionary[ThreadSensitiveContext, Submitter]"
-CONTEXT_EXECUTORS = weakref.WeakKeyDictionary()
+CONTEXT_EXECUTORS = weakref.WeakKeyDictionary["ThreadSensitiveContext", Submitter]()
 #: ``AsyncToSync.loop_thread_executors``: where the calls of a loop run whose context is empty.
 LOOP_EXECUTORS: LoopExecutors = {}
 #: ``AsyncToSync.context_to_thread_executor``: where the coroutines of each block run.
-BLOCK_EXECUTORS: "weakref.WeakKeyDictionary[AsyncSingleThreadContext, Submitter]"
-BLOCK_EXECUTORS = weakref.WeakKeyDictionary()
+BLOCK_EXECUTORS = weakref.WeakKeyDictionary["AsyncSingleThreadContext", Submitter]()
 
 
 # Functions, on the thread of the calling loop

@@ -38,7 +38,7 @@ class _Process:
     __slots__ = ("is_exiting", "pid")
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
+        self.pid: int = os.getpid()
         #: Whether the interpreter exits and starts no more threads.
         self.is_exiting = False
 
@@ -128,4 +128,4 @@ def all_thread_states() -> list[ThreadState]:
 
 def stacks_of_threads() -> "dict[int, types.FrameType]":
     """Return the innermost frame of each thread, by the thread's number."""
-    return sys._current_frames()
+    return sys._current_frames()  # pyright: ignore[reportPrivateUsage]
