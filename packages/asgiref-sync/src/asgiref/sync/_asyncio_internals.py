@@ -46,7 +46,8 @@ def _knows(loop: asyncio.AbstractEventLoop) -> bool:
     internals: Any = loop
     try:
         return (
-            isinstance(internals._ready, deque)
+            hasattr(os, "eventfd")
+            and isinstance(internals._ready, deque)
             and isinstance(internals._scheduled, list)
             and isinstance(internals._selector._selector, select.epoll)
             and hasattr(internals._selector, "_fd_to_key")
@@ -121,7 +122,8 @@ class _CompletionQueue(asyncio.Handle):
         internals: Any = loop
         self._ready: deque[asyncio.Handle] = internals._ready
         self._arrivals: deque[Arrival] = deque()
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may set a `ThreadEvent` while its thread is in here.
+        self._lock = threading.RLock()
         self._is_woken = False
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # The loop keeps a copy of the current context with its reader: not that of the caller.
@@ -266,9 +268,11 @@ def create_task(
         return context.run(loop.create_task, coroutine)
     if _PUBLIC_ONLY or sys.version_info < (3, 12) or type(loop) is not asyncio.SelectorEventLoop:
         return loop.create_task(coroutine, context=context)
+    if "create_task" in loop.__dict__:
+        return loop.create_task(coroutine, context=context)
     if sys.version_info >= (3, 14):
         return loop.create_task(coroutine, context=context, eager_start=True)
-    if not _is_original(type(loop).create_task) or "create_task" in loop.__dict__:
+    if not _is_original(type(loop).create_task):
         return loop.create_task(coroutine, context=context)
     return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
 

@@ -56,6 +56,8 @@ class CurrentThreadExecutor(Executor):
         self._items: deque[WorkItem] = deque()
         self._is_finished = False
         self._is_closed = False
+        while old_executor is not None and old_executor._is_closed:
+            old_executor = old_executor.parent
         self.parent: CurrentThreadExecutor | None = old_executor
         #: The loop that runs the coroutine. Calls from other loops are not for this thread.
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -153,8 +155,11 @@ class CurrentThreadExecutor(Executor):
         try:
             state.blocked = self
             while not self._is_finished:
-                item = self._take()
-                if item is not None:
+                items = self._items_to_serve()
+                if items:
+                    # Only this thread takes. In this order: a signal handler may raise in between.
+                    item = items[0]
+                    items.popleft()
                     _run(item)
                     # While the thread waits it must not keep this item's arguments.
                     item = None
@@ -168,33 +173,35 @@ class CurrentThreadExecutor(Executor):
 
     def close(self) -> None:
         """Run what was queued in time, and accept nothing more."""
+        item: WorkItem | None = None
         try:
-            while (item := self._take_or_close()) is not None:
+            while not self._close_if_empty():
+                item = self._items[0]
+                self._items.popleft()
                 _run(item)
-                del item
+                item = None
         finally:
             self._is_closed = True
+            if item is not None:
+                item.deliver()
             while self._items:
                 self._items.popleft().discard(
                     RuntimeError("the thread that would have run this call was interrupted")
                 )
 
-    def _take(self) -> WorkItem | None:
-        """Take the next item of this call, or of a parent on the same thread."""
+    def _items_to_serve(self) -> deque[WorkItem] | None:
+        """Return the queue of this call, or of a parent on the same thread, that has items."""
         executor: CurrentThreadExecutor | None = self
         while executor is not None:
             if executor._items and executor._thread is self._thread:
-                # Only this thread takes, so the queue is not empty now.
-                return executor._items.popleft()
+                return executor._items
             executor = executor.parent
         return None
 
-    def _take_or_close(self) -> WorkItem | None:
+    def _close_if_empty(self) -> bool:
         with self._lock:
-            if self._items:
-                return self._items.popleft()
-            self._is_closed = True
-            return None
+            self._is_closed = not self._items
+            return self._is_closed
 
 
 def _run(item: WorkItem) -> None:

@@ -236,8 +236,9 @@ class FunctionCall(Call, WorkItem):
         if self.state is not _FINISHED:
             self._advance(_FINISHED)
         if self.state is _FINISHED and not self._is_delivered:
-            self._is_delivered = True
+            # In this order: a signal handler may raise in between, and twice does no harm.
             self.completions.deliver(self)
+            self._is_delivered = True
 
     def discard(self, error: BaseException) -> None:
         if self._finish(_NO_VALUE, error):

@@ -46,7 +46,7 @@ class Limiter:
 
     def _start_anew(self) -> None:
         self._pid = PROCESS.pid
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._backlog: deque[_Limited] = deque()
         # Sets, so that giving back twice, after an interrupt say, is the same as once.
         self._running: set[_Limited] = set()
@@ -148,7 +148,9 @@ class Limiter:
     def give_back(self, call: FunctionCall) -> None:
         """Return its token to `call`, also where that makes more calls run than `limit`."""
         with self._lock:
-            self._running.add(call)
+            # A generator may end its `with` block in a later call than it started it in.
+            if not call.is_finished:
+                self._running.add(call)
 
     def take_backlog(self) -> list[_Limited]:
         """Take out the calls that have not started."""
@@ -213,6 +215,7 @@ class _Search(WorkItem):
 
     def discard(self, error: BaseException) -> None:
         call, self._call = self._call, None
+        self._limiter.leave(self)
         if call is not None:
             call.discard(error)
 
@@ -250,7 +253,9 @@ class LimitedExecutor(Executor):
     they are needed, and end after a minute without work, or when the executor is shut down or
     forgotten. A thread keeps its `threading.local` values from call to call.
 
-    A function that is blocked in `async_to_sync`, or inside `waiting`, does not count.
+    A function that `sync_to_async` runs does not count while it is blocked in `async_to_sync`, or
+    inside `waiting`. The limit is one of functions: there can be one thread more. For objects that
+    are bound to a thread, use `ThreadSensitiveContext` or a pool of one thread.
 
     Args:
         limit: how many functions may run at a time.

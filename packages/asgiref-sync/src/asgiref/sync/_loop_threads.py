@@ -175,7 +175,7 @@ class LoopOfBlock(WorkItem, Executor):
     def __init__(self, executors: LoopExecutors) -> None:
         self._pid = PROCESS.pid
         self._executors = executors
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._calls: weakref.WeakSet[CoroutineCall] = weakref.WeakSet()
         self._is_running = self._has_ended = False
         self._leaver: CurrentThreadExecutor | None = None

@@ -360,6 +360,9 @@ class ThreadSensitiveContext:
                 self._outer_executor = None
         if isinstance(executor, SingleThreadExecutor):
             await _end(executor)
+        elif executor is not None and hasattr(executor, "shutdown"):
+            # Put into the mapping by the application, which leaves it to the context.
+            executor.shutdown(wait=False)
 
     def submit_call(self, call: FunctionCall) -> None:
         """Queue a call of the bridge on the thread of this context.

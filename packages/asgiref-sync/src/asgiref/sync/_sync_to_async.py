@@ -140,7 +140,10 @@ class SyncToAsync(Generic[_P, _R]):
             completions_of(asyncio.get_running_loop()),
             sender_of_values(thread_state().thread),
         )
-        if type(self).thread_handler is not _plain_thread_handler:
+        if (
+            type(self).thread_handler is not _plain_thread_handler
+            or "thread_handler" in self.__dict__
+        ):
             call.handler = self.thread_handler
         timer = None
         try:

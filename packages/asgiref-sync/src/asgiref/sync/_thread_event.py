@@ -35,7 +35,7 @@ class ThreadEvent:
 
     def __init__(self) -> None:
         self._completions: Completions = completions_of(asyncio.get_running_loop())
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant, for a signal handler may set the event
         self._is_on_its_way = False
         self._is_set = False
         self._waiter: asyncio.Future[None] | None = None
@@ -46,11 +46,14 @@ class ThreadEvent:
         Raises:
             RuntimeError: the event loop is closed, so that no task can be waiting.
         """
-        with self._lock:
-            is_first, self._is_on_its_way = not self._is_on_its_way, True
-        if is_first and not self._completions.deliver(self):
+        try:
+            with self._lock:
+                is_first, self._is_on_its_way = not self._is_on_its_way, True
+            if is_first and not self._completions.deliver(self):
+                raise RuntimeError("the event loop of this ThreadEvent is closed")
+        except BaseException:
             self._is_on_its_way = False
-            raise RuntimeError("the event loop of this ThreadEvent is closed")
+            raise
 
     def arrive(self) -> None:
         """On the loop's thread: wake the task."""

@@ -3,6 +3,7 @@
 The invariant: a worker thread outlives whatever its work items do, and each item that it accepted
 is run or discarded. A worker accepts an item and ends under the same lock, so none falls between.
 
+Locks are reentrant, because a signal handler may call the bridge while its thread holds one.
 At interpreter exit idle workers end and busy ones are waited for, before the first ``atexit``
 function is called (as `concurrent.futures` does); after that no worker can be had. A forked child
 has no worker threads and starts its own.
@@ -165,7 +166,7 @@ class WorkerThread:
     ) -> None:
         """Make a thread that will run `first`, and end when `owner`, if any, is forgotten."""
         self._queue: queue.SimpleQueue[WorkItem | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._pool = pool
         self.ended = False
         # How many items were put, and how many of them have run.
@@ -302,7 +303,7 @@ class ThreadPool:
 
     def _start_anew(self) -> None:
         self._pid = PROCESS.pid
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._idle: dict[WorkerThread, None] = {}
         self._open = True
 
@@ -409,7 +410,7 @@ class SingleThreadExecutor(Executor):
     def __init__(self, name: str) -> None:
         self._name = name
         self._pid = PROCESS.pid
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._open = True
         self._worker: WorkerThread | None = None
 
@@ -430,7 +431,7 @@ class SingleThreadExecutor(Executor):
     def _start_with(self, item: WorkItem) -> None:
         if self._pid != PROCESS.pid:
             # A thread that the fork did not copy may have held the lock.
-            self._pid, self._lock = PROCESS.pid, threading.Lock()
+            self._pid, self._lock = PROCESS.pid, threading.RLock()
         with self._lock:
             worker = self.worker
             if worker is not None and worker.put(item):
