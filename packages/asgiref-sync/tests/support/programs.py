@@ -19,7 +19,7 @@ def run_program(script, *options, seconds=15, prelude=_PRELUDE, environment=None
     """Run `script` and return what it printed; a program that hangs says where, and fails."""
     source = prelude.format(seconds=seconds) + textwrap.dedent(script)
     process = subprocess.Popen(
-        [sys.executable, *options, "-c", source],
+        [sys.executable, "-u", *options, "-c", source],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

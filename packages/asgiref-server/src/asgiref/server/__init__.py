@@ -15,9 +15,9 @@ import logging
 from ._instance import ApplicationInstance
 from ._server import StatelessServer
 
-__all__ = ["ApplicationInstance", "StatelessServer"]
+__all__ = ["ApplicationInstance", "StatelessServer", "logger"]
 
 __version__ = "1.0.0"
 
 #: The logger of this package, under the name that asgiref 3.13 gave it.
-logger = logging.getLogger("asgiref.server")
+logger: logging.Logger = logging.getLogger("asgiref.server")

@@ -182,7 +182,7 @@ class FunctionCall(Call, WorkItem):
         #: A timer of the loop, to cancel when the call is over.
         self.timer: asyncio.TimerHandle | None = None
         #: Whether the loop knows of the outcome.
-        self.has_arrived = False
+        self.has_arrived: bool = False
         self._is_delivered = False
         self._waiter: asyncio.Future[None] | None = None
         # The coroutine calls that the function is blocked in, the innermost last. The function's
@@ -319,7 +319,7 @@ class CoroutineCall(Call):
         self.sender: threading.Thread = state.thread
         self.loop: asyncio.AbstractEventLoop | None = None
         #: Whether user code got to see a cancellation from outside.
-        self.received_cancellation = False
+        self.received_cancellation: bool = False
         self._pid = state.pid
         self._awaitable: Awaitable[Any] | None = None
         self._coroutine: Coroutine[Any, Any, None] | None = None
@@ -384,7 +384,7 @@ class CoroutineCall(Call):
         loop = asyncio.get_running_loop()
         with self._lock:
             if self.state is not _QUEUED or self.loop is not loop:
-                if self.is_finished and self._is_held:
+                if self.loop is loop and self.is_finished and self._is_held:
                     loop.stop()  # called off after this loop was assigned, when it did not run yet
                 return
             self.state = _RUNNING

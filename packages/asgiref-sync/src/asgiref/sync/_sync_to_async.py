@@ -88,7 +88,7 @@ class SyncToAsync(Generic[_P, _R]):
     """
 
     #: In a function that `sync_to_async` runs, ``main_event_loop`` is the loop that called it.
-    threadlocal = _ParentLoop()
+    threadlocal: _ParentLoop = _ParentLoop()
     #: Runs thread-sensitive calls that belong nowhere else. Any object with `submit` will do.
     single_thread_executor: Submitter = SHARED_EXECUTOR
     #: The `ThreadSensitiveContext` that the current code is in.

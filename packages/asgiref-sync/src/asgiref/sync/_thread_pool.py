@@ -168,13 +168,13 @@ class WorkerThread:
         self._queue: queue.SimpleQueue[WorkItem | None] = queue.SimpleQueue()
         self._lock = threading.RLock()
         self._pool = pool
-        self.ended = False
+        self.ended: bool = False
         # How many items were put, and how many of them have run.
         self._accepted, self._done = 1, 0
         self._queue.put(first)
         queue_put = self._queue.put
         self._owner = None if owner is None else weakref.ref(owner, lambda _: queue_put(None))
-        self.pid = PROCESS.pid
+        self.pid: int = PROCESS.pid
         #: What the thread is doing; None until it runs.
         self.state: ThreadState | None = None
         self.thread: threading.Thread = self._new_thread(name)
