@@ -360,7 +360,7 @@ class ThreadSensitiveContext:
                 self._outer_executor = None
         if isinstance(executor, SingleThreadExecutor):
             await _end(executor)
-        elif executor is not None and hasattr(executor, "shutdown"):
+        elif isinstance(executor, Executor):
             # Put into the mapping by the application, which leaves it to the context.
             executor.shutdown(wait=False)
 
