@@ -10,26 +10,21 @@ from pathlib import Path
 from comparison import Benchmark, Case, run, times
 
 HOP = (
-    times(1.5, "raw hop"),
+    times(1.05, "raw hop"),
     times(1, "asyncio.to_thread"),
     times(1, "anyio.to_thread"),
 )
 
 CASES = (
-    Case("sensitive", 400, 2.2, HOP),
-    Case("in a context", 400, 2.2, HOP),
-    Case("parallel", 400, 2.2, HOP),
-    Case("30 variables", 400, 2.5),
-    Case("1000 at once", 2000, 5, (times(1, "1000 asyncio.to_thread"),)),
-    Case("a context each", 200, 6),
+    Case("sensitive", 400, 2.3, HOP),
+    Case("in a context", 400, 2.3, HOP),
+    Case("parallel", 400, 2.3, HOP),
+    Case("30 variables", 400, 3),
+    Case("1000 at once", 2000, 5.5, (times(1, "1000 asyncio.to_thread"),)),
+    Case("a context each", 200, 3.5),
     Case("async_to_sync below", 400, 2.2, (times(1, "run_coroutine_threadsafe"),)),
-    Case(
-        "async_to_sync at top level",
-        200,
-        10,
-        (times(1.3, "reused asyncio.Runner", "raw hop"),),
-    ),
-    Case("top level and back", 150, 6),
+    Case("async_to_sync at top level", 200, 8),
+    Case("top level and back", 150, 5),
     Case("Django ASGI, sync view", 60, 1.6),
     Case("Django WSGI, async view", 60, 3),
 )
