@@ -21,7 +21,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 from ._asyncio_internals import is_loop_running_here
 from ._blocking import CURRENT_EXECUTOR, CurrentThreadExecutor
 from ._callables import adopt_identity, describe, iscoroutinefunction
-from ._calls import CoroutineCall, ExcInfo, LoopStopped, run_handling_coroutine
+from ._calls import CallState, CoroutineCall, ExcInfo, LoopStopped, run_handling_coroutine
 from ._contextvars import adapt_values, propagate_changes
 from ._diagnostics import check_of
 from ._loop_threads import LoopExecutors
@@ -127,7 +127,8 @@ class AsyncToSync(Generic[_P, _R]):
             _run(call, state, self)
         finally:
             executor.close()
-            call.discard()
+            if call.state is not CallState.RUNNING:  # a second interrupt leaves it running
+                call.discard()
             if len(contexts) > 1:
                 propagate_changes(contexts[0], contexts[1], CURRENT_EXECUTOR)
         return call.take_outcome()  # type: ignore[no-any-return]

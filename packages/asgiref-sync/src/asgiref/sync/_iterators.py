@@ -94,10 +94,6 @@ class _Source(Generic[_T]):
                 self._lock.release()
 
 
-# The tasks that close generators whose iteration was given up; a loop holds tasks weakly.
-_closing: "set[asyncio.Task[None]]" = set()
-
-
 async def sync_to_async_iterator(
     iterable: Iterable[_T], *, thread_sensitive: bool = True, batch: int = 1
 ) -> AsyncGenerator[_T]:
@@ -154,9 +150,8 @@ async def sync_to_async_iterator(
             finally:
                 # Cancelled before or meanwhile: have it closed without waiting for that.
                 if source.is_idle_generator:
-                    task = asyncio.get_running_loop().create_task(close())
-                    _closing.add(task)
-                    task.add_done_callback(_closing.discard)
+                    # The loop holds the task until its first step, and then the call does.
+                    asyncio.get_running_loop().create_task(close())
 
 
 def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:

@@ -232,6 +232,8 @@ class WorkerThread:
 
     def _work(self) -> None:
         workers = _workers_of_this_process()
+        # Threads that users start in here must not inherit that this is a daemon.
+        self.thread._daemonic = False  # type: ignore[attr-defined]
         try:
             while not self.ended:
                 try:
