@@ -49,12 +49,13 @@ class Resources:
     def within(self, other, spare=0):
         """Whether this is no more than `other` and, of threads and loops, `spare` idle ones.
 
-        An idle loop costs two or three descriptors and one for the thread that wakes it.
+        An idle loop costs three descriptors and one for the threads that wake it. The thread of a
+        loop that runs for an interrupted block may keep another one.
         """
         return (
             self.threads <= other.threads + spare
             and self.loops <= other.loops + spare
-            and self.descriptors <= other.descriptors + 4 * spare
+            and self.descriptors <= other.descriptors + 6 * spare
         )
 
 
