@@ -49,13 +49,14 @@ class Resources:
     def within(self, other, spare=0):
         """Whether this is no more than `other` and, of threads and loops, `spare` idle ones.
 
-        An idle loop costs three descriptors and one for the threads that wake it. The thread of a
-        loop that runs for an interrupted block may keep another one.
+        A loop costs four descriptors. An idle thread keeps one, which counts as closed; a loop that
+        is open, which an interrupted block can leave behind, has its own.
         """
+        open_loops = max(0, self.loops - other.loops)
         return (
             self.threads <= other.threads + spare
-            and self.loops <= other.loops + spare
-            and self.descriptors <= other.descriptors + 6 * spare
+            and open_loops <= spare
+            and self.descriptors <= other.descriptors + 4 * (spare + open_loops)
         )
 
 
