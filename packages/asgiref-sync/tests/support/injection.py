@@ -338,7 +338,7 @@ def main(name, class_name, points="lines", first="1"):
     watchdog.feed("the end")
     try:
         assert_all_works()
-        # An exception raised just as main_wrap suspends leaves the coroutine to its traceback's cycle.
+        # An exception raised just as main_wrap suspends leaves the coroutine to the collector.
         gc.collect()
         assert Life.started == Life.ended, "a coroutine that was started has not ended"
         assert_no_more_than(before, spare=4)
