@@ -21,7 +21,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 from ._asyncio_internals import is_loop_running_here
 from ._blocking import CURRENT_EXECUTOR, CurrentThreadExecutor
 from ._callables import adopt_identity, describe, iscoroutinefunction
-from ._calls import CallState, CoroutineCall, ExcInfo, LoopStopped, run_handling_coroutine
+from ._calls import CallState, CoroutineCall, ExcInfo, run_handling_coroutine
 from ._contextvars import adapt_values, propagate_changes
 from ._diagnostics import check_of
 from ._loop_threads import LoopExecutors
@@ -32,9 +32,7 @@ from ._routing import (
     run_inline,
     start_on_own_loop,
 )
-from ._thread_state import PROCESS, ThreadState, thread_state
-
-__all__ = ["AsyncToSync", "async_to_sync"]
+from ._thread_state import PROCESS, ThreadState
 
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
@@ -110,13 +108,12 @@ class AsyncToSync(Generic[_P, _R]):
                 "You cannot use AsyncToSync in the same thread as an async event loop: "
                 f"await {describe(self.awaitable)} there instead."
             )
-        state = thread_state()
         awaitable = self.awaitable(*args, **kwargs)
         outer = CURRENT_EXECUTOR.get(None)
         executor = CurrentThreadExecutor(
             outer if isinstance(outer, CurrentThreadExecutor) else None
         )
-        call = CoroutineCall(self.awaitable, executor, state)
+        call = CoroutineCall(self.awaitable, executor, executor.state)
         context = contextvars.copy_context()
         context.run(CURRENT_EXECUTOR.set, executor)
         contexts = [context]
@@ -124,11 +121,11 @@ class AsyncToSync(Generic[_P, _R]):
             wrapped = self.main_wrap(call, sys.exc_info(), None, contexts, awaitable)
             call.prepare(wrapped, awaitable, context)
             del awaitable, wrapped
-            _run(call, state, self)
+            _run(call, executor.state, self)
         finally:
             executor.close()
             if call.state is not CallState.RUNNING:  # a second interrupt leaves it running
-                call.discard()
+                call.close_coroutine()
             if len(contexts) > 1:
                 propagate_changes(contexts[0], contexts[1], CURRENT_EXECUTOR)
         return call.take_outcome()  # type: ignore[no-any-return]
@@ -183,15 +180,14 @@ class AsyncToSync(Generic[_P, _R]):
 
 
 def _run(call: CoroutineCall, state: ThreadState, wrapper: AsyncToSync[..., Any]) -> None:
-    """Block until `call` is finished on the loop that the rules name."""
-    above = state.call
-    outer = state.coroutine_call
+    """Block until `call` is over on the loop that the rules name."""
+    above, outer = state.call, state.coroutine_call
     try:
         state.coroutine_call = call
         if above is None:
             _run_on_some_loop(call, state, wrapper)
             return
-        above.add_nested(call)
+        call.outer, above.blocked_in = above.blocked_in, call
         if above.limiter is None:
             _run_on_some_loop(call, state, wrapper)
         else:
@@ -199,17 +195,17 @@ def _run(call: CoroutineCall, state: ThreadState, wrapper: AsyncToSync[..., Any]
                 _run_on_some_loop(call, state, wrapper)
     finally:
         state.coroutine_call = outer
-        if above is not None:
-            above.remove_nested(call)
+        if above is not None and above.blocked_in is call:
+            above.blocked_in = call.outer
 
 
 def _run_on_some_loop(
     call: CoroutineCall, state: ThreadState, wrapper: AsyncToSync[..., Any]
 ) -> None:
-    if not wrapper.force_new_loop and state.parent_pid == state.pid:
-        loop = state.parent_loop
-        if loop is not None and loop.is_running() and _block(call, _start_on_parent, state, loop):
-            return
+    has_no_parent = wrapper.force_new_loop or state.parent_pid != state.pid
+    loop = None if has_no_parent else state.parent_loop
+    if loop is not None and loop.is_running() and _block(call, _start_on_parent, state, loop):
+        return
     while PROCESS.is_exiting or not _block(
         call, start_on_own_loop, wrapper.loop_thread_executors, wrapper.force_new_loop
     ):
@@ -226,30 +222,25 @@ def _start_on_parent(
         return True
     above = state.call
     if above is not None and above.loop is loop:
-        return above.completions.deliver(call)
+        return above.queue.put(call.start)
     try:
-        loop.call_soon_threadsafe(call.arrive)
+        loop.call_soon_threadsafe(call.start)
     except RuntimeError:
         return False
     return True
 
 
 def _block(call: CoroutineCall, start: Callable[..., bool], *arguments: Any) -> bool:
-    """Start `call` and block until it is finished; false if it needs another loop.
+    """Start `call` and block until it is over; false if it needs another loop.
 
     An exception of a signal handler can come at any line, also before the call is started.
     """
     try:
-        if not start(call, *arguments):
-            return call.is_finished
-        call.executor.serve(*check_of(call))
-    except LoopStopped:
-        return False
+        return call.executor.serve(*check_of(call)) if start(call, *arguments) else call.is_over
     except BaseException:
         call.cancel()
-        call.executor.serve(call.check)
+        call.executor.serve(call.can_finish)
         raise
-    return True
 
 
 @overload

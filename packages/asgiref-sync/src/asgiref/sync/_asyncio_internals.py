@@ -1,10 +1,10 @@
 """The private names of CPython's asyncio that the bridge uses, and what it does without them.
 
-`_knows` says whether a loop can be used this way: asyncio's own selector loop on epoll can. Any
+`_is_known` says whether a loop can be used this way: asyncio's own selector loop on epoll can. Any
 other loop (uvloop, a subclass, other platforms) gets the fallback on public API. To force that, set
 the environment variable ``ASGIREF_SYNC_PUBLIC_ASYNCIO``.
 
-What the private names buy: results wake a loop by an eventfd and step the waiting task in the same
+What the private names buy: an eventfd wakes the loop, and the waiting task is stepped in the same
 turn (a call takes 20 µs instead of 30), coroutines start a turn earlier, and a used loop is
 recognised as being as good as new (a top-level call takes a fifth of the time).
 """
@@ -21,33 +21,20 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine
 from contextvars import Context
-from typing import Any, Protocol
-
-__all__ = [
-    "Arrival",
-    "Completions",
-    "LoopBaseline",
-    "completions_of",
-    "create_task",
-    "custom_default_executor",
-    "is_loop_running_here",
-    "loop_policy",
-    "new_event_loop",
-    "run_loop",
-]
+from typing import Any
 
 _PUBLIC_ONLY = bool(os.environ.get("ASGIREF_SYNC_PUBLIC_ASYNCIO"))
+_HAS_EPOLL = not _PUBLIC_ONLY and sys.platform == "linux" and hasattr(os, "eventfd")
 
 
-def _knows(loop: asyncio.AbstractEventLoop) -> bool:
+def _is_known(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether `loop` is asyncio's own selector loop on epoll, made as we expect."""
-    if _PUBLIC_ONLY or sys.platform != "linux" or type(loop) is not asyncio.SelectorEventLoop:
+    if not _HAS_EPOLL or type(loop) is not asyncio.SelectorEventLoop:
         return False
     internals: Any = loop
     try:
         return (
-            hasattr(os, "eventfd")
-            and isinstance(internals._ready, deque)
+            isinstance(internals._ready, deque)
             and isinstance(internals._scheduled, list)
             and isinstance(internals._selector._selector, select.epoll)
             and hasattr(internals._selector, "_fd_to_key")
@@ -56,78 +43,53 @@ def _knows(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-# Completions: results on their way to a loop, and coroutines to start there.
+# Completion queues: results on their way to a loop, and coroutines to start there.
 
 
-class Arrival(Protocol):
-    """Something to deliver to a loop: `arrive` is called on the loop's thread, usually once."""
-
-    def arrive(self) -> None: ...
-
-
-class Completions(Protocol):
-    """Brings arrivals to `loop`."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
-
-    def deliver(self, arrival: Arrival) -> bool:
-        """Have `arrival.arrive` called on the loop's thread; false if the loop is closed.
-
-        Any thread may call this.
-        """
-        ...
-
-    def wake(self, waiter: "asyncio.Future[None]") -> None:
-        """Resume the task that awaits `waiter`, a future of `loop` that is not done."""
-
-
-class _PublicCompletions:
-    """Brings arrivals to a loop by public API: one `call_soon_threadsafe` for each."""
+class PublicCompletionQueue:
+    """Calls functions on a loop's thread by public API: one ``call_soon_threadsafe`` for each."""
 
     __slots__ = ("loop",)
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: asyncio.AbstractEventLoop = loop
 
-    def deliver(self, arrival: Arrival) -> bool:
+    def put(self, callback: Callable[[], object]) -> bool:
         try:
-            self.loop.call_soon_threadsafe(arrival.arrive)
+            self.loop.call_soon_threadsafe(callback)
         except RuntimeError:
             return False
         return True
 
-    def wake(self, waiter: "asyncio.Future[None]") -> None:
-        waiter.set_result(None)
 
+class EpollCompletionQueue(asyncio.Handle):
+    """Calls functions on the thread of asyncio's own loop: one wake-up for all that come together.
 
-class _CompletionQueue(asyncio.Handle):
-    """Brings arrivals to asyncio's own loop: one wake-up for all that arrive together.
+    A thread that wakes the loop puts the queue into the loop's ready queue, as a handle, and writes
+    to an eventfd, whose event does the same: an interrupt of the loop can lose one of the two. The
+    descriptor is watched edge-triggered: each write is one event, and reading is not needed.
 
-    The loop's reader owns the queue, and so does each call in flight; the last of them closes the
-    descriptor. So no thread can write to a descriptor that is closed, or is another file's by now.
-    The descriptor is watched edge-triggered: each write is an event, and reading is not needed.
+    The loop's selector owns the queue, and so does each call in flight; the last of them closes the
+    descriptor. So no thread can write to one that is closed, or is another file's by now.
 
-    The queue is its own entry in the loop's ready queue. That entry enters no context: arrivals
-    bring their own, and a loop that is run inside one of its own callbacks (as nest_asyncio does)
-    drains the queue inside a drain.
+    Unlike asyncio's handles it enters no context: a loop that is run inside one of its own
+    callbacks (as nest_asyncio does) runs the queue inside the queue.
     """
 
-    __slots__ = ("_arrivals", "_descriptor", "_is_woken", "_lock", "_ready", "loop")
+    __slots__ = ("_callbacks", "_descriptor", "_is_woken", "_lock", "_ready", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._descriptor = -1
-        super().__init__(completions_of, (), loop, Context())
+        super().__init__(completion_queue_of, (), loop, Context())
         self.loop: asyncio.AbstractEventLoop = loop
         internals: Any = loop
         self._ready: deque[asyncio.Handle] = internals._ready
-        self._arrivals: deque[Arrival] = deque()
+        self._callbacks: deque[Callable[[], object]] = deque()
         # Reentrant: a signal handler may set a `ThreadEvent` while its thread is in here.
         self._lock = threading.RLock()
         self._is_woken = False
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        # The loop keeps a copy of the current context with its reader: not that of the caller.
-        Context().run(loop.add_reader, self._descriptor, _look_again, self)
+        internals._selector.register(self, selectors.EVENT_READ, (self, None))
         internals._selector._selector.modify(self._descriptor, select.EPOLLIN | select.EPOLLET)
 
     # At interpreter exit the names of this module may be gone: hence the default argument.
@@ -136,102 +98,98 @@ class _CompletionQueue(asyncio.Handle):
             close(self._descriptor)
 
     def __repr__(self) -> str:
-        return "<completions of asgiref.sync>"
+        return "<completion queue of asgiref.sync>"
 
-    def deliver(self, arrival: Arrival) -> bool:
+    def fileno(self) -> int:
+        """Return the descriptor; the selector, which asks for it, keeps the queue."""
+        return self._descriptor
+
+    def put(self, callback: Callable[[], object]) -> bool:
+        """Have `callback` called on the loop's thread; false if the loop is closed. Any thread."""
         if self.loop.is_closed():
             return False
         try:
             with self._lock:
-                self._arrivals.append(arrival)
-                first, self._is_woken = not self._is_woken, True
-            if first:
-                self._wake()
+                self._callbacks.append(callback)
+                is_first, self._is_woken = not self._is_woken, True
+            if is_first:
+                self._ready.append(self)
+                os.eventfd_write(self._descriptor, 1)
         except BaseException:
             # A signal handler raised. Others rely on the wake-up of this thread; two do no harm.
-            self._wake()
+            self._ready.append(self)
+            os.eventfd_write(self._descriptor, 1)
             raise
         return True
 
-    def _wake(self) -> None:
-        self._ready.append(self)
-        os.eventfd_write(self._descriptor, 1)
-
     def _run(self) -> None:
-        """Hand out the arrivals; on the loop's thread, which calls this from its ready queue."""
+        """Call what was put here; the loop calls this from its ready queue."""
+        if self._callbacks:
+            self._call_all()
+
+    def _call_all(self) -> None:
         try:
-            self._drain()
+            with self._lock:
+                # Cleared before the first callback is taken: a later one wakes the loop again.
+                self._is_woken = False
+                number = len(self._callbacks)
+            if number > 1:
+                # One of the callbacks may run the loop, which must find the others.
+                self._ready.append(self)
+            while number and self._callbacks:
+                number -= 1
+                self._call_first()
         except BaseException:
-            # The arrivals that are left must get their turn all the same.
+            # The callbacks that are left must get their turn all the same.
             self._ready.append(self)
             raise
 
-    def drain_leftovers(self) -> None:
-        """Hand out the arrivals that the loop's call of `_run` has not, if any."""
-        if self._arrivals:
-            self._run()
-
-    def _drain(self) -> None:
-        with self._lock:
-            # Cleared before the first arrival is taken: a later one wakes the loop again.
-            self._is_woken = False
-            number = len(self._arrivals)
-        if number > 1:
-            # One arrival may run the loop inside this call, which must drain the others.
-            self._ready.append(self)
-        while number and self._arrivals:
-            number -= 1
-            arrival: Arrival | None = None
-            try:
-                arrival = self._arrivals.popleft()
-                arrival.arrive()
-            except BaseException as error:
-                # A task raised KeyboardInterrupt or SystemExit through the loop, or a signal
-                # handler raised anywhere in here. Arriving twice does no harm.
-                if arrival is not None:
-                    arrival.arrive()
-                if not isinstance(error, Exception):
-                    raise
-                message = "asgiref.sync could not resume a task"
-                self.loop.call_exception_handler({"message": message, "exception": error})
-
-    def wake(self, waiter: "asyncio.Future[None]") -> None:
-        _step_in_place(waiter)
+    def _call_first(self) -> None:
+        callback: Callable[[], object] | None = None
+        try:
+            callback = self._callbacks.popleft()
+            callback()
+        except BaseException as error:
+            # A task raised KeyboardInterrupt or SystemExit through the loop, or a signal handler
+            # raised anywhere in here. Calling twice does no harm.
+            if callback is not None:
+                callback()
+            if not isinstance(error, Exception):
+                raise
+            message = "asgiref.sync could not resume a task"
+            self.loop.call_exception_handler({"message": message, "exception": error})
 
 
-def _look_again(queue: _CompletionQueue) -> None:
-    """Drain what an interrupt has left: the loop is awake, and has run the queue's entry before."""
-    queue.drain_leftovers()
-
+CompletionQueue = EpollCompletionQueue | PublicCompletionQueue
 
 # Read and written by one atomic operation of its dict each, and never iterated over: no lock. The
 # queue refers to its loop, so the entry must not keep the queue.
-_QUEUES = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_CompletionQueue]]()
+_QUEUES = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[EpollCompletionQueue]]()
 
 
-def completions_of(loop: asyncio.AbstractEventLoop) -> Completions:
-    """Return what brings arrivals to `loop`. On the loop's thread, while the loop runs."""
+def completion_queue_of(loop: asyncio.AbstractEventLoop) -> CompletionQueue:
+    """Return the completion queue of `loop`. On the loop's thread, while the loop runs."""
     reference = _QUEUES.get(loop)
     queue = None if reference is None else reference()
     if queue is not None:
         return queue
-    if not _knows(loop):
-        return _PublicCompletions(loop)
+    if not _is_known(loop):
+        return PublicCompletionQueue(loop)
     try:
-        queue = _CompletionQueue(loop)
+        queue = EpollCompletionQueue(loop)
     except OSError:  # no file descriptor is left
-        return _PublicCompletions(loop)
+        return PublicCompletionQueue(loop)
     _QUEUES[loop] = weakref.ref(queue)
     return queue
 
 
-def _step_in_place(future: "asyncio.Future[None]") -> None:
-    """Set the result of `future` and step the task that awaits it. Not from inside a task.
+def resume(future: "asyncio.Future[None]") -> None:
+    """Set the result of `future`, which is not done, and step the task that awaits it at once.
 
-    The future would schedule the step instead, and the loop takes another turn for it: 5 µs more
-    for each call.
+    Called by the loop, from inside no task. The future itself would schedule the step, and the loop
+    take another turn for it: 5 µs more for each call.
     """
-    callbacks: Any = getattr(future, "_callbacks", None)
+    callbacks: Any = None if _PUBLIC_ONLY else getattr(future, "_callbacks", None)
     if not callbacks or len(callbacks) > 1 or future.get_loop().get_debug():
         # In debug mode asyncio reports which task's steps are slow, if it makes the step.
         future.set_result(None)
@@ -272,17 +230,22 @@ def create_task(
         return loop.create_task(coroutine, context=context)
     if sys.version_info >= (3, 14):
         return loop.create_task(coroutine, context=context, eager_start=True)
-    if not _is_original(type(loop).create_task):
-        return loop.create_task(coroutine, context=context)
-    return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
+    # A wrapper of `create_task` may look the same by its attributes, but is of another type.
+    create = asyncio.SelectorEventLoop.create_task
+    if type(create) is types.FunctionType and create.__code__ is _CREATE_TASK_CODE:
+        return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
+    return loop.create_task(coroutine, context=context)
 
 
-def _is_original(create_task: object) -> bool:
-    """Whether `create_task` is asyncio's own. A wrapper may look the same by its attributes."""
-    return (
-        type(create_task) is types.FunctionType
-        and create_task.__code__.co_filename == asyncio.base_events.__file__
-    )
+# What wrapped the function before this import has its code in another file.
+_CREATE_TASK_CODE = next(
+    (
+        code
+        for code in [getattr(asyncio.BaseEventLoop.create_task, "__code__", None)]
+        if code is not None and code.co_filename == asyncio.base_events.__file__
+    ),
+    None,
+)
 
 
 def custom_default_executor(loop: asyncio.AbstractEventLoop) -> Any:
@@ -331,6 +294,12 @@ def run_loop(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any] | Non
             asyncio._set_running_loop(outer)
 
 
+def run_one_turn(loop: asyncio.AbstractEventLoop) -> None:
+    """Have `loop` call what is in its ready queue now."""
+    loop.call_soon(loop.stop)
+    run_loop(loop)
+
+
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """Make an event loop as the application's policy says."""
     # In an empty context: a loop keeps the one that it was made in, with the caller's values.
@@ -353,7 +322,7 @@ class _GreenSelector(selectors.DefaultSelector):
             asyncio._set_running_loop(loop)
 
 
-def loop_policy() -> object:
+def _loop_policy() -> object:
     """Return what makes new loops; another object once the application has installed another."""
     if sys.version_info >= (3, 14):
         get_policy = getattr(asyncio.events, "_get_event_loop_policy", None)
@@ -368,82 +337,88 @@ _VOLATILE = frozenset(
     {"_clock_resolution", "_current_handle", "_stopping", "_thread_id", "_timer_cancelled_count"}
 )
 
+# A call may leave callbacks in the ready queue that only tell each other that something is done.
+# They get this many turns of the loop before the loop counts as used.
+_SETTLING_TURNS = 3
 
-class LoopBaseline:
-    """How a loop looked before its first use, to tell later whether it is as good as new.
+
+class ReusableLoop:
+    """A new event loop, and how it looks before its first use, to tell later if it is as good.
 
     A trace of use is a task that is not done, a timer, a callback that waits for its turn, a
     registered descriptor, a transport, an asynchronous generator, a default executor, or any
-    attribute that was set on the loop. `matches` is called on the loop's thread, between its runs.
+    attribute that was set on the loop. Made and used on the loop's thread, which it is set in.
     """
 
-    __slots__ = ("_attributes", "_get_values", "_loop", "_readers", "_values")
+    __slots__ = ("_attributes", "_get_values", "_policy", "_readers", "_values", "loop")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop: Any = loop if _knows(loop) else None
-        if self._loop is not None:
-            run_loop(loop, loop.create_task(_make_completions(loop)))
-            attributes = self._loop.__dict__
-            self._attributes = len(attributes)
-            # Taken and compared by functions written in C, because this is done after every call.
-            self._get_values: Callable[[Any], tuple[object, ...]] = operator.itemgetter(
-                *sorted(attributes.keys() - _VOLATILE)
-            )
-            self._values = self._get_values(attributes)
-            internals: Any = loop
-            self._readers = len(internals._selector._fd_to_key)
+    def __init__(self) -> None:
+        self._policy = _loop_policy()
+        self.loop: asyncio.AbstractEventLoop = new_event_loop()
+        self._values: tuple[object, ...] | None = None
+        try:
+            asyncio.set_event_loop(self.loop)
+            if _is_known(self.loop):
+                self._take_baseline(self.loop)
+        except BaseException:
+            self.loop.close()
+            raise
 
-    @property
-    def is_known(self) -> bool:
-        """Whether anything can be said about this loop."""
-        return self._loop is not None
-
-    def matches(self) -> bool:
-        loop = self._loop
-        return (
-            loop is not None
-            and not loop.is_closed()
-            and not loop._scheduled
-            and not loop._ready
-            and len(loop._selector._fd_to_key) == self._readers
-            and not loop._transports.data
-            and not loop._asyncgens.data
-            and self._has_its_attributes()
-            and not _has_tasks(loop)
+    def _take_baseline(self, loop: Any) -> None:
+        run_loop(loop, loop.create_task(_make_completion_queue()))
+        self._attributes = len(loop.__dict__)
+        # Taken and compared by functions written in C, because this is done after every call.
+        self._get_values: Callable[[Any], tuple[object, ...]] = operator.itemgetter(
+            *sorted(loop.__dict__.keys() - _VOLATILE)
         )
+        self._values = self._get_values(loop.__dict__)
+        self._readers = len(loop._selector._fd_to_key)
 
     def suspend(self) -> bool:
-        """Have the loop refuse everything like a closed one; false if something came before that.
+        """Suspend the loop until `resume`; false if it is not as good as new.
 
-        A thread that kept the loop would wait in vain for what it schedules between two runs.
+        A suspended loop refuses everything as a closed one does: a thread that kept the loop would
+        wait in vain for what it schedules between two runs.
         """
-        self._loop._closed = True
-        if self._loop._ready:
-            self.resume()
+        loop: Any = self.loop
+        if self._values is None or self._policy is not _loop_policy():
             return False
-        return True
+        for _ in range(_SETTLING_TURNS + 1):
+            if self._is_as_good_as_new(loop):
+                loop._closed = True
+                if not loop._ready:
+                    return True
+                loop._closed = False
+            if loop.is_closed() or not loop._ready:
+                return False
+            run_one_turn(loop)
+        return False
 
     def resume(self) -> None:
         """Undo `suspend`."""
-        self._loop._closed = False
+        self.loop._closed = False  # type: ignore[attr-defined]
 
-    def has_callbacks(self) -> bool:
-        """Whether callbacks wait for their turn, which may still clean up after themselves."""
-        return bool(self._loop._ready)
-
-    def _has_its_attributes(self) -> bool:
-        attributes = self._loop.__dict__
-        if len(attributes) != self._attributes:
-            return False
+    def _is_as_good_as_new(self, loop: Any) -> bool:
+        attributes = loop.__dict__
         try:
-            # Compares by identity first: an equal value will do as well.
-            return bool(self._get_values(attributes) == self._values)
-        except KeyError:
+            return bool(
+                not loop._ready
+                and not loop._scheduled
+                and len(loop._selector._fd_to_key) == self._readers
+                and not loop._transports.data
+                and not loop._asyncgens.data
+                and len(attributes) == self._attributes
+                # Compares by identity first: an equal value will do as well. A closed loop has
+                # another value, too.
+                and self._get_values(attributes) == self._values
+                and not _has_tasks(loop)
+            )
+        except (AttributeError, KeyError):
             return False
 
 
-async def _make_completions(loop: asyncio.AbstractEventLoop) -> None:
-    completions_of(loop)
+async def _make_completion_queue() -> None:
+    completion_queue_of(asyncio.get_running_loop())
 
 
 def _has_tasks(loop: asyncio.AbstractEventLoop) -> bool:

@@ -22,9 +22,7 @@ from typing import ParamSpec, TypeVar
 
 from ._callables import describe
 from ._thread_pool import SubmittedCall, WorkItem
-from ._thread_state import PROCESS, state_of_worker, thread_state
-
-__all__ = ["CHECK_SECONDS", "CURRENT_EXECUTOR", "CurrentThreadExecutor"]
+from ._thread_state import PROCESS, ThreadState, thread_state_at_entry
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -48,10 +46,11 @@ class CurrentThreadExecutor(Executor):
     """
 
     def __init__(self, old_executor: "CurrentThreadExecutor | None" = None) -> None:
-        state = thread_state()
-        self._pid = state.pid
-        self._thread = state.thread
-        self._wakeup = state.wakeup
+        #: What the thread that made this does for the bridge.
+        self.state: ThreadState = thread_state_at_entry()
+        self._pid = self.state.pid
+        self._thread = self.state.thread
+        self._wakeup = self.state.wakeup
         self._lock = threading.Lock()
         self._items: deque[WorkItem] = deque()
         self._is_finished = False
@@ -95,7 +94,7 @@ class CurrentThreadExecutor(Executor):
                 f"{describe(fn)} was submitted to a CurrentThreadExecutor from the executor's own "
                 "thread, which cannot wait for itself: call it directly"
             )
-        PROCESS.check()
+        PROCESS.refresh()
         call = SubmittedCall(partial(fn, *args, **kwargs))
         executor: CurrentThreadExecutor | None = self
         while executor is not None:
@@ -138,22 +137,22 @@ class CurrentThreadExecutor(Executor):
             )
         future.add_done_callback(lambda _: self.finish())
         try:
-            self.serve(lambda: None)
+            self.serve(lambda: True)
         finally:
             self.close()
 
-    def serve(self, check: Callable[[], None], every: float = CHECK_SECONDS) -> None:
+    def serve(self, check: Callable[[], bool], every: float = CHECK_SECONDS) -> bool:
         """Run what is queued for this call and its parents until `finish` is called.
 
         Args:
             check: called after `every` seconds with nothing to do. It may raise.
             every: in seconds.
+
+        Returns:
+            False if `check` has: then nothing will call `finish`.
         """
-        state = state_of_worker()
-        outer = state.blocked
         item: WorkItem | None = None
         try:
-            state.blocked = self
             while not self._is_finished:
                 items = self._items_to_serve()
                 if items:
@@ -163,13 +162,13 @@ class CurrentThreadExecutor(Executor):
                     _run(item)
                     # While the thread waits it must not keep this item's arguments.
                     item = None
-                elif not self._wakeup.acquire(timeout=every):
-                    check()
+                elif not self._wakeup.acquire(timeout=every) and not check():
+                    return False
         finally:
-            state.blocked = outer
             if item is not None:
                 # Interrupted between the taking and the running. Delivering twice does no harm.
                 item.deliver()
+        return True
 
     def close(self) -> None:
         """Run what was queued in time, and accept nothing more."""

@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["adopt_identity", "describe", "iscoroutinefunction", "markcoroutinefunction"]
-
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 #: The attributes by which Python's versions recognise a marked coroutine function. A synchronous
@@ -19,12 +17,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _MARKS = frozenset({"_is_coroutine", "_is_coroutine_mark", "_is_coroutine_marker"})
 
 if TYPE_CHECKING or sys.version_info >= (3, 12):
-    from inspect import iscoroutinefunction
+    from inspect import iscoroutinefunction as iscoroutinefunction
 else:
     iscoroutinefunction = asyncio.iscoroutinefunction
 
 if sys.version_info >= (3, 12):
-    from inspect import markcoroutinefunction
+    from inspect import markcoroutinefunction as markcoroutinefunction
 else:
 
     def markcoroutinefunction(func: _F) -> _F:

@@ -21,32 +21,17 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._asyncio_internals import Completions, create_task
+from ._asyncio_internals import CompletionQueue, create_task, resume
 from ._blocking import CurrentThreadExecutor
 from ._callables import describe
 from ._contextvars import adapt_values
 from ._thread_pool import WorkItem
-from ._thread_state import PROCESS, ThreadState, state_of_worker
+from ._thread_state import PROCESS, ThreadState, thread_state
 
 if TYPE_CHECKING:
     from ._limits import Limiter
 
-__all__ = [
-    "Call",
-    "CallState",
-    "CoroutineCall",
-    "ExcInfo",
-    "FunctionCall",
-    "LoopStopped",
-    "exc_info_of",
-    "run_handling",
-    "run_handling_coroutine",
-]
-
 _R = TypeVar("_R")
-
-#: `thread_handler` of `SyncToAsync`, as integrations override it.
-Handler = Callable[..., Any]
 
 #: The result of `sys.exc_info()`.
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
@@ -84,7 +69,7 @@ class Call:
         self._value: Any = _NO_VALUE
         self._error: BaseException | None = None
 
-    def _advance(self, target: CallState) -> bool:
+    def _move(self, target: CallState) -> bool:
         """Move to `target`; false if that is not possible (any more)."""
         with self._lock:
             if self.state.label not in target.sources:
@@ -108,8 +93,8 @@ class Call:
         return self.state is _QUEUED
 
     @property
-    def is_finished(self) -> bool:
-        """Whether the outcome is there."""
+    def is_over(self) -> bool:
+        """Whether the outcome is there, a cancellation among others."""
         return self.state is _FINISHED or self.state is _CANCELLED
 
     def take_outcome(self) -> Any:
@@ -129,15 +114,17 @@ class Call:
 
 
 class FunctionCall(Call, WorkItem):
-    """A call of a synchronous function for the task that awaits it on a loop."""
+    """A call of a synchronous function for the task that awaits it on a loop.
+
+    Executors in other processes and interpreters get the function and its arguments, pickled.
+    """
 
     __slots__ = (
         "_is_delivered",
-        "_nested",
         "_waiter",
         "args",
         "before",
-        "completions",
+        "blocked_in",
         "context",
         "future",
         "handled",
@@ -146,6 +133,7 @@ class FunctionCall(Call, WorkItem):
         "kwargs",
         "limiter",
         "loop",
+        "queue",
         "sender",
         "timer",
     )
@@ -158,10 +146,14 @@ class FunctionCall(Call, WorkItem):
         context: Context,
         before: Context,
         handled: BaseException | None,
-        completions: Completions,
+        queue: CompletionQueue,
         sender: threading.Thread | None,
     ) -> None:
-        super().__init__(function)
+        self.function = function
+        self.state = _QUEUED
+        self._lock = threading.Lock()
+        self._value = _NO_VALUE
+        self._error = None
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.context: Context = context
@@ -169,51 +161,50 @@ class FunctionCall(Call, WorkItem):
         self.before: Context = before
         #: The exception that the caller is handling.
         self.handled: BaseException | None = handled
-        self.completions: Completions = completions
-        self.loop: asyncio.AbstractEventLoop = completions.loop
+        self.queue: CompletionQueue = queue
+        self.loop: asyncio.AbstractEventLoop = queue.loop
         #: The thread that the values in `context` leave, if they must be adapted.
         self.sender: threading.Thread | None = sender
-        #: Set when an integration hooked the call.
-        self.handler: Handler | None = None
+        #: `SyncToAsync.thread_handler`, when an integration overrides it.
+        self.handler: Callable[..., Any] | None = None
         #: The limiter of which the running call holds a token.
         self.limiter: Limiter | None = None
         #: The future of the foreign executor that the call is queued on.
         self.future: Future[Any] | None = None
-        #: A timer of the loop, to cancel when the call is over.
+        #: The timer of `_diagnostics` that looks for a deadlock.
         self.timer: asyncio.TimerHandle | None = None
+        #: The innermost coroutine call that the function is blocked in. The function's thread
+        #: replaces it; the loop's thread reads it.
+        self.blocked_in: CoroutineCall | None = None
         #: Whether the loop knows of the outcome.
         self.has_arrived: bool = False
         self._is_delivered = False
         self._waiter: asyncio.Future[None] | None = None
-        # The coroutine calls that the function is blocked in, the innermost last. The function's
-        # thread replaces the tuple as a whole; the loop's thread reads it.
-        self._nested: tuple[CoroutineCall, ...] = ()
 
     # The thread that runs the function.
 
     def run(self) -> None:
-        with self._lock:
-            if self.state is not _QUEUED:
-                return
-            self.state = _RUNNING
-        state = state_of_worker()
+        if not self._move(_RUNNING):
+            return
+        state = thread_state()
         outer = state.call, state.parent_loop, state.parent_pid
         try:
             state.call, state.parent_loop, state.parent_pid = self, self.loop, state.pid
-            self._value = self._call_function()
+            if self.handler is None and self.handled is None and self.sender is None:
+                self._value = self.context.run(self.function, *self.args, **self.kwargs)
+            else:
+                self._value = self._run_with_extras()
         except BaseException as error:
             self._error = _without_own_frame(error)
         finally:
             state.call, state.parent_loop, state.parent_pid = outer
             del outer
 
-    def _call_function(self) -> Any:
-        if self.handler is not None:
-            child = partial(self.function, *self.args, **self.kwargs)
-            return self.handler(self.loop, exc_info_of(self.handled), [], self._run_child, child)
-        if self.handled is None and self.sender is None:
-            return self.context.run(self.function, *self.args, **self.kwargs)
+    def _run_with_extras(self) -> Any:
+        """Run the function with a hook, a handled exception, or adapted values."""
         child = partial(self.function, *self.args, **self.kwargs)
+        if self.handler is not None:
+            return self.handler(self.loop, exc_info_of(self.handled), [], self._run_child, child)
         if self.handled is None:
             return self._run_child(child)
         return run_handling(self.handled, partial(self._run_child, child))
@@ -223,21 +214,24 @@ class FunctionCall(Call, WorkItem):
             self.before = self.context.run(adapt_values, self.sender)
         return self.context.run(child)
 
-    def add_nested(self, call: "CoroutineCall") -> None:
-        """Note that the function, on the calling thread, is about to be blocked in `call`."""
-        self._nested = (*self._nested, call)
+    def __call__(self) -> None:
+        """Run the call as the function that a foreign executor was given."""
+        try:
+            self.run()
+        finally:
+            self.deliver()
 
-    def remove_nested(self, call: "CoroutineCall") -> None:
-        self._nested = tuple(other for other in self._nested if other is not call)
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return partial(self.function, *self.args, **self.kwargs).__reduce__()
 
     # Any thread.
 
     def deliver(self) -> None:
-        if self.state is not _FINISHED:
-            self._advance(_FINISHED)
+        if self.state is _RUNNING:
+            self._move(_FINISHED)
         if self.state is _FINISHED and not self._is_delivered:
             # In this order: a signal handler may raise in between, and twice does no harm.
-            self.completions.deliver(self)
+            self.queue.put(self._arrive)
             self._is_delivered = True
 
     def discard(self, error: BaseException) -> None:
@@ -251,12 +245,13 @@ class FunctionCall(Call, WorkItem):
 
     # The loop's thread.
 
-    def arrive(self) -> None:
+    def _arrive(self) -> None:
+        """Let the task go on; the completion queue calls this, usually once."""
         self.has_arrived = True
         self.future = None  # a foreign executor's future leads back here, by its callback
         waiter = self._waiter
         if waiter is not None and not waiter.done():
-            self.completions.wake(waiter)
+            resume(waiter)
 
     def new_waiter(self) -> "asyncio.Future[None]":
         """Return a future to await until the outcome has arrived."""
@@ -265,7 +260,7 @@ class FunctionCall(Call, WorkItem):
 
     def abandon(self) -> None:
         """See that the function never starts, if it has not."""
-        if self._advance(_CANCELLED):
+        if self._move(_CANCELLED):
             future, self.future = self.future, None
             if future is not None:
                 future.cancel()
@@ -281,13 +276,12 @@ class FunctionCall(Call, WorkItem):
             must not wait any longer.
         """
         self.abandon()
-        if self.state is not _RUNNING:
-            return []
-        return [call for call in self._nested if call.cancel(*cancellation.args[:1])]
-
-
-class LoopStopped(Exception):
-    """The loop stopped before it started the coroutine."""
+        calls: list[CoroutineCall] = []
+        call = self.blocked_in if self.state is _RUNNING else None
+        while call is not None:
+            calls.insert(0, call)
+            call = call.outer
+        return [call for call in calls if call.cancel(*cancellation.args[:1])]
 
 
 class CoroutineCall(Call):
@@ -300,11 +294,12 @@ class CoroutineCall(Call):
         "_awaitable",
         "_context",
         "_coroutine",
-        "_is_held",
+        "_owns_loop",
         "_pid",
         "_task",
         "executor",
         "loop",
+        "outer",
         "received_cancellation",
         "sender",
     )
@@ -317,6 +312,8 @@ class CoroutineCall(Call):
         self.executor: CurrentThreadExecutor = executor
         #: That thread, which context variables leave.
         self.sender: threading.Thread = state.thread
+        #: The call that the same function was blocked in already, when it made this one.
+        self.outer: CoroutineCall | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         #: Whether user code got to see a cancellation from outside.
         self.received_cancellation: bool = False
@@ -325,7 +322,7 @@ class CoroutineCall(Call):
         self._coroutine: Coroutine[Any, Any, None] | None = None
         self._context: Context | None = None
         self._task: asyncio.Task[None] | None = None
-        self._is_held = False
+        self._owns_loop = False
 
     # The calling thread.
 
@@ -343,35 +340,35 @@ class CoroutineCall(Call):
             self.loop = self.executor.loop = loop
             return True
 
-    def hold(self) -> None:
-        """Have the outcome stop the loop, which is the call's own, and not wake the thread."""
-        self._is_held = True
+    def own_loop(self) -> None:
+        """Have the outcome stop the loop, whose thread lets the blocked one go on after that."""
+        self._owns_loop = True
 
-    def check(self) -> None:
-        """See whether the outcome can still come. Raises LoopStopped if it takes another loop."""
+    def can_finish(self) -> bool:
+        """Look whether the outcome can still come; false if that takes another loop.
+
+        If it cannot come at all, the reason is the outcome. Raises RuntimeError in a forked child.
+        """
         loop = self.loop
         if self._pid != os.getpid():
             raise RuntimeError("async_to_sync waits for a loop of the process it was forked from")
-        if self._is_held:
-            return  # a loop thread sees to the outcome
-        if self.is_finished:
+        if self._owns_loop:
+            return True  # a loop thread sees to the outcome
+        if self.is_over:
             # A signal handler may have raised between the outcome and the wake-up.
             self.executor.finish()
-            return
-        if loop is None:
-            return
-        if self.state is _QUEUED and not loop.is_running():
-            if self.assign(None):
-                raise LoopStopped
+        elif loop is None:
+            pass
+        elif self.state is _QUEUED and not loop.is_running():
+            return not self.assign(None)
         elif loop.is_closed():
             self.set_exception(RuntimeError("Event loop was closed before the coroutine was done."))
         elif PROCESS.is_exiting and not loop.is_running():
             self.set_exception(RuntimeError("Event loop was stopped and the interpreter exits."))
+        return True
 
-    def discard(self) -> None:
-        """Close a coroutine that was not started."""
-        if self._coroutine is None and self._awaitable is None:
-            return
+    def close_coroutine(self) -> None:
+        """Close the coroutine if it was not started."""
         for never_started in (self._coroutine, self._awaitable):
             if isinstance(never_started, Coroutine):
                 never_started.close()
@@ -379,12 +376,12 @@ class CoroutineCall(Call):
 
     # The loop's thread.
 
-    def arrive(self) -> None:
+    def start(self) -> None:
         """Start the coroutine as a task of the running loop, unless that was called off."""
         loop = asyncio.get_running_loop()
         with self._lock:
             if self.state is not _QUEUED or self.loop is not loop:
-                if self.loop is loop and self.is_finished and self._is_held:
+                if self.loop is loop and self.is_over and self._owns_loop:
                     loop.stop()  # called off after this loop was assigned, when it did not run yet
                 return
             self.state = _RUNNING
@@ -397,18 +394,18 @@ class CoroutineCall(Call):
         except BaseException as error:
             # The application's task factory. Others on the loop must not suffer from it.
             coroutine.close()
-            self.discard()
+            self.close_coroutine()
             self.set_exception(error)
             if not isinstance(error, Exception):
                 raise
         else:
-            if not self.is_finished:
+            if not self.is_over:
                 self._task = task
                 task.add_done_callback(self._task_done)
 
     def _task_done(self, task: "asyncio.Task[None]") -> None:
         """Set an outcome for a task that ended without: cancelled before its first step, say."""
-        self.discard()
+        self.close_coroutine()
         if task.cancelled():
             self.set_exception(asyncio.CancelledError())
         else:
@@ -420,26 +417,26 @@ class CoroutineCall(Call):
     def set_result(self, result: Any) -> None:
         """Finish the call with `result`, if it is not finished yet. Any thread."""
         if self._finish(result, None):
-            self._outcome_is_there()
+            self._let_thread_go_on()
 
     def set_exception(self, error: BaseException) -> None:
         """Finish the call with `error`, if it is not finished yet. Any thread."""
         if self._finish(_NO_VALUE, error):
-            self._outcome_is_there()
+            self._let_thread_go_on()
 
     def replace_outcome(self, error: BaseException) -> None:
         """Finish the call with `error`, even if it has an outcome already."""
         self.set_exception(error)
         self._value, self._error = _NO_VALUE, error
 
-    def _outcome_is_there(self) -> None:
-        if self._coroutine is None:  # else neither has started, and `discard` closes both
+    def _let_thread_go_on(self) -> None:
+        if self._coroutine is None:  # else neither has started, and `close_coroutine` closes both
             self._awaitable = None
         task, self._task = self._task, None
         if task is not None:
             # Usually this is the task's last step: the callback would take a turn of the loop.
             task.remove_done_callback(self._task_done)
-        if not self._is_held:
+        if not self._owns_loop:
             self.executor.finish()
         elif self.loop is not None and self.loop.is_running():
             self.loop.stop()
@@ -456,7 +453,7 @@ class CoroutineCall(Call):
         """Cancel the coroutine; true if it will see that, or if only its loop's thread can tell."""
         if self._finish(_NO_VALUE, asyncio.CancelledError(*message), _CANCELLED):
             self.received_cancellation = True
-            self.discard()
+            self.close_coroutine()
             self.executor.finish()
             return True
         loop = self.loop
@@ -475,7 +472,7 @@ class CoroutineCall(Call):
     def _cancel_task(self, *message: Any) -> bool:
         """On the loop's thread: cancel the task, if it has not set an outcome."""
         task = self._task
-        if task is None or self.is_finished or not task.cancel(*message):
+        if task is None or self.is_over or not task.cancel(*message):
             return False
         self.received_cancellation = True
         return True

@@ -18,8 +18,6 @@ import threading
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-__all__ = ["adapt_values", "propagate_changes", "sender_of_values"]
-
 #: New threads inherit contexts, so every value must be adapted in both directions.
 _THREADS_INHERIT_CONTEXT = bool(getattr(sys.flags, "thread_inherit_context", 0))
 

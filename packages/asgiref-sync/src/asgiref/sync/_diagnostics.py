@@ -8,6 +8,7 @@ exact.
 import asyncio
 import logging
 import os.path
+import sys
 import threading
 import time
 import types
@@ -20,21 +21,7 @@ from ._blocking import CHECK_SECONDS
 from ._callables import describe
 from ._calls import CoroutineCall, FunctionCall
 from ._thread_pool import WorkerThread, all_workers
-from ._thread_state import (
-    ThreadState,
-    all_thread_states,
-    stacks_of_threads,
-    state_of_worker,
-)
-
-__all__ = [
-    "ThreadReport",
-    "check_of",
-    "log_slow_waits",
-    "report_threads",
-    "watch_for_deadlock",
-    "watch_task",
-]
+from ._thread_state import ThreadState, all_thread_states, thread_state
 
 logger = logging.getLogger("asgiref.sync")
 
@@ -94,20 +81,25 @@ def report_threads(*, file: TextIO | None = None) -> tuple[ThreadReport, ...]:
 
 def _reports() -> Iterator[ThreadReport]:
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    stacks = stacks_of_threads()
+    stacks = _stacks_of_threads()
     queues = {worker.thread.ident: worker.queued for worker in all_workers()}
     states = {state.ident: state for state in all_thread_states()}
     for ident in sorted(states.keys() | {ident for ident in queues if ident is not None}):
         state, stack = states.get(ident), stacks.get(ident)
         queued = queues.get(ident, 0)
-        if state is not None and state.blocked is not None:
-            queued += state.blocked.queued
+        if state is not None and state.coroutine_call is not None:
+            queued += state.coroutine_call.executor.queued
         if stack is not None and (queued or _is_busy(state)):
             yield _report(state, names.get(ident, "unknown thread"), ident, stack, queued)
 
 
+def _stacks_of_threads() -> dict[int, types.FrameType]:
+    """Return the innermost frame of each thread, by the thread's number."""
+    return sys._current_frames()  # pyright: ignore[reportPrivateUsage]
+
+
 def _is_busy(state: ThreadState | None) -> bool:
-    return state is not None and (state.call is not None or state.blocked is not None)
+    return state is not None and (state.call or state.coroutine_call) is not None
 
 
 def _report(
@@ -164,16 +156,8 @@ def _place(frame: types.FrameType) -> str:
 # so it carries a timer, but only while a time is set.
 
 
-class _SlowWaits:
-    """The setting of `log_slow_waits`."""
-
-    __slots__ = ("seconds",)
-
-    def __init__(self) -> None:
-        self.seconds: float | None = None
-
-
-_SLOW_WAITS = _SlowWaits()
+#: The setting of `log_slow_waits`.
+_slow_wait_seconds: float | None = None
 
 
 def log_slow_waits(seconds: float | None) -> None:
@@ -192,32 +176,33 @@ def log_slow_waits(seconds: float | None) -> None:
     >>> log_slow_waits(5)
     >>> log_slow_waits(None)
     """
+    global _slow_wait_seconds
     if seconds is not None and not seconds > 0:
         raise ValueError(f"seconds must be a positive number or None, not {seconds!r}")
-    _SLOW_WAITS.seconds = seconds
+    _slow_wait_seconds = seconds
 
 
-def check_of(call: CoroutineCall) -> tuple[Callable[[], None], float]:
+def check_of(call: CoroutineCall) -> tuple[Callable[[], bool], float]:
     """Return the check for a thread that waits for `call`, and how often to make it, in seconds."""
-    limit = _SLOW_WAITS.seconds
+    limit = _slow_wait_seconds
     if limit is None:
-        return call.check, CHECK_SECONDS
+        return call.can_finish, CHECK_SECONDS
     start = time.monotonic()
     logged = False
 
-    def check() -> None:
+    def check() -> bool:
         nonlocal logged
-        call.check()
         if not logged and time.monotonic() - start >= limit:
             logged = True
             _log(f"a thread has waited for {describe(call.function)}", limit)
+        return call.can_finish()
 
     return check, min(CHECK_SECONDS, limit)
 
 
 def watch_task(call: FunctionCall) -> asyncio.TimerHandle | None:
     """Start a timer if slow waits are logged. On the thread of the loop whose task will wait."""
-    seconds = _SLOW_WAITS.seconds
+    seconds = _slow_wait_seconds
     if seconds is None:
         return None
     wait = f"a task has waited for {describe(call.function)}"
@@ -244,7 +229,7 @@ def watch_for_deadlock(call: FunctionCall, worker: WorkerThread) -> None:
 
     On the thread of the call's loop. Nothing joins the main thread, so loops there are not watched.
     """
-    if state_of_worker().thread is not threading.main_thread():
+    if thread_state().thread is not threading.main_thread():
         _look_later(weakref.ref(call), call.loop, worker)
 
 
@@ -281,7 +266,7 @@ def _deadlock(call: FunctionCall, worker: WorkerThread, here: threading.Thread) 
 
 def _waits_for(thread: threading.Thread, target: threading.Thread) -> bool:
     """Whether `thread` stands in joins that end only when `target` ends."""
-    stacks = stacks_of_threads()
+    stacks = _stacks_of_threads()
     seen: set[threading.Thread] = set()
     joined: threading.Thread | None = thread
     while joined is not None and joined not in seen:

@@ -16,21 +16,22 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
+    Callable,
     Generator,
     Iterable,
     Iterator,
 )
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from ._async_to_sync import async_to_sync
 from ._asyncio_internals import is_loop_running_here
-from ._routing import ASYNC_SINGLE_THREAD_CONTEXT, ActiveBlock, AsyncSingleThreadContext
+from ._routing import ASYNC_SINGLE_THREAD_CONTEXT, AsyncSingleThreadContext
 from ._sync_to_async import sync_to_async
-from ._thread_state import thread_state
+from ._thread_state import thread_state_at_entry
 
-__all__ = ["async_to_sync_iterator", "sync_to_async_iterator"]
-
+_R = TypeVar("_R")
 _T = TypeVar("_T")
+_U = TypeVar("_U")
 
 
 class _Source(Generic[_T]):
@@ -182,8 +183,7 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
     try:
         while True:
             try:
-                with ActiveBlock(block):
-                    item = async_to_sync(_anext)(iterator)
+                item = _call_in(block, async_to_sync(_anext), iterator)
             except StopAsyncIteration:
                 return
             yield item
@@ -192,8 +192,7 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
             # On the thread of an event loop, where the garbage collector may close this generator,
             # nothing may block: the asynchronous generator's own loop closes it.
             if isinstance(iterator, types.AsyncGeneratorType) and not is_loop_running_here():
-                with ActiveBlock(block):
-                    async_to_sync(_aclose)(cast("types.AsyncGeneratorType[_T, object]", iterator))
+                _call_in(block, async_to_sync(_aclose), iterator)
         finally:
             if block is not None:
                 block.end()
@@ -207,8 +206,25 @@ async def _aclose(generator: types.AsyncGeneratorType[_T, object]) -> None:
     await generator.aclose()
 
 
+def _call_in(block: AsyncSingleThreadContext | None, call: Callable[[_U], _R], argument: _U) -> _R:
+    """Return ``call(argument)``, called while `block` is active, if there is one.
+
+    A generator cannot use the block's own ``with``: between two steps its consumer is outside.
+    """
+    if block is None:
+        return call(argument)
+    token = ASYNC_SINGLE_THREAD_CONTEXT.set(block)
+    try:
+        return call(argument)
+    finally:
+        ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
+
+
 def _new_block() -> AsyncSingleThreadContext | None:
     """Return a block that keeps one loop for all steps; None where the steps share one anyway."""
-    if thread_state().call is not None or ASYNC_SINGLE_THREAD_CONTEXT.get(None) is not None:
+    if (
+        thread_state_at_entry().call is not None
+        or ASYNC_SINGLE_THREAD_CONTEXT.get(None) is not None
+    ):
         return None
     return AsyncSingleThreadContext()

@@ -20,15 +20,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 from ._calls import FunctionCall
-from ._thread_pool import SubmittedCall, ThreadPool, WorkItem, end_idle_before_fork
-from ._thread_state import PROCESS, state_of_worker, thread_state
-
-__all__ = ["LimitedExecutor", "Limiter", "forget_limiter", "limiter_of"]
+from ._thread_pool import SubmittedCall, ThreadPool, WorkItem
+from ._thread_state import PROCESS, thread_state, thread_state_at_entry
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -36,8 +34,11 @@ _R = TypeVar("_R")
 _Limited = FunctionCall | SubmittedCall
 
 
-class Limiter:
-    """Runs calls on threads of `pool`, at most `limit` at a time."""
+class Limiter(WorkItem):
+    """Runs calls on threads of `pool`, at most `limit` at a time.
+
+    As a work item of the pool it is a search: its thread runs calls as long as it gets any.
+    """
 
     def __init__(self, pool: ThreadPool, limit: int) -> None:
         self.pool = pool
@@ -48,87 +49,116 @@ class Limiter:
         self._pid = PROCESS.pid
         self._lock = threading.RLock()
         self._backlog: deque[_Limited] = deque()
-        # Sets, so that giving back twice, after an interrupt say, is the same as once.
         self._running: set[_Limited] = set()
-        self._searching: set[_Search] = set()
+        # Whether a thread was woken that has not looked at the backlog yet, and the threads that
+        # will look at it soon. A set, so that leaving it twice, after an interrupt, is like once.
+        self._is_woken = False
+        self._searching: set[int] = set()
 
     def submit(self, call: _Limited) -> None:
         """Run `call` on a thread, now or when a token is free. Raises what starting one raises."""
         if self._pid != PROCESS.pid:
             self._start_anew()
-        above = state_of_worker().call
+        above = thread_state().call
         if above is not None and above.limiter is self:
             # The calling function holds a token and runs a loop, which waits for this call.
-            self._run_at_once(call)
+            self.pool.submit(call)
             return
-        search = _Search(self)
         try:
             with self._lock:
                 self._backlog.append(call)
-                if not self._needs_search():
+                if not self._needs_thread():
                     return
-                self._searching.add(search)
-            self.pool.submit(search)
+                self._is_woken = True
+            self._wake_thread()
         except BaseException:
             with self._lock, suppress(ValueError):
-                self._searching.discard(search)
                 self._backlog.remove(call)
             raise
 
-    def _run_at_once(self, call: _Limited) -> None:
-        with self._lock:
-            self._running.add(call)
+    def _needs_thread(self) -> bool:
+        """Under the lock: whether there is a call and a token, and no thread is about to look."""
+        return bool(
+            self._backlog
+            and not self._is_woken
+            and not self._searching
+            and len(self._running) < self.limit
+        )
+
+    def _wake_thread(self) -> None:
         try:
-            self.pool.submit(_Search(self, call))
+            self.pool.submit(self)
+        except Exception as error:
+            self._is_woken = False
+            self._discard_stranded(error)
+            raise
         except BaseException:
-            with self._lock:
-                self._running.discard(call)
+            # A signal handler raised, perhaps too early. A second thread does no harm.
+            self.pool.submit(self)
             raise
 
-    def _needs_search(self) -> bool:
-        """Under the lock: whether another thread should look for a call."""
-        return bool(self._backlog) and not self._searching and len(self._running) < self.limit
-
-    def take(self, search: "_Search") -> _Limited | None:
-        """Give `search` the next call and a token; None if there is nothing for it to do."""
-        following: _Search | None = None
+    def _discard_stranded(self, error: BaseException) -> None:
+        """Discard the backlog if no thread is left that would get to it."""
         with self._lock:
-            self._searching.discard(search)
+            if self._running or self._searching or self._is_woken:
+                return
+            calls = self.take_backlog()
+        for call in calls:
+            call.discard(error)
+
+    def _wake_next(self) -> None:
+        """Wake another thread if one is needed. If none can be started, the backlog waits."""
+        with self._lock:
+            if not self._needs_thread():
+                return
+            self._is_woken = True
+        with suppress(RuntimeError):
+            self._wake_thread()
+
+    # A thread of the pool.
+
+    def run(self) -> None:
+        thread = threading.get_ident()
+        self._searching.add(thread)
+        self._is_woken = False
+        try:
+            while (call := self._take(thread)) is not None:
+                try:
+                    call.run()
+                finally:
+                    # Before the delivery: the caller may make the next call at once, which this
+                    # thread finds without another being woken.
+                    with self._lock:
+                        self._running.discard(call)
+                        self._searching.add(thread)
+                    call.deliver()
+                # While this thread looks for the next call it must not keep this one's arguments.
+                call = None
+        except BaseException:
+            self._searching.discard(thread)
+            self._wake_next()
+            raise
+
+    def _take(self, thread: int) -> _Limited | None:
+        """Give `thread` the next call and a token; None if there is nothing for it to do."""
+        with self._lock:
+            self._searching.discard(thread)
             if not self._backlog or len(self._running) >= self.limit:
                 return None
             call = self._backlog.popleft()
             self._running.add(call)
-            if self._needs_search():
-                following = _Search(self)
-                self._searching.add(following)
-        if following is not None:
-            self._start(following)
+            is_more = bool(self._backlog)
+        if isinstance(call, FunctionCall):
+            call.limiter = self
+        if is_more:
+            self._wake_next()
         return call
 
-    def _start(self, search: "_Search") -> None:
-        try:
-            self.pool.submit(search)
-        except RuntimeError:
-            # No thread can be started: those that run will get to the backlog.
-            with self._lock:
-                self._searching.discard(search)
+    def discard(self, error: BaseException) -> None:
+        self._is_woken = False
+        self._wake_next()
 
-    def release(self, call: _Limited, search: "_Search") -> None:
-        """Take the token of `call` back; its thread looks for the next one."""
-        with self._lock:
-            self._running.discard(call)
-            self._searching.add(search)
-
-    def leave(self, search: "_Search") -> None:
-        """End `search`, which may have been interrupted while others relied on it."""
-        following: _Search | None = None
-        with self._lock:
-            self._searching.discard(search)
-            if self._needs_search():
-                following = _Search(self)
-                self._searching.add(following)
-        if following is not None:
-            self._start(following)
+    # Tokens of calls that wait.
 
     def lend_token(self, call: FunctionCall) -> "_LentToken":
         """Let another call run inside a ``with`` block, in which `call` is blocked."""
@@ -136,20 +166,15 @@ class Limiter:
 
     def lend(self, call: FunctionCall) -> None:
         """Take the token of `call`, on the calling thread, until `give_back`."""
-        following: _Search | None = None
         with self._lock:
             self._running.discard(call)
-            if self._needs_search():
-                following = _Search(self)
-                self._searching.add(following)
-        if following is not None:
-            self._start(following)
+        self._wake_next()
 
     def give_back(self, call: FunctionCall) -> None:
         """Return its token to `call`, also where that makes more calls run than `limit`."""
         with self._lock:
             # A generator may end its `with` block in a later call than it started it in.
-            if not call.is_finished:
+            if not call.is_over:
                 self._running.add(call)
 
     def take_backlog(self) -> list[_Limited]:
@@ -168,60 +193,22 @@ class _LentToken:
 
     __slots__ = ("_call", "_limiter")
 
-    def __init__(self, limiter: Limiter | None, call: FunctionCall | None) -> None:
+    def __init__(self, limiter: Limiter, call: FunctionCall) -> None:
         self._limiter = limiter
         self._call = call
 
     def __enter__(self) -> None:
-        if self._limiter is not None and self._call is not None:
-            # Taken off, so that a block inside this one does not lend the same token again.
-            self._call.limiter = None
-            self._limiter.lend(self._call)
+        # Taken off, so that a block inside this one does not lend the same token again.
+        self._call.limiter = None
+        self._limiter.lend(self._call)
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._limiter is not None and self._call is not None:
-            self._limiter.give_back(self._call)
-            self._call.limiter = self._limiter
-
-
-class _Search(WorkItem):
-    """A thread's search for calls of `limiter`; `call` is the first, if it has a token already."""
-
-    __slots__ = ("_call", "_limiter")
-
-    def __init__(self, limiter: Limiter, call: _Limited | None = None) -> None:
-        self._limiter = limiter
-        self._call = call
-
-    def run(self) -> None:
-        call, self._call = self._call, None
-        limiter = self._limiter
-        try:
-            while call is not None or (call := limiter.take(self)) is not None:
-                if isinstance(call, FunctionCall):
-                    call.limiter = limiter
-                try:
-                    call.run()
-                finally:
-                    # Before the delivery: the caller may make the next call at once, which this
-                    # thread finds without another being woken.
-                    limiter.release(call, self)
-                    call.deliver()
-                # While this thread looks for the next call it must not keep this one's arguments.
-                call = None
-        except BaseException:
-            limiter.leave(self)
-            raise
-
-    def discard(self, error: BaseException) -> None:
-        call, self._call = self._call, None
-        self._limiter.leave(self)
-        if call is not None:
-            call.discard(error)
+        self._limiter.give_back(self._call)
+        self._call.limiter = self._limiter
 
 
 _POOL = ThreadPool("asgiref-worker")
-end_idle_before_fork(_POOL)
+_POOL.end_idle_before_fork()
 # Read and written by one atomic operation of its dict each, and never iterated over: no lock.
 _LIMITERS = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Limiter]()
 
@@ -301,7 +288,7 @@ class LimitedExecutor(Executor):
         Raises:
             RuntimeError: after `shutdown`, and where no thread can be started.
         """
-        PROCESS.check()
+        PROCESS.refresh()
         call = SubmittedCall(partial(fn, *args, **kwargs))
         self.submit_call(call)
         return call.future  # type: ignore[return-value]
@@ -312,9 +299,9 @@ class LimitedExecutor(Executor):
         To be used in a ``with`` statement. In a thread that runs no call of `sync_to_async` on this
         executor it does nothing.
         """
-        call = thread_state().call
+        call = thread_state_at_entry().call
         if call is None or call.limiter is not self._limiter:
-            return _LentToken(None, None)
+            return nullcontext()
         return self._limiter.lend_token(call)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -324,7 +311,7 @@ class LimitedExecutor(Executor):
             wait: return only then.
             cancel_futures: cancel the calls that have not started.
         """
-        PROCESS.check()
+        PROCESS.refresh()
         self._open = False
         if cancel_futures:
             for call in self._limiter.take_backlog():

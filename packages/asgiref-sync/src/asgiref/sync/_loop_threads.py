@@ -18,14 +18,12 @@ from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from ._asyncio_internals import LoopBaseline, loop_policy, new_event_loop, run_loop
+from ._asyncio_internals import ReusableLoop, new_event_loop, run_loop, run_one_turn
 from ._blocking import CurrentThreadExecutor
 from ._calls import CoroutineCall
 from ._limits import forget_limiter
-from ._thread_pool import SubmittedCall, ThreadPool, WorkItem, end_idle_before_fork
-from ._thread_state import PROCESS
-
-__all__ = ["LOOP_THREADS", "LoopExecutors", "LoopOfBlock", "TopLevelCall"]
+from ._thread_pool import SubmittedCall, ThreadPool, WorkItem
+from ._thread_state import PROCESS, thread_state
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -33,69 +31,26 @@ _R = TypeVar("_R")
 #: ``AsyncToSync.loop_thread_executors``: where the thread-sensitive calls of a loop run.
 LoopExecutors = MutableMapping[asyncio.AbstractEventLoop, Executor]
 
-# A call may leave callbacks in the ready queue that only tell each other that something is done.
-# They get this many turns of the loop before the loop counts as used.
-_SETTLING_TURNS = 3
+
+def _take_loop() -> ReusableLoop | None:
+    """Take the loop that this loop thread keeps for its next call, if any."""
+    state = thread_state()
+    reusable, state.loop_to_reuse = state.loop_to_reuse, None
+    if reusable is not None:
+        reusable.resume()
+    return reusable
 
 
-class _KeptLoop:
-    """An event loop that its thread may use again, and how it looked when it was new."""
-
-    __slots__ = ("baseline", "loop", "policy")
-
-    def __init__(self) -> None:
-        self.policy = loop_policy()
-        self.loop = new_event_loop()
-        try:
-            asyncio.set_event_loop(self.loop)
-            self.baseline = LoopBaseline(self.loop)
-        except BaseException:
-            self.loop.close()
-            raise
-
-    def settle(self) -> bool:
-        """Suspend the loop if it is as good as new; leftover callbacks get a few turns first."""
-        baseline = self.baseline
-        if not baseline.is_known or self.policy is not loop_policy():
-            return False
-        for _ in range(_SETTLING_TURNS):
-            if baseline.matches() and baseline.suspend():
-                return True
-            if self.loop.is_closed() or not baseline.has_callbacks():
-                return False
-            _run_one_turn(self.loop)
-        return baseline.matches() and baseline.suspend()
-
-
-def _run_one_turn(loop: asyncio.AbstractEventLoop) -> None:
-    loop.call_soon(loop.stop)
-    run_loop(loop)
-
-
-class _ThisThread(threading.local):
-    kept: _KeptLoop | None = None
-
-
-_THIS_THREAD = _ThisThread()
-
-
-def _take_kept_loop() -> _KeptLoop | None:
-    kept, _THIS_THREAD.kept = _THIS_THREAD.kept, None
-    if kept is not None:
-        kept.baseline.resume()
-    return kept
-
-
-def _close_kept_loop() -> None:
-    kept = _take_kept_loop()
-    if kept is not None:
+def _close_loop() -> None:
+    reusable = _take_loop()
+    if reusable is not None:
         asyncio.set_event_loop(None)
-        kept.loop.close()
+        reusable.loop.close()
 
 
 #: The threads that run loops. They are not waited for at exit: a loop may run for good.
-LOOP_THREADS = ThreadPool("asgiref-loop", _close_kept_loop, is_waited_for_at_exit=False)
-end_idle_before_fork(LOOP_THREADS)
+LOOP_THREADS = ThreadPool("asgiref-loop", _close_loop, is_waited_for_at_exit=False)
+LOOP_THREADS.end_idle_before_fork()
 
 
 class TopLevelCall(WorkItem):
@@ -115,22 +70,22 @@ class TopLevelCall(WorkItem):
         self._call = call
         self._executors = executors
         self._keep_loop = keep_loop
-        call.hold()
+        call.own_loop()
 
     def run(self) -> None:
-        if self._call.is_finished:  # cancelled before a thread took it
+        if self._call.is_over:  # cancelled before a thread took it
             return
         try:
-            self._run_on(_take_kept_loop() or _KeptLoop())
+            self._run_on(_take_loop() or ReusableLoop())
         except BaseException as error:
             self._call.replace_outcome(error)
 
-    def _run_on(self, kept: _KeptLoop) -> None:
-        loop, call = kept.loop, self._call
+    def _run_on(self, reusable: ReusableLoop) -> None:
+        loop, call = reusable.loop, self._call
         self._executors[loop] = call.executor
         try:
             if call.assign(loop):
-                loop.call_soon(call.arrive)
+                loop.call_soon(call.start)
                 run_loop(loop)
                 call.set_exception(
                     RuntimeError("Event loop stopped before the coroutine was done.")
@@ -139,24 +94,24 @@ class TopLevelCall(WorkItem):
             # A task raised KeyboardInterrupt or SystemExit, which go through a loop.
             call.replace_outcome(error)
         finally:
-            self._leave(kept)
+            self._leave(reusable)
 
-    def _leave(self, kept: _KeptLoop) -> None:
+    def _leave(self, reusable: ReusableLoop) -> None:
         """Keep the loop for the next call, or end everything that is left on it and close it."""
         is_kept = False
         try:
-            forget_limiter(kept.loop)
-            is_kept = self._keep_loop and kept.settle()
+            forget_limiter(reusable.loop)
+            is_kept = self._keep_loop and reusable.suspend()
             if not is_kept:
                 # Done callbacks of the call's task may start tasks, which end with the loop.
-                _run_one_turn(kept.loop)
+                run_one_turn(reusable.loop)
         finally:
             if is_kept:
-                _THIS_THREAD.kept = kept
+                thread_state().loop_to_reuse = reusable
             else:
                 asyncio.set_event_loop(None)
-                shut_down(kept.loop)
-            self._executors.pop(kept.loop, None)
+                shut_down(reusable.loop)
+            self._executors.pop(reusable.loop, None)
 
     def deliver(self) -> None:
         self._call.executor.finish()
@@ -195,7 +150,7 @@ class LoopOfBlock(WorkItem, Executor):
                 return False
             self._calls.add(call)
             self._executors[self.loop] = call.executor
-        self.loop.call_soon_threadsafe(call.arrive)
+        self.loop.call_soon_threadsafe(call.start)
         return True
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":

@@ -20,13 +20,12 @@ else on a loop of its own.
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from ._asyncio_internals import custom_default_executor, is_loop_running_here
 from ._blocking import CURRENT_EXECUTOR, CurrentThreadExecutor
@@ -35,44 +34,13 @@ from ._calls import CoroutineCall, FunctionCall
 from ._diagnostics import watch_for_deadlock
 from ._limits import LimitedExecutor, limiter_of
 from ._loop_threads import LOOP_THREADS, LoopExecutors, LoopOfBlock, TopLevelCall
-from ._thread_pool import (
-    SharedThreadExecutor,
-    SingleThreadExecutor,
-    SubmittedCall,
-    WorkerThread,
-    WorkItem,
-)
-from ._thread_state import PROCESS, state_of_worker
-
-__all__ = [
-    "ASYNC_SINGLE_THREAD_CONTEXT",
-    "BLOCK_EXECUTORS",
-    "CONTEXT_EXECUTORS",
-    "DEADLOCK_CONTEXT",
-    "LOOP_EXECUTORS",
-    "SHARED_EXECUTOR",
-    "THREAD_SENSITIVE_CONTEXT",
-    "ActiveBlock",
-    "AsyncSingleThreadContext",
-    "Submitter",
-    "ThreadSensitiveContext",
-    "run_inline",
-    "start_on_own_loop",
-    "submit_parallel",
-    "submit_sensitive",
-]
-
-
-class Submitter(Protocol):
-    """Anything that can run functions: a `concurrent.futures.Executor`, or just its `submit`."""
-
-    def submit(self, fn: Callable[..., Any], /) -> "Future[Any]": ...
-
+from ._thread_pool import SingleThreadExecutor, SubmittedCall, WorkerThread, WorkItem
+from ._thread_state import PROCESS, thread_state
 
 #: Code that sets this declares that its own chain occupies the shared thread.
 DEADLOCK_CONTEXT: ContextVar[bool] = ContextVar("asgiref.sync.deadlock_context")
 
-SHARED_EXECUTOR = SharedThreadExecutor("asgiref-shared")
+SHARED_EXECUTOR = SingleThreadExecutor("asgiref-shared", is_permanent=True)
 
 THREAD_SENSITIVE_CONTEXT: "ContextVar[ThreadSensitiveContext]" = ContextVar(
     "asgiref.sync.thread_sensitive_context"
@@ -83,17 +51,17 @@ ASYNC_SINGLE_THREAD_CONTEXT: "ContextVar[AsyncSingleThreadContext]" = ContextVar
 
 # Read and written by one atomic operation of its dict each: no lock.
 #: ``SyncToAsync.context_to_thread_executor``: where the calls of each context run.
-CONTEXT_EXECUTORS = weakref.WeakKeyDictionary["ThreadSensitiveContext", Submitter]()
+CONTEXT_EXECUTORS = weakref.WeakKeyDictionary["ThreadSensitiveContext", Executor]()
 #: ``AsyncToSync.loop_thread_executors``: where the calls of a loop run whose context is empty.
 LOOP_EXECUTORS: LoopExecutors = {}
 #: ``AsyncToSync.context_to_thread_executor``: where the coroutines of each block run.
-BLOCK_EXECUTORS = weakref.WeakKeyDictionary["AsyncSingleThreadContext", Submitter]()
+BLOCK_EXECUTORS = weakref.WeakKeyDictionary["AsyncSingleThreadContext", Executor]()
 
 
 # Functions, on the thread of the calling loop
 
 
-def submit_sensitive(call: FunctionCall, shared: Submitter, loop_executors: LoopExecutors) -> None:
+def submit_sensitive(call: FunctionCall, shared: Executor, loop_executors: LoopExecutors) -> None:
     """Queue `call` by the rules for thread-sensitive code. Raises RuntimeError if it cannot run.
 
     Args:
@@ -131,7 +99,7 @@ def _submit_to_chain(executor: Executor, call: FunctionCall) -> bool:
     return False
 
 
-def _submit_to_shared(call: FunctionCall, shared: Submitter) -> None:
+def _submit_to_shared(call: FunctionCall, shared: Executor) -> None:
     if DEADLOCK_CONTEXT.get(False):
         raise _would_deadlock(call, "the shared thread for thread-sensitive code")
     if not isinstance(shared, SingleThreadExecutor):
@@ -154,7 +122,7 @@ def _submit_to_thread(executor: SingleThreadExecutor, call: FunctionCall) -> Non
 
 def _is_occupied_by_caller(worker: WorkerThread | None) -> bool:
     """Whether this very thread, which runs a loop, is `worker` and in the middle of a call."""
-    return state_of_worker().call is not None and worker is not None and worker.is_current_thread()
+    return thread_state().call is not None and worker is not None and worker.is_current_thread()
 
 
 def _would_deadlock(call: FunctionCall, place: str) -> RuntimeError:
@@ -164,7 +132,7 @@ def _would_deadlock(call: FunctionCall, place: str) -> RuntimeError:
     )
 
 
-def submit_parallel(call: FunctionCall, executor: Submitter | None) -> None:
+def submit_parallel(call: FunctionCall, executor: Executor | None) -> None:
     """Queue `call` on `executor`, or by the rules for code that may run on any thread."""
     if executor is None:
         executor = custom_default_executor(call.loop)
@@ -193,29 +161,13 @@ def _run_here(item: WorkItem) -> None:
 # arguments are pickled, and the outcome comes back by the future.
 
 
-def _submit_to_foreign(executor: Submitter, call: FunctionCall) -> None:
-    future = executor.submit(_Portable(call))
+def _submit_to_foreign(executor: Executor, call: FunctionCall) -> None:
+    future = executor.submit(call)
     if hasattr(future, "cancel"):
         call.future = future
     watch = getattr(future, "add_done_callback", None)
     if watch is not None:
         watch(partial(_settle_unless_started, weakref.ref(call)))
-
-
-class _Portable:
-    """Runs a call in this process, and in another one only its function."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: FunctionCall) -> None:
-        self._call = call
-
-    def __call__(self) -> None:
-        _run_here(self._call)
-
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        call = self._call
-        return partial(call.function, *call.args, **call.kwargs).__reduce__()
 
 
 def _settle_unless_started(reference: "weakref.ref[FunctionCall]", future: "Future[Any]") -> None:
@@ -332,7 +284,7 @@ class ThreadSensitiveContext:
                 self._sharing += 1
             return self._sharing > 0
 
-    def _leave(self) -> Submitter | None:
+    def _leave(self) -> Executor | None:
         """Stop sharing the thread; return its executor if this was the last block."""
         with self._lock:
             self._sharing -= 1
@@ -344,7 +296,7 @@ class ThreadSensitiveContext:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        executor: Submitter | None = None
+        executor: Executor | None = None
         if self._joined is not None:
             joined, self._joined = self._joined, None
             executor = joined._leave()
@@ -382,7 +334,7 @@ class ThreadSensitiveContext:
         else:
             _submit_to_thread(executor, call)
 
-    def _new_executor(self) -> Submitter:
+    def _new_executor(self) -> Executor:
         if self._exited:
             raise RuntimeError(
                 f"{self!r} has exited: tasks started inside a context with an executor must finish "
@@ -396,31 +348,15 @@ class ThreadSensitiveContext:
 async def _end(executor: SingleThreadExecutor) -> None:
     """Let the thread of `executor` end; wait until the calls on it have, if any."""
     worker = executor.worker
-    last = SubmittedCall(int)
-    waits = worker is not None and worker.is_busy and worker.put(last)
+    last: SubmittedCall | None = None
+    if worker is not None and worker.is_busy:
+        last = SubmittedCall(int)
+        if not worker.put(last):
+            last = None
     executor.shutdown(wait=False)
-    if waits:
+    if last is not None:
         # Shielded: the thread has its orders, whatever happens to this task.
         await asyncio.shield(asyncio.wrap_future(last.future))
-
-
-class ActiveBlock:
-    """Makes `block` the active `AsyncSingleThreadContext` inside a ``with`` block."""
-
-    __slots__ = ("_block", "_token")
-
-    def __init__(self, block: "AsyncSingleThreadContext | None") -> None:
-        self._block = block
-        self._token: Token[AsyncSingleThreadContext] | None = None
-
-    def __enter__(self) -> None:
-        if self._block is not None:
-            self._token = ASYNC_SINGLE_THREAD_CONTEXT.set(self._block)
-
-    def __exit__(self, *exc_info: object) -> None:
-        token, self._token = self._token, None
-        if token is not None:
-            ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
 
 
 class AsyncSingleThreadContext:
@@ -505,7 +441,7 @@ class AsyncSingleThreadContext:
 
     def end(self) -> None:
         """End the loop, if there is one, and wait until that is done."""
-        PROCESS.check()
+        PROCESS.refresh()
         block = BLOCK_EXECUTORS.pop(self, None)
         if not isinstance(block, LoopOfBlock) or not block.is_usable:
             return
@@ -516,6 +452,6 @@ class AsyncSingleThreadContext:
         leaver = CurrentThreadExecutor()
         try:
             block.end(leaver)
-            leaver.serve(lambda: None)
+            leaver.serve(lambda: True)
         finally:
             leaver.close()

@@ -16,7 +16,7 @@ from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from ._async_to_sync import AsyncToSync
-from ._asyncio_internals import completions_of
+from ._asyncio_internals import completion_queue_of
 from ._callables import adopt_identity, describe, iscoroutinefunction, markcoroutinefunction
 from ._calls import CoroutineCall, FunctionCall, run_handling
 from ._contextvars import propagate_changes, sender_of_values
@@ -26,13 +26,10 @@ from ._routing import (
     DEADLOCK_CONTEXT,
     SHARED_EXECUTOR,
     THREAD_SENSITIVE_CONTEXT,
-    Submitter,
     submit_parallel,
     submit_sensitive,
 )
-from ._thread_state import thread_state
-
-__all__ = ["SyncToAsync", "sync_to_async"]
+from ._thread_state import thread_state_at_entry
 
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
@@ -49,28 +46,28 @@ class _ParentLoop(threading.local):
 
         Assign None, or a loop that does not run, to have it use a loop of its own.
         """
-        return thread_state().parent_loop
+        return thread_state_at_entry().parent_loop
 
     @main_event_loop.setter
     def main_event_loop(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        thread_state().parent_loop = loop
+        thread_state_at_entry().parent_loop = loop
 
     @main_event_loop.deleter
     def main_event_loop(self) -> None:
-        thread_state().parent_loop = None
+        thread_state_at_entry().parent_loop = None
 
     @property
     def main_event_loop_pid(self) -> int | None:
         """The process in which that loop runs; in any other it does not count."""
-        return thread_state().parent_pid
+        return thread_state_at_entry().parent_pid
 
     @main_event_loop_pid.setter
     def main_event_loop_pid(self, pid: int | None) -> None:
-        thread_state().parent_pid = pid
+        thread_state_at_entry().parent_pid = pid
 
     @main_event_loop_pid.deleter
     def main_event_loop_pid(self) -> None:
-        thread_state().parent_pid = None
+        thread_state_at_entry().parent_pid = None
 
 
 class SyncToAsync(Generic[_P, _R]):
@@ -90,7 +87,7 @@ class SyncToAsync(Generic[_P, _R]):
     #: In a function that `sync_to_async` runs, ``main_event_loop`` is the loop that called it.
     threadlocal: _ParentLoop = _ParentLoop()
     #: Runs thread-sensitive calls that belong nowhere else. Any object with `submit` will do.
-    single_thread_executor: Submitter = SHARED_EXECUTOR
+    single_thread_executor: Executor = SHARED_EXECUTOR
     #: The `ThreadSensitiveContext` that the current code is in.
     thread_sensitive_context = THREAD_SENSITIVE_CONTEXT
     #: The executor of each `ThreadSensitiveContext` that has one now.
@@ -137,8 +134,8 @@ class SyncToAsync(Generic[_P, _R]):
             before.copy() if self.context is None else self.context,
             before,
             sys.exception(),
-            completions_of(asyncio.get_running_loop()),
-            sender_of_values(thread_state().thread),
+            completion_queue_of(asyncio.get_running_loop()),
+            sender_of_values(thread_state_at_entry().thread),
         )
         if (
             type(self).thread_handler is not _plain_thread_handler

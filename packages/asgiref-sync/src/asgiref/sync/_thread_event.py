@@ -7,9 +7,7 @@ It uses the queue of call results, which wakes the loop once for all that arrive
 import asyncio
 import threading
 
-from ._asyncio_internals import Completions, completions_of
-
-__all__ = ["ThreadEvent"]
+from ._asyncio_internals import CompletionQueue, completion_queue_of, resume
 
 
 class ThreadEvent:
@@ -31,10 +29,10 @@ class ThreadEvent:
     'woken'
     """
 
-    __slots__ = ("_completions", "_is_on_its_way", "_is_set", "_lock", "_waiter")
+    __slots__ = ("_is_on_its_way", "_is_set", "_lock", "_queue", "_waiter")
 
     def __init__(self) -> None:
-        self._completions: Completions = completions_of(asyncio.get_running_loop())
+        self._queue: CompletionQueue = completion_queue_of(asyncio.get_running_loop())
         self._lock = threading.RLock()  # reentrant, for a signal handler may set the event
         self._is_on_its_way = False
         self._is_set = False
@@ -49,20 +47,20 @@ class ThreadEvent:
         try:
             with self._lock:
                 is_first, self._is_on_its_way = not self._is_on_its_way, True
-            if is_first and not self._completions.deliver(self):
+            if is_first and not self._queue.put(self._arrive):
                 raise RuntimeError("the event loop of this ThreadEvent is closed")
         except BaseException:
             self._is_on_its_way = False
             raise
 
-    def arrive(self) -> None:
+    def _arrive(self) -> None:
         """On the loop's thread: wake the task."""
         with self._lock:
             self._is_on_its_way = False
         self._is_set = True
         waiter = self._waiter
         if waiter is not None and not waiter.done():
-            self._completions.wake(waiter)
+            resume(waiter)
 
     async def wait(self) -> None:
         """Wait for the event, and use it up. One task at a time; it may be cancelled.
@@ -73,7 +71,7 @@ class ThreadEvent:
         if self._waiter is not None:
             raise RuntimeError("another task waits for this ThreadEvent already")
         if not self._is_set:
-            self._waiter = self._completions.loop.create_future()
+            self._waiter = self._queue.loop.create_future()
             try:
                 await self._waiter
             finally:

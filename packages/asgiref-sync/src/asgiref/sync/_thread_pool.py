@@ -18,7 +18,6 @@ import queue
 import sys
 import threading
 import time
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -26,16 +25,6 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from ._thread_state import PROCESS, ThreadState, thread_state
-
-__all__ = [
-    "SingleThreadExecutor",
-    "SubmittedCall",
-    "ThreadPool",
-    "WorkItem",
-    "WorkerThread",
-    "all_workers",
-    "end_idle_before_fork",
-]
 
 logger = logging.getLogger("asgiref.sync")
 
@@ -102,24 +91,16 @@ class SubmittedCall(WorkItem):
             self.future.set_exception(error)
 
 
-class _Workers:
-    """The worker threads of a process."""
-
-    __slots__ = ("pid", "threads")
-
-    def __init__(self) -> None:
-        self.pid = PROCESS.pid
-        self.threads: set[WorkerThread] = set()
-
-
-_workers = _Workers()
+# The worker threads of the process with this id, idle or not.
+_workers: "set[WorkerThread]" = set()
+_workers_pid = PROCESS.pid
 
 
 def _workers_of_this_process() -> "set[WorkerThread]":
-    global _workers
-    if _workers.pid != PROCESS.check():
-        _workers = _Workers()
-    return _workers.threads
+    global _workers, _workers_pid
+    if _workers_pid != PROCESS.refresh():
+        _workers, _workers_pid = set(), PROCESS.pid
+    return _workers
 
 
 def all_workers() -> "list[WorkerThread]":
@@ -134,7 +115,8 @@ def _finish_workers() -> None:
     for worker in workers:
         worker.end()
     for worker in workers:
-        if worker.is_waited_for_at_exit or not worker.is_busy:
+        is_waited_for = worker.pool is None or worker.pool.is_waited_for_at_exit
+        if is_waited_for or not worker.is_busy:
             worker.thread.join()
 
 
@@ -146,38 +128,43 @@ except RuntimeError:  # imported while the interpreter exits
 
 
 class WorkerThread:
-    """A thread that runs what is put into its queue, in order, until it is told to end."""
+    """A thread that runs what is put into its queue, in order, until it is told to end.
+
+    Args:
+        name: of the thread.
+        first: what it runs first.
+        pool: the pool that it belongs to, if any.
+    """
 
     __slots__ = (
         "_accepted",
         "_done",
         "_lock",
-        "_owner",
-        "_pool",
         "_queue",
         "ended",
         "pid",
+        "pool",
         "state",
         "thread",
     )
 
-    def __init__(
-        self, name: str, first: WorkItem, pool: "ThreadPool | None" = None, owner: object = None
-    ) -> None:
-        """Make a thread that will run `first`, and end when `owner`, if any, is forgotten."""
+    def __init__(self, name: str, first: WorkItem, pool: "ThreadPool | None" = None) -> None:
         self._queue: queue.SimpleQueue[WorkItem | None] = queue.SimpleQueue()
         self._lock = threading.RLock()
-        self._pool = pool
+        self.pool: ThreadPool | None = pool
         self.ended: bool = False
         # How many items were put, and how many of them have run.
         self._accepted, self._done = 1, 0
         self._queue.put(first)
-        queue_put = self._queue.put
-        self._owner = None if owner is None else weakref.ref(owner, lambda _: queue_put(None))
         self.pid: int = PROCESS.pid
         #: What the thread is doing; None until it runs.
         self.state: ThreadState | None = None
-        self.thread: threading.Thread = self._new_thread(name)
+        try:
+            self.thread: threading.Thread = threading.Thread(
+                target=self._work, name=name, daemon=True
+            )
+        except RuntimeError:  # isolated subinterpreters have no daemon threads
+            self.thread = threading.Thread(target=self._work, name=name, daemon=False)
 
     def start(self) -> None:
         """Start the thread. Raises RuntimeError if that is not possible."""
@@ -187,17 +174,7 @@ class WorkerThread:
         # would keep for life.
         contextvars.Context().run(self.thread.start)
 
-    def _new_thread(self, name: str) -> threading.Thread:
-        try:
-            return threading.Thread(target=self._work, name=name, daemon=True)
-        except RuntimeError:  # isolated subinterpreters have no daemon threads
-            return threading.Thread(target=self._work, name=name, daemon=False)
-
     # Any thread.
-
-    @property
-    def is_waited_for_at_exit(self) -> bool:
-        return self._pool is None or self._pool.is_waited_for_at_exit
 
     @property
     def is_busy(self) -> bool:
@@ -211,9 +188,6 @@ class WorkerThread:
 
     def is_current_thread(self) -> bool:
         return self.thread is threading.current_thread()
-
-    def belongs_to(self, pool: "ThreadPool") -> bool:
-        return self._pool is pool
 
     def put(self, item: WorkItem) -> bool:
         """Queue `item`; false if the thread has ended and takes no more."""
@@ -247,17 +221,17 @@ class WorkerThread:
         finally:
             self._close()
             workers.discard(self)
-            if self._pool is not None:
-                self._pool.thread_ended()
+            if self.pool is not None:
+                self.pool.thread_ended()
 
     def _run_items(self) -> None:
         get = self._queue.get
-        timeout = None if self._pool is None else IDLE_SECONDS
+        timeout = None if self.pool is None else IDLE_SECONDS
         while True:
             try:
                 item = get(timeout=timeout)
             except queue.Empty:
-                if self._pool is not None and self._pool.retire(self):
+                if self.pool is not None and self.pool.retire(self):
                     self.ended = True
                     return
                 continue
@@ -268,9 +242,9 @@ class WorkerThread:
                 item.run()
             finally:
                 self._done += 1
-                if self._pool is not None:
+                if self.pool is not None:
                     # Before the delivery: the code that waits may submit at once, to this thread.
-                    self._pool.add_idle(self)
+                    self.pool.add_idle(self)
                 item.deliver()
             # While this thread waits for the next item it must not keep this one's arguments.
             del item
@@ -302,6 +276,14 @@ class ThreadPool:
         self.is_waited_for_at_exit = is_waited_for_at_exit
         self._numbers = itertools.count(1)
         self._start_anew()
+
+    def end_idle_before_fork(self) -> None:
+        """Have the idle threads end before each `os.fork`.
+
+        Python warns of forks in processes with threads; asgiref 3.13 keeps none between two calls.
+        """
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._end_idle)
 
     def _start_anew(self) -> None:
         self._pid = PROCESS.pid
@@ -365,9 +347,9 @@ class ThreadPool:
         for worker in idle:
             worker.end()
 
-    def end_idle(self) -> None:
+    def _end_idle(self) -> None:
         """End the idle threads, and wait for that."""
-        if self._pid != PROCESS.check() or not self._lock.acquire(blocking=False):
+        if self._pid != PROCESS.refresh() or not self._lock.acquire(blocking=False):
             return
         try:
             idle, self._idle = self._idle, {}
@@ -383,7 +365,7 @@ class ThreadPool:
     def join(self) -> None:
         """Wait until all threads have ended, except the calling one."""
         for worker in all_workers():
-            if worker.belongs_to(self) and not worker.is_current_thread():
+            if worker.pool is self and not worker.is_current_thread():
                 worker.thread.join()
 
 
@@ -394,27 +376,28 @@ def _wait_for_end_of_system_thread(thread: threading.Thread) -> None:
         time.sleep(0)
 
 
-def end_idle_before_fork(pool: ThreadPool) -> None:
-    """Have the idle threads of `pool` end before each `os.fork`.
-
-    Python warns of forks in processes with threads; asgiref 3.13 keeps none between two calls.
-    """
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=pool.end_idle)
-
-
 class SingleThreadExecutor(Executor):
     """An executor with one thread, which starts with the first call.
 
     The thread ends after `shutdown`, or when this object is forgotten.
+
+    Args:
+        name: of the thread.
+        is_permanent: `shutdown` does nothing: other users of the thread need it later.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, is_permanent: bool = False) -> None:
         self._name = name
+        self._is_permanent = is_permanent
         self._pid = PROCESS.pid
         self._lock = threading.RLock()
         self._open = True
         self._worker: WorkerThread | None = None
+
+    def __del__(self) -> None:
+        worker = self.worker
+        if worker is not None:
+            worker.end()
 
     @property
     def worker(self) -> WorkerThread | None:
@@ -442,7 +425,7 @@ class SingleThreadExecutor(Executor):
                 raise RuntimeError(f"the executor of {self._name} was shut down")
             try:
                 # Known before it starts: the item may ask whether it occupies the thread.
-                self._worker = WorkerThread(self._name, item, owner=self)
+                self._worker = WorkerThread(self._name, item)
                 self._worker.start()
             except BaseException:
                 worker, self._worker = self._worker, None
@@ -452,13 +435,15 @@ class SingleThreadExecutor(Executor):
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
         """Run ``fn(*args, **kwargs)`` on the thread; return its future."""
-        PROCESS.check()
+        PROCESS.refresh()
         call = SubmittedCall(partial(fn, *args, **kwargs))
         self.put(call)
         return call.future  # type: ignore[return-value]
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the thread end once it has run what was queued by now; if `wait`, wait for that."""
+        if self._is_permanent:
+            return
         self._open = False
         worker = self.worker
         if worker is None:
@@ -466,10 +451,3 @@ class SingleThreadExecutor(Executor):
         worker.end()
         if wait and not worker.is_current_thread():
             worker.thread.join()
-
-
-class SharedThreadExecutor(SingleThreadExecutor):
-    """The one thread of the process for thread-sensitive calls that belong nowhere else."""
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Do nothing: what the thread has in `threading.local` must stay for later calls."""
