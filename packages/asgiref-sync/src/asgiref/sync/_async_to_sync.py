@@ -27,7 +27,7 @@ from ._diagnostics import check_of
 from ._loop_threads import LoopExecutors
 from ._routing import (
     ASYNC_SINGLE_THREAD_CONTEXT,
-    BLOCK_EXECUTORS,
+    LOOP_CONTEXT_EXECUTORS,
     LOOP_EXECUTORS,
     run_inline,
     start_on_own_loop,
@@ -83,7 +83,7 @@ class AsyncToSync(Generic[_P, _R]):
     #: The `AsyncSingleThreadContext` that the current code is in.
     async_single_thread_context = ASYNC_SINGLE_THREAD_CONTEXT
     #: Where the coroutines of each `AsyncSingleThreadContext` run that has made a call.
-    context_to_thread_executor = BLOCK_EXECUTORS
+    context_to_thread_executor = LOOP_CONTEXT_EXECUTORS
 
     def __init__(
         self,
@@ -202,9 +202,14 @@ def _run(call: CoroutineCall, state: ThreadState, wrapper: AsyncToSync[..., Any]
 def _run_on_some_loop(
     call: CoroutineCall, state: ThreadState, wrapper: AsyncToSync[..., Any]
 ) -> None:
-    has_no_parent = wrapper.force_new_loop or state.parent_pid != state.pid
-    loop = None if has_no_parent else state.parent_loop
-    if loop is not None and loop.is_running() and _block(call, _start_on_parent, state, loop):
+    loop = state.parent_loop
+    if (
+        loop is not None
+        and not wrapper.force_new_loop
+        and state.parent_pid == state.pid
+        and loop.is_running()
+        and _block(call, _start_on_parent, state, loop)
+    ):
         return
     while PROCESS.is_exiting or not _block(
         call, start_on_own_loop, wrapper.loop_thread_executors, wrapper.force_new_loop

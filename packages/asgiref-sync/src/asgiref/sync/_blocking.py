@@ -154,7 +154,7 @@ class CurrentThreadExecutor(Executor):
         item: WorkItem | None = None
         try:
             while not self._is_finished:
-                items = self._items_to_serve()
+                items = self._items or self._items_of_parent()
                 if items:
                     # Only this thread takes. In this order: a signal handler may raise in between.
                     item = items[0]
@@ -174,7 +174,11 @@ class CurrentThreadExecutor(Executor):
         """Run what was queued in time, and accept nothing more."""
         item: WorkItem | None = None
         try:
-            while not self._close_if_empty():
+            while True:
+                with self._lock:
+                    self._is_closed = not self._items
+                if self._is_closed:
+                    return
                 item = self._items[0]
                 self._items.popleft()
                 _run(item)
@@ -188,19 +192,14 @@ class CurrentThreadExecutor(Executor):
                     RuntimeError("the thread that would have run this call was interrupted")
                 )
 
-    def _items_to_serve(self) -> deque[WorkItem] | None:
-        """Return the queue of this call, or of a parent on the same thread, that has items."""
-        executor: CurrentThreadExecutor | None = self
+    def _items_of_parent(self) -> deque[WorkItem] | None:
+        """Return the queue of a parent on the same thread that has items."""
+        executor = self.parent
         while executor is not None:
             if executor._items and executor._thread is self._thread:
                 return executor._items
             executor = executor.parent
         return None
-
-    def _close_if_empty(self) -> bool:
-        with self._lock:
-            self._is_closed = not self._items
-            return self._is_closed
 
 
 def _run(item: WorkItem) -> None:

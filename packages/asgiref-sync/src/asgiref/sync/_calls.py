@@ -369,6 +369,8 @@ class CoroutineCall(Call):
 
     def close_coroutine(self) -> None:
         """Close the coroutine if it was not started."""
+        if self._awaitable is None:
+            return
         for never_started in (self._coroutine, self._awaitable):
             if isinstance(never_started, Coroutine):
                 never_started.close()

@@ -14,8 +14,7 @@ import time
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from ._blocking import CHECK_SECONDS
 from ._callables import describe
@@ -28,8 +27,8 @@ logger = logging.getLogger("asgiref.sync")
 _HERE = os.path.dirname(__file__)
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadReport:
+# No dataclass: importing `dataclasses` would take as long as half of this package.
+class ThreadReport(NamedTuple):
     """What one thread does for the bridge; ``str()`` of it is one line."""
 
     #: The thread's name.

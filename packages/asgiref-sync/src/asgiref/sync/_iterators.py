@@ -21,7 +21,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from ._async_to_sync import async_to_sync
 from ._asyncio_internals import is_loop_running_here
@@ -32,6 +32,7 @@ from ._thread_state import thread_state_at_entry
 _R = TypeVar("_R")
 _T = TypeVar("_T")
 _U = TypeVar("_U")
+_Generator = types.AsyncGeneratorType[object, object]
 
 
 class _Source(Generic[_T]):
@@ -179,11 +180,11 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
     [3, 2, 1]
     """
     iterator = aiter(async_iterable)
-    block = _new_block()
+    context = _new_loop_context()
     try:
         while True:
             try:
-                item = _call_in(block, async_to_sync(_anext), iterator)
+                item = _call_in(context, async_to_sync(_anext), iterator)
             except StopAsyncIteration:
                 return
             yield item
@@ -192,36 +193,38 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
             # On the thread of an event loop, where the garbage collector may close this generator,
             # nothing may block: the asynchronous generator's own loop closes it.
             if isinstance(iterator, types.AsyncGeneratorType) and not is_loop_running_here():
-                _call_in(block, async_to_sync(_aclose), iterator)
+                _call_in(context, async_to_sync(_aclose), cast(_Generator, iterator))
         finally:
-            if block is not None:
-                block.end()
+            if context is not None:
+                context.end()
 
 
 async def _anext(iterator: AsyncIterator[_T]) -> _T:
     return await anext(iterator)
 
 
-async def _aclose(generator: types.AsyncGeneratorType[_T, object]) -> None:
+async def _aclose(generator: _Generator) -> None:
     await generator.aclose()
 
 
-def _call_in(block: AsyncSingleThreadContext | None, call: Callable[[_U], _R], argument: _U) -> _R:
-    """Return ``call(argument)``, called while `block` is active, if there is one.
+def _call_in(
+    context: AsyncSingleThreadContext | None, call: Callable[[_U], _R], argument: _U
+) -> _R:
+    """Return ``call(argument)``, called while `context` is active, if there is one.
 
-    A generator cannot use the block's own ``with``: between two steps its consumer is outside.
+    A generator cannot use a ``with`` block: between two steps its consumer is outside.
     """
-    if block is None:
+    if context is None:
         return call(argument)
-    token = ASYNC_SINGLE_THREAD_CONTEXT.set(block)
+    token = ASYNC_SINGLE_THREAD_CONTEXT.set(context)
     try:
         return call(argument)
     finally:
         ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
 
 
-def _new_block() -> AsyncSingleThreadContext | None:
-    """Return a block that keeps one loop for all steps; None where the steps share one anyway."""
+def _new_loop_context() -> AsyncSingleThreadContext | None:
+    """Return a context that keeps one loop for all steps; None where the steps share one anyway."""
     if (
         thread_state_at_entry().call is not None
         or ASYNC_SINGLE_THREAD_CONTEXT.get(None) is not None

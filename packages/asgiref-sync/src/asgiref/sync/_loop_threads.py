@@ -121,7 +121,7 @@ class TopLevelCall(WorkItem):
         self.deliver()
 
 
-class LoopOfBlock(WorkItem, Executor):
+class ContextLoop(WorkItem, Executor):
     """The loop of one `AsyncSingleThreadContext`: it runs on a loop thread until `end`.
 
     It is an executor as well: what is submitted runs on the loop's thread.
@@ -136,7 +136,7 @@ class LoopOfBlock(WorkItem, Executor):
         self._leaver: CurrentThreadExecutor | None = None
         self.loop = new_event_loop()
 
-    # The threads that use the block.
+    # The threads that use the context.
 
     @property
     def is_usable(self) -> bool:

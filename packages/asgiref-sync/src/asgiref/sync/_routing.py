@@ -33,7 +33,7 @@ from ._callables import describe
 from ._calls import CoroutineCall, FunctionCall
 from ._diagnostics import watch_for_deadlock
 from ._limits import LimitedExecutor, limiter_of
-from ._loop_threads import LOOP_THREADS, LoopExecutors, LoopOfBlock, TopLevelCall
+from ._loop_threads import LOOP_THREADS, ContextLoop, LoopExecutors, TopLevelCall
 from ._thread_pool import SingleThreadExecutor, SubmittedCall, WorkerThread, WorkItem
 from ._thread_state import PROCESS, thread_state
 
@@ -54,8 +54,8 @@ ASYNC_SINGLE_THREAD_CONTEXT: "ContextVar[AsyncSingleThreadContext]" = ContextVar
 CONTEXT_EXECUTORS = weakref.WeakKeyDictionary["ThreadSensitiveContext", Executor]()
 #: ``AsyncToSync.loop_thread_executors``: where the calls of a loop run whose context is empty.
 LOOP_EXECUTORS: LoopExecutors = {}
-#: ``AsyncToSync.context_to_thread_executor``: where the coroutines of each block run.
-BLOCK_EXECUTORS = weakref.WeakKeyDictionary["AsyncSingleThreadContext", Executor]()
+#: ``AsyncToSync.context_to_thread_executor``: where the coroutines of each loop context run.
+LOOP_CONTEXT_EXECUTORS = weakref.WeakKeyDictionary["AsyncSingleThreadContext", Executor]()
 
 
 # Functions, on the thread of the calling loop
@@ -106,23 +106,20 @@ def _submit_to_shared(call: FunctionCall, shared: Executor) -> None:
         _submit_to_foreign(shared, call)
         return
     worker = shared.worker
-    if _is_occupied_by_caller(worker):
-        raise _would_deadlock(call, "the shared thread for thread-sensitive code")
     if worker is not None and worker.is_busy:
+        if _is_occupied_by_caller(worker):
+            raise _would_deadlock(call, "the shared thread for thread-sensitive code")
         watch_for_deadlock(call, worker)
-    _submit_to_thread(shared, call)
-
-
-def _submit_to_thread(executor: SingleThreadExecutor, call: FunctionCall) -> None:
     if PROCESS.is_exiting:
         _run_here(call)
     else:
-        executor.put(call)
+        shared.put(call)
 
 
 def _is_occupied_by_caller(worker: WorkerThread | None) -> bool:
     """Whether this very thread, which runs a loop, is `worker` and in the middle of a call."""
-    return thread_state().call is not None and worker is not None and worker.is_current_thread()
+    state = thread_state()
+    return worker is not None and worker.thread is state.thread and state.call is not None
 
 
 def _would_deadlock(call: FunctionCall, place: str) -> RuntimeError:
@@ -186,15 +183,15 @@ def _settle_unless_started(reference: "weakref.ref[FunctionCall]", future: "Futu
 
 
 def start_on_own_loop(
-    call: CoroutineCall, loop_executors: LoopExecutors, ignore_block: bool
+    call: CoroutineCall, loop_executors: LoopExecutors, force_new_loop: bool
 ) -> bool:
     """Start `call` where no loop called its thread; false if it must be tried again.
 
     Raises RuntimeError if no thread can be started.
     """
-    block = None if ignore_block else ASYNC_SINGLE_THREAD_CONTEXT.get(None)
-    if block is not None:
-        return block.start(call, loop_executors)
+    context = None if force_new_loop else ASYNC_SINGLE_THREAD_CONTEXT.get(None)
+    if context is not None:
+        return context.start(call, loop_executors)
     LOOP_THREADS.submit(TopLevelCall(call, loop_executors))
     return True
 
@@ -331,8 +328,10 @@ class ThreadSensitiveContext:
             _submit_to_foreign(executor, call)
         elif _is_occupied_by_caller(executor.worker):
             raise _would_deadlock(call, f"the thread of {self!r}")
+        elif PROCESS.is_exiting:
+            _run_here(call)
         else:
-            _submit_to_thread(executor, call)
+            executor.put(call)
 
     def _new_executor(self) -> Executor:
         if self._exited:
@@ -419,39 +418,39 @@ class AsyncSingleThreadContext:
             False if the loop has just ended, and another attempt will start a new one.
         """
         with self._lock:
-            executor = BLOCK_EXECUTORS.get(self)
-            if executor is None or (isinstance(executor, LoopOfBlock) and not executor.is_usable):
+            executor = LOOP_CONTEXT_EXECUTORS.get(self)
+            if executor is None or (isinstance(executor, ContextLoop) and not executor.is_usable):
                 executor = self._new_loop(loop_executors)
-        if isinstance(executor, LoopOfBlock):
+        if isinstance(executor, ContextLoop):
             return executor.start(call)
         executor.submit(partial(_run_here, TopLevelCall(call, loop_executors, keep_loop=False)))
         return True
 
-    def _new_loop(self, loop_executors: LoopExecutors) -> LoopOfBlock:
-        block = LoopOfBlock(loop_executors)
+    def _new_loop(self, loop_executors: LoopExecutors) -> ContextLoop:
+        context_loop = ContextLoop(loop_executors)
         try:
-            LOOP_THREADS.submit(block)
-            BLOCK_EXECUTORS[self] = block
+            LOOP_THREADS.submit(context_loop)
+            LOOP_CONTEXT_EXECUTORS[self] = context_loop
             # If the block is never left (by a generator, say), the loop ends with this object.
-            weakref.finalize(self, block.abandon).atexit = False
+            weakref.finalize(self, context_loop.abandon).atexit = False
         except BaseException:
-            block.abandon()
+            context_loop.abandon()
             raise
-        return block
+        return context_loop
 
     def end(self) -> None:
         """End the loop, if there is one, and wait until that is done."""
         PROCESS.refresh()
-        block = BLOCK_EXECUTORS.pop(self, None)
-        if not isinstance(block, LoopOfBlock) or not block.is_usable:
+        context_loop = LOOP_CONTEXT_EXECUTORS.pop(self, None)
+        if not isinstance(context_loop, ContextLoop) or not context_loop.is_usable:
             return
         if is_loop_running_here():
             # Left by the garbage collector, say, on the thread of a loop, which must not block.
-            block.abandon()
+            context_loop.abandon()
             return
         leaver = CurrentThreadExecutor()
         try:
-            block.end(leaver)
+            context_loop.end(leaver)
             leaver.serve(lambda: True)
         finally:
             leaver.close()

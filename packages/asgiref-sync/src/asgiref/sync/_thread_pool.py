@@ -18,7 +18,6 @@ import queue
 import sys
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
@@ -35,21 +34,21 @@ _R = TypeVar("_R")
 IDLE_SECONDS = 60.0
 
 
-class WorkItem(ABC):
+class WorkItem:
     """Something for a thread to run."""
 
     __slots__ = ()
 
-    @abstractmethod
     def run(self) -> None:
         """Do the work and keep its outcome."""
+        raise NotImplementedError
 
-    def deliver(self) -> None:  # noqa: B027
+    def deliver(self) -> None:
         """Hand the outcome to the code that waits for it. The thread can be reused by then."""
 
-    @abstractmethod
     def discard(self, error: BaseException) -> None:
         """Make `error` the outcome and hand it over: the item will not run."""
+        raise NotImplementedError
 
 
 class SubmittedCall(WorkItem):
@@ -99,7 +98,7 @@ _workers_pid = PROCESS.pid
 def _workers_of_this_process() -> "set[WorkerThread]":
     global _workers, _workers_pid
     if _workers_pid != PROCESS.refresh():
-        _workers, _workers_pid = set(), PROCESS.pid
+        _workers, _workers_pid = set[WorkerThread](), PROCESS.pid
     return _workers
 
 
@@ -135,18 +134,6 @@ class WorkerThread:
         first: what it runs first.
         pool: the pool that it belongs to, if any.
     """
-
-    __slots__ = (
-        "_accepted",
-        "_done",
-        "_lock",
-        "_queue",
-        "ended",
-        "pid",
-        "pool",
-        "state",
-        "thread",
-    )
 
     def __init__(self, name: str, first: WorkItem, pool: "ThreadPool | None" = None) -> None:
         self._queue: queue.SimpleQueue[WorkItem | None] = queue.SimpleQueue()
