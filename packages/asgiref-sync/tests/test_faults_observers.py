@@ -5,6 +5,7 @@ import inspect
 import sys
 import threading
 
+import loops
 import pytest
 from probes import SOON, assert_all_works, double
 
@@ -44,6 +45,7 @@ def traced(monkeypatch):
     return made
 
 
+@pytest.mark.skipif(loops.CHOICE == "uvloop", reason="wraps the method of asyncio's loop")
 @pytest.mark.parametrize("coroutine", [current, at_once], ids=["suspends", "at once"])
 def test_a_wrapped_create_task_makes_every_task(traced, coroutine):
     assert async_to_sync(coroutine)() in traced
@@ -117,6 +119,10 @@ def test_a_task_factory_makes_the_tasks(coroutine):
     assert asyncio.run(main()) in made
 
 
+@pytest.mark.skipif(
+    loops.CHOICE == "uvloop",
+    reason="uvloop calls factories with an argument that asyncio's refuses",
+)
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
 def test_calls_work_on_a_loop_whose_tasks_start_eagerly():
     async def main():

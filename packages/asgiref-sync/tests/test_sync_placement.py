@@ -5,6 +5,7 @@ import contextvars
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import loops
 import pytest
 
 from asgiref.sync import (
@@ -196,6 +197,7 @@ def test_functions_left_behind_hold_up_no_later_use_of_the_loop():
         release.set()
 
 
+@pytest.mark.skipif(loops.CHOICE == "uvloop", reason="uvloop does not show its default executor")
 def test_the_default_executor_that_an_application_set_is_used():
     async def main():
         with ThreadPoolExecutor(1, thread_name_prefix="mine") as executor:

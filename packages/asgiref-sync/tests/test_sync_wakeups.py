@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 
+import loops
 import pytest
 from probes import eventually
 
@@ -397,6 +398,7 @@ def test_results_are_not_lost_when_a_task_ends_the_loop(error):
         tasks[0].result()
 
 
+@pytest.mark.skipif(loops.CHOICE == "uvloop", reason="uvloop has no selector")
 def test_an_interrupt_between_the_selector_and_the_loop_loses_nothing():
     loop = asyncio.new_event_loop()
     select = loop._selector.select
@@ -418,6 +420,7 @@ def test_an_interrupt_between_the_selector_and_the_loop_loses_nothing():
     loop.close()
 
 
+@pytest.mark.skipif(loops.CHOICE == "uvloop", reason="uvloop cannot be run by turns")
 def test_a_loop_can_be_run_inside_its_own_callbacks():
     """As nest_asyncio makes it possible: it leaves the running task for the inner run."""
     loop = asyncio.new_event_loop()

@@ -19,6 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import loops  # noqa: F401 - the choice of event loops, before any is made
 from probes import Resources, assert_all_works, assert_no_more_than, double
 
 import asgiref.sync

@@ -5,10 +5,14 @@ import subprocess
 import sys
 import textwrap
 
+_SUPPORT = os.path.dirname(__file__)
+
 _PRELUDE = """
 import faulthandler as _faulthandler
 _faulthandler.dump_traceback_later({seconds}, exit=True)
 import asyncio, os, signal, sys, threading, time
+sys.path.append({support!r})
+import loops
 from asgiref.sync import *
 # Who runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -17,7 +21,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def run_program(script, *options, seconds=15, prelude=_PRELUDE, environment=None):
     """Run `script` and return what it printed; a program that hangs says where, and fails."""
-    source = prelude.format(seconds=seconds) + textwrap.dedent(script)
+    source = prelude.format(seconds=seconds, support=_SUPPORT) + textwrap.dedent(script)
     process = subprocess.Popen(
         [sys.executable, "-u", *options, "-c", source],
         stdin=subprocess.DEVNULL,

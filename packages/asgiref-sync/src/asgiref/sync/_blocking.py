@@ -159,7 +159,7 @@ class CurrentThreadExecutor(Executor):
                     # Only this thread takes. In this order: a signal handler may raise in between.
                     item = items[0]
                     items.popleft()
-                    _run(item)
+                    item.run_and_deliver()
                     # While the thread waits it must not keep this item's arguments.
                     item = None
                 elif not self._wakeup.acquire(timeout=every) and not check():
@@ -181,7 +181,7 @@ class CurrentThreadExecutor(Executor):
                     return
                 item = self._items[0]
                 self._items.popleft()
-                _run(item)
+                item.run_and_deliver()
                 item = None
         finally:
             self._is_closed = True
@@ -200,10 +200,3 @@ class CurrentThreadExecutor(Executor):
                 return executor._items
             executor = executor.parent
         return None
-
-
-def _run(item: WorkItem) -> None:
-    try:
-        item.run()
-    finally:
-        item.deliver()

@@ -216,10 +216,7 @@ class FunctionCall(Call, WorkItem):
 
     def __call__(self) -> None:
         """Run the call as the function that a foreign executor was given."""
-        try:
-            self.run()
-        finally:
-            self.deliver()
+        self.run_and_deliver()
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return partial(self.function, *self.args, **self.kwargs).__reduce__()
@@ -343,6 +340,10 @@ class CoroutineCall(Call):
     def own_loop(self) -> None:
         """Have the outcome stop the loop, whose thread lets the blocked one go on after that."""
         self._owns_loop = True
+
+    def forget_loop(self) -> None:
+        """Drop the call's own loop, which is closed or kept for another call."""
+        self.loop = self.executor.loop = None
 
     def can_finish(self) -> bool:
         """Look whether the outcome can still come; false if that takes another loop.

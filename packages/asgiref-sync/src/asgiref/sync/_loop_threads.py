@@ -114,6 +114,9 @@ class TopLevelCall(WorkItem):
             self._executors.pop(reusable.loop, None)
 
     def deliver(self) -> None:
+        # The loop is finalized here: in the blocked thread, the interpreter would drop an interrupt
+        # that arrives in the finalizer.
+        self._call.forget_loop()
         self._call.executor.finish()
 
     def discard(self, error: BaseException) -> None:
@@ -156,12 +159,7 @@ class ContextLoop(WorkItem, Executor):
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
         """Run ``fn(*args, **kwargs)`` on the loop's thread, between the loop's other callbacks."""
         call = SubmittedCall(partial(fn, *args, **kwargs))
-
-        def run() -> None:
-            call.run()
-            call.deliver()
-
-        self.loop.call_soon_threadsafe(run)
+        self.loop.call_soon_threadsafe(call.run_and_deliver)
         return call.future  # type: ignore[return-value]
 
     def end(self, leaver: CurrentThreadExecutor) -> None:

@@ -34,7 +34,7 @@ from ._calls import CoroutineCall, FunctionCall
 from ._diagnostics import watch_for_deadlock
 from ._limits import LimitedExecutor, limiter_of
 from ._loop_threads import LOOP_THREADS, ContextLoop, LoopExecutors, TopLevelCall
-from ._thread_pool import SingleThreadExecutor, SubmittedCall, WorkerThread, WorkItem
+from ._thread_pool import SingleThreadExecutor, SubmittedCall, WorkerThread
 from ._thread_state import PROCESS, thread_state
 
 #: Code that sets this declares that its own chain occupies the shared thread.
@@ -91,7 +91,7 @@ def _submit_to_chain(executor: Executor, call: FunctionCall) -> bool:
     while blocked is not None:
         if blocked.loop is None or blocked.loop is call.loop:
             if blocked.is_inline:
-                _run_here(call)
+                call.run_and_deliver()
                 return True
             if blocked.put(call):
                 return True
@@ -111,7 +111,7 @@ def _submit_to_shared(call: FunctionCall, shared: Executor) -> None:
             raise _would_deadlock(call, "the shared thread for thread-sensitive code")
         watch_for_deadlock(call, worker)
     if PROCESS.is_exiting:
-        _run_here(call)
+        call.run_and_deliver()
     else:
         shared.put(call)
 
@@ -136,19 +136,11 @@ def submit_parallel(call: FunctionCall, executor: Executor | None) -> None:
     if executor is not None and not isinstance(executor, LimitedExecutor):
         _submit_to_foreign(executor, call)
     elif PROCESS.is_exiting:
-        _run_here(call)
+        call.run_and_deliver()
     elif executor is None:
         limiter_of(call.loop).submit(call)
     else:
         executor.submit_call(call)
-
-
-def _run_here(item: WorkItem) -> None:
-    """Run `item` on this thread: at interpreter exit there is no other."""
-    try:
-        item.run()
-    finally:
-        item.deliver()
 
 
 # Executors that are not ours. A call reports to its loop from wherever it runs. The future that
@@ -199,7 +191,7 @@ def start_on_own_loop(
 def run_inline(call: CoroutineCall, loop_executors: LoopExecutors) -> None:
     """Run `call` on a new loop in this thread: at interpreter exit there is no other."""
     call.executor.is_inline = True
-    _run_here(TopLevelCall(call, loop_executors, keep_loop=False))
+    TopLevelCall(call, loop_executors, keep_loop=False).run_and_deliver()
 
 
 # The two contexts
@@ -329,7 +321,7 @@ class ThreadSensitiveContext:
         elif _is_occupied_by_caller(executor.worker):
             raise _would_deadlock(call, f"the thread of {self!r}")
         elif PROCESS.is_exiting:
-            _run_here(call)
+            call.run_and_deliver()
         else:
             executor.put(call)
 
@@ -423,7 +415,7 @@ class AsyncSingleThreadContext:
                 executor = self._new_loop(loop_executors)
         if isinstance(executor, ContextLoop):
             return executor.start(call)
-        executor.submit(partial(_run_here, TopLevelCall(call, loop_executors, keep_loop=False)))
+        executor.submit(TopLevelCall(call, loop_executors, keep_loop=False).run_and_deliver)
         return True
 
     def _new_loop(self, loop_executors: LoopExecutors) -> ContextLoop:

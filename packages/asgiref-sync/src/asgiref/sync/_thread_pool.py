@@ -50,6 +50,12 @@ class WorkItem:
         """Make `error` the outcome and hand it over: the item will not run."""
         raise NotImplementedError
 
+    def run_and_deliver(self) -> None:
+        try:
+            self.run()
+        finally:
+            self.deliver()
+
 
 class SubmittedCall(WorkItem):
     """A function that was submitted by `concurrent.futures.Executor.submit`."""
