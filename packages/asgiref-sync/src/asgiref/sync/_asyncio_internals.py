@@ -310,6 +310,26 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def start_thread(thread: threading.Thread) -> None:
+    """Start `thread`, with an empty context. Raises RuntimeError if that is not possible.
+
+    Newer Pythons can start a thread with a copy of its starter's context, whose values it would
+    keep for life. Starting a greenlet lets others run, whose loops must find no current task here.
+    """
+    loop = asyncio._get_running_loop() if _has_green_threads() else None
+    task = None if loop is None else asyncio.current_task(loop)
+    if loop is None or task is None:
+        Context().run(thread.start)
+        return
+    asyncio.tasks._leave_task(loop, task)
+    asyncio._set_running_loop(None)
+    try:
+        Context().run(thread.start)
+    finally:
+        asyncio._set_running_loop(loop)
+        asyncio.tasks._enter_task(loop, task)
+
+
 class _GreenSelector(selectors.DefaultSelector):
     """Hides the running loop while it waits, for then other greenlets run in this thread."""
 

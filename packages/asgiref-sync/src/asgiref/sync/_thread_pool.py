@@ -10,7 +10,6 @@ has no worker threads and starts its own.
 """
 
 import contextlib
-import contextvars
 import itertools
 import logging
 import os
@@ -23,6 +22,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from ._asyncio_internals import start_thread
 from ._thread_state import PROCESS, ThreadState, thread_state
 
 logger = logging.getLogger("asgiref.sync")
@@ -163,9 +163,7 @@ class WorkerThread:
         """Start the thread. Raises RuntimeError if that is not possible."""
         if PROCESS.is_exiting:
             raise RuntimeError("cannot start a thread: the interpreter is shutting down")
-        # Newer Pythons can start a thread with a copy of its starter's context, whose values it
-        # would keep for life.
-        contextvars.Context().run(self.thread.start)
+        start_thread(self.thread)
 
     # Any thread.
 
