@@ -278,12 +278,12 @@ class ThreadPool:
 
     def _start_anew(self) -> None:
         self._pid = PROCESS.pid
-        self._lock = threading.RLock()
-        self._idle: dict[WorkerThread, None] = {}
+        # No lock: a worker belongs to the thread that takes it out, which is one atomic operation.
+        self._idle: dict[WorkerThread, bool] = {}
         self._open = True
 
     def submit(self, item: WorkItem) -> None:
-        """Run `item` on an idle thread, or on a new one.
+        """Run `item` on the thread that became idle last, or on a new one.
 
         Raises RuntimeError if no thread can be started.
         """
@@ -291,39 +291,31 @@ class ThreadPool:
             self._start_anew()
         if PROCESS.is_exiting:
             raise RuntimeError("cannot start a thread: the interpreter is shutting down")
-        with self._lock:
-            while self._idle:
-                if self._hand_to_idle(item):
-                    return
-        WorkerThread(f"{self._name}-{next(self._numbers)}", item, self).start()
-
-    def _hand_to_idle(self, item: WorkItem) -> bool:
-        """Under the lock: put `item` to the thread that became idle last; false if it has ended."""
         worker: WorkerThread | None = None
         try:
-            worker, _ = self._idle.popitem()
-            return worker.put(item)
+            while self._idle:
+                try:
+                    worker, _ = self._idle.popitem()
+                except KeyError:  # another thread took the last one
+                    break
+                if worker.put(item):
+                    return
         except BaseException:
             # A signal handler raised. A thread that did not get the item stays available.
             if worker is not None and not worker.is_busy:
-                self._idle[worker] = None
+                self._idle[worker] = True
             raise
+        WorkerThread(f"{self._name}-{next(self._numbers)}", item, self).start()
 
     def add_idle(self, worker: WorkerThread) -> None:
         """Make `worker`, the calling thread, available for the next item."""
-        with self._lock:
-            if self._open:
-                self._idle[worker] = None
-                return
-        worker.end()
+        self._idle[worker] = True
+        if not self._open:
+            self._end_all_idle()
 
     def retire(self, worker: WorkerThread) -> bool:
-        """Let `worker`, the calling thread, end if nothing was submitted to it."""
-        with self._lock:
-            if worker.queued:
-                return False
-            self._idle.pop(worker, None)
-            return True
+        """Let `worker`, the calling thread, end; false if an item is on its way to it."""
+        return self._idle.pop(worker, False)
 
     def thread_ended(self) -> None:
         """Clean up on a thread of this pool, which ends."""
@@ -332,23 +324,23 @@ class ThreadPool:
 
     def close(self) -> None:
         """End the idle threads, and the busy ones once they have run their item."""
-        with self._lock:
-            self._open = False
-            idle, self._idle = self._idle, {}
-        for worker in idle:
-            worker.end()
+        self._open = False
+        self._end_all_idle()
+
+    def _end_all_idle(self) -> "list[WorkerThread]":
+        ended: list[WorkerThread] = []
+        while self._idle:
+            with contextlib.suppress(KeyError):
+                worker, _ = self._idle.popitem()
+                worker.end()
+                ended.append(worker)
+        return ended
 
     def _end_idle(self) -> None:
         """End the idle threads, and wait for that."""
-        if self._pid != PROCESS.refresh() or not self._lock.acquire(blocking=False):
+        if self._pid != PROCESS.refresh():
             return
-        try:
-            idle, self._idle = self._idle, {}
-        finally:
-            self._lock.release()
-        for worker in idle:
-            worker.end()
-        for worker in idle:
+        for worker in self._end_all_idle():
             worker.thread.join()
             if sys.version_info < (3, 13):
                 _wait_for_end_of_system_thread(worker.thread)
