@@ -4,10 +4,17 @@ import asyncio
 import io
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from asgiref.sync import async_to_sync, log_slow_waits, report_threads, sync_to_async
+from asgiref.sync import (
+    LimitedExecutor,
+    async_to_sync,
+    log_slow_waits,
+    report_threads,
+    sync_to_async,
+)
 
 
 def in_a_thread(function):
@@ -39,7 +46,7 @@ def test_a_loop_in_a_joined_thread_that_needs_the_joining_one_is_an_error():
     message = str(error)
     assert "builtins.int would deadlock" in message
     assert "asgiref-shared" in message
-    assert "joins waits in Thread.join for thread a-thread-of-its-own" in message
+    assert "joins waits without a timeout for thread a-thread-of-its-own" in message
     assert asyncio.run(needs_the_shared_thread()) == 5
 
 
@@ -48,6 +55,40 @@ def test_a_chain_of_joins_is_seen_through():
         return in_a_thread(lambda: in_a_thread(lambda: asyncio.run(needs_the_shared_thread())))
 
     assert "would deadlock" in str(asyncio.run(sync_to_async(joins)()))
+
+
+@pytest.mark.parametrize("method", ["result", "exception"])
+def test_a_loop_in_an_executor_whose_result_the_needed_thread_awaits_is_an_error(method):
+    def awaits():
+        with ThreadPoolExecutor(1) as executor:
+            future = executor.submit(asyncio.run, needs_the_shared_thread())
+            getattr(future, method)()
+            return future.result()
+
+    with pytest.raises(RuntimeError, match="would deadlock"):
+        asyncio.run(sync_to_async(awaits)())
+    assert asyncio.run(needs_the_shared_thread()) == 5
+
+
+def test_a_future_of_the_packages_own_executor_is_seen_through():
+    def awaits():
+        future = LimitedExecutor(1).submit(asyncio.run, needs_the_shared_thread())
+        return future.result()
+
+    with pytest.raises(RuntimeError, match="would deadlock"):
+        asyncio.run(sync_to_async(awaits)())
+
+
+def test_a_wait_for_a_result_with_a_timeout_is_no_deadlock():
+    def awaits():
+        future = executor.submit(asyncio.run, needs_the_shared_thread())
+        with pytest.raises(TimeoutError):
+            future.result(timeout=0.5)  # longer than it takes to find a deadlock
+        return future
+
+    with ThreadPoolExecutor(1) as executor:
+        future = asyncio.run(sync_to_async(awaits)())
+        assert future.result(10) == 5
 
 
 def test_a_top_level_call_in_a_joined_thread_runs_there_and_is_no_deadlock():

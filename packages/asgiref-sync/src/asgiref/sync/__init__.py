@@ -12,11 +12,15 @@ A call goes through these modules, down to the thread or loop and back:
 import sys
 
 from ._async_to_sync import AsyncToSync, async_to_sync
+from ._asyncio_internals import set_loop_factory
 from ._blocking import CurrentThreadExecutor as CurrentThreadExecutor
 from ._callables import iscoroutinefunction, markcoroutinefunction
+from ._calling_loop import calling_loop, start_on_calling_loop
+from ._context_managers import async_to_sync_context, sync_to_async_context
 from ._diagnostics import ThreadReport, log_slow_waits, report_threads
 from ._iterators import async_to_sync_iterator, sync_to_async_iterator
 from ._limits import LimitedExecutor
+from ._observation import CallEvent, observe_calls
 from ._routing import AsyncSingleThreadContext, ThreadSensitiveContext
 from ._sync_to_async import SyncToAsync, sync_to_async
 from ._thread_event import ThreadEvent
@@ -24,18 +28,25 @@ from ._thread_event import ThreadEvent
 __all__ = [
     "AsyncSingleThreadContext",
     "AsyncToSync",
+    "CallEvent",
     "LimitedExecutor",
     "SyncToAsync",
     "ThreadEvent",
     "ThreadReport",
     "ThreadSensitiveContext",
     "async_to_sync",
+    "async_to_sync_context",
     "async_to_sync_iterator",
+    "calling_loop",
     "iscoroutinefunction",
     "log_slow_waits",
     "markcoroutinefunction",
+    "observe_calls",
     "report_threads",
+    "set_loop_factory",
+    "start_on_calling_loop",
     "sync_to_async",
+    "sync_to_async_context",
     "sync_to_async_iterator",
 ]
 

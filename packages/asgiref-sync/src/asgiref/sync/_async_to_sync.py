@@ -10,7 +10,9 @@ and is raised in the caller, at whatever point it comes and whatever the corouti
 
 import asyncio
 import contextvars
+import copy
 import sys
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
@@ -18,7 +20,8 @@ from contextvars import Context
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from ._asyncio_internals import is_loop_running_here
+from . import _observation
+from ._asyncio_internals import LoopFactory, is_loop_running_here, run_outside_loop
 from ._blocking import CURRENT_EXECUTOR, CurrentThreadExecutor
 from ._callables import adopt_identity, describe, iscoroutinefunction
 from ._calls import CallState, CoroutineCall, ExcInfo, run_handling_coroutine
@@ -71,6 +74,8 @@ class AsyncToSync(Generic[_P, _R]):
     Args:
         awaitable: the coroutine function.
         force_new_loop: use a loop of its own in any case.
+        loop_factory: makes that loop, or another where no loop called the thread.
+        allow_running_loop: block the event loop that runs in the calling thread.
     """
 
     #: Its attribute ``current`` is where thread-sensitive calls of the current chain run. Below
@@ -85,10 +90,17 @@ class AsyncToSync(Generic[_P, _R]):
     #: Where the coroutines of each `AsyncSingleThreadContext` run that has made a call.
     context_to_thread_executor = LOOP_CONTEXT_EXECUTORS
 
+    # Subclasses may not call `__init__`.
+    loop_factory: LoopFactory | None = None
+    allow_running_loop: bool = False
+
     def __init__(
         self,
         awaitable: Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]],
         force_new_loop: bool = False,
+        *,
+        loop_factory: LoopFactory | None = None,
+        allow_running_loop: bool = False,
     ) -> None:
         if not callable(awaitable) or (
             not iscoroutinefunction(awaitable)
@@ -99,16 +111,19 @@ class AsyncToSync(Generic[_P, _R]):
         adopt_identity(self, awaitable)
         self.awaitable = awaitable
         self.force_new_loop = force_new_loop
+        self.loop_factory = loop_factory
+        self.allow_running_loop = allow_running_loop
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Call the coroutine function with these arguments, and wait until it is finished."""
         __traceback_hide__ = True
         if is_loop_running_here():
-            raise RuntimeError(
-                "You cannot use AsyncToSync in the same thread as an async event loop: "
-                f"await {describe(self.awaitable)} there instead."
-            )
+            return self._call_beside_loop(*args, **kwargs)
+        observer = _observation.observer
+        called = 0.0 if observer is None else time.perf_counter()
         awaitable = self.awaitable(*args, **kwargs)
+        if observer is not None:
+            awaitable = _observation.observe_awaitable(self.awaitable, awaitable, observer, called)
         outer = CURRENT_EXECUTOR.get(None)
         executor = CurrentThreadExecutor(
             outer if isinstance(outer, CurrentThreadExecutor) else None
@@ -129,6 +144,19 @@ class AsyncToSync(Generic[_P, _R]):
             if len(contexts) > 1:
                 propagate_changes(contexts[0], contexts[1], CURRENT_EXECUTOR)
         return call.take_outcome()  # type: ignore[no-any-return]
+
+    def _call_beside_loop(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Make the call in the thread of an event loop, which is blocked meanwhile."""
+        __traceback_hide__ = True
+        if not self.allow_running_loop:
+            raise RuntimeError(
+                "You cannot use AsyncToSync in the same thread as an async event loop: "
+                f"await {describe(self.awaitable)} there instead, or pass allow_running_loop=True "
+                "to block that loop until a loop in another thread has run the coroutine."
+            )
+        forced = copy.copy(self)
+        forced.force_new_loop = True
+        return run_outside_loop(forced, *args, **kwargs)
 
     @overload
     def __get__(self, parent: None, objtype: type[Any]) -> Callable[_P, _R]: ...
@@ -211,11 +239,12 @@ def _run_on_some_loop(
         and _block(call, _start_on_parent, state, loop)
     ):
         return
+    executors, factory = wrapper.loop_thread_executors, wrapper.loop_factory
     while PROCESS.is_exiting or not _block(
-        call, start_on_own_loop, wrapper.loop_thread_executors, wrapper.force_new_loop
+        call, start_on_own_loop, executors, wrapper.force_new_loop, factory
     ):
         if PROCESS.is_exiting:
-            run_inline(call, wrapper.loop_thread_executors)
+            run_inline(call, executors, factory)
             return
 
 
@@ -252,6 +281,8 @@ def _block(call: CoroutineCall, start: Callable[..., bool], *arguments: Any) -> 
 def async_to_sync(
     *,
     force_new_loop: bool = False,
+    loop_factory: LoopFactory | None = None,
+    allow_running_loop: bool = False,
 ) -> Callable[
     [Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]]], Callable[_P, _R]
 ]: ...
@@ -262,6 +293,8 @@ def async_to_sync(
     awaitable: Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]],
     *,
     force_new_loop: bool = False,
+    loop_factory: LoopFactory | None = None,
+    allow_running_loop: bool = False,
 ) -> Callable[_P, _R]: ...
 
 
@@ -269,6 +302,8 @@ def async_to_sync(
     awaitable: Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]] | None = None,
     *,
     force_new_loop: bool = False,
+    loop_factory: LoopFactory | None = None,
+    allow_running_loop: bool = False,
 ) -> (
     Callable[
         [Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]]], Callable[_P, _R]
@@ -288,14 +323,22 @@ def async_to_sync(
     Args:
         awaitable: a coroutine function, or any other callable that returns an awaitable.
         force_new_loop: use a loop of its own in any case.
+        loop_factory: makes that loop, or another one where no loop called this thread; called
+            without arguments, on the loop's thread. None: the choice of `set_loop_factory`, or
+            asyncio's. In an `AsyncSingleThreadContext` the context's loop is used.
+        allow_running_loop: where an event loop runs in this thread (in a notebook, or in a
+            synchronous method that async code calls), run the coroutine on a loop of its own in
+            another thread, and block this thread and its loop until it is finished. That deadlocks
+            if the coroutine waits for something of the blocked loop: one of its tasks, a lock that
+            a task of it holds, a connection that belongs to it.
 
     Returns:
         An `AsyncToSync` with the name, text and parameters of `awaitable`; as the attribute of a
         class it binds as a method does. Without `awaitable`, a decorator that makes one.
 
     Raises:
-        RuntimeError: on the call: an event loop runs in this thread (await there instead), or the
-            loop was closed under the coroutine.
+        RuntimeError: on the call: an event loop runs in this thread (await there instead, or see
+            `allow_running_loop`), or the loop was closed under the coroutine.
 
     Warns:
         UserWarning: `awaitable` does not look like a coroutine function.
@@ -311,6 +354,11 @@ def async_to_sync(
     >>> async_to_sync(double)(21)
     42
     """
+    options: dict[str, Any] = {
+        "force_new_loop": force_new_loop,
+        "loop_factory": loop_factory,
+        "allow_running_loop": allow_running_loop,
+    }
     if awaitable is None:
-        return lambda function: AsyncToSync(function, force_new_loop=force_new_loop)
-    return AsyncToSync(awaitable, force_new_loop=force_new_loop)
+        return lambda function: AsyncToSync(function, **options)
+    return AsyncToSync(awaitable, **options)

@@ -21,7 +21,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine
 from contextvars import Context
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _PUBLIC_ONLY = bool(os.environ.get("ASGIREF_SYNC_PUBLIC_ASYNCIO"))
 _HAS_EPOLL = not _PUBLIC_ONLY and sys.platform == "linux" and hasattr(os, "eventfd")
@@ -281,17 +284,11 @@ def _has_green_threads() -> bool:
 
 def run_loop(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any] | None" = None) -> None:
     """Run `loop` until it is stopped, or until `future` is done, whose exception is raised."""
-    outer = asyncio._get_running_loop()
-    if outer is not None:
-        asyncio._set_running_loop(None)  # that of another greenlet, see `is_loop_running_here`
-    try:
-        if future is None:
-            loop.run_forever()
-        else:
-            loop.run_until_complete(future)
-    finally:
-        if outer is not None:
-            asyncio._set_running_loop(outer)
+    # A loop that runs here already is that of another greenlet, see `is_loop_running_here`.
+    if future is None:
+        run_outside_loop(loop.run_forever)
+    else:
+        run_outside_loop(loop.run_until_complete, future)
 
 
 def run_one_turn(loop: asyncio.AbstractEventLoop) -> None:
@@ -300,10 +297,40 @@ def run_one_turn(loop: asyncio.AbstractEventLoop) -> None:
     run_loop(loop)
 
 
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Make an event loop as the application's policy says."""
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+_default_loop_factory: LoopFactory | None = None
+
+
+def set_loop_factory(factory: LoopFactory | None) -> None:
+    """Choose what makes the event loops of `async_to_sync`, for the whole process.
+
+    Without it asyncio does, by its policy where it has policies (until Python 3.15). A
+    ``loop_factory`` for one wrapper comes first. The choice holds for loops that are made from now
+    on, in any thread; loops that run stay. Any thread may call this.
+
+    Args:
+        factory: called without arguments for each new loop, on any thread; None: asyncio's choice.
+
+    >>> from asgiref.sync import async_to_sync
+    >>> async def kind_of_loop():
+    ...     return type(asyncio.get_running_loop()).__name__
+    >>> class InstrumentedLoop(asyncio.SelectorEventLoop):
+    ...     pass
+    >>> set_loop_factory(InstrumentedLoop)
+    >>> async_to_sync(kind_of_loop)()
+    'InstrumentedLoop'
+    >>> set_loop_factory(None)
+    """
+    global _default_loop_factory
+    _default_loop_factory = factory
+
+
+def new_event_loop(factory: LoopFactory | None = None) -> asyncio.AbstractEventLoop:
+    """Make an event loop by `factory`, by the process's own, or as asyncio does."""
+    make = factory or _default_loop_factory or asyncio.new_event_loop
     # In an empty context: a loop keeps the one that it was made in, with the caller's values.
-    loop = Context().run(asyncio.new_event_loop)
+    loop = Context().run(make)
     if _has_green_threads() and type(loop) is asyncio.SelectorEventLoop:
         loop.close()
         loop = asyncio.SelectorEventLoop(_GreenSelector())
@@ -316,18 +343,27 @@ def start_thread(thread: threading.Thread) -> None:
     Newer Pythons can start a thread with a copy of its starter's context, whose values it would
     keep for life. Starting a greenlet lets others run, whose loops must find no current task here.
     """
-    loop = asyncio._get_running_loop() if _has_green_threads() else None
-    task = None if loop is None else asyncio.current_task(loop)
-    if loop is None or task is None:
+    if _has_green_threads():
+        run_outside_loop(Context().run, thread.start)
+    else:
         Context().run(thread.start)
-        return
-    asyncio.tasks._leave_task(loop, task)
+
+
+def run_outside_loop(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Call `function`, in which this thread has no running loop and no current task."""
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        return function(*args, **kwargs)
+    task = asyncio.current_task(loop)
+    if task is not None:
+        asyncio.tasks._leave_task(loop, task)
     asyncio._set_running_loop(None)
     try:
-        Context().run(thread.start)
+        return function(*args, **kwargs)
     finally:
         asyncio._set_running_loop(loop)
-        asyncio.tasks._enter_task(loop, task)
+        if task is not None:
+            asyncio.tasks._enter_task(loop, task)
 
 
 class _GreenSelector(selectors.DefaultSelector):
@@ -342,8 +378,10 @@ class _GreenSelector(selectors.DefaultSelector):
             asyncio._set_running_loop(loop)
 
 
-def _loop_policy() -> object:
-    """Return what makes new loops; another object once the application has installed another."""
+def _origin_of_loops(factory: LoopFactory | None) -> object:
+    """Return what makes new loops; another object once the application has chosen another."""
+    if factory is not None or _default_loop_factory is not None:
+        return factory or _default_loop_factory
     if sys.version_info >= (3, 14):
         get_policy = getattr(asyncio.events, "_get_event_loop_policy", None)
         return None if get_policy is None else get_policy()
@@ -370,11 +408,11 @@ class ReusableLoop:
     attribute that was set on the loop. Made and used on the loop's thread, which it is set in.
     """
 
-    __slots__ = ("_attributes", "_get_values", "_policy", "_readers", "_values", "loop")
+    __slots__ = ("_attributes", "_get_values", "_origin", "_readers", "_values", "loop")
 
-    def __init__(self) -> None:
-        self._policy = _loop_policy()
-        self.loop: asyncio.AbstractEventLoop = new_event_loop()
+    def __init__(self, factory: LoopFactory | None = None) -> None:
+        self._origin = _origin_of_loops(factory)
+        self.loop: asyncio.AbstractEventLoop = new_event_loop(factory)
         self._values: tuple[object, ...] | None = None
         try:
             asyncio.set_event_loop(self.loop)
@@ -401,7 +439,7 @@ class ReusableLoop:
         wait in vain for what it schedules between two runs.
         """
         loop: Any = self.loop
-        if self._values is None or self._policy is not _loop_policy():
+        if self._values is None:
             return False
         for _ in range(_SETTLING_TURNS + 1):
             if self._is_as_good_as_new(loop):
@@ -413,6 +451,10 @@ class ReusableLoop:
                 return False
             run_one_turn(loop)
         return False
+
+    def is_made_by(self, factory: LoopFactory | None) -> bool:
+        """Whether a new loop would be made in the same way."""
+        return self._origin is _origin_of_loops(factory)
 
     def resume(self) -> None:
         """Undo `suspend`."""

@@ -403,6 +403,7 @@ class CoroutineCall(Call):
                 raise
         else:
             if not self.is_over:
+                task.set_name(f"async_to_sync {describe(self.function)}")
                 self._task = task
                 task.add_done_callback(self._task_done)
 

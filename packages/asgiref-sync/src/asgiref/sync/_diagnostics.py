@@ -14,12 +14,13 @@ import time
 import types
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any, NamedTuple, TextIO
 
 from ._blocking import CHECK_SECONDS
 from ._callables import describe
 from ._calls import CoroutineCall, FunctionCall
-from ._thread_pool import WorkerThread, all_workers
+from ._thread_pool import SubmittedCall, WorkerThread, all_workers
 from ._thread_state import ThreadState, all_thread_states, thread_state
 
 logger = logging.getLogger("asgiref.sync")
@@ -214,10 +215,11 @@ def _log(wait: str, seconds: float) -> None:
 
 
 # Deadlocks. Seen in practice: synchronous code on the shared thread starts a thread, runs
-# `asyncio.run` there and joins it, and that coroutine calls thread-sensitive code, which is queued
-# on the shared thread. Nothing in the call's context shows this (a new thread has an empty one),
-# but the shared thread's stack does: it stands in a `Thread.join` without a timeout that leads,
-# over any number of joins, to the loop's own thread. No other reason to wait proves anything.
+# `asyncio.run` there and joins it, or waits for the result of an executor that does, and that
+# coroutine calls thread-sensitive code, which is queued on the shared thread. Nothing in the call's
+# context shows this (a new thread has an empty one), but the shared thread's stack does: it stands
+# in a `Thread.join` or a `Future.result` without a timeout that leads, over any number of those, to
+# the loop's own thread. No other reason to wait proves anything.
 
 #: Seconds until a loop looks whether the busy worker waits for it, and between such looks.
 _DEADLOCK_SECONDS = 0.2
@@ -226,7 +228,8 @@ _DEADLOCK_SECONDS = 0.2
 def watch_for_deadlock(call: FunctionCall, worker: WorkerThread) -> None:
     """Fail `call`, to be queued on `worker`, which is busy, if it turns out that it can never run.
 
-    On the thread of the call's loop. Nothing joins the main thread, so loops there are not watched.
+    On the thread of the call's loop. Nothing waits for the end of the main thread, so loops there
+    are not watched.
     """
     if thread_state().thread is not threading.main_thread():
         _look_later(weakref.ref(call), call.loop, worker)
@@ -259,32 +262,58 @@ def _deadlock(call: FunctionCall, worker: WorkerThread, here: threading.Thread) 
     name = describe(call.function)
     return RuntimeError(
         f"{name} would deadlock: it must run on thread {worker.thread.name}, where {runs} "
-        f"waits in Thread.join for thread {here.name}, whose event loop waits for {name}"
+        f"waits without a timeout for thread {here.name}, whose event loop waits for {name}"
     )
 
 
 def _waits_for(thread: threading.Thread, target: threading.Thread) -> bool:
-    """Whether `thread` stands in joins that end only when `target` ends."""
+    """Whether `thread` waits for something that ends only when code on `target` does."""
     stacks = _stacks_of_threads()
-    seen: set[threading.Thread] = set()
-    joined: threading.Thread | None = thread
-    while joined is not None and joined not in seen:
-        seen.add(joined)
-        stack = None if joined.ident is None else stacks.get(joined.ident)
-        joined = None if stack is None else _joined_thread(stack)
-        if joined is target:
+    seen: set[int] = set()
+    ident = thread.ident
+    while ident is not None and ident not in seen:
+        seen.add(ident)
+        ident = _awaited_thread(ident, stacks)
+        if ident == target.ident:
             return True
     return False
 
 
-def _joined_thread(stack: types.FrameType) -> threading.Thread | None:
-    """Return the thread that the code on top of `stack` joins without a timeout."""
-    frame: types.FrameType | None = stack
-    while frame is not None and frame.f_globals.get("__name__") == "threading":
+def _awaited_thread(waiting: int, stacks: dict[int, types.FrameType]) -> int | None:
+    """Return the number of the thread that thread `waiting` joins, or whose result it awaits."""
+    frame = stacks.get(waiting)
+    while frame is not None and frame.f_globals.get("__name__") in _WAITING_MODULES:
+        awaited = frame.f_locals.get("self")
+        has_timeout = frame.f_locals.get("timeout") is not None
         if frame.f_code is threading.Thread.join.__code__:
-            joined = frame.f_locals.get("self")
-            if frame.f_locals.get("timeout") is None and isinstance(joined, threading.Thread):
-                return joined
-            return None
+            if has_timeout or not isinstance(awaited, threading.Thread):
+                return None
+            return awaited.ident
+        if frame.f_code in _CODES_OF_FUTURE:
+            return None if has_timeout else _runner_of(awaited, stacks)
         frame = frame.f_back
     return None
+
+
+_WAITING_MODULES = ("threading", "concurrent.futures._base")
+_CODES_OF_FUTURE = (Future.result.__code__, Future.exception.__code__)
+
+
+def _runner_of(future: object, stacks: dict[int, types.FrameType]) -> int | None:
+    """Return the number of the thread that runs the work item of `future`, if one does."""
+    for ident, stack in stacks.items():
+        frame: types.FrameType | None = stack
+        while frame is not None:
+            if (
+                frame.f_code.co_name == "run"
+                and frame.f_globals.get("__name__") in _RUNNING_MODULES
+            ):
+                item = frame.f_locals.get("self")
+                if getattr(item, "future", None) is future:
+                    return ident
+            frame = frame.f_back
+    return None
+
+
+# `ThreadPoolExecutor`, and what is submitted to the executors of this package.
+_RUNNING_MODULES = ("concurrent.futures.thread", SubmittedCall.__module__)

@@ -180,11 +180,11 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
     [3, 2, 1]
     """
     iterator = aiter(async_iterable)
-    context = _new_loop_context()
+    context = new_loop_context()
     try:
         while True:
             try:
-                item = _call_in(context, async_to_sync(_anext), iterator)
+                item = call_in(context, async_to_sync(_anext), iterator)
             except StopAsyncIteration:
                 return
             yield item
@@ -193,7 +193,7 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
             # On the thread of an event loop, where the garbage collector may close this generator,
             # nothing may block: the asynchronous generator's own loop closes it.
             if isinstance(iterator, types.AsyncGeneratorType) and not is_loop_running_here():
-                _call_in(context, async_to_sync(_aclose), cast(_Generator, iterator))
+                call_in(context, async_to_sync(_aclose), cast(_Generator, iterator))
         finally:
             if context is not None:
                 context.end()
@@ -207,9 +207,7 @@ async def _aclose(generator: _Generator) -> None:
     await generator.aclose()
 
 
-def _call_in(
-    context: AsyncSingleThreadContext | None, call: Callable[[_U], _R], argument: _U
-) -> _R:
+def call_in(context: AsyncSingleThreadContext | None, call: Callable[[_U], _R], argument: _U) -> _R:
     """Return ``call(argument)``, called while `context` is active, if there is one.
 
     A generator cannot use a ``with`` block: between two steps its consumer is outside.
@@ -223,7 +221,7 @@ def _call_in(
         ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
 
 
-def _new_loop_context() -> AsyncSingleThreadContext | None:
+def new_loop_context() -> AsyncSingleThreadContext | None:
     """Return a context that keeps one loop for all steps; None where the steps share one anyway."""
     if (
         thread_state_at_entry().call is not None

@@ -55,6 +55,11 @@ class Limiter(WorkItem):
         self._is_woken = False
         self._searching: set[int] = set()
 
+    @property
+    def queued(self) -> int:
+        """How many calls wait for a token or a thread."""
+        return len(self._backlog)
+
     def submit(self, call: _Limited) -> None:
         """Run `call` on a thread, now or when a token is free. Raises what starting one raises."""
         if self._pid != PROCESS.pid:

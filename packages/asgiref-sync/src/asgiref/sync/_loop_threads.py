@@ -18,7 +18,13 @@ from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from ._asyncio_internals import ReusableLoop, new_event_loop, run_loop, run_one_turn
+from ._asyncio_internals import (
+    LoopFactory,
+    ReusableLoop,
+    new_event_loop,
+    run_loop,
+    run_one_turn,
+)
 from ._blocking import CurrentThreadExecutor
 from ._calls import CoroutineCall
 from ._limits import forget_limiter
@@ -32,18 +38,25 @@ _R = TypeVar("_R")
 LoopExecutors = MutableMapping[asyncio.AbstractEventLoop, Executor]
 
 
-def _take_loop() -> ReusableLoop | None:
-    """Take the loop that this loop thread keeps for its next call, if any."""
+def _take_loop(factory: LoopFactory | None) -> ReusableLoop:
+    """Take the loop that this thread keeps for its next call, or make one."""
     state = thread_state()
-    reusable, state.loop_to_reuse = state.loop_to_reuse, None
-    if reusable is not None:
-        reusable.resume()
+    reusable = state.loop_to_reuse
+    if reusable is not None and not reusable.is_made_by(factory):
+        _close_loop()
+        reusable = None
+    state.loop_to_reuse = None
+    if reusable is None:
+        return ReusableLoop(factory)
+    reusable.resume()
     return reusable
 
 
 def _close_loop() -> None:
-    reusable = _take_loop()
+    state = thread_state()
+    reusable, state.loop_to_reuse = state.loop_to_reuse, None
     if reusable is not None:
+        reusable.resume()
         asyncio.set_event_loop(None)
         reusable.loop.close()
 
@@ -59,15 +72,21 @@ class TopLevelCall(WorkItem):
     Args:
         call: what to run.
         executors: where to note the blocked thread for the time that the loop runs.
+        factory: makes the loop; None: the process's choice.
         keep_loop: keep a loop for the thread's next call. False where that is not a loop thread.
     """
 
-    __slots__ = ("_call", "_executors", "_keep_loop")
+    __slots__ = ("_call", "_executors", "_factory", "_keep_loop")
 
     def __init__(
-        self, call: CoroutineCall, executors: LoopExecutors, keep_loop: bool = True
+        self,
+        call: CoroutineCall,
+        executors: LoopExecutors,
+        factory: LoopFactory | None = None,
+        keep_loop: bool = True,
     ) -> None:
         self._call = call
+        self._factory = factory
         self._executors = executors
         self._keep_loop = keep_loop
         call.own_loop()
@@ -76,7 +95,7 @@ class TopLevelCall(WorkItem):
         if self._call.is_over:  # cancelled before a thread took it
             return
         try:
-            self._run_on(_take_loop() or ReusableLoop())
+            self._run_on(_take_loop(self._factory))
         except BaseException as error:
             self._call.replace_outcome(error)
 

@@ -27,7 +27,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from ._asyncio_internals import custom_default_executor, is_loop_running_here
+from ._asyncio_internals import LoopFactory, custom_default_executor, is_loop_running_here
 from ._blocking import CURRENT_EXECUTOR, CurrentThreadExecutor
 from ._callables import describe
 from ._calls import CoroutineCall, FunctionCall
@@ -175,7 +175,10 @@ def _settle_unless_started(reference: "weakref.ref[FunctionCall]", future: "Futu
 
 
 def start_on_own_loop(
-    call: CoroutineCall, loop_executors: LoopExecutors, force_new_loop: bool
+    call: CoroutineCall,
+    loop_executors: LoopExecutors,
+    force_new_loop: bool,
+    loop_factory: LoopFactory | None,
 ) -> bool:
     """Start `call` where no loop called its thread; false if it must be tried again.
 
@@ -184,14 +187,16 @@ def start_on_own_loop(
     context = None if force_new_loop else ASYNC_SINGLE_THREAD_CONTEXT.get(None)
     if context is not None:
         return context.start(call, loop_executors)
-    LOOP_THREADS.submit(TopLevelCall(call, loop_executors))
+    LOOP_THREADS.submit(TopLevelCall(call, loop_executors, loop_factory))
     return True
 
 
-def run_inline(call: CoroutineCall, loop_executors: LoopExecutors) -> None:
+def run_inline(
+    call: CoroutineCall, loop_executors: LoopExecutors, loop_factory: LoopFactory | None
+) -> None:
     """Run `call` on a new loop in this thread: at interpreter exit there is no other."""
     call.executor.is_inline = True
-    TopLevelCall(call, loop_executors, keep_loop=False).run_and_deliver()
+    TopLevelCall(call, loop_executors, loop_factory, keep_loop=False).run_and_deliver()
 
 
 # The two contexts
@@ -211,6 +216,9 @@ class ThreadSensitiveContext:
             a context can be entered once; tasks started inside must end before the block does,
             their later calls raise RuntimeError. Without it, a block inside another one does
             nothing.
+        reuse_thread: take the thread of an earlier block that was left, with all that is bound to
+            it: database connections, `threading.local` values, thread-critical values of a `Local`.
+            None: as `reuse_threads` says.
 
     Leaving the block waits for a call that still runs (its task was cancelled), except with
     `executor`. If the leaving is itself cancelled, the thread ends when the call does.
@@ -225,8 +233,19 @@ class ThreadSensitiveContext:
     True
     """
 
-    def __init__(self, *, executor: Executor | None = None) -> None:
+    #: Whether contexts reuse threads. Assign True to have Django's persistent connections
+    #: (``CONN_MAX_AGE``) work under ASGI; everything on a thread is then shared by its requests.
+    reuse_threads: bool = False
+    #: How many threads wait for their next context, at most; those beyond that end.
+    max_idle_threads: int = 32
+
+    def __init__(
+        self, *, executor: Executor | None = None, reuse_thread: bool | None = None
+    ) -> None:
+        if executor is not None and reuse_thread:
+            raise ValueError("reuse_thread has no meaning with an executor, whose thread is kept")
         self._executor = executor
+        self._reuse_thread = reuse_thread
         self.token: Token[ThreadSensitiveContext] | None = None
         self._outer_executor: Executor | None = None
         self._exited = False
@@ -273,11 +292,16 @@ class ThreadSensitiveContext:
                 self._sharing += 1
             return self._sharing > 0
 
-    def _leave(self) -> Executor | None:
-        """Stop sharing the thread; return its executor if this was the last block."""
+    async def _leave(self) -> None:
+        """Stop sharing the thread, and release it if this was the last block."""
         with self._lock:
             self._sharing -= 1
-            return None if self._sharing else CONTEXT_EXECUTORS.pop(self, None)
+            executor = None if self._sharing else CONTEXT_EXECUTORS.pop(self, None)
+        if isinstance(executor, SingleThreadExecutor):
+            await self._release(executor)
+        elif isinstance(executor, Executor):
+            # Put into the mapping by the application, which leaves it to the context.
+            executor.shutdown(wait=False)
 
     async def __aexit__(
         self,
@@ -285,25 +309,19 @@ class ThreadSensitiveContext:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        executor: Executor | None = None
         if self._joined is not None:
             joined, self._joined = self._joined, None
-            executor = joined._leave()
+            await joined._leave()
         elif self.token is not None:
             token, self.token = self.token, None
             THREAD_SENSITIVE_CONTEXT.reset(token)
             if self._executor is None:
-                executor = self._leave()
+                await self._leave()
             else:
                 self._exited = True
                 CONTEXT_EXECUTORS.pop(self, None)
                 CURRENT_EXECUTOR.set(self._outer_executor)
                 self._outer_executor = None
-        if isinstance(executor, SingleThreadExecutor):
-            await _end(executor)
-        elif isinstance(executor, Executor):
-            # Put into the mapping by the application, which leaves it to the context.
-            executor.shutdown(wait=False)
 
     def submit_call(self, call: FunctionCall) -> None:
         """Queue a call of the bridge on the thread of this context.
@@ -333,21 +351,55 @@ class ThreadSensitiveContext:
             )
         with self._lock:
             # A context that was copied to another thread's loop can be asked by both.
-            return CONTEXT_EXECUTORS.setdefault(self, SingleThreadExecutor("asgiref-context"))
+            executor = CONTEXT_EXECUTORS.get(self)
+            if executor is None:
+                is_reusing = self._reuses_thread and self._sharing > 0
+                executor = _take_idle_executor() if is_reusing else None
+                executor = executor or SingleThreadExecutor("asgiref-context")
+                CONTEXT_EXECUTORS[self] = executor
+            return executor
+
+    @property
+    def _reuses_thread(self) -> bool:
+        return self.reuse_threads if self._reuse_thread is None else self._reuse_thread
+
+    async def _release(self, executor: SingleThreadExecutor) -> None:
+        """Keep the thread of `executor`, or end it; wait until the calls on it have ended."""
+        last: SubmittedCall | None = None
+        worker = executor.worker
+        if worker is not None and worker.is_busy:
+            last = SubmittedCall(int)
+            if not worker.put(last):
+                last = None
+        is_kept = self._reuses_thread and worker is not None
+        try:
+            if not is_kept:
+                executor.shutdown(wait=False)
+            if last is not None:
+                # Shielded: the thread has its orders, whatever happens to this task.
+                await asyncio.shield(asyncio.wrap_future(last.future))
+        except BaseException:
+            executor.shutdown(wait=False)
+            raise
+        if is_kept and len(_idle_executors) < self.max_idle_threads:
+            _idle_executors.append(executor)
+        else:
+            executor.shutdown(wait=False)
 
 
-async def _end(executor: SingleThreadExecutor) -> None:
-    """Let the thread of `executor` end; wait until the calls on it have, if any."""
-    worker = executor.worker
-    last: SubmittedCall | None = None
-    if worker is not None and worker.is_busy:
-        last = SubmittedCall(int)
-        if not worker.put(last):
-            last = None
-    executor.shutdown(wait=False)
-    if last is not None:
-        # Shielded: the thread has its orders, whatever happens to this task.
-        await asyncio.shield(asyncio.wrap_future(last.future))
+# Threads that wait for the next context. Used by one atomic operation each: no lock.
+_idle_executors: list[SingleThreadExecutor] = []
+
+
+def _take_idle_executor() -> SingleThreadExecutor | None:
+    while _idle_executors:
+        try:
+            executor = _idle_executors.pop()
+        except IndexError:  # another thread took the last one
+            return None
+        if executor.worker is not None:  # else the process was forked
+            return executor
+    return None
 
 
 class AsyncSingleThreadContext:

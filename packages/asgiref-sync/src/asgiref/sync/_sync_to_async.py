@@ -15,6 +15,7 @@ from functools import partial
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
+from . import _observation
 from ._async_to_sync import AsyncToSync
 from ._asyncio_internals import completion_queue_of
 from ._callables import adopt_identity, describe, iscoroutinefunction, markcoroutinefunction
@@ -137,11 +138,15 @@ class SyncToAsync(Generic[_P, _R]):
             completion_queue_of(asyncio.get_running_loop()),
             sender_of_values(thread_state_at_entry().thread),
         )
+        observer = _observation.observer
         if (
             type(self).thread_handler is not _plain_thread_handler
             or "thread_handler" in self.__dict__
+            or observer is not None
         ):
             call.handler = self.thread_handler
+        if observer is not None:
+            _observation.observe_function(call, observer)
         timer = None
         try:
             timer = watch_task(call)
