@@ -142,10 +142,10 @@ class EpollCompletionQueue(asyncio.Handle):
             while number and self._callbacks:
                 number -= 1
                 self._call_first()
-        except BaseException:
+        except BaseException as error:
             # The callbacks that are left must get their turn all the same.
             self._ready.append(self)
-            raise
+            self._report(error)
 
     def _call_first(self) -> None:
         callback: Callable[[], object] | None = None
@@ -157,10 +157,14 @@ class EpollCompletionQueue(asyncio.Handle):
             # raised anywhere in here. Calling twice does no harm.
             if callback is not None:
                 callback()
-            if not isinstance(error, Exception):
-                raise
-            message = "asgiref.sync could not resume a task"
-            self.loop.call_exception_handler({"message": message, "exception": error})
+            self._report(error)
+
+    def _report(self, error: BaseException) -> None:
+        """Tell the loop of `error`; raise what goes through loops."""
+        if not isinstance(error, Exception):
+            raise error
+        message = "asgiref.sync could not resume a task"
+        self.loop.call_exception_handler({"message": message, "exception": error})
 
 
 CompletionQueue = EpollCompletionQueue | PublicCompletionQueue

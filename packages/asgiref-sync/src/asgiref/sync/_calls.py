@@ -246,6 +246,9 @@ class FunctionCall(Call, WorkItem):
         """Let the task go on; the completion queue calls this, usually once."""
         self.has_arrived = True
         self.future = None  # a foreign executor's future leads back here, by its callback
+        self._wake_task()
+
+    def _wake_task(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             resume(waiter)
@@ -278,7 +281,11 @@ class FunctionCall(Call, WorkItem):
         while call is not None:
             calls.insert(0, call)
             call = call.outer
-        return [call for call in calls if call.cancel(*cancellation.args[:1])]
+        return [call for call in calls if call.cancel(*cancellation.args[:1], told=self.reconsider)]
+
+    def reconsider(self) -> None:
+        """Have the cancelled task look at this call again. Any thread."""
+        self.queue.put(self._wake_task)
 
 
 class CoroutineCall(Call):
@@ -296,6 +303,7 @@ class CoroutineCall(Call):
         "_task",
         "executor",
         "loop",
+        "missed_cancellation",
         "outer",
         "received_cancellation",
         "sender",
@@ -314,6 +322,8 @@ class CoroutineCall(Call):
         self.loop: asyncio.AbstractEventLoop | None = None
         #: Whether user code got to see a cancellation from outside.
         self.received_cancellation: bool = False
+        #: Whether the last one came too late.
+        self.missed_cancellation: bool = False
         self._pid = state.pid
         self._awaitable: Awaitable[Any] | None = None
         self._coroutine: Coroutine[Any, Any, None] | None = None
@@ -388,15 +398,17 @@ class CoroutineCall(Call):
                     loop.stop()  # called off after this loop was assigned, when it did not run yet
                 return
             self.state = _RUNNING
-        coroutine, self._coroutine = self._coroutine, None
-        context, self._context = self._context, None
-        assert coroutine is not None
-        assert context is not None
+        coroutine: Coroutine[Any, Any, None] | None = None
         try:
+            coroutine, self._coroutine = self._coroutine, None
+            context, self._context = self._context, None
+            assert coroutine is not None
+            assert context is not None
             task = create_task(loop, coroutine, context)
         except BaseException as error:
-            # The application's task factory. Others on the loop must not suffer from it.
-            coroutine.close()
+            # The application's task factory raised. The loop must keep serving other tasks.
+            if coroutine is not None:
+                coroutine.close()
             self.close_coroutine()
             self.set_exception(error)
             if not isinstance(error, Exception):
@@ -453,8 +465,13 @@ class CoroutineCall(Call):
         task = self._task
         return self._coroutine if task is None else task.get_coro()
 
-    def cancel(self, *message: Any) -> bool:
-        """Cancel the coroutine; true if it will see that, or if only its loop's thread can tell."""
+    def cancel(self, *message: Any, told: Callable[[], None] | None = None) -> bool:
+        """Cancel the coroutine; true if it will see that, or if only its loop's thread can tell.
+
+        Args:
+            message: of the CancelledError, if it has one.
+            told: called if it turns out that the coroutine ends without seeing the cancellation.
+        """
         if self._finish(_NO_VALUE, asyncio.CancelledError(*message), _CANCELLED):
             self.received_cancellation = True
             self.close_coroutine()
@@ -468,10 +485,18 @@ class CoroutineCall(Call):
         if asyncio._get_running_loop() is loop:
             return self._cancel_task(*message)
         try:
-            loop.call_soon_threadsafe(self._cancel_task, *message)
+            loop.call_soon_threadsafe(self._cancel_task_or_tell, message, told)
         except RuntimeError:  # the loop is closed
             return False
         return True
+
+    def _cancel_task_or_tell(
+        self, message: tuple[Any, ...], told: Callable[[], None] | None
+    ) -> None:
+        if not self._cancel_task(*message):
+            self.missed_cancellation = True
+            if told is not None:
+                told()
 
     def _cancel_task(self, *message: Any) -> bool:
         """On the loop's thread: cancel the task, if it has not set an outcome."""

@@ -60,12 +60,16 @@ class Limiter(WorkItem):
         """How many calls wait for a token or a thread."""
         return len(self._backlog)
 
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._backlog or self._running)
+
     def submit(self, call: _Limited) -> None:
         """Run `call` on a thread, now or when a token is free. Raises what starting one raises."""
         if self._pid != PROCESS.pid:
             self._start_anew()
         above = thread_state().call
-        if above is not None and above.limiter is self:
+        if above is not None and above.limiter is self and isinstance(call, FunctionCall):
             # The calling function holds a token and runs a loop, which waits for this call.
             self.pool.submit(call)
             return
@@ -79,6 +83,9 @@ class Limiter(WorkItem):
         except BaseException:
             with self._lock, suppress(ValueError):
                 self._backlog.remove(call)
+            # A signal handler may have raised before a thread was woken for the others.
+            self._is_woken = False
+            self._wake_next()
             raise
 
     def _needs_thread(self) -> bool:
@@ -117,7 +124,7 @@ class Limiter(WorkItem):
             if not self._needs_thread():
                 return
             self._is_woken = True
-        with suppress(RuntimeError):
+        with suppress(Exception):
             self._wake_thread()
 
     # A thread of the pool.
@@ -130,6 +137,9 @@ class Limiter(WorkItem):
             while (call := self._take(thread)) is not None:
                 try:
                     call.run()
+                except BaseException as error:
+                    call.discard(error)
+                    raise
                 finally:
                     # Before the delivery: the caller may make the next call at once, which this
                     # thread finds without another being woken.
@@ -140,7 +150,9 @@ class Limiter(WorkItem):
                 # While this thread looks for the next call it must not keep this one's arguments.
                 call = None
         except BaseException:
+            # Raised into the thread from outside, or there is no memory.
             self._searching.discard(thread)
+            self._is_woken = False
             self._wake_next()
             raise
 
@@ -150,8 +162,9 @@ class Limiter(WorkItem):
             self._searching.discard(thread)
             if not self._backlog or len(self._running) >= self.limit:
                 return None
-            call = self._backlog.popleft()
+            call = self._backlog[0]
             self._running.add(call)
+            self._backlog.popleft()
             is_more = bool(self._backlog)
         if isinstance(call, FunctionCall):
             call.limiter = self
@@ -315,18 +328,28 @@ class LimitedExecutor(Executor):
         Args:
             wait: return only then.
             cancel_futures: cancel the calls that have not started.
+
+        Raises:
+            RuntimeError: one of the executor's own functions asks to wait.
         """
         PROCESS.refresh()
         self._open = False
         if cancel_futures:
             for call in self._limiter.take_backlog():
                 _cancel(call)
-        if wait and not PROCESS.is_exiting:
-            # The last call of the backlog starts after all the others.
-            last = SubmittedCall(int)
-            self._limiter.submit(last)
-            last.future.result()
-        self._pool.close()
+        try:
+            if wait and self._pool.owns_current_thread():
+                raise RuntimeError(
+                    "a function of a LimitedExecutor cannot wait for the executor's end: pass "
+                    "wait=False to shutdown"
+                )
+            if wait and self._limiter.is_busy and not PROCESS.is_exiting:
+                # The last call of the backlog starts after all the others.
+                last = SubmittedCall(int)
+                self._limiter.submit(last)
+                last.future.result()
+        finally:
+            self._pool.close()
         if wait:
             self._pool.join()
 

@@ -125,12 +125,14 @@ class TopLevelCall(WorkItem):
                 # Done callbacks of the call's task may start tasks, which end with the loop.
                 run_one_turn(reusable.loop)
         finally:
-            if is_kept:
-                thread_state().loop_to_reuse = reusable
-            else:
-                asyncio.set_event_loop(None)
-                shut_down(reusable.loop)
-            self._executors.pop(reusable.loop, None)
+            try:
+                if is_kept:
+                    thread_state().loop_to_reuse = reusable
+                else:
+                    asyncio.set_event_loop(None)
+                    shut_down(reusable.loop)
+            finally:
+                self._executors.pop(reusable.loop, None)
 
     def deliver(self) -> None:
         # The loop is finalized here: in the blocked thread, the interpreter would drop an interrupt

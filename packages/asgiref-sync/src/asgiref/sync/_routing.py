@@ -292,13 +292,13 @@ class ThreadSensitiveContext:
                 self._sharing += 1
             return self._sharing > 0
 
-    async def _leave(self) -> None:
+    async def _leave(self, *, waits: bool) -> None:
         """Stop sharing the thread, and release it if this was the last block."""
         with self._lock:
             self._sharing -= 1
             executor = None if self._sharing else CONTEXT_EXECUTORS.pop(self, None)
         if isinstance(executor, SingleThreadExecutor):
-            await self._release(executor)
+            await self._release(executor, waits)
         elif isinstance(executor, Executor):
             # Put into the mapping by the application, which leaves it to the context.
             executor.shutdown(wait=False)
@@ -311,17 +311,21 @@ class ThreadSensitiveContext:
     ) -> None:
         if self._joined is not None:
             joined, self._joined = self._joined, None
-            await joined._leave()
+            # The thread may run a function that waits for this very block.
+            await joined._leave(waits=False)
         elif self.token is not None:
             token, self.token = self.token, None
-            THREAD_SENSITIVE_CONTEXT.reset(token)
-            if self._executor is None:
-                await self._leave()
-            else:
-                self._exited = True
-                CONTEXT_EXECUTORS.pop(self, None)
-                CURRENT_EXECUTOR.set(self._outer_executor)
-                self._outer_executor = None
+            try:
+                # Raises ValueError where the block is left in another context.
+                THREAD_SENSITIVE_CONTEXT.reset(token)
+            finally:
+                if self._executor is None:
+                    await self._leave(waits=True)
+                else:
+                    self._exited = True
+                    CONTEXT_EXECUTORS.pop(self, None)
+                    CURRENT_EXECUTOR.set(self._outer_executor)
+                    self._outer_executor = None
 
     def submit_call(self, call: FunctionCall) -> None:
         """Queue a call of the bridge on the thread of this context.
@@ -363,15 +367,16 @@ class ThreadSensitiveContext:
     def _reuses_thread(self) -> bool:
         return self.reuse_threads if self._reuse_thread is None else self._reuse_thread
 
-    async def _release(self, executor: SingleThreadExecutor) -> None:
+    async def _release(self, executor: SingleThreadExecutor, waits: bool) -> None:
         """Keep the thread of `executor`, or end it; wait until the calls on it have ended."""
         last: SubmittedCall | None = None
         worker = executor.worker
-        if worker is not None and worker.is_busy:
-            last = SubmittedCall(int)
-            if not worker.put(last):
-                last = None
         is_kept = self._reuses_thread and worker is not None
+        if worker is not None and worker.is_busy:
+            is_kept = is_kept and waits
+            last = SubmittedCall(int) if waits else None
+            if last is not None and not worker.put(last):
+                last = None
         try:
             if not is_kept:
                 executor.shutdown(wait=False)
@@ -486,6 +491,9 @@ class AsyncSingleThreadContext:
         """End the loop, if there is one, and wait until that is done."""
         PROCESS.refresh()
         context_loop = LOOP_CONTEXT_EXECUTORS.pop(self, None)
+        if isinstance(context_loop, Executor) and not isinstance(context_loop, ContextLoop):
+            # Put into the mapping by the application, which leaves it to the context.
+            context_loop.shutdown()
         if not isinstance(context_loop, ContextLoop) or not context_loop.is_usable:
             return
         if is_loop_running_here():

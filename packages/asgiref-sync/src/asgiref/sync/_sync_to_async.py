@@ -245,14 +245,16 @@ async def _cancel(call: FunctionCall, cancellation: asyncio.CancelledError) -> N
     """
     cancelled: list[CoroutineCall] = []
     try:
+        cancelled = call.cancel(cancellation)
         while not call.has_arrived:
-            cancelled = call.cancel(cancellation)
+            cancelled = [each for each in cancelled if not each.missed_cancellation]
             if not cancelled:
                 raise cancellation
             try:
                 await call.new_waiter()
             except asyncio.CancelledError as another:
                 cancellation = another
+                cancelled = call.cancel(cancellation)
         # The coroutines may all have been finished before the cancellation reached their loop.
         if not any(each.received_cancellation for each in cancelled):
             raise cancellation

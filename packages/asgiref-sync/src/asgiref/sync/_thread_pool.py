@@ -53,6 +53,9 @@ class WorkItem:
     def run_and_deliver(self) -> None:
         try:
             self.run()
+        except BaseException as error:
+            self.discard(error)
+            raise
         finally:
             self.deliver()
 
@@ -122,7 +125,8 @@ def _finish_workers() -> None:
     for worker in workers:
         is_waited_for = worker.pool is None or worker.pool.is_waited_for_at_exit
         if is_waited_for or not worker.is_busy:
-            worker.thread.join()
+            with contextlib.suppress(RuntimeError):  # another thread is about to start it
+                worker.thread.join()
 
 
 try:
@@ -163,7 +167,15 @@ class WorkerThread:
         """Start the thread. Raises RuntimeError if that is not possible."""
         if PROCESS.is_exiting:
             raise RuntimeError("cannot start a thread: the interpreter is shutting down")
-        start_thread(self.thread)
+        # Known before it runs: the interpreter's exit waits for what it was started for.
+        workers = _workers_of_this_process()
+        workers.add(self)
+        try:
+            start_thread(self.thread)
+        except BaseException:
+            if not self.thread.is_alive():
+                workers.discard(self)
+            raise
 
     # Any thread.
 
@@ -185,8 +197,8 @@ class WorkerThread:
         with self._lock:
             if self.ended:
                 return False
-            self._accepted += 1
             self._queue.put(item)
+            self._accepted += 1
             return True
 
     def end(self) -> None:
@@ -202,7 +214,6 @@ class WorkerThread:
         try:
             while not self.ended:
                 try:
-                    workers.add(self)
                     self.state = thread_state()
                     self._run_items()
                 except BaseException:
@@ -222,8 +233,7 @@ class WorkerThread:
             try:
                 item = get(timeout=timeout)
             except queue.Empty:
-                if self.pool is not None and self.pool.retire(self):
-                    self.ended = True
+                if self._retire():
                     return
                 continue
             if item is None:
@@ -231,6 +241,9 @@ class WorkerThread:
                 return
             try:
                 item.run()
+            except BaseException as error:
+                item.discard(error)
+                raise
             finally:
                 self._done += 1
                 if self.pool is not None:
@@ -239,6 +252,14 @@ class WorkerThread:
                 item.deliver()
             # While this thread waits for the next item it must not keep this one's arguments.
             del item
+
+    def _retire(self) -> bool:
+        """Accept no more items, unless one is here by now."""
+        if self.pool is not None:
+            self.pool.forget_idle(self)
+        with self._lock:
+            self.ended = self._queue.empty()
+            return self.ended
 
     def _close(self) -> None:
         """Accept no more items, and discard those that came after the end."""
@@ -311,11 +332,11 @@ class ThreadPool:
         """Make `worker`, the calling thread, available for the next item."""
         self._idle[worker] = True
         if not self._open:
-            self._end_all_idle()
+            worker.end()
 
-    def retire(self, worker: WorkerThread) -> bool:
-        """Let `worker`, the calling thread, end; false if an item is on its way to it."""
-        return self._idle.pop(worker, False)
+    def forget_idle(self, worker: WorkerThread) -> None:
+        """Submit nothing more to `worker`, the calling thread."""
+        self._idle.pop(worker, None)
 
     def thread_ended(self) -> None:
         """Clean up on a thread of this pool, which ends."""
@@ -325,31 +346,34 @@ class ThreadPool:
     def close(self) -> None:
         """End the idle threads, and the busy ones once they have run their item."""
         self._open = False
-        self._end_all_idle()
+        for worker in self._own_workers():
+            worker.end()
 
-    def _end_all_idle(self) -> "list[WorkerThread]":
+    def _own_workers(self) -> "list[WorkerThread]":
+        return [worker for worker in all_workers() if worker.pool is self]
+
+    def owns_current_thread(self) -> bool:
+        return any(worker.is_current_thread() for worker in self._own_workers())
+
+    def join(self) -> None:
+        """Wait until all threads have ended. Not for one of them."""
+        for worker in self._own_workers():
+            worker.thread.join()
+
+    def _end_idle(self) -> None:
+        """End the idle threads, and wait for that."""
+        if self._pid != PROCESS.refresh():
+            return
         ended: list[WorkerThread] = []
         while self._idle:
             with contextlib.suppress(KeyError):
                 worker, _ = self._idle.popitem()
                 worker.end()
                 ended.append(worker)
-        return ended
-
-    def _end_idle(self) -> None:
-        """End the idle threads, and wait for that."""
-        if self._pid != PROCESS.refresh():
-            return
-        for worker in self._end_all_idle():
+        for worker in ended:
             worker.thread.join()
             if sys.version_info < (3, 13):
                 _wait_for_end_of_system_thread(worker.thread)
-
-    def join(self) -> None:
-        """Wait until all threads have ended, except the calling one."""
-        for worker in all_workers():
-            if worker.pool is self and not worker.is_current_thread():
-                worker.thread.join()
 
 
 def _wait_for_end_of_system_thread(thread: threading.Thread) -> None:
