@@ -50,6 +50,23 @@ def test_django_answers_through_asgi_and_wsgi(release: str, fresh_environment: E
     assert seen["at_once"] == 30
 
 
+@pytest.mark.parametrize("release", DJANGO_RELEASES)
+def test_django_transactions_and_persistent_connections(
+    release: str, fresh_environment: Environment
+) -> None:
+    seen = answers(fresh_environment, "django_database.py", DJANGO_RELEASES[release])
+
+    kept, undone = [True, 1], [True, 0]
+    assert seen["async_to_sync"] == [kept, undone]
+    assert seen["asgi"] == [kept, undone]
+    assert seen["cancelled"] == [True, 0]
+    assert seen["tests"] == [2, 0]
+    opened, _ = seen["new_threads"]
+    assert opened == 40
+    opened, threads = seen["reused_threads"]
+    assert opened == threads <= 4
+
+
 def test_channels_consumers_converse_and_daphne_imports(fresh_environment: Environment) -> None:
     seen = answers(fresh_environment, "channels_site.py", "channels", "daphne")
 
