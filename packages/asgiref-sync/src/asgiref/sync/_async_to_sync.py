@@ -134,7 +134,7 @@ class AsyncToSync(Generic[_P, _R]):
         contexts = [context]
         try:
             wrapped = self.main_wrap(call, sys.exc_info(), None, contexts, awaitable)
-            call.prepare(wrapped, awaitable, context)
+            call.prepare(wrapped, awaitable, context, self._is_hooked())
             del awaitable, wrapped
             _run(call, executor.state, self)
         finally:
@@ -144,6 +144,10 @@ class AsyncToSync(Generic[_P, _R]):
             if len(contexts) > 1:
                 propagate_changes(contexts[0], contexts[1], CURRENT_EXECUTOR)
         return call.take_outcome()  # type: ignore[no-any-return]
+
+    def _is_hooked(self) -> bool:
+        """Whether an integration has wrapped or replaced `main_wrap`."""
+        return type(self).main_wrap is not _plain_main_wrap or "main_wrap" in self.__dict__
 
     def _call_beside_loop(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Make the call in the thread of an event loop, which is blocked meanwhile."""
@@ -205,6 +209,9 @@ class AsyncToSync(Generic[_P, _R]):
         finally:
             # This frame is part of the traceback of whatever the coroutine raised.
             del exc_info, call_result
+
+
+_plain_main_wrap: Any = AsyncToSync[..., Any].main_wrap
 
 
 def _run(call: CoroutineCall, state: ThreadState, wrapper: AsyncToSync[..., Any]) -> None:

@@ -79,7 +79,7 @@ class EpollCompletionQueue(asyncio.Handle):
     callbacks (as nest_asyncio does) runs the queue inside the queue.
     """
 
-    __slots__ = ("_callbacks", "_descriptor", "_is_woken", "_lock", "_ready", "loop")
+    __slots__ = ("_callbacks", "_descriptor", "_is_woken", "_lock", "_pid", "_ready", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._descriptor = -1
@@ -91,6 +91,7 @@ class EpollCompletionQueue(asyncio.Handle):
         # Reentrant: a signal handler may set a `ThreadEvent` while its thread is in here.
         self._lock = threading.RLock()
         self._is_woken = False
+        self._pid = os.getpid()
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         internals._selector.register(self, selectors.EVENT_READ, (self, None))
         internals._selector._selector.modify(self._descriptor, select.EPOLLIN | select.EPOLLET)
@@ -115,14 +116,17 @@ class EpollCompletionQueue(asyncio.Handle):
             with self._lock:
                 self._callbacks.append(callback)
                 is_first, self._is_woken = not self._is_woken, True
-            if is_first:
-                self._ready.append(self)
-                os.eventfd_write(self._descriptor, 1)
+            return self._wake() if is_first else True
         except BaseException:
             # A signal handler raised. Others rely on the wake-up of this thread; two do no harm.
-            self._ready.append(self)
-            os.eventfd_write(self._descriptor, 1)
+            self._wake()
             raise
+
+    def _wake(self) -> bool:
+        if self._pid != os.getpid():
+            return False  # a forked child, where the descriptor may be another file by now
+        self._ready.append(self)
+        os.eventfd_write(self._descriptor, 1)
         return True
 
     def _run(self) -> None:
@@ -240,19 +244,23 @@ def create_task(
     # A wrapper of `create_task` may look the same by its attributes, but is of another type.
     create = asyncio.SelectorEventLoop.create_task
     if type(create) is types.FunctionType and create.__code__ is _CREATE_TASK_CODE:
-        return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
+        return asyncio.tasks.Task(coroutine, loop=loop, context=context, eager_start=True)
     return loop.create_task(coroutine, context=context)
 
 
-# What wrapped the function before this import has its code in another file.
-_CREATE_TASK_CODE = next(
-    (
-        code
-        for code in [getattr(asyncio.BaseEventLoop.create_task, "__code__", None)]
-        if code is not None and code.co_filename == asyncio.base_events.__file__
-    ),
-    None,
-)
+def _original_code(function: object) -> types.CodeType | None:
+    """Return the code of a function of asyncio, unless it was wrapped before this import.
+
+    A wrapper's code is in another file, or is the original's with objects of the wrapper in it.
+    """
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, types.CodeType) or code.co_filename != asyncio.base_events.__file__:
+        return None
+    plain = (str, bytes, int, float, tuple, type(None), types.CodeType)
+    return code if all(isinstance(constant, plain) for constant in code.co_consts) else None
+
+
+_CREATE_TASK_CODE = _original_code(asyncio.BaseEventLoop.create_task)
 
 
 def custom_default_executor(loop: asyncio.AbstractEventLoop) -> Any:
@@ -277,12 +285,12 @@ def is_loop_running_here() -> bool:
     belongs to the operating system's thread, so that the loops of other greenlets show, too.
     """
     loop = asyncio._get_running_loop()
-    if loop is None or not _has_green_threads():
+    if loop is None or not has_green_threads():
         return loop is not None
     return getattr(loop, "_thread_id", None) in (None, threading.get_ident())
 
 
-def _has_green_threads() -> bool:
+def has_green_threads() -> bool:
     return getattr(threading.get_ident, "__module__", "_thread") != "_thread"
 
 
@@ -335,7 +343,7 @@ def new_event_loop(factory: LoopFactory | None = None) -> asyncio.AbstractEventL
     make = factory or _default_loop_factory or asyncio.new_event_loop
     # In an empty context: a loop keeps the one that it was made in, with the caller's values.
     loop = Context().run(make)
-    if _has_green_threads() and type(loop) is asyncio.SelectorEventLoop:
+    if has_green_threads() and type(loop) is asyncio.SelectorEventLoop:
         loop.close()
         loop = asyncio.SelectorEventLoop(_GreenSelector())
     return loop
@@ -347,7 +355,7 @@ def start_thread(thread: threading.Thread) -> None:
     Newer Pythons can start a thread with a copy of its starter's context, whose values it would
     keep for life. Starting a greenlet lets others run, whose loops must find no current task here.
     """
-    if _has_green_threads():
+    if has_green_threads():
         run_outside_loop(Context().run, thread.start)
     else:
         Context().run(thread.start)

@@ -15,7 +15,7 @@ import enum
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from contextvars import Context
 from functools import partial
 from types import TracebackType
@@ -126,6 +126,7 @@ class FunctionCall(Call, WorkItem):
         "before",
         "blocked_in",
         "context",
+        "foreign_executor",
         "future",
         "handled",
         "handler",
@@ -169,7 +170,8 @@ class FunctionCall(Call, WorkItem):
         self.handler: Callable[..., Any] | None = None
         #: The limiter of which the running call holds a token.
         self.limiter: Limiter | None = None
-        #: The future of the foreign executor that the call is queued on.
+        #: The executor of others that runs the call, if one does, and its future.
+        self.foreign_executor: Executor | None = None
         self.future: Future[Any] | None = None
         #: The timer of `_diagnostics` that looks for a deadlock.
         self.timer: asyncio.TimerHandle | None = None
@@ -298,6 +300,7 @@ class CoroutineCall(Call):
         "_awaitable",
         "_context",
         "_coroutine",
+        "_is_hooked",
         "_owns_loop",
         "_pid",
         "_task",
@@ -330,13 +333,26 @@ class CoroutineCall(Call):
         self._context: Context | None = None
         self._task: asyncio.Task[None] | None = None
         self._owns_loop = False
+        self._is_hooked = False
 
     # The calling thread.
 
     def prepare(
-        self, coroutine: Coroutine[Any, Any, None], awaitable: Awaitable[Any], context: Context
+        self,
+        coroutine: Awaitable[None],
+        awaitable: Awaitable[Any],
+        context: Context,
+        is_hooked: bool,
     ) -> None:
-        """Take over `coroutine`, which awaits `awaitable` in `context` and sets the outcome."""
+        """Take over `coroutine`, which awaits `awaitable` in `context` and sets the outcome.
+
+        Args:
+            is_hooked: whether it may go on after that.
+        """
+        self._is_hooked = is_hooked
+        if is_hooked and not isinstance(coroutine, Coroutine):
+            coroutine = _await(coroutine)
+        assert isinstance(coroutine, Coroutine)
         self._coroutine, self._awaitable, self._context = coroutine, awaitable, context
 
     def assign(self, loop: asyncio.AbstractEventLoop | None) -> bool:
@@ -407,28 +423,38 @@ class CoroutineCall(Call):
             task = create_task(loop, coroutine, context)
         except BaseException as error:
             # The application's task factory raised. The loop must keep serving other tasks.
+            self.set_exception(error)
+            if self._owns_loop:
+                loop.stop()
             if coroutine is not None:
                 coroutine.close()
             self.close_coroutine()
-            self.set_exception(error)
             if not isinstance(error, Exception):
                 raise
-        else:
-            if not self.is_over:
-                task.set_name(f"async_to_sync {describe(self.function)}")
-                self._task = task
-                task.add_done_callback(self._task_done)
+            return
+        if task.done():
+            if self._is_hooked or not self.is_over:
+                self._task_done(task)
+        elif self._is_hooked or not self.is_over:
+            task.set_name(f"async_to_sync {describe(self.function)}")
+            self._task = task
+            task.add_done_callback(self._task_done)
 
     def _task_done(self, task: "asyncio.Task[None]") -> None:
-        """Set an outcome for a task that ended without: cancelled before its first step, say."""
+        """Set an outcome for a task that ended without one, and stop the loop if it is the call's.
+
+        A task that was cancelled before its first step has none, for example.
+        """
         self.close_coroutine()
-        if task.cancelled():
-            self.set_exception(asyncio.CancelledError())
-        else:
-            error = task.exception()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if not self.is_over:
             if error is None:
                 error = RuntimeError("main_wrap ended without setting an outcome")
             self.set_exception(error)
+        elif error is not None and self._owns_loop:
+            self.replace_outcome(error)  # a hook failed after the outcome was set
+        if self._owns_loop:
+            task.get_loop().stop()
 
     def set_result(self, result: Any) -> None:
         """Finish the call with `result`, if it is not finished yet. Any thread."""
@@ -448,16 +474,35 @@ class CoroutineCall(Call):
     def _let_thread_go_on(self) -> None:
         if self._coroutine is None:  # else neither has started, and `close_coroutine` closes both
             self._awaitable = None
+        if self._owns_loop and self._is_hooked:
+            return  # until the task is done
         task, self._task = self._task, None
         if task is not None:
-            # Usually this is the task's last step: the callback would take a turn of the loop.
+            # This is the task's last step: the callback would take another turn of the loop.
             task.remove_done_callback(self._task_done)
         if not self._owns_loop:
             self.executor.finish()
         elif self.loop is not None and self.loop.is_running():
             self.loop.stop()
 
-    # Any thread.
+    # Any thread. Integrations use it as the future that it is in asgiref 3.13.
+
+    def done(self) -> bool:
+        """Whether the call has an outcome, a cancellation among others."""
+        return self.is_over
+
+    def cancelled(self) -> bool:
+        return isinstance(self._error, asyncio.CancelledError)
+
+    def exception(self) -> BaseException | None:
+        """Return the exception of a call that is done, if it has one."""
+        return self._error
+
+    def result(self) -> Any:
+        """Return the result of a call that is done, or raise its exception."""
+        if self._error is not None:
+            raise self._error
+        return None if self._value is _NO_VALUE else self._value
 
     @property
     def coroutine(self) -> object:
@@ -505,6 +550,10 @@ class CoroutineCall(Call):
             return False
         self.received_cancellation = True
         return True
+
+
+async def _await(awaitable: Awaitable[None]) -> None:
+    await awaitable
 
 
 # Exceptions that belong to users. Their classes may refuse attributes, or do things when one is set

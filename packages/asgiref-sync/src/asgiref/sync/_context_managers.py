@@ -16,8 +16,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from ._async_to_sync import async_to_sync
-from ._iterators import call_in, new_loop_context
-from ._routing import AsyncSingleThreadContext
+from ._iterators import LoopOfSteps
 from ._sync_to_async import sync_to_async
 
 _R = TypeVar("_R")
@@ -231,15 +230,15 @@ class _SyncView(AbstractContextManager[_T_co, bool | None]):
     def __init__(self, manager: AbstractAsyncContextManager[_T_co]) -> None:
         self._manager = manager
         self._context: _ManagerContext | None = None
-        self._loop_context: AsyncSingleThreadContext | None = None
+        self._loop: LoopOfSteps | None = None
 
     def __enter__(self) -> _T_co:
         if self._context is not None:
             raise RuntimeError("this context manager is entered already: make one for each block")
         self._context = _ManagerContext()
-        self._loop_context = new_loop_context()
+        self._loop = LoopOfSteps()
         try:
-            return call_in(self._loop_context, async_to_sync(self._enter), self._context)
+            return self._loop.call(async_to_sync(self._enter), self._context)
         except BaseException:
             self._end()
             raise
@@ -254,8 +253,9 @@ class _SyncView(AbstractContextManager[_T_co, bool | None]):
         traceback: TracebackType | None,
     ) -> bool | None:
         exc_info = exc_type, exc_value, traceback
+        assert self._loop is not None
         try:
-            return call_in(self._loop_context, async_to_sync(self._exit), exc_info)
+            return self._loop.call(async_to_sync(self._exit), exc_info)
         finally:
             self._end()
 
@@ -266,9 +266,9 @@ class _SyncView(AbstractContextManager[_T_co, bool | None]):
 
     def _end(self) -> None:
         self._context = None
-        loop_context, self._loop_context = self._loop_context, None
-        if loop_context is not None:
-            loop_context.end()
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.end()
 
 
 def async_to_sync_context(

@@ -58,7 +58,12 @@ def propagate_changes(
 
 
 def _adapt(value: object, sender: threading.Thread | None) -> object:
-    bridge = getattr(type(value), "__asgiref_bridge__", None)
+    kind = type(value)
+    if type(kind) is type:
+        bridge = getattr(kind, "__asgiref_bridge__", None)
+    else:  # a metaclass may answer to any name
+        found = [vars(base) for base in kind.__mro__ if "__asgiref_bridge__" in vars(base)]
+        bridge = found[0]["__asgiref_bridge__"] if found else None
     return value if bridge is None else bridge(value, sender)
 
 

@@ -21,6 +21,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from contextvars import Token
 from typing import Generic, TypeVar, cast
 
 from ._async_to_sync import async_to_sync
@@ -133,6 +134,8 @@ async def sync_to_async_iterator(
     try:
         while more:
             items, more, error = await take()
+            if isinstance(error, asyncio.CancelledError):
+                items = []  # a cancellation is raised at once
             for item in items:
                 yield item
             if error is not None:
@@ -180,11 +183,11 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
     [3, 2, 1]
     """
     iterator = aiter(async_iterable)
-    context = new_loop_context()
+    loop = LoopOfSteps()
     try:
         while True:
             try:
-                item = call_in(context, async_to_sync(_anext), iterator)
+                item = loop.call(async_to_sync(_anext), iterator)
             except StopAsyncIteration:
                 return
             yield item
@@ -193,10 +196,9 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
             # On the thread of an event loop, where the garbage collector may close this generator,
             # nothing may block: the asynchronous generator's own loop closes it.
             if isinstance(iterator, types.AsyncGeneratorType) and not is_loop_running_here():
-                call_in(context, async_to_sync(_aclose), cast(_Generator, iterator))
+                loop.call(async_to_sync(_aclose), cast(_Generator, iterator))
         finally:
-            if context is not None:
-                context.end()
+            loop.end()
 
 
 async def _anext(iterator: AsyncIterator[_T]) -> _T:
@@ -207,25 +209,45 @@ async def _aclose(generator: _Generator) -> None:
     await generator.aclose()
 
 
-def call_in(context: AsyncSingleThreadContext | None, call: Callable[[_U], _R], argument: _U) -> _R:
-    """Return ``call(argument)``, called while `context` is active, if there is one.
+class LoopOfSteps:
+    """The event loop on which several calls run that belong together, whoever makes them.
 
-    A generator cannot use a ``with`` block: between two steps its consumer is outside.
+    The steps of an iteration, or entering and exiting a context manager: the first step's loop is
+    that of all, as long as it runs. At top level it is one of its own, until `end`.
     """
-    if context is None:
-        return call(argument)
-    token = ASYNC_SINGLE_THREAD_CONTEXT.set(context)
-    try:
-        return call(argument)
-    finally:
-        ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
 
+    __slots__ = ("_context", "_is_own", "_loop", "_pid")
 
-def new_loop_context() -> AsyncSingleThreadContext | None:
-    """Return a context that keeps one loop for all steps; None where the steps share one anyway."""
-    if (
-        thread_state_at_entry().call is not None
-        or ASYNC_SINGLE_THREAD_CONTEXT.get(None) is not None
-    ):
-        return None
-    return AsyncSingleThreadContext()
+    def __init__(self) -> None:
+        state = thread_state_at_entry()
+        self._pid = state.pid
+        self._loop = state.parent_loop if state.call is not None else None
+        self._context = ASYNC_SINGLE_THREAD_CONTEXT.get(None) if self._loop is None else None
+        self._is_own = self._loop is None and self._context is None
+        if self._is_own:
+            self._context = AsyncSingleThreadContext()
+
+    def call(self, function: Callable[[_U], _R], argument: _U) -> _R:
+        """Return ``function(argument)``, whose calls of `async_to_sync` run on this loop.
+
+        A generator cannot use a ``with`` block: between two steps its consumer is outside.
+        """
+        state = thread_state_at_entry()
+        outer = state.parent_loop, state.parent_pid
+        token: Token[AsyncSingleThreadContext] | None = None
+        try:
+            if self._context is not None:
+                token = ASYNC_SINGLE_THREAD_CONTEXT.set(self._context)
+                state.parent_loop = None
+            elif self._loop is not None and self._pid == state.pid and self._loop.is_running():
+                state.parent_loop, state.parent_pid = self._loop, state.pid
+            return function(argument)
+        finally:
+            state.parent_loop, state.parent_pid = outer
+            if token is not None:
+                ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
+
+    def end(self) -> None:
+        """End a loop of its own."""
+        if self._is_own and self._context is not None:
+            self._context.end()

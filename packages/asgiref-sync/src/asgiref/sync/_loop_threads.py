@@ -65,6 +65,19 @@ def _close_loop() -> None:
 LOOP_THREADS = ThreadPool("asgiref-loop", _close_loop, is_waited_for_at_exit=False)
 LOOP_THREADS.end_idle_before_fork()
 
+_context_loops: "weakref.WeakSet[ContextLoop]" = weakref.WeakSet()
+
+
+def _abandon_context_loops() -> None:
+    """End the loops of blocks that were never left, as the interpreter exits."""
+    for context_loop in list(_context_loops):
+        context_loop.abandon()
+
+
+# Called before that of `_thread_pool`, which waits for threads.
+with suppress(RuntimeError):  # imported while the interpreter exits
+    threading._register_atexit(_abandon_context_loops)  # type: ignore[attr-defined]
+
 
 class TopLevelCall(WorkItem):
     """Runs one coroutine call on a loop of its own, on the thread that `run` is called on.
@@ -159,6 +172,7 @@ class ContextLoop(WorkItem, Executor):
         self._is_running = self._has_ended = False
         self._leaver: CurrentThreadExecutor | None = None
         self.loop = new_event_loop()
+        _context_loops.add(self)
 
     # The threads that use the context.
 

@@ -103,6 +103,9 @@ def _submit_to_shared(call: FunctionCall, shared: Executor) -> None:
     if DEADLOCK_CONTEXT.get(False):
         raise _would_deadlock(call, "the shared thread for thread-sensitive code")
     if not isinstance(shared, SingleThreadExecutor):
+        above = thread_state().call
+        if above is not None and above.foreign_executor is shared:
+            raise _would_deadlock(call, f"the thread of {describe(shared)}")
         _submit_to_foreign(shared, call)
         return
     worker = shared.worker
@@ -151,6 +154,7 @@ def submit_parallel(call: FunctionCall, executor: Executor | None) -> None:
 
 
 def _submit_to_foreign(executor: Executor, call: FunctionCall) -> None:
+    call.foreign_executor = executor
     future = executor.submit(call)
     if hasattr(future, "cancel"):
         call.future = future
@@ -248,7 +252,7 @@ class ThreadSensitiveContext:
         self._reuse_thread = reuse_thread
         self.token: Token[ThreadSensitiveContext] | None = None
         self._outer_executor: Executor | None = None
-        self._exited = False
+        self._was_entered = self._exited = False
         # The block whose thread this one shares, and how many blocks share the thread of this one,
         # itself included. Servers now and then start the next request of a connection in the
         # context of the one before; its block must keep its thread when that one is left.
@@ -261,12 +265,13 @@ class ThreadSensitiveContext:
             self._enter_with_executor(self._executor)
             return self
         outer = THREAD_SENSITIVE_CONTEXT.get(None)
-        if outer is not None and outer._executor is not None:
-            return self
+        if outer is not None and (outer._executor is not None or not outer._was_entered):
+            return self  # the latter was set by hand
         if outer is not None and outer._join():
             self._joined = outer
         else:
             self.token = THREAD_SENSITIVE_CONTEXT.set(self)
+            self._was_entered = True
             with self._lock:
                 self._sharing += 1
         return self
@@ -426,15 +431,16 @@ class AsyncSingleThreadContext:
 
     def __init__(self) -> None:
         self.token: Token[AsyncSingleThreadContext] | None = None
+        # One for each block of this object, of any thread, that has not ended.
+        self._tokens: list[Token[AsyncSingleThreadContext]] = []
+        self._pid = PROCESS.pid
         self._lock = threading.Lock()
-        self._depth = 0
 
     def __enter__(self) -> "AsyncSingleThreadContext":
         active = ASYNC_SINGLE_THREAD_CONTEXT.get(None)
-        if active is None:
-            self.token = ASYNC_SINGLE_THREAD_CONTEXT.set(self)
         if active is None or active is self:
-            self._depth += 1
+            self.token = ASYNC_SINGLE_THREAD_CONTEXT.set(self)
+            self._tokens.append(self.token)
         return self
 
     def __exit__(
@@ -443,18 +449,23 @@ class AsyncSingleThreadContext:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._depth == 0:
-            return
-        self._depth -= 1
-        if self._depth or self.token is None:
-            return
+        if ASYNC_SINGLE_THREAD_CONTEXT.get(self) is not self or not self._tokens:
+            return  # the block is inside another context's, and did nothing when it began
         try:
-            token, self.token = self.token, None
-            # Left in another context than it was entered in, there is nothing to reset.
+            self._reset()
+        finally:
+            self.token = self._tokens[-1] if self._tokens else None
+            if not self._tokens:
+                self.end()
+
+    def _reset(self) -> None:
+        """Take back the newest token of this thread's context, or any, left in another context."""
+        for token in reversed(self._tokens):
             with suppress(ValueError):
                 ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
-        finally:
-            self.end()
+                self._tokens.remove(token)
+                return
+        self._tokens.pop()
 
     def start(self, call: CoroutineCall, loop_executors: LoopExecutors) -> bool:
         """Start a call of the bridge on the loop of this block.
@@ -466,6 +477,9 @@ class AsyncSingleThreadContext:
         Returns:
             False if the loop has just ended, and another attempt will start a new one.
         """
+        if self._pid != PROCESS.pid:
+            # A thread that the fork did not copy may have held the lock.
+            self._pid, self._lock = PROCESS.pid, threading.Lock()
         with self._lock:
             executor = LOOP_CONTEXT_EXECUTORS.get(self)
             if executor is None or (isinstance(executor, ContextLoop) and not executor.is_usable):

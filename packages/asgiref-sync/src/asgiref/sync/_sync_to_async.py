@@ -230,9 +230,16 @@ class SyncToAsync(Generic[_P, _R]):
             The result of `func`; it is the result of the call.
         """
         __traceback_hide__ = True
-        if exc_info[1] is None:
-            return func(*args, **kwargs)
-        return run_handling(exc_info[1], partial(func, *args, **kwargs))
+        state = thread_state_at_entry()
+        outer = state.parent_loop, state.parent_pid
+        # An integration may call this on a thread, or after a change, of its own.
+        state.parent_loop, state.parent_pid = loop, state.pid
+        try:
+            if exc_info[1] is None:
+                return func(*args, **kwargs)
+            return run_handling(exc_info[1], partial(func, *args, **kwargs))
+        finally:
+            state.parent_loop, state.parent_pid = outer
 
 
 _plain_thread_handler: Any = SyncToAsync[..., Any].thread_handler

@@ -10,6 +10,7 @@ has no worker threads and starts its own.
 """
 
 import contextlib
+import importlib
 import itertools
 import logging
 import os
@@ -22,7 +23,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from ._asyncio_internals import start_thread
+from ._asyncio_internals import has_green_threads, start_thread
 from ._thread_state import PROCESS, ThreadState, thread_state
 
 logger = logging.getLogger("asgiref.sync")
@@ -32,6 +33,9 @@ _R = TypeVar("_R")
 
 #: Seconds after which an idle thread of a pool ends.
 IDLE_SECONDS = 60.0
+
+#: Seconds that a fork waits for idle threads to end, at most.
+_SECONDS_BEFORE_FORK = 0.5
 
 
 class WorkItem:
@@ -124,9 +128,18 @@ def _finish_workers() -> None:
         worker.end()
     for worker in workers:
         is_waited_for = worker.pool is None or worker.pool.is_waited_for_at_exit
-        if is_waited_for or not worker.is_busy:
+        if is_waited_for or not worker.is_busy or not _is_main_interpreter():
             with contextlib.suppress(RuntimeError):  # another thread is about to start it
                 worker.thread.join()
+
+
+def _is_main_interpreter() -> bool:
+    """Whether threads may be left running when this interpreter ends."""
+    is_main: Callable[[], bool] | None = getattr(threading, "_is_main_interpreter", None)
+    if is_main is not None:
+        return is_main()
+    interpreters = importlib.import_module("_xxsubinterpreters")  # Python 3.11
+    return bool(interpreters.get_current() == interpreters.get_main())
 
 
 try:
@@ -183,6 +196,14 @@ class WorkerThread:
     def is_busy(self) -> bool:
         """Whether the thread has an item to run, or runs one."""
         return self._done != self._accepted
+
+    @property
+    def is_delivering(self) -> bool:
+        """Whether a function of the bridge has ended here, and the thread is about to be idle."""
+        pool, state = self.pool, self.state
+        if pool is None or not pool.is_waited_for_at_exit or state is None:
+            return False
+        return self.is_busy and state.call is None
 
     @property
     def queued(self) -> int:
@@ -364,6 +385,11 @@ class ThreadPool:
         """End the idle threads, and wait for that."""
         if self._pid != PROCESS.refresh():
             return
+        deadline = time.monotonic() + _SECONDS_BEFORE_FORK
+        while any(worker.is_delivering for worker in self._own_workers()):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0)
         ended: list[WorkerThread] = []
         while self._idle:
             with contextlib.suppress(KeyError):
@@ -371,8 +397,9 @@ class ThreadPool:
                 worker.end()
                 ended.append(worker)
         for worker in ended:
-            worker.thread.join()
-            if sys.version_info < (3, 13):
+            # What ends with a thread can wait for a lock that the forking thread holds.
+            worker.thread.join(max(0.0, deadline - time.monotonic()))
+            if sys.version_info < (3, 13) and not has_green_threads():
                 _wait_for_end_of_system_thread(worker.thread)
 
 
