@@ -1,15 +1,14 @@
 """Context variables that follow a call to another thread and back (PEP 567).
 
-A function runs in a copy of its caller's context. When it is done, the variables that it *changed*
-are set in the caller's context, and no others: comparing with the caller's present values instead
-would undo the changes of other code when two calls share a context. Changed means "not the same
-object as in the snapshot": ``==`` would run users' code on a thread that it does not expect. A
-variable that a call has reset keeps the caller's value, because PEP 567 offers no way to unset one.
+A function runs in a copy of its caller's context. Afterwards the variables that it *changed* are
+set in the caller's context. A variable has changed if it holds another object than in the snapshot
+from before the call. (Comparing with the caller's current values would undo other code's changes
+when two calls share a context, and ``==`` would run users' code.) A variable that a call has reset
+keeps the caller's value, because PEP 567 offers no way to unset one.
 
-A value whose type defines ``__asgiref_bridge__(self, sender)`` is replaced by the result of that
-method when it crosses (the package's README documents the protocol). The receiving thread calls it
-inside the receiving context; `sender` is the thread that the context comes from, or None on the way
-back to a caller. The bridge and `asgiref.local.Local` know nothing else of each other.
+If a value's type defines ``__asgiref_bridge__(self, sender)``, the receiving thread calls that
+method inside the receiving context, and its result replaces the value. `sender` is the thread that
+the context comes from, or None on the way back. The package's README documents this protocol.
 """
 
 import gc
@@ -18,10 +17,10 @@ import threading
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-#: New threads inherit contexts, so every value must be adapted in both directions.
+#: Whether new threads inherit contexts. Then every value must be adapted in both directions.
 _THREADS_INHERIT_CONTEXT = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
-#: A thread has this attribute once its contexts can hold values that belong to the thread.
+#: The attribute of a thread whose contexts can hold values that belong to the thread.
 _OWNER = "__asgiref_owner__"
 
 _MISSING = object()
@@ -35,7 +34,7 @@ def sender_of_values(thread: threading.Thread) -> threading.Thread | None:
 
 
 def adapt_values(sender: threading.Thread) -> Context:
-    """Adapt each value of the current context to this thread; return a snapshot after that."""
+    """Adapt each value of the current context to this thread. Return a snapshot of the result."""
     before = copy_context()
     after: Context | None = before
     for variable, value in before.items():
