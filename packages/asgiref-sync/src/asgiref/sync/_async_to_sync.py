@@ -28,7 +28,7 @@ from ._blocking import CURRENT_EXECUTOR, CurrentThreadExecutor
 from ._callables import adopt_identity, describe, iscoroutinefunction
 from ._calls import CallState, CoroutineCall, ExcInfo, run_handling_coroutine
 from ._contextvars import adapt_values, propagate_changes
-from ._diagnostics import check_of
+from ._diagnostics import progress_check
 from ._loop_threads import LoopExecutors
 from ._routing import (
     ASYNC_SINGLE_THREAD_CONTEXT,
@@ -192,7 +192,7 @@ class AsyncToSync(Generic[_P, _R]):
             awaitable: the object that the coroutine function returned.
         """
         __traceback_hide__ = True
-        context.append(adapt_values(call_result.sender))
+        context.append(adapt_values(call_result.sending_thread))
         try:
             if exc_info[1] is None:
                 result = await awaitable
@@ -258,7 +258,7 @@ def _start_on_parent(
         return True
     above = state.call
     if above is not None and above.loop is loop:
-        return above.queue.put(call.start)
+        return above.completion_queue.put(call.start)
     try:
         loop.call_soon_threadsafe(call.start)
     except RuntimeError:
@@ -272,10 +272,12 @@ def _block(call: CoroutineCall, start: Callable[..., bool], *arguments: Any) -> 
     A signal handler can raise at any line, even before the call is started.
     """
     try:
-        return call.executor.serve(*check_of(call)) if start(call, *arguments) else call.is_over
+        if not start(call, *arguments):
+            return call.is_over
+        return call.executor.serve(*progress_check(call))
     except BaseException:
         call.cancel()
-        call.executor.serve(call.can_finish)
+        call.executor.serve(call.check_progress)
         raise
 
 

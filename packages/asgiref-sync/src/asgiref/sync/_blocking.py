@@ -60,7 +60,7 @@ class CurrentThreadExecutor(Executor):
         #: The loop that runs the coroutine. This thread runs no calls from other loops.
         self.loop: asyncio.AbstractEventLoop | None = None
         #: Whether the thread runs the loop itself, and so cannot serve this executor's queue.
-        self.is_inline = False
+        self.runs_loop_itself = False
 
     # Any thread.
 

@@ -78,6 +78,6 @@ def start_on_calling_loop(coroutine: Coroutine[Any, Any, _R]) -> Future[_R]:
         raise
 
 
-async def _run_adapted(coroutine: Coroutine[Any, Any, _R], sender: threading.Thread) -> _R:
-    adapt_values(sender)
+async def _run_adapted(coroutine: Coroutine[Any, Any, _R], sending_thread: threading.Thread) -> _R:
+    adapt_values(sending_thread)
     return await coroutine

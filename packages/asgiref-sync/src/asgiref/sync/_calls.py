@@ -127,18 +127,18 @@ class FunctionCall(Call, WorkItem):
         "_is_delivered",
         "_waiter",
         "args",
-        "before",
+        "baseline",
         "blocked_in",
+        "completion_queue",
         "context",
         "future",
-        "handled",
+        "handled_exception",
         "handler",
         "has_arrived",
         "kwargs",
         "limiter",
         "loop",
-        "queue",
-        "sender",
+        "sending_thread",
         "timer",
     )
 
@@ -148,10 +148,10 @@ class FunctionCall(Call, WorkItem):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         context: Context,
-        before: Context,
-        handled: BaseException | None,
-        queue: CompletionQueue,
-        sender: threading.Thread | None,
+        baseline: Context,
+        handled_exception: BaseException | None,
+        completion_queue: CompletionQueue,
+        sending_thread: threading.Thread | None,
     ) -> None:
         self.function = function
         self.state = _QUEUED
@@ -162,13 +162,13 @@ class FunctionCall(Call, WorkItem):
         self.kwargs: dict[str, Any] = kwargs
         self.context: Context = context
         #: A snapshot of the caller's context. After values were adapted: a snapshot of `context`.
-        self.before: Context = before
+        self.baseline: Context = baseline
         #: The exception that the caller is handling, if any.
-        self.handled: BaseException | None = handled
-        self.queue: CompletionQueue = queue
-        self.loop: asyncio.AbstractEventLoop = queue.loop
+        self.handled_exception: BaseException | None = handled_exception
+        self.completion_queue: CompletionQueue = completion_queue
+        self.loop: asyncio.AbstractEventLoop = completion_queue.loop
         #: The thread that `context` comes from; None if no value needs adapting.
-        self.sender: threading.Thread | None = sender
+        self.sending_thread: threading.Thread | None = sending_thread
         #: `SyncToAsync.thread_handler`, if an integration overrides it or an observer is set.
         self.handler: Callable[..., Any] | None = None
         #: The limiter whose token the running call holds.
@@ -194,7 +194,11 @@ class FunctionCall(Call, WorkItem):
         outer = state.call, state.parent_loop, state.parent_pid
         try:
             state.call, state.parent_loop, state.parent_pid = self, self.loop, state.pid
-            if self.handler is None and self.handled is None and self.sender is None:
+            if (
+                self.handler is None
+                and self.handled_exception is None
+                and self.sending_thread is None
+            ):
                 self._value = self.context.run(self.function, *self.args, **self.kwargs)
             else:
                 self._value = self._run_with_extras()
@@ -208,14 +212,16 @@ class FunctionCall(Call, WorkItem):
         """Run the function with a hook, a handled exception, or adapted values."""
         child = partial(self.function, *self.args, **self.kwargs)
         if self.handler is not None:
-            return self.handler(self.loop, exc_info_of(self.handled), [], self._run_child, child)
-        if self.handled is None:
+            return self.handler(
+                self.loop, exc_info_of(self.handled_exception), [], self._run_child, child
+            )
+        if self.handled_exception is None:
             return self._run_child(child)
-        return run_handling(self.handled, partial(self._run_child, child))
+        return run_handling(self.handled_exception, partial(self._run_child, child))
 
     def _run_child(self, child: Callable[[], Any]) -> Any:
-        if self.sender is not None:
-            self.before = self.context.run(adapt_values, self.sender)
+        if self.sending_thread is not None:
+            self.baseline = self.context.run(adapt_values, self.sending_thread)
         return self.context.run(child)
 
     def __call__(self) -> None:
@@ -233,7 +239,7 @@ class FunctionCall(Call, WorkItem):
         if self.state is _FINISHED and not self._is_delivered:
             # Put first: if a signal handler raises before the flag is set, the next delivery puts
             # it again, which is harmless.
-            self.queue.put(self._arrive)
+            self.completion_queue.put(self._arrive)
             self._is_delivered = True
 
     def discard(self, error: BaseException) -> None:
@@ -290,7 +296,7 @@ class FunctionCall(Call, WorkItem):
 
     def reconsider(self) -> None:
         """Make the cancelled task check this call again. Any thread."""
-        self.queue.put(self._wake_task)
+        self.completion_queue.put(self._wake_task)
 
 
 class CoroutineCall(Call):
@@ -311,7 +317,7 @@ class CoroutineCall(Call):
         "missed_cancellation",
         "outer",
         "received_cancellation",
-        "sender",
+        "sending_thread",
     )
 
     def __init__(
@@ -321,7 +327,7 @@ class CoroutineCall(Call):
         #: The blocked thread, as an executor.
         self.executor: CurrentThreadExecutor = executor
         #: The blocked thread: context variables come from it.
-        self.sender: threading.Thread = state.thread
+        self.sending_thread: threading.Thread = state.thread
         #: The call in which the same function was already blocked when it made this one. That
         #: happens when the blocked thread runs a `SubmittedCall`, which keeps `ThreadState.call`.
         self.outer: CoroutineCall | None = None
@@ -364,7 +370,7 @@ class CoroutineCall(Call):
         """Drop the reference to the call's own loop, which is closed or kept for another call."""
         self.loop = self.executor.loop = None
 
-    def can_finish(self) -> bool:
+    def check_progress(self) -> bool:
         """Check whether the coroutine can still finish. Return False if it needs another loop.
 
         If it can never finish, the reason becomes the outcome. Raises RuntimeError in a forked

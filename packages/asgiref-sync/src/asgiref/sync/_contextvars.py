@@ -28,17 +28,17 @@ _MISSING = object()
 _MANY_VARIABLES = 6
 
 
-def sender_of_values(thread: threading.Thread) -> threading.Thread | None:
+def sending_thread_of(thread: threading.Thread) -> threading.Thread | None:
     """Return `thread` if values that leave its event loop must be adapted, else None."""
     return thread if _THREADS_INHERIT_CONTEXT or _OWNER in thread.__dict__ else None
 
 
-def adapt_values(sender: threading.Thread) -> Context:
+def adapt_values(sending_thread: threading.Thread) -> Context:
     """Adapt each value of the current context to this thread. Return a snapshot of the result."""
     before = copy_context()
     after: Context | None = before
     for variable, value in before.items():
-        adapted = _adapt(value, sender)
+        adapted = _adapt(value, sending_thread)
         if adapted is not value:
             variable.set(adapted)
             after = None
@@ -56,9 +56,9 @@ def propagate_changes(
             variable.set(_adapt(value, None))
 
 
-def _adapt(value: object, sender: threading.Thread | None) -> object:
+def _adapt(value: object, sending_thread: threading.Thread | None) -> object:
     bridge = getattr(type(value), "__asgiref_bridge__", None)
-    return value if bridge is None else bridge(value, sender)
+    return value if bridge is None else bridge(value, sending_thread)
 
 
 def _tree_of(context: Context) -> object:

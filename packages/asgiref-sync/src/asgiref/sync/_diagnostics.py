@@ -181,11 +181,11 @@ def log_slow_waits(seconds: float | None) -> None:
     _slow_wait_seconds = seconds
 
 
-def check_of(call: CoroutineCall) -> tuple[Callable[[], bool], float]:
+def progress_check(call: CoroutineCall) -> tuple[Callable[[], bool], float]:
     """Return the check for a thread that waits for `call`, and its interval in seconds."""
     limit = _slow_wait_seconds
     if limit is None:
-        return call.can_finish, CHECK_SECONDS
+        return call.check_progress, CHECK_SECONDS
     start = time.monotonic()
     logged = False
 
@@ -194,12 +194,12 @@ def check_of(call: CoroutineCall) -> tuple[Callable[[], bool], float]:
         if not logged and time.monotonic() - start >= limit:
             logged = True
             _log(f"a thread has waited for {describe(call.function)}", limit)
-        return call.can_finish()
+        return call.check_progress()
 
     return check, min(CHECK_SECONDS, limit)
 
 
-def watch_task(call: FunctionCall) -> asyncio.TimerHandle | None:
+def log_if_slow(call: FunctionCall) -> asyncio.TimerHandle | None:
     """Start a timer that logs a slow `call`, if slow waits are logged. On the loop's thread."""
     seconds = _slow_wait_seconds
     if seconds is None:

@@ -93,7 +93,7 @@ def _submit_to_chain(executor: Executor, call: FunctionCall) -> bool:
     blocked: CurrentThreadExecutor | None = executor
     while blocked is not None:
         if blocked.loop is None or blocked.loop is call.loop:
-            if blocked.is_inline:
+            if blocked.runs_loop_itself:
                 call.run_and_deliver()
                 return True
             if blocked.put(call):
@@ -202,7 +202,7 @@ def run_inline(
     call: CoroutineCall, loop_executors: LoopExecutors, loop_factory: LoopFactory | None
 ) -> None:
     """Run `call` on a new loop in this thread: at interpreter exit no other thread can start."""
-    call.executor.is_inline = True
+    call.executor.runs_loop_itself = True
     TopLevelCall(call, loop_executors, loop_factory, keep_loop=False).run_and_deliver()
 
 

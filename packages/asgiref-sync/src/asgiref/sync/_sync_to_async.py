@@ -20,8 +20,8 @@ from ._async_to_sync import AsyncToSync
 from ._asyncio_internals import completion_queue_of
 from ._callables import adopt_identity, describe, iscoroutinefunction, markcoroutinefunction
 from ._calls import CoroutineCall, FunctionCall, run_handling
-from ._contextvars import propagate_changes, sender_of_values
-from ._diagnostics import watch_task
+from ._contextvars import propagate_changes, sending_thread_of
+from ._diagnostics import log_if_slow
 from ._routing import (
     CONTEXT_EXECUTORS,
     DEADLOCK_CONTEXT,
@@ -129,16 +129,16 @@ class SyncToAsync(Generic[_P, _R]):
     async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Run the function with these arguments on the thread that the rules choose."""
         __traceback_hide__ = True
-        before = contextvars.copy_context()
+        baseline = contextvars.copy_context()
         call = FunctionCall(
             self.func,
             args,
             kwargs,
-            before.copy() if self.context is None else self.context,
-            before,
+            baseline.copy() if self.context is None else self.context,
+            baseline,
             sys.exception(),
             completion_queue_of(asyncio.get_running_loop()),
-            sender_of_values(thread_state_at_entry().thread),
+            sending_thread_of(thread_state_at_entry().thread),
         )
         observer = _observation.observer
         if (
@@ -151,7 +151,7 @@ class SyncToAsync(Generic[_P, _R]):
             _observation.observe_function(call, observer)
         timer = None
         try:
-            timer = watch_task(call)
+            timer = log_if_slow(call)
             if self._thread_sensitive:
                 loop_executors = AsyncToSync.loop_thread_executors
                 submit_sensitive(call, self.single_thread_executor, loop_executors)
@@ -166,14 +166,14 @@ class SyncToAsync(Generic[_P, _R]):
             if not call.has_arrived:
                 call.abandon()
             elif self.context is None:
-                propagate_changes(call.context, call.before)
+                propagate_changes(call.context, call.baseline)
             if timer is not None:
                 timer.cancel()
             if call.timer is not None:
                 call.timer.cancel()
             # The traceback of a raised exception keeps this frame alive. The frame would keep the
             # call and its arguments alive.
-            del call, before
+            del call, baseline
 
     @overload
     def __get__(
