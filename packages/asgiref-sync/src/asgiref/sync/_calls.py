@@ -68,23 +68,14 @@ class Call:
         self._value: Any = _NO_VALUE
         self._error: BaseException | None = None
 
-    def _move(self, target: CallState) -> bool:
-        """Move to `target`. Return False if the current state does not allow that."""
-        with self._lock:
-            if self.state.label not in target.sources:
-                return False
-            self.state = target
-            return True
-
-    def _finish(
-        self, value: Any, error: BaseException | None, target: CallState = _FINISHED
+    def _move(
+        self, target: CallState, value: Any = _NO_VALUE, error: BaseException | None = None
     ) -> bool:
-        """Move to `target` with this outcome. Return False if the call has one already."""
+        """Move to `target` with this outcome. Return False if the current state forbids that."""
         with self._lock:
             if self.state.label not in target.sources:
                 return False
-            self._value, self._error = value, error
-            self.state = target
+            self._value, self._error, self.state = value, error, target
             return True
 
     @property
@@ -153,6 +144,7 @@ class FunctionCall(Call, WorkItem):
         completion_queue: CompletionQueue,
         sending_thread: threading.Thread | None,
     ) -> None:
+        # The attributes of `Call`: calling its `__init__` here would slow down every call.
         self.function = function
         self.state = _QUEUED
         self._lock = threading.Lock()
@@ -212,11 +204,8 @@ class FunctionCall(Call, WorkItem):
         """Run the function with a hook, a handled exception, or adapted values."""
         child = partial(self.function, *self.args, **self.kwargs)
         if self.handler is not None:
-            return self.handler(
-                self.loop, exc_info_of(self.handled_exception), [], self._run_child, child
-            )
-        if self.handled_exception is None:
-            return self._run_child(child)
+            exc_info = exc_info_of(self.handled_exception)
+            return self.handler(self.loop, exc_info, [], self._run_child, child)
         return run_handling(self.handled_exception, partial(self._run_child, child))
 
     def _run_child(self, child: Callable[[], Any]) -> Any:
@@ -235,7 +224,7 @@ class FunctionCall(Call, WorkItem):
 
     def deliver(self) -> None:
         if self.state is _RUNNING:
-            self._move(_FINISHED)
+            self._move(_FINISHED, self._value, self._error)
         if self.state is _FINISHED and not self._is_delivered:
             # Put first: if a signal handler raises before the flag is set, the next delivery puts
             # it again, which is harmless.
@@ -243,12 +232,12 @@ class FunctionCall(Call, WorkItem):
             self._is_delivered = True
 
     def discard(self, error: BaseException) -> None:
-        if self._finish(_NO_VALUE, error):
+        if self._move(_FINISHED, error=error):
             self.deliver()
 
     def set_result(self, value: Any) -> None:
         """Finish the call with a value from another process or interpreter."""
-        if self._finish(value, None):
+        if self._move(_FINISHED, value):
             self.deliver()
 
     # The loop's thread.
@@ -451,20 +440,20 @@ class CoroutineCall(Call):
 
     def set_result(self, result: Any) -> None:
         """Finish the call with `result`, unless it has an outcome. Any thread."""
-        if self._finish(result, None):
-            self._let_thread_go_on()
+        if self._move(_FINISHED, result):
+            self._wake_thread()
 
     def set_exception(self, error: BaseException) -> None:
         """Finish the call with `error`, unless it has an outcome. Any thread."""
-        if self._finish(_NO_VALUE, error):
-            self._let_thread_go_on()
+        if self._move(_FINISHED, error=error):
+            self._wake_thread()
 
     def replace_outcome(self, error: BaseException) -> None:
         """Finish the call with `error`, even if it has an outcome already."""
         self.set_exception(error)
         self._value, self._error = _NO_VALUE, error
 
-    def _let_thread_go_on(self) -> None:
+    def _wake_thread(self) -> None:
         if self._coroutine is None:  # otherwise neither has started; `close_coroutine` closes both
             self._awaitable = None
         task, self._task = self._task, None
@@ -494,7 +483,7 @@ class CoroutineCall(Call):
         Returns:
             True if the coroutine will see the cancellation, or if only its loop's thread can tell.
         """
-        if self._finish(_NO_VALUE, asyncio.CancelledError(*message), _CANCELLED):
+        if self._move(_CANCELLED, error=asyncio.CancelledError(*message)):
             self.received_cancellation = True
             self.close_coroutine()
             self.executor.finish()
@@ -541,13 +530,15 @@ def exc_info_of(error: BaseException | None) -> ExcInfo:
     return (None, None, None) if error is None else (type(error), error, _TRACEBACK.__get__(error))
 
 
-def run_handling(error: BaseException, function: Callable[[], _R]) -> _R:
-    """Return ``function()``, called while `error` is the exception being handled.
+def run_handling(error: BaseException | None, function: Callable[[], _R]) -> _R:
+    """Return ``function()``, called while `error`, if given, is the exception being handled.
 
     Code called from an ``except`` block sees the exception in `sys.exc_info()`. To get the same
     result on another thread, this raises the exception again, which changes its traceback and
     context. The exception belongs to the caller, so both are restored before the function runs.
     """
+    if error is None:
+        return function()
     traceback, context = _TRACEBACK.__get__(error), _CONTEXT.__get__(error)
     try:
         raise error

@@ -233,8 +233,6 @@ class SyncToAsync(Generic[_P, _R]):
             The result of `func`, which becomes the result of the call.
         """
         __traceback_hide__ = True
-        if exc_info[1] is None:
-            return func(*args, **kwargs)
         return run_handling(exc_info[1], partial(func, *args, **kwargs))
 
 
