@@ -16,16 +16,16 @@ import copy
 import sys
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextvars import Context
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from . import _observation
+from . import _observation  # pyright: ignore[reportPrivateUsage]
 from ._asyncio_internals import LoopFactory, is_loop_running_here, run_outside_loop
 from ._blocking import CURRENT_EXECUTOR, CurrentThreadExecutor
-from ._callables import adopt_identity, describe, iscoroutinefunction
+from ._callables import adopt_identity, describe, is_async_callable
 from ._calls import CallState, CoroutineCall, ExcInfo, run_handling_coroutine
 from ._contextvars import adapt_values, propagate_changes
 from ._diagnostics import progress_check
@@ -98,16 +98,13 @@ class AsyncToSync(Generic[_P, _R]):
 
     def __init__(
         self,
-        awaitable: Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]],
+        awaitable: Callable[_P, Awaitable[_R]],
         force_new_loop: bool = False,
         *,
         loop_factory: LoopFactory | None = None,
         allow_running_loop: bool = False,
     ) -> None:
-        if not callable(awaitable) or (
-            not iscoroutinefunction(awaitable)
-            and not iscoroutinefunction(getattr(awaitable, "__call__", awaitable))  # noqa: B004
-        ):
+        if not callable(awaitable) or not is_async_callable(awaitable):
             # A plain function that returns an awaitable works, but is usually a mistake. Warn only.
             warnings.warn("async_to_sync was passed a non-async-marked callable", stacklevel=2)
         adopt_identity(self, awaitable)
@@ -287,14 +284,12 @@ def async_to_sync(
     force_new_loop: bool = False,
     loop_factory: LoopFactory | None = None,
     allow_running_loop: bool = False,
-) -> Callable[
-    [Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]]], Callable[_P, _R]
-]: ...
+) -> Callable[[Callable[_P, Awaitable[_R]]], Callable[_P, _R]]: ...
 
 
 @overload
 def async_to_sync(
-    awaitable: Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]],
+    awaitable: Callable[_P, Awaitable[_R]],
     *,
     force_new_loop: bool = False,
     loop_factory: LoopFactory | None = None,
@@ -303,17 +298,12 @@ def async_to_sync(
 
 
 def async_to_sync(
-    awaitable: Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]] | None = None,
+    awaitable: Callable[_P, Awaitable[_R]] | None = None,
     *,
     force_new_loop: bool = False,
     loop_factory: LoopFactory | None = None,
     allow_running_loop: bool = False,
-) -> (
-    Callable[
-        [Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]]], Callable[_P, _R]
-    ]
-    | Callable[_P, _R]
-):
+) -> Callable[[Callable[_P, Awaitable[_R]]], Callable[_P, _R]] | Callable[_P, _R]:
     """Return a synchronous version of the coroutine function `awaitable`; without it, a decorator.
 
     Calling the result calls ``awaitable(*args, **kwargs)`` on the calling thread, awaits the

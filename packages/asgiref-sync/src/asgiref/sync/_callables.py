@@ -38,6 +38,12 @@ else:
         return func
 
 
+def is_async_callable(target: Any) -> bool:
+    """Whether `target` is a coroutine function or an object whose ``__call__`` is one."""
+    call = getattr(target, "__call__", None)  # noqa: B004
+    return iscoroutinefunction(target) or iscoroutinefunction(call)
+
+
 def describe(target: object) -> str:
     """Return a name of `target` for error messages: its qualified name, or else its repr.
 

@@ -295,7 +295,8 @@ def _awaited_thread(waiting: int, stacks: dict[int, types.FrameType]) -> int | N
 
 
 _WAITING_MODULES = ("threading", "concurrent.futures._base")
-_CODES_OF_FUTURE = (Future.result.__code__, Future.exception.__code__)
+_FUTURE: Any = Future
+_CODES_OF_FUTURE = (_FUTURE.result.__code__, _FUTURE.exception.__code__)
 
 
 def _runner_of(future: object, stacks: dict[int, types.FrameType]) -> int | None:

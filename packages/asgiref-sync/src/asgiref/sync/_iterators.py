@@ -15,13 +15,13 @@ import types
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
+    Awaitable,
     Callable,
     Generator,
     Iterable,
     Iterator,
 )
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from ._async_to_sync import async_to_sync
 from ._asyncio_internals import is_loop_running_here
@@ -32,7 +32,6 @@ from ._thread_state import thread_state_at_entry
 _R = TypeVar("_R")
 _T = TypeVar("_T")
 _U = TypeVar("_U")
-_Generator = types.AsyncGeneratorType[object, object]
 
 
 class _Source(Generic[_T]):
@@ -186,7 +185,7 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
     try:
         while True:
             try:
-                item = call_in(context, async_to_sync(_anext), iterator)
+                item = call_in(context, async_to_sync(_await), lambda: anext(iterator))
             except StopAsyncIteration:
                 return
             yield item
@@ -195,18 +194,14 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
             # The garbage collector may close this generator on an event loop's thread, which must
             # not block. The asynchronous generator's own loop closes it then.
             if isinstance(iterator, types.AsyncGeneratorType) and not is_loop_running_here():
-                call_in(context, async_to_sync(_aclose), cast(_Generator, iterator))
+                call_in(context, async_to_sync(_await), iterator.aclose)
         finally:
             if context is not None:
                 context.end()
 
 
-async def _anext(iterator: AsyncIterator[_T]) -> _T:
-    return await anext(iterator)
-
-
-async def _aclose(generator: _Generator) -> None:
-    await generator.aclose()
+async def _await(method: Callable[[], Awaitable[_R]]) -> _R:
+    return await method()
 
 
 def call_in(context: AsyncSingleThreadContext | None, call: Callable[[_U], _R], argument: _U) -> _R:

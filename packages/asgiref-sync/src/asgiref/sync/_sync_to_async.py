@@ -15,10 +15,10 @@ from functools import partial
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from . import _observation
+from . import _observation  # pyright: ignore[reportPrivateUsage]
 from ._async_to_sync import AsyncToSync
 from ._asyncio_internals import completion_queue_of
-from ._callables import adopt_identity, describe, iscoroutinefunction, markcoroutinefunction
+from ._callables import adopt_identity, describe, is_async_callable, markcoroutinefunction
 from ._calls import CoroutineCall, FunctionCall, run_handling
 from ._contextvars import propagate_changes, sending_thread_of
 from ._diagnostics import log_if_slow
@@ -36,6 +36,9 @@ _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
 _R = TypeVar("_R")
 _T = TypeVar("_T")
+
+#: A function that returns a coroutine.
+CoroutineFunction = Callable[_P, Coroutine[Any, Any, _R]]
 
 
 class _ParentLoop(threading.local):
@@ -104,11 +107,7 @@ class SyncToAsync(Generic[_P, _R]):
         executor: Executor | None = None,
         context: contextvars.Context | None = None,
     ) -> None:
-        if (
-            not callable(func)
-            or iscoroutinefunction(func)
-            or iscoroutinefunction(getattr(func, "__call__", func))  # noqa: B004
-        ):
+        if not callable(func) or is_async_callable(func):
             # asgiref's users compare this exception's arguments, so a note, not the message, names
             # the function.
             refusal = TypeError("sync_to_async can only be applied to sync functions.")
@@ -176,23 +175,21 @@ class SyncToAsync(Generic[_P, _R]):
             del call, baseline
 
     @overload
-    def __get__(
-        self, parent: None, objtype: type[Any]
-    ) -> Callable[_P, Coroutine[Any, Any, _R]]: ...
+    def __get__(self, parent: None, objtype: type[Any]) -> CoroutineFunction[_P, _R]: ...
 
     @overload
     def __get__(
         self: "SyncToAsync[Concatenate[_T, _Q], _R]", parent: _T, objtype: type[Any] | None = None
-    ) -> Callable[_Q, Coroutine[Any, Any, _R]]: ...
+    ) -> CoroutineFunction[_Q, _R]: ...
 
-    def __get__(self, parent: Any, objtype: Any = None) -> Callable[..., Coroutine[Any, Any, _R]]:
+    def __get__(self, parent: Any, objtype: Any = None) -> CoroutineFunction[..., _R]:
         if parent is None:
             return self
         if sys.version_info >= (3, 12):
             return MethodType(self, parent)
         return MethodType(self._coroutine_function(), parent)
 
-    def _coroutine_function(self) -> Callable[..., Coroutine[Any, Any, _R]]:
+    def _coroutine_function(self) -> CoroutineFunction[..., _R]:
         """Return a coroutine function that calls this object.
 
         On 3.11 `inspect` recognises its bound methods. Return the same function each time, so that
@@ -269,7 +266,7 @@ def sync_to_async(
     thread_sensitive: bool = True,
     executor: Executor | None = None,
     context: contextvars.Context | None = None,
-) -> Callable[[Callable[_P, _R]], Callable[_P, Coroutine[Any, Any, _R]]]: ...
+) -> Callable[[Callable[_P, _R]], CoroutineFunction[_P, _R]]: ...
 
 
 @overload
@@ -279,7 +276,7 @@ def sync_to_async(
     thread_sensitive: bool = True,
     executor: Executor | None = None,
     context: contextvars.Context | None = None,
-) -> Callable[_P, Coroutine[Any, Any, _R]]: ...
+) -> CoroutineFunction[_P, _R]: ...
 
 
 def sync_to_async(
@@ -288,10 +285,7 @@ def sync_to_async(
     thread_sensitive: bool = True,
     executor: Executor | None = None,
     context: contextvars.Context | None = None,
-) -> (
-    Callable[[Callable[_P, _R]], Callable[_P, Coroutine[Any, Any, _R]]]
-    | Callable[_P, Coroutine[Any, Any, _R]]
-):
+) -> Callable[[Callable[_P, _R]], CoroutineFunction[_P, _R]] | CoroutineFunction[_P, _R]:
     """Return an async version of the synchronous function `func`; without `func`, a decorator.
 
     Calling the result returns a coroutine. Awaiting the coroutine runs ``func(*args, **kwargs)`` on
