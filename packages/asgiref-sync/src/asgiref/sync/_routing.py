@@ -29,7 +29,7 @@ from ._calls import CoroutineCall, FunctionCall
 from ._diagnostics import watch_for_deadlock
 from ._limits import LimitedExecutor, limiter_of
 from ._loop_threads import LOOP_THREADS, ContextLoop, LoopExecutors, TopLevelCall
-from ._thread_pool import SingleThreadExecutor, SubmittedCall, WorkerThread
+from ._thread_pool import SingleThreadExecutor, SubmittedCall
 from ._thread_state import PROCESS, thread_state
 
 #: Set by code whose own chain occupies the shared thread.
@@ -78,7 +78,9 @@ def submit_sensitive(call: FunctionCall, shared: Executor, loop_executors: LoopE
     current = loop_executors.get(call.loop)
     if current is not None and _submit_to_chain(current, call):
         return
-    _submit_to_shared(call, shared)
+    if DEADLOCK_CONTEXT.get(False):
+        raise _would_deadlock(call, None)
+    _submit_to_thread(call, shared, None)
 
 
 def _submit_to_chain(executor: Executor, call: FunctionCall) -> bool:
@@ -102,30 +104,32 @@ def _submit_to_chain(executor: Executor, call: FunctionCall) -> bool:
     return False
 
 
-def _submit_to_shared(call: FunctionCall, shared: Executor) -> None:
-    if DEADLOCK_CONTEXT.get(False):
-        raise _would_deadlock(call, "the shared thread for thread-sensitive code")
-    if not isinstance(shared, SingleThreadExecutor):
-        _submit_to_foreign(shared, call)
+def _submit_to_thread(
+    call: FunctionCall, executor: Executor, context: "ThreadSensitiveContext | None"
+) -> None:
+    """Queue `call` on the one thread of `executor`, which serves `context` or the whole process.
+
+    Raises RuntimeError if the caller occupies that thread.
+    """
+    if not isinstance(executor, SingleThreadExecutor):
+        _submit_to_foreign(executor, call)
         return
-    worker = shared.worker
+    worker = executor.worker
     if worker is not None and worker.is_busy:
-        if _is_occupied_by_caller(worker):
-            raise _would_deadlock(call, "the shared thread for thread-sensitive code")
-        watch_for_deadlock(call, worker)
+        state = thread_state()
+        if worker.thread is state.thread and state.call is not None:
+            raise _would_deadlock(call, context)
+        if context is None:
+            watch_for_deadlock(call, worker)
     if PROCESS.is_exiting:
         call.run_and_deliver()
     else:
-        shared.put(call)
+        executor.put(call)
 
 
-def _is_occupied_by_caller(worker: WorkerThread | None) -> bool:
-    """Whether the current thread is `worker` and runs a call."""
-    state = thread_state()
-    return worker is not None and worker.thread is state.thread and state.call is not None
-
-
-def _would_deadlock(call: FunctionCall, place: str) -> RuntimeError:
+def _would_deadlock(call: FunctionCall, context: "ThreadSensitiveContext | None") -> RuntimeError:
+    shared = "the shared thread for thread-sensitive code"
+    place = shared if context is None else f"the thread of {context!r}"
     return RuntimeError(
         f"{describe(call.function)} would deadlock: it must run on {place}, which is occupied by "
         "the code that waits for it"
@@ -345,14 +349,7 @@ class ThreadSensitiveContext:
                 executor and has ended.
         """
         executor = CONTEXT_EXECUTORS.get(self) or self._new_executor()
-        if not isinstance(executor, SingleThreadExecutor):
-            _submit_to_foreign(executor, call)
-        elif _is_occupied_by_caller(executor.worker):
-            raise _would_deadlock(call, f"the thread of {self!r}")
-        elif PROCESS.is_exiting:
-            call.run_and_deliver()
-        else:
-            executor.put(call)
+        _submit_to_thread(call, executor, self)
 
     def _new_executor(self) -> Executor:
         if self._exited:
