@@ -20,7 +20,7 @@ from ._blocking import CHECK_SECONDS
 from ._callables import describe
 from ._calls import CoroutineCall, FunctionCall
 from ._thread_pool import SubmittedCall, WorkerThread, all_workers
-from ._thread_state import ThreadState, all_thread_states, thread_state
+from ._thread_state import all_thread_states, thread_state
 
 logger = logging.getLogger("asgiref.sync")
 
@@ -85,35 +85,23 @@ def _reports() -> Iterator[ThreadReport]:
     states = {state.ident: state for state in all_thread_states()}
     for ident in sorted(states.keys() | {ident for ident in queues if ident is not None}):
         state, stack = states.get(ident), stacks.get(ident)
-        queued = queues.get(ident, 0)
-        if state is not None and state.coroutine_call is not None:
-            queued += state.coroutine_call.executor.queued
-        if stack is not None and (queued or _is_busy(state)):
-            yield _report(state, names.get(ident, "unknown thread"), ident, stack, queued)
+        call = None if state is None else state.call
+        awaited = None if state is None else state.coroutine_call
+        queued = queues.get(ident, 0) + (0 if awaited is None else awaited.executor.queued)
+        if stack is not None and (queued or call is not None or awaited is not None):
+            yield ThreadReport(
+                name=names.get(ident, "unknown thread"),
+                ident=ident,
+                runs=None if call is None else describe(call.function),
+                waits_for=None if awaited is None else _describe_wait(awaited),
+                stands_at=_place(stack if awaited is None else _caller_of_bridge(stack)),
+                queued=queued,
+            )
 
 
 def _stacks_of_threads() -> dict[int, types.FrameType]:
     """Return the innermost frame of each thread, keyed by thread number."""
     return sys._current_frames()  # pyright: ignore[reportPrivateUsage]
-
-
-def _is_busy(state: ThreadState | None) -> bool:
-    return state is not None and (state.call or state.coroutine_call) is not None
-
-
-def _report(
-    state: ThreadState | None, name: str, ident: int, stack: types.FrameType, queued: int
-) -> ThreadReport:
-    call = None if state is None else state.call
-    awaited = None if state is None else state.coroutine_call
-    return ThreadReport(
-        name=name,
-        ident=ident,
-        runs=None if call is None else describe(call.function),
-        waits_for=None if awaited is None else _describe_wait(awaited),
-        stands_at=_place(stack if awaited is None else _caller_of_bridge(stack)),
-        queued=queued,
-    )
 
 
 def _caller_of_bridge(stack: types.FrameType) -> types.FrameType:
@@ -231,20 +219,16 @@ def watch_for_deadlock(call: FunctionCall, worker: WorkerThread) -> None:
     from a loop there need no watching.
     """
     if thread_state().thread is not threading.main_thread():
-        _look_later(weakref.ref(call), call.loop, worker)
+        _check_later(call, worker)
 
 
-def _look_later(
-    reference: "weakref.ref[FunctionCall]", loop: asyncio.AbstractEventLoop, worker: WorkerThread
-) -> None:
-    timer = loop.call_later(_DEADLOCK_SECONDS, _look, reference, loop, worker)
-    if (call := reference()) is not None:
-        call.timer = timer
+def _check_later(call: FunctionCall, worker: WorkerThread) -> None:
+    # A weak reference, so that the timer does not keep the call and its arguments alive.
+    reference = weakref.ref(call)
+    call.timer = call.loop.call_later(_DEADLOCK_SECONDS, _check, reference, worker)
 
 
-def _look(
-    reference: "weakref.ref[FunctionCall]", loop: asyncio.AbstractEventLoop, worker: WorkerThread
-) -> None:
+def _check(reference: "weakref.ref[FunctionCall]", worker: WorkerThread) -> None:
     call = reference()
     if call is None or not call.is_queued:
         return
@@ -252,7 +236,7 @@ def _look(
     if _waits_for(worker.thread, here):
         call.discard(_deadlock(call, worker, here))
     else:
-        _look_later(reference, loop, worker)
+        _check_later(call, worker)
 
 
 def _deadlock(call: FunctionCall, worker: WorkerThread, here: threading.Thread) -> RuntimeError:
