@@ -128,10 +128,8 @@ class EpollCompletionQueue(asyncio.Handle):
 
     def _run(self) -> None:
         """Call the queued functions. The loop calls this from its ready queue."""
-        if self._callbacks:
-            self._call_all()
-
-    def _call_all(self) -> None:
+        if not self._callbacks:
+            return
         try:
             with self._lock:
                 # Cleared before taking the first callback, so that a later `put` wakes the loop.
@@ -232,28 +230,19 @@ def create_task(
     if loop.get_task_factory() is not None:
         # A factory need not accept a context.
         return context.run(loop.create_task, coroutine)
-    if _PUBLIC_ONLY or sys.version_info < (3, 12) or type(loop) is not asyncio.SelectorEventLoop:
-        return loop.create_task(coroutine, context=context)
-    if "create_task" in loop.__dict__:
-        return loop.create_task(coroutine, context=context)
-    if sys.version_info >= (3, 14):
-        return loop.create_task(coroutine, context=context, eager_start=True)
-    # A wrapper of `create_task` can copy its attributes, but has another type or other code.
-    create = asyncio.SelectorEventLoop.create_task
-    if type(create) is types.FunctionType and create.__code__ is _CREATE_TASK_CODE:
-        return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
+    is_plain = type(loop) is asyncio.SelectorEventLoop and "create_task" not in loop.__dict__
+    if is_plain and not _PUBLIC_ONLY:
+        if sys.version_info >= (3, 14):
+            return loop.create_task(coroutine, context=context, eager_start=True)
+        # A wrapper can copy the attributes of `create_task`, but its code is in another file.
+        create = asyncio.SelectorEventLoop.create_task
+        if (
+            sys.version_info >= (3, 12)
+            and type(create) is types.FunctionType
+            and create.__code__.co_filename == asyncio.base_events.__file__
+        ):
+            return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
     return loop.create_task(coroutine, context=context)
-
-
-# None if `create_task` was wrapped before this import: a wrapper's code is in another file.
-_CREATE_TASK_CODE = next(
-    (
-        code
-        for code in [getattr(asyncio.BaseEventLoop.create_task, "__code__", None)]
-        if code is not None and code.co_filename == asyncio.base_events.__file__
-    ),
-    None,
-)
 
 
 def custom_default_executor(loop: asyncio.AbstractEventLoop) -> Any:
