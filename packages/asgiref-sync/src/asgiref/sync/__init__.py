@@ -1,12 +1,13 @@
 """The bridge between synchronous and asynchronous code.
 
-`sync_to_async` runs a blocking function on a worker thread for async code; `async_to_sync` lets a
-synchronous thread wait for a coroutine. `_routing` says which thread or loop runs what.
-
-A call goes through these modules, down to the thread or loop and back:
+`sync_to_async` runs a blocking function on a worker thread for async code. `async_to_sync` makes a
+synchronous thread wait for a coroutine. A call and its outcome pass through these modules:
 
     SyncToAsync -> FunctionCall (_calls) -> _routing -> _blocking, _thread_pool or _limits
+    back: FunctionCall.deliver -> completion queue (_asyncio_internals) -> the waiting task
+
     AsyncToSync -> CoroutineCall (_calls) -> the calling loop, or _routing -> _loop_threads
+    back: CoroutineCall.set_result -> CurrentThreadExecutor.finish (_blocking) -> the blocked thread
 """
 
 import sys
@@ -52,8 +53,8 @@ __all__ = [
 
 __version__ = "1.0.0"
 
-# Only the meta-package of these components may bring asgiref/__init__.py. With that of asgiref
-# 3.13, modules of two implementations would run side by side and not work together.
+# Only the meta-package of these components may install asgiref/__init__.py. With the one of asgiref
+# 3.13, modules of two incompatible implementations would be imported together.
 _package = vars(sys.modules["asgiref"])
 if "__version__" in _package and "_installation_checked" not in _package:
     import warnings

@@ -1,11 +1,13 @@
 """`async_to_sync`: call a coroutine function from synchronous code.
 
-One call: make a `CoroutineCall`, have it started on the loop that called this thread or on one that
-`_routing` names, and block, running the functions that the coroutine sends to this thread, until it
-is finished. While the thread is blocked it checks now and then whether the end can still come.
+A call makes a `CoroutineCall` and starts it on the loop that called this thread or on a loop that
+`_routing` chooses. The thread then blocks until the coroutine finishes, and meanwhile runs the
+functions that the coroutine sends to it. The blocked thread checks regularly whether the coroutine
+can still finish.
 
 The invariant: an exception that a signal handler raises in the blocked thread cancels the coroutine
-and is raised in the caller, at whatever point it comes and whatever the coroutine makes of it.
+and reaches the caller, at every point of the call, even if the coroutine suppresses the
+cancellation.
 """
 
 import asyncio
@@ -14,19 +16,19 @@ import copy
 import sys
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextvars import Context
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from . import _observation
+from . import _observation  # pyright: ignore[reportPrivateUsage]
 from ._asyncio_internals import LoopFactory, is_loop_running_here, run_outside_loop
 from ._blocking import CURRENT_EXECUTOR, CurrentThreadExecutor
-from ._callables import adopt_identity, describe, iscoroutinefunction
+from ._callables import adopt_identity, describe, is_async_callable
 from ._calls import CallState, CoroutineCall, ExcInfo, run_handling_coroutine
 from ._contextvars import adapt_values, propagate_changes
-from ._diagnostics import check_of
+from ._diagnostics import progress_check
 from ._loop_threads import LoopExecutors
 from ._routing import (
     ASYNC_SINGLE_THREAD_CONTEXT,
@@ -44,16 +46,16 @@ _T = TypeVar("_T")
 
 
 class _Executors:
-    """``AsyncToSync.executors``: its attribute `current` is a context variable by another name."""
+    """``AsyncToSync.executors``: its attribute `current` gives access to a context variable."""
 
     __slots__ = ()
 
     @property
     def current(self) -> Executor | None:
-        """Where thread-sensitive calls of the current chain run; None: by the other rules.
+        """The executor of the current chain's thread-sensitive calls; None if other rules apply.
 
-        Below `async_to_sync` this is the blocked thread. Assigning changes it for the current
-        context (PEP 567) and the tasks started from it.
+        Below `async_to_sync` it is the blocked thread. Assigning changes it for the current context
+        (PEP 567) and for tasks started from it.
         """
         return CURRENT_EXECUTOR.get(None)
 
@@ -73,40 +75,37 @@ class AsyncToSync(Generic[_P, _R]):
 
     Args:
         awaitable: the coroutine function.
-        force_new_loop: use a loop of its own in any case.
-        loop_factory: makes that loop, or another where no loop called the thread.
+        force_new_loop: always run the coroutine on a loop of its own.
+        loop_factory: makes that loop, and the loop for a thread that no loop called.
         allow_running_loop: block the event loop that runs in the calling thread.
     """
 
-    #: Its attribute ``current`` is where thread-sensitive calls of the current chain run. Below
-    #: `async_to_sync` that is the blocked thread, as a
-    #: `~asgiref.current_thread_executor.CurrentThreadExecutor`, and None elsewhere. Assigning
-    #: changes it for the current context and the tasks started from it.
+    #: Its attribute ``current`` is the executor of the current chain's thread-sensitive calls.
+    #: Below `async_to_sync` that is the blocked thread, as a
+    #: `~asgiref.current_thread_executor.CurrentThreadExecutor`; elsewhere it is None. Assigning
+    #: changes it for the current context and for tasks started from it.
     executors: _Executors = _Executors()
-    #: Where the thread-sensitive calls of a loop run whose context names no place.
+    #: For each loop, the executor of thread-sensitive calls made in an empty context.
     loop_thread_executors: LoopExecutors = LOOP_EXECUTORS
     #: The `AsyncSingleThreadContext` that the current code is in.
     async_single_thread_context = ASYNC_SINGLE_THREAD_CONTEXT
-    #: Where the coroutines of each `AsyncSingleThreadContext` run that has made a call.
+    #: The loop thread of each `AsyncSingleThreadContext` in which a call was made.
     context_to_thread_executor = LOOP_CONTEXT_EXECUTORS
 
-    # Subclasses may not call `__init__`.
+    # Defaults for subclasses that do not call `__init__`.
     loop_factory: LoopFactory | None = None
     allow_running_loop: bool = False
 
     def __init__(
         self,
-        awaitable: Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]],
+        awaitable: Callable[_P, Awaitable[_R]],
         force_new_loop: bool = False,
         *,
         loop_factory: LoopFactory | None = None,
         allow_running_loop: bool = False,
     ) -> None:
-        if not callable(awaitable) or (
-            not iscoroutinefunction(awaitable)
-            and not iscoroutinefunction(getattr(awaitable, "__call__", awaitable))  # noqa: B004
-        ):
-            # A function that returns an awaitable is legitimate, and looks like a mistake.
+        if not callable(awaitable) or not is_async_callable(awaitable):
+            # A plain function that returns an awaitable works, but is usually a mistake. Warn only.
             warnings.warn("async_to_sync was passed a non-async-marked callable", stacklevel=2)
         adopt_identity(self, awaitable)
         self.awaitable = awaitable
@@ -115,7 +114,7 @@ class AsyncToSync(Generic[_P, _R]):
         self.allow_running_loop = allow_running_loop
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Call the coroutine function with these arguments, and wait until it is finished."""
+        """Call the coroutine function with these arguments, and wait until it finishes."""
         __traceback_hide__ = True
         if is_loop_running_here():
             return self._call_beside_loop(*args, **kwargs)
@@ -150,7 +149,7 @@ class AsyncToSync(Generic[_P, _R]):
         return type(self).main_wrap is not _plain_main_wrap or "main_wrap" in self.__dict__
 
     def _call_beside_loop(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Make the call in the thread of an event loop, which is blocked meanwhile."""
+        """Make the call on the thread of an event loop, and block that loop meanwhile."""
         __traceback_hide__ = True
         if not self.allow_running_loop:
             raise RuntimeError(
@@ -181,20 +180,20 @@ class AsyncToSync(Generic[_P, _R]):
         context: list[Context],
         awaitable: Awaitable[_R],
     ) -> None:
-        """Await `awaitable` and put its outcome into `call_result`: a hook for integrations.
+        """Await `awaitable` and set its outcome on `call_result`. Integrations can wrap this hook.
 
-        Called on the calling thread, awaited on the loop's.
+        The calling thread calls this method; the loop's thread awaits the result.
 
         Args:
-            call_result: has ``set_result`` and ``set_exception``, of which one is called once.
-            exc_info: what the calling code handles.
-            task_context: always None here.
-            context: holds the context to start from; when the outcome is set it holds the context
-                at the end, and the one at the start.
+            call_result: this method calls its `set_result` or its `set_exception`, once.
+            exc_info: the value of `sys.exc_info()` in the calling code.
+            task_context: always None.
+            context: a list. It holds the context to start from. When the outcome is set, it holds
+                the final context, then the initial one.
             awaitable: the object that the coroutine function returned.
         """
         __traceback_hide__ = True
-        context.append(adapt_values(call_result.sender))
+        context.append(adapt_values(call_result.sending_thread))
         try:
             if exc_info[1] is None:
                 result = await awaitable
@@ -207,7 +206,7 @@ class AsyncToSync(Generic[_P, _R]):
             context[0] = contextvars.copy_context()
             call_result.set_result(result)
         finally:
-            # This frame is part of the traceback of whatever the coroutine raised.
+            # The traceback of the coroutine's exception keeps this frame alive.
             del exc_info, call_result
 
 
@@ -215,7 +214,7 @@ _plain_main_wrap: Any = AsyncToSync[..., Any].main_wrap
 
 
 def _run(call: CoroutineCall, state: ThreadState, wrapper: AsyncToSync[..., Any]) -> None:
-    """Block until `call` is over on the loop that the rules name."""
+    """Run `call` on the loop that the rules choose, and block until it is over."""
     above, outer = state.call, state.coroutine_call
     try:
         state.coroutine_call = call
@@ -258,12 +257,12 @@ def _run_on_some_loop(
 def _start_on_parent(
     call: CoroutineCall, state: ThreadState, loop: asyncio.AbstractEventLoop
 ) -> bool:
-    """Start `call` on the loop that called this thread; false if that is closed."""
+    """Start `call` on the loop that called this thread. Return False if that loop is closed."""
     if not call.assign(loop):
         return True
     above = state.call
     if above is not None and above.loop is loop:
-        return above.queue.put(call.start)
+        return above.completion_queue.put(call.start)
     try:
         loop.call_soon_threadsafe(call.start)
     except RuntimeError:
@@ -272,15 +271,17 @@ def _start_on_parent(
 
 
 def _block(call: CoroutineCall, start: Callable[..., bool], *arguments: Any) -> bool:
-    """Start `call` and block until it is over; false if it needs another loop.
+    """Start `call` and block until it is over. Return False if it needs another loop.
 
-    An exception of a signal handler can come at any line, also before the call is started.
+    A signal handler can raise at any line, even before the call is started.
     """
     try:
-        return call.executor.serve(*check_of(call)) if start(call, *arguments) else call.is_over
+        if not start(call, *arguments):
+            return call.is_over
+        return call.executor.serve(*progress_check(call))
     except BaseException:
         call.cancel()
-        call.executor.serve(call.can_finish)
+        call.executor.serve(call.check_progress)
         raise
 
 
@@ -290,14 +291,12 @@ def async_to_sync(
     force_new_loop: bool = False,
     loop_factory: LoopFactory | None = None,
     allow_running_loop: bool = False,
-) -> Callable[
-    [Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]]], Callable[_P, _R]
-]: ...
+) -> Callable[[Callable[_P, Awaitable[_R]]], Callable[_P, _R]]: ...
 
 
 @overload
 def async_to_sync(
-    awaitable: Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]],
+    awaitable: Callable[_P, Awaitable[_R]],
     *,
     force_new_loop: bool = False,
     loop_factory: LoopFactory | None = None,
@@ -306,53 +305,52 @@ def async_to_sync(
 
 
 def async_to_sync(
-    awaitable: Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]] | None = None,
+    awaitable: Callable[_P, Awaitable[_R]] | None = None,
     *,
     force_new_loop: bool = False,
     loop_factory: LoopFactory | None = None,
     allow_running_loop: bool = False,
-) -> (
-    Callable[
-        [Callable[_P, Coroutine[Any, Any, _R]] | Callable[_P, Awaitable[_R]]], Callable[_P, _R]
-    ]
-    | Callable[_P, _R]
-):
+) -> Callable[[Callable[_P, Awaitable[_R]]], Callable[_P, _R]] | Callable[_P, _R]:
     """Return a synchronous version of the coroutine function `awaitable`; without it, a decorator.
 
-    Calling the result calls ``awaitable(*args, **kwargs)`` on the calling thread, awaits what that
-    returns as a task, and returns its result or raises its exception. Below `sync_to_async` the
-    task runs on the loop of the code that called; elsewhere on a loop that is as good as new, in
-    another thread, whose leftover tasks are cancelled and awaited when the call is done (as
-    `asyncio.run` does). The calling thread is blocked, and meanwhile runs the thread-sensitive
-    functions that the coroutine calls. Context variables are the caller's, and the coroutine's
-    changes are set in the caller's context when it is done (PEP 567).
+    Calling the result calls ``awaitable(*args, **kwargs)`` on the calling thread, awaits the
+    returned object as a task, and returns its result or raises its exception. Below `sync_to_async`
+    the task runs on the loop of the calling code. Elsewhere it runs in another thread, on a loop
+    without state from earlier calls; when the call is done, tasks left on that loop are cancelled
+    and awaited (as `asyncio.run` does). The thread may have run earlier calls, so a coroutine can
+    see values that an earlier one set in a plain `threading.local`. While the calling thread is
+    blocked, it runs the thread-sensitive functions that the coroutine calls. The coroutine starts
+    with the caller's context variables, and its changes are set in the caller's context when it is
+    done (PEP 567).
 
     Args:
         awaitable: a coroutine function, or any other callable that returns an awaitable.
-        force_new_loop: use a loop of its own in any case.
-        loop_factory: makes that loop, or another one where no loop called this thread; called
-            without arguments, on the loop's thread. None: the choice of `set_loop_factory`, or
-            asyncio's. In an `AsyncSingleThreadContext` the context's loop is used.
-        allow_running_loop: where an event loop runs in this thread (in a notebook, or in a
-            synchronous method that async code calls), run the coroutine on a loop of its own in
-            another thread, and block this thread and its loop until it is finished. That deadlocks
-            if the coroutine waits for something of the blocked loop: one of its tasks, a lock that
-            a task of it holds, a connection that belongs to it.
+        force_new_loop: always run the coroutine on a loop of its own.
+        loop_factory: makes that loop, and the loop for a thread that no loop called. It is called
+            without arguments on the new loop's thread. None means the factory that was passed to
+            `set_loop_factory`, or asyncio's default. Calls in an `AsyncSingleThreadContext` use the
+            context's loop instead.
+        allow_running_loop: if an event loop runs in this thread (in a notebook, or in a synchronous
+            method that async code calls), run the coroutine on a loop of its own in another thread,
+            and block this thread and its loop until it finishes. The call deadlocks if the
+            coroutine waits for anything that needs the blocked loop: one of its tasks, a lock that
+            one of its tasks holds, a connection that belongs to it.
 
     Returns:
-        An `AsyncToSync` with the name, text and parameters of `awaitable`; as the attribute of a
-        class it binds as a method does. Without `awaitable`, a decorator that makes one.
+        An `AsyncToSync` with the name, docstring and parameters of `awaitable`. As a class
+        attribute it binds like a method. Without `awaitable`, a decorator that makes one.
 
     Raises:
-        RuntimeError: on the call: an event loop runs in this thread (await there instead, or see
-            `allow_running_loop`), or the loop was closed under the coroutine.
+        RuntimeError: raised by the call if an event loop runs in this thread (await there instead,
+            or see `allow_running_loop`), or if the loop is closed before the coroutine finishes.
 
     Warns:
         UserWarning: `awaitable` does not look like a coroutine function.
 
-    Cancellation: when the task that called this thread by `sync_to_async` is cancelled, so is the
-    coroutine. KeyboardInterrupt in the blocked thread, or any other exception of a signal handler,
-    cancels the coroutine, and is raised when that has ended. A second one is raised at once.
+    Cancellation: cancelling the task that called this thread through `sync_to_async` cancels the
+    coroutine. KeyboardInterrupt in the blocked thread, or any other exception from a signal
+    handler, cancels the coroutine and is raised when the coroutine has ended. A second one is
+    raised at once.
 
     >>> import asyncio
     >>> async def double(number):

@@ -1,12 +1,12 @@
-"""The private names of CPython's asyncio that the bridge uses, and what it does without them.
+"""All private names of asyncio that the bridge uses, and a fallback on public API.
 
-`_is_known` says whether a loop can be used this way: asyncio's own selector loop on epoll can. Any
-other loop (uvloop, a subclass, other platforms) gets the fallback on public API. To force that, set
-the environment variable ``ASGIREF_SYNC_PUBLIC_ASYNCIO``.
+`_is_known` decides whether the bridge can use them on a loop: yes for asyncio's own selector loop
+on epoll. Any other loop (uvloop, a subclass, other platforms) gets the fallback. To force the
+fallback, set the environment variable ``ASGIREF_SYNC_PUBLIC_ASYNCIO``.
 
-What the private names buy: an eventfd wakes the loop, and the waiting task is stepped in the same
-turn (a call takes 20 µs instead of 30), coroutines start a turn earlier, and a used loop is
-recognised as being as good as new (a top-level call takes a fifth of the time).
+The private names save time: an eventfd wakes the loop, and the loop steps the waiting task in the
+same turn (a call takes 20 µs instead of 30); coroutines start a turn earlier; and a loop without a
+trace of use can be kept for the next call (a top-level call takes a fifth of the time).
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _HAS_EPOLL = not _PUBLIC_ONLY and sys.platform == "linux" and hasattr(os, "event
 
 
 def _is_known(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether `loop` is asyncio's own selector loop on epoll, made as we expect."""
+    """Whether `loop` is asyncio's own selector loop on epoll, with the expected attributes."""
     if not _HAS_EPOLL or type(loop) is not asyncio.SelectorEventLoop:
         return False
     internals: Any = loop
@@ -46,11 +46,11 @@ def _is_known(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-# Completion queues: results on their way to a loop, and coroutines to start there.
+# Completion queues: they carry results to a loop, and coroutines that the loop must start.
 
 
 class PublicCompletionQueue:
-    """Calls functions on a loop's thread by public API: one ``call_soon_threadsafe`` for each."""
+    """Calls functions on a loop's thread through public API: ``call_soon_threadsafe`` for each."""
 
     __slots__ = ("loop",)
 
@@ -66,17 +66,18 @@ class PublicCompletionQueue:
 
 
 class EpollCompletionQueue(asyncio.Handle):
-    """Calls functions on the thread of asyncio's own loop: one wake-up for all that come together.
+    """Calls functions on the thread of asyncio's own loop, with one wake-up for several functions.
 
-    A thread that wakes the loop puts the queue into the loop's ready queue, as a handle, and writes
-    to an eventfd, whose event does the same: an interrupt of the loop can lose one of the two. The
-    descriptor is watched edge-triggered: each write is one event, and reading is not needed.
+    A thread that wakes the loop appends the queue, which is a handle, to the loop's ready queue,
+    and writes to an eventfd, whose event appends it too: an interrupt of the loop can lose one of
+    the two. The selector watches the descriptor edge-triggered, so each write is one event and
+    nothing needs to read the descriptor.
 
-    The loop's selector owns the queue, and so does each call in flight; the last of them closes the
-    descriptor. So no thread can write to one that is closed, or is another file's by now.
+    The loop's selector and each call in flight own the queue; the last owner closes the descriptor.
+    So no thread can write to a descriptor that is closed or that another file reuses.
 
-    Unlike asyncio's handles it enters no context: a loop that is run inside one of its own
-    callbacks (as nest_asyncio does) runs the queue inside the queue.
+    Unlike asyncio's handles it enters no context, because a loop that runs inside one of its own
+    callbacks (with nest_asyncio) runs the queue inside the queue.
     """
 
     __slots__ = ("_callbacks", "_descriptor", "_is_woken", "_lock", "_pid", "_ready", "loop")
@@ -88,7 +89,7 @@ class EpollCompletionQueue(asyncio.Handle):
         internals: Any = loop
         self._ready: deque[asyncio.Handle] = internals._ready
         self._callbacks: deque[Callable[[], object]] = deque()
-        # Reentrant: a signal handler may set a `ThreadEvent` while its thread is in here.
+        # Reentrant: a signal handler may set a `ThreadEvent` while its thread holds the lock.
         self._lock = threading.RLock()
         self._is_woken = False
         self._pid = os.getpid()
@@ -96,7 +97,7 @@ class EpollCompletionQueue(asyncio.Handle):
         internals._selector.register(self, selectors.EVENT_READ, (self, None))
         internals._selector._selector.modify(self._descriptor, select.EPOLLIN | select.EPOLLET)
 
-    # At interpreter exit the names of this module may be gone: hence the default argument.
+    # A default argument, because this module's globals may be gone at interpreter exit.
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         if self._descriptor >= 0:
             close(self._descriptor)
@@ -105,11 +106,11 @@ class EpollCompletionQueue(asyncio.Handle):
         return "<completion queue of asgiref.sync>"
 
     def fileno(self) -> int:
-        """Return the descriptor; the selector, which asks for it, keeps the queue."""
+        """Return the descriptor. The selector calls this and keeps the queue alive."""
         return self._descriptor
 
     def put(self, callback: Callable[[], object]) -> bool:
-        """Have `callback` called on the loop's thread; false if the loop is closed. Any thread."""
+        """Call `callback` on the loop's thread. Return False if the loop is closed. Any thread."""
         if self.loop.is_closed():
             return False
         try:
@@ -118,7 +119,7 @@ class EpollCompletionQueue(asyncio.Handle):
                 is_first, self._is_woken = not self._is_woken, True
             return self._wake() if is_first else True
         except BaseException:
-            # A signal handler raised. Others rely on the wake-up of this thread; two do no harm.
+            # A signal handler raised. Other threads rely on this wake-up, and a second is harmless.
             self._wake()
             raise
 
@@ -130,24 +131,22 @@ class EpollCompletionQueue(asyncio.Handle):
         return True
 
     def _run(self) -> None:
-        """Call what was put here; the loop calls this from its ready queue."""
-        if self._callbacks:
-            self._call_all()
-
-    def _call_all(self) -> None:
+        """Call the queued functions. The loop calls this from its ready queue."""
+        if not self._callbacks:
+            return
         try:
             with self._lock:
-                # Cleared before the first callback is taken: a later one wakes the loop again.
+                # Cleared before taking the first callback, so that a later `put` wakes the loop.
                 self._is_woken = False
                 number = len(self._callbacks)
             if number > 1:
-                # One of the callbacks may run the loop, which must find the others.
+                # A callback may run the loop, which must find the other callbacks.
                 self._ready.append(self)
             while number and self._callbacks:
                 number -= 1
                 self._call_first()
         except BaseException as error:
-            # The callbacks that are left must get their turn all the same.
+            # The remaining callbacks must still run.
             self._ready.append(self)
             self._report(error)
 
@@ -157,14 +156,14 @@ class EpollCompletionQueue(asyncio.Handle):
             callback = self._callbacks.popleft()
             callback()
         except BaseException as error:
-            # A task raised KeyboardInterrupt or SystemExit through the loop, or a signal handler
-            # raised anywhere in here. Calling twice does no harm.
+            # A task raised KeyboardInterrupt or SystemExit, or a signal handler raised at any line
+            # here. Calling twice is harmless.
             if callback is not None:
                 callback()
             self._report(error)
 
     def _report(self, error: BaseException) -> None:
-        """Tell the loop of `error`; raise what goes through loops."""
+        """Pass `error` to the loop's exception handler, or raise it if it is no `Exception`."""
         if not isinstance(error, Exception):
             raise error
         message = "asgiref.sync could not resume a task"
@@ -173,13 +172,13 @@ class EpollCompletionQueue(asyncio.Handle):
 
 CompletionQueue = EpollCompletionQueue | PublicCompletionQueue
 
-# Read and written by one atomic operation of its dict each, and never iterated over: no lock. The
-# queue refers to its loop, so the entry must not keep the queue.
+# No lock: each access is one atomic operation of the dictionary, and no code iterates over it. The
+# reference is weak because the queue refers to its loop, the key.
 _QUEUES = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[EpollCompletionQueue]]()
 
 
 def completion_queue_of(loop: asyncio.AbstractEventLoop) -> CompletionQueue:
-    """Return the completion queue of `loop`. On the loop's thread, while the loop runs."""
+    """Return the completion queue of `loop`. Call it on the loop's thread while the loop runs."""
     reference = _QUEUES.get(loop)
     queue = None if reference is None else reference()
     if queue is not None:
@@ -195,14 +194,14 @@ def completion_queue_of(loop: asyncio.AbstractEventLoop) -> CompletionQueue:
 
 
 def resume(future: "asyncio.Future[None]") -> None:
-    """Set the result of `future`, which is not done, and step the task that awaits it at once.
+    """Set the result of `future`, which is not done, and step the waiting task at once.
 
-    Called by the loop, from inside no task. The future itself would schedule the step, and the loop
-    take another turn for it: 5 µs more for each call.
+    The loop must call this outside any task. The future itself would schedule the step for the
+    loop's next turn, which costs 5 µs.
     """
     callbacks: Any = None if _PUBLIC_ONLY else getattr(future, "_callbacks", None)
     if not callbacks or len(callbacks) > 1 or future.get_loop().get_debug():
-        # In debug mode asyncio reports which task's steps are slow, if it makes the step.
+        # In debug mode asyncio must make the step itself, to report slow steps of tasks.
         future.set_result(None)
         return
     [(step, context)] = callbacks
@@ -210,14 +209,14 @@ def resume(future: "asyncio.Future[None]") -> None:
     try:
         future.remove_done_callback(step)
         future.set_result(None)
-        # In one line: a signal handler can raise between two.
+        # On one line, because a signal handler can raise between two.
         _ = (is_stepped := True) and context.run(step, future)
     except BaseException:
         if not is_stepped:
             future.get_loop().call_soon(step, future, context=context)
         raise
     finally:
-        # A task that fails keeps this frame with its traceback, and `step` keeps the task.
+        # The traceback of a failing task keeps this frame alive, and `step` keeps the task alive.
         del step, context, callbacks, future
 
 
@@ -227,31 +226,32 @@ def resume(future: "asyncio.Future[None]") -> None:
 def create_task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], context: Context
 ) -> "asyncio.Task[None]":
-    """Make a task of `loop`, which runs in this thread, and start it at once where possible.
+    """Make a task of `loop`, which runs in this thread, and start it at once if possible.
 
-    Tracers wrap ``loop.create_task``, and subclasses override it, so it is used wherever it is not
-    asyncio's own.
+    If a tracer has wrapped ``loop.create_task`` or a subclass has overridden it, that version makes
+    the task.
     """
     if loop.get_task_factory() is not None:
         # A factory need not accept a context.
         return context.run(loop.create_task, coroutine)
-    if _PUBLIC_ONLY or sys.version_info < (3, 12) or type(loop) is not asyncio.SelectorEventLoop:
-        return loop.create_task(coroutine, context=context)
-    if "create_task" in loop.__dict__:
-        return loop.create_task(coroutine, context=context)
-    if sys.version_info >= (3, 14):
-        return loop.create_task(coroutine, context=context, eager_start=True)
-    # A wrapper of `create_task` may look the same by its attributes, but is of another type.
-    create = asyncio.SelectorEventLoop.create_task
-    if type(create) is types.FunctionType and create.__code__ is _CREATE_TASK_CODE:
-        return asyncio.tasks.Task(coroutine, loop=loop, context=context, eager_start=True)
+    is_plain = type(loop) is asyncio.SelectorEventLoop and "create_task" not in loop.__dict__
+    if is_plain and not _PUBLIC_ONLY:
+        if sys.version_info >= (3, 14):
+            return loop.create_task(coroutine, context=context, eager_start=True)
+        create = asyncio.SelectorEventLoop.create_task
+        if (
+            sys.version_info >= (3, 12)
+            and type(create) is types.FunctionType
+            and create.__code__ is _CREATE_TASK_CODE
+        ):
+            return asyncio.tasks.Task(coroutine, loop=loop, context=context, eager_start=True)
     return loop.create_task(coroutine, context=context)
 
 
 def _original_code(function: object) -> types.CodeType | None:
-    """Return the code of a function of asyncio, unless it was wrapped before this import.
+    """Return the code of a function of asyncio, unless a tracer wrapped it before this import.
 
-    A wrapper's code is in another file, or is the original's with objects of the wrapper in it.
+    A wrapper's code is in another file, or has objects of the wrapper among its constants.
     """
     code = getattr(function, "__code__", None)
     if not isinstance(code, types.CodeType) or code.co_filename != asyncio.base_events.__file__:
@@ -266,8 +266,8 @@ _CREATE_TASK_CODE = _original_code(asyncio.BaseEventLoop.create_task)
 def custom_default_executor(loop: asyncio.AbstractEventLoop) -> Any:
     """Return the executor that the application set with `loop.set_default_executor`, if any.
 
-    The executor that asyncio makes for itself at the first `asyncio.to_thread` does not count; the
-    name of its threads gives it away. Other loops do not show their executor.
+    The executor that asyncio makes at the first `asyncio.to_thread` does not count; this recognises
+    it by the name of its threads. Other loops than asyncio's do not reveal their executor.
     """
     executor = getattr(loop, "_default_executor", None)
     if executor is None or getattr(executor, "_thread_name_prefix", None) == "asyncio":
@@ -279,10 +279,10 @@ def custom_default_executor(loop: asyncio.AbstractEventLoop) -> Any:
 
 
 def is_loop_running_here() -> bool:
-    """Whether an event loop runs in this very thread.
+    """Whether an event loop runs in the current thread.
 
-    With gevent and eventlet a "thread" is a greenlet, but asyncio's mark of the running loop
-    belongs to the operating system's thread, so that the loops of other greenlets show, too.
+    With gevent and eventlet a "thread" is a greenlet. asyncio records the running loop for each
+    operating system thread, so the record can show the loop of another greenlet.
     """
     loop = asyncio._get_running_loop()
     if loop is None or not has_green_threads():
@@ -295,8 +295,8 @@ def has_green_threads() -> bool:
 
 
 def run_loop(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any] | None" = None) -> None:
-    """Run `loop` until it is stopped, or until `future` is done, whose exception is raised."""
-    # A loop that runs here already is that of another greenlet, see `is_loop_running_here`.
+    """Run `loop` until it is stopped, or until `future` is done. Raises the future's exception."""
+    # If asyncio shows a running loop here, it is another greenlet's: see `is_loop_running_here`.
     if future is None:
         run_outside_loop(loop.run_forever)
     else:
@@ -304,7 +304,7 @@ def run_loop(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any] | Non
 
 
 def run_one_turn(loop: asyncio.AbstractEventLoop) -> None:
-    """Have `loop` call what is in its ready queue now."""
+    """Run the callbacks that are in the ready queue of `loop` now."""
     loop.call_soon(loop.stop)
     run_loop(loop)
 
@@ -315,14 +315,15 @@ _default_loop_factory: LoopFactory | None = None
 
 
 def set_loop_factory(factory: LoopFactory | None) -> None:
-    """Choose what makes the event loops of `async_to_sync`, for the whole process.
+    """Choose the factory for the event loops of `async_to_sync`, for the whole process.
 
-    Without it asyncio does, by its policy where it has policies (until Python 3.15). A
-    ``loop_factory`` for one wrapper comes first. The choice holds for loops that are made from now
-    on, in any thread; loops that run stay. Any thread may call this.
+    By default asyncio makes the loops, through its policy where it has policies (until Python
+    3.15). The ``loop_factory`` of a wrapper takes precedence. The choice affects loops that are
+    made after this call, in any thread; running loops do not change. Any thread may call this.
 
     Args:
-        factory: called without arguments for each new loop, on any thread; None: asyncio's choice.
+        factory: called without arguments for each new loop, on any thread. None restores asyncio's
+            choice.
 
     >>> from asgiref.sync import async_to_sync
     >>> async def kind_of_loop():
@@ -339,9 +340,9 @@ def set_loop_factory(factory: LoopFactory | None) -> None:
 
 
 def new_event_loop(factory: LoopFactory | None = None) -> asyncio.AbstractEventLoop:
-    """Make an event loop by `factory`, by the process's own, or as asyncio does."""
+    """Make an event loop with `factory`, or the process's factory, or asyncio's default."""
     make = factory or _default_loop_factory or asyncio.new_event_loop
-    # In an empty context: a loop keeps the one that it was made in, with the caller's values.
+    # In an empty context, because a loop keeps the values of the context in which it is made.
     loop = Context().run(make)
     if has_green_threads() and type(loop) is asyncio.SelectorEventLoop:
         loop.close()
@@ -350,10 +351,11 @@ def new_event_loop(factory: LoopFactory | None = None) -> asyncio.AbstractEventL
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start `thread`, with an empty context. Raises RuntimeError if that is not possible.
+    """Start `thread` with an empty context. Raises RuntimeError if it cannot be started.
 
-    Newer Pythons can start a thread with a copy of its starter's context, whose values it would
-    keep for life. Starting a greenlet lets others run, whose loops must find no current task here.
+    Newer Pythons can start a thread with a copy of its starter's context, and the thread would keep
+    those values alive until it ends. Starting a greenlet lets other greenlets run, whose loops must
+    find no current task in this thread.
     """
     if has_green_threads():
         run_outside_loop(Context().run, thread.start)
@@ -362,7 +364,7 @@ def start_thread(thread: threading.Thread) -> None:
 
 
 def run_outside_loop(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-    """Call `function`, in which this thread has no running loop and no current task."""
+    """Call `function` while this thread has no running loop and no current task."""
     loop = asyncio._get_running_loop()
     if loop is None:
         return function(*args, **kwargs)
@@ -379,7 +381,7 @@ def run_outside_loop(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kw
 
 
 class _GreenSelector(selectors.DefaultSelector):
-    """Hides the running loop while it waits, for then other greenlets run in this thread."""
+    """Hides the running loop while it waits, because other greenlets then run in this thread."""
 
     def select(self, timeout: float | None = None) -> Any:
         loop = asyncio._get_running_loop()
@@ -391,7 +393,7 @@ class _GreenSelector(selectors.DefaultSelector):
 
 
 def _origin_of_loops(factory: LoopFactory | None) -> object:
-    """Return what makes new loops; another object once the application has chosen another."""
+    """Return the object that makes new loops: a factory or asyncio's policy."""
     if factory is not None or _default_loop_factory is not None:
         return factory or _default_loop_factory
     if sys.version_info >= (3, 14):
@@ -400,24 +402,25 @@ def _origin_of_loops(factory: LoopFactory | None) -> object:
     return asyncio.get_event_loop_policy()  # pyright: ignore[reportDeprecated]
 
 
-# Loops as good as new
+# Loops without a trace of use
 
-# Attributes that change while a loop runs without being a trace of anything.
+# Attributes that change while a loop runs and leave no state for a later call.
 _VOLATILE = frozenset(
     {"_clock_resolution", "_current_handle", "_stopping", "_thread_id", "_timer_cancelled_count"}
 )
 
-# A call may leave callbacks in the ready queue that only tell each other that something is done.
-# They get this many turns of the loop before the loop counts as used.
+# A call may leave callbacks in the ready queue that only pass on that something is done. The loop
+# gets this many turns to run them before it counts as used.
 _SETTLING_TURNS = 3
 
 
 class ReusableLoop:
-    """A new event loop, and how it looks before its first use, to tell later if it is as good.
+    """A new event loop and a baseline of its attributes, which later shows traces of use.
 
-    A trace of use is a task that is not done, a timer, a callback that waits for its turn, a
-    registered descriptor, a transport, an asynchronous generator, a default executor, or any
-    attribute that was set on the loop. Made and used on the loop's thread, which it is set in.
+    A trace of use is an unfinished task, a timer, a callback in the ready queue, a registered
+    descriptor, a transport, an asynchronous generator, a default executor, or any attribute that
+    was set on the loop. The loop is current on the thread that made it, and only that thread uses
+    this object.
     """
 
     __slots__ = ("_attributes", "_get_values", "_origin", "_readers", "_values", "loop")
@@ -437,7 +440,7 @@ class ReusableLoop:
     def _take_baseline(self, loop: Any) -> None:
         run_loop(loop, loop.create_task(_make_completion_queue()))
         self._attributes = len(loop.__dict__)
-        # Taken and compared by functions written in C, because this is done after every call.
+        # `itemgetter` and the tuples' comparison are written in C: both run after every call.
         self._get_values: Callable[[Any], tuple[object, ...]] = operator.itemgetter(
             *sorted(loop.__dict__.keys() - _VOLATILE)
         )
@@ -445,16 +448,16 @@ class ReusableLoop:
         self._readers = len(loop._selector._fd_to_key)
 
     def suspend(self) -> bool:
-        """Suspend the loop until `resume`; false if it is not as good as new.
+        """Suspend the loop until `resume`. Return False if it shows a trace of use.
 
-        A suspended loop refuses everything as a closed one does: a thread that kept the loop would
-        wait in vain for what it schedules between two runs.
+        A suspended loop refuses callbacks like a closed one. Otherwise a thread that kept a
+        reference to the loop could schedule a callback that may never run.
         """
         loop: Any = self.loop
         if self._values is None:
             return False
         for _ in range(_SETTLING_TURNS + 1):
-            if self._is_as_good_as_new(loop):
+            if self._is_pristine(loop):
                 loop._closed = True
                 if not loop._ready:
                     return True
@@ -472,7 +475,7 @@ class ReusableLoop:
         """Undo `suspend`."""
         self.loop._closed = False  # type: ignore[attr-defined]
 
-    def _is_as_good_as_new(self, loop: Any) -> bool:
+    def _is_pristine(self, loop: Any) -> bool:
         attributes = loop.__dict__
         try:
             return bool(
@@ -482,8 +485,8 @@ class ReusableLoop:
                 and not loop._transports.data
                 and not loop._asyncgens.data
                 and len(attributes) == self._attributes
-                # Compares by identity first: an equal value will do as well. A closed loop has
-                # another value, too.
+                # Tuples compare items by identity first; an equal value is fine too. This also
+                # notices a closed loop.
                 and self._get_values(attributes) == self._values
                 and not _has_tasks(loop)
             )
@@ -496,10 +499,10 @@ async def _make_completion_queue() -> None:
 
 
 def _has_tasks(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether `loop`, which does not run, has tasks that are not done.
+    """Whether `loop`, which is not running, has unfinished tasks.
 
     `asyncio.all_tasks` looks at every task of the process (until 3.14) and takes 5 µs for none. The
-    length of asyncio's own collections shows at once that there is none in the whole process.
+    length of asyncio's own collections shows at once that the whole process has none.
     """
     if _TASKS and not any(_TASKS):
         return False
@@ -507,7 +510,7 @@ def _has_tasks(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def _collections_of_tasks() -> "list[Collection[object]]":
-    """Return asyncio's own collections of the tasks that are not done, if they are as expected."""
+    """Return asyncio's own collections of unfinished tasks, if they exist as expected."""
     if sys.version_info >= (3, 14):
         return []
     names = ["_scheduled_tasks"] if sys.version_info >= (3, 12) else ["_all_tasks"]

@@ -1,14 +1,13 @@
 """A thread that is blocked in `async_to_sync`, and the work that it runs meanwhile.
 
-A thread blocked in `async_to_sync` runs the thread-sensitive functions that its coroutine calls:
-so code in the middle of a stack of layers gets back to the thread that it must run on. Each blocked
-call has a queue of its own, and a parent: the call that was current where it was made. The thread
-serves the innermost blocked call on its stack and that one's parents, and nothing else: two chains
-of calls on one thread must not run inside each other's transactions, so the work of another chain
-waits in its own queue until its call is innermost again.
+The blocked thread runs the thread-sensitive functions that its coroutine calls, so thread-bound
+code deep in a call stack runs on its own thread. Each blocked call has its own queue, and a parent:
+the call that was current when it was made. The thread serves only the innermost blocked call on its
+stack and that call's parents, because chains of calls must not run inside each other's
+transactions. Work for another chain waits in its own queue until that chain's call is innermost.
 
-The invariant: a blocked call accepts work and closes under the same lock, so all that it accepted
-is run or discarded.
+The invariant: a blocked call accepts work and closes under the same lock, so each accepted item is
+run or discarded.
 """
 
 import asyncio
@@ -27,26 +26,26 @@ from ._thread_state import PROCESS, ThreadState, thread_state_at_entry
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: Seconds between two checks whether the end of a wait can still come.
+#: Seconds between two checks whether a wait can still end.
 CHECK_SECONDS = 0.5
 
-#: Where thread-sensitive calls of the current chain run: the innermost blocked call, or whatever
-#: executor was assigned to ``AsyncToSync.executors.current``.
+#: The executor of the current chain's thread-sensitive calls: the innermost blocked call, or the
+#: executor that was assigned to ``AsyncToSync.executors.current``.
 CURRENT_EXECUTOR: ContextVar[Executor | None] = ContextVar("asgiref.sync.current_executor")
 
 
 class CurrentThreadExecutor(Executor):
-    """An executor that runs what is submitted on the thread that made it, while that is blocked.
+    """An executor that runs functions on the thread that made it, while that thread is blocked.
 
-    Applications meet instances as ``AsyncToSync.executors.current``, and may `submit` to them from
-    other threads.
+    Applications find an instance in ``AsyncToSync.executors.current``. Other threads can `submit`
+    functions to it.
 
     Args:
         old_executor: the blocked call outside this one, or None.
     """
 
     def __init__(self, old_executor: "CurrentThreadExecutor | None" = None) -> None:
-        #: What the thread that made this does for the bridge.
+        #: State of the thread that created this executor.
         self.state: ThreadState = thread_state_at_entry()
         self._pid = self.state.pid
         self._thread = self.state.thread
@@ -58,20 +57,20 @@ class CurrentThreadExecutor(Executor):
         while old_executor is not None and old_executor._is_closed:
             old_executor = old_executor.parent
         self.parent: CurrentThreadExecutor | None = old_executor
-        #: The loop that runs the coroutine. Calls from other loops are not for this thread.
+        #: The loop that runs the coroutine. This thread runs no calls from other loops.
         self.loop: asyncio.AbstractEventLoop | None = None
-        #: The loop runs on the thread itself, which can therefore not wait for anything.
-        self.is_inline = False
+        #: Whether the thread runs the loop itself, and so cannot serve this executor's queue.
+        self.runs_loop_itself = False
 
     # Any thread.
 
     @property
     def queued(self) -> int:
-        """How many calls wait for the thread here."""
+        """The number of calls that wait for the thread here."""
         return len(self._items)
 
     def put(self, item: WorkItem) -> bool:
-        """Queue `item` for the thread; false if it is not blocked here any more."""
+        """Queue `item` for the thread. Return False if the thread is not blocked here any more."""
         with self._lock:
             if self._is_closed or self._is_finished or self._pid != PROCESS.pid:
                 return False
@@ -80,14 +79,14 @@ class CurrentThreadExecutor(Executor):
         return True
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
-        """Run ``fn(*args, **kwargs)`` on the thread that is blocked here, for any other thread.
+        """Run ``fn(*args, **kwargs)`` on the thread that is blocked here. For other threads.
 
         Returns:
-            A `concurrent.futures.Future` of what it returns.
+            A `concurrent.futures.Future` of the function's result.
 
         Raises:
-            RuntimeError: on that thread itself, and when it is blocked neither here nor in a call
-                outside this one.
+            RuntimeError: the calling thread is the blocked thread itself, or that thread is blocked
+                neither here nor in a call outside this one.
         """
         if self._thread is threading.current_thread():
             raise RuntimeError(
@@ -107,13 +106,13 @@ class CurrentThreadExecutor(Executor):
         )
 
     def finish(self) -> None:
-        """Let the thread go on once it has run what was queued by now."""
+        """Wake the thread after it has run everything queued so far."""
         self._is_finished = True
         self._wake()
 
     def _wake(self) -> None:
-        # Already released means that a wake-up is on its way. The thread looks at everything after
-        # each one, so one is enough, and a superfluous one does no harm.
+        # An unlocked lock is a wake-up that the thread has not taken yet. After each wake-up the
+        # thread checks everything, so one is enough, and a superfluous one is harmless.
         try:  # noqa: SIM105 - `suppress` takes three times as long
             self._wakeup.release()
         except RuntimeError:
@@ -122,13 +121,13 @@ class CurrentThreadExecutor(Executor):
     # The thread that is blocked.
 
     def run_until_future(self, future: "Future[object]") -> None:
-        """Run what is submitted until `future` is done. Only for the thread that made this.
+        """Run submitted functions until `future` is done, on the thread that made this executor.
 
         Args:
             future: a `concurrent.futures.Future`.
 
         Raises:
-            RuntimeError: on another thread.
+            RuntimeError: another thread called this method.
         """
         if self._thread is not threading.current_thread():
             raise RuntimeError(
@@ -142,36 +141,38 @@ class CurrentThreadExecutor(Executor):
             self.close()
 
     def serve(self, check: Callable[[], bool], every: float = CHECK_SECONDS) -> bool:
-        """Run what is queued for this call and its parents until `finish` is called.
+        """Run the items queued for this call and its parents until `finish` is called.
 
         Args:
-            check: called after `every` seconds with nothing to do. It may raise.
-            every: in seconds.
+            check: called after each `every` seconds without work. It may raise.
+            every: the interval in seconds.
 
         Returns:
-            False if `check` has: then nothing will call `finish`.
+            False if `check` returned False, which means that nothing will call `finish`.
         """
         item: WorkItem | None = None
         try:
             while not self._is_finished:
                 items = self._items or self._items_of_parent()
                 if items:
-                    # Only this thread takes. In this order: a signal handler may raise in between.
+                    # Only this thread removes items. Read first, then remove: if a signal handler
+                    # raises in between, the item is still known.
                     item = items[0]
                     items.popleft()
                     item.run_and_deliver()
-                    # While the thread waits it must not keep this item's arguments.
+                    # Do not keep the item's arguments alive during the next wait.
                     item = None
                 elif not self._wakeup.acquire(timeout=every) and not check():
                     return False
         finally:
             if item is not None:
-                # Interrupted between the taking and the running. Delivering twice does no harm.
+                # A signal handler raised after the item was taken and before it ran. Delivering
+                # twice is harmless.
                 item.deliver()
         return True
 
     def close(self) -> None:
-        """Run what was queued in time, and accept nothing more."""
+        """Run the items that are queued, and accept no more."""
         item: WorkItem | None = None
         try:
             while True:
@@ -193,7 +194,7 @@ class CurrentThreadExecutor(Executor):
                 )
 
     def _items_of_parent(self) -> deque[WorkItem] | None:
-        """Return the queue of a parent on the same thread that has items."""
+        """Return the queue of the innermost parent on the same thread that has items."""
         executor = self.parent
         while executor is not None:
             if executor._items and executor._thread is self._thread:

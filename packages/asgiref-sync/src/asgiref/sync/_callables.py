@@ -1,7 +1,7 @@
-"""What the bridge needs to know about the callables that users pass in.
+"""Helpers for the callables that users pass in.
 
-Which callables are coroutine functions, what a wrapper takes over from the function that it wraps,
-and how an error message names an object.
+They recognise coroutine functions, give a wrapper the attributes of the function that it wraps, and
+name objects in error messages.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ if sys.version_info >= (3, 12):
 else:
 
     def markcoroutinefunction(func: _F) -> _F:
-        """Mark a function, so that `iscoroutinefunction` is true of it.
+        """Mark a function so that `iscoroutinefunction` returns True for it.
 
         Args:
-            func: a function that returns a coroutine, or any other awaitable.
+            func: a function that returns a coroutine or any other awaitable.
 
         Returns:
             The same function.
@@ -38,10 +38,16 @@ else:
         return func
 
 
-def describe(target: object) -> str:
-    """Name `target` in an error message: its qualified name where it has one, else its repr.
+def is_async_callable(target: Any) -> bool:
+    """Whether `target` is a coroutine function or an object whose ``__call__`` is one."""
+    call = getattr(target, "__call__", None)  # noqa: B004
+    return iscoroutinefunction(target) or iscoroutinefunction(call)
 
-    Never raises an `Exception`, whatever the object's attributes and repr do.
+
+def describe(target: object) -> str:
+    """Return a name of `target` for error messages: its qualified name, or else its repr.
+
+    Never raises an `Exception`, even if the object's attributes or repr do.
     """
     try:
         name = getattr(target, "__qualname__", None)
@@ -56,9 +62,9 @@ def describe(target: object) -> str:
 def adopt_identity(wrapper: object, wrapped: Any) -> None:
     """Make `wrapper`, which has no attributes of its own yet, look like `wrapped`.
 
-    It takes over the name, documentation, annotations, signature, ``__self__`` of a bound method,
-    and attributes that were set on the function; but neither an attribute that the wrapper's class
-    has, since a user's attribute would replace a method, nor the mark of a coroutine function.
+    It gets the name, docstring, annotations, signature, a bound method's ``__self__``, and the
+    attributes that were set on the function. It does not get attributes that its class has too,
+    because a user's attribute would replace a method, nor the mark of a coroutine function.
     """
     functools.update_wrapper(wrapper, wrapped, updated=())  # type: ignore[arg-type]
     attributes = vars(wrapper)

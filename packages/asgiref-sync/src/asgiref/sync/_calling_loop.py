@@ -1,7 +1,8 @@
-"""The event loop that called a synchronous function, for that function.
+"""Access to the event loop that called the current synchronous function.
 
-`sync_to_async` notes the call with its thread; both functions here read that. The invariant: what
-is scheduled runs on the loop of the innermost call on this thread, and this thread never waits.
+`sync_to_async` records the call in the state of its thread, and both functions read it there. The
+invariant: a coroutine started here runs on the loop of the innermost call on this thread, and this
+thread never waits for it.
 """
 
 import asyncio
@@ -18,11 +19,11 @@ _R = TypeVar("_R")
 
 
 def calling_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop that called the current function by `sync_to_async`.
+    """Return the event loop that called the current function through `sync_to_async`.
 
     Returns:
-        The loop of the innermost such call on this thread; None if there is none. It may be
-        stopped or closed by now if its task was cancelled.
+        The loop of the innermost such call on this thread, or None if there is no such call. If the
+        calling task was cancelled, the loop may already be stopped or closed.
 
     >>> from asgiref.sync import sync_to_async
     >>> async def main():
@@ -37,18 +38,19 @@ def calling_loop() -> asyncio.AbstractEventLoop | None:
 def start_on_calling_loop(coroutine: Coroutine[Any, Any, _R]) -> Future[_R]:
     """Start `coroutine` as a task of the loop that called the current function, and do not wait.
 
-    The task gets a copy of the current context, and runs on when the function has returned.
-    (`async_to_sync` waits for a coroutine.) Call it on the thread of the function.
+    The task runs in a copy of the current context, and keeps running after the function returns.
+    (Use `async_to_sync` to wait for a coroutine.) Call this function on the thread of the function
+    that the loop called.
 
     Args:
-        coroutine: what a coroutine function returned; closed if it cannot be started.
+        coroutine: the coroutine. It is closed if it cannot be started.
 
     Returns:
-        A `concurrent.futures.Future` of its result; cancelling it cancels the task. Do not wait for
-        it in a thread-sensitive function whose thread the coroutine needs.
+        A `concurrent.futures.Future` of the coroutine's result. Cancelling it cancels the task. A
+        thread-sensitive function must not wait for it if the coroutine needs the same thread.
 
     Raises:
-        RuntimeError: no loop called this function, or the loop is closed.
+        RuntimeError: no loop called the current function, or the loop is closed.
 
     >>> from asgiref.sync import sync_to_async
     >>> async def notify(name):
@@ -68,7 +70,7 @@ def start_on_calling_loop(coroutine: Coroutine[Any, Any, _R]) -> Future[_R]:
                 "start_on_calling_loop needs a function that sync_to_async called: no event loop "
                 "called this one. Use async_to_sync to run the coroutine"
             )
-        # In a copy, because the thread goes on to use this context.
+        # In a copy, because the thread keeps using this context.
         return contextvars.copy_context().run(asyncio.run_coroutine_threadsafe, adapted, loop)
     except BaseException:
         adapted.close()
@@ -76,6 +78,6 @@ def start_on_calling_loop(coroutine: Coroutine[Any, Any, _R]) -> Future[_R]:
         raise
 
 
-async def _run_adapted(coroutine: Coroutine[Any, Any, _R], sender: threading.Thread) -> _R:
-    adapt_values(sender)
+async def _run_adapted(coroutine: Coroutine[Any, Any, _R], sending_thread: threading.Thread) -> _R:
+    adapt_values(sending_thread)
     return await coroutine

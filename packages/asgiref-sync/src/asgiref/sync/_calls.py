@@ -1,13 +1,12 @@
-"""The two kinds of call across the bridge, and the one state machine that both follow.
+"""The two kinds of call across the bridge, and the state machine that both follow.
 
     QUEUED ───> RUNNING ───> FINISHED
        ├──────────────────────┘ (refused, or run by another process)
        └──────> CANCELLED
 
-A `FunctionCall` is made on an event loop's thread and runs on another thread; a `CoroutineCall` is
-made by a synchronous thread and runs as a task of an event loop. Both sides may want to decide what
-becomes of a call, so every transition is made under the call's lock, and each call has exactly one
-outcome: a value or an exception.
+A task makes a `FunctionCall`, which runs on another thread. A synchronous thread makes a
+`CoroutineCall`, which runs as a task of an event loop. Both threads can change a call's state, so
+each transition holds its lock. Each call has exactly one outcome: a value or an exception.
 """
 
 import asyncio
@@ -58,7 +57,7 @@ _NO_VALUE = object()
 
 
 class Call:
-    """What both kinds of call have: the callable, a state, and an outcome that is taken once."""
+    """Base of both kinds of call: callable, state, outcome."""
 
     __slots__ = ("__weakref__", "_error", "_lock", "_value", "function", "state")
 
@@ -69,23 +68,14 @@ class Call:
         self._value: Any = _NO_VALUE
         self._error: BaseException | None = None
 
-    def _move(self, target: CallState) -> bool:
-        """Move to `target`; false if that is not possible (any more)."""
-        with self._lock:
-            if self.state.label not in target.sources:
-                return False
-            self.state = target
-            return True
-
-    def _finish(
-        self, value: Any, error: BaseException | None, target: CallState = _FINISHED
+    def _move(
+        self, target: CallState, value: Any = _NO_VALUE, error: BaseException | None = None
     ) -> bool:
-        """Move to `target` with this outcome; false if the call has one."""
+        """Move to `target` with this outcome. Return False if the current state forbids that."""
         with self._lock:
             if self.state.label not in target.sources:
                 return False
-            self._value, self._error = value, error
-            self.state = target
+            self._value, self._error, self.state = value, error, target
             return True
 
     @property
@@ -94,14 +84,14 @@ class Call:
 
     @property
     def is_over(self) -> bool:
-        """Whether the outcome is there, a cancellation among others."""
+        """Whether the call has an outcome. A cancellation is one."""
         return self.state is _FINISHED or self.state is _CANCELLED
 
     def take_outcome(self) -> Any:
-        """Return the value of the call, or raise its exception. Once only."""
+        """Return the call's value, or raise its exception. Works once."""
         __traceback_hide__ = True
         error, value = self._error, self._value
-        # The traceback of an exception leads to frames that refer to this call.
+        # The exception's traceback refers to frames that refer to this call: break the cycle.
         self._error, self._value = None, _NO_VALUE
         if error is None:
             if value is _NO_VALUE:
@@ -114,28 +104,33 @@ class Call:
 
 
 class FunctionCall(Call, WorkItem):
-    """A call of a synchronous function for the task that awaits it on a loop.
+    """A call of a synchronous function, made by a task that awaits the outcome on its loop.
 
-    Executors in other processes and interpreters get the function and its arguments, pickled.
+    Pickling a call for a process or interpreter pool pickles the function and its arguments. A call
+    ends in three steps:
+
+    1. its state becomes FINISHED: the outcome is set (on any thread);
+    2. `_is_delivered`: the outcome is in the completion queue (on the same thread);
+    3. `has_arrived`: the loop has taken it from that queue (on the loop's thread).
     """
 
     __slots__ = (
         "_is_delivered",
         "_waiter",
         "args",
-        "before",
+        "baseline",
         "blocked_in",
+        "completion_queue",
         "context",
         "foreign_executor",
         "future",
-        "handled",
+        "handled_exception",
         "handler",
         "has_arrived",
         "kwargs",
         "limiter",
         "loop",
-        "queue",
-        "sender",
+        "sending_thread",
         "timer",
     )
 
@@ -145,11 +140,12 @@ class FunctionCall(Call, WorkItem):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         context: Context,
-        before: Context,
-        handled: BaseException | None,
-        queue: CompletionQueue,
-        sender: threading.Thread | None,
+        baseline: Context,
+        handled_exception: BaseException | None,
+        completion_queue: CompletionQueue,
+        sending_thread: threading.Thread | None,
     ) -> None:
+        # The attributes of `Call`: calling its `__init__` here would slow down every call.
         self.function = function
         self.state = _QUEUED
         self._lock = threading.Lock()
@@ -158,27 +154,27 @@ class FunctionCall(Call, WorkItem):
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.context: Context = context
-        #: A snapshot of the caller's context, or of `context` once its values were adapted.
-        self.before: Context = before
-        #: The exception that the caller is handling.
-        self.handled: BaseException | None = handled
-        self.queue: CompletionQueue = queue
-        self.loop: asyncio.AbstractEventLoop = queue.loop
-        #: The thread that the values in `context` leave, if they must be adapted.
-        self.sender: threading.Thread | None = sender
-        #: `SyncToAsync.thread_handler`, when an integration overrides it.
+        #: A snapshot of the caller's context. After values were adapted: a snapshot of `context`.
+        self.baseline: Context = baseline
+        #: The exception that the caller is handling, if any.
+        self.handled_exception: BaseException | None = handled_exception
+        self.completion_queue: CompletionQueue = completion_queue
+        self.loop: asyncio.AbstractEventLoop = completion_queue.loop
+        #: The thread that `context` comes from; None if no value needs adapting.
+        self.sending_thread: threading.Thread | None = sending_thread
+        #: `SyncToAsync.thread_handler`, if an integration overrides it or an observer is set.
         self.handler: Callable[..., Any] | None = None
-        #: The limiter of which the running call holds a token.
+        #: The limiter whose token the running call holds.
         self.limiter: Limiter | None = None
-        #: The executor of others that runs the call, if one does, and its future.
+        #: The foreign executor that runs the call, if one does, and the future that it returned.
         self.foreign_executor: Executor | None = None
         self.future: Future[Any] | None = None
-        #: The timer of `_diagnostics` that looks for a deadlock.
+        #: The timer with which `_diagnostics` detects a deadlock.
         self.timer: asyncio.TimerHandle | None = None
-        #: The innermost coroutine call that the function is blocked in. The function's thread
-        #: replaces it; the loop's thread reads it.
+        #: The innermost coroutine call in which the function is blocked. The function's thread
+        #: writes it; the loop's thread reads it.
         self.blocked_in: CoroutineCall | None = None
-        #: Whether the loop knows of the outcome.
+        #: Whether the loop's thread has the outcome.
         self.has_arrived: bool = False
         self._is_delivered = False
         self._waiter: asyncio.Future[None] | None = None
@@ -192,7 +188,11 @@ class FunctionCall(Call, WorkItem):
         outer = state.call, state.parent_loop, state.parent_pid
         try:
             state.call, state.parent_loop, state.parent_pid = self, self.loop, state.pid
-            if self.handler is None and self.handled is None and self.sender is None:
+            if (
+                self.handler is None
+                and self.handled_exception is None
+                and self.sending_thread is None
+            ):
                 self._value = self.context.run(self.function, *self.args, **self.kwargs)
             else:
                 self._value = self._run_with_extras()
@@ -206,18 +206,17 @@ class FunctionCall(Call, WorkItem):
         """Run the function with a hook, a handled exception, or adapted values."""
         child = partial(self.function, *self.args, **self.kwargs)
         if self.handler is not None:
-            return self.handler(self.loop, exc_info_of(self.handled), [], self._run_child, child)
-        if self.handled is None:
-            return self._run_child(child)
-        return run_handling(self.handled, partial(self._run_child, child))
+            exc_info = exc_info_of(self.handled_exception)
+            return self.handler(self.loop, exc_info, [], self._run_child, child)
+        return run_handling(self.handled_exception, partial(self._run_child, child))
 
     def _run_child(self, child: Callable[[], Any]) -> Any:
-        if self.sender is not None:
-            self.before = self.context.run(adapt_values, self.sender)
+        if self.sending_thread is not None:
+            self.baseline = self.context.run(adapt_values, self.sending_thread)
         return self.context.run(child)
 
     def __call__(self) -> None:
-        """Run the call as the function that a foreign executor was given."""
+        """Run the call: a foreign executor received this object as its function."""
         self.run_and_deliver()
 
     def __reduce__(self) -> str | tuple[Any, ...]:
@@ -227,27 +226,28 @@ class FunctionCall(Call, WorkItem):
 
     def deliver(self) -> None:
         if self.state is _RUNNING:
-            self._move(_FINISHED)
+            self._move(_FINISHED, self._value, self._error)
         if self.state is _FINISHED and not self._is_delivered:
-            # In this order: a signal handler may raise in between, and twice does no harm.
-            self.queue.put(self._arrive)
+            # Put first: if a signal handler raises before the flag is set, the next delivery puts
+            # it again, which is harmless.
+            self.completion_queue.put(self._arrive)
             self._is_delivered = True
 
     def discard(self, error: BaseException) -> None:
-        if self._finish(_NO_VALUE, error):
+        if self._move(_FINISHED, error=error):
             self.deliver()
 
     def set_result(self, value: Any) -> None:
-        """Finish the call, which another process or interpreter has run."""
-        if self._finish(value, None):
+        """Finish the call with a value from another process or interpreter."""
+        if self._move(_FINISHED, value):
             self.deliver()
 
     # The loop's thread.
 
     def _arrive(self) -> None:
-        """Let the task go on; the completion queue calls this, usually once."""
+        """Wake the task. The completion queue calls this, usually once."""
         self.has_arrived = True
-        self.future = None  # a foreign executor's future leads back here, by its callback
+        self.future = None  # the future's callback refers to this call: break the cycle
         self._wake_task()
 
     def _wake_task(self) -> None:
@@ -261,21 +261,21 @@ class FunctionCall(Call, WorkItem):
         return waiter
 
     def abandon(self) -> None:
-        """See that the function never starts, if it has not."""
+        """Prevent the function from starting."""
         if self._move(_CANCELLED):
             future, self.future = self.future, None
             if future is not None:
                 future.cancel()
 
     def cancel(self, cancellation: asyncio.CancelledError) -> "list[CoroutineCall]":
-        """Stop the call as far as possible: `cancellation` was raised in the task that awaits it.
+        """Cancel the call after `cancellation` was raised in the task that awaits it.
 
-        A queued call never starts. A running function cannot be stopped; but if it is blocked in
-        `async_to_sync`, the coroutine is cancelled and the function gets to see that.
+        A queued call will never start. A running function cannot be stopped, but if it is blocked
+        in `async_to_sync`, this cancels its coroutine, and the function sees the cancellation.
 
         Returns:
-            The coroutine calls to which the cancellation was passed on. If there is none, the task
-            must not wait any longer.
+            The coroutine calls that received the cancellation. If the list is empty, the task must
+            stop waiting.
         """
         self.abandon()
         calls: list[CoroutineCall] = []
@@ -286,14 +286,14 @@ class FunctionCall(Call, WorkItem):
         return [call for call in calls if call.cancel(*cancellation.args[:1], told=self.reconsider)]
 
     def reconsider(self) -> None:
-        """Have the cancelled task look at this call again. Any thread."""
-        self.queue.put(self._wake_task)
+        """Make the cancelled task check this call again. Any thread."""
+        self.completion_queue.put(self._wake_task)
 
 
 class CoroutineCall(Call):
-    """A call of a coroutine function for a thread that is blocked until it is finished.
+    """A call of a coroutine function, made by a thread that is blocked until it finishes.
 
-    Integrations meet it as ``call_result``, an argument of `AsyncToSync.main_wrap`.
+    `AsyncToSync.main_wrap` passes it to integrations as ``call_result``.
     """
 
     __slots__ = (
@@ -309,23 +309,24 @@ class CoroutineCall(Call):
         "missed_cancellation",
         "outer",
         "received_cancellation",
-        "sender",
+        "sending_thread",
     )
 
     def __init__(
         self, function: Callable[..., Any], executor: CurrentThreadExecutor, state: ThreadState
     ) -> None:
         super().__init__(function)
-        #: The thread that is blocked, as an executor.
+        #: The blocked thread, as an executor.
         self.executor: CurrentThreadExecutor = executor
-        #: That thread, which context variables leave.
-        self.sender: threading.Thread = state.thread
-        #: The call that the same function was blocked in already, when it made this one.
+        #: The blocked thread: context variables come from it.
+        self.sending_thread: threading.Thread = state.thread
+        #: The call in which the same function was already blocked when it made this one. That
+        #: happens when the blocked thread runs a `SubmittedCall`, which keeps `ThreadState.call`.
         self.outer: CoroutineCall | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
-        #: Whether user code got to see a cancellation from outside.
+        #: Whether a cancellation from outside reached user code.
         self.received_cancellation: bool = False
-        #: Whether the last one came too late.
+        #: Whether the last cancellation came too late.
         self.missed_cancellation: bool = False
         self._pid = state.pid
         self._awaitable: Awaitable[Any] | None = None
@@ -356,7 +357,10 @@ class CoroutineCall(Call):
         self._coroutine, self._awaitable, self._context = coroutine, awaitable, context
 
     def assign(self, loop: asyncio.AbstractEventLoop | None) -> bool:
-        """Say which loop shall start the coroutine; false if it does not need one any more."""
+        """Record the loop that will start the coroutine.
+
+        Return False if the call needs no loop any more.
+        """
         with self._lock:
             if self.state is not _QUEUED:
                 return False
@@ -364,25 +368,26 @@ class CoroutineCall(Call):
             return True
 
     def own_loop(self) -> None:
-        """Have the outcome stop the loop, whose thread lets the blocked one go on after that."""
+        """Make the outcome stop the loop. Its thread wakes the blocked thread after its cleanup."""
         self._owns_loop = True
 
     def forget_loop(self) -> None:
-        """Drop the call's own loop, which is closed or kept for another call."""
+        """Drop the reference to the call's own loop, which is closed or kept for another call."""
         self.loop = self.executor.loop = None
 
-    def can_finish(self) -> bool:
-        """Look whether the outcome can still come; false if that takes another loop.
+    def check_progress(self) -> bool:
+        """Check whether the coroutine can still finish. Return False if it needs another loop.
 
-        If it cannot come at all, the reason is the outcome. Raises RuntimeError in a forked child.
+        If it can never finish, the reason becomes the outcome. Raises RuntimeError in a forked
+        child.
         """
         loop = self.loop
         if self._pid != os.getpid():
             raise RuntimeError("async_to_sync waits for a loop of the process it was forked from")
         if self._owns_loop:
-            return True  # a loop thread sees to the outcome
+            return True  # the loop's thread always sets an outcome
         if self.is_over:
-            # A signal handler may have raised between the outcome and the wake-up.
+            # A signal handler may have raised after the outcome was set and before the wake-up.
             self.executor.finish()
         elif loop is None:
             pass
@@ -395,7 +400,7 @@ class CoroutineCall(Call):
         return True
 
     def close_coroutine(self) -> None:
-        """Close the coroutine if it was not started."""
+        """Close the coroutine if it has not started."""
         if self._awaitable is None:
             return
         for never_started in (self._coroutine, self._awaitable):
@@ -406,12 +411,12 @@ class CoroutineCall(Call):
     # The loop's thread.
 
     def start(self) -> None:
-        """Start the coroutine as a task of the running loop, unless that was called off."""
+        """Start the coroutine as a task of the running loop, unless the call was cancelled."""
         loop = asyncio.get_running_loop()
         with self._lock:
             if self.state is not _QUEUED or self.loop is not loop:
                 if self.loop is loop and self.is_over and self._owns_loop:
-                    loop.stop()  # called off after this loop was assigned, when it did not run yet
+                    loop.stop()  # cancelled after the loop was assigned and before it ran
                 return
             self.state = _RUNNING
         coroutine: Coroutine[Any, Any, None] | None = None
@@ -422,7 +427,7 @@ class CoroutineCall(Call):
             assert context is not None
             task = create_task(loop, coroutine, context)
         except BaseException as error:
-            # The application's task factory raised. The loop must keep serving other tasks.
+            # The application's task factory raised. The loop must keep running its other tasks.
             self.set_exception(error)
             if self._owns_loop:
                 loop.stop()
@@ -441,9 +446,9 @@ class CoroutineCall(Call):
             task.add_done_callback(self._task_done)
 
     def _task_done(self, task: "asyncio.Task[None]") -> None:
-        """Set an outcome for a task that ended without one, and stop the loop if it is the call's.
+        """Set the outcome for a task that ended without setting one; stop the call's own loop.
 
-        A task that was cancelled before its first step has none, for example.
+        For example, the task was cancelled before its first step.
         """
         self.close_coroutine()
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
@@ -457,28 +462,28 @@ class CoroutineCall(Call):
             task.get_loop().stop()
 
     def set_result(self, result: Any) -> None:
-        """Finish the call with `result`, if it is not finished yet. Any thread."""
-        if self._finish(result, None):
-            self._let_thread_go_on()
+        """Finish the call with `result`, unless it has an outcome. Any thread."""
+        if self._move(_FINISHED, result):
+            self._wake_thread()
 
     def set_exception(self, error: BaseException) -> None:
-        """Finish the call with `error`, if it is not finished yet. Any thread."""
-        if self._finish(_NO_VALUE, error):
-            self._let_thread_go_on()
+        """Finish the call with `error`, unless it has an outcome. Any thread."""
+        if self._move(_FINISHED, error=error):
+            self._wake_thread()
 
     def replace_outcome(self, error: BaseException) -> None:
         """Finish the call with `error`, even if it has an outcome already."""
         self.set_exception(error)
         self._value, self._error = _NO_VALUE, error
 
-    def _let_thread_go_on(self) -> None:
-        if self._coroutine is None:  # else neither has started, and `close_coroutine` closes both
+    def _wake_thread(self) -> None:
+        if self._coroutine is None:  # otherwise neither has started; `close_coroutine` closes both
             self._awaitable = None
         if self._owns_loop and self._is_hooked:
             return  # until the task is done
         task, self._task = self._task, None
         if task is not None:
-            # This is the task's last step: the callback would take another turn of the loop.
+            # This is the task's last step, and the callback would cost a turn of the loop.
             task.remove_done_callback(self._task_done)
         if not self._owns_loop:
             self.executor.finish()
@@ -506,25 +511,28 @@ class CoroutineCall(Call):
 
     @property
     def coroutine(self) -> object:
-        """The coroutine that runs, or will run, for those who report on it."""
+        """The coroutine that runs or will run; used in reports."""
         task = self._task
         return self._coroutine if task is None else task.get_coro()
 
     def cancel(self, *message: Any, told: Callable[[], None] | None = None) -> bool:
-        """Cancel the coroutine; true if it will see that, or if only its loop's thread can tell.
+        """Cancel the coroutine.
 
         Args:
-            message: of the CancelledError, if it has one.
-            told: called if it turns out that the coroutine ends without seeing the cancellation.
+            message: the arguments of the CancelledError.
+            told: called if the coroutine ends without seeing the cancellation.
+
+        Returns:
+            True if the coroutine will see the cancellation, or if only its loop's thread can tell.
         """
-        if self._finish(_NO_VALUE, asyncio.CancelledError(*message), _CANCELLED):
+        if self._move(_CANCELLED, error=asyncio.CancelledError(*message)):
             self.received_cancellation = True
             self.close_coroutine()
             self.executor.finish()
             return True
         loop = self.loop
         if self.state is not _RUNNING or loop is None:
-            # One that was cancelled already is on its way to the function, which will see it.
+            # The function will see an earlier cancellation as the outcome of this call.
             self.received_cancellation = isinstance(self._error, asyncio.CancelledError)
             return self.received_cancellation
         if asyncio._get_running_loop() is loop:
@@ -544,7 +552,7 @@ class CoroutineCall(Call):
                 told()
 
     def _cancel_task(self, *message: Any) -> bool:
-        """On the loop's thread: cancel the task, if it has not set an outcome."""
+        """Cancel the task unless it has set an outcome. On the loop's thread."""
         task = self._task
         if task is None or self.is_over or not task.cancel(*message):
             return False
@@ -556,25 +564,27 @@ async def _await(awaitable: Awaitable[None]) -> None:
     await awaitable
 
 
-# Exceptions that belong to users. Their classes may refuse attributes, or do things when one is set
-# (a frozen dataclass, say), so the bridge goes by the base class, past whatever they define.
+# Users' exceptions. Their classes may reject or react to attribute assignment (a frozen dataclass
+# rejects it), so the bridge uses BaseException's own descriptors.
 
 _TRACEBACK: Any = BaseException.__dict__["__traceback__"]
 _CONTEXT: Any = BaseException.__dict__["__context__"]
 
 
 def exc_info_of(error: BaseException | None) -> ExcInfo:
-    """Return the result of `sys.exc_info()` while `error` is handled."""
+    """Return the value of `sys.exc_info()` while `error` is being handled."""
     return (None, None, None) if error is None else (type(error), error, _TRACEBACK.__get__(error))
 
 
-def run_handling(error: BaseException, function: Callable[[], _R]) -> _R:
-    """Return ``function()``, called while `error` is the exception being handled.
+def run_handling(error: BaseException | None, function: Callable[[], _R]) -> _R:
+    """Return ``function()``, called while `error`, if given, is the exception being handled.
 
-    Code called from an ``except`` block sees the exception in `sys.exc_info()`. On another thread
-    that takes raising it again, which changes its traceback and context. The exception belongs to
-    the caller, so both are restored before the function runs.
+    Code called from an ``except`` block sees the exception in `sys.exc_info()`. To get the same
+    result on another thread, this raises the exception again, which changes its traceback and
+    context. The exception belongs to the caller, so both are restored before the function runs.
     """
+    if error is None:
+        return function()
     traceback, context = _TRACEBACK.__get__(error), _CONTEXT.__get__(error)
     try:
         raise error
@@ -584,7 +594,7 @@ def run_handling(error: BaseException, function: Callable[[], _R]) -> _R:
         del traceback, context
         return function()
     finally:
-        # The frame is part of the traceback of whatever the function raises.
+        # The traceback of the function's exception keeps this frame alive.
         del error
 
 

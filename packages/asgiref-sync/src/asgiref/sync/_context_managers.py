@@ -1,10 +1,10 @@
 """Context managers across the bridge, in both directions.
 
-Entering and exiting are calls like any other, by the rules of `sync_to_async` and `async_to_sync`.
-Both run in one `contextvars.Context`, so that a manager can reset on exit the variable that it set
-on entry; changes are exchanged with the context of the block before and after each call.
+Entering and exiting are ordinary calls of `sync_to_async` or `async_to_sync`, by the same rules.
+Both run in one `contextvars.Context`, so a manager can reset on exit a variable that it set on
+entry. Before and after each call, changes are copied between that context and the block's.
 
-The invariant: a manager that was entered is exited once, however the block and its task end.
+The invariant: each entered manager is exited once, even if the block or its task ends early.
 """
 
 import asyncio
@@ -40,44 +40,44 @@ class _ManagerContext:
     __slots__ = ("_context", "_outside")
 
     def __init__(self) -> None:
-        # The block's context as this one knows it; and this one, which is the manager's.
+        # The block's context when the two were last synchronised, and the manager's context.
         self._outside = copy_context()
         self._context = copy_context()
 
     def run(self, function: Callable[..., _R], *args: object) -> _R:
         """Return ``function(*args)``, run in the manager's context."""
-        before = self._catch_up()
+        before = self._copy_in()
         try:
             return self._context.run(function, *args)
         finally:
-            self._hand_out(before)
+            self._copy_out(before)
 
     async def run_task(self, function: Callable[..., Awaitable[_R]], *args: object) -> _R:
-        """Return ``await function(*args)``, from a task that runs in the manager's context."""
+        """Return ``await function(*args)``, awaited by a task in the manager's context."""
 
         async def call() -> _R:
             return await function(*args)
 
-        before = self._catch_up()
+        before = self._copy_in()
         try:
             return await asyncio.get_running_loop().create_task(call(), context=self._context)
         finally:
-            self._hand_out(before)
+            self._copy_out(before)
 
-    def _catch_up(self) -> Context:
-        """Bring what changed in the current context into the manager's; return a snapshot of it."""
+    def _copy_in(self) -> Context:
+        """Copy the current context's changes to the manager's context. Return its snapshot."""
         now = copy_context()
         self._context.run(_copy_changes, now, self._outside)
         return self._context.copy()
 
-    def _hand_out(self, before: Context) -> None:
-        """Bring what changed in the manager's context since `before` into the current one."""
+    def _copy_out(self, before: Context) -> None:
+        """Copy the changes that the manager's context has since `before` to the current one."""
         _copy_changes(self._context, before)
         self._outside = copy_context()
 
 
 class _SyncSide(Generic[_T_co]):
-    """A synchronous manager and what became of it. Its methods run on worker threads."""
+    """A synchronous manager, its state, and its outcome. The methods run on worker threads."""
 
     __slots__ = ("_context", "_is_abandoned", "_is_entered", "_lock", "_manager", "_outcome")
 
@@ -103,7 +103,7 @@ class _SyncSide(Generic[_T_co]):
         return value
 
     def exit(self, *exc_info: Any) -> tuple[bool | None, BaseException | None]:
-        """Exit the manager, unless that was done; return its answer, and what it raised."""
+        """Exit the manager if it is entered. Return the result and the error of ``__exit__``."""
         with self._lock:
             if self._is_entered:
                 assert self._context is not None
@@ -118,7 +118,7 @@ class _SyncSide(Generic[_T_co]):
             return self._outcome
 
     def exit_abandoned(self) -> None:
-        """Exit a manager whose task was cancelled while it entered."""
+        """Exit a manager whose task was cancelled during ``__enter__``."""
         cancellation = asyncio.CancelledError("the task was cancelled while this manager entered")
         with self._lock:
             is_entered = self._is_entered
@@ -128,10 +128,13 @@ class _SyncSide(Generic[_T_co]):
                 raise error
 
     def abandon(self) -> bool:
-        """Have an entry that still runs exit again; true if none does and the manager is entered.
+        """Make a running entry exit the manager afterwards. On the loop's thread.
 
-        On the loop's thread. The flag is set before the lock is tried, and an entry releases the
-        lock before it looks at the flag.
+        This sets the flag before it tries the lock, and an entry releases the lock before it reads
+        the flag.
+
+        Returns:
+            True if no entry is running and the manager is entered, so the caller must exit it.
         """
         self._is_abandoned = True
         if not self._lock.acquire(blocking=False):
@@ -156,7 +159,7 @@ class _AsyncView(AbstractAsyncContextManager[_T_co, bool | None]):
             return await self._enter()
         except asyncio.CancelledError:
             if self._side.abandon():
-                # The loop holds the task until its first step, and then the call does.
+                # The loop keeps the task alive until its first step; after that, the call does.
                 asyncio.get_running_loop().create_task(self._clean_up())
             raise
 
@@ -172,7 +175,7 @@ class _AsyncView(AbstractAsyncContextManager[_T_co, bool | None]):
                 answer, error = await self._exit(exc_type, exc_value, traceback)
                 break
             except asyncio.CancelledError as cancelled:
-                # The block has not ended before the manager has: ask again, and wait.
+                # The block must not end before the manager's exit: wait for it again.
                 cancellation = cancelled
         try:
             if error is not None:
@@ -181,33 +184,33 @@ class _AsyncView(AbstractAsyncContextManager[_T_co, bool | None]):
                 raise cancellation
             return answer
         finally:
-            del error, cancellation  # their tracebacks lead to this frame
+            del error, cancellation  # their tracebacks keep this frame alive
 
 
 def sync_to_async_context(
     manager: AbstractContextManager[_T_co], *, thread_sensitive: bool = True
 ) -> AbstractAsyncContextManager[_T_co, bool | None]:
-    """Return a synchronous context manager as one for ``async with``.
+    """Return an asynchronous version, for ``async with``, of a synchronous context manager.
 
-    ``__enter__`` and ``__exit__`` run as `sync_to_async` runs a function: both on the thread on
-    which the thread-sensitive calls of the block run as well. So queries that are made through
-    `sync_to_async` inside Django's ``transaction.atomic()`` belong to the transaction.
+    `sync_to_async` runs ``__enter__`` and ``__exit__``, on the thread that also runs the block's
+    thread-sensitive calls. So queries that are made through `sync_to_async` inside Django's
+    ``transaction.atomic()`` belong to the transaction.
 
     Args:
-        manager: the context manager, which is not entered yet. Each result serves one block.
+        manager: the context manager, not yet entered. Use each result for one block.
         thread_sensitive: as for `sync_to_async`.
 
     Returns:
-        A manager that gives what ``__enter__`` returns. ``__exit__`` sees the exception that ends
-        the block, and can suppress it by returning true.
+        A manager whose ``async with`` gives the result of ``__enter__``. ``__exit__`` receives the
+        exception that ends the block, and can suppress it by returning true.
 
     Raises:
-        Exception: what ``__enter__`` and ``__exit__`` raise.
+        Exception: any exception of ``__enter__`` or ``__exit__``.
 
-    Changes of context variables by either are the block's afterwards, and a token of the one can be
-    used by the other. Cancellation: a task that is cancelled while ``__enter__`` runs does not wait
-    for it; the manager is then exited by the thread that entered it. ``__exit__`` runs in any case,
-    and the block ends when it has ended, however often the task is cancelled meanwhile.
+    Their changes to context variables are set in the block's context, and ``__exit__`` can reset a
+    variable with a token from ``__enter__``. Cancellation: a task that is cancelled during
+    ``__enter__`` does not wait for it; the thread that entered the manager then exits it.
+    ``__exit__`` always runs, and the block ends after it, even if the task is cancelled meanwhile.
 
     >>> import asyncio, contextlib
     >>> @contextlib.contextmanager
@@ -274,26 +277,26 @@ class _SyncView(AbstractContextManager[_T_co, bool | None]):
 def async_to_sync_context(
     manager: AbstractAsyncContextManager[_T_co],
 ) -> AbstractContextManager[_T_co, bool | None]:
-    """Return an asynchronous context manager as one for ``with``.
+    """Return a synchronous version, for ``with``, of an asynchronous context manager.
 
-    ``__aenter__`` and ``__aexit__`` run as `async_to_sync` runs a coroutine: below `sync_to_async`
-    on the loop above, at top level on one loop, in another thread, which runs until the block ends.
-    Each is a task of its own, so managers that must be left in the task that entered them
-    (`asyncio.timeout`, `asyncio.TaskGroup`) do not work.
+    `async_to_sync` runs ``__aenter__`` and ``__aexit__``: below `sync_to_async` on the loop above,
+    at top level on one loop in another thread, which runs until the block ends. Each is a task of
+    its own, so managers that must be exited in the task that entered them (`asyncio.timeout`,
+    `asyncio.TaskGroup`) do not work.
 
     Args:
-        manager: the context manager, which is not entered yet. Each result serves one block.
+        manager: the context manager, not yet entered. Use each result for one block.
 
     Returns:
-        A manager that gives what ``__aenter__`` returns. ``__aexit__`` sees the exception that ends
-        the block, and can suppress it by returning true.
+        A manager whose ``with`` gives the result of ``__aenter__``. ``__aexit__`` receives the
+        exception that ends the block, and can suppress it by returning true.
 
     Raises:
-        RuntimeError: an event loop runs in this thread: use ``async with`` there.
-        Exception: what ``__aenter__`` and ``__aexit__`` raise.
+        RuntimeError: an event loop runs in this thread; use ``async with`` there.
+        Exception: any exception of ``__aenter__`` or ``__aexit__``.
 
-    Changes of context variables by either are the block's afterwards, and a token of the one can be
-    used by the other.
+    Their changes to context variables are set in the block's context, and ``__aexit__`` can reset a
+    variable with a token from ``__aenter__``.
 
     >>> import contextlib
     >>> @contextlib.asynccontextmanager

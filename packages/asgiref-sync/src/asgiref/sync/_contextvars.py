@@ -1,15 +1,14 @@
 """Context variables that follow a call to another thread and back (PEP 567).
 
-A function runs in a copy of its caller's context. When it is done, the variables that it *changed*
-are set in the caller's context, and no others: comparing with the caller's present values instead
-would undo the changes of other code when two calls share a context. Changed means "not the same
-object as in the snapshot": ``==`` would run users' code on a thread that it does not expect. A
-variable that a call has reset keeps the caller's value, because PEP 567 offers no way to unset one.
+A function runs in a copy of its caller's context. Afterwards the variables that it *changed* are
+set in the caller's context. A variable has changed if it holds another object than in the snapshot
+from before the call. (Comparing with the caller's current values would undo other code's changes
+when two calls share a context, and ``==`` would run users' code.) A variable that a call has reset
+keeps the caller's value, because PEP 567 offers no way to unset one.
 
-A value whose type defines ``__asgiref_bridge__(self, sender)`` is replaced by the result of that
-method when it crosses (the package's README documents the protocol). The receiving thread calls it
-inside the receiving context; `sender` is the thread that the context comes from, or None on the way
-back to a caller. The bridge and `asgiref.local.Local` know nothing else of each other.
+If a value's type defines ``__asgiref_bridge__(self, sender)``, the receiving thread calls that
+method inside the receiving context, and its result replaces the value. `sender` is the thread that
+the context comes from, or None on the way back. The package's README documents this protocol.
 """
 
 import gc
@@ -18,10 +17,10 @@ import threading
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-#: New threads inherit contexts, so every value must be adapted in both directions.
+#: Whether new threads inherit contexts. Then every value must be adapted in both directions.
 _THREADS_INHERIT_CONTEXT = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
-#: A thread has this attribute once its contexts can hold values that belong to the thread.
+#: The attribute of a thread whose contexts can hold values that belong to the thread.
 _OWNER = "__asgiref_owner__"
 
 _MISSING = object()
@@ -29,17 +28,17 @@ _MISSING = object()
 _MANY_VARIABLES = 6
 
 
-def sender_of_values(thread: threading.Thread) -> threading.Thread | None:
+def sending_thread_of(thread: threading.Thread) -> threading.Thread | None:
     """Return `thread` if values that leave its event loop must be adapted, else None."""
     return thread if _THREADS_INHERIT_CONTEXT or _OWNER in thread.__dict__ else None
 
 
-def adapt_values(sender: threading.Thread) -> Context:
-    """Adapt each value of the current context to this thread; return a snapshot after that."""
+def adapt_values(sending_thread: threading.Thread) -> Context:
+    """Adapt each value of the current context to this thread. Return a snapshot of the result."""
     before = copy_context()
     after: Context | None = before
     for variable, value in before.items():
-        adapted = _adapt(value, sender)
+        adapted = _adapt(value, sending_thread)
         if adapted is not value:
             variable.set(adapted)
             after = None
@@ -57,14 +56,14 @@ def propagate_changes(
             variable.set(_adapt(value, None))
 
 
-def _adapt(value: object, sender: threading.Thread | None) -> object:
+def _adapt(value: object, sending_thread: threading.Thread | None) -> object:
     kind = type(value)
     if type(kind) is type:
         bridge = getattr(kind, "__asgiref_bridge__", None)
     else:  # a metaclass may answer to any name
         found = [vars(base) for base in kind.__mro__ if "__asgiref_bridge__" in vars(base)]
         bridge = found[0]["__asgiref_bridge__"] if found else None
-    return value if bridge is None else bridge(value, sender)
+    return value if bridge is None else bridge(value, sending_thread)
 
 
 def _tree_of(context: Context) -> object:

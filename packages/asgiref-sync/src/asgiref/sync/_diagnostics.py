@@ -1,8 +1,7 @@
-"""Which thread does what, and waits for what: reports, a log of slow waits, and deadlocks.
+"""Reports on the bridge's threads, a log of slow waits, and deadlock detection.
 
-A report is made at any moment from outside, so it takes no lock: it reads the states of other
-threads, which change meanwhile, and can show a call that has just ended. Of a wait that lasts it is
-exact.
+A report can be made at any moment, so it takes no lock. It reads the states of other threads, which
+change meanwhile, and can show a call that has just ended. A report of a long wait is exact.
 """
 
 import asyncio
@@ -21,29 +20,29 @@ from ._blocking import CHECK_SECONDS
 from ._callables import describe
 from ._calls import CoroutineCall, FunctionCall
 from ._thread_pool import SubmittedCall, WorkerThread, all_workers
-from ._thread_state import ThreadState, all_thread_states, thread_state
+from ._thread_state import all_thread_states, thread_state
 
 logger = logging.getLogger("asgiref.sync")
 
 _HERE = os.path.dirname(__file__)
 
 
-# No dataclass: importing `dataclasses` would take as long as half of this package.
+# Not a dataclass: importing `dataclasses` takes half as long as importing this package.
 class ThreadReport(NamedTuple):
-    """What one thread does for the bridge; ``str()`` of it is one line."""
+    """The calls that one thread runs, waits for and has queued. Its ``str()`` is one line."""
 
     #: The thread's name.
     name: str
-    #: The thread's number, as `threading.get_ident` gives it.
+    #: The thread's number, as returned by `threading.get_ident`.
     ident: int
-    #: The function that async code called here by `sync_to_async`, if one runs.
+    #: The function that `sync_to_async` runs on this thread, if any.
     runs: str | None
-    #: The coroutine function that this thread waits for in `async_to_sync`, if it does, with the
-    #: place in the source where the coroutine stands.
+    #: The coroutine function that this thread waits for in `async_to_sync`, if any, and the
+    #: coroutine's current line in the source.
     waits_for: str | None
-    #: The place in the source where the thread itself stands.
+    #: The thread's own current line in the source.
     stands_at: str
-    #: How many calls wait for this thread.
+    #: The number of calls that wait for this thread.
     queued: int
 
     def __str__(self) -> str:
@@ -57,14 +56,14 @@ class ThreadReport(NamedTuple):
 
 
 def report_threads(*, file: TextIO | None = None) -> tuple[ThreadReport, ...]:
-    """Tell what each thread that the bridge uses is doing, and what it waits for.
+    """Return a report of the calls that each thread of the bridge runs and waits for.
 
-    Threads that do nothing for the bridge and have nothing queued are left out. May be called on
-    any thread, also while everything else hangs: from a signal handler, a debugger, or a timer
-    thread. It takes no lock.
+    The report leaves out threads without a call and without queued calls. Any thread may call this
+    function, even while all other threads hang: a signal handler, a debugger, a timer thread. It
+    takes no lock.
 
     Args:
-        file: where the reports are also printed, a line each.
+        file: a text file to which the reports are also printed, one line each.
 
     Returns:
         One report for each thread, in the order of the threads' numbers.
@@ -86,39 +85,27 @@ def _reports() -> Iterator[ThreadReport]:
     states = {state.ident: state for state in all_thread_states()}
     for ident in sorted(states.keys() | {ident for ident in queues if ident is not None}):
         state, stack = states.get(ident), stacks.get(ident)
-        queued = queues.get(ident, 0)
-        if state is not None and state.coroutine_call is not None:
-            queued += state.coroutine_call.executor.queued
-        if stack is not None and (queued or _is_busy(state)):
-            yield _report(state, names.get(ident, "unknown thread"), ident, stack, queued)
+        call = None if state is None else state.call
+        awaited = None if state is None else state.coroutine_call
+        queued = queues.get(ident, 0) + (0 if awaited is None else awaited.executor.queued)
+        if stack is not None and (queued or call is not None or awaited is not None):
+            yield ThreadReport(
+                name=names.get(ident, "unknown thread"),
+                ident=ident,
+                runs=None if call is None else describe(call.function),
+                waits_for=None if awaited is None else _describe_wait(awaited),
+                stands_at=_place(stack if awaited is None else _caller_of_bridge(stack)),
+                queued=queued,
+            )
 
 
 def _stacks_of_threads() -> dict[int, types.FrameType]:
-    """Return the innermost frame of each thread, by the thread's number."""
+    """Return the innermost frame of each thread, keyed by thread number."""
     return sys._current_frames()  # pyright: ignore[reportPrivateUsage]
 
 
-def _is_busy(state: ThreadState | None) -> bool:
-    return state is not None and (state.call or state.coroutine_call) is not None
-
-
-def _report(
-    state: ThreadState | None, name: str, ident: int, stack: types.FrameType, queued: int
-) -> ThreadReport:
-    call = None if state is None else state.call
-    awaited = None if state is None else state.coroutine_call
-    return ThreadReport(
-        name=name,
-        ident=ident,
-        runs=None if call is None else describe(call.function),
-        waits_for=None if awaited is None else _describe_wait(awaited),
-        stands_at=_place(stack if awaited is None else _caller_of_bridge(stack)),
-        queued=queued,
-    )
-
-
 def _caller_of_bridge(stack: types.FrameType) -> types.FrameType:
-    """Return the innermost frame that called into the bridge, or the innermost of all."""
+    """Return the innermost frame that called into the bridge, or `stack` if none did."""
     frame: types.FrameType | None = stack
     while frame is not None and not _is_bridge(frame):
         frame = frame.f_back
@@ -138,7 +125,7 @@ def _describe_wait(call: CoroutineCall) -> str:
 
 
 def _coroutine_place(coroutine: Any) -> str | None:
-    """Return where the innermost coroutine that `coroutine` awaits stands."""
+    """Return the current line of the innermost coroutine that `coroutine` awaits."""
     place = None
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
@@ -152,8 +139,8 @@ def _place(frame: types.FrameType) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
 
 
-# Slow waits. A blocked thread checks its wait now and then in any case; a task has nobody who does,
-# so it carries a timer, but only while a time is set.
+# Slow waits. A blocked thread checks its wait regularly anyway. A task cannot check itself, so it
+# starts a timer, but only while `log_slow_waits` is on.
 
 
 #: The setting of `log_slow_waits`.
@@ -161,14 +148,14 @@ _slow_wait_seconds: float | None = None
 
 
 def log_slow_waits(seconds: float | None) -> None:
-    """Log, once for each, waits in the bridge that last longer than `seconds`; None: no more.
+    """Log each wait in the bridge that lasts longer than `seconds`, once; None stops that.
 
-    It concerns later waits, of tasks for functions and of threads for coroutines. The warning goes
-    to the logger ``asgiref.sync`` and holds the result of `report_threads` at that moment. May be
-    called on any thread.
+    The setting affects waits that start after this call: of tasks for functions, and of threads for
+    coroutines. The warning goes to the logger ``asgiref.sync`` and contains the result of
+    `report_threads` at that moment. Any thread may call this function.
 
     Args:
-        seconds: how long a wait may be without being logged.
+        seconds: the longest wait that is not logged.
 
     Raises:
         ValueError: `seconds` is not positive.
@@ -182,11 +169,11 @@ def log_slow_waits(seconds: float | None) -> None:
     _slow_wait_seconds = seconds
 
 
-def check_of(call: CoroutineCall) -> tuple[Callable[[], bool], float]:
-    """Return the check for a thread that waits for `call`, and how often to make it, in seconds."""
+def progress_check(call: CoroutineCall) -> tuple[Callable[[], bool], float]:
+    """Return the check for a thread that waits for `call`, and its interval in seconds."""
     limit = _slow_wait_seconds
     if limit is None:
-        return call.can_finish, CHECK_SECONDS
+        return call.check_progress, CHECK_SECONDS
     start = time.monotonic()
     logged = False
 
@@ -195,13 +182,13 @@ def check_of(call: CoroutineCall) -> tuple[Callable[[], bool], float]:
         if not logged and time.monotonic() - start >= limit:
             logged = True
             _log(f"a thread has waited for {describe(call.function)}", limit)
-        return call.can_finish()
+        return call.check_progress()
 
     return check, min(CHECK_SECONDS, limit)
 
 
-def watch_task(call: FunctionCall) -> asyncio.TimerHandle | None:
-    """Start a timer if slow waits are logged. On the thread of the loop whose task will wait."""
+def log_if_slow(call: FunctionCall) -> asyncio.TimerHandle | None:
+    """Start a timer that logs a slow `call`, if slow waits are logged. On the loop's thread."""
     seconds = _slow_wait_seconds
     if seconds is None:
         return None
@@ -214,38 +201,34 @@ def _log(wait: str, seconds: float) -> None:
     logger.warning("%s for %s s; the threads of the bridge:\n%s", wait, seconds, lines)
 
 
-# Deadlocks. Seen in practice: synchronous code on the shared thread starts a thread, runs
-# `asyncio.run` there and joins it, or waits for the result of an executor that does, and that
-# coroutine calls thread-sensitive code, which is queued on the shared thread. Nothing in the call's
-# context shows this (a new thread has an empty one), but the shared thread's stack does: it stands
-# in a `Thread.join` or a `Future.result` without a timeout that leads, over any number of those, to
-# the loop's own thread. No other reason to wait proves anything.
+# Deadlocks. A real example: synchronous code on the shared thread starts a thread that calls
+# `asyncio.run`, and joins it (or waits for the result of an executor that does the same). The
+# coroutine there calls thread-sensitive code, which is queued on the shared thread. The call's
+# context does not show the deadlock (a new thread's context is empty), but the shared thread's
+# stack does: it is in a `Thread.join` or `Future.result` without a timeout, which leads, directly
+# or through more such waits, to the loop's own thread. No other kind of wait proves a deadlock.
 
-#: Seconds until a loop looks whether the busy worker waits for it, and between such looks.
+#: Seconds until a loop checks whether the busy worker waits for it, and between such checks.
 _DEADLOCK_SECONDS = 0.2
 
 
 def watch_for_deadlock(call: FunctionCall, worker: WorkerThread) -> None:
-    """Fail `call`, to be queued on `worker`, which is busy, if it turns out that it can never run.
+    """Watch `call`, which is about to be queued on the busy `worker`. Fail it if it can never run.
 
-    On the thread of the call's loop. Nothing waits for the end of the main thread, so loops there
-    are not watched.
+    Call this on the thread of the call's loop. No thread waits for the main thread to end, so calls
+    from a loop there need no watching.
     """
     if thread_state().thread is not threading.main_thread():
-        _look_later(weakref.ref(call), call.loop, worker)
+        _check_later(call, worker)
 
 
-def _look_later(
-    reference: "weakref.ref[FunctionCall]", loop: asyncio.AbstractEventLoop, worker: WorkerThread
-) -> None:
-    timer = loop.call_later(_DEADLOCK_SECONDS, _look, reference, loop, worker)
-    if (call := reference()) is not None:
-        call.timer = timer
+def _check_later(call: FunctionCall, worker: WorkerThread) -> None:
+    # A weak reference, so that the timer does not keep the call and its arguments alive.
+    reference = weakref.ref(call)
+    call.timer = call.loop.call_later(_DEADLOCK_SECONDS, _check, reference, worker)
 
 
-def _look(
-    reference: "weakref.ref[FunctionCall]", loop: asyncio.AbstractEventLoop, worker: WorkerThread
-) -> None:
+def _check(reference: "weakref.ref[FunctionCall]", worker: WorkerThread) -> None:
     call = reference()
     if call is None or not call.is_queued:
         return
@@ -253,7 +236,7 @@ def _look(
     if _waits_for(worker.thread, here):
         call.discard(_deadlock(call, worker, here))
     else:
-        _look_later(reference, loop, worker)
+        _check_later(call, worker)
 
 
 def _deadlock(call: FunctionCall, worker: WorkerThread, here: threading.Thread) -> RuntimeError:
@@ -267,7 +250,7 @@ def _deadlock(call: FunctionCall, worker: WorkerThread, here: threading.Thread) 
 
 
 def _waits_for(thread: threading.Thread, target: threading.Thread) -> bool:
-    """Whether `thread` waits for something that ends only when code on `target` does."""
+    """Whether `thread` waits for a thread or result that depends on code on `target`."""
     stacks = _stacks_of_threads()
     seen: set[int] = set()
     ident = thread.ident
@@ -280,7 +263,7 @@ def _waits_for(thread: threading.Thread, target: threading.Thread) -> bool:
 
 
 def _awaited_thread(waiting: int, stacks: dict[int, types.FrameType]) -> int | None:
-    """Return the number of the thread that thread `waiting` joins, or whose result it awaits."""
+    """Return the number of the thread that `waiting` joins or whose result it awaits."""
     frame = stacks.get(waiting)
     while frame is not None and frame.f_globals.get("__name__") in _WAITING_MODULES:
         awaited = frame.f_locals.get("self")
@@ -296,11 +279,12 @@ def _awaited_thread(waiting: int, stacks: dict[int, types.FrameType]) -> int | N
 
 
 _WAITING_MODULES = ("threading", "concurrent.futures._base")
-_CODES_OF_FUTURE = (Future.result.__code__, Future.exception.__code__)
+_FUTURE: Any = Future
+_CODES_OF_FUTURE = (_FUTURE.result.__code__, _FUTURE.exception.__code__)
 
 
 def _runner_of(future: object, stacks: dict[int, types.FrameType]) -> int | None:
-    """Return the number of the thread that runs the work item of `future`, if one does."""
+    """Return the number of the thread that runs the work item of `future`, if any."""
     for ident, stack in stacks.items():
         frame: types.FrameType | None = stack
         while frame is not None:
@@ -315,5 +299,5 @@ def _runner_of(future: object, stacks: dict[int, types.FrameType]) -> int | None
     return None
 
 
-# `ThreadPoolExecutor`, and what is submitted to the executors of this package.
+# The modules of `ThreadPoolExecutor`'s work items and of this package's `SubmittedCall`.
 _RUNNING_MODULES = ("concurrent.futures.thread", SubmittedCall.__module__)

@@ -1,12 +1,12 @@
 """Iteration across the bridge, in both directions.
 
-Each step is a call like any other (`sync_to_async`, `async_to_sync`), by the same rules. Two things
-are particular to iterating. A generator that is given up halfway has a ``finally`` to run, where
-its steps ran: both functions close a generator when they end, however they end, and leave other
-iterators alone. And an asynchronous generator must find its loop again at the next step, so at top
-level an iteration holds one loop for all its steps.
+Each step is an ordinary call of `sync_to_async` or `async_to_sync` and follows the same rules. Two
+facts are particular to iteration. An abandoned generator must run its ``finally`` on the thread
+that ran its steps, so both functions close a generator when they end for any reason; they do not
+close other iterators. And each step of an asynchronous generator must run on the same loop, so at
+top level an iteration keeps one loop for all its steps.
 
-The invariant: giving an iteration up waits for no step that is still running.
+The invariant: abandoning an iteration does not wait for a step that is still running.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ import types
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
+    Awaitable,
     Callable,
     Generator,
     Iterable,
     Iterator,
 )
 from contextvars import Token
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from ._async_to_sync import async_to_sync
 from ._asyncio_internals import is_loop_running_here
@@ -33,15 +33,14 @@ from ._thread_state import thread_state_at_entry
 _R = TypeVar("_R")
 _T = TypeVar("_T")
 _U = TypeVar("_U")
-_Generator = types.AsyncGeneratorType[object, object]
 
 
 class _Source(Generic[_T]):
     """The synchronous side of `sync_to_async_iterator`: an iterator that one thread uses at a time.
 
-    A step whose task was cancelled may still run when the iteration is given up. It closes the
-    generator then: `close` sets the flag before it looks at the lock, and a step releases the lock
-    before it looks at the flag.
+    A step whose task was cancelled may still run when the iteration is abandoned. That step then
+    closes the generator: `close` sets the flag before it tries the lock, and a step releases the
+    lock before it reads the flag.
     """
 
     __slots__ = ("_is_closing", "_iterable", "_iterator", "_lock", "_size")
@@ -54,7 +53,7 @@ class _Source(Generic[_T]):
         self._is_closing = False
 
     def take(self) -> tuple[list[_T], bool, BaseException | None]:
-        """Return the next items, whether there may be more, and the error that ended them early."""
+        """Return the next items, whether more may follow, and the error that ended them early."""
         try:
             with self._lock:
                 return self._take()
@@ -72,21 +71,21 @@ class _Source(Generic[_T]):
         except StopIteration:
             return items, False, None
         except BaseException as error:
-            # The items before the error are handed out before the error is raised.
+            # The consumer gets the items before the error, and then the error.
             return items, False, error
         return items, True, None
 
     @property
     def is_idle_generator(self) -> bool:
-        """Whether there is a generator to close, and no step running that can do it."""
+        """Whether there is a generator to close and no running step that will close it."""
         return isinstance(self._iterator, types.GeneratorType) and not self._lock.locked()
 
     def request_close(self) -> None:
-        """Have the step that runs, if one does, close the generator. Any thread."""
+        """Make a running step, if there is one, close the generator. Any thread."""
         self._is_closing = True
 
     def close(self) -> None:
-        """Close the generator, or leave that to the step that runs. On a worker thread."""
+        """Close the generator, unless a running step will close it. On a worker thread."""
         self._is_closing = True
         if self._lock.acquire(blocking=False):
             try:
@@ -102,22 +101,23 @@ async def sync_to_async_iterator(
 ) -> AsyncGenerator[_T]:
     """Iterate over a synchronous `iterable` from async code, as an asynchronous generator.
 
-    ``iter``, each step, and the closing of a generator run as `sync_to_async` runs a function.
+    `sync_to_async` calls ``iter``, makes each step, and closes a generator.
 
     Args:
-        iterable: anything that `iter` takes: a generator, a cursor, a QuerySet, a file.
+        iterable: anything that `iter` accepts: a generator, a cursor, a QuerySet, a file.
         thread_sensitive: as for `sync_to_async`.
-        batch: how many items are taken in one go, at least 1. More than one saves hops between
-            threads, and takes items that may never be asked for.
+        batch: the number of items to take in one step, at least 1. A larger number saves hops
+            between threads, but takes items that the consumer may never request.
 
     Raises:
         ValueError: `batch` is less than 1.
-        Exception: what the iterable raises, after the items that came before.
+        Exception: any exception of the iterable, after the items that came before it.
 
-    Changes of context variables are the caller's after each step. When the iteration ends early
-    (break, exception) a generator is closed on its thread: by ``async with
-    contextlib.aclosing(...)`` at once, else when the event loop's hook for asynchronous generators
-    gets to it. A task that is cancelled in a step does not wait for the step, nor for the closing.
+    Changes to context variables are set in the caller's context after each step. When the iteration
+    ends early (break, exception), a generator is closed on its thread: at once if the caller uses
+    ``async with contextlib.aclosing(...)``, otherwise when the event loop's hook for asynchronous
+    generators runs. A task that is cancelled in a step waits neither for the step nor for the
+    closing.
 
     >>> import asyncio
     >>> async def main():
@@ -153,28 +153,29 @@ async def sync_to_async_iterator(
                 if not is_cancelled:
                     await close()
             finally:
-                # Cancelled before or meanwhile: have it closed without waiting for that.
+                # The task was cancelled before or during `close`: close the generator, and do not
+                # wait.
                 if source.is_idle_generator:
-                    # The loop holds the task until its first step, and then the call does.
+                    # The loop keeps the task alive until its first step; after that, the call does.
                     asyncio.get_running_loop().create_task(close())
 
 
 def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
     """Iterate over an asynchronous iterable from synchronous code, as a generator.
 
-    Each step runs as `async_to_sync` runs a coroutine: below `sync_to_async` on the loop above, at
-    top level on one loop for all steps, in another thread, which ends with the iteration. Each step
-    is a task of its own. The calling thread waits, and runs thread-sensitive code meanwhile.
+    Each step is a call of `async_to_sync` and a task of its own. Below `sync_to_async` the steps
+    run on the loop above. At top level they run on one loop in another thread, which ends with the
+    iteration. While the calling thread waits, it runs thread-sensitive code.
 
     When the iteration ends early (break, exception, ``close`` of the generator), an asynchronous
     generator is closed on its loop.
 
     Args:
-        async_iterable: anything that ``async for`` takes.
+        async_iterable: anything that ``async for`` accepts.
 
     Raises:
         RuntimeError: an event loop runs in this thread.
-        Exception: what the iterable raises.
+        Exception: any exception of the iterable.
 
     >>> async def countdown():
     ...     for number in (3, 2, 1):
@@ -187,33 +188,29 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
     try:
         while True:
             try:
-                item = loop.call(async_to_sync(_anext), iterator)
+                item = loop.call(async_to_sync(_await), lambda: anext(iterator))
             except StopAsyncIteration:
                 return
             yield item
     finally:
         try:
-            # On the thread of an event loop, where the garbage collector may close this generator,
-            # nothing may block: the asynchronous generator's own loop closes it.
+            # The garbage collector may close this generator on an event loop's thread, which must
+            # not block. The asynchronous generator's own loop closes it then.
             if isinstance(iterator, types.AsyncGeneratorType) and not is_loop_running_here():
-                loop.call(async_to_sync(_aclose), cast(_Generator, iterator))
+                loop.call(async_to_sync(_await), iterator.aclose)
         finally:
             loop.end()
 
 
-async def _anext(iterator: AsyncIterator[_T]) -> _T:
-    return await anext(iterator)
-
-
-async def _aclose(generator: _Generator) -> None:
-    await generator.aclose()
+async def _await(method: Callable[[], Awaitable[_R]]) -> _R:
+    return await method()
 
 
 class LoopOfSteps:
-    """The event loop on which several calls run that belong together, whoever makes them.
+    """The event loop on which several related calls run, on any thread.
 
-    The steps of an iteration, or entering and exiting a context manager: the first step's loop is
-    that of all, as long as it runs. At top level it is one of its own, until `end`.
+    The steps of an iteration, or entering and exiting a context manager, run on the loop of the
+    first step while that loop runs. At top level they have a loop of their own, until `end`.
     """
 
     __slots__ = ("_context", "_is_own", "_loop", "_pid")
@@ -230,7 +227,8 @@ class LoopOfSteps:
     def call(self, function: Callable[[_U], _R], argument: _U) -> _R:
         """Return ``function(argument)``, whose calls of `async_to_sync` run on this loop.
 
-        A generator cannot use a ``with`` block: between two steps its consumer is outside.
+        A generator cannot use a ``with`` block for all its steps, because the context must not be
+        active in its consumer's code.
         """
         state = thread_state_at_entry()
         outer = state.parent_loop, state.parent_pid
@@ -248,6 +246,6 @@ class LoopOfSteps:
                 ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
 
     def end(self) -> None:
-        """End a loop of its own."""
+        """End the loop if it belongs to these calls alone."""
         if self._is_own and self._context is not None:
             self._context.end()

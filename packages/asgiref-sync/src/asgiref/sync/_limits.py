@@ -1,16 +1,14 @@
-"""How many functions may run at once with ``thread_sensitive=False``.
+"""Limits on the number of functions that run at once with ``thread_sensitive=False``.
 
-A `Limiter` hands out tokens; a call runs while it holds one, and the others wait in the backlog,
-first come first served. Each event loop has a limiter of its own, as it had an executor of its own
-in asgiref 3.13: functions that block on each other's loops would starve if they shared one. A
-function that is blocked in `async_to_sync` lends its token for that time, because its coroutine may
-need one.
+A call runs while it holds a token of a `Limiter`; the others wait in its backlog, first come first
+served. Each event loop has its own limiter, because functions that block on each other's loops
+would starve if they shared one. A function that is blocked in `async_to_sync` lends its token,
+because its coroutine may need one.
 
-The invariant: while the backlog holds a call and a token is free, a thread is on its way to take
-it. Threads wake each other: one that takes a call and leaves another wakes the next before it runs
-its own. Functions that are short and never block all run on the first thread that way, where waking
-one for each call makes them fight for the interpreter's lock (a third fewer answers per second from
-a WSGI application with 32 clients).
+The invariant: while the backlog holds a call and a token is free, a thread has been woken or is
+about to look. A thread that takes a call and leaves another wakes the next thread before it runs
+its own, so the first thread runs all functions that are short. Waking a thread for each call makes
+them compete for the interpreter's lock (a third fewer WSGI responses per second with 32 clients).
 """
 
 import asyncio
@@ -37,7 +35,7 @@ _Limited = FunctionCall | SubmittedCall
 class Limiter(WorkItem):
     """Runs calls on threads of `pool`, at most `limit` at a time.
 
-    As a work item of the pool it is a search: its thread runs calls as long as it gets any.
+    As a pool work item, it takes and runs calls until none is left.
     """
 
     def __init__(self, pool: ThreadPool, limit: int) -> None:
@@ -50,14 +48,14 @@ class Limiter(WorkItem):
         self._lock = threading.RLock()
         self._backlog: deque[_Limited] = deque()
         self._running: set[_Limited] = set()
-        # Whether a thread was woken that has not looked at the backlog yet, and the threads that
-        # will look at it soon. A set, so that leaving it twice, after an interrupt, is like once.
+        # Whether a woken thread has not looked at the backlog yet, and which threads are about to
+        # look. A set, because an interrupted thread may remove itself twice.
         self._is_woken = False
         self._searching: set[int] = set()
 
     @property
     def queued(self) -> int:
-        """How many calls wait for a token or a thread."""
+        """The number of calls that wait for a token or a thread."""
         return len(self._backlog)
 
     @property
@@ -65,12 +63,12 @@ class Limiter(WorkItem):
         return bool(self._backlog or self._running)
 
     def submit(self, call: _Limited) -> None:
-        """Run `call` on a thread, now or when a token is free. Raises what starting one raises."""
+        """Run `call` when a token is free. Raises RuntimeError if no thread can start."""
         if self._pid != PROCESS.pid:
             self._start_anew()
         above = thread_state().call
         if above is not None and above.limiter is self and isinstance(call, FunctionCall):
-            # The calling function holds a token and runs a loop, which waits for this call.
+            # The calling function holds a token and runs the loop that waits for this call.
             self.pool.submit(call)
             return
         try:
@@ -83,13 +81,13 @@ class Limiter(WorkItem):
         except BaseException:
             with self._lock, suppress(ValueError):
                 self._backlog.remove(call)
-            # A signal handler may have raised before a thread was woken for the others.
+            # A signal handler may have raised before a thread was woken for the other calls.
             self._is_woken = False
             self._wake_next()
             raise
 
     def _needs_thread(self) -> bool:
-        """Under the lock: whether there is a call and a token, and no thread is about to look."""
+        """Whether a call and a token are free and no thread is about to look. Under the lock."""
         return bool(
             self._backlog
             and not self._is_woken
@@ -105,12 +103,13 @@ class Limiter(WorkItem):
             self._discard_stranded(error)
             raise
         except BaseException:
-            # A signal handler raised, perhaps too early. A second thread does no harm.
+            # A signal handler raised, perhaps before the thread got the item. A second thread is
+            # harmless.
             self.pool.submit(self)
             raise
 
     def _discard_stranded(self, error: BaseException) -> None:
-        """Discard the backlog if no thread is left that would get to it."""
+        """Discard the backlog if no thread will ever look at it."""
         with self._lock:
             if self._running or self._searching or self._is_woken:
                 return
@@ -119,7 +118,7 @@ class Limiter(WorkItem):
             call.discard(error)
 
     def _wake_next(self) -> None:
-        """Wake another thread if one is needed. If none can be started, the backlog waits."""
+        """Wake another thread if one is needed. If none can start, the backlog waits."""
         with self._lock:
             if not self._needs_thread():
                 return
@@ -141,23 +140,23 @@ class Limiter(WorkItem):
                     call.discard(error)
                     raise
                 finally:
-                    # Before the delivery: the caller may make the next call at once, which this
-                    # thread finds without another being woken.
+                    # Before the delivery: if the caller makes its next call at once, this thread
+                    # finds that call, and no other thread is woken.
                     with self._lock:
                         self._running.discard(call)
                         self._searching.add(thread)
                     call.deliver()
-                # While this thread looks for the next call it must not keep this one's arguments.
+                # Do not keep the call's arguments alive while taking the next call.
                 call = None
         except BaseException:
-            # Raised into the thread from outside, or there is no memory.
+            # Another thread raised this here, or memory is exhausted.
             self._searching.discard(thread)
             self._is_woken = False
             self._wake_next()
             raise
 
     def _take(self, thread: int) -> _Limited | None:
-        """Give `thread` the next call and a token; None if there is nothing for it to do."""
+        """Give `thread` the next call and a token. Return None if no call can run."""
         with self._lock:
             self._searching.discard(thread)
             if not self._backlog or len(self._running) >= self.limit:
@@ -176,27 +175,27 @@ class Limiter(WorkItem):
         self._is_woken = False
         self._wake_next()
 
-    # Tokens of calls that wait.
+    # Tokens of blocked calls.
 
     def lend_token(self, call: FunctionCall) -> "_LentToken":
-        """Let another call run inside a ``with`` block, in which `call` is blocked."""
+        """Return a context manager that lends the token of `call` while `call` is blocked."""
         return _LentToken(self, call)
 
     def lend(self, call: FunctionCall) -> None:
-        """Take the token of `call`, on the calling thread, until `give_back`."""
+        """Take the token of `call`, which runs on this thread, until `give_back`."""
         with self._lock:
             self._running.discard(call)
         self._wake_next()
 
     def give_back(self, call: FunctionCall) -> None:
-        """Return its token to `call`, also where that makes more calls run than `limit`."""
+        """Return its token to `call`, even if more than `limit` calls then run."""
         with self._lock:
-            # A generator may end its `with` block in a later call than it started it in.
+            # A generator may start its `with` block in one call and end it in a later one.
             if not call.is_over:
                 self._running.add(call)
 
     def take_backlog(self) -> list[_Limited]:
-        """Take out the calls that have not started."""
+        """Remove and return the calls that have not started."""
         with self._lock:
             calls = list(self._backlog)
             self._backlog.clear()
@@ -204,9 +203,9 @@ class Limiter(WorkItem):
 
 
 class _LentToken:
-    """The block in which a call does without its token.
+    """A ``with`` block in which a call lends its token.
 
-    No generator: `contextlib` sets attributes on exceptions that pass, which users' may refuse.
+    Not a @contextmanager: it sets attributes on exceptions, and user exceptions may reject that.
     """
 
     __slots__ = ("_call", "_limiter")
@@ -216,7 +215,7 @@ class _LentToken:
         self._call = call
 
     def __enter__(self) -> None:
-        # Taken off, so that a block inside this one does not lend the same token again.
+        # Removed, so that a nested block does not lend the same token again.
         self._call.limiter = None
         self._limiter.lend(self._call)
 
@@ -227,7 +226,7 @@ class _LentToken:
 
 _POOL = ThreadPool("asgiref-worker")
 _POOL.end_idle_before_fork()
-# Read and written by one atomic operation of its dict each, and never iterated over: no lock.
+# No lock: each access is one atomic operation of the dictionary, and no code iterates over it.
 _LIMITERS = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Limiter]()
 
 
@@ -246,24 +245,24 @@ def limiter_of(loop: asyncio.AbstractEventLoop) -> Limiter:
 
 
 def forget_limiter(loop: asyncio.AbstractEventLoop) -> None:
-    """Give `loop` a new limiter: an abandoned function may hold a token of this one for good."""
+    """Forget the limiter of `loop`: an abandoned function may never return its token."""
     _LIMITERS.pop(loop, None)
 
 
 class LimitedExecutor(Executor):
-    """At most `limit` functions at a time, on threads that serve only this executor.
+    """Runs at most `limit` functions at a time, on threads that serve only this executor.
 
-    An executor for ``sync_to_async(..., thread_sensitive=False, executor=...)``, which serves it
-    faster than other executors; any other code may `submit` to it as well. Threads are started as
-    they are needed, and end after a minute without work, or when the executor is shut down or
-    forgotten. A thread keeps its `threading.local` values from call to call.
+    Pass it to ``sync_to_async(..., thread_sensitive=False, executor=...)``, which is faster with
+    this executor than with others. Any other code can `submit` to it as well. Threads start when
+    they are needed. They end after a minute without work, or when the executor is shut down or
+    garbage-collected. A thread keeps its `threading.local` values between calls.
 
-    A function that `sync_to_async` runs does not count while it is blocked in `async_to_sync`, or
-    inside `waiting`. The limit is one of functions: there can be one thread more. For objects that
-    are bound to a thread, use `ThreadSensitiveContext` or a pool of one thread.
+    A function of `sync_to_async` does not count while it is blocked in `async_to_sync` or inside
+    `waiting`. The limit counts functions. One extra thread may exist. For objects that are bound to
+    a thread, use `ThreadSensitiveContext` or a pool of one thread.
 
     Args:
-        limit: how many functions may run at a time.
+        limit: the maximum number of functions that run at a time.
         name: the prefix of the threads' names.
 
     Raises:
@@ -288,10 +287,10 @@ class LimitedExecutor(Executor):
         """Run a call of the bridge on one of the threads.
 
         Args:
-            call: from async code, or from `submit`.
+            call: a call from async code or from `submit`.
 
         Raises:
-            RuntimeError: after `shutdown`, and where no thread can be started.
+            RuntimeError: the executor was shut down, or no thread can be started.
         """
         if not self._open:
             raise RuntimeError("this LimitedExecutor was shut down and takes no further calls")
@@ -301,10 +300,10 @@ class LimitedExecutor(Executor):
         """Run ``fn(*args, **kwargs)`` on one of the threads. Any thread may call this.
 
         Returns:
-            A `concurrent.futures.Future` of what it returns.
+            A `concurrent.futures.Future` of the function's result.
 
         Raises:
-            RuntimeError: after `shutdown`, and where no thread can be started.
+            RuntimeError: the executor was shut down, or no thread can be started.
         """
         PROCESS.refresh()
         call = SubmittedCall(partial(fn, *args, **kwargs))
@@ -312,9 +311,9 @@ class LimitedExecutor(Executor):
         return call.future  # type: ignore[return-value]
 
     def waiting(self) -> AbstractContextManager[None]:
-        """Let another function run while the one that calls this waits, for a slow client say.
+        """Let another function run while the calling function waits, for example for a slow client.
 
-        To be used in a ``with`` statement. In a thread that runs no call of `sync_to_async` on this
+        Use it in a ``with`` statement. In a thread that runs no call of `sync_to_async` on this
         executor it does nothing.
         """
         call = thread_state_at_entry().call
@@ -323,14 +322,14 @@ class LimitedExecutor(Executor):
         return self._limiter.lend_token(call)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no further calls; end the threads once those that were taken have run.
+        """Refuse further calls, and end the threads after the accepted calls.
 
         Args:
-            wait: return only then.
+            wait: return after the threads have ended.
             cancel_futures: cancel the calls that have not started.
 
         Raises:
-            RuntimeError: one of the executor's own functions asks to wait.
+            RuntimeError: one of the executor's own functions passed ``wait=True``.
         """
         PROCESS.refresh()
         self._open = False
@@ -344,7 +343,7 @@ class LimitedExecutor(Executor):
                     "wait=False to shutdown"
                 )
             if wait and self._limiter.is_busy and not PROCESS.is_exiting:
-                # The last call of the backlog starts after all the others.
+                # The backlog's last call starts after all the others.
                 last = SubmittedCall(int)
                 self._limiter.submit(last)
                 last.future.result()

@@ -1,12 +1,12 @@
-"""Event loops for synchronous code that has no loop above it.
+"""Event loops for synchronous code that no loop called.
 
-A loop thread runs the coroutine of one top-level `async_to_sync` call on the loop that it keeps, or
-the loop of one `AsyncSingleThreadContext`. After a call it keeps the loop only if that is as good
-as new; otherwise it ends everything on the loop as `asyncio.run` does (tasks cancelled and awaited,
-asynchronous generators and the default executor shut down) and closes it.
+A loop thread runs one top-level `async_to_sync` call on the loop that it keeps, or it runs the loop
+of one `AsyncSingleThreadContext`. After a call it keeps the loop only if the loop shows no trace of
+use. Otherwise it cleans up like `asyncio.run`: it cancels and awaits the tasks, shuts down
+asynchronous generators and the default executor, and closes the loop.
 
-The invariant: the caller stays blocked until that is done, because the tasks that are cancelled may
-have synchronous code to run on its thread; and it is woken however that ends.
+The invariant: the caller stays blocked until the cleanup is done, because cancelled tasks may need
+to run synchronous code on its thread; and the caller is always woken.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ from ._thread_state import PROCESS, thread_state
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: ``AsyncToSync.loop_thread_executors``: where the thread-sensitive calls of a loop run.
+#: The type of ``AsyncToSync.loop_thread_executors``.
 LoopExecutors = MutableMapping[asyncio.AbstractEventLoop, Executor]
 
 
 def _take_loop(factory: LoopFactory | None) -> ReusableLoop:
-    """Take the loop that this thread keeps for its next call, or make one."""
+    """Return the loop that this thread kept for its next call, or a new one."""
     state = thread_state()
     reusable = state.loop_to_reuse
     if reusable is not None and not reusable.is_made_by(factory):
@@ -61,7 +61,8 @@ def _close_loop() -> None:
         reusable.loop.close()
 
 
-#: The threads that run loops. They are not waited for at exit: a loop may run for good.
+#: The threads that run loops. The interpreter's exit does not wait for them, because a loop may run
+#: indefinitely.
 LOOP_THREADS = ThreadPool("asgiref-loop", _close_loop, is_waited_for_at_exit=False)
 LOOP_THREADS.end_idle_before_fork()
 
@@ -80,13 +81,13 @@ with suppress(RuntimeError):  # imported while the interpreter exits
 
 
 class TopLevelCall(WorkItem):
-    """Runs one coroutine call on a loop of its own, on the thread that `run` is called on.
+    """Runs one coroutine call on a loop of its own, on the thread that calls `run`.
 
     Args:
-        call: what to run.
-        executors: where to note the blocked thread for the time that the loop runs.
-        factory: makes the loop; None: the process's choice.
-        keep_loop: keep a loop for the thread's next call. False where that is not a loop thread.
+        call: the call to run.
+        executors: the mapping in which to record the blocked thread while the loop runs.
+        factory: makes the loop. None means the process's choice.
+        keep_loop: keep the loop for the thread's next call. Pass False outside loop threads.
     """
 
     __slots__ = ("_call", "_executors", "_factory", "_keep_loop")
@@ -123,19 +124,19 @@ class TopLevelCall(WorkItem):
                     RuntimeError("Event loop stopped before the coroutine was done.")
                 )
         except BaseException as error:
-            # A task raised KeyboardInterrupt or SystemExit, which go through a loop.
+            # A task raised KeyboardInterrupt or SystemExit, which loops do not catch.
             call.replace_outcome(error)
         finally:
             self._leave(reusable)
 
     def _leave(self, reusable: ReusableLoop) -> None:
-        """Keep the loop for the next call, or end everything that is left on it and close it."""
+        """Keep the loop for the next call, or end everything on it and close it."""
         is_kept = False
         try:
             forget_limiter(reusable.loop)
             is_kept = self._keep_loop and reusable.suspend()
             if not is_kept:
-                # Done callbacks of the call's task may start tasks, which end with the loop.
+                # The task's done callbacks may start tasks, which `shut_down` must find.
                 run_one_turn(reusable.loop)
         finally:
             try:
@@ -148,8 +149,8 @@ class TopLevelCall(WorkItem):
                 self._executors.pop(reusable.loop, None)
 
     def deliver(self) -> None:
-        # The loop is finalized here: in the blocked thread, the interpreter would drop an interrupt
-        # that arrives in the finalizer.
+        # Drop the loop here, so that it is not finalized in the blocked thread: the interpreter
+        # discards a KeyboardInterrupt raised in a finalizer.
         self._call.forget_loop()
         self._call.executor.finish()
 
@@ -161,7 +162,7 @@ class TopLevelCall(WorkItem):
 class ContextLoop(WorkItem, Executor):
     """The loop of one `AsyncSingleThreadContext`: it runs on a loop thread until `end`.
 
-    It is an executor as well: what is submitted runs on the loop's thread.
+    It is also an executor, which runs submitted functions on the loop's thread.
     """
 
     def __init__(self, executors: LoopExecutors) -> None:
@@ -178,11 +179,14 @@ class ContextLoop(WorkItem, Executor):
 
     @property
     def is_usable(self) -> bool:
-        """Whether the loop runs, or will, in this process."""
+        """Whether the loop runs or will run in this process."""
         return not self._has_ended and self._pid == PROCESS.pid
 
     def start(self, call: CoroutineCall) -> bool:
-        """Have the loop start `call`; false if it has ended, or the call needs no loop any more."""
+        """Start `call` on the loop.
+
+        Return False if the loop has ended or the call needs no loop any more.
+        """
         with self._lock:
             if self._has_ended or not call.assign(self.loop):
                 return False
@@ -198,7 +202,7 @@ class ContextLoop(WorkItem, Executor):
         return call.future  # type: ignore[return-value]
 
     def end(self, leaver: CurrentThreadExecutor) -> None:
-        """End the loop as `asyncio.run` ends its own, then let `leaver` go on."""
+        """End the loop as `asyncio.run` does, then wake `leaver`."""
         with self._lock:
             self._leaver = leaver
             leaver.loop = self.loop
@@ -209,7 +213,7 @@ class ContextLoop(WorkItem, Executor):
             self.loop.call_soon_threadsafe(self.loop.stop)
 
     def abandon(self) -> None:
-        """End the loop without waiting for that."""
+        """End the loop, and do not wait until it has ended."""
         with self._lock, suppress(RuntimeError):
             if not self.is_usable:
                 return
@@ -231,10 +235,10 @@ class ContextLoop(WorkItem, Executor):
         try:
             run_loop(self.loop)
         except BaseException as escaped:
-            # A task raised KeyboardInterrupt or SystemExit, which go through a loop.
+            # A task raised KeyboardInterrupt or SystemExit, which loops do not catch.
             error = escaped
         with self._lock:
-            # From here on `start` refuses, so that no call can be left behind.
+            # `start` refuses calls from now on, so this list is complete.
             calls: list[CoroutineCall] = [] if self._leaver is not None else list(self._calls)
             self._has_ended = True
         for call in calls:
@@ -260,14 +264,14 @@ class ContextLoop(WorkItem, Executor):
 def shut_down(loop: asyncio.AbstractEventLoop) -> None:
     """End everything on `loop`, which has stopped, and close it, as `asyncio.run` does.
 
-    Does all of that even if a task raises KeyboardInterrupt or SystemExit, and raises that then.
+    If a task raises KeyboardInterrupt or SystemExit, complete the cleanup and then raise it.
     """
     escaped: BaseException | None = None
     try:
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()
-        # Each escape ends one task at least.
+        # Each exception that escapes ends at least one task.
         for _ in range(len(tasks) + 1):
             try:
                 _wait_for(loop, tasks)

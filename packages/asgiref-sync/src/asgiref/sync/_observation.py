@@ -1,7 +1,7 @@
-"""Tell an observer when each call across the bridge starts and finishes.
+"""Notify an observer when each call across the bridge starts and finishes.
 
-The wrappers ask for `observer` once for each call; without one, that is all it costs. The
-invariant: an observer sees each call that starts twice, and cannot change what becomes of it.
+The wrappers read `observer` once for each call; without an observer there is no other cost. The
+invariant: the observer gets two events for each call that starts, and cannot change its outcome.
 """
 
 import logging
@@ -22,22 +22,22 @@ logger = logging.getLogger("asgiref.sync")
 class CallEvent(NamedTuple):
     """A call across the bridge has started or finished."""
 
-    #: Whether the call starts or has finished.
+    #: Whether the call has started or finished.
     kind: Literal["started", "finished"]
     #: The wrapper that made the call.
     way: Literal["sync_to_async", "async_to_sync"]
     #: The function or coroutine function that was called.
     function: Callable[..., Any]
-    #: The thread that runs the function, or the event loop of the coroutine.
+    #: The thread that runs the function or the coroutine's event loop.
     thread: threading.Thread
     #: Seconds between the call and its start.
     waited: float
-    #: How many other functions wait for the same thread, or for a token of the same limiter, as the
-    #: call starts; 0 for coroutines.
+    #: The number of other functions that wait for the same thread or for a token of the same
+    #: limiter when the call starts; 0 for coroutines.
     queued: int
-    #: Seconds between start and end; None as the call starts.
+    #: Seconds between start and end; None in the first event.
     took: float | None
-    #: The exception that the call has raised, if it has.
+    #: The exception that the call raised, if any.
     error: BaseException | None
 
 
@@ -48,15 +48,15 @@ observer: Observer | None = None
 
 
 def observe_calls(new_observer: Observer | None) -> None:
-    """Have `new_observer` called with a `CallEvent` as each call starts and as it finishes.
+    """Call `new_observer` with a `CallEvent` when each call starts and when it finishes.
 
-    There is one observer for the process; it sees the calls that are made from now on. It is called
-    on the thread that runs the call, in the call's context, between the call and the code that
-    waits for it: it should be quick, and must not use the bridge. Its exceptions are logged to
-    ``asgiref.sync`` and otherwise ignored. Any thread may call this.
+    The process has one observer, which sees the calls that are made after this. The thread that
+    runs a call also runs the observer, in the call's context, while the waiting code still waits.
+    So the observer should be quick, and it must not use the bridge. Its exceptions are logged to
+    ``asgiref.sync`` and otherwise ignored. Any thread may call this function.
 
     Args:
-        new_observer: the function; None: observe nothing.
+        new_observer: a function that accepts a `CallEvent`, or None to stop observing.
 
     >>> import asyncio
     >>> from asgiref.sync import sync_to_async
@@ -72,7 +72,7 @@ def observe_calls(new_observer: Observer | None) -> None:
 
 
 def observe_function(call: FunctionCall, observer: Observer) -> None:
-    """Have `observer` told of `call`, which was just made and has a handler."""
+    """Notify `observer` of `call`, which was just made and has a handler."""
     called = time.perf_counter()
     handler = call.handler
     assert handler is not None
@@ -94,7 +94,7 @@ def observe_function(call: FunctionCall, observer: Observer) -> None:
 async def observe_awaitable(
     function: Callable[..., Any], awaitable: Awaitable[_R], observer: Observer, called: float
 ) -> _R:
-    """Return ``await awaitable``, a call of `function`, and tell `observer` of it."""
+    """Return ``await awaitable``, a call of `function`, and notify `observer` of it."""
     tell = _teller(observer, "async_to_sync", function, called, 0)
     try:
         result = await awaitable
@@ -112,7 +112,7 @@ def _teller(
     called: float,
     queued: int,
 ) -> Callable[[BaseException | None], None]:
-    """Tell `observer` that a call starts; return a function that tells it of the end."""
+    """Notify `observer` of a call's start. Return a function that notifies it of the end."""
     thread = threading.current_thread()
     started = time.perf_counter()
     start = CallEvent("started", way, function, thread, started - called, queued, None, None)

@@ -1,20 +1,15 @@
-"""Which thread or loop runs what.
+"""Rules that choose the thread or loop of each call.
 
-A function with ``thread_sensitive=True`` runs, by the first rule that applies:
+The first rule that applies chooses the thread of a function with ``thread_sensitive=True``:
 
-1. where a thread of its chain is blocked in `async_to_sync`: there, by the innermost such call that
-   waits for a coroutine of the calling loop. (A copied context can carry a blocked call into
-   another loop, even one that runs on the blocked thread and keeps it from ever serving the call.)
-2. inside a `ThreadSensitiveContext`: on that context's thread;
-3. where a thread is blocked until the calling loop ends: there. (A task that was started in an
-   empty context shows nothing to rule 1.)
-4. otherwise: on the one shared thread of the process.
+1. A thread of its chain is blocked in `async_to_sync`, waiting for a coroutine of the calling loop:
+   that thread, at the innermost such call. `_submit_to_chain` says why the loop matters.
+2. The call is inside a `ThreadSensitiveContext`: that context's thread.
+3. A thread is blocked until the calling loop ends: that thread. (Rule 1 reads a context variable,
+   which a task started in an empty context lacks.)
+4. Otherwise: the one shared thread of the process.
 
-With ``thread_sensitive=False`` it runs on the executor given, else on the one that the application
-set as the loop's default, else on pooled threads, within the limit of its loop.
-
-A coroutine runs on the loop that called its thread; else on that of the `AsyncSingleThreadContext`;
-else on a loop of its own.
+`submit_parallel` chooses for ``thread_sensitive=False``, `start_on_own_loop` for coroutines.
 """
 
 import asyncio
@@ -34,10 +29,10 @@ from ._calls import CoroutineCall, FunctionCall
 from ._diagnostics import watch_for_deadlock
 from ._limits import LimitedExecutor, limiter_of
 from ._loop_threads import LOOP_THREADS, ContextLoop, LoopExecutors, TopLevelCall
-from ._thread_pool import SingleThreadExecutor, SubmittedCall, WorkerThread
+from ._thread_pool import SingleThreadExecutor, SubmittedCall
 from ._thread_state import PROCESS, thread_state
 
-#: Code that sets this declares that its own chain occupies the shared thread.
+#: Set by code whose own chain occupies the shared thread.
 DEADLOCK_CONTEXT: ContextVar[bool] = ContextVar("asgiref.sync.deadlock_context")
 
 SHARED_EXECUTOR = SingleThreadExecutor("asgiref-shared", is_permanent=True)
@@ -49,12 +44,13 @@ ASYNC_SINGLE_THREAD_CONTEXT: "ContextVar[AsyncSingleThreadContext]" = ContextVar
     "asgiref.sync.async_single_thread_context"
 )
 
-# Read and written by one atomic operation of its dict each: no lock.
-#: ``SyncToAsync.context_to_thread_executor``: where the calls of each context run.
+# No lock: each access is one atomic operation of the dictionary.
+#: ``SyncToAsync.context_to_thread_executor``: for each context, the executor of its calls.
 CONTEXT_EXECUTORS = weakref.WeakKeyDictionary["ThreadSensitiveContext", Executor]()
-#: ``AsyncToSync.loop_thread_executors``: where the calls of a loop run whose context is empty.
+#: ``AsyncToSync.loop_thread_executors``: for each loop, the executor of calls made in an empty
+#: context.
 LOOP_EXECUTORS: LoopExecutors = {}
-#: ``AsyncToSync.context_to_thread_executor``: where the coroutines of each loop context run.
+#: ``AsyncToSync.context_to_thread_executor``: for each context, the executor of its coroutines.
 LOOP_CONTEXT_EXECUTORS = weakref.WeakKeyDictionary["AsyncSingleThreadContext", Executor]()
 
 
@@ -62,12 +58,15 @@ LOOP_CONTEXT_EXECUTORS = weakref.WeakKeyDictionary["AsyncSingleThreadContext", E
 
 
 def submit_sensitive(call: FunctionCall, shared: Executor, loop_executors: LoopExecutors) -> None:
-    """Queue `call` by the rules for thread-sensitive code. Raises RuntimeError if it cannot run.
+    """Queue `call` by the rules for thread-sensitive code, in the caller's context.
 
     Args:
-        call: from async code, in whose context this is called.
+        call: a call from async code.
         shared: the executor of rule 4.
         loop_executors: the executors of rule 3, by loop.
+
+    Raises:
+        RuntimeError: the call can never run.
     """
     current = CURRENT_EXECUTOR.get(None)
     if current is not None and _submit_to_chain(current, call):
@@ -79,18 +78,24 @@ def submit_sensitive(call: FunctionCall, shared: Executor, loop_executors: LoopE
     current = loop_executors.get(call.loop)
     if current is not None and _submit_to_chain(current, call):
         return
-    _submit_to_shared(call, shared)
+    if DEADLOCK_CONTEXT.get(False):
+        raise _would_deadlock(call, None)
+    _submit_to_thread(call, shared, None)
 
 
 def _submit_to_chain(executor: Executor, call: FunctionCall) -> bool:
-    """Queue `call` on `executor`, or on a blocked call outside it; false if none will run it."""
+    """Queue `call` on `executor` or on a blocked call outside it. Return False if none accepts it.
+
+    Blocked calls of other loops are skipped. A copied context can carry a blocked call into another
+    loop, even into one that runs on the blocked thread and so prevents it from ever running `call`.
+    """
     if not isinstance(executor, CurrentThreadExecutor):
         _submit_to_foreign(executor, call)
         return True
     blocked: CurrentThreadExecutor | None = executor
     while blocked is not None:
         if blocked.loop is None or blocked.loop is call.loop:
-            if blocked.is_inline:
+            if blocked.runs_loop_itself:
                 call.run_and_deliver()
                 return True
             if blocked.put(call):
@@ -99,33 +104,35 @@ def _submit_to_chain(executor: Executor, call: FunctionCall) -> bool:
     return False
 
 
-def _submit_to_shared(call: FunctionCall, shared: Executor) -> None:
-    if DEADLOCK_CONTEXT.get(False):
-        raise _would_deadlock(call, "the shared thread for thread-sensitive code")
-    if not isinstance(shared, SingleThreadExecutor):
+def _submit_to_thread(
+    call: FunctionCall, executor: Executor, context: "ThreadSensitiveContext | None"
+) -> None:
+    """Queue `call` on the one thread of `executor`, which serves `context` or the whole process.
+
+    Raises RuntimeError if the caller occupies that thread.
+    """
+    if not isinstance(executor, SingleThreadExecutor):
         above = thread_state().call
-        if above is not None and above.foreign_executor is shared:
-            raise _would_deadlock(call, f"the thread of {describe(shared)}")
-        _submit_to_foreign(shared, call)
+        if context is None and above is not None and above.foreign_executor is executor:
+            raise _would_deadlock(call, context)
+        _submit_to_foreign(executor, call)
         return
-    worker = shared.worker
+    worker = executor.worker
     if worker is not None and worker.is_busy:
-        if _is_occupied_by_caller(worker):
-            raise _would_deadlock(call, "the shared thread for thread-sensitive code")
-        watch_for_deadlock(call, worker)
+        state = thread_state()
+        if worker.thread is state.thread and state.call is not None:
+            raise _would_deadlock(call, context)
+        if context is None:
+            watch_for_deadlock(call, worker)
     if PROCESS.is_exiting:
         call.run_and_deliver()
     else:
-        shared.put(call)
+        executor.put(call)
 
 
-def _is_occupied_by_caller(worker: WorkerThread | None) -> bool:
-    """Whether this very thread, which runs a loop, is `worker` and in the middle of a call."""
-    state = thread_state()
-    return worker is not None and worker.thread is state.thread and state.call is not None
-
-
-def _would_deadlock(call: FunctionCall, place: str) -> RuntimeError:
+def _would_deadlock(call: FunctionCall, context: "ThreadSensitiveContext | None") -> RuntimeError:
+    shared = "the shared thread for thread-sensitive code"
+    place = shared if context is None else f"the thread of {context!r}"
     return RuntimeError(
         f"{describe(call.function)} would deadlock: it must run on {place}, which is occupied by "
         "the code that waits for it"
@@ -133,7 +140,11 @@ def _would_deadlock(call: FunctionCall, place: str) -> RuntimeError:
 
 
 def submit_parallel(call: FunctionCall, executor: Executor | None) -> None:
-    """Queue `call` on `executor`, or by the rules for code that may run on any thread."""
+    """Queue `call`, which may run on any thread.
+
+    It runs on `executor`, or else on the executor that the application set as the loop's default,
+    or else on pooled threads, within the limit of its loop.
+    """
     if executor is None:
         executor = custom_default_executor(call.loop)
     if executor is not None and not isinstance(executor, LimitedExecutor):
@@ -146,11 +157,11 @@ def submit_parallel(call: FunctionCall, executor: Executor | None) -> None:
         executor.submit_call(call)
 
 
-# Executors that are not ours. A call reports to its loop from wherever it runs. The future that
-# `submit` returns is needed to take a call out of the executor's queue, and for a call that never
-# runs here: the executor dropped it, or could not run it, or sent it to another process or
-# interpreter. A call has a loop and a context, which cannot go there, so only its function and
-# arguments are pickled, and the outcome comes back by the future.
+# Foreign executors. A call that runs in this interpreter delivers its own outcome. The bridge uses
+# the future that `submit` returns for two purposes: to take a call out of the executor's queue, and
+# to finish a call that never runs here, because the executor dropped it, failed to run it, or sent
+# it to another process or interpreter. A call's loop and context cannot go there, so pickling it
+# pickles only the function and arguments, and the future returns the outcome.
 
 
 def _submit_to_foreign(executor: Executor, call: FunctionCall) -> None:
@@ -184,9 +195,9 @@ def start_on_own_loop(
     force_new_loop: bool,
     loop_factory: LoopFactory | None,
 ) -> bool:
-    """Start `call` where no loop called its thread; false if it must be tried again.
+    """Start `call` on the loop of the `AsyncSingleThreadContext`, or else on a loop of its own.
 
-    Raises RuntimeError if no thread can be started.
+    Return False if the caller must try again. Raises RuntimeError if no thread can be started.
     """
     context = None if force_new_loop else ASYNC_SINGLE_THREAD_CONTEXT.get(None)
     if context is not None:
@@ -198,8 +209,8 @@ def start_on_own_loop(
 def run_inline(
     call: CoroutineCall, loop_executors: LoopExecutors, loop_factory: LoopFactory | None
 ) -> None:
-    """Run `call` on a new loop in this thread: at interpreter exit there is no other."""
-    call.executor.is_inline = True
+    """Run `call` on a new loop in this thread: at interpreter exit no other thread can start."""
+    call.executor.runs_loop_itself = True
     TopLevelCall(call, loop_executors, loop_factory, keep_loop=False).run_and_deliver()
 
 
@@ -209,23 +220,22 @@ def run_inline(
 class ThreadSensitiveContext:
     """Give the thread-sensitive calls of an ``async with`` block a thread of their own.
 
-    A server enters one for each request: its synchronous code runs on one new thread, so that
-    objects bound to threads (database connections) work, requests do not wait for each other, and
+    A server enters one for each request, whose synchronous code then runs on one new thread.
+    Objects bound to threads (database connections) work, requests do not wait for each other, and
     no request sees another's `threading.local` values.
 
     Args:
         executor: run the calls of this block there, even inside another context or below
             `async_to_sync`. It must run one call at a time on one thread, for example
-            ``ThreadPoolExecutor(max_workers=1)``; it stays the caller's and is not shut down. Such
-            a context can be entered once; tasks started inside must end before the block does,
-            their later calls raise RuntimeError. Without it, a block inside another one does
-            nothing.
-        reuse_thread: take the thread of an earlier block that was left, with all that is bound to
-            it: database connections, `threading.local` values, thread-critical values of a `Local`.
-            None: as `reuse_threads` says.
+            ``ThreadPoolExecutor(max_workers=1)``. The context does not shut it down. Such a context
+            can be entered once. Tasks started inside must end before the block does; their later
+            calls raise RuntimeError. Without an executor, a block inside another one does nothing.
+        reuse_thread: take the thread of an earlier block that has ended, together with everything
+            bound to that thread: database connections, `threading.local` values, thread-critical
+            values of a `Local`. None means the setting of `reuse_threads`.
 
-    Leaving the block waits for a call that still runs (its task was cancelled), except with
-    `executor`. If the leaving is itself cancelled, the thread ends when the call does.
+    The end of the block waits for a call that still runs (its task was cancelled), except with
+    `executor`. If that wait is itself cancelled, the thread ends when the call does.
 
     >>> import asyncio, threading
     >>> from asgiref.sync import sync_to_async
@@ -237,10 +247,10 @@ class ThreadSensitiveContext:
     True
     """
 
-    #: Whether contexts reuse threads. Assign True to have Django's persistent connections
-    #: (``CONN_MAX_AGE``) work under ASGI; everything on a thread is then shared by its requests.
+    #: Whether contexts reuse threads. Assign True to make Django's persistent connections
+    #: (``CONN_MAX_AGE``) work under ASGI. All requests of a thread then share everything on it.
     reuse_threads: bool = False
-    #: How many threads wait for their next context, at most; those beyond that end.
+    #: The maximum number of idle threads kept for later contexts; further threads end.
     max_idle_threads: int = 32
 
     def __init__(
@@ -253,9 +263,10 @@ class ThreadSensitiveContext:
         self.token: Token[ThreadSensitiveContext] | None = None
         self._outer_executor: Executor | None = None
         self._was_entered = self._exited = False
-        # The block whose thread this one shares, and how many blocks share the thread of this one,
-        # itself included. Servers now and then start the next request of a connection in the
-        # context of the one before; its block must keep its thread when that one is left.
+        # The block whose thread this one shares, and the number of blocks that share this one's
+        # thread, including itself. Some servers start the next request of a connection in the
+        # previous request's context. The next block must keep the shared thread when the previous
+        # block ends.
         self._joined: ThreadSensitiveContext | None = None
         self._sharing = 0
         self._lock = threading.Lock()
@@ -286,26 +297,26 @@ class ThreadSensitiveContext:
             )
         self.token = THREAD_SENSITIVE_CONTEXT.set(self)
         CONTEXT_EXECUTORS[self] = executor
-        # Hide a blocked call above, which would come before this context.
+        # Hide a blocked call above: rule 1 would choose it before this context.
         self._outer_executor = CURRENT_EXECUTOR.get(None)
         CURRENT_EXECUTOR.set(None)
 
     def _join(self) -> bool:
-        """Share the thread until `_leave`; false if all blocks that shared it were left."""
+        """Share the thread until `_leave`. Return False if all blocks that shared it have ended."""
         with self._lock:
             if self._sharing:
                 self._sharing += 1
             return self._sharing > 0
 
     async def _leave(self, *, waits: bool) -> None:
-        """Stop sharing the thread, and release it if this was the last block."""
+        """Stop sharing the thread. The last block releases it."""
         with self._lock:
             self._sharing -= 1
             executor = None if self._sharing else CONTEXT_EXECUTORS.pop(self, None)
         if isinstance(executor, SingleThreadExecutor):
             await self._release(executor, waits)
         elif isinstance(executor, Executor):
-            # Put into the mapping by the application, which leaves it to the context.
+            # The application put it into the mapping, and the context owns it since.
             executor.shutdown(wait=False)
 
     async def __aexit__(
@@ -321,7 +332,7 @@ class ThreadSensitiveContext:
         elif self.token is not None:
             token, self.token = self.token, None
             try:
-                # Raises ValueError where the block is left in another context.
+                # Raises ValueError if the block ends in another context.
                 THREAD_SENSITIVE_CONTEXT.reset(token)
             finally:
                 if self._executor is None:
@@ -336,21 +347,14 @@ class ThreadSensitiveContext:
         """Queue a call of the bridge on the thread of this context.
 
         Args:
-            call: from async code inside the block.
+            call: a call from async code inside the block.
 
         Raises:
-            RuntimeError: the thread is occupied by the code that waits for the call, or the block
-                has an executor and was left.
+            RuntimeError: the code that waits for the call occupies the thread, or the block has an
+                executor and has ended.
         """
         executor = CONTEXT_EXECUTORS.get(self) or self._new_executor()
-        if not isinstance(executor, SingleThreadExecutor):
-            _submit_to_foreign(executor, call)
-        elif _is_occupied_by_caller(executor.worker):
-            raise _would_deadlock(call, f"the thread of {self!r}")
-        elif PROCESS.is_exiting:
-            call.run_and_deliver()
-        else:
-            executor.put(call)
+        _submit_to_thread(call, executor, self)
 
     def _new_executor(self) -> Executor:
         if self._exited:
@@ -359,7 +363,7 @@ class ThreadSensitiveContext:
                 "before it does"
             )
         with self._lock:
-            # A context that was copied to another thread's loop can be asked by both.
+            # Two loops can get here at once: a copied context carries this object to another loop.
             executor = CONTEXT_EXECUTORS.get(self)
             if executor is None:
                 is_reusing = self._reuses_thread and self._sharing > 0
@@ -373,7 +377,7 @@ class ThreadSensitiveContext:
         return self.reuse_threads if self._reuse_thread is None else self._reuse_thread
 
     async def _release(self, executor: SingleThreadExecutor, waits: bool) -> None:
-        """Keep the thread of `executor`, or end it; wait until the calls on it have ended."""
+        """Keep or end the thread of `executor`. If `waits`, wait until its calls have ended."""
         last: SubmittedCall | None = None
         worker = executor.worker
         is_kept = self._reuses_thread and worker is not None
@@ -386,7 +390,7 @@ class ThreadSensitiveContext:
             if not is_kept:
                 executor.shutdown(wait=False)
             if last is not None:
-                # Shielded: the thread has its orders, whatever happens to this task.
+                # Shield the wait: the thread ends even if this task is cancelled.
                 await asyncio.shield(asyncio.wrap_future(last.future))
         except BaseException:
             executor.shutdown(wait=False)
@@ -397,7 +401,7 @@ class ThreadSensitiveContext:
             executor.shutdown(wait=False)
 
 
-# Threads that wait for the next context. Used by one atomic operation each: no lock.
+# Threads kept for later contexts. No lock: each access is one atomic operation of the list.
 _idle_executors: list[SingleThreadExecutor] = []
 
 
@@ -407,7 +411,7 @@ def _take_idle_executor() -> SingleThreadExecutor | None:
             executor = _idle_executors.pop()
         except IndexError:  # another thread took the last one
             return None
-        if executor.worker is not None:  # else the process was forked
+        if executor.worker is not None:  # it is None after a fork
             return executor
     return None
 
@@ -415,10 +419,10 @@ def _take_idle_executor() -> SingleThreadExecutor | None:
 class AsyncSingleThreadContext:
     """Run all top-level `async_to_sync` calls of a ``with`` block on one thread and one loop.
 
-    The loop runs from the first call until the block ends; then its tasks are cancelled and awaited
-    and it is closed. Blocks inside another one, also of the same object, do nothing. Calls below
-    `sync_to_async` go to the loop they came from, here as elsewhere, and ``force_new_loop=True``
-    asks for a loop of its own.
+    The loop runs from the first call until the block ends. Then its tasks are cancelled and
+    awaited, and the loop is closed. A block inside another one does nothing, even for the same
+    object. As usual, calls below `sync_to_async` run on the loop that they came from, and
+    ``force_new_loop=True`` uses a loop of its own.
 
     >>> import threading
     >>> from asgiref.sync import async_to_sync
@@ -459,7 +463,7 @@ class AsyncSingleThreadContext:
                 self.end()
 
     def _reset(self) -> None:
-        """Take back the newest token of this thread's context, or any, left in another context."""
+        """Reset the newest token of the current context; if it has none, drop the newest of all."""
         for token in reversed(self._tokens):
             with suppress(ValueError):
                 ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
@@ -471,11 +475,11 @@ class AsyncSingleThreadContext:
         """Start a call of the bridge on the loop of this block.
 
         Args:
-            call: of a coroutine function, by the calling thread.
-            loop_executors: where to note the thread that is blocked until the call is finished.
+            call: a call of a coroutine function by the current thread.
+            loop_executors: the mapping in which to record the blocked thread during the call.
 
         Returns:
-            False if the loop has just ended, and another attempt will start a new one.
+            False if the loop has just ended. Another attempt starts a new one.
         """
         if self._pid != PROCESS.pid:
             # A thread that the fork did not copy may have held the lock.
@@ -494,7 +498,7 @@ class AsyncSingleThreadContext:
         try:
             LOOP_THREADS.submit(context_loop)
             LOOP_CONTEXT_EXECUTORS[self] = context_loop
-            # If the block is never left (by a generator, say), the loop ends with this object.
+            # If the block never ends (in an abandoned generator), the loop ends with this object.
             weakref.finalize(self, context_loop.abandon).atexit = False
         except BaseException:
             context_loop.abandon()
@@ -502,16 +506,16 @@ class AsyncSingleThreadContext:
         return context_loop
 
     def end(self) -> None:
-        """End the loop, if there is one, and wait until that is done."""
+        """End the loop, if there is one, and wait until it has ended."""
         PROCESS.refresh()
         context_loop = LOOP_CONTEXT_EXECUTORS.pop(self, None)
         if isinstance(context_loop, Executor) and not isinstance(context_loop, ContextLoop):
-            # Put into the mapping by the application, which leaves it to the context.
+            # The application put it into the mapping, and the context owns it since.
             context_loop.shutdown()
         if not isinstance(context_loop, ContextLoop) or not context_loop.is_usable:
             return
         if is_loop_running_here():
-            # Left by the garbage collector, say, on the thread of a loop, which must not block.
+            # A loop's thread must not block here. (The garbage collector can end a block there.)
             context_loop.abandon()
             return
         leaver = CurrentThreadExecutor()

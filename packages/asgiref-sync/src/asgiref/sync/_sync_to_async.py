@@ -1,8 +1,8 @@
 """`sync_to_async`: call a synchronous function from async code.
 
-One call: take a snapshot of the context, make a `FunctionCall`, have `_routing` queue it, await it,
-propagate the changes of the context. The invariant: when the coroutine ends, however it ends, the
-function has finished, or never starts, or runs on with nobody waiting for its outcome.
+A call takes a snapshot of the context, makes a `FunctionCall`, lets `_routing` queue it, awaits it,
+and propagates the context's changes. The invariant: when the coroutine ends for any reason, the
+function has finished, will never start, or keeps running and its outcome is dropped.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from functools import partial
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from . import _observation
+from . import _observation  # pyright: ignore[reportPrivateUsage]
 from ._async_to_sync import AsyncToSync
 from ._asyncio_internals import completion_queue_of
-from ._callables import adopt_identity, describe, iscoroutinefunction, markcoroutinefunction
+from ._callables import adopt_identity, describe, is_async_callable, markcoroutinefunction
 from ._calls import CoroutineCall, FunctionCall, run_handling
-from ._contextvars import propagate_changes, sender_of_values
-from ._diagnostics import watch_task
+from ._contextvars import propagate_changes, sending_thread_of
+from ._diagnostics import log_if_slow
 from ._routing import (
     CONTEXT_EXECUTORS,
     DEADLOCK_CONTEXT,
@@ -37,15 +37,18 @@ _Q = ParamSpec("_Q")
 _R = TypeVar("_R")
 _T = TypeVar("_T")
 
+#: A function that returns a coroutine.
+CoroutineFunction = Callable[_P, Coroutine[Any, Any, _R]]
+
 
 class _ParentLoop(threading.local):
-    """``SyncToAsync.threadlocal``: the loop that called this thread, as asgiref 3.13 shows it."""
+    """``SyncToAsync.threadlocal``: the loop that called this thread, as in asgiref 3.13."""
 
     @property
     def main_event_loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop on which `async_to_sync` runs coroutines in this thread, if it runs.
+        """The loop to which `async_to_sync` sends coroutines from this thread while it runs.
 
-        Assign None, or a loop that does not run, to have it use a loop of its own.
+        Assign None or a loop that is not running to make `async_to_sync` use a loop of its own.
         """
         return thread_state_at_entry().parent_loop
 
@@ -59,7 +62,7 @@ class _ParentLoop(threading.local):
 
     @property
     def main_event_loop_pid(self) -> int | None:
-        """The process in which that loop runs; in any other it does not count."""
+        """The process in which that loop runs. Other processes ignore it."""
         return thread_state_at_entry().parent_pid
 
     @main_event_loop_pid.setter
@@ -74,24 +77,25 @@ class _ParentLoop(threading.local):
 class SyncToAsync(Generic[_P, _R]):
     """An async callable that runs a synchronous one on a worker thread; see `sync_to_async`.
 
-    Integrations subclass this, or replace methods on it. They can rely on this: `func` is the
-    function; `__call__` passes its arguments through; `thread_handler` runs on the worker thread
-    around each call; the class attributes below are read at each call.
+    Integrations subclass this class or replace its methods. They can rely on four facts: `func` is
+    the function; `__call__` passes its arguments through; `thread_handler` runs on the worker
+    thread around each call; each call reads the class attributes below.
 
     Args:
         func: the function.
-        thread_sensitive: whether it runs where the others of its chain do.
-        executor: runs it instead of the pool, with ``thread_sensitive=False``.
-        context: the `contextvars.Context` to run in; None: a copy of the caller's.
+        thread_sensitive: run all functions of one call chain on the same thread.
+        executor: run the function there instead of in the pool; needs ``thread_sensitive=False``.
+        context: the `contextvars.Context` to run in. None means a copy of the caller's.
     """
 
     #: In a function that `sync_to_async` runs, ``main_event_loop`` is the loop that called it.
     threadlocal: _ParentLoop = _ParentLoop()
-    #: Runs thread-sensitive calls that belong nowhere else. Any object with `submit` will do.
+    #: Runs thread-sensitive calls that no other rule places. Any object with a `submit` method
+    #: works.
     single_thread_executor: Executor = SHARED_EXECUTOR
     #: The `ThreadSensitiveContext` that the current code is in.
     thread_sensitive_context = THREAD_SENSITIVE_CONTEXT
-    #: The executor of each `ThreadSensitiveContext` that has one now.
+    #: The executor of each `ThreadSensitiveContext` that currently has one.
     context_to_thread_executor = CONTEXT_EXECUTORS
     #: Set to true by code that occupies the shared thread and must not wait for it.
     deadlock_context = DEADLOCK_CONTEXT
@@ -103,12 +107,9 @@ class SyncToAsync(Generic[_P, _R]):
         executor: Executor | None = None,
         context: contextvars.Context | None = None,
     ) -> None:
-        if (
-            not callable(func)
-            or iscoroutinefunction(func)
-            or iscoroutinefunction(getattr(func, "__call__", func))  # noqa: B004
-        ):
-            # asgiref's users compare the arguments of this exception, so a note names the culprit.
+        if not callable(func) or is_async_callable(func):
+            # asgiref's users compare this exception's arguments, so a note, not the message, names
+            # the function.
             refusal = TypeError("sync_to_async can only be applied to sync functions.")
             refusal.add_note(f"It was applied to {describe(func)}.")
             raise refusal
@@ -125,18 +126,18 @@ class SyncToAsync(Generic[_P, _R]):
         markcoroutinefunction(self)
 
     async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Run the function, with these arguments, on the thread that is its place."""
+        """Run the function with these arguments on the thread that the rules choose."""
         __traceback_hide__ = True
-        before = contextvars.copy_context()
+        baseline = contextvars.copy_context()
         call = FunctionCall(
             self.func,
             args,
             kwargs,
-            before.copy() if self.context is None else self.context,
-            before,
+            baseline.copy() if self.context is None else self.context,
+            baseline,
             sys.exception(),
             completion_queue_of(asyncio.get_running_loop()),
-            sender_of_values(thread_state_at_entry().thread),
+            sending_thread_of(thread_state_at_entry().thread),
         )
         observer = _observation.observer
         if (
@@ -149,7 +150,7 @@ class SyncToAsync(Generic[_P, _R]):
             _observation.observe_function(call, observer)
         timer = None
         try:
-            timer = watch_task(call)
+            timer = log_if_slow(call)
             if self._thread_sensitive:
                 loop_executors = AsyncToSync.loop_thread_executors
                 submit_sensitive(call, self.single_thread_executor, loop_executors)
@@ -164,35 +165,35 @@ class SyncToAsync(Generic[_P, _R]):
             if not call.has_arrived:
                 call.abandon()
             elif self.context is None:
-                propagate_changes(call.context, call.before)
+                propagate_changes(call.context, call.baseline)
             if timer is not None:
                 timer.cancel()
             if call.timer is not None:
                 call.timer.cancel()
-            # An exception holds its traceback, and that this frame, and the call the arguments.
-            del call, before
+            # The traceback of a raised exception keeps this frame alive. The frame would keep the
+            # call and its arguments alive.
+            del call, baseline
 
     @overload
-    def __get__(
-        self, parent: None, objtype: type[Any]
-    ) -> Callable[_P, Coroutine[Any, Any, _R]]: ...
+    def __get__(self, parent: None, objtype: type[Any]) -> CoroutineFunction[_P, _R]: ...
 
     @overload
     def __get__(
         self: "SyncToAsync[Concatenate[_T, _Q], _R]", parent: _T, objtype: type[Any] | None = None
-    ) -> Callable[_Q, Coroutine[Any, Any, _R]]: ...
+    ) -> CoroutineFunction[_Q, _R]: ...
 
-    def __get__(self, parent: Any, objtype: Any = None) -> Callable[..., Coroutine[Any, Any, _R]]:
+    def __get__(self, parent: Any, objtype: Any = None) -> CoroutineFunction[..., _R]:
         if parent is None:
             return self
         if sys.version_info >= (3, 12):
             return MethodType(self, parent)
         return MethodType(self._coroutine_function(), parent)
 
-    def _coroutine_function(self) -> Callable[..., Coroutine[Any, Any, _R]]:
-        """Return this as a function, whose methods `inspect` on 3.11 takes for coroutine functions.
+    def _coroutine_function(self) -> CoroutineFunction[..., _R]:
+        """Return a coroutine function that calls this object.
 
-        The same one each time, so that a method equals itself.
+        On 3.11 `inspect` recognises its bound methods. Return the same function each time, so that
+        bound methods compare equal.
         """
 
         async def call(*args: Any, **kwargs: Any) -> Any:
@@ -212,31 +213,28 @@ class SyncToAsync(Generic[_P, _R]):
         *args: Any,
         **kwargs: Any,
     ) -> _R:
-        """Run one call on its worker thread: a hook for integrations, which override or wrap it.
+        """Run one call on its worker thread. Integrations can override or wrap this hook.
 
-        Code around the call of `func` here runs in the context of the worker thread, `func` itself
-        in that of the call.
+        Code in an override runs in the worker thread's context; `func` runs in the call's context.
 
         Args:
             loop: the caller's event loop.
-            exc_info: the result of `sys.exc_info()` where the call was made.
+            exc_info: the value of `sys.exc_info()` in the calling code.
             task_context: opaque.
-            func: to be called with `args` and `kwargs`.
+            func: the function to call with `args` and `kwargs`.
             args: one argument, the ``child``: a `functools.partial` of the wrapped function with
-                the arguments of the call, which may be changed before.
-            kwargs: none.
+                the call's arguments. An override can pass a different one to `func`.
+            kwargs: empty.
 
         Returns:
-            The result of `func`; it is the result of the call.
+            The result of `func`, which becomes the result of the call.
         """
         __traceback_hide__ = True
         state = thread_state_at_entry()
         outer = state.parent_loop, state.parent_pid
-        # An integration may call this on a thread, or after a change, of its own.
+        # An integration can call this on a thread of its own, or after it changed the parent loop.
         state.parent_loop, state.parent_pid = loop, state.pid
         try:
-            if exc_info[1] is None:
-                return func(*args, **kwargs)
             return run_handling(exc_info[1], partial(func, *args, **kwargs))
         finally:
             state.parent_loop, state.parent_pid = outer
@@ -246,9 +244,9 @@ _plain_thread_handler: Any = SyncToAsync[..., Any].thread_handler
 
 
 async def _cancel(call: FunctionCall, cancellation: asyncio.CancelledError) -> None:
-    """Cancel `call`, whose task was cancelled, and wait for it if that can be useful.
+    """Cancel `call` after its task was cancelled. Wait for it if its function sees that.
 
-    Raises the cancellation again, unless a coroutine got to see it that the function waits for.
+    Raises the cancellation again, unless it reached a coroutine that the function waits for.
     """
     cancelled: list[CoroutineCall] = []
     try:
@@ -262,11 +260,11 @@ async def _cancel(call: FunctionCall, cancellation: asyncio.CancelledError) -> N
             except asyncio.CancelledError as another:
                 cancellation = another
                 cancelled = call.cancel(cancellation)
-        # The coroutines may all have been finished before the cancellation reached their loop.
+        # All the coroutines may have finished before the cancellation reached their loop.
         if not any(each.received_cancellation for each in cancelled):
             raise cancellation
     finally:
-        del call, cancellation, cancelled  # part of the traceback of the exception
+        del call, cancellation, cancelled  # the exception's traceback keeps this frame alive
 
 
 @overload
@@ -275,7 +273,7 @@ def sync_to_async(
     thread_sensitive: bool = True,
     executor: Executor | None = None,
     context: contextvars.Context | None = None,
-) -> Callable[[Callable[_P, _R]], Callable[_P, Coroutine[Any, Any, _R]]]: ...
+) -> Callable[[Callable[_P, _R]], CoroutineFunction[_P, _R]]: ...
 
 
 @overload
@@ -285,7 +283,7 @@ def sync_to_async(
     thread_sensitive: bool = True,
     executor: Executor | None = None,
     context: contextvars.Context | None = None,
-) -> Callable[_P, Coroutine[Any, Any, _R]]: ...
+) -> CoroutineFunction[_P, _R]: ...
 
 
 def sync_to_async(
@@ -294,40 +292,39 @@ def sync_to_async(
     thread_sensitive: bool = True,
     executor: Executor | None = None,
     context: contextvars.Context | None = None,
-) -> (
-    Callable[[Callable[_P, _R]], Callable[_P, Coroutine[Any, Any, _R]]]
-    | Callable[_P, Coroutine[Any, Any, _R]]
-):
+) -> Callable[[Callable[_P, _R]], CoroutineFunction[_P, _R]] | CoroutineFunction[_P, _R]:
     """Return an async version of the synchronous function `func`; without `func`, a decorator.
 
-    Calling the result returns a coroutine; awaited, it runs ``func(*args, **kwargs)`` on a thread
-    that is not the loop's and returns or raises what that does (a StopIteration becomes a
-    RuntimeError that says so).
+    Calling the result returns a coroutine. Awaiting the coroutine runs ``func(*args, **kwargs)`` on
+    a thread other than the loop's, and returns its result or raises its exception. (A StopIteration
+    becomes a RuntimeError with an explanation.)
 
     Args:
         func: the function, or any other callable that is not asynchronous.
-        thread_sensitive: True: all such functions of one chain run on the same thread, one after
-            the other. That is the thread of the sync code that called `async_to_sync` above them,
-            the thread of the `ThreadSensitiveContext` around them, or one thread that the process
-            has for this. False: they run on pooled threads, side by side.
-        executor: any `concurrent.futures.Executor` runs them instead; only with
-            ``thread_sensitive=False``. One of processes or interpreters is sent the function and
-            its arguments, pickled; context variables and hooks stay here.
-        context: the `contextvars.Context` to run in. None: a copy of the caller's, and what the
-            function changed in it is set in the caller's when it is done (PEP 567).
+        thread_sensitive: if true, run all such functions of one call chain on the same thread, one
+            after the other: on the thread of the sync code that called `async_to_sync` above them,
+            on the thread of the `ThreadSensitiveContext` around them, or on one thread that the
+            whole process shares. If false, run them concurrently on pooled threads.
+        executor: the `concurrent.futures.Executor` to use instead; needs
+            ``thread_sensitive=False``. A process or interpreter pool receives the pickled function
+            and arguments, but no context variables or hooks.
+        context: the `contextvars.Context` to run in. None means a copy of the caller's; the
+            function's changes to it are set in the caller's context afterwards (PEP 567).
 
     Returns:
-        A `SyncToAsync` with the name, text and parameters of `func`; as the attribute of a class it
-        binds as a method does. Without `func`, a decorator that makes one.
+        A `SyncToAsync` with the name, docstring and parameters of `func`. As a class attribute it
+        binds like a method. Without `func`, a decorator that makes one.
 
     Raises:
-        TypeError: `func` is not callable, or is a coroutine function; or `executor` is given for
+        TypeError: `func` is not callable or is a coroutine function, or `executor` is given for
             thread-sensitive code.
-        RuntimeError: on the call: the thread it must run on is occupied by code that waits for it.
+        RuntimeError: raised by the call if code that waits for it occupies the thread it must run
+            on.
 
-    Cancellation: a call that has not started never does. A running function goes on, and the caller
-    does not wait for it, unless it is blocked in `async_to_sync`: then the coroutine there is
-    cancelled, the caller waits for the function, and the function's result or exception counts.
+    Cancellation: a call that has not started will never start. A running function keeps running,
+    and the caller does not wait for it. The exception is a function that is blocked in
+    `async_to_sync`: its coroutine is cancelled, the caller waits for the function, and the call
+    ends with the function's result or exception.
 
     >>> import asyncio
     >>> def read(name):

@@ -1,7 +1,7 @@
 """An event that any thread can set and one task waits for.
 
-It uses the queue of call results, which wakes the loop once for all that arrives together:
-``loop.call_soon_threadsafe(event.set)`` does the same for an `asyncio.Event` in twice the time.
+It uses the completion queue, which wakes the loop once for several items. Setting an
+`asyncio.Event` with ``loop.call_soon_threadsafe(event.set)`` takes twice the time.
 """
 
 import asyncio
@@ -11,10 +11,11 @@ from ._asyncio_internals import CompletionQueue, completion_queue_of, resume
 
 
 class ThreadEvent:
-    """Lets one task wait until another thread calls `set`. Made on the thread of its event loop.
+    """Lets one task wait until another thread calls `set`. Create it on its event loop's thread.
 
-    Each `wait` uses the event up. An event that is set while no task waits is kept for the next
-    `wait`. Events do not count, and several may be one: after each, look at the thing you wait for.
+    Each `wait` clears the event. An event that is set while no task waits is kept for the next
+    `wait`. The event is not a counter: several `set` calls may wake the task once. After each
+    wake-up, check the condition that you wait for.
 
     Raises:
         RuntimeError: no event loop runs in this thread.
@@ -33,16 +34,16 @@ class ThreadEvent:
 
     def __init__(self) -> None:
         self._queue: CompletionQueue = completion_queue_of(asyncio.get_running_loop())
-        self._lock = threading.RLock()  # reentrant, for a signal handler may set the event
+        self._lock = threading.RLock()  # reentrant, because a signal handler may set the event
         self._is_on_its_way = False
         self._is_set = False
         self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
-        """Let the task go on, now or when it waits next. Any thread may call this.
+        """Wake the task now, or at its next `wait`. Any thread may call this.
 
         Raises:
-            RuntimeError: the event loop is closed, so that no task can be waiting.
+            RuntimeError: the event loop is closed, so no task can be waiting.
         """
         try:
             with self._lock:
@@ -54,7 +55,7 @@ class ThreadEvent:
             raise
 
     def _arrive(self) -> None:
-        """On the loop's thread: wake the task."""
+        """Wake the task. On the loop's thread."""
         with self._lock:
             self._is_on_its_way = False
         self._is_set = True
@@ -63,10 +64,10 @@ class ThreadEvent:
             resume(waiter)
 
     async def wait(self) -> None:
-        """Wait for the event, and use it up. One task at a time; it may be cancelled.
+        """Wait for the event, and clear it. Only one task may wait at a time; it may be cancelled.
 
         Raises:
-            RuntimeError: another task waits already.
+            RuntimeError: another task is waiting already.
         """
         if self._waiter is not None:
             raise RuntimeError("another task waits for this ThreadEvent already")

@@ -1,12 +1,12 @@
-"""Worker threads: starting, caching and ending them, at fork and at interpreter exit too.
+"""Worker threads: how they start, stay idle and end, also at a fork and at interpreter exit.
 
-The invariant: a worker thread outlives whatever its work items do, and each item that it accepted
-is run or discarded. A worker accepts an item and ends under the same lock, so none falls between.
+The invariant: no work item can end a worker thread, and each accepted item is run or discarded. A
+worker accepts an item and ends under the same lock, so no item is lost.
 
-Locks are reentrant, because a signal handler may call the bridge while its thread holds one.
-At interpreter exit idle workers end and busy ones are waited for, before the first ``atexit``
-function is called (as `concurrent.futures` does); after that no worker can be had. A forked child
-has no worker threads and starts its own.
+Locks are reentrant, because a signal handler may call the bridge while its thread holds one. At
+interpreter exit, before the first ``atexit`` function runs, idle workers end and the exit waits for
+busy ones (as `concurrent.futures` does); after that no worker can start. A forked child has no
+worker threads and starts its own.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ logger = logging.getLogger("asgiref.sync")
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: Seconds after which an idle thread of a pool ends.
+#: Seconds after which an idle pool thread ends.
 IDLE_SECONDS = 60.0
 
 #: Seconds that a fork waits for idle threads to end, at most.
@@ -44,14 +44,14 @@ class WorkItem:
     __slots__ = ()
 
     def run(self) -> None:
-        """Do the work and keep its outcome."""
+        """Do the work and store its outcome."""
         raise NotImplementedError
 
     def deliver(self) -> None:
-        """Hand the outcome to the code that waits for it. The thread can be reused by then."""
+        """Pass the outcome to the code that waits for it. The thread is free by then."""
 
     def discard(self, error: BaseException) -> None:
-        """Make `error` the outcome and hand it over: the item will not run."""
+        """Make `error` the outcome and deliver it: the item will not run."""
         raise NotImplementedError
 
     def run_and_deliver(self) -> None:
@@ -65,7 +65,7 @@ class WorkItem:
 
 
 class SubmittedCall(WorkItem):
-    """A function that was submitted by `concurrent.futures.Executor.submit`."""
+    """A function that was passed to `concurrent.futures.Executor.submit`."""
 
     __slots__ = ("_error", "_function", "_result", "future")
 
@@ -94,7 +94,7 @@ class SubmittedCall(WorkItem):
             else:
                 future.set_exception(self._error)
         finally:
-            # The traceback of the error refers to this frame.
+            # The error's traceback keeps this frame alive.
             self._error = self._result = None
             del future
 
@@ -121,7 +121,7 @@ def all_workers() -> "list[WorkerThread]":
 
 
 def _finish_workers() -> None:
-    """Let all workers end, and wait for those that run functions."""
+    """End all workers, and wait for those that run functions."""
     workers = all_workers()
     PROCESS.is_exiting = True
     for worker in workers:
@@ -129,7 +129,7 @@ def _finish_workers() -> None:
     for worker in workers:
         is_waited_for = worker.pool is None or worker.pool.is_waited_for_at_exit
         if is_waited_for or not worker.is_busy or not _is_main_interpreter():
-            with contextlib.suppress(RuntimeError):  # another thread is about to start it
+            with contextlib.suppress(RuntimeError):  # another thread has not started it yet
                 worker.thread.join()
 
 
@@ -143,18 +143,18 @@ def _is_main_interpreter() -> bool:
 
 
 try:
-    # The function that `concurrent.futures` uses, too, runs before the interpreter refuses threads.
+    # `concurrent.futures` uses this hook too. It runs before the interpreter refuses new threads.
     threading._register_atexit(_finish_workers)  # type: ignore[attr-defined]
 except RuntimeError:  # imported while the interpreter exits
     PROCESS.is_exiting = True
 
 
 class WorkerThread:
-    """A thread that runs what is put into its queue, in order, until it is told to end.
+    """A thread that runs the items in its queue, in order, until `end` is called.
 
     Args:
-        name: of the thread.
-        first: what it runs first.
+        name: the thread's name.
+        first: its first item.
         pool: the pool that it belongs to, if any.
     """
 
@@ -163,11 +163,11 @@ class WorkerThread:
         self._lock = threading.RLock()
         self.pool: ThreadPool | None = pool
         self.ended: bool = False
-        # How many items were put, and how many of them have run.
+        # The number of items in total, and the number of those that have run.
         self._accepted, self._done = 1, 0
         self._queue.put(first)
         self.pid: int = PROCESS.pid
-        #: What the thread is doing; None until it runs.
+        #: The thread's state; None until the thread runs.
         self.state: ThreadState | None = None
         try:
             self.thread: threading.Thread = threading.Thread(
@@ -177,10 +177,10 @@ class WorkerThread:
             self.thread = threading.Thread(target=self._work, name=name, daemon=False)
 
     def start(self) -> None:
-        """Start the thread. Raises RuntimeError if that is not possible."""
+        """Start the thread. Raises RuntimeError if it cannot be started."""
         if PROCESS.is_exiting:
             raise RuntimeError("cannot start a thread: the interpreter is shutting down")
-        # Known before it runs: the interpreter's exit waits for what it was started for.
+        # Recorded before it runs, so that the interpreter's exit waits for its first item.
         workers = _workers_of_this_process()
         workers.add(self)
         try:
@@ -194,7 +194,7 @@ class WorkerThread:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the thread has an item to run, or runs one."""
+        """Whether the thread runs an item or has one in its queue."""
         return self._done != self._accepted
 
     @property
@@ -207,14 +207,14 @@ class WorkerThread:
 
     @property
     def queued(self) -> int:
-        """How many items wait for this thread."""
+        """The number of items that wait for this thread."""
         return self._queue.qsize()
 
     def is_current_thread(self) -> bool:
         return self.thread is threading.current_thread()
 
     def put(self, item: WorkItem) -> bool:
-        """Queue `item`; false if the thread has ended and takes no more."""
+        """Queue `item`. Return False if the thread has ended."""
         with self._lock:
             if self.ended:
                 return False
@@ -223,14 +223,14 @@ class WorkerThread:
             return True
 
     def end(self) -> None:
-        """Let the thread end once it has run what was queued by now."""
+        """End the thread after the items that are queued now."""
         self._queue.put(None)
 
     # The thread itself.
 
     def _work(self) -> None:
         workers = _workers_of_this_process()
-        # Threads that users start in here must not inherit that this is a daemon.
+        # Threads started by work items must not inherit the daemon flag.
         self.thread._daemonic = False  # type: ignore[attr-defined]
         try:
             while not self.ended:
@@ -238,9 +238,9 @@ class WorkerThread:
                     self.state = thread_state()
                     self._run_items()
                 except BaseException:
-                    # Raised into the thread from outside, or by a callback of a user's future.
+                    # Another thread raised this here, or the callback of a user's future did.
                     with contextlib.suppress(Exception):
-                        logger.exception("a worker thread of asgiref.sync goes on after an error")
+                        logger.exception("a worker thread of asgiref.sync continues after an error")
         finally:
             self._close()
             workers.discard(self)
@@ -268,14 +268,14 @@ class WorkerThread:
             finally:
                 self._done += 1
                 if self.pool is not None:
-                    # Before the delivery: the code that waits may submit at once, to this thread.
+                    # Before the delivery, so that the waiting code can submit to this thread again.
                     self.pool.add_idle(self)
                 item.deliver()
-            # While this thread waits for the next item it must not keep this one's arguments.
+            # Do not keep the item's arguments alive while waiting for the next one.
             del item
 
     def _retire(self) -> bool:
-        """Accept no more items, unless one is here by now."""
+        """Accept no more items, unless one is queued already. Return whether the thread ends."""
         if self.pool is not None:
             self.pool.forget_idle(self)
         with self._lock:
@@ -283,7 +283,7 @@ class WorkerThread:
             return self.ended
 
     def _close(self) -> None:
-        """Accept no more items, and discard those that came after the end."""
+        """Accept no more items, and discard those that were queued after the end."""
         with self._lock:
             self.ended = True
         while not self._queue.empty():
@@ -293,9 +293,9 @@ class WorkerThread:
 
 
 class ThreadPool:
-    """Threads that run one item at a time; idle ones are reused, and end after a minute.
+    """Threads that run one item at a time. Idle ones are reused, and end after a minute.
 
-    The number of threads is not limited here; see `_limits`.
+    The pool does not limit the number of threads; `_limits` does.
     """
 
     def __init__(
@@ -311,16 +311,17 @@ class ThreadPool:
         self._start_anew()
 
     def end_idle_before_fork(self) -> None:
-        """Have the idle threads end before each `os.fork`.
+        """End the idle threads before each `os.fork`.
 
-        Python warns of forks in processes with threads; asgiref 3.13 keeps none between two calls.
+        Python warns about forks of processes with threads. asgiref 3.13 keeps no thread between
+        calls, so its users see no warning.
         """
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._end_idle)
 
     def _start_anew(self) -> None:
         self._pid = PROCESS.pid
-        # No lock: a worker belongs to the thread that takes it out, which is one atomic operation.
+        # No lock: taking a worker out is one atomic operation, and gives it to the taking thread.
         self._idle: dict[WorkerThread, bool] = {}
         self._open = True
 
@@ -343,7 +344,7 @@ class ThreadPool:
                 if worker.put(item):
                     return
         except BaseException:
-            # A signal handler raised. A thread that did not get the item stays available.
+            # A signal handler raised. If the worker did not get the item, it is idle again.
             if worker is not None and not worker.is_busy:
                 self._idle[worker] = True
             raise
@@ -360,12 +361,12 @@ class ThreadPool:
         self._idle.pop(worker, None)
 
     def thread_ended(self) -> None:
-        """Clean up on a thread of this pool, which ends."""
+        """Clean up on a thread of this pool that is about to end."""
         if self._on_thread_end is not None:
             self._on_thread_end()
 
     def close(self) -> None:
-        """End the idle threads, and the busy ones once they have run their item."""
+        """End the idle threads now, and the busy ones after their item."""
         self._open = False
         for worker in self._own_workers():
             worker.end()
@@ -377,12 +378,12 @@ class ThreadPool:
         return any(worker.is_current_thread() for worker in self._own_workers())
 
     def join(self) -> None:
-        """Wait until all threads have ended. Not for one of them."""
+        """Wait until all threads have ended. A thread of this pool must not call this."""
         for worker in self._own_workers():
             worker.thread.join()
 
     def _end_idle(self) -> None:
-        """End the idle threads, and wait for that."""
+        """End the idle threads, and wait until they have ended."""
         if self._pid != PROCESS.refresh():
             return
         deadline = time.monotonic() + _SECONDS_BEFORE_FORK
@@ -404,7 +405,10 @@ class ThreadPool:
 
 
 def _wait_for_end_of_system_thread(thread: threading.Thread) -> None:
-    """Wait a little longer than `join` does before 3.13; `os.fork` counts the system's threads."""
+    """Wait for the operating system's thread, which before 3.13 can outlive `join` briefly.
+
+    `os.fork` counts the operating system's threads.
+    """
     deadline = time.monotonic() + 0.1
     while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < deadline:
         time.sleep(0)
@@ -413,11 +417,11 @@ def _wait_for_end_of_system_thread(thread: threading.Thread) -> None:
 class SingleThreadExecutor(Executor):
     """An executor with one thread, which starts with the first call.
 
-    The thread ends after `shutdown`, or when this object is forgotten.
+    The thread ends after `shutdown`, or when this object is garbage-collected.
 
     Args:
-        name: of the thread.
-        is_permanent: `shutdown` does nothing: other users of the thread need it later.
+        name: the thread's name.
+        is_permanent: make `shutdown` do nothing, because the whole process shares the thread.
     """
 
     def __init__(self, name: str, is_permanent: bool = False) -> None:
@@ -442,14 +446,14 @@ class SingleThreadExecutor(Executor):
         return worker
 
     def put(self, item: WorkItem) -> None:
-        """Queue `item` on the thread. Raises RuntimeError if it cannot be started."""
+        """Queue `item` on the thread. Raises RuntimeError if the thread cannot be started."""
         worker = self.worker
         if worker is None or not worker.put(item):
             self._start_with(item)
 
     def _start_with(self, item: WorkItem) -> None:
         if self._pid != PROCESS.pid:
-            # A thread that the fork did not copy may have held the lock.
+            # A thread that the fork did not copy may hold the old lock.
             self._pid, self._lock = PROCESS.pid, threading.RLock()
         with self._lock:
             worker = self.worker
@@ -458,13 +462,13 @@ class SingleThreadExecutor(Executor):
             if not self._open:
                 raise RuntimeError(f"the executor of {self._name} was shut down")
             try:
-                # Known before it starts: the item may ask whether it occupies the thread.
+                # Set before the start: the item may check whether it occupies the thread.
                 self._worker = WorkerThread(self._name, item)
                 self._worker.start()
             except BaseException:
                 worker, self._worker = self._worker, None
                 if worker is not None:
-                    worker.end()  # an interrupt may have come after the start
+                    worker.end()  # a signal handler may have raised after the start
                 raise
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
@@ -475,7 +479,7 @@ class SingleThreadExecutor(Executor):
         return call.future  # type: ignore[return-value]
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the thread end once it has run what was queued by now; if `wait`, wait for that."""
+        """End the thread after the items that are queued now. If `wait`, wait for its end."""
         if self._is_permanent:
             return
         self._open = False

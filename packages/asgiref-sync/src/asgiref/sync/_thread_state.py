@@ -1,13 +1,13 @@
-"""What each thread is doing for the bridge, and which process this is.
+"""The bridge's state of each thread and of the process.
 
-Only a thread itself writes its state; others read it for reports. A call puts itself there while it
-runs and restores what it found, because a thread that is blocked in `async_to_sync` runs other
-calls on top of its own.
+Only a thread itself writes its state; other threads read it for reports. A call records itself
+there while it runs and then restores the earlier values, because a thread that is blocked in
+`async_to_sync` runs other calls on top of its own.
 
-The invariant: a state counts only in the process that made it. A forked child is another process,
-with the state of the thread that forked. Not every fork runs Python's hooks (uWSGI forks in C), so
-the two entries to the bridge compare process ids, by `thread_state_at_entry`; all other code uses
-`PROCESS.pid`, because asking the system takes 0.2 µs each time.
+The invariant: a state is valid only in the process that made it. A forked child inherits the state
+of the thread that forked. Not every fork runs Python's hooks (uWSGI forks in C), so both entries to
+the bridge call `thread_state_at_entry`, which compares process ids. All other code uses
+`PROCESS.pid`, because `os.getpid` takes 0.2 µs.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 class _Process:
-    """This process, as the bridge knows it."""
+    """The bridge's record of this process."""
 
     __slots__ = ("is_exiting", "pid")
 
     def __init__(self) -> None:
         self.pid: int = os.getpid()
-        #: Whether the interpreter exits and starts no more threads.
+        #: Whether the interpreter is exiting and no more threads can be started.
         self.is_exiting = False
 
     def refresh(self) -> int:
-        """Ask the system which process this is; return its id."""
+        """Update the process id from the system, and return it."""
         pid = os.getpid()
         if pid != self.pid:
             self.pid, self.is_exiting = pid, False
@@ -43,7 +43,7 @@ PROCESS = _Process()
 
 
 class ThreadState:
-    """What one thread is doing for the bridge."""
+    """The state of one thread: the calls that it runs and waits for."""
 
     __slots__ = (
         "__weakref__",
@@ -64,22 +64,22 @@ class ThreadState:
         _STATES[self.ident] = weakref.ref(self)
 
     def start_anew(self) -> None:
-        """Forget everything: the thread is new, or alone in a forked child."""
+        """Reset everything: the thread is new, or the only one in a forked child."""
         self.pid: int = PROCESS.pid
         self.ident: int = threading.get_ident()
         self.thread: threading.Thread = threading.current_thread()
         #: The call from async code that this thread runs.
         self.call: FunctionCall | None = None
-        #: The loop of that call, where `async_to_sync` runs coroutines. Applications can change it
-        #: as ``SyncToAsync.threadlocal.main_event_loop``.
+        #: The loop of that call, on which `async_to_sync` runs coroutines. Applications can assign
+        #: it as ``SyncToAsync.threadlocal.main_event_loop``.
         self.parent_loop: asyncio.AbstractEventLoop | None = None
         self.parent_pid: int | None = None
         #: The innermost call of `async_to_sync` in which this thread is blocked.
         self.coroutine_call: CoroutineCall | None = None
-        #: Locked, except while a wake-up is on its way to this thread, which is blocked.
+        #: Locked, except while the blocked thread has a wake-up that it has not taken yet.
         self.wakeup: threading.Lock = threading.Lock()
         self.wakeup.acquire()
-        #: On a loop thread between two calls: the loop for the next one.
+        #: The loop that a loop thread keeps for its next call.
         self.loop_to_reuse: ReusableLoop | None = None
 
 
@@ -98,7 +98,7 @@ def thread_state() -> ThreadState:
 
 
 def thread_state_at_entry() -> ThreadState:
-    """Return the state of the calling thread, a new one if the process has forked."""
+    """Return the state of the calling thread, after resetting it if the process was forked."""
     state = thread_state()
     if state.pid != PROCESS.refresh():
         state.start_anew()
@@ -106,7 +106,7 @@ def thread_state_at_entry() -> ThreadState:
 
 
 def all_thread_states() -> list[ThreadState]:
-    """Return the states of this process's threads that ever used the bridge. Takes no lock."""
+    """Return the states of all threads of this process that have used the bridge. No lock."""
     pid = PROCESS.refresh()
     states = [reference() for reference in _STATES.copy().values()]
     return [state for state in states if state is not None and state.pid == pid]
