@@ -116,17 +116,17 @@ def test_what_a_factory_raises_is_raised_in_the_caller():
     assert async_to_sync(double)(1) == 2
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="policies are deprecated since 3.14")
 def test_loops_are_made_without_policies(monkeypatch, default):
     """As on asyncio of Python 3.16, which has no policies."""
-    for name in ("_get_event_loop_policy", "get_event_loop_policy"):
-        if sys.version_info >= (3, 14):
-            monkeypatch.delattr(asyncio.events, name, raising=False)
-            monkeypatch.delattr(asyncio, name, raising=False)
+    for module in (asyncio, asyncio.events):
+        for name in ("_get_event_loop_policy", "get_event_loop_policy"):
+            monkeypatch.delattr(module, name, raising=False)
+        monkeypatch.setattr(module, "set_event_loop", lambda loop: None)
+        monkeypatch.setattr(module, "new_event_loop", asyncio.SelectorEventLoop)
     default(FirstLoop)
     assert async_to_sync(kind)() is FirstLoop
     default(None)
-    if sys.version_info >= (3, 14):
-        monkeypatch.setattr(asyncio, "new_event_loop", asyncio.SelectorEventLoop)
     assert async_to_sync(double)(2) == 4
 
 
