@@ -24,22 +24,11 @@ def path(tmp_path):
     return path
 
 
-class WatchedFile(io.FileIO):
-    """Tells when it is closed."""
-
-    def __init__(self, path):
-        super().__init__(path)
-        self.end = threading.Event()
-
-    def close(self):
-        super().close()
-        self.end.set()
-
-
 class Site:
     """Serves `file` through wsgi.file_wrapper."""
 
-    def __init__(self, file, *headers, status="200 OK", written=b""):
+    def __init__(self, file, *headers, status="200 OK", written=b"", by_path=False):
+        self.by_path = by_path
         self.file = file
         self.headers = list(headers)
         self.status = status
@@ -54,7 +43,7 @@ class Site:
     async def events(self, *offers, method="GET"):
         """Return the events after the start, as (type, what is sent) pairs."""
         scope = http_scope(method=method, extensions={offer: {} for offer in offers})
-        exchange = Exchange(WsgiToAsgi(self), scope).start().feed()
+        exchange = Exchange(WsgiToAsgi(self, send_files_by_path=self.by_path), scope).start().feed()
         await exchange.end()
         assert self.file.closed
         start, *rest = exchange.sent()
@@ -68,15 +57,17 @@ def body(events):
     return b"".join(event.get("body", b"") for event in events)
 
 
-async def test_a_whole_file_is_sent_by_its_path(path):
-    events = await Site(path.open("rb")).events(PATHSEND, ZEROCOPYSEND)
+async def test_a_whole_file_is_sent_by_its_path_if_the_user_allows_that(path):
+    events = await Site(path.open("rb"), by_path=True).events(PATHSEND, ZEROCOPYSEND)
     assert events == [{"type": PATHSEND, "path": str(path)}]
 
 
 async def test_the_path_is_absolute(path, monkeypatch):
     monkeypatch.chdir(path.parent)
     file = io.FileIO(path.name)
-    assert await Site(file).events(PATHSEND) == [{"type": PATHSEND, "path": str(path)}]
+    assert await Site(file, by_path=True).events(PATHSEND) == [
+        {"type": PATHSEND, "path": str(path)}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -93,11 +84,11 @@ async def test_a_part_is_sent_by_descriptor_offset_and_count(path, position, hea
 async def test_a_part_is_never_sent_by_its_path(path):
     file = path.open("rb")
     file.seek(1)
-    assert body(await Site(file).events(PATHSEND)) == CONTENT[1:]
+    assert body(await Site(file, by_path=True).events(PATHSEND)) == CONTENT[1:]
 
 
 async def test_after_written_bytes_the_file_is_not_sent_by_its_path(path):
-    events = await Site(path.open("rb"), written=b"before").events(PATHSEND)
+    events = await Site(path.open("rb"), written=b"before", by_path=True).events(PATHSEND)
     assert body(events) == b"before" + CONTENT
 
 
@@ -105,7 +96,7 @@ async def test_a_path_that_leads_elsewhere_by_now_is_not_used(path):
     file = path.open("rb")
     os.replace(path, path.with_name("old"))
     path.write_bytes(b"another file")
-    assert body(await Site(file).events(PATHSEND)) == CONTENT
+    assert body(await Site(file, by_path=True).events(PATHSEND)) == CONTENT
 
 
 @pytest.mark.parametrize("kind", ["memory", "compressed", "empty", "pipe"])
@@ -147,8 +138,15 @@ async def test_without_an_offer_the_file_is_read(path):
 
 @pytest.mark.parametrize("end", ["sent", "cancelled"])
 async def test_the_file_stays_open_until_it_is_sent(path, end):
-    site = Site(WatchedFile(path))
-    exchange = Exchange(WsgiToAsgi(site), http_scope(extensions={ZEROCOPYSEND: {}}))
+    site, ended = Site(path.open("rb")), threading.Event()
+
+    def application(environ, start_response):
+        wrapper = site(environ, start_response)
+        close = wrapper.close
+        wrapper.close = lambda: (close(), ended.set())
+        return wrapper
+
+    exchange = Exchange(WsgiToAsgi(application), http_scope(extensions={ZEROCOPYSEND: {}}))
     exchange.sends_open.clear()
     exchange.start().feed()
     await exchange.send_begun.wait()
@@ -163,4 +161,5 @@ async def test_the_file_stays_open_until_it_is_sent(path, end):
         with pytest.raises(asyncio.CancelledError):
             await exchange.end()
     # The thread of a cancelled request is stopped, but not waited for.
-    assert site.file.end.wait(20)
+    assert ended.wait(20)
+    assert site.file.closed
