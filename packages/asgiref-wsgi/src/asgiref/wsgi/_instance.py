@@ -107,8 +107,8 @@ class WsgiToAsgiInstance:
         self._body_length: int | None = None  # once the body has arrived as a whole
         self._is_streamed_without_length = False
         self._is_queued = False
+        self._queue_timer: asyncio.TimerHandle | None = None
         self._has_sent = False
-        self._sends = 0
         self._is_too_large = False  # and the client is still to be told so
         self._abandoned = False
 
@@ -244,6 +244,8 @@ class WsgiToAsgiInstance:
         finally:
             del application  # it holds the exception, whose traceback holds this frame
             self._source = None  # which refers to this instance
+            if self._queue_timer is not None:
+                self._queue_timer.cancel()
             if self._spooled is not None:
                 self._spooled.close()
 
@@ -310,42 +312,44 @@ class WsgiToAsgiInstance:
     async def _relay(
         self, application: asyncio.Task[None], source: RequestInput, outbox: Outbox, send: Send
     ) -> None:
+        sends = 0
         while True:
             finished = application.done()  # looked at first: then all it appended is in the outbox
-            await self._send_events(source, outbox, send)
-            if self._is_too_large:
-                self._is_too_large = False
-                await self._answer_too_large(send)
-            if finished:
+            while (item := outbox.pop()) is not None:
+                event, cost = item
+                self._has_sent = True
+                try:
+                    await send(event)
+                except OSError:  # the client has left
+                    outbox.close()
+                    source.fail("the client has disconnected")
+                    break
+                if cost:
+                    outbox.sent(cost)
+                    if not outbox.ended:  # a fast application may never let the outbox run dry
+                        source.start()
+                    sends += 1
+                    if sends % SENDS_IN_A_ROW == 0:
+                        await asyncio.sleep(0)  # `send` did not let other tasks run
+            if outbox.closed and await self._is_over(application, send):
                 return
-            if self._is_queued and outbox.closed:  # the client left before a thread was free
-                application.cancel()
-                await asyncio.wait([application])
+            if finished:
                 return
             if (self._has_sent or outbox.is_watched) and not outbox.ended:
                 source.start()
             if not application.done():
                 await outbox.sleep()
 
-    async def _send_events(self, source: RequestInput, outbox: Outbox, send: Send) -> None:
-        """Send the events that are there."""
-        while (item := outbox.pop()) is not None:
-            event, cost = item
-            is_start, self._has_sent = not self._has_sent, True
-            try:
-                await send(event)
-            except OSError:  # the client has left
-                outbox.close()
-                source.fail("the client has disconnected")
-                return
-            outbox.sent(cost)
-            if is_start:
-                continue
-            if not outbox.ended:  # a fast application may never let the outbox run dry
-                source.start()
-            self._sends += 1
-            if self._sends % SENDS_IN_A_ROW == 0:
-                await asyncio.sleep(0)  # `send` did not let other tasks run
+    async def _is_over(self, application: asyncio.Task[None], send: Send) -> bool:
+        """Whether a request that was closed will never run; tells the client of a large body."""
+        if self._is_too_large:
+            self._is_too_large = False
+            await self._answer_too_large(send)
+        if not self._is_queued:
+            return False
+        application.cancel()  # the client left before a thread was free
+        await asyncio.wait([application])
+        return True
 
     async def _answer_too_large(self, send: Send) -> None:
         self._has_sent = True
@@ -365,12 +369,21 @@ class WsgiToAsgiInstance:
             self._outbox.close()
             self._outbox.wake()
 
-    def _on_queued(self) -> None:
+    def _on_queued(self, delay: float) -> None:
         """Watch for a client that leaves while its request waits for a thread."""
-        if self._source is not None:
-            self._is_queued = True
-            if not self._expects_continue:  # receiving would ask the client for the body
-                self._source.start()
+        if self._source is None:
+            return
+        self._is_queued = True
+        if delay:
+            loop = asyncio.get_running_loop()
+            self._queue_timer = loop.call_later(delay, self._watch_queue)
+        else:
+            self._watch_queue()
+
+    def _watch_queue(self) -> None:
+        # Receiving would ask a client that expects "100 Continue" for the body.
+        if self._is_queued and self._source is not None and not self._expects_continue:
+            self._source.start()
 
     def _warn_of_unread_body(self, source: RequestInput) -> None:
         if self._is_streamed_without_length and not source.was_read:

@@ -10,7 +10,6 @@ The invariant: while a request or a thread waits for a token, none is free.
 
 from __future__ import annotations
 
-import enum
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -46,9 +45,9 @@ class Limiter:
         """Whether the calling thread runs a request that has a token."""
         return getattr(self._thread, "is_holder", False)
 
-    def mark_thread(self, is_holder: bool) -> None:
-        """Note whether the calling thread runs a request that has a token."""
-        self._thread.is_holder = is_holder
+    def mark_thread(self) -> None:
+        """Note that the calling thread runs requests that have a token, and nothing else."""
+        self._thread.is_holder = True
 
     def try_acquire(self) -> bool:
         """Take a token if one is free."""
@@ -106,41 +105,34 @@ class Limiter:
             return
 
 
-class _State(enum.Enum):
-    QUEUED = "no thread has started the request"
-    RUNNING = "the application runs"
-    FINISHED = "the token was given back"
-
-
 class Token:
     """The token of one request, which is given back exactly once."""
 
-    __slots__ = ("_limiter", "_state")
+    __slots__ = ("_limiter", "_unclaimed")
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
-        self._state = _State.QUEUED
+        self._unclaimed = [None]
 
     def run(self, function: Callable[[A], None], argument: A) -> None:
         """Call the function on a worker thread, and give the token back."""
-        if not self._advance(_State.QUEUED, _State.RUNNING):
+        if not self._claim():
             return
-        self._limiter.mark_thread(True)
+        self._limiter.mark_thread()
         try:
             function(argument)
         finally:
-            self._limiter.mark_thread(False)
-            self._advance(_State.RUNNING, _State.FINISHED)
             self._limiter.release()
 
     def discard(self) -> None:
         """Give the token back unless a thread has started, which will do it."""
-        if self._advance(_State.QUEUED, _State.FINISHED):
+        if self._unclaimed and self._claim():
             self._limiter.release()
 
-    def _advance(self, before: _State, after: _State) -> bool:
-        with self._limiter._lock:
-            if self._state is not before:
-                return False
-            self._state = after
-            return True
+    def _claim(self) -> bool:
+        """Whether the caller is the one that gives the token back: `pop` is atomic."""
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
+        return True

@@ -13,8 +13,9 @@ moment late; an event that is appended after `close` is never popped.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, suppress
+from typing import Any
 
 from ._errors import ClientDisconnected
 from ._two_sided_wait import TwoSidedWait
@@ -62,29 +63,31 @@ class Outbox:
         """Add an event with `size` bytes of body; raises ClientDisconnected once closed."""
         if self.closed:
             raise ClientDisconnected("the client has disconnected")
-        cost = size + EVENT_OVERHEAD
-        self._appended += cost
-        if event["type"] != "http.response.start" and not event.get("more_body"):
+        cost = 0  # for the start and the end, of which there is one each
+        if event.get("more_body"):
+            cost = size + EVENT_OVERHEAD
+        elif event["type"] != "http.response.start":
             self.ended = True
+            cost = size
+        self._appended += cost
         self._events.append((event, cost))
 
     def flush(self) -> None:
         """Wake the request's task if it sleeps and there is something to send."""
-        if self._events:
-            self._wake_task()
-
-    def watch(self) -> None:
-        """Have the request's task watch for a client that leaves."""
-        if not self.is_watched:
-            self.is_watched = True
-            self._wake_task()
-
-    def _wake_task(self) -> None:
+        if not self._events:
+            return
         try:
             self._wait.wake_task()
         except RuntimeError as error:  # the event loop is closed
             self.close()
             raise ClientDisconnected("the event loop of the request is closed") from error
+
+    def watch(self) -> None:
+        """Have the request's task watch for a client that leaves."""
+        if not self.is_watched:
+            self.is_watched = True
+            with suppress(RuntimeError):  # the event loop is closed, which the next flush finds
+                self._wait.wake_task()
 
     def wait_for_room(self) -> None:
         """Block while too much is in flight; raises ClientDisconnected once closed."""
@@ -131,13 +134,18 @@ class Outbox:
 
     def sent(self, cost: int) -> None:
         """Make room for what was sent."""
-        self._sent += cost
-        if self._in_flight <= self._limit // 2:
-            self._wait.wake_thread()
+        wait = self._wait
+        with wait.lock:
+            self._sent += cost
+            if wait.condition is not None and self._has_room():
+                wait.condition.notify_all()
 
-    async def sleep(self) -> None:
+    def sleep(self) -> Coroutine[Any, Any, None]:
         """Wait for a flush, or for `wake`."""
-        await self._wait.wait_in_task(lambda: bool(self._events) and not self.closed)
+        return self._wait.wait_in_task(self._has_events)
+
+    def _has_events(self) -> bool:
+        return bool(self._events) and not self.closed
 
     def wake(self) -> None:
         """Wake the request's task, or keep it from sleeping next. Any thread may call it."""

@@ -104,7 +104,8 @@ def parse_headers(
     for name, value in headers:
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"header names and values must be str, not {name!r}: {value!r}")
-        name, value = _exact(name), _exact(value)
+        if type(name) is not str or type(value) is not str:
+            name, value = _exact(name), _exact(value)
         lower = _cached_name(name) if len(name) <= _CACHED_LENGTH else _encode_name(name)
         if lower is None:
             if on_dropped is not None:
@@ -233,15 +234,8 @@ class Response:
         if self.state is State.ENDED or self._sink is None:
             raise RuntimeError("write() was called when the response was over")
         self.add(data)
-        self._flush()
+        self._sink.flush() if self.state is State.SENT else self._sink.watch()
         self._sink.wait_for_room()
-
-    def _flush(self) -> None:
-        assert self._sink is not None
-        if self.state is State.SENT:
-            self._sink.flush()
-        else:
-            self._sink.watch()
 
     def relay(self, iterable: Iterable[bytes]) -> None:
         """Send the chunks of what the application returned, and the end.
@@ -262,7 +256,7 @@ class Response:
             if self.complete:
                 break
             if not at_hand:
-                self._flush()
+                sink.flush() if self.state is State.SENT else sink.watch()
             sink.wait_for_room()
         self.finish()
 

@@ -26,26 +26,37 @@ class TwoSidedWait:
     `lend` makes the context in which the thread waits for long (see `_workers`).
     """
 
-    __slots__ = ("_condition", "_event", "_lend", "_task_sleeps", "lock")
+    __slots__ = ("_event", "_lend", "_task_sleeps", "_threads", "condition", "lock")
 
     def __init__(self, lend: Callable[[], AbstractContextManager[None]]) -> None:
         self.lock = threading.Lock()
         self._lend = lend
         self._event: ThreadEvent | None = None  # made by the task when it needs one
         self._task_sleeps = False  # and has not been woken yet
-        self._condition: threading.Condition | None = None  # made by the first thread that waits
+        self.condition: threading.Condition | None = None
+        """Where the thread waits, if it does; under the lock."""
+        self._threads = 0
 
     # The application's thread
 
     def wait_in_thread(self, satisfied: Callable[[], bool]) -> None:
         """Block until `satisfied`, which is called under the lock."""
-        with self.lock:
-            condition = self._condition = self._condition or threading.Condition(self.lock)
-            if condition.wait_for(satisfied, PATIENCE):
-                return
+        if self._wait_for(satisfied, PATIENCE):
+            return
         # Taking the token back may block, so it happens without the lock: the loop needs that.
-        with self._lend(), self.lock:
-            condition.wait_for(satisfied)
+        with self._lend():
+            self._wait_for(satisfied, None)
+
+    def _wait_for(self, satisfied: Callable[[], bool], timeout: float | None) -> bool:
+        with self.lock:
+            condition = self.condition = self.condition or threading.Condition(self.lock)
+            self._threads += 1  # an application may read in several threads
+            try:
+                return condition.wait_for(satisfied, timeout)
+            finally:
+                self._threads -= 1
+                if not self._threads:
+                    self.condition = None
 
     def wake_task(self) -> None:
         """Wake the task if it sleeps; RuntimeError if its event loop is closed."""
@@ -79,8 +90,8 @@ class TwoSidedWait:
 
     def wake_thread(self) -> None:
         """Have the thread look again."""
-        # Locked even if no thread waits: without the GIL, a look at `_condition` alone could miss
+        # Locked even if no thread waits: without the GIL, a look at `condition` alone could miss
         # the thread that is about to wait.
         with self.lock:
-            if self._condition is not None:
-                self._condition.notify_all()
+            if self.condition is not None:
+                self.condition.notify_all()

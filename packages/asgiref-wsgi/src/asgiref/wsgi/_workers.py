@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
@@ -30,6 +30,9 @@ A = TypeVar("A")
 
 DEFAULT_WORKERS = 40
 STALLED_CLIENTS = 1000
+#: Seconds. Whether another function is ahead on a thread that other code uses too is not known, so a
+#: request that has not started after this time is taken to wait.
+UNSEEN_QUEUE = 0.05
 
 #: The workers that run the calling request; None outside of one.
 _current: ContextVar[Workers | None] = ContextVar("asgiref.wsgi.workers", default=None)
@@ -69,33 +72,32 @@ class Workers:
         """Whether two requests may run at the same time."""
         return not self.thread_sensitive and (self._given is not None or self._count > 1)
 
-    async def run(
-        self, function: Callable[[A], None], argument: A, on_queued: Callable[[], None]
-    ) -> None:
-        """Call the function on a worker thread, through the bridge.
+    def run(
+        self, function: Callable[[A], None], argument: A, on_queued: Callable[[float], None]
+    ) -> Coroutine[Any, Any, None]:
+        """A coroutine that calls the function on a worker thread, through the bridge.
 
         The bridge takes the context variables along, and async_to_sync in the function finds the
         event loop. Inside a ThreadSensitiveContext the thread is that context's. `on_queued` is
-        called when the function cannot start at once.
+        called when the function may have to wait, with the seconds after which it surely does.
         """
         if self.thread_sensitive or SyncToAsync.thread_sensitive_context.get(None) is not None:
-            on_queued()  # other code may use that thread, so the queue cannot be seen
-            await self._sensitive(function, argument)
-        elif _current.get() is self:
+            on_queued(UNSEEN_QUEUE)
+            return self._sensitive(function, argument)
+        if self._given is not None:
+            on_queued(UNSEEN_QUEUE)
+            return self._on_given(function, argument)
+        if _current.get() is self:
             # A request that the application makes to itself, through async_to_sync. It runs on the
             # thread that waits for it: waiting for another token could take forever.
-            await self._sensitive(function, argument)
-        elif self._given is not None:
-            on_queued()
-            await self._on_given(function, argument)
-        else:
-            await self._run_with_token(function, argument, on_queued)
+            return self._sensitive(function, argument)
+        return self._run_with_token(function, argument, on_queued)
 
     async def _run_with_token(
-        self, function: Callable[[A], None], argument: A, on_queued: Callable[[], None]
+        self, function: Callable[[A], None], argument: A, on_queued: Callable[[float], None]
     ) -> None:
         if not self._limiter.try_acquire():
-            on_queued()
+            on_queued(0)
             await self._limiter.acquire()
         token = Token(self._limiter)
         outer = _current.set(self)
