@@ -4,7 +4,10 @@ import asyncio
 import gzip
 import io
 import os
+import tarfile
 import threading
+import zipfile
+from pathlib import Path
 
 import pytest
 from wsgi_client import Exchange, http_scope
@@ -117,6 +120,152 @@ async def test_what_is_no_plain_file_is_read(kind, tmp_path):
         os.close(writing)
         file = os.fdopen(reading, "rb")
     assert body(await Site(file).events(PATHSEND, ZEROCOPYSEND)) == expected
+
+
+class Redacted(io.FileIO):
+    def read(self, size=-1):
+        return super().read(size).replace(b"\x00", b"*")
+
+
+class First(io.BufferedReader):
+    def read(self, size=-1):
+        return super().read(max(0, min(size, 100 - self.tell())))
+
+
+def limited(path):
+    """A plain file whose instance limits what is read."""
+    file = io.FileIO(path)
+    read = file.read
+    file.read = lambda size: read(min(size, 100 - file.tell()))
+    return file
+
+
+def limited_below(path):
+    file = path.open("rb")
+    file.raw.readinto = lambda buffer: 0
+    return file
+
+
+def member(path):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as opened:
+        opened.add(path, "member")
+    packed.seek(0)
+    return tarfile.open(fileobj=packed).extractfile("member")
+
+
+def zipped_member(path):
+    archive = path.with_name("archive")
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.write(path, "member")
+    return zipfile.ZipFile(archive).open("member")
+
+
+def buffered_gzip(path):
+    packed = path.with_name("packed")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    return io.BufferedReader(gzip.open(packed))
+
+
+def read_in_full(file):
+    return b"".join(iter(lambda: file.read(65536), b""))
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+@pytest.mark.parametrize(
+    "open_file",
+    [
+        Redacted,
+        lambda path: io.BufferedReader(Redacted(path)),
+        lambda path: First(io.FileIO(path)),
+        lambda path: io.BufferedRandom(io.FileIO(path, "r+")),
+        buffered_gzip,
+        limited,
+        member,
+        zipped_member,
+    ],
+)
+async def test_a_file_object_that_may_change_the_bytes_is_read(path, open_file, by_path):
+    with open_file(path) as file:
+        expected = read_in_full(file)
+    site = Site(open_file(path), by_path=by_path)
+    assert body(await site.events(PATHSEND, ZEROCOPYSEND)) == expected
+
+
+async def test_a_raw_file_that_is_patched_is_read(path):
+    assert body(await Site(limited_below(path)).events(ZEROCOPYSEND)) == b""
+
+
+async def test_an_object_without_fileno_is_read():
+    class Source:
+        closed = False
+        pieces = (piece for piece in (b"one", b"two", b""))
+
+        def read(self, size):
+            return next(self.pieces)
+
+        def close(self):
+            self.closed = True
+
+    assert body(await Site(Source()).events(PATHSEND, ZEROCOPYSEND)) == b"onetwo"
+
+
+async def test_a_file_that_cannot_be_read_is_not_sent(path):
+    site = Site(io.FileIO(path, "a"))
+    with pytest.raises(io.UnsupportedOperation):
+        await site.events(PATHSEND, ZEROCOPYSEND)
+
+
+REPORTS_A_PAGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(not REPORTS_A_PAGE.exists(), reason="needs this file of Linux's sysfs")
+async def test_a_file_that_reports_a_size_it_does_not_have_is_read():
+    site = Site(REPORTS_A_PAGE.open("rb"))
+    assert body(await site.events(ZEROCOPYSEND)) == REPORTS_A_PAGE.read_bytes()
+
+
+@pytest.mark.parametrize("fate", ["deleted", "replaced", "truncated"])
+async def test_a_file_that_does_not_outlive_close_arrives_whole(path, fate):
+    """The server opens the file that an event names after `send` has returned, as Granian does."""
+
+    def application(environ, start_response):
+        start_response("200 OK", [])
+        wrapper = environ["wsgi.file_wrapper"](path.open("rb"))
+        close = wrapper.close
+
+        def close_and_change():
+            close()
+            if fate == "replaced":
+                other = path.with_name("other")
+                other.write_bytes(b"other")
+                os.replace(other, path)
+            elif fate == "truncated":
+                path.write_bytes(b"")
+            else:
+                path.unlink()
+
+        wrapper.close = close_and_change
+        return wrapper
+
+    scope = http_scope(extensions={PATHSEND: {}, ZEROCOPYSEND: {}})
+    received = []
+
+    async def send(event):
+        if event["type"] == ZEROCOPYSEND:
+            received.append(os.pread(event["file"].fileno(), event["count"], event["offset"]))
+        elif event["type"] == PATHSEND:
+            opened_later.append(Path(event["path"]))
+        else:
+            received.append(event.get("body", b""))
+
+    async def receive():
+        return messages.pop() if messages else await asyncio.Future()
+
+    messages, opened_later = [{"type": "http.request"}], []
+    await WsgiToAsgi(application)(scope, receive, send)
+    received.extend(path.read_bytes() for path in opened_later)
+    assert b"".join(received) == CONTENT
 
 
 async def test_a_file_shorter_than_its_content_length_is_an_error(path):

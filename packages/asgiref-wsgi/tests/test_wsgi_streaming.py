@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import sys
 import threading
 from wsgiref.validate import validator
@@ -160,6 +161,33 @@ async def test_the_application_is_not_iterated_on_while_too_much_waits(limit):
     await exchange.end()
     assert exchange.bytes_sent == chunks * len(chunk)
     assert max(in_flight) < limit
+
+
+@pytest.mark.parametrize("size", [1, 10, 40, 1000, 65536])
+async def test_chunks_that_wait_take_at_most_twice_the_limit_with_the_events_that_carry_them(size):
+    limit, taken = 256 * 1024, 0
+
+    def chunks():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield os.urandom(size)
+
+    exchange = Exchange(serve(chunks())).start().feed()
+    await exchange.event()
+    exchange.sends_open.clear()
+    before, turns = -1, 0
+    while turns < 1000:  # until the application has taken none for so many turns of the loop
+        turns = turns + 1 if taken == before else 0
+        before = taken
+        await asyncio.sleep(0)
+    sent = len(exchange.sent())
+    event = {"type": "http.response.body", "body": b"", "more_body": True}
+    each = sys.getsizeof(event) + sys.getsizeof((event, 0)) + sys.getsizeof(os.urandom(size))
+    assert (taken - sent) * each <= 2 * limit
+    exchange.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await exchange.end()
 
 
 async def test_a_list_larger_than_the_bound_arrives_whole():

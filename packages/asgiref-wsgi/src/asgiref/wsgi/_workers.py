@@ -30,7 +30,7 @@ A = TypeVar("A")
 
 DEFAULT_WORKERS = 40
 STALLED_CLIENTS = 1000
-#: Seconds. Whether another function is ahead on a thread that other code uses too is not known, so a
+#: Seconds. Whether another function is ahead on a thread that other code uses is not known, so a
 #: request that has not started after this time is taken to wait.
 UNSEEN_QUEUE = 0.05
 
