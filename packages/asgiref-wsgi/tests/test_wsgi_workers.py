@@ -50,6 +50,47 @@ async def serve_slow_clients(adapter, count, upload=b"y" * 1000):
         assert sum(len(event.get("body", b"")) for event in exchange.sent()) == 600_000
 
 
+async def let_threads_run():
+    for _ in range(100):
+        await asyncio.to_thread(int)
+
+
+@pytest.mark.parametrize("stall", ["reading", "writing"])
+async def test_a_thread_whose_client_goes_on_waits_for_its_turn(stall):
+    gauge, busy, may_end = Gauge(), threading.Semaphore(0), threading.Event()
+
+    def application(environ, start_response):
+        write = start_response("200 OK", [])
+        if environ["PATH_INFO"] == "/slow":
+            environ["wsgi.input"].read() if stall == "reading" else write(b"x" * 300_000)
+            with gauge:
+                spin()
+        else:
+            with gauge:
+                busy.release()
+                may_end.wait()
+        return []
+
+    adapter = WsgiToAsgi(application, workers=2)
+    headers = [(b"content-length", b"10")]
+    slow = [Exchange(adapter, http_scope(path="/slow", headers=headers)) for _ in range(2)]
+    for exchange in slow:
+        if stall == "writing":
+            exchange.sends_open.clear()
+        exchange.start().feed(b"begun", more=True)
+    others = [Exchange(adapter).start().feed() for _ in range(2)]
+    for _ in others:
+        await asyncio.to_thread(busy.acquire)
+    for exchange in slow:
+        exchange.sends_open.set()
+        exchange.feed(b" ends")
+    await let_threads_run()
+    may_end.set()
+    for exchange in [*slow, *others]:
+        await exchange.end()
+    assert gauge.most == 2
+
+
 @pytest.mark.parametrize("workers", [2, 3])
 async def test_no_more_threads_than_workers_run_the_application_with_slow_clients(workers):
     gauge = Gauge()
