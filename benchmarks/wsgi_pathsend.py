@@ -43,7 +43,9 @@ def download(connection: http.client.HTTPConnection, size: int) -> float:
 def measure(folder: Path, option: str, rounds: int) -> dict[int, float]:
     port = free_port()
     command = [sys.executable, "-m", "granian", "--interface", "asgi", "--no-ws", "--no-log"]
-    server = subprocess.Popen([*command, "--port", str(port), f"site_of_files:{option}"], cwd=folder)
+    server = subprocess.Popen(
+        [*command, "--port", str(port), f"site_of_files:{option}"], cwd=folder
+    )
     try:
         wait_for(port)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)

@@ -109,6 +109,8 @@ class Suite:
     that asks for. ``beside`` runs while the tests do: it is given the source, which it may edit,
     and a folder of its own. ``source_may_lack_tests`` is for a project whose source archive carries
     none: that is told, where others fail. In ``environ`` ``{source}`` is the unpacked source.
+    ``adapter`` is what `WsgiToAsgi` takes the place of on our side (see `dependents_adapter`), and
+    ``expected`` gives the reason for each test that fails then and should.
     """
 
     name: str
@@ -120,6 +122,8 @@ class Suite:
     environ: Mapping[str, str] = field(default_factory=dict)
     beside: Beside | None = None
     source_may_lack_tests: bool = False
+    adapter: str = ""
+    expected: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def project(self) -> str:
