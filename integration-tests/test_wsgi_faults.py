@@ -1,5 +1,6 @@
 """What users reported of WSGI adapters, under real servers: uploads, files, headers, clients."""
 
+import re
 import shutil
 import socket
 import subprocess
@@ -139,3 +140,19 @@ def test_uploads_with_threads_that_are_greenlets(library: str) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.skipif(shutil.which("litmus") is None, reason="needs Debian's litmus")
+@pytest.mark.parametrize("name", ["uvicorn", "granian"])
+def test_litmus_finds_no_fault(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "served").mkdir()
+    monkeypatch.setenv("DAV_FOLDER", str(tmp_path / "served"))
+    server = Server(name, "wsgi_dav:application")
+    try:
+        command = ["litmus", "-k", server.url + "/"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    finally:
+        server.stop()
+    results = re.findall(r"of (\d+) tests run: (\d+) passed", done.stdout)
+    assert len(results) == 5, done.stdout  # basic, copymove, props, locks, http
+    assert all(run == passed for run, passed in results), done.stdout

@@ -92,7 +92,7 @@ def there_and_back(application):
 
     class Instance(WsgiToAsgiInstance):
         def build_environ(self, scope, body):
-            return scope["extra"] | super().build_environ(scope, body)
+            return super().build_environ(scope, body) | scope["extra"]
 
     class Adapter(WsgiToAsgi):
         instance_class = Instance
@@ -146,8 +146,7 @@ def scope_of(environ):
             headers.append((name.encode("latin-1"), str(value).encode("latin-1")))
     body = body_of(environ)
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    taken = ("wsgi.", "HTTP_", "asgi")
-    extra = {key: value for key, value in environ.items() if not key.startswith(taken)}
+    extra = {key: value for key, value in environ.items() if not is_http(key)}
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -161,9 +160,14 @@ def scope_of(environ):
         "headers": headers,
         "client": (environ["REMOTE_ADDR"], 0) if environ.get("REMOTE_ADDR") else None,
         "server": (environ.get("SERVER_NAME", "localhost"), int(environ.get("SERVER_PORT", 80))),
-        "extra": {key: value for key, value in extra.items() if not key.isupper()},
+        "extra": extra,
     }
     return scope, body
+
+
+def is_http(key):
+    """Whether the adapter makes this key of the environ, of the request or of its own."""
+    return key.isupper() or (key.startswith("wsgi.") and key != "wsgi.errors")
 
 
 def body_of(environ):
