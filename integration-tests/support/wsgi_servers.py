@@ -1,6 +1,8 @@
 """Servers in processes of their own, with a WSGI application of `projects` behind WsgiToAsgi."""
 
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -48,6 +50,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         self.log: list[str] = []
         assert self.process.stdout is not None
@@ -67,7 +70,11 @@ class Server:
 
     def stop(self) -> str:
         self.process.terminate()
-        self.process.wait()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:  # Granian, now and then, where it has just started
+            os.killpg(self.process.pid, signal.SIGKILL)  # with its worker processes
+            self.process.wait()
         self.reader.join()
         assert self.process.stdout is not None
         self.process.stdout.close()
