@@ -76,6 +76,15 @@ ADAPTER_SUITES = (
         },
     ),
     Suite(
+        "adapter-connexion",
+        "connexion",
+        Pytest(options=OPTIONS),
+        extras="[flask,swagger-ui,uvicorn]",
+        needs="pytest-asyncio aiohttp decorator httpx",
+        archive="https://github.com/spec-first/connexion/archive/refs/tags/{version}.tar.gz",
+        adapter="a2wsgi",
+    ),
+    Suite(
         "adapter-werkzeug",
         "Werkzeug",
         Pytest(

@@ -46,7 +46,7 @@ class Trial:
 def try_suite(suite: Suite, folder: Path) -> Row:
     """Fetch and run a suite on both sides. Everything it makes is in the new ``folder``."""
     ours = version_of_ours()
-    source = fetch(suite.requirement, suite.project, folder / "source")
+    source = fetch(suite.requirement, suite.project, folder / "source", suite.archive)
     print(f"{suite.name}: {suite.project} {source.version}, Python {platform.python_version()}")
     row = Row(
         suite=suite.name,

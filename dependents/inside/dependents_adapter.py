@@ -21,11 +21,21 @@ def in_place_of(original):
     """WsgiToAsgi with the options of another adapter that it has too, and that one's name."""
     from asgiref.wsgi import WsgiToAsgi
 
-    def adapter(application, *args, **options):
-        return WsgiToAsgi(application, workers=options.get("workers"))
+    class Adapter(WsgiToAsgi):
+        def __init__(self, application, *args, **options):
+            super().__init__(application, workers=options.get("workers"))
 
-    adapter.__name__ = original.__name__  # pytest names parameters by it
-    return adapter
+        @property
+        def app(self):
+            """The application, by the name that a2wsgi has for it; connexion replaces it."""
+            return self.wsgi_application
+
+        @app.setter
+        def app(self, application):
+            self.wsgi_application = application
+
+    Adapter.__name__ = original.__name__  # pytest names parameters by it
+    return Adapter
 
 
 def replace_a2wsgi():
