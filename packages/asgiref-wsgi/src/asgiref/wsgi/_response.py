@@ -157,7 +157,8 @@ def _as_bytes(chunk: object) -> bytes:
     if isinstance(chunk, bytes | bytearray | memoryview):
         # A copy: the application may use its buffer again. Through the buffer, since a subclass may
         # override every method.
-        return memoryview(chunk).tobytes()
+        view: memoryview[int] = memoryview(chunk)  # pyright: ignore[reportUnknownArgumentType]
+        return view.tobytes()
     raise TypeError(f"WSGI applications send bytes, not {type(chunk).__name__}")
 
 
