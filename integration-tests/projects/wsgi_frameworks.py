@@ -17,7 +17,7 @@ from flask import Flask, request
 from asgiref.wsgi import WsgiToAsgi
 
 FILE_SIZE = 200_000
-happened = {name: threading.Event() for name in ("closed", "gone")}
+happened = {name: threading.Event() for name in ("silent", "closed", "ask", "gone")}
 
 
 def make_flask():
@@ -78,6 +78,7 @@ def silent(environ, start_response):
     try:
         while True:
             yield b""
+            happened["silent"].set()
     finally:
         happened["closed"].set()
 
@@ -85,6 +86,7 @@ def silent(environ, start_response):
 def ask(environ, start_response):
     """Works until the client is gone."""
     while environ["asgiref.client_connected"]():
+        happened["ask"].set()
         threading.Event().wait(0.01)
     happened["gone"].set()
     start_response("200 OK", [])

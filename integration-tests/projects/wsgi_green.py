@@ -1,5 +1,6 @@
 """uvicorn after the threads have become greenlets: ``wsgi_green.py gevent|eventlet PORT``."""
 
+import os
 import sys
 
 library, port = sys.argv[1:]
@@ -8,6 +9,7 @@ if library == "gevent":
 
     monkey.patch_all()
 else:
+    os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # dnspython imports what eventlet cannot patch
     import eventlet
 
     eventlet.monkey_patch()

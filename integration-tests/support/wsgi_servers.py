@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -63,6 +64,18 @@ class Server:
             raise AssertionError(f"{name} did not start:\n" + "".join(self.log))
         self.reader = threading.Thread(target=self._read_log)
         self.reader.start()
+        self._await_listening()
+
+    def _await_listening(self) -> None:
+        """Granian says that it has started a little before it listens."""
+        for _ in range(200):
+            try:
+                self.connect().close()
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError(f"{self.name} does not listen")
 
     def _read_log(self) -> None:
         assert self.process.stdout is not None
