@@ -38,6 +38,8 @@ def report(row: Row) -> int:
         print(f"  flaky: {each.test}: {', '.join(each.theirs)}; ours: {', '.join(each.ours)}")
     for test in results.better:
         print(f"  passes with ours only: {test}")
+    for test, reason in results.expected:
+        print(f"  passes with theirs only, on purpose: {test}: {reason}")
     for test in results.worse:
         print(f"  passes with asgiref {row.reference} and not with ours: {test}")
     return 1 if results.worse else 0

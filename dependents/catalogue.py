@@ -5,6 +5,7 @@ counts lines, or asks for a server or a browser: tests that want those skip or f
 alike.
 """
 
+from .adapters import ADAPTER_SUITES
 from .redis_server import redis_beside
 from .suite import DjangoItself, DjangoTests, Pytest, Suite
 
@@ -75,4 +76,5 @@ SUITES = (
         " responses werkzeug",
         environ={"DJANGO_SETTINGS_MODULE": "tests.integrations.django.myapp.settings"},
     ),
+    *ADAPTER_SUITES,
 )

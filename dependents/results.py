@@ -42,6 +42,8 @@ class Results:
     flaky: tuple[Flaky, ...]
     seconds_theirs: float
     seconds_ours: float
+    expected: tuple[tuple[str, str], ...] = ()
+    """Tests that pass with theirs only, and the reasons why they should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ def row_from(data: Mapping[str, Any]) -> Row:
             Flaky(f["test"], tuple(f["theirs"]), tuple(f["ours"])) for f in results["flaky"]
         )
         lists = {name: tuple(results[name]) for name in ("failed_on_both", "worse", "better")}
-        results = Results(**{**results, **lists, "flaky": flaky})
+        expected = tuple((test, reason) for test, reason in results.get("expected", ()))
+        results = Results(**{**results, **lists, "flaky": flaky, "expected": expected})
     return Row(**{**data, "results": results})
 
 

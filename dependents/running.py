@@ -41,6 +41,7 @@ def run(
         **surroundings(),
         **{name: value.format(source=source) for name, value in suite.environ.items()},
         "DEPENDENTS_OUTCOMES": str(outcomes),
+        "DEPENDENTS_ADAPTER": suite.adapter,
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [str(environment.python), *suite.runner.arguments(source, tests)]

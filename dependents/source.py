@@ -1,13 +1,15 @@
 """Fetch the source archive of a project, the newest release that this Python takes, and unpack it.
 
 Only pip speaks to the index, so a mirror or a proxy that pip is told of serves this too. pip is
-asked for the one source archive alone: what that needs to be built comes as wheels.
+asked for the one source archive alone: what that needs to be built comes as wheels. Where that has
+no tests, another archive of the same version is fetched by its address.
 """
 
 import re
 import subprocess
 import sys
 import tarfile
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +24,11 @@ class Source:
     version: str
 
 
-def fetch(requirement: str, project: str, into: Path) -> Source:
-    """Download and unpack what satisfies the requirement, into a new folder."""
+def fetch(requirement: str, project: str, into: Path, other: str = "") -> Source:
+    """Download and unpack what satisfies the requirement, into a new folder.
+
+    ``other`` is the address of an archive to unpack in its place, with ``{version}`` in it.
+    """
     into.mkdir(parents=True)
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", str(into)]
     done = subprocess.run(
@@ -32,7 +37,19 @@ def fetch(requirement: str, project: str, into: Path) -> Source:
     if done.returncode:
         raise SuiteError(f"pip cannot fetch the source of {requirement!r}:\n{done.stderr}")
     [archive] = into.iterdir()
-    return Source(_unpack(archive), version_of(archive.name))
+    version = version_of(archive.name)
+    if other:
+        archive = into / "other" / "other.tar.gz"
+        archive.parent.mkdir()
+        _download(other.format(version=version), archive)
+    return Source(_unpack(archive), version)
+
+
+def _download(address: str, to: Path) -> None:
+    try:
+        urllib.request.urlretrieve(address, to)
+    except OSError as error:
+        raise SuiteError(f"{address} cannot be fetched: {error}") from error
 
 
 def version_of(archive: str) -> str:

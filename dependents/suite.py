@@ -108,7 +108,10 @@ class Suite:
     ``needs`` is installed beside it, requirements between blanks; so is ``alone``, but without what
     that asks for. ``beside`` runs while the tests do: it is given the source, which it may edit,
     and a folder of its own. ``source_may_lack_tests`` is for a project whose source archive carries
-    none: that is told, where others fail. In ``environ`` ``{source}`` is the unpacked source.
+    none: that is told, where others fail. ``archive`` is the address of another archive that has
+    them, with ``{version}`` in it. In ``environ`` ``{source}`` is the unpacked source.
+    ``adapter`` is what `WsgiToAsgi` takes the place of on our side (see `dependents_adapter`), and
+    ``expected`` gives the reason for each test that fails then and should.
     """
 
     name: str
@@ -120,6 +123,9 @@ class Suite:
     environ: Mapping[str, str] = field(default_factory=dict)
     beside: Beside | None = None
     source_may_lack_tests: bool = False
+    archive: str = ""
+    adapter: str = ""
+    expected: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def project(self) -> str:

@@ -17,6 +17,10 @@ runs one and changes its row. Each suite is fetched when it runs, in the newest 
 running Python takes, and so is all it needs. Of Django's own suite, on SQLite, those labels run
 that mention asgiref or have coroutines in them, and those that go through handlers, signals,
 sessions, connections and the other modules of Django that import asgiref.
+
+A project followed by *adapter* has tests of WSGI applications. Theirs is its own adapter, and ours
+is `WsgiToAsgi` in its place. Flask and Werkzeug have no adapter: each request of their test client
+goes through `WsgiToAsgi`, and back. Tests that should fail then are listed with the reason.
 `dependents/results.json` holds the data.
 
 - *passed*, *failed*, *skipped*: tests with the same outcome on both sides. What fails on both
@@ -56,13 +60,15 @@ def cells(row: Row) -> list[str]:
             *(str(len(each)) for each in lists),
             *(f"{results.seconds_theirs:.1f}", f"{results.seconds_ours:.1f}"),
         ]
-    return [row.project, row.version, row.python, *counted, row.ours, row.date]
+    project = f"{row.project}, adapter" if row.suite.startswith("adapter-") else row.project
+    return [project, row.version, row.python, *counted, row.ours, row.date]
 
 
 def _named(rows: Sequence[Row]) -> str:
     """The names behind the numbers, where there are any."""
     differing: list[str] = []
     failing: list[str] = []
+    expected: list[str] = []
     for row in rows:
         if row.results is None:
             continue
@@ -70,8 +76,13 @@ def _named(rows: Sequence[Row]) -> str:
         differing += [f"- {where}, only theirs: `{test}`" for test in row.results.worse]
         differing += [f"- {where}, only ours: `{test}`" for test in row.results.better]
         differing += [f"- {where}, flaky: {_told(each)}" for each in row.results.flaky]
+        expected += [f"- {where}: `{test}`: {reason}" for test, reason in row.results.expected]
         failing += [f"- {where}: `{test}`" for test in row.results.failed_on_both]
-    return _section("Tests that differ", differing) + _section("Tests that fail on both", failing)
+    return (
+        _section("Tests that differ", differing)
+        + _section("Tests that differ on purpose", expected)
+        + _section("Tests that fail on both", failing)
+    )
 
 
 def _section(title: str, lines: Sequence[str]) -> str:

@@ -46,7 +46,7 @@ class Trial:
 def try_suite(suite: Suite, folder: Path) -> Row:
     """Fetch and run a suite on both sides. Everything it makes is in the new ``folder``."""
     ours = version_of_ours()
-    source = fetch(suite.requirement, suite.project, folder / "source")
+    source = fetch(suite.requirement, suite.project, folder / "source", suite.archive)
     print(f"{suite.name}: {suite.project} {source.version}, Python {platform.python_version()}")
     row = Row(
         suite=suite.name,
@@ -78,15 +78,19 @@ def _compared(trial: Trial, row: Row) -> Row:
     theirs, ours = trial.run(Side.THEIRS), trial.run(Side.OURS)
     found = compare(theirs.recorded, ours.recorded)
     differences = judge(found.differing, theirs.recorded, ours.recorded, trial.repeat)
+    expected = trial.suite.expected
     told = {verdict: [d for d in differences if d.verdict is verdict] for verdict in Verdict}
     results = Results(
         passed=len(found.passed),
         skipped=len(found.skipped),
         failed_on_both=found.failed,
-        worse=tuple(each.test for each in told[Verdict.WORSE]),
+        worse=tuple(d.test for d in told[Verdict.WORSE] if d.test not in expected),
         better=tuple(each.test for each in told[Verdict.BETTER]),
         flaky=tuple(map(Flaky.of, told[Verdict.FLAKY])),
         seconds_theirs=round(theirs.seconds, 1),
         seconds_ours=round(ours.seconds, 1),
+        expected=tuple(
+            (d.test, expected[d.test]) for d in told[Verdict.WORSE] if d.test in expected
+        ),
     )
     return row.with_results(results)

@@ -2,11 +2,7 @@
 
 import hashlib
 import http.client
-import re
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -14,24 +10,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from wsgi_servers import COMMANDS, ERRORS, PROJECTS, Server
 
-PROJECTS = Path(__file__).with_name("projects")
 BLOCK = bytes(range(256)) * 256
 
-
-UVICORN = ("uvicorn", "--port", "0", "--no-access-log", "--loop")
-COMMANDS = {
-    "uvicorn": (*UVICORN, "asyncio"),
-    "uvloop": (*UVICORN, "uvloop"),
-    "hypercorn": ("hypercorn", "--bind", "127.0.0.1:0"),
-    "daphne": ("daphne", "--port", "0"),
-}
-# What each says of an application that raised.
-ERRORS = (
-    "Exception in ASGI application",
-    "Error in ASGI Framework",
-    "Exception inside application",
-)
 
 # Daphne receives a whole request before it calls the application, sends without regard to what the
 # client takes, and closes no connection that failed midway.
@@ -43,56 +25,6 @@ streaming_servers = pytest.mark.parametrize(
 OWN_QUEUES = {"hypercorn": 640}
 # The others answer "Expect" themselves.
 uvicorn_only = pytest.mark.parametrize("server", ["uvicorn", "uvloop"], indirect=True)
-
-
-class Server:
-    """A server in a process of its own, on a free port, whose log is kept."""
-
-    def __init__(self, name: str, application: str = "wsgi_site:application") -> None:
-        self.name = name
-        module, *options = COMMANDS[name]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *options, application],
-            cwd=PROJECTS,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.log: list[str] = []
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.log.append(line)
-            if match := re.search(
-                r"(?:running on http://|TCP address )127.0.0.1:(\d+)", line, re.I
-            ):
-                self.port = int(match[1])
-                break
-        else:
-            raise AssertionError(f"{name} did not start:\n" + "".join(self.log))
-        self.reader = threading.Thread(target=self._read_log)
-        self.reader.start()
-
-    def _read_log(self) -> None:
-        assert self.process.stderr is not None
-        self.log.extend(self.process.stderr)
-
-    def stop(self) -> str:
-        self.process.terminate()
-        self.process.wait()
-        self.reader.join()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        return "".join(self.log)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
-
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=30)
 
 
 @pytest.fixture(scope="module", params=COMMANDS)

@@ -4,7 +4,10 @@ Setup and teardown count: a test whose fixture fails has failed. The reader keep
 outcome of a test, so this needs no memory.
 """
 
+import dependents_adapter
 from dependents_record import record
+
+dependents_adapter.install()  # before the tests import the adapter that is replaced
 
 
 def outcome_of(report):

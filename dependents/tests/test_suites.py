@@ -1,5 +1,6 @@
 """What the suites are started with, and which of Django's labels are taken."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from dependents.catalogue import SUITES
 from dependents.django_labels import labels_that_touch_asgiref
 from dependents.errors import SuiteError
 from dependents.redis_server import redis_beside
-from dependents.source import version_of
+from dependents.source import _download, version_of
 from dependents.suite import DjangoItself, DjangoTests, Pytest, Suite
 
 TOX_INI = Path(__file__).resolve().parent.parent.parent / "tox.ini"
@@ -67,6 +68,18 @@ def test_a_source_archive_tells_its_version():
     assert version_of("opentelemetry_instrumentation_asgi-0.66b2.tar.gz") == "0.66b2"
     with pytest.raises(SuiteError, match="no source archive"):
         version_of("flask-3.1.3-py3-none-any.whl")
+
+
+def test_an_archive_that_cannot_be_fetched_is_told_with_its_address(tmp_path):
+    address = (tmp_path / "missing-1.0.tar.gz").as_uri()
+    with pytest.raises(SuiteError, match=re.escape(address)):
+        _download(address, tmp_path / "to")
+
+
+def test_an_expected_failure_has_a_suite_with_an_adapter_and_a_reason():
+    for suite in SUITES:
+        assert suite.adapter or not suite.expected
+        assert all(suite.expected.values())
 
 
 def test_a_source_without_tests_is_noticed(tmp_path):

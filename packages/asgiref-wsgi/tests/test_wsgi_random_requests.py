@@ -146,7 +146,8 @@ def test_no_byte_is_lost_or_invented(scope, body, cut, reads, response, answer):
         assert not events or events[0]["status"] == 400
         return
     if not site.environ:
-        assert cut == 0  # the client left before its first piece: nobody is to be answered
+        # The client left before its first piece, or before the end of a body without a length.
+        assert cut == 0 or (cut is not None and length is None)
         assert events == []
         return
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import sys
 import threading
 from wsgiref.validate import validator
@@ -160,6 +161,34 @@ async def test_the_application_is_not_iterated_on_while_too_much_waits(limit):
     await exchange.end()
     assert exchange.bytes_sent == chunks * len(chunk)
     assert max(in_flight) < limit
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 20_000), (40, 20_000), (1000, 5000), (65536, 50)])
+async def test_chunks_that_wait_take_at_most_twice_the_limit_with_their_events(size, count):
+    limit = 256 * 1024
+    most = sent = 0
+
+    def chunks():
+        nonlocal most
+        for taken in range(count):
+            most = max(most, taken - sent)
+            yield os.urandom(size)
+
+    async def send(event):
+        nonlocal sent
+        if event.get("body"):
+            await asyncio.to_thread(int)  # slower than the application
+            sent += 1
+
+    async def receive():
+        return messages.pop() if messages else await asyncio.Future()
+
+    messages = [{"type": "http.request"}]
+    await serve(chunks())(http_scope(), receive, send)
+    event = {"type": "http.response.body", "body": b"", "more_body": True}
+    each = sys.getsizeof(event) + sys.getsizeof((event, 0)) + sys.getsizeof(os.urandom(size))
+    assert sent == count
+    assert most * each <= 2 * limit
 
 
 async def test_a_list_larger_than_the_bound_arrives_whole():

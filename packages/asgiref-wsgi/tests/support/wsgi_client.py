@@ -39,6 +39,7 @@ class Exchange:
         self.sends_open = asyncio.Event()
         self.sends_open.set()
         self.receives = 0
+        self.receiving = asyncio.Condition()
         self.bytes_sent = 0
         self.send_begun = asyncio.Event()
         self.send_error: BaseException | None = None
@@ -68,6 +69,11 @@ class Exchange:
         self.task.result()
         raise AssertionError("the application ended without a further event")
 
+    async def received(self, count: int) -> None:
+        """Wait until `receive` was awaited so many times."""
+        async with self.receiving:
+            await self.receiving.wait_for(lambda: self.receives >= count)
+
     async def end(self) -> None:
         assert self.task is not None
         await self.task
@@ -77,7 +83,9 @@ class Exchange:
         return [self.events.get_nowait() for _ in range(self.events.qsize())]
 
     async def _receive(self) -> Event:
-        self.receives += 1
+        async with self.receiving:
+            self.receives += 1
+            self.receiving.notify_all()
         return await self.inbox.get()
 
     async def _send(self, event: Event) -> None:

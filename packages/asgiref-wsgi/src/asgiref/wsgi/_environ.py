@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from ._file_wrapper import FileWrapper
+from ._types import Scope
 
 HeaderPairs = Iterable[tuple[bytes, bytes]]
 
@@ -32,7 +33,10 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DIGITS = re.compile(rb"[0-9]{1,18}")  # 18 digits: no machine has more bytes, int() stays cheap
 _CACHED_NAME_LENGTH = 64
 _CGI_KEYS = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
-_DROPPED_KEYS = frozenset({"HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"})
+# The server has decoded the body: applications that see this header decode it once more.
+_DROPPED_KEYS = frozenset(
+    {"HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
+)
 _DEFAULT_PORTS = {"https": "443"}
 
 
@@ -81,6 +85,21 @@ def read_framing(headers: HeaderPairs) -> Framing:
     return Framing(None if chunked else parse_content_length(lengths), expects_continue)
 
 
+def may_lack_length(scope: Scope, framing: Framing) -> bool:
+    """Whether the body's length is told neither by a header nor by the absence of all headers.
+
+    HTTP/1 requests without Content-Length and Transfer-Encoding have no body (RFC 9112, 6.3); in
+    later versions every request may have one.
+    """
+    if framing.length is not None:
+        return False
+    return not (scope.get("http_version") or "1.1").startswith("1") or _is_encoded(scope)
+
+
+def _is_encoded(scope: Scope) -> bool:
+    return any(name.lower() == b"transfer-encoding" for name, _ in scope.get("headers") or ())
+
+
 def parse_content_length(values: Iterable[bytes]) -> int | None:
     """The one length that all Content-Length fields agree on, or None when there is none."""
     lengths: set[int] = set()
@@ -101,14 +120,19 @@ def parse_content_length(values: Iterable[bytes]) -> int | None:
 
 
 def build_environ(
-    scope: Mapping[str, Any],
+    scope: Scope,
     body: object,
     *,
     duplicate_header_limit: int | None,
     allow_underscores: bool,
     multithread: bool,
+    body_length: int | None = None,
+    client_connected: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """The environ of one request; raises BadRequest when the headers cannot be trusted."""
+    """The environ of one request; raises BadRequest when the headers cannot be trusted.
+
+    `body_length` is the length of a body that has arrived as a whole.
+    """
     scheme = scope.get("scheme") or "http"
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope["method"],
@@ -125,6 +149,8 @@ def build_environ(
         "wsgi.file_wrapper": FileWrapper,
         "asgi.scope": scope,
     }
+    if client_connected is not None:
+        environ["asgiref.client_connected"] = client_connected
     if scheme == "https":
         environ["HTTPS"] = "on"
     _add_paths(environ, scope)
@@ -132,13 +158,17 @@ def build_environ(
     environ |= _header_variables(
         scope.get("headers") or (), duplicate_header_limit, allow_underscores
     )
+    if "CONTENT_LENGTH" in environ:
+        _settle_content_length(environ, scope)
+    if body_length:
+        environ.setdefault("CONTENT_LENGTH", str(body_length))
     return environ
 
 
 # Paths
 
 
-def _add_paths(environ: dict[str, Any], scope: Mapping[str, Any]) -> None:
+def _add_paths(environ: dict[str, Any], scope: Scope) -> None:
     root, path = scope.get("root_path") or "", scope["path"]
     script_name = _native(root).rstrip("/")
     if script_name and not script_name.startswith("/"):
@@ -175,7 +205,7 @@ def _encode(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-def _recovered_path(scope: Mapping[str, Any], root: str, path: str) -> str:
+def _recovered_path(scope: Scope, root: str, path: str) -> str:
     """The native form of `path`, with the bytes that the server's decoding destroyed.
 
     Servers decode the percent-encoded path as UTF-8 and replace what does not fit. `raw_path` has
@@ -196,7 +226,7 @@ def _recovered_path(scope: Mapping[str, Any], root: str, path: str) -> str:
 # Addresses
 
 
-def _add_addresses(environ: dict[str, Any], scope: Mapping[str, Any], scheme: str) -> None:
+def _add_addresses(environ: dict[str, Any], scope: Scope, scheme: str) -> None:
     server = scope.get("server")
     if server is None:
         environ["SERVER_NAME"] = "localhost"
@@ -237,15 +267,13 @@ def _header_variables(
         texts.append(text)
     for key, texts in repeated.items():
         variables[key] = ("; " if key == "HTTP_COOKIE" else ",").join(texts)
-    if "CONTENT_LENGTH" in variables:
-        _settle_content_length(variables)
     return variables
 
 
-def _settle_content_length(variables: dict[str, str]) -> None:
-    value = variables.pop("CONTENT_LENGTH")
-    if "HTTP_TRANSFER_ENCODING" not in variables:  # which overrules it (RFC 9112, 6.3)
-        variables["CONTENT_LENGTH"] = str(parse_content_length([value.encode("latin-1")]))
+def _settle_content_length(environ: dict[str, Any], scope: Scope) -> None:
+    value: str = environ.pop("CONTENT_LENGTH")
+    if not _is_encoded(scope):  # Transfer-Encoding overrules Content-Length (RFC 9112, 6.3)
+        environ["CONTENT_LENGTH"] = str(parse_content_length([value.encode("latin-1")]))
 
 
 def environ_key(name: bytes, allow_underscores: bool) -> str | None:

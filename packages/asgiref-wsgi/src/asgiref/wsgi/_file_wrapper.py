@@ -4,10 +4,14 @@ File Handling").
 The file is read from its present position to its end; a Content-Length given to start_response
 ends it earlier, as it does for every response.
 
-A server that offers ``http.response.pathsend`` or ``http.response.zerocopysend`` sends the file
-itself, and no block of it comes through Python. That is for files whose bytes are those on the
-disk: what a `BufferedReader` or a `FileIO` reads. (A `gzip.GzipFile` has a descriptor, too.) By its
-path a file can only be sent whole, and only if the path still leads to this very file.
+A server that offers ``http.response.zerocopysend`` sends the file itself, and no block of it comes
+through Python. That is for files whose bytes are provably those on the disk: exactly a `FileIO`, or
+a `BufferedReader` directly over one. Everything else (archives, subclasses that limit or decrypt,
+objects without a descriptor) is read.
+
+``http.response.pathsend`` names the file by its path. The server may open it after `send` has
+returned (Granian does), when the application may have deleted or replaced it. So it is used only if
+the user has asked for it.
 """
 
 from __future__ import annotations
@@ -16,7 +20,9 @@ import io
 import os
 import stat
 from collections.abc import Callable, Container, Iterator
-from typing import Any, Protocol
+from typing import Protocol, TypeGuard
+
+from ._types import Event
 
 PATHSEND = "http.response.pathsend"
 ZEROCOPYSEND = "http.response.zerocopysend"
@@ -51,25 +57,33 @@ class FileWrapper:
             yield block
 
 
+def usable_offers(extensions: Container[str] | None, *, by_path: bool) -> Container[str]:
+    """Which of the two extensions of a server may be used."""
+    if not extensions:
+        return ()
+    names = (PATHSEND, ZEROCOPYSEND) if by_path else (ZEROCOPYSEND,)
+    return [name for name in names if name in extensions]
+
+
 def sending_event(
     wrapper: FileWrapper, offers: Container[str], length: int | None, *, at_start: bool
-) -> tuple[dict[str, Any], int] | None:
+) -> tuple[Event, int] | None:
     """The event that has the server send the file, and the number of bytes; None if it cannot.
 
-    `offers` are the server's extensions, `length` is what is left of the promised Content-Length,
+    `offers` are the extensions to use, `length` is what is left of the promised Content-Length,
     and `at_start` tells that nothing of the body was sent yet.
     """
     file = wrapper.file
-    if not isinstance(file, io.BufferedReader | io.FileIO):
-        return None
     try:
+        if not _is_plain(file):
+            return None
         state = os.fstat(file.fileno())
         offset = file.tell()
+        count = state.st_size - offset if length is None else length
+        if not _has_bytes(file, state, offset, count):
+            return None  # reading it will tell what is wrong, or that it is empty
     except (OSError, ValueError):
         return None
-    count = state.st_size - offset if length is None else length
-    if not stat.S_ISREG(state.st_mode) or not 0 < count <= state.st_size - offset:
-        return None  # reading it will tell what is wrong, or that it is empty
     if PATHSEND in offers and at_start and count == state.st_size:
         path = _path_of(file.name, state)
         if path is not None:
@@ -77,6 +91,27 @@ def sending_event(
     if ZEROCOPYSEND in offers:
         return {"type": ZEROCOPYSEND, "file": file, "offset": offset, "count": count}, count
     return None
+
+
+def _is_plain(file: object) -> TypeGuard[io.FileIO | io.BufferedReader]:
+    """Whether reading the file gives the bytes on the disk and nothing else."""
+    if type(file) is io.BufferedReader:
+        return not _is_patched(file) and type(file.raw) is io.FileIO and not _is_patched(file.raw)
+    return type(file) is io.FileIO and file.readable() and not _is_patched(file)
+
+
+def _is_patched(file: io.FileIO | io.BufferedReader) -> bool:
+    """Whether the object has a `read` or the like of its own; `open` sets these two only."""
+    return not vars(file).keys() <= {"name", "mode"}
+
+
+def _has_bytes(
+    file: io.FileIO | io.BufferedReader, state: os.stat_result, offset: int, count: int
+) -> bool:
+    if not stat.S_ISREG(state.st_mode) or not 0 < count <= state.st_size - offset:
+        return False
+    # Files of sysfs and the like report a size that they do not have.
+    return not hasattr(os, "pread") or len(os.pread(file.fileno(), 1, offset + count - 1)) == 1
 
 
 def _path_of(name: object, state: os.stat_result) -> str | None:

@@ -1,85 +1,66 @@
 """The way in: the request's body from ASGI messages to ``wsgi.input``.
 
-Theory of operation. A body that came whole with the first message is a BytesIO and needs nothing of
-what follows. Any other body crosses from the event loop to the application's thread like this::
+A body that came whole with the first message is a BytesIO. Any other body crosses from the event
+loop to the application's thread like this::
 
     receive() --> pump (a task of the request) --> buffer --> RequestStream --> io.BufferedReader
 
-* The pump starts with the application's first read (a server may not even ask the client for the
-  body before), or when the response's headers are out, since then it is also the watch that
-  notices that the client has left. There is one pump, so `receive` is never awaited twice at once.
-* The buffer holds at most READ_AHEAD bytes (or one message, when a server sends larger ones). The
-  pump receives only while the largest message seen so far would still fit. Once it had to stop it
-  goes on when three quarters of that are read: asked after every read, the two threads would wake
-  each other for every message.
-* BufferedReader turns the raw stream into what `io` defines: read, readline, readlines, iteration.
-  It is written in C, and linear for many small chunks and for long lines.
-* The end of a body is either told by a message, or by Content-Length. Everything else that ends it
-  (a disconnect, a message that is none, the end of the request) is an OSError for the reader,
-  never a short body taken for whole.
-
-Only the pump appends to the buffer and only the application's thread takes from it; both are
-atomic, and each side counts its own bytes, so a message needs no lock. The lock guards the two ways
-to sleep: the thread's (`_arrived`), and the pump's (`_pump`). Each side changes first what the
-other one waits for, and looks then, under the lock, whether it sleeps.
-`_task` and `_parking` belong to the event loop's thread.
+The pump starts with the application's first read (a server may not even ask the client for the body
+before), or when somebody must learn that the client leaves. There is one pump, so `receive` is
+never awaited twice at once. Only the pump appends to the buffer and only the application's thread
+takes from it; each side counts its own bytes. A body that ends in any other way than by a message
+or by its Content-Length is an OSError for the reader, never a short body taken for a whole one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import enum
 import io
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from asgiref.sync import ThreadEvent
-
-from ._outbox import PATIENCE, ClientDisconnected
+from ._errors import BodyTooLarge, ClientDisconnected, describe
+from ._two_sided_wait import TwoSidedWait
+from ._types import Receive
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-Receive: TypeAlias = Callable[[], Awaitable[Any]]
-
 READ_AHEAD = 256 * 1024
-
-
-class Pump(enum.Enum):
-    IDLE = "nobody has asked for the body yet"
-    ASKED = "the application's thread has asked, or the pump runs"
-    PARKED = "the buffer is full; the thread asks when it has made room"
+"""How many bytes the buffer holds, or one message, when a server sends larger ones."""
 
 
 class RequestInput:
     """The body of one request between `receive` and the application's thread.
 
-    `on_disconnect` is called on the event loop's thread when `receive` says that the client left.
-    `waiting` gives the context in which the thread blocks (see `_workers`).
+    `on_disconnect` and `on_too_large` are called on the event loop's thread when the client has
+    left, and when its body exceeds `maximum` while the application runs. `lend` makes the context
+    in which the thread waits for long (see `_workers`).
     """
 
     __slots__ = (
-        "_arrived",
         "_cause",
         "_chunks",
         "_context",
         "_failure",
+        "_is_asked",
         "_largest",
-        "_lock",
         "_loop",
+        "_maximum",
         "_on_disconnect",
-        "_parking",
-        "_pump",
+        "_on_too_large",
         "_receive",
         "_received",
         "_taken",
         "_task",
-        "_waiting",
+        "_thread",
+        "_wait",
         "complete",
+        "was_read",
     )
 
     def __init__(
@@ -87,32 +68,36 @@ class RequestInput:
         receive: Receive,
         loop: asyncio.AbstractEventLoop,
         on_disconnect: Callable[[], None],
-        waiting: Callable[[], AbstractContextManager[None]],
+        lend: Callable[[], AbstractContextManager[None]],
+        maximum: int | None = None,
+        on_too_large: Callable[[], None] | None = None,
     ) -> None:
         self._receive = receive
         self._loop = loop
+        self._thread = threading.get_ident()
         self._on_disconnect = on_disconnect
-        self._waiting = waiting
+        self._on_too_large = on_too_large
+        self._maximum = maximum
         self._context = contextvars.copy_context()  # the pump runs in the request's, not the app's
-        self._lock = threading.Lock()
-        self._arrived: threading.Condition | None = None  # made by a thread that must wait
+        self._wait = TwoSidedWait(lend)
         self._chunks: deque[bytes | memoryview] = deque()
         self._received = 0
         self._taken = 0
         self._largest = 0
-        self._pump = Pump.IDLE
+        self._is_asked = False
         self._failure: str | None = None
         self._cause: Exception | None = None
         self._task: asyncio.Task[None] | None = None
-        self._parking: ThreadEvent | None = None
         self.complete = False
+        self.was_read = False
+        """Whether the application has asked for a part of a body that did not come whole."""
 
     # The event loop's thread
 
     async def receive_one(self) -> bool:
         """Receive one message; returns False when there is no sense in receiving another.
 
-        Raises ValueError for a message that has no place in an HTTP request.
+        Raises ValueError for a message that has no place in an HTTP request, and BodyTooLarge.
         """
         message: Mapping[str, Any] = await self._receive()
         kind = message["type"]
@@ -130,14 +115,13 @@ class RequestInput:
     def start(self) -> None:
         """Receive from now on, also to notice when the client leaves."""
         if self._failure is None and self._task is None:
-            self._pump = Pump.ASKED
+            self._is_asked = True
             self._task = self._loop.create_task(self._run(), context=self._context)
 
     def fail(self, reason: str) -> None:
-        """Let every later read of what has not come be an OSError. Any thread may call it."""
-        with self._lock:
-            self._failure = self._failure or reason
-            self._tell_reader()
+        """Make every later read of data that has not come an OSError. Any thread may call it."""
+        self._failure = self._failure or reason
+        self._wait.wake_thread()
 
     async def stop(self) -> None:
         """End the pump; afterwards `receive` is not awaited, and reading more is an OSError."""
@@ -148,7 +132,7 @@ class RequestInput:
             await asyncio.wait([self._task])
 
     def take_all(self) -> bytes:
-        """Everything received so far; before the application's thread begins."""
+        """Everything received so far; before the application's thread starts."""
         self._taken = self._received
         chunks = list(self._chunks)
         self._chunks.clear()
@@ -162,40 +146,31 @@ class RequestInput:
     async def _run(self) -> None:
         try:
             while await self.receive_one():
+                # Receive only while the largest message seen so far would still fit.
                 if self.size + self._largest > READ_AHEAD:
-                    await self._park()
+                    while not (self.complete or self._has_room()):
+                        await self._wait.wait_in_task(self._has_room)
+        except BodyTooLarge as error:
+            self._cause = error
+            if self._on_too_large is not None:
+                self._on_too_large()  # before the reader learns of it, and raises
+            self.fail(str(error))
         except Exception as error:
             # Told to the reader, if there is one. A broken `receive` does not say that the client
             # left, so the response goes on.
             self._cause = error
-            self.fail(f"the request body could not be received: {error!r}")
-
-    async def _park(self) -> None:
-        """Wait until there is room for another message."""
-        while not self.complete:
-            if self._parking is None:
-                self._parking = ThreadEvent()
-            with self._lock:
-                self._pump = Pump.PARKED
-                if self._has_room():
-                    self._pump = Pump.ASKED
-                    return
-            await self._parking.wait()
+            self.fail(f"the request body could not be received: {describe(error)}")
 
     def _feed(self, data: bytes, more: bool) -> None:
         if data:
+            if self._maximum is not None and self._received + len(data) > self._maximum:
+                raise BodyTooLarge(f"the request body exceeds {self._maximum} bytes")
             self._chunks.append(data)
             self._received += len(data)
             if len(data) > self._largest:
                 self._largest = len(data)
         self.complete = not more
-        if self._arrived is not None:
-            with self._lock:
-                self._tell_reader()
-
-    def _tell_reader(self) -> None:
-        if self._arrived is not None:
-            self._arrived.notify_all()
+        self._wait.wake_thread()
 
     # The application's thread
 
@@ -204,6 +179,7 @@ class RequestInput:
 
         Blocks until there are some; raises ClientDisconnected when there will be none.
         """
+        self.was_read = True
         if not self._chunks and not self._wait_for_data():
             return b""
         chunk = self._chunks.popleft()
@@ -212,9 +188,8 @@ class RequestInput:
             self._chunks.appendleft(chunk[size:])
             chunk = chunk[:size]
         self._taken += len(chunk)
-        if self._pump is Pump.PARKED and self._has_room():
-            with self._lock:
-                self._ask()
+        if not self.complete and self._has_room():
+            self._wake_pump()
         return chunk
 
     @property
@@ -222,40 +197,62 @@ class RequestInput:
         """Whether `take` would not block."""
         return bool(self._chunks)
 
+    def watch_from_thread(self) -> None:
+        """Start the pump, and return when it has received what the server knows already."""
+        if self._is_asked or threading.get_ident() == self._thread:
+            return
+        has_looked = threading.Event()
+        try:
+            self._loop.call_soon_threadsafe(self._start_and_tell, has_looked)
+        except RuntimeError:  # the event loop is closed
+            self._on_disconnect()
+            return
+        while not has_looked.wait(1) and not self._loop.is_closed():
+            pass
+
+    def _start_and_tell(self, has_looked: threading.Event) -> None:
+        self.start()
+        # The first turn starts the pump, and the second one lets a queue wake it.
+        self._loop.call_soon(self._loop.call_soon, has_looked.set)
+
     def _has_room(self) -> bool:
+        # Asked after every read, the two threads would wake each other for every message.
         size = self.size
         return not size or (size <= READ_AHEAD // 4 and size + self._largest <= READ_AHEAD)
 
     def _wait_for_data(self) -> bool:
         """Whether there is data now; False at the end of the body."""
-        if not self.complete and self._failure is None:
-            _refuse_event_loop()
-            with self._lock:
-                arrived = self._arrived = self._arrived or threading.Condition(self._lock)
-                if not self._is_settled():
-                    self._ask()
-                if not arrived.wait_for(self._is_settled, PATIENCE):
-                    with self._waiting():
-                        arrived.wait_for(self._is_settled)
+        if not self._is_settled():
+            self._refuse_event_loop()
+            self._wake_pump()
+            self._wait.wait_in_thread(self._is_settled)
         if not self._chunks and not self.complete:
+            if isinstance(self._cause, BodyTooLarge):
+                raise BodyTooLarge(self._failure)
             raise ClientDisconnected(self._failure) from self._cause
         return bool(self._chunks)
 
     def _is_settled(self) -> bool:
         return bool(self._chunks) or self.complete or self._failure is not None
 
-    def _ask(self) -> None:
-        """Under the lock: have the pump receive, unless it does or was asked to."""
-        if self._pump is Pump.ASKED:
-            return
-        self._pump = Pump.ASKED
+    def _wake_pump(self) -> None:
         try:
-            if self._parking is None:
-                self._loop.call_soon_threadsafe(self.start)
+            if self._is_asked:
+                self._wait.wake_task()
             else:
-                self._parking.set()
+                self._is_asked = True
+                self._loop.call_soon_threadsafe(self.start)
         except RuntimeError:  # the event loop is closed
             self._failure = "the event loop of the request is closed"
+
+    def _refuse_event_loop(self) -> None:
+        # By the thread, since greenlets that pose as threads share asyncio's mark of the running
+        # loop. gevent and eventlet give each greenlet an identity of its own.
+        if threading.get_ident() == self._thread:
+            raise RuntimeError(
+                "wsgi.input was read on the event loop's thread, which would wait for itself;"
+                " read it in the WSGI application's thread"
+            )
 
 
 class RequestStream(io.RawIOBase):
@@ -308,14 +305,3 @@ def open_body(source: RequestInput, length: int | None) -> BinaryIO:
     if source.complete and (length is None or source.size >= length):
         return io.BytesIO(source.take_all()[:length])
     return cast("BinaryIO", io.BufferedReader(RequestStream(source, length), 65536))
-
-
-def _refuse_event_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(
-        "wsgi.input was read on the event loop's thread, which would wait for itself;"
-        " read it in the WSGI application's thread"
-    )

@@ -1,54 +1,50 @@
 """One ASGI call of a WSGI application, from its scope to its end. The other modules are its parts.
 
-Theory of operation of an HTTP request::
+An HTTP request::
 
     the request's task                          the application's thread
     ------------------                          ------------------------
-    receive the first message
+    receive the first message (_spool: all)
     start the application's task ------------>  build_environ (_environ)
                                                 call the application
        receive --> _input ------------------->    it reads wsgi.input
        send    <-- _outbox <------------------    _response makes events
     wait for the application's task <---------  close() of what it returned
 
-The request's task is the only one that awaits `send`, and it (or the pump, its child) the only
-one that awaits `receive`. The application's task only awaits the bridge, which runs the application
-in a copy of the request's context; so what the application sets in context variables ends with it,
-and neither the server's next request nor the next call sees it.
-
-How a request ends:
-
-* The application is through: what is left in the outbox is sent.
-* The application raises: what it appended before is sent, then the call raises. An exception that
-  is no Exception (SystemExit, GeneratorExit, CancelledError) or that has a meaning of its own in
-  coroutines (StopIteration) would end the server's loop, or look like a cancellation, so it
-  arrives as a RuntimeError that names it.
-* The client leaves, or the call is cancelled: the outbox closes, so the thread finds out at its
-  next chunk, write or read, stops, and closes what the application returned.
+The request's task is the only one that awaits `send`, and it or its child the only one that awaits
+`receive`. The call ends when the application has ended and its events are sent. When the client
+leaves or the call is cancelled, the outbox closes, and the thread stops at its next chunk, write or
+read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import sys
-from collections.abc import Callable, Container, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from collections.abc import Callable, Container, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import _environ
-from ._input import Receive, RequestInput, open_body
-from ._other_scopes import Send, refuse_websocket, serve_lifespan
-from ._outbox import ClientDisconnected, Outbox
-from ._response import Event, ExcInfo, Response, Sink, State
+from ._answers import answer
+from ._errors import BodyTooLarge, ClientDisconnected, describe
+from ._file_wrapper import usable_offers
+from ._input import RequestInput, open_body
+from ._notices import Notices
+from ._other_scopes import refuse_websocket, serve_lifespan
+from ._outbox import Outbox
+from ._response import Response, Sink, State
+from ._spool import spool
+from ._types import Event, ExcInfo, Receive, Scope, Send
 from ._workers import Workers, shared_workers
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-Scope: TypeAlias = Mapping[str, Any]
-
 BACKPRESSURE = 256 * 1024
+MAX_SPOOL_SIZE = 1024**3
 #: So many chunks are sent in one turn of the event loop, where `send` does not wait. In the next
 #: turn asyncio tells the server that a connection is lost, and until then it logs each write after
 #: the fifth. (4 instead of 32 in a turn cost 4 % with chunks of 10 bytes, and nothing with 64 kB.)
@@ -64,6 +60,10 @@ class Options:
     workers: Workers
     backpressure: int = BACKPRESSURE
     allow_underscore_headers: bool = False
+    max_body_size: int | None = None
+    max_spool_size: int | None = MAX_SPOOL_SIZE
+    send_files_by_path: bool = False
+    notices: Notices = field(default_factory=Notices)
 
 
 class WsgiToAsgiInstance:
@@ -100,8 +100,16 @@ class WsgiToAsgiInstance:
         self.wsgi_application = wsgi_application
         self.duplicate_header_limit = duplicate_header_limit
         self._options = options or Options(shared_workers())
-        self._response = Response()
+        self._response = Response(self._options.notices)
         self._outbox: Outbox | None = None
+        self._source: RequestInput | None = None
+        self._spooled: BinaryIO | None = None
+        self._body_length: int | None = None  # once the body has arrived as a whole
+        self._is_streamed_without_length = False
+        self._is_queued = False
+        self._queue_timer: asyncio.TimerHandle | None = None
+        self._has_sent = False
+        self._is_too_large = False  # and the client is still to be told so
         self._abandoned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,7 +150,9 @@ class WsgiToAsgiInstance:
             body,
             duplicate_header_limit=self.duplicate_header_limit,
             allow_underscores=self._options.allow_underscore_headers,
-            multithread=not self._options.workers.thread_sensitive,
+            multithread=self._options.workers.runs_in_parallel,
+            body_length=self._body_length,
+            client_connected=self._client_connected,
         )
 
     def start_response(
@@ -177,7 +187,7 @@ class WsgiToAsgiInstance:
         Args:
             body: the request's body, passed on to `build_environ`.
         """
-        await self._options.workers.run(self._run_guarded, body)
+        await self._options.workers.run(self._run_guarded, body, self._on_queued)
 
     # The state of the response, for subclasses
 
@@ -205,26 +215,69 @@ class WsgiToAsgiInstance:
     # The request's task
 
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        loop = asyncio.get_running_loop()
-        waiting = self._options.workers.waiting
-        outbox = Outbox(self._options.backpressure, waiting)
-        source = RequestInput(receive, loop, outbox.close, waiting)
+        loop, options = asyncio.get_running_loop(), self._options
         try:
             framing = _environ.read_framing(scope.get("headers") or ())
         except _environ.BadRequest:  # build_environ will say so, unless a subclass knows better
             framing = _environ.Framing(None, False)
-        if not framing.expects_continue and not await source.receive_one():
-            return  # the client left before its request was complete: there is nobody to answer
+        lend, maximum = options.workers.lend, options.max_body_size
         self.scope = scope
-        self._outbox = outbox
+        self._outbox = outbox = Outbox(options.backpressure, lend)
+        self._source = source = RequestInput(
+            receive, loop, self._on_disconnect, lend, maximum, self._on_too_large
+        )
+        self._expects_continue = framing.expects_continue
         self.sync_send = outbox.send
-        body = open_body(source, framing.length)
+        try:
+            body = await self._receive_body(source, framing)
+        except BodyTooLarge:
+            await self._answer_too_large(send)
+            return
+        if body is None:
+            return  # the client left before its request was complete
         application = _start(self._run_application(body), loop, outbox.wake)
         try:
             await self._attend(application, source, outbox, send)
-            application.result()
+            if not application.cancelled():  # as a request is whose client left the queue
+                application.result()
+                self._warn_of_unread_body(source)
         finally:
             del application  # it holds the exception, whose traceback holds this frame
+            self._source = None  # which refers to this instance
+            if self._queue_timer is not None:
+                self._queue_timer.cancel()
+            if self._spooled is not None:
+                self._spooled.close()
+
+    async def _receive_body(
+        self, source: RequestInput, framing: _environ.Framing
+    ) -> BinaryIO | None:
+        """Receive as much as must precede the application; None if the client left meanwhile."""
+        maximum, length = self._options.max_body_size, framing.length
+        max_spool_size = self._options.max_spool_size
+        if maximum is not None and length is not None and length > maximum:
+            raise BodyTooLarge(f"Content-Length is {length}, and the maximum {maximum}")
+        if framing.expects_continue and (
+            max_spool_size is None or not _environ.may_lack_length(self.scope, framing)
+        ):
+            pass  # the application may refuse the request before the client sends the body
+        elif not await source.receive_one():
+            return None
+        if not source.complete and _environ.may_lack_length(self.scope, framing):
+            if max_spool_size is not None:
+                return await self._spool(source, max_spool_size)
+            self._is_streamed_without_length = True
+        body = open_body(source, length)
+        if isinstance(body, io.BytesIO):
+            self._body_length = body.getbuffer().nbytes
+        return body
+
+    async def _spool(self, source: RequestInput, maximum: int) -> BinaryIO | None:
+        spooled = await spool(source, maximum)
+        if spooled is None:
+            return None
+        self._spooled, self._body_length = spooled
+        return self._spooled
 
     async def _run_application(self, body: BinaryIO) -> None:
         """Run the application, and wake the request's task at the end.
@@ -249,7 +302,7 @@ class WsgiToAsgiInstance:
             source.fail("the request was cancelled")
             application.cancel()
             await asyncio.wait([application])
-            if not application.cancelled() and (error := application.exception()):
+            if not application.cancelled() and (error := application.exception()) is not None:
                 _report(error)
             raise
         finally:
@@ -259,60 +312,126 @@ class WsgiToAsgiInstance:
     async def _relay(
         self, application: asyncio.Task[None], source: RequestInput, outbox: Outbox, send: Send
     ) -> None:
-        started, sends = False, 0
+        sends = 0
         while True:
             finished = application.done()  # looked at first: then all it appended is in the outbox
             while (item := outbox.pop()) is not None:
-                event, size = item
+                event, cost = item
+                self._has_sent = True
                 try:
                     await send(event)
                 except OSError:  # the client has left
                     outbox.close()
                     source.fail("the client has disconnected")
                     break
-                started = True
-                if size:
-                    outbox.sent(size)
+                if cost:
+                    outbox.sent(cost)
                     if not outbox.ended:  # a fast application may never let the outbox run dry
                         source.start()
                     sends += 1
                     if sends % SENDS_IN_A_ROW == 0:
-                        await asyncio.sleep(0)  # nor `send` let anybody else run
+                        await asyncio.sleep(0)  # `send` did not let other tasks run
+            if outbox.closed and await self._is_over(application, send):
+                return
             if finished:
                 return
-            if started and not outbox.ended:
+            if (self._has_sent or outbox.is_watched) and not outbox.ended:
                 source.start()
             if not application.done():
                 await outbox.sleep()
 
+    async def _is_over(self, application: asyncio.Task[None], send: Send) -> bool:
+        """Whether a request that was closed will never run; tells the client of a large body."""
+        if self._is_too_large:
+            self._is_too_large = False
+            await self._answer_too_large(send)
+        if not self._is_queued:
+            return False
+        application.cancel()  # the client left before a thread was free
+        await asyncio.wait([application])
+        return True
+
+    async def _answer_too_large(self, send: Send) -> None:
+        self._has_sent = True
+        for event in answer(self.scope, 413, "Content Too Large"):
+            await send(event)
+
+    def _on_disconnect(self) -> None:
+        assert self._outbox is not None
+        self._outbox.close()
+        if self._is_queued:
+            self._outbox.wake()
+
+    def _on_too_large(self) -> None:
+        assert self._outbox is not None
+        if not self._has_sent:
+            self._is_too_large = True
+            self._outbox.close()
+            self._outbox.wake()
+
+    def _on_queued(self, delay: float) -> None:
+        """Watch for a client that leaves while its request waits for a thread."""
+        if self._source is None:
+            return
+        self._is_queued = True
+        if delay:
+            loop = asyncio.get_running_loop()
+            self._queue_timer = loop.call_later(delay, self._watch_queue)
+        else:
+            self._watch_queue()
+
+    def _watch_queue(self) -> None:
+        # Receiving would ask a client that expects "100 Continue" for the body.
+        if self._is_queued and self._source is not None and not self._expects_continue:
+            self._source.start()
+
+    def _warn_of_unread_body(self, source: RequestInput) -> None:
+        if self._is_streamed_without_length and not source.was_read:
+            self._options.notices.warn(
+                "unread body",
+                "%s %s has a body without Content-Length, and the application read none of it."
+                " Django, Falcon and Bottle ignore such bodies: set max_spool_size, so that"
+                " WsgiToAsgi receives them first and gives their length.",
+                self.scope["method"],
+                self.scope["path"],
+            )
+
     # The application's thread
 
     def _run_guarded(self, body: BinaryIO) -> None:
-        """Run the application, and let nothing out but an Exception that somebody will see."""
+        """Run the application, and raise nothing but an Exception that reaches the server.
+
+        Any other exception (SystemExit, CancelledError), and one with a meaning of its own in
+        coroutines (StopIteration), would end the server's loop or look like a cancellation.
+        """
+        self._is_queued = False
+        if self._outbox is not None and self._outbox.closed:
+            return  # the client left, or the call was cancelled
         try:
             self._run(body)
-        except ClientDisconnected:
+        except (ClientDisconnected, BodyTooLarge):
             if self._outbox is None or not self._outbox.closed:
                 raise  # the request's body broke off, but the client may still read the answer
         except StopIteration as error:
-            raise RuntimeError(f"the WSGI application raised {error!r}") from error
+            raise RuntimeError(f"the WSGI application raised {describe(error)}") from error
         except Exception as error:
             if not self._abandoned:
                 raise
             _report(error)
         except BaseException as error:
-            raise RuntimeError(f"the WSGI application raised {error!r}") from error
+            raise RuntimeError(f"the WSGI application raised {describe(error)}") from error
 
     def _run(self, body: BinaryIO) -> None:
         sink = self._sink()
         # Only the outbox can say when the server is through with a file.
-        offers: Container[str] = self.scope.get("extensions") or ()
-        offers = offers if sink is self._outbox else ()
+        offers: Container[str] = ()
+        if sink is self._outbox and (extensions := self.scope.get("extensions")):
+            offers = usable_offers(extensions, by_path=self._options.send_files_by_path)
         self._response.attach(sink, head=self.scope["method"] == "HEAD", offers=offers)
         try:
             environ = self.build_environ(self.scope, body)
         except ValueError as error:
-            _refuse(sink, error)
+            self._refuse(sink, error)
             return
         iterable = self.wsgi_application(environ, self.start_response)
         try:
@@ -324,6 +443,25 @@ class WsgiToAsgiInstance:
                     sink.flush()  # close() may take its time, and the response is complete
                 finally:
                     close()
+
+    def _refuse(self, sink: Sink, error: ValueError) -> None:
+        """Answer with status 400, and tell the client only what was meant for it."""
+        text = "Bad Request"
+        if isinstance(error, _environ.BadRequest):
+            text += f": {error.detail}"
+        else:
+            _logger.warning(
+                "build_environ raised a ValueError; answering 400",
+                exc_info=(type(error), error, error.__traceback__),
+            )
+        for event in answer(self.scope, 400, text):
+            sink.append(event, len(event.get("body", b"")))
+
+    def _client_connected(self) -> bool:
+        """Whether the client is still there, for all that the server knows."""
+        if self._source is not None:
+            self._source.watch_from_thread()
+        return self._outbox is None or not self._outbox.closed
 
     def _sink(self) -> Sink:
         """The outbox; or, for a subclass that sets `sync_send`, whatever that reaches."""
@@ -342,6 +480,9 @@ class _CallbackSink:
         self._send(event)
 
     def flush(self) -> None:
+        pass
+
+    def watch(self) -> None:
         pass
 
     def wait_for_room(self) -> None:
@@ -367,18 +508,13 @@ def _start(
     return task
 
 
-def _refuse(sink: Sink, error: ValueError) -> None:
-    """Answer with status 400, and tell the client only what was meant for it."""
-    text = "Bad Request"
-    if isinstance(error, _environ.BadRequest):
-        text += f": {error.detail}"
-    else:
-        _logger.warning("build_environ raised a ValueError; answering 400", exc_info=error)
-    headers = [(b"content-type", b"text/plain")]
-    sink.append({"type": "http.response.start", "status": 400, "headers": headers}, 0)
-    sink.append({"type": "http.response.body", "body": text.encode()}, 0)
-
-
 def _report(error: BaseException) -> None:
-    """Log what nobody will see otherwise, since the call was cancelled."""
-    _logger.error("the WSGI application failed after its call was cancelled", exc_info=error)
+    """Log an error that has no caller left, since the call was cancelled."""
+    _logger.error(
+        "the WSGI application failed after its call was cancelled", exc_info=_exc_info(error)
+    )
+
+
+def _exc_info(error: BaseException) -> ExcInfo:
+    """The error as logging takes it; given alone, its truth is asked, which may be False."""
+    return type(error), error, error.__traceback__

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from ._input import Receive
-
-Send = Callable[[Any], Awaitable[None]]
+from ._types import Receive, Scope, Send
 
 
 async def serve_lifespan(receive: Receive, send: Send, free: Callable[[], None]) -> None:
@@ -22,7 +19,7 @@ async def serve_lifespan(receive: Receive, send: Send, free: Callable[[], None])
             return
 
 
-async def refuse_websocket(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+async def refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
     """Close a connection before it is accepted, with status 403 where the server can send one."""
     message = await receive()
     if message["type"] != "websocket.connect":

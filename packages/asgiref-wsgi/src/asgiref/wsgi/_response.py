@@ -5,7 +5,8 @@ block or raise ClientDisconnected, and is a plain list in the unit tests.
 
 Rules:
 
-* All that can be wrong with a status line or a header is found in start_response, so that the
+* Headers that belong to the connection (hop-by-hop) are dropped.
+* All else that can be wrong with a status line or a header is found in start_response, so that the
   application sees the error where it made it, and nothing of it is ever on the wire.
 * The headers wait for the first non-empty chunk, or for the end: until then start_response may be
   called again with exc_info, and the status of the last call is the one that is sent.
@@ -25,25 +26,21 @@ import enum
 import re
 from collections.abc import Callable, Container, Iterable
 from functools import lru_cache
-from types import TracebackType
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol
 
 from ._file_wrapper import FileWrapper, sending_event
-
-Event: TypeAlias = dict[str, Any]
-ExcInfo: TypeAlias = (
-    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
-)
+from ._notices import Notices
+from ._types import Event, ExcInfo
 
 _STATUS = re.compile(r"([2-9][0-9][0-9])(?: [^\x00-\x1f\x7f]*)?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LINE_BREAKERS = re.compile(r"[\r\n\x00]")
 _DIGITS = re.compile(r"[0-9]{1,18}")
-# The connection belongs to the server. (Transfer-Encoding is refused outright: the application
-# would have encoded the body, and the server would encode it again.)
+# The connection belongs to the server. Views that relay another server's response, or that ask for
+# "chunked" in order to stream, set these; the body that they return is not encoded.
 _HOP_BY_HOP = frozenset(
-    {b"connection", b"keep-alive", b"te", b"trailer", b"trailers", b"upgrade"}
-    | {b"proxy-authenticate", b"proxy-authorization", b"proxy-connection"}
+    {"connection", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade"}
+    | {"proxy-authenticate", "proxy-authorization", "proxy-connection"}
 )
 _BODYLESS_STATUSES = frozenset({204, 304})
 # Applications use the same few status lines and header names again and again. What was found right
@@ -58,7 +55,10 @@ class Sink(Protocol):
         """Take an event that holds `size` bytes of body; never blocks."""
 
     def flush(self) -> None:
-        """See that what was appended leaves now; without it, events may wait for the next."""
+        """Send what was appended now; without it, events may wait for the next flush."""
+
+    def watch(self) -> None:
+        """Watch for a client that leaves from now on, although nothing is sent yet."""
 
     def wait_for_room(self) -> None:
         """Block while too much waits for the client."""
@@ -78,6 +78,7 @@ def parse_status(status: object) -> int:
     """The code of a status line such as ``200 OK``; the reason phrase may be missing."""
     if not isinstance(status, str):
         raise TypeError(f"status must be a str like '200 OK', not {status!r}")
+    status = _exact(status)
     return _cached_code(status) if len(status) <= _CACHED_LENGTH else _code_of(status)
 
 
@@ -92,17 +93,25 @@ def _code_of(status: str) -> int:
 
 def parse_headers(
     headers: Iterable[tuple[object, object]],
+    on_dropped: Callable[[str], None] | None = None,
 ) -> tuple[list[tuple[bytes, bytes]], int | None]:
-    """Check the application's headers; returns them as ASGI has them, and the Content-Length."""
+    """Check the application's headers; returns them as ASGI has them, and the Content-Length.
+
+    `on_dropped` is called with the name of each header that belongs to the server.
+    """
     pairs: list[tuple[bytes, bytes]] = []
     content_length: int | None = None
     for name, value in headers:
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"header names and values must be str, not {name!r}: {value!r}")
+        if type(name) is not str or type(value) is not str:
+            name, value = _exact(name), _exact(value)
         lower = _cached_name(name) if len(name) <= _CACHED_LENGTH else _encode_name(name)
-        encoded = _encode_value(name, value)
-        if lower in _HOP_BY_HOP:
+        if lower is None:
+            if on_dropped is not None:
+                on_dropped(name)
             continue
+        encoded = _encode_value(name, value)
         if lower == b"content-length":
             length = _check_content_length(value, content_length)
             if content_length is not None:
@@ -112,13 +121,17 @@ def parse_headers(
     return pairs, content_length
 
 
-def _encode_name(name: str) -> bytes:
+def _exact(text: str) -> str:
+    """A str of no subclass: those may override every method, and their hash."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def _encode_name(name: str) -> bytes | None:
+    """The name as ASGI has it; None for a header that belongs to the server."""
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"header name {name!r} is not a token (RFC 9110, 5.6.2)")
     lower = name.lower()
-    if lower == "transfer-encoding":
-        raise ValueError("the header Transfer-Encoding belongs to the server; leave it out")
-    return lower.encode("ascii")
+    return None if lower in _HOP_BY_HOP else lower.encode("ascii")
 
 
 def _encode_value(name: str, value: str) -> bytes:
@@ -141,10 +154,11 @@ def _check_content_length(value: str, previous: int | None) -> int:
 
 
 def _as_bytes(chunk: object) -> bytes:
-    if isinstance(chunk, bytes | bytearray):
-        return bytes(chunk)  # a copy: the application may use its buffer again
-    if isinstance(chunk, memoryview):
-        return chunk.tobytes()
+    if isinstance(chunk, bytes | bytearray | memoryview):
+        # A copy: the application may use its buffer again. Through the buffer, since a subclass may
+        # override every method.
+        view: memoryview[int] = memoryview(chunk)  # pyright: ignore[reportUnknownArgumentType]
+        return view.tobytes()
     raise TypeError(f"WSGI applications send bytes, not {type(chunk).__name__}")
 
 
@@ -159,6 +173,7 @@ class Response:
         "_bodyless",
         "_bytes_sent",
         "_empty_chunk_held",
+        "_notices",
         "_offers",
         "_sink",
         "content_length",
@@ -166,7 +181,8 @@ class Response:
         "state",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, notices: Notices | None = None) -> None:
+        self._notices = notices or Notices()
         self.state = State.NEW
         self.start_event: Event | None = None
         self.content_length: int | None = None
@@ -195,14 +211,23 @@ class Response:
                 raise ValueError("start_response was called a second time without exc_info")
         elif self.state in (State.SENT, State.ENDED):
             try:
-                raise (exc_info[1] or ValueError("exc_info is empty")).with_traceback(exc_info[2])
+                if exc_info[1] is None:
+                    raise ValueError("exc_info is empty")
+                raise BaseException.with_traceback(exc_info[1], exc_info[2])
             finally:
                 exc_info = None  # its traceback would hold this frame, which holds exc_info
         code = parse_status(status)
-        pairs, self.content_length = parse_headers(headers)
+        pairs, self.content_length = parse_headers(headers, self._warn_of_dropped)
         self.start_event = {"type": "http.response.start", "status": code, "headers": pairs}
         self.state = State.HELD
         return self.write
+
+    def _warn_of_dropped(self, name: str) -> None:
+        self._notices.warn(
+            f"header {name.lower()}",
+            "The header %s of the WSGI application belongs to the server and was dropped.",
+            name,
+        )
 
     def write(self, data: bytes) -> None:
         """write() of PEP 3333: the data has left for the client's connection when it returns, or
@@ -210,7 +235,7 @@ class Response:
         if self.state is State.ENDED or self._sink is None:
             raise RuntimeError("write() was called when the response was over")
         self.add(data)
-        self._sink.flush()
+        self._sink.flush() if self.state is State.SENT else self._sink.watch()
         self._sink.wait_for_room()
 
     def relay(self, iterable: Iterable[bytes]) -> None:
@@ -224,17 +249,15 @@ class Response:
         if self._offers and type(iterable) is FileWrapper and self._send_file(iterable):
             return
         at_hand = type(iterable) in (list, tuple)
-        try:
-            iterator = iter(iterable)
-        except TypeError:
+        if not (hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")):
             kind = type(iterable).__name__
-            raise TypeError(f"the WSGI application returned {kind}, no iterable of bytes") from None
-        for chunk in iterator:
+            raise TypeError(f"the WSGI application returned {kind}, no iterable of bytes")
+        for chunk in iterable:
             self.add(chunk)
             if self.complete:
                 break
             if not at_hand:
-                sink.flush()
+                sink.flush() if self.state is State.SENT else sink.watch()
             sink.wait_for_room()
         self.finish()
 

@@ -1,32 +1,41 @@
-"""Where the application runs: a bounded number of worker threads, or a thread that somebody chose.
+"""Where the application runs: a bounded number of worker threads, or a thread that users chose.
 
-`workers` bounds how many applications run at once. A thread that waits for a client (to read a slow
-response, or to send a slow upload) does not run the application, so it does not count: it lends its
-place to a queued request, and takes it back when the client has moved, without waiting for a free
-one. So the bound may be exceeded for a moment, and clients that stall can never use the workers up,
-up to STALLED_CLIENTS of them: from there on a stalled client keeps its worker, since threads are
-not free either.
+`workers` threads run the application, and never more. A thread that waits for a client (to read a
+slow response, or to send a slow upload) does not run the application: it lends its token to a
+queued request and goes on when it has one again. So clients that stall cannot use the workers up,
+until STALLED_CLIENTS of them do: threads are not free either. With ``workers=1`` nothing is lent,
+and all requests run on one thread, each from beginning to end: that is for applications that are
+not thread-safe.
 
 The threads serve this adapter alone and keep what they have from one request to the next, as those
-of any WSGI server do: an open database connection in a `threading.local` is there for the next
-request.
+of any WSGI server do: an open database connection in a `threading.local`, say.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import Executor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from types import TracebackType
 from typing import Any, TypeVar
 
 from asgiref.sync import LimitedExecutor, SyncToAsync
+
+from ._limiter import Limiter, Token
 
 A = TypeVar("A")
 
 DEFAULT_WORKERS = 40
 STALLED_CLIENTS = 1000
+#: Seconds. Whether another function is ahead on a thread that other code uses is not known, so a
+#: request that has not started after this time is taken to wait.
+UNSEEN_QUEUE = 0.05
+
+#: The workers that run the calling request; None outside of one.
+_current: ContextVar[Workers | None] = ContextVar("asgiref.wsgi.workers", default=None)
 
 
 class Workers:
@@ -46,55 +55,111 @@ class Workers:
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be a positive number of threads, not {workers!r}")
         self.thread_sensitive = thread_sensitive
-        self._limit = workers or DEFAULT_WORKERS
-        self._executor = executor
-        self._threads: LimitedExecutor | None = None
+        self._count = workers or DEFAULT_WORKERS
+        self._given = executor
+        self._limiter = Limiter(self._count)
+        self._threads: LimitedExecutor | ThreadPoolExecutor | None = None
+        self._on_threads: SyncToAsync[..., None] | None = None
         # Made once: making a SyncToAsync costs more than calling it.
-        self._sensitive = SyncToAsync(_call, thread_sensitive=True)
-        self._free_running: SyncToAsync[[Callable[[Any], None], Any], None] | None = None
+        self._sensitive: SyncToAsync[..., None] = SyncToAsync(_call, thread_sensitive=True)
+        self._on_given: SyncToAsync[..., None] = SyncToAsync(
+            _call, thread_sensitive=False, executor=executor
+        )
         self._stalled = threading.BoundedSemaphore(STALLED_CLIENTS)
 
-    def run(self, function: Callable[[A], None], argument: A) -> Coroutine[Any, Any, None]:
+    @property
+    def runs_in_parallel(self) -> bool:
+        """Whether two requests may run at the same time."""
+        return not self.thread_sensitive and (self._given is not None or self._count > 1)
+
+    def run(
+        self, function: Callable[[A], None], argument: A, on_queued: Callable[[float], None]
+    ) -> Coroutine[Any, Any, None]:
         """A coroutine that calls the function on a worker thread, through the bridge.
 
         The bridge takes the context variables along, and async_to_sync in the function finds the
-        event loop. Inside a ThreadSensitiveContext the thread is that context's.
+        event loop. Inside a ThreadSensitiveContext the thread is that context's. `on_queued` is
+        called when the function may have to wait, with the seconds after which it surely does.
         """
         if self.thread_sensitive or SyncToAsync.thread_sensitive_context.get(None) is not None:
+            on_queued(UNSEEN_QUEUE)
             return self._sensitive(function, argument)
-        return (self._free_running or self._open())(function, argument)
+        if self._given is not None:
+            on_queued(UNSEEN_QUEUE)
+            return self._on_given(function, argument)
+        if _current.get() is self:
+            # A request that the application makes to itself, through async_to_sync. It runs on the
+            # thread that waits for it: waiting for another token could take forever.
+            return self._sensitive(function, argument)
+        return self._run_with_token(function, argument, on_queued)
 
-    def waiting(self) -> AbstractContextManager[None]:
+    async def _run_with_token(
+        self, function: Callable[[A], None], argument: A, on_queued: Callable[[float], None]
+    ) -> None:
+        if not self._limiter.try_acquire():
+            on_queued(0)
+            await self._limiter.acquire()
+        token = Token(self._limiter)
+        outer = _current.set(self)
+        try:
+            await (self._on_threads or self._open())(token.run, function, argument)
+        finally:
+            _current.reset(outer)
+            token.discard()
+
+    def _open(self) -> SyncToAsync[..., None]:
+        if self._count == 1:
+            # A LimitedExecutor may change threads between two requests.
+            self._threads = ThreadPoolExecutor(1, "asgiref-wsgi")
+        else:
+            self._threads = LimitedExecutor(self._count + STALLED_CLIENTS, "asgiref-wsgi")
+        self._on_threads = SyncToAsync(_call, thread_sensitive=False, executor=self._threads)
+        return self._on_threads
+
+    def lend(self) -> AbstractContextManager[None]:
         """The context in which a thread waits for a client."""
-        return nullcontext() if self._threads is None else self._lend(self._threads)
+        if self._count == 1 or not self._limiter.is_held:
+            return nullcontext()
+        return _Loan(self._limiter, self._stalled)
 
     def free(self) -> None:
         """End the idle threads; the next request makes new ones."""
-        threads, self._threads, self._free_running = self._threads, None, None
+        threads, self._threads, self._on_threads = self._threads, None, None
         if threads is not None:
             threads.shutdown(wait=False)
 
-    def _open(self) -> SyncToAsync[[Callable[[Any], None], Any], None]:
-        executor = self._executor
-        if executor is None:
-            executor = self._threads = LimitedExecutor(self._limit, "asgiref-wsgi")
-        self._free_running = SyncToAsync(_call, thread_sensitive=False, executor=executor)
-        return self._free_running
 
-    @contextmanager
-    def _lend(self, threads: LimitedExecutor) -> Generator[None]:
-        if not self._stalled.acquire(blocking=False):
-            yield
-            return
-        try:
-            with threads.waiting():
-                yield
-        finally:
+class _Loan:
+    """The block in which a thread does without its token.
+
+    No generator: `contextlib` sets attributes on exceptions that pass, and some refuse that.
+    """
+
+    __slots__ = ("_is_lent", "_limiter", "_stalled")
+
+    def __init__(self, limiter: Limiter, stalled: threading.BoundedSemaphore) -> None:
+        self._limiter = limiter
+        self._stalled = stalled
+        self._is_lent = False
+
+    def __enter__(self) -> None:
+        self._is_lent = self._stalled.acquire(blocking=False)
+        if self._is_lent:
+            self._limiter.release()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._is_lent:
+            self._limiter.acquire_in_thread()
             self._stalled.release()
 
 
-def _call(function: Callable[[Any], None], argument: Any) -> None:
-    function(argument)
+def _call(function: Callable[..., None], *arguments: Any) -> None:
+    function(*arguments)
 
 
 @functools.cache

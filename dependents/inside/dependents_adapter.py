@@ -1,0 +1,191 @@
+"""Puts WsgiToAsgi in place of another project's adapter, where ours is installed.
+
+``DEPENDENTS_ADAPTER`` says which: the name of a function below. asgiref 3.13.0 has no part in these
+runs: its side shows what the project's own adapter passes.
+"""
+
+import asyncio
+import importlib
+import io
+import os
+
+
+def install():
+    """Replace what the environment variable names; nothing where asgiref 3.13.0 is installed."""
+    name = os.environ.get("DEPENDENTS_ADAPTER")
+    if name and hasattr(importlib.import_module("asgiref.wsgi"), "__version__"):
+        globals()["replace_" + name]()
+
+
+def in_place_of(original):
+    """WsgiToAsgi with the options of another adapter that it has too, and that one's name."""
+    from asgiref.wsgi import WsgiToAsgi
+
+    class Adapter(WsgiToAsgi):
+        def __init__(self, application, *args, **options):
+            super().__init__(application, workers=options.get("workers"))
+
+        @property
+        def app(self):
+            """The application, by the name that a2wsgi has for it; connexion replaces it."""
+            return self.wsgi_application
+
+        @app.setter
+        def app(self, application):
+            self.wsgi_application = application
+
+    Adapter.__name__ = original.__name__  # pytest names parameters by it
+    return Adapter
+
+
+def replace_a2wsgi():
+    import a2wsgi
+    import a2wsgi.wsgi
+
+    a2wsgi.WSGIMiddleware = a2wsgi.wsgi.WSGIMiddleware = in_place_of(a2wsgi.WSGIMiddleware)
+
+
+def replace_uvicorn():
+    replace_a2wsgi()
+    from uvicorn.middleware import wsgi
+
+    wsgi._WSGIMiddleware = in_place_of(wsgi._WSGIMiddleware)
+
+
+def replace_starlette():
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # in favour of a2wsgi
+        from starlette.middleware import wsgi
+
+    wsgi.WSGIMiddleware = in_place_of(wsgi.WSGIMiddleware)
+
+
+def replace_hypercorn():
+    from hypercorn import app_wrappers
+
+    from asgiref.wsgi import WsgiToAsgi
+
+    class Wrapper:
+        def __init__(self, application, max_body_size):
+            self.adapter = WsgiToAsgi(application, max_body_size=max_body_size)
+
+        async def __call__(self, scope, receive, send, sync_spawn, call_soon):
+            await self.adapter(scope, receive, send)
+
+    app_wrappers.WSGIWrapper = Wrapper
+
+
+def replace_werkzeug():
+    """Send each request of werkzeug's test client through the adapter, and back."""
+    import werkzeug.test
+
+    run = werkzeug.test.run_wsgi_app
+
+    def run_there_and_back(app, environ, buffered=False):
+        if "REQUEST_METHOD" not in environ:  # a test that is not about HTTP
+            return run(app, environ, buffered)
+        return run(there_and_back(app), environ, buffered)
+
+    werkzeug.test.run_wsgi_app = run_there_and_back
+
+
+def there_and_back(application):
+    """A WSGI application that calls another one through ASGI.
+
+    What a test client keeps in the environ beside CGI variables cannot be in a scope of ASGI; it is
+    handed on here, so that the tests are about the request.
+    """
+    from asgiref.sync import async_to_sync
+    from asgiref.wsgi import WsgiToAsgi, WsgiToAsgiInstance
+
+    class Instance(WsgiToAsgiInstance):
+        def build_environ(self, scope, body):
+            return super().build_environ(scope, body) | scope["extra"]
+
+    class Adapter(WsgiToAsgi):
+        instance_class = Instance
+
+    # On the thread of the caller, which waits in async_to_sync.
+    adapter = Adapter(application, thread_sensitive=True)
+
+    def call(environ, start_response):
+        scope, body = scope_of(environ)
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+        events = []
+
+        async def receive():
+            return messages.pop() if messages else await asyncio.Future()
+
+        async def send(event):
+            events.append(event)
+
+        async_to_sync(adapter)(scope, receive, send)
+        start, *rest = events
+        headers = [
+            (name.decode("latin-1").title(), value.decode("latin-1"))
+            for name, value in start["headers"]
+        ]
+        start_response(f"{start['status']} {reason_of(start['status'])}", headers)
+        return Chunks(event.get("body", b"") for event in rest)
+
+    return call
+
+
+class Chunks(list):
+    """A response with a `close`, as that of most servers' middleware."""
+
+    def close(self):
+        pass
+
+
+def reason_of(status):
+    from werkzeug.http import HTTP_STATUS_CODES
+
+    return HTTP_STATUS_CODES.get(status, "UNKNOWN").upper()
+
+
+def scope_of(environ):
+    """The scope and the body of an environ."""
+    names = {"CONTENT_TYPE": "content-type", "CONTENT_LENGTH": "content-length"}
+    headers = []
+    for key, value in environ.items():
+        name = names.get(key) or (key[5:].replace("_", "-").lower() if key[:5] == "HTTP_" else None)
+        if name is not None and value != "":
+            headers.append((name.encode("latin-1"), str(value).encode("latin-1")))
+    body = body_of(environ)
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    extra = {key: value for key, value in environ.items() if not is_http(key)}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": environ.get("SERVER_PROTOCOL", "HTTP/1.1").partition("/")[2],
+        "method": environ["REQUEST_METHOD"],
+        "scheme": environ.get("wsgi.url_scheme", "http"),
+        "path": path.encode("latin-1").decode("utf-8", "surrogateescape"),
+        "raw_path": environ.get("REQUEST_URI", "").encode("latin-1") or None,
+        "root_path": environ.get("SCRIPT_NAME", "").encode("latin-1").decode(),
+        "query_string": environ.get("QUERY_STRING", "").encode("latin-1"),
+        "headers": headers,
+        "client": (environ["REMOTE_ADDR"], 0) if environ.get("REMOTE_ADDR") else None,
+        "server": (environ.get("SERVER_NAME", "localhost"), int(environ.get("SERVER_PORT", 80))),
+        "extra": extra,
+    }
+    return scope, body
+
+
+def is_http(key):
+    """Whether the adapter makes this key of the environ, of the request or of its own."""
+    return key.isupper() or (key.startswith("wsgi.") and key != "wsgi.errors")
+
+
+def body_of(environ):
+    """The body, which stays readable for a test that looks at it later."""
+    stream, length = environ.get("wsgi.input") or io.BytesIO(), environ.get("CONTENT_LENGTH")
+    if not length and not environ.get("wsgi.input_terminated"):
+        return b""
+    body = stream.read(int(length)) if length else stream.read()
+    if hasattr(stream, "seek"):
+        stream.seek(0)
+    return body
