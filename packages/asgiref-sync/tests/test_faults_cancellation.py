@@ -1,4 +1,4 @@
-"""A cancellation is neither lost nor delivered to another call: as around any other `await`.
+"""As with any other `await`, a cancellation is neither lost nor delivered to another call.
 
 The table runs each program twice: around plain `await`s, and around calls of the bridge. What the
 program sees must be the same.
@@ -213,7 +213,7 @@ PROGRAMS = [
 
 
 def seen(program, way, inner):
-    """Return what the program sees, and how it ends."""
+    """Return the program's log and its result."""
     events = []
 
     async def main():
@@ -248,7 +248,7 @@ def test_a_cancelled_program_sees_the_same_as_around_a_plain_await(program, way,
 
 
 @pytest.mark.parametrize("kind", [True, False, "context"])
-def test_a_function_that_goes_on_releases_its_caller_at_once(kind):
+def test_a_cancelled_caller_does_not_wait_for_a_running_function(kind):
     started, release, ended = threading.Event(), threading.Event(), threading.Event()
 
     def work():
@@ -315,7 +315,7 @@ def test_a_call_cancelled_in_the_queue_never_runs_and_costs_no_token(sensitive):
 @pytest.mark.parametrize("way", WAYS, ids=lambda one: one.__name__)
 @pytest.mark.parametrize("turns", range(6))
 def test_a_cancellation_in_the_step_in_which_the_coroutine_ends_is_not_lost(way, turns):
-    """It comes between the end of the coroutine and the moment when its thread goes on."""
+    """The cancellation comes after the coroutine has ended and before its thread continues."""
 
     def cancel_later(task, left):
         loop = task.get_loop()

@@ -97,7 +97,7 @@ def test_a_result_for_a_loop_that_closes_is_written_to_no_other_descriptor(sensi
 
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("sensitive", [True, False])
-def test_many_results_on_their_way_to_a_loop_that_closes_do_no_harm(sensitive):
+def test_many_results_for_a_closing_loop_are_harmless(sensitive):
     for _ in range(30):
         barrier = threading.Event()
 
@@ -341,7 +341,7 @@ def test_done_callbacks_of_the_calls_own_task_run_before_the_call_returns():
         assert released == [True] * (number + 1)
 
 
-def test_what_a_done_callback_starts_is_over_when_the_call_returns():
+def test_a_task_started_by_a_done_callback_has_ended_when_the_call_returns():
     tasks, ended = [], []
 
     async def background():

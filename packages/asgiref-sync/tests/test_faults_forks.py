@@ -1,4 +1,4 @@
-"""A forked child makes calls of all kinds, whatever the parent was doing, and however it forked."""
+"""A forked child can make calls of all kinds, after every kind of work and fork of its parent."""
 
 import os
 import sys
@@ -211,7 +211,7 @@ KEEPS_A_THREAD = {"sync_to_async"}
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the warning is new in 3.12")
 @pytest.mark.parametrize("what", [name for name in IDLE if name not in KEEPS_A_THREAD])
-def test_a_fork_when_all_is_idle_is_no_fork_of_a_process_with_threads(what):
+def test_a_fork_between_calls_finds_no_threads_of_the_bridge(what):
     result = run_program(
         f"""
 import warnings

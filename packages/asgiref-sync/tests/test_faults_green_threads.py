@@ -1,4 +1,4 @@
-"""Under gevent and eventlet, whose threads are all one thread to asyncio, calls still end."""
+"""Calls finish under gevent and eventlet, whose threads are all one thread to asyncio."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""An exception that arrives in a waiting thread, at whatever point, is raised in the caller."""
+"""An exception raised in a waiting thread at any point reaches the caller."""
 
 import os
 import signal
@@ -115,7 +115,7 @@ print("each one raised")
 
 @posix
 @pytest.mark.parametrize("base", ["BaseException", "Exception", "KeyboardInterrupt"])
-def test_what_a_signal_handler_raises_at_random_moments_is_raised_in_the_caller(base):
+def test_an_exception_of_a_signal_handler_at_a_random_moment_reaches_the_caller(base):
     check_program(INTERRUPTED_CALLS.replace("{base}", base), output="each one raised", seconds=25)
 
 

@@ -1,4 +1,4 @@
-"""A consumer that is cancelled is free at once; an abandoned iterator blocks no event loop."""
+"""A cancelled consumer does not wait, and an abandoned iterator does not block an event loop."""
 
 import asyncio
 import contextlib

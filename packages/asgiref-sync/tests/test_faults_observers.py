@@ -1,4 +1,4 @@
-"""What watches a process from outside (tracers, profilers, framework dispatch) sees the calls."""
+"""Tools that watch a process (tracers, profilers, framework dispatch) see the calls."""
 
 import asyncio
 import inspect

@@ -1,4 +1,4 @@
-"""When a thread, a loop, a descriptor or memory cannot be had, one caller hears of it, once."""
+"""If a thread, loop, descriptor or memory is not available, one caller gets one exception."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""Calls while the interpreter shuts down end in time: with their result, or with an error."""
+"""Calls during interpreter shutdown end in time, with their result or with an error."""
 
 import textwrap
 

@@ -1,4 +1,4 @@
-"""Calls work in subinterpreters, isolated and legacy, and those end without harm."""
+"""Calls work in isolated and legacy subinterpreters, and the subinterpreters end cleanly."""
 
 import sys
 

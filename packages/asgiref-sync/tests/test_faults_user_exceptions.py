@@ -1,4 +1,4 @@
-"""Whatever user code raises or returns arrives, and neither a thread nor a token is lost by it."""
+"""All exceptions and results of user code reach the caller and cost no thread or token."""
 
 import asyncio
 import concurrent.futures
@@ -114,7 +114,7 @@ def test_an_exception_goes_through_both_directions(make):
 
 @each_kind
 @each_exception
-def test_a_call_from_an_except_block_shows_what_is_handled(kind, make):
+def test_a_function_called_from_an_except_block_sees_the_handled_exception(kind, make):
     async def call_while_handling(call, error):
         try:
             raise error
@@ -133,7 +133,7 @@ def test_a_call_from_an_except_block_shows_what_is_handled(kind, make):
 
 
 @each_exception
-def test_a_coroutine_called_from_an_except_block_sees_what_is_handled(make):
+def test_a_coroutine_called_from_an_except_block_sees_the_handled_exception(make):
     async def handled():
         await asyncio.sleep(0)
         return sys.exception()
@@ -193,7 +193,7 @@ RETURNED = {
 
 @each_kind
 @pytest.mark.parametrize("make", RETURNED.values(), ids=list(RETURNED))
-def test_what_a_function_takes_and_returns_is_passed_through_untouched(kind, make):
+def test_arguments_and_results_pass_through_unchanged(kind, make):
     async def echo(value):
         return value
 
@@ -371,7 +371,7 @@ def test_a_value_whose_finalizer_raises_breaks_no_thread(monkeypatch):
     assert Frozen in unraisable
 
 
-def test_no_thread_ends_by_what_user_code_raised():
+def test_exceptions_of_user_code_end_no_thread():
     died = []
     before, threading.excepthook = threading.excepthook, died.append
     try:

@@ -1,4 +1,4 @@
-"""The event loop that called a synchronous function, and work for it."""
+"""The event loop that called a synchronous function, and coroutines started on it."""
 
 import asyncio
 import contextvars

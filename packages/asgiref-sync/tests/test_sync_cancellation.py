@@ -1,4 +1,4 @@
-"""Cancelling what crosses the bridge."""
+"""Cancelling calls across the bridge."""
 
 import asyncio
 import threading
@@ -194,7 +194,7 @@ def test_a_coroutine_cancelled_before_its_first_step_ends_the_wait():
     assert asyncio.run(main())
 
 
-def test_asyncio_run_cancels_what_its_last_tasks_wait_for():
+def test_asyncio_run_cancels_the_calls_that_its_last_tasks_wait_for():
     ended = threading.Event()
 
     async def main():

@@ -108,7 +108,7 @@ def test_exit_can_suppress_the_exception_of_the_block():
     assert asyncio.run(main()) == "goes on"
 
 
-def test_what_exit_raises_replaces_the_exception_of_the_block():
+def test_an_exception_of_exit_replaces_the_exception_of_the_block():
     @contextlib.contextmanager
     def fails():
         try:

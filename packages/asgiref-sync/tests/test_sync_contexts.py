@@ -46,7 +46,7 @@ def test_changes_come_back_from_async_code(many):
     assert contextvars.Context().run(main) == ("before", "after")
 
 
-def test_only_what_a_call_changed_is_written_back():
+def test_only_changed_variables_are_propagated_back():
     async def main():
         started, release = threading.Event(), threading.Event()
 
@@ -188,7 +188,7 @@ def test_the_handled_exception_is_visible_in_async_code_and_stays_as_it_was():
     assert handled.__context__ is None
 
 
-def test_a_handled_exception_does_not_take_over_what_the_thread_handles():
+def test_a_handled_exception_does_not_replace_the_one_that_the_thread_handles():
     async def inner():
         try:
             raise KeyError("inner")

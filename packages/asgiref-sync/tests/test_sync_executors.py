@@ -1,4 +1,4 @@
-"""``executor=``: any executor will do, also one whose functions run in another process."""
+"""``executor=``: any executor works, even one that runs functions in another process."""
 
 import asyncio
 import concurrent.futures
@@ -36,7 +36,7 @@ def test_a_function_runs_in_another_process_with_its_arguments(processes):
     assert call(processes, json.loads, "[1.5, 2]", parse_int=str) == [1.5, "2"]
 
 
-def test_what_a_function_raises_in_another_process_is_raised_here(processes):
+def test_an_exception_in_another_process_is_raised_in_the_caller(processes):
     with pytest.raises(ZeroDivisionError) as caught:
         call(processes, divmod, 1, 0)
     assert "Traceback" in str(caught.value.__cause__)
@@ -47,8 +47,9 @@ def test_a_stop_iteration_of_another_process_is_an_error_at_once(processes):
         call(processes, next, iter([]))
 
 
-def test_what_cannot_be_pickled_is_an_error_at_once(processes):
-    with pytest.raises(Exception, match=r"[Pp]ickle"):
+def test_an_unpicklable_argument_is_an_error_at_once(processes):
+    # The message depends on the version: "Can't pickle local object" or "Can't get local object".
+    with pytest.raises(Exception, match="local object"):
         call(processes, lambda: None)
     with pytest.raises(Exception, match=r"[Pp]ickle"):
         call(processes, len, threading.Lock())
@@ -80,7 +81,7 @@ def test_a_function_runs_in_another_interpreter():
 
 
 class OnTheSpot(Executor):
-    """An executor that runs what is submitted before `submit` returns."""
+    """An executor that runs each function before `submit` returns."""
 
     def submit(self, fn, /, *args, **kwargs):
         future = Future()

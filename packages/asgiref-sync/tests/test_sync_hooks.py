@@ -1,4 +1,4 @@
-"""What integrations override, wrap and replace."""
+"""The methods and attributes that integrations override, wrap and replace."""
 
 import asyncio
 import functools

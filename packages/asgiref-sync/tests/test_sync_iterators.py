@@ -67,7 +67,7 @@ def test_a_generator_that_is_given_up_is_closed_by_the_loop():
     assert eventually(lambda: recorder.closed_on is recorder.threads[0])
 
 
-def test_what_is_no_generator_is_not_closed():
+def test_an_iterator_that_is_not_a_generator_is_not_closed():
     class Rows:
         closed = False
 
@@ -148,7 +148,7 @@ def test_a_batch_of_nothing_is_refused():
     asyncio.run(main())
 
 
-def test_what_cannot_be_iterated_on_is_refused():
+def test_an_object_that_is_not_iterable_is_refused():
     async def main():
         with pytest.raises(TypeError, match="not iterable"):
             await anext(to_async(5))

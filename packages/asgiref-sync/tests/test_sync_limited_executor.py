@@ -1,4 +1,4 @@
-"""`LimitedExecutor`: a bounded number of threads of one's own."""
+"""`LimitedExecutor`: a limit on functions, and threads that serve one executor."""
 
 import asyncio
 import contextvars
@@ -52,7 +52,7 @@ def test_submitted_functions_count_as_well():
 
 
 @pytest.mark.asyncio
-async def test_what_a_thread_keeps_is_there_for_the_next_call():
+async def test_a_thread_keeps_its_local_values_for_the_next_call():
     threads = LimitedExecutor(1, name="database")
     kept = threading.local()
 
@@ -149,7 +149,7 @@ def test_shutdown_waits_and_ends_the_threads():
     assert [thread for thread in threading.enumerate() if thread.name.startswith("ending")] == []
 
 
-def test_shutdown_without_waiting_lets_what_runs_come_to_its_end():
+def test_shutdown_without_waiting_lets_running_functions_finish():
     threads = LimitedExecutor(1)
     gate = threading.Event()
     first, second = threads.submit(gate.wait, 20), threads.submit(threading.current_thread)
@@ -162,7 +162,7 @@ def test_shutdown_without_waiting_lets_what_runs_come_to_its_end():
 
 
 @pytest.mark.asyncio
-async def test_shutdown_can_cancel_what_is_queued():
+async def test_shutdown_can_cancel_queued_calls():
     threads = LimitedExecutor(1)
     begun, gate = threading.Event(), threading.Event()
     first = threads.submit(lambda: [begun.set(), gate.wait(20)][1])

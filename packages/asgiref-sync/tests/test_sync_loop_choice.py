@@ -1,4 +1,4 @@
-"""Which event loop runs a coroutine: one of a chosen kind, one beside the running one."""
+"""The choice of the event loop for a coroutine: loop factories, and a running loop."""
 
 import asyncio
 import sys
@@ -107,7 +107,7 @@ def test_below_sync_to_async_the_loop_above_is_used_whatever_was_chosen(default)
     assert asyncio.run(main()) == (True, SecondLoop)
 
 
-def test_what_a_factory_raises_is_raised_in_the_caller():
+def test_an_exception_of_a_factory_is_raised_in_the_caller():
     def fails():
         raise OSError("no loop today")
 

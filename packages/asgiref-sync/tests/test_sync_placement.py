@@ -1,4 +1,4 @@
-"""Which thread and which loop run what."""
+"""The thread or loop that runs each call."""
 
 import asyncio
 import contextvars
@@ -333,7 +333,7 @@ def test_the_shared_executor_can_be_replaced(monkeypatch):
     assert executor.submitted == 1
 
 
-def test_the_shared_executor_runs_what_is_submitted_to_it():
+def test_the_shared_executor_runs_submitted_functions():
     future: Future[threading.Thread] = SyncToAsync.single_thread_executor.submit(
         threading.current_thread
     )
@@ -405,7 +405,7 @@ def test_force_new_loop_uses_another_loop_and_the_same_thread_for_sync_code():
     assert inner_thread is outer_thread
 
 
-def test_what_a_thread_was_doing_is_restored_after_a_forced_loop():
+def test_the_calling_loop_is_restored_after_a_forced_loop():
     async def main():
         async def running_loop():
             return asyncio.get_running_loop()

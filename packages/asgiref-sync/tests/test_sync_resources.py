@@ -1,4 +1,4 @@
-"""Nothing is left behind: threads, loops, tasks, references."""
+"""No thread, loop, task or reference is left behind."""
 
 import asyncio
 import contextlib

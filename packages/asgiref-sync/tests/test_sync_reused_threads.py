@@ -1,4 +1,4 @@
-"""Contexts that reuse threads, with what is bound to them."""
+"""Contexts that reuse threads, together with the objects bound to them."""
 
 import asyncio
 import threading

@@ -25,7 +25,7 @@ async def test_a_thread_wakes_the_task_that_waits():
     await waiting
 
 
-async def test_a_signal_that_comes_before_is_kept_and_used_once():
+async def test_an_event_set_before_the_wait_is_kept_and_used_once():
     signal = ThreadEvent()
     in_thread(lambda: [signal.set(), signal.set()]).join()
     await signal.wait()

@@ -1,4 +1,4 @@
-"""Waits that cannot end, waits that last, and who waits for whom."""
+"""Deadlocks, slow waits, and reports on waiting threads."""
 
 import asyncio
 import io
@@ -79,7 +79,7 @@ def test_a_future_of_the_packages_own_executor_is_seen_through():
         asyncio.run(sync_to_async(awaits)())
 
 
-def test_a_wait_for_a_result_with_a_timeout_is_no_deadlock():
+def test_a_wait_for_a_result_with_a_timeout_is_not_a_deadlock():
     def awaits():
         future = executor.submit(asyncio.run, needs_the_shared_thread())
         with pytest.raises(TimeoutError):
@@ -91,7 +91,7 @@ def test_a_wait_for_a_result_with_a_timeout_is_no_deadlock():
         assert future.result(10) == 5
 
 
-def test_a_top_level_call_in_a_joined_thread_runs_there_and_is_no_deadlock():
+def test_a_top_level_call_in_a_joined_thread_is_not_a_deadlock():
     def joins():
         return in_a_thread(async_to_sync(needs_the_shared_thread))
 
@@ -128,7 +128,7 @@ def test_a_call_after_a_failed_submit_is_not_told_that_it_would_deadlock(monkeyp
     assert asyncio.run(main()) == 5
 
 
-def test_a_busy_thread_is_no_deadlock():
+def test_a_busy_thread_is_not_a_deadlock():
     release = threading.Event()
 
     async def main():
@@ -142,7 +142,7 @@ def test_a_busy_thread_is_no_deadlock():
     assert asyncio.run(main()) == (5, True)
 
 
-def test_a_report_says_which_thread_runs_what_and_waits_for_what():
+def test_a_report_shows_the_call_and_the_wait_of_each_thread():
     async def main():
         waiting, go_on = asyncio.Event(), asyncio.Event()
 

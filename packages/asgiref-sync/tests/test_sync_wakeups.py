@@ -1,4 +1,4 @@
-"""Nothing that is brought to a loop is left lying, however its thread waits."""
+"""A loop runs everything that is queued for it, in every way in which its thread can wait."""
 
 import asyncio
 import contextvars
@@ -69,7 +69,7 @@ def test_a_coroutine_can_run_beside_one_that_waits():
     assert async_to_sync(main)() == "released"
 
 
-def test_what_comes_to_a_loop_after_its_call_is_run_or_refused_at_once():
+def test_a_callback_scheduled_after_a_call_is_run_or_refused_at_once():
     async def running_loop():
         return asyncio.get_running_loop()
 
@@ -241,7 +241,7 @@ def test_a_loop_keeps_nothing_of_the_context_that_called_first():
     assert asyncio.run(main()) is None
 
 
-def test_results_for_a_loop_that_is_gone_do_no_harm():
+def test_results_for_a_closed_loop_are_harmless():
     started, release, ended = threading.Event(), threading.Event(), threading.Event()
 
     def work():
@@ -307,7 +307,7 @@ def test_loops_that_wait_in_another_way_are_woken_too():
         loop.close()
 
 
-def test_a_loop_that_runs_again_does_not_begin_what_went_to_another():
+def test_a_loop_that_runs_again_does_not_start_a_call_that_moved_to_another():
     loop = asyncio.new_event_loop()
     started, release, began = threading.Event(), threading.Event(), threading.Event()
     loops = []

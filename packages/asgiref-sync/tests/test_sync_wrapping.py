@@ -1,4 +1,4 @@
-"""What the wrappers look like, and what wrong use is told."""
+"""The attributes of wrappers, and the errors for wrong use."""
 
 import asyncio
 import functools
@@ -41,7 +41,7 @@ class Methods:
 @pytest.mark.parametrize(
     "wrapper", [sync_to_async(documented), async_to_sync(documented_async)], ids=["async", "sync"]
 )
-def test_wrappers_carry_the_identity_of_what_they_wrap(wrapper):
+def test_wrappers_carry_the_identity_of_the_wrapped_function(wrapper):
     wrapped = wrapper.__wrapped__
     assert wrapper.__name__ == wrapped.__name__
     assert wrapper.__doc__ == "Say something."
@@ -128,7 +128,7 @@ class AsyncCallable:
 @pytest.mark.parametrize(
     "culprit", [1, documented_async, functools.partial(documented_async, 1), AsyncCallable()]
 )
-def test_sync_to_async_refuses_what_is_not_a_synchronous_callable_and_names_it(culprit):
+def test_sync_to_async_names_the_object_that_is_not_a_synchronous_callable(culprit):
     with pytest.raises(TypeError) as caught:
         sync_to_async(culprit)
     assert caught.value.args == ("sync_to_async can only be applied to sync functions.",)
@@ -142,7 +142,7 @@ def test_an_executor_for_thread_sensitive_code_is_refused():
 
 
 @pytest.mark.parametrize("culprit", [1, documented, Methods])
-def test_async_to_sync_warns_of_what_is_not_a_coroutine_function(culprit):
+def test_async_to_sync_warns_about_an_object_that_is_not_a_coroutine_function(culprit):
     with pytest.warns(UserWarning, match="non-async-marked callable"):
         async_to_sync(culprit)
 

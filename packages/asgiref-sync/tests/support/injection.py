@@ -188,7 +188,7 @@ class Injection:
         return True
 
     def run(self, scenario):
-        """Return what the scenario raised, if anything."""
+        """Return the exception that the scenario raised, if any."""
         self._watch()
         try:
             scenario()
@@ -313,7 +313,7 @@ def problems_of(scenario, make_injection, error_class, watchdog, first):
             if result is not None:
                 yield f"the call fails without an injection: {result!r}"
             return
-        # In a finalizer the interpreter prints the exception, and goes on.
+        # The interpreter prints an exception of a finalizer, and continues.
         if result is not injection.error and injection.error not in printed:
             yield f"{error_class.__name__} at {injection.place}: the caller gets {result!r}"
         del result

@@ -112,7 +112,7 @@ async def outcome_of(awaitable):
 
 
 def outcome(function, *args):
-    """Return what the call returned or the exception that it raised, of any class."""
+    """Return the result of the call, or the exception that it raised, of any class."""
     try:
         return function(*args)
     except BaseException as error:
