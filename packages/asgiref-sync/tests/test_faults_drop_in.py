@@ -195,6 +195,16 @@ def test_the_executor_of_a_single_thread_context_can_be_asked_for_and_given():
             assert async_to_sync(_thread)() == expected
 
 
+def test_an_executor_that_was_given_to_a_single_thread_context_ends_with_the_block():
+    with AsyncSingleThreadContext() as block:
+        executor = AsyncToSync.context_to_thread_executor[block] = ThreadPoolExecutor(1)
+        thread = executor.submit(threading.current_thread).result(SOON)
+        assert async_to_sync(_thread)() == thread.ident
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(int)
+    assert not thread.is_alive()
+
+
 async def _thread():
     await asyncio.sleep(0)
     return threading.get_ident()

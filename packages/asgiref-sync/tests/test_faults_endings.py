@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from probes import (
@@ -21,6 +22,8 @@ from probes import (
 
 from asgiref.sync import (
     AsyncSingleThreadContext,
+    AsyncToSync,
+    SyncToAsync,
     ThreadSensitiveContext,
     async_to_sync,
     async_to_sync_iterator,
@@ -191,6 +194,64 @@ def test_the_thread_of_a_context_that_is_left_under_cancellations_ends(cancellat
     asyncio.run(main())
     assert len(set(threads)) == 3
     assert_all_works()
+
+
+@pytest.mark.parametrize("where", ["another task", "another thread"])
+def test_a_context_that_is_left_elsewhere_is_an_error_and_its_thread_ends(where):
+    context = ThreadSensitiveContext()
+
+    async def enter():
+        await context.__aenter__()
+        return await sync_to_async(threading.current_thread)()
+
+    async def leave():
+        await context.__aexit__(None, None, None)
+
+    async def leave_there():
+        if where == "another task":
+            await asyncio.create_task(leave())
+        else:
+            await asyncio.to_thread(asyncio.run, leave())
+
+    async def main():
+        thread = await asyncio.create_task(enter())
+        with pytest.raises(ValueError, match="different Context"):
+            await leave_there()
+        assert context not in SyncToAsync.context_to_thread_executor
+        return thread
+
+    thread = asyncio.run(asyncio.wait_for(main(), SOON))
+    thread.join(SOON)
+    assert not thread.is_alive()
+
+
+def test_a_context_with_an_executor_that_is_left_elsewhere_takes_no_further_calls():
+    async def outlast(context, go_on):
+        await context.__aenter__()
+        await sync_to_async(int)()
+        go_on.set()
+        await left.wait()
+        with pytest.raises(RuntimeError, match="has exited"):
+            await sync_to_async(int)()
+
+    async def leave(context):
+        await context.__aexit__(None, None, None)
+
+    async def main():
+        nonlocal left
+        left, entered = asyncio.Event(), asyncio.Event()
+        with ThreadPoolExecutor(1) as executor:
+            context = ThreadSensitiveContext(executor=executor)
+            task = asyncio.create_task(outlast(context, entered))
+            await entered.wait()
+            with pytest.raises(ValueError, match="different Context"):
+                await asyncio.create_task(leave(context))
+            left.set()
+            await task
+        assert context not in SyncToAsync.context_to_thread_executor
+
+    left = None
+    asyncio.run(asyncio.wait_for(main(), SOON))
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -405,11 +466,13 @@ def test_a_leftover_task_may_raise_anything(error, when):
     for _ in range(2):
         assert_all_works()
     before = Resources.now()
+    listed = len(AsyncToSync.loop_thread_executors)
     for _ in range(5):
         result = outcome(async_to_sync(main))
         assert result == 2 or type(result) in (error, RuntimeError)
         assert async_to_sync(double)(2) == 4
         del result
+    assert len(AsyncToSync.loop_thread_executors) == listed
     assert_all_works()
     assert_no_more_than(before, spare=2)
 

@@ -23,8 +23,17 @@ SYNCHRONOUS = [
     "leftover_task",
     "while_handling",
     "iterator_of_async",
+    "submitted",
 ]
-ASYNCHRONOUS = ["sensitive", "parallel", "context", "executor", "below", "iterator_of_sync"]
+ASYNCHRONOUS = [
+    "sensitive",
+    "parallel",
+    "context",
+    "executor",
+    "limited",
+    "below",
+    "iterator_of_sync",
+]
 
 
 def inject(scenario, error, points):
@@ -43,6 +52,12 @@ def inject(scenario, error, points):
 @pytest.mark.parametrize("scenario", SYNCHRONOUS)
 def test_an_exception_at_any_line_of_a_synchronous_call_is_raised(scenario, error):
     inject(scenario, error, "lines")
+
+
+@pytest.mark.parametrize("points", ["lines", "signals"])
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SoftTimeLimit"])
+def test_an_executor_that_is_interrupted_anywhere_can_be_shut_down(error, points):
+    inject("shut_down", error, points)
 
 
 @pytest.mark.parametrize("scenario", ASYNCHRONOUS)
@@ -117,6 +132,159 @@ print("each one raised")
 @pytest.mark.parametrize("base", ["BaseException", "Exception", "KeyboardInterrupt"])
 def test_an_exception_of_a_signal_handler_at_a_random_moment_reaches_the_caller(base):
     check_program(INTERRUPTED_CALLS.replace("{base}", base), output="each one raised", seconds=25)
+
+
+INTERRUPTED_SUBMISSIONS = """
+import random
+
+class Interrupt({base}):
+    pass
+
+armed, raised = False, 0
+
+def handler(*args):
+    global armed
+    if armed:
+        armed = False
+        raise Interrupt
+
+def interrupted(function, *args):
+    global armed, raised
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.000001, 0.00006))
+        return function(*args)
+    except Interrupt:
+        raised += 1
+    except RuntimeError as error:
+        # CPython's Condition, interrupted while a thread starts, says "release unlocked lock".
+        assert isinstance(error.__context__, Interrupt), repr(error)
+        raised += 1
+    finally:
+        armed = False
+
+class Submission:
+    # The first step of a call submits it; a signal at any other moment would be the loop's affair.
+
+    def __init__(self, call):
+        self.call = call
+
+    def __await__(self):
+        steps = self.call.__await__()
+        waits_for = interrupted(next, steps)
+        if waits_for is not None:
+            yield waits_for
+            yield from steps
+
+signal.signal(signal.SIGALRM, handler)
+sys.unraisablehook = lambda args: None
+random.seed(1)
+executor = LimitedExecutor(2)
+
+def submit():
+    for _ in range(4):
+        executor.submit(int)
+
+async def await_(executor):
+    call = sync_to_async(int, thread_sensitive=False, executor=executor)
+    for _ in range(3000):
+        await Submission(call())
+        assert await call() == 0
+
+if "{how}" == "submit":
+    for _ in range(3000):
+        interrupted(submit)
+        assert executor.submit(int).result() == 0
+else:
+    asyncio.run(await_(executor if "{how}" == "executor" else None))
+assert raised, "no signal came in time"
+print("all ran")
+"""
+
+
+@posix
+@pytest.mark.parametrize("base", ["BaseException", "Exception", "KeyboardInterrupt"])
+@pytest.mark.parametrize("how", ["loop", "executor", "submit"])
+def test_a_call_whose_submission_is_interrupted_holds_up_no_later_one(how, base):
+    script = INTERRUPTED_SUBMISSIONS.replace("{base}", base).replace("{how}", how)
+    check_program(script, output="all ran")
+
+
+INTERRUPTED_EXECUTORS = """
+import random
+from probes import eventually
+
+class Interrupt({base}):
+    pass
+
+armed = False
+
+def handler(*args):
+    global armed
+    if armed:
+        armed = False
+        raise Interrupt
+
+def interrupted(function):
+    global armed
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.000001, 0.00004))
+        function()
+    except Interrupt:
+        pass
+    except RuntimeError as error:
+        assert isinstance(error.__context__, Interrupt), repr(error)
+    finally:
+        armed = False
+
+signal.signal(signal.SIGALRM, handler)
+sys.unraisablehook = lambda args: None
+random.seed(1)
+
+def use_while_interrupted(shut_down):
+    executor = LimitedExecutor(2, name="interrupted")
+    assert executor.submit(int).result() == 0
+    for _ in range(20):
+        interrupted(lambda: executor.submit(int))
+    shut_down(executor)
+"""
+
+
+@posix
+@pytest.mark.parametrize("base", ["BaseException", "Exception", "KeyboardInterrupt"])
+def test_an_executor_whose_submissions_were_interrupted_can_be_shut_down(base):
+    check_program(
+        INTERRUPTED_EXECUTORS.replace("{base}", base)
+        + """
+for _ in range(200):
+    use_while_interrupted(LimitedExecutor.shutdown)
+print("ended")
+os._exit(0)
+""",
+        output="ended",
+    )
+
+
+@posix
+@pytest.mark.parametrize("base", ["BaseException", "Exception", "KeyboardInterrupt"])
+def test_no_thread_of_an_executor_outlives_its_shutdown_after_interrupts(base):
+    check_program(
+        INTERRUPTED_EXECUTORS.replace("{base}", base)
+        + """
+def live_threads():
+    return [
+        one for one in threading.enumerate()
+        if one.name.startswith("interrupted") and one.is_alive()
+    ]
+
+for _ in range(200):
+    use_while_interrupted(LimitedExecutor.shutdown)
+assert eventually(lambda: not live_threads(), seconds=5), live_threads()
+print("ended")
+""",
+        output="ended",
+    )
 
 
 @posix

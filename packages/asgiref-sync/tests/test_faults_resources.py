@@ -11,6 +11,7 @@ from programs import check_program
 
 from asgiref.sync import (
     AsyncSingleThreadContext,
+    LimitedExecutor,
     ThreadSensitiveContext,
     async_to_sync,
     sync_to_async,
@@ -190,6 +191,40 @@ def is_caused_by(result, error):
             return True
         result = result.__cause__ or result.__context__
     return False
+
+
+NO_SECOND_THREAD = [
+    RuntimeError("can't start new thread"),
+    MemoryError(),
+    OSError(errno.EAGAIN, "Resource temporarily unavailable"),
+]
+
+
+@pytest.mark.parametrize("error", NO_SECOND_THREAD, ids=lambda error: type(error).__name__)
+def test_the_calls_of_a_limit_run_on_the_thread_that_could_be_started(error, monkeypatch):
+    executor = LimitedExecutor(2, name="scarce")
+    futures, started, start = [], [], threading.Thread.start
+
+    def start_the_first(thread):
+        if thread.name.startswith("scarce"):
+            started.append(thread)
+            if len(started) > 1:
+                raise error
+            # They are queued by the time the thread takes its first call, and wants another thread.
+            futures.extend(executor.submit(threading.current_thread) for _ in range(3))
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_the_first)
+        futures.append(executor.submit(threading.current_thread))
+        threads = {future.result(SOON) for future in futures}
+    assert len(started) > 1
+    assert threads == {started[0]}
+    # Both tokens are there.
+    meet = threading.Barrier(2)
+    places = [executor.submit(meet.wait, SOON) for _ in range(2)]
+    assert sorted(place.result(SOON) for place in places) == [0, 1]
+    executor.shutdown()
 
 
 LIMITED = """

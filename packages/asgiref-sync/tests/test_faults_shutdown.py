@@ -159,6 +159,34 @@ print("end")
     )
 
 
+@pytest.mark.parametrize("executor", ["LimitedExecutor(4)", "SyncToAsync.single_thread_executor"])
+def test_what_is_submitted_just_before_the_end_is_run(executor):
+    """Also where an agent that wraps `Thread.run` delays the thread until the exit waits for it."""
+    check_program(
+        f"""
+        from probes import eventually
+        run = threading.Thread.run
+        main_thread = threading.get_ident()
+
+        def exit_waits():
+            frame = sys._current_frames().get(main_thread)
+            while frame is not None and frame.f_code.co_name != "join":
+                frame = frame.f_back
+            return frame is not None
+
+        def run_late(thread):
+            eventually(exit_waits)
+            run(thread)
+
+        threading.Thread.run = run_late
+        executor = {executor}
+        for number in range(4):
+            executor.submit(os.write, 1, b"ran ")
+        """,
+        output="ran ran ran ran",
+    )
+
+
 def test_an_iterator_and_contexts_that_are_left_open_hold_nothing_up():
     check_program(
         f"""{PREPARE}

@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from probes import SOON
 
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
@@ -163,6 +164,56 @@ def test_cancelling_reaches_a_coroutine_on_a_loop_of_its_own():
         return await cancelled(task)
 
     assert asyncio.run(main())
+
+
+@pytest.mark.timeout(30, method="thread")
+@pytest.mark.parametrize("sensitive", [True, False])
+@pytest.mark.parametrize("how", ["cancelled", "cancelled twice", "timeout"])
+def test_a_cancellation_too_late_for_a_coroutine_on_another_loop_releases_the_caller(
+    how, sensitive
+):
+    """As around a function that has no coroutine below it: the function goes on alone."""
+    at_last_step, finish = threading.Event(), threading.Event()
+    coroutine_ended, release = threading.Event(), threading.Event()
+
+    async def below():
+        at_last_step.set()
+        finish.wait(SOON)
+
+    def work():
+        async_to_sync(below, force_new_loop=True)()
+        coroutine_ended.set()
+        assert release.wait(SOON)
+
+    async def call(scope):
+        async with scope:
+            await sync_to_async(work, thread_sensitive=sensitive)()
+
+    async def main():
+        scope = asyncio.timeout(None)
+        task = asyncio.create_task(call(scope))
+        await asyncio.to_thread(at_last_step.wait, SOON)
+        for _ in range(2 if how == "cancelled twice" else 1):
+            if how == "timeout":
+                scope.reschedule(0)
+            else:
+                task.cancel()
+            for _ in range(5):
+                await asyncio.sleep(0)
+        finish.set()
+        assert await asyncio.to_thread(coroutine_ended.wait, SOON)
+        done, _ = await asyncio.wait([task], timeout=SOON / 2)
+        is_released = bool(done) and not release.is_set()
+        release.set()
+        await asyncio.wait([task])
+        assert is_released
+        return task
+
+    task = asyncio.run(main())
+    if how == "timeout":
+        assert isinstance(task.exception(), TimeoutError)
+    else:
+        assert task.cancelled()
 
 
 def test_a_coroutine_cancelled_before_its_first_step_ends_the_wait():

@@ -9,6 +9,8 @@ import threading
 from concurrent.futures import CancelledError
 
 import pytest
+from probes import SOON, outcome
+from programs import check_program
 
 from asgiref.sync import LimitedExecutor, async_to_sync, report_threads, sync_to_async
 
@@ -41,6 +43,19 @@ async def test_as_many_functions_run_at_once_as_the_limit_says():
     crowd = Crowd(3)
     await asyncio.gather(*[on(threads)(crowd.enter)() for _ in range(9)])
     assert crowd.most == 3
+
+
+@pytest.mark.asyncio
+async def test_functions_that_a_function_submits_wait_until_it_ends():
+    threads = LimitedExecutor(1)
+
+    def fan_out():
+        futures = [threads.submit(threading.current_thread) for _ in range(5)]
+        return threading.current_thread(), futures
+
+    thread, futures = await on(threads)(fan_out)()
+    # One at a time, they need no other thread than that of the function.
+    assert {await asyncio.wrap_future(future) for future in futures} == {thread}
 
 
 def test_submitted_functions_count_as_well():
@@ -147,6 +162,92 @@ def test_shutdown_waits_and_ends_the_threads():
             threads.submit(done.append, number)
     assert sorted(done) == list(range(10))
     assert [thread for thread in threading.enumerate() if thread.name.startswith("ending")] == []
+
+
+def test_shutdown_of_an_unused_executor_needs_no_thread(monkeypatch):
+    threads = LimitedExecutor(2)
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    threads.shutdown()
+    with pytest.raises(RuntimeError, match="shut down"):
+        threads.submit(int)
+
+
+def in_with_block(threads):
+    with threads:
+        pass
+
+
+def in_coroutine_below(threads):
+    async_to_sync(sync_to_async(threads.shutdown))()
+
+
+@pytest.mark.timeout(20, method="thread")
+@pytest.mark.parametrize("how", ["submitted", "called"])
+@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize("ask", [LimitedExecutor.shutdown, in_with_block, in_coroutine_below])
+def test_a_function_that_waits_for_the_end_of_its_own_executor_gets_an_error(ask, limit, how):
+    threads = LimitedExecutor(limit)
+    release = threading.Event()
+
+    def end():
+        release.wait(SOON)
+        return outcome(ask, threads)
+
+    async def call():
+        task = asyncio.create_task(on(threads)(end)())
+        await asyncio.sleep(0)
+        return task
+
+    async def main():
+        if how == "called":
+            first = await call()
+        else:
+            first = asyncio.wrap_future(threads.submit(end))
+        later = asyncio.wrap_future(threads.submit(threading.current_thread))
+        release.set()
+        return await asyncio.wait_for(asyncio.gather(first, later), SOON)
+
+    error, thread = asyncio.run(main())
+    assert isinstance(error, RuntimeError)
+    assert "wait=False" in str(error)
+    # It is shut down all the same: it takes no more, and its threads end.
+    with pytest.raises(RuntimeError, match="shut down"):
+        threads.submit(int)
+    threads.shutdown()
+    thread.join(SOON)
+    assert not thread.is_alive()
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_a_function_can_shut_down_its_own_executor_without_waiting():
+    threads = LimitedExecutor(1)
+    future = threads.submit(lambda: threads.shutdown(wait=False))
+    assert future.result(SOON) is None
+    threads.shutdown()
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_a_function_can_wait_for_the_end_of_another_executor():
+    threads, other = LimitedExecutor(1), LimitedExecutor(1)
+    ended = other.submit(threading.current_thread)
+    assert threads.submit(other.shutdown).result(SOON) is None
+    assert not ended.result(SOON).is_alive()
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_an_executor_that_is_to_end_itself_does_not_keep_the_process(limit):
+    check_program(
+        f"""
+        executor = LimitedExecutor({limit})
+        future = executor.submit(executor.shutdown)
+        future.add_done_callback(lambda future: print(type(future.exception()).__name__))
+        """,
+        output="RuntimeError",
+    )
 
 
 def test_shutdown_without_waiting_lets_running_functions_finish():

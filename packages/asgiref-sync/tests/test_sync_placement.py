@@ -252,6 +252,42 @@ def test_a_block_that_was_entered_inside_another_keeps_its_thread_when_that_one_
     asyncio.run(main())
 
 
+@pytest.mark.timeout(20, method="thread")
+@pytest.mark.parametrize("call", [asyncio.run, lambda coroutine: async_to_sync(_await)(coroutine)])
+def test_a_block_inside_a_function_of_the_shared_thread_can_outlast_the_one_around_it(call):
+    """Its end must not wait for the function, which waits for it."""
+    entered, other_is_left = threading.Event(), threading.Event()
+
+    async def inside():
+        async with ThreadSensitiveContext():
+            entered.set()
+            await asyncio.to_thread(other_is_left.wait, 10)
+        return threading.current_thread()
+
+    def work():
+        call(inside())
+        return threading.current_thread()
+
+    async def main():
+        async with ThreadSensitiveContext():
+            thread = await current_thread()
+            task = asyncio.create_task(sync_to_async(work)())
+            await asyncio.to_thread(entered.wait, 10)
+        other_is_left.set()
+        done, _ = await asyncio.wait([task], timeout=5)
+        assert done, "the inner block waits for the function that it is in"
+        assert task.result() is thread
+        return thread
+
+    thread = asyncio.run(main())
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+async def _await(coroutine):
+    return await coroutine
+
+
 def test_a_block_that_is_entered_after_the_one_around_it_was_left_has_a_thread_of_its_own():
     async def late(go_on):
         await go_on.wait()

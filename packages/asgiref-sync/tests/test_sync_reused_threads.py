@@ -146,6 +146,36 @@ def test_a_thread_that_still_runs_a_call_is_not_taken_over():
     assert later in (first, other)
 
 
+def test_a_thread_that_outlasts_its_context_by_a_call_is_not_taken_over():
+    """A block inside the call keeps the thread, and is the last to leave."""
+    entered, other_is_left, release = threading.Event(), threading.Event(), threading.Event()
+    inner_is_left = threading.Event()
+
+    async def inside():
+        async with ThreadSensitiveContext(reuse_thread=True):
+            entered.set()
+            await asyncio.to_thread(other_is_left.wait, SOON)
+
+    def work():
+        asyncio.run(inside())
+        inner_is_left.set()
+        assert release.wait(SOON)
+        return threading.current_thread()
+
+    async def main():
+        async with ThreadSensitiveContext(reuse_thread=True):
+            task = asyncio.create_task(sync_to_async(work)())
+            await asyncio.to_thread(entered.wait, SOON)
+        other_is_left.set()
+        assert await asyncio.to_thread(inner_is_left.wait, SOON / 2), "the block was not left"
+        others = [await in_context(reuse_thread=True) for _ in range(2)]
+        release.set()
+        return await task, others
+
+    first, others = asyncio.run(asyncio.wait_for(main(), SOON))
+    assert first not in others
+
+
 def test_a_context_inside_another_uses_its_thread():
     async def main():
         async with ThreadSensitiveContext(reuse_thread=True):

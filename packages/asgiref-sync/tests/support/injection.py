@@ -25,6 +25,7 @@ from probes import Resources, assert_all_works, assert_no_more_than, double
 import asgiref.sync
 from asgiref.sync import (
     AsyncSingleThreadContext,
+    LimitedExecutor,
     ThreadSensitiveContext,
     async_to_sync,
     async_to_sync_iterator,
@@ -118,6 +119,16 @@ def iterator_of_async():
         assert next(iterator) == 0
 
 
+def submitted():
+    assert LIMITED.submit(int, "1").result() == 1
+
+
+def shut_down():
+    with LimitedExecutor(2) as executor:
+        for _ in range(2):  # the second one finds an idle thread
+            assert executor.submit(int, "1").result() == 1
+
+
 def sensitive():
     asyncio.run(sync_to_async(int)("1"))
 
@@ -142,6 +153,14 @@ def executor():
     asyncio.run(sync_to_async(int, thread_sensitive=False, executor=EXECUTOR)("1"))
 
 
+def limited():
+    async def main():
+        call = sync_to_async(int, thread_sensitive=False, executor=LIMITED)
+        assert await asyncio.gather(call("1"), call("2")) == [1, 2]
+
+    asyncio.run(main())
+
+
 def below():
     asyncio.run(sync_to_async(async_to_sync(tracked))(1))
 
@@ -164,8 +183,10 @@ SYNCHRONOUS = [
     leftover_task,
     while_handling,
     iterator_of_async,
+    submitted,
+    shut_down,
 ]
-ASYNCHRONOUS = [sensitive, parallel, context, executor, below, iterator_of_sync]
+ASYNCHRONOUS = [sensitive, parallel, context, executor, limited, below, iterator_of_sync]
 SCENARIOS = {scenario.__name__: scenario for scenario in SYNCHRONOUS + ASYNCHRONOUS}
 
 
@@ -352,5 +373,5 @@ def main(name, class_name, points="lines", first="1"):
 
 
 if __name__ == "__main__":
-    with ThreadPoolExecutor(1) as EXECUTOR:
+    with ThreadPoolExecutor(1) as EXECUTOR, LimitedExecutor(2) as LIMITED:
         main(*sys.argv[1:])

@@ -182,8 +182,8 @@ class WorkerThread:
             raise RuntimeError("cannot start a thread: the interpreter is shutting down")
         # Recorded before it runs, so that the interpreter's exit waits for its first item.
         workers = _workers_of_this_process()
-        workers.add(self)
         try:
+            workers.add(self)
             start_thread(self.thread)
         except BaseException:
             if not self.thread.is_alive():
@@ -233,6 +233,8 @@ class WorkerThread:
         # Threads started by work items must not inherit the daemon flag.
         self.thread._daemonic = False  # type: ignore[attr-defined]
         try:
+            # An interrupt of `start` can have removed this worker before its thread ran.
+            workers.add(self)
             while not self.ended:
                 try:
                     self.state = thread_state()
@@ -380,7 +382,8 @@ class ThreadPool:
     def join(self) -> None:
         """Wait until all threads have ended. A thread of this pool must not call this."""
         for worker in self._own_workers():
-            worker.thread.join()
+            with contextlib.suppress(RuntimeError):  # another thread has not started it yet
+                worker.thread.join()
 
     def _end_idle(self) -> None:
         """End the idle threads, and wait until they have ended."""
