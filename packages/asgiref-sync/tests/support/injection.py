@@ -323,7 +323,8 @@ class Watchdog:
 def problems_of(scenario, make_injection, error_class, watchdog, first):
     """Yield what went wrong, for an exception of this class at each point from `first` on."""
     printed = []
-    sys.unraisablehook = lambda args: printed.append(args.exc_value)
+    # Without the traceback, whose frames would keep what the finalizer was about to end.
+    sys.unraisablehook = lambda args: printed.append(args.exc_value.with_traceback(None))
     number = first - 1
     while True:
         number += 1

@@ -343,8 +343,10 @@ def new_event_loop(factory: LoopFactory | None = None) -> asyncio.AbstractEventL
     """Make an event loop with `factory`, or the process's factory, or asyncio's default."""
     make = factory or _default_loop_factory or asyncio.new_event_loop
     # In an empty context, because a loop keeps the values of the context in which it is made.
+    if not has_green_threads():
+        return Context().run(make)
     loop = Context().run(make)
-    if has_green_threads() and type(loop) is asyncio.SelectorEventLoop:
+    if type(loop) is asyncio.SelectorEventLoop:
         loop.close()
         loop = asyncio.SelectorEventLoop(_GreenSelector())
     return loop

@@ -428,12 +428,14 @@ class CoroutineCall(Call):
             task = create_task(loop, coroutine, context)
         except BaseException as error:
             # The application's task factory raised. The loop must keep running its other tasks.
-            self.set_exception(error)
-            if self._owns_loop:
-                loop.stop()
-            if coroutine is not None:
-                coroutine.close()
-            self.close_coroutine()
+            try:
+                if coroutine is not None:
+                    coroutine.close()
+                self.close_coroutine()
+            finally:
+                self.set_exception(error)
+                if self._owns_loop:
+                    loop.stop()
             if not isinstance(error, Exception):
                 raise
             return

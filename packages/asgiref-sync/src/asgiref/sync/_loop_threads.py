@@ -173,7 +173,6 @@ class ContextLoop(WorkItem, Executor):
         self._is_running = self._has_ended = False
         self._leaver: CurrentThreadExecutor | None = None
         self.loop = new_event_loop()
-        _context_loops.add(self)
 
     # The threads that use the context.
 
@@ -230,6 +229,7 @@ class ContextLoop(WorkItem, Executor):
             if self._has_ended:
                 return
             self._is_running = True
+        _context_loops.add(self)
         error: BaseException = RuntimeError("Event loop stopped before the coroutine was done.")
         asyncio.set_event_loop(self.loop)
         try:
