@@ -90,21 +90,19 @@ def start_task(coroutine: Coroutine[Any, Any, _R]) -> "asyncio.Future[_R]":
     factory is called with two arguments, which is all that some of them accept.
     """
     loop = asyncio.get_running_loop()
-    if loop.get_task_factory() is not None:
-        coroutine = _later(coroutine)
     try:
-        return loop.create_task(coroutine)
+        if loop.get_task_factory() is None:
+            return loop.create_task(coroutine)
+        task = loop.create_task(_later(coroutine))
     except BaseException:
         coroutine.close()
         raise
+    task.add_done_callback(lambda _: coroutine.close())  # it may be cancelled before it starts
+    return task
 
 
 async def _later(coroutine: Coroutine[Any, Any, _R]) -> _R:
-    try:
-        await asyncio.sleep(0)
-    except BaseException:
-        coroutine.close()
-        raise
+    await asyncio.sleep(0)
     return await coroutine
 
 
