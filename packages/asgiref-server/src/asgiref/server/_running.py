@@ -82,7 +82,7 @@ class Reconnect:
         """Take note that ``handle`` has ended; return the seconds to wait. For the server."""
         first, self._failures = not self._failures, self._failures + 1
         delay = min(self._first_delay * 2.0 ** min(self._failures - 1, 60), self._max_delay)
-        delay *= random.uniform(0.5, 1.0)  # noqa: S311 - not for a secret
+        delay *= random.uniform(0.5, 1.0)
         logger.log(
             logging.WARNING if first else logging.DEBUG,
             "%s.handle() %s; it is run again in %.1f s, and after that until the connection is back",
@@ -263,7 +263,9 @@ class Run:
             await self._call(self._server.handle)
         except Exception as error:
             if not self._requests:
-                logger.error("%s.handle() failed, and the server ends: %s", *(self._name, safe_repr(error)))
+                logger.error(
+                    "%s.handle() failed, and the server ends: %s", *(self._name, safe_repr(error))
+                )
             raise
 
     async def _handle_once(self, reconnect: Reconnect) -> Exception | None:
