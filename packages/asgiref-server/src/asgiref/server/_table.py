@@ -440,7 +440,9 @@ class Instances:
         loop = asyncio.get_running_loop()
         instance.idle_timer = loop.call_later(delay, self._check_idle, instance, limit)
 
-    def _check_idle(self, instance: ApplicationInstance, limit: float) -> None:
+    def _check_idle(
+        self, instance: ApplicationInstance, limit: float, sure: bool = False
+    ) -> None:
         channel = instance.channel
         if channel is None or instance.state is not LIVE:
             return
@@ -449,6 +451,10 @@ class Instances:
             left = limit
         if left > 0:
             self._watch(instance, limit, left)
+            return
+        if not sure:  # after a delay of the whole loop, the application's timers come first
+            loop = asyncio.get_running_loop()
+            instance.idle_timer = loop.call_later(0.001, self._check_idle, instance, limit, True)
             return
         try:
             self._server.delete_application_instance(instance.scope_id)
