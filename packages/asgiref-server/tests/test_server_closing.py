@@ -174,7 +174,7 @@ async def test_what_ignores_its_cancellation_is_abandoned_and_named(where, caplo
     assert asyncio.get_running_loop().time() - begin < 10  # a second each, with room
     assert "ignores its cancellation, and is abandoned" in caplog.text
     given_up.append(True)  # so that the test leaves nothing behind
-    for task in server._StatelessServer__private.instances._abandoned:
+    for task in server._StatelessServer__instances._abandoned:
         task.future.cancel()
     await turns()
 

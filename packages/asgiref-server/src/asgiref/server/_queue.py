@@ -31,6 +31,7 @@ class Keeper(Protocol):
     """The owner of a queue, which is told of each message before it goes in."""
 
     thread: LoopThread | None
+    latest: "ApplicationInstance | None"
 
     def accept_message(self, queue: "InputQueue") -> bool: ...
 
@@ -92,12 +93,15 @@ class InputQueue(asyncio.Queue[Any]):
     # Putting
 
     def put_nowait(self, item: object) -> None:
-        thread = self._keeper.thread
+        keeper, instance = self._keeper, self.instance
+        thread = keeper.thread
         if thread is not None and thread.ident != get_ident():
             return thread.call(self.put_nowait, item)
         if self._limit and self.full():
             raise asyncio.QueueFull
-        if not self._keeper.accept_message(self):
+        if (
+            instance is None or instance is not keeper.latest or instance.future.done()
+        ) and not keeper.accept_message(self):
             return
         self._unfinished += 1
         items = self.items

@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
 
@@ -94,27 +93,16 @@ class Reconnect:
         return delay
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The options of a server that are no attributes: subclasses have names of their own."""
-
-    idle_timeout: float | None = None
-    queue_size: int = 0
-    shutdown_timeout: float = 1.0
-    lifespan: bool = False
-    reconnect: Reconnect | None = None
-
-
 class Run:
     """One run of a server. Create it on the event loop, in the task of ``arun``."""
 
-    def __init__(self, server: Runnable, instances: Instances, settings: Settings) -> None:
+    def __init__(self, server: Runnable, instances: Instances) -> None:
         if instances.state in (ServerState.RUNNING, ServerState.CLOSING):
             raise RuntimeError(f"This {type(server).__name__} is running already.")
         self._server = server
         self._name = type(server).__name__
         self._instances = instances
-        self._settings = settings
+        self._settings = instances.settings
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._cancelled_before = self._task.cancelling() if self._task else 0
@@ -136,13 +124,14 @@ class Run:
         instances.thread = LoopThread(self._name)
         instances.on_finished = instances.hooks.on_idle = self._wake
         instances.hooks.on_fatal = self._end_with
+        instances.request_end = self.request_end
         instances.state = ServerState.RUNNING
         try:
             await self._serve_and_close()
         finally:  # without an await: an abandoned coroutine is closed here
             instances.state = ServerState.CLOSED
             instances.on_finished = instances.hooks.on_idle = instances.hooks.on_fatal = None
-            instances.lifespan_state = instances.on_contact = None
+            instances.lifespan_state = instances.on_contact = instances.request_end = None
             instances.thread.close()
 
     def request_end(self) -> None:
@@ -248,7 +237,7 @@ class Run:
             self._lifespan = Lifespan(application, self._wake)
             if await self._lifespan.startup():
                 self._instances.lifespan_state = self._lifespan.state
-        reconnect = self._settings.reconnect
+        reconnect: Reconnect | None = self._settings.reconnect
         if reconnect is None:
             await self._handle()
             return
@@ -339,9 +328,7 @@ class Run:
 
 
 def run_to_end(
-    arun: Callable[[], Coroutine[Any, Any, None]],
-    current_run: Callable[[], Run | None],
-    instances: Instances,
+    arun: Callable[[], Coroutine[Any, Any, None]], instances: Instances
 ) -> signal.Signals | None:
     """Run a server on an event loop of its own; return the signal that ended it, if one did."""
     runner = asyncio.Runner()
@@ -349,9 +336,8 @@ def run_to_end(
     main = loop.create_task(arun())
 
     def request_end() -> None:
-        run = current_run()
-        if run is not None:
-            run.request_end()
+        if instances.request_end is not None:
+            instances.request_end()
         else:
             main.cancel()
 

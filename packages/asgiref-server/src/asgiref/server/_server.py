@@ -15,30 +15,10 @@ from typing import Any
 
 from ._hooks import safe_repr
 from ._instance import MessageSource
-from ._running import Reconnect, Run, Settings, run_to_end
-from ._table import Instances, InstanceTable, check_application
+from ._running import Reconnect, Run, run_to_end
+from ._table import Instances, InstanceTable, Settings, check_application
 
 logger = logging.getLogger("asgiref.server")
-
-
-class _Private:
-    """The state of one server: its options, its instances, and its run while it has one."""
-
-    def __init__(self, server: "StatelessServer") -> None:
-        self.settings = _DEFAULTS
-        self.source: MessageSource | None = None
-        self.server = server
-        self.run: Run | None = None
-
-    @cached_property
-    def instances(self) -> Instances:
-        settings = self.settings
-        return Instances(
-            self.server, settings.queue_size, settings.idle_timeout, source=self.source
-        )
-
-
-_DEFAULTS = Settings()
 
 
 class _Option:
@@ -48,8 +28,8 @@ class _Option:
         self._name = name
 
     def __get__(self, server: "StatelessServer | None", owner: type) -> Any:
-        private: _Private | None = getattr(server, "_StatelessServer__private", None)
-        return getattr(_DEFAULTS if private is None else private.settings, self._name)
+        instances: Instances | None = getattr(server, "_StatelessServer__instances", None)
+        return getattr(Settings() if instances is None else instances.settings, self._name)
 
 
 class StatelessServer:
@@ -137,18 +117,14 @@ class StatelessServer:
             raise ValueError(f"max_applications must be at least 1, not {max_applications!r}.")
         self.application = application
         self.max_applications = max_applications
-        self.__private.settings = Settings(
-            idle_timeout=idle_timeout,
-            queue_size=queue_size,
-            shutdown_timeout=shutdown_timeout,
-            lifespan=lifespan,
-            reconnect=reconnect,
+        self.__instances.settings = Settings(
+            idle_timeout, queue_size, shutdown_timeout, lifespan, reconnect, source
         )
-        self.__private.source = source
 
     @cached_property
-    def __private(self) -> _Private:
-        return _Private(self)
+    def __instances(self) -> Instances:
+        """All private state."""
+        return Instances(self)
 
     # For subclasses to implement
 
@@ -218,11 +194,11 @@ class StatelessServer:
 
         Deleting an entry cancels its instance.
         """
-        return self.__private.instances.table
+        return self.__instances.table
 
     @application_instances.setter
     def application_instances(self, entries: Mapping[Hashable, Any]) -> None:
-        self.__private.instances.replace(entries)
+        self.__instances.replace(entries)
 
     def get_or_create_application_instance(
         self, scope_id: Hashable, scope: Any
@@ -246,7 +222,7 @@ class StatelessServer:
             ValueError: if ``scope`` is a mapping without ``"type"``.
             RuntimeError: if no event loop is running on this thread, and none was before.
         """
-        instances = self.__private.instances
+        instances = self.__instances
         thread = instances.thread
         if thread is not None and thread.ident != get_ident():
             return thread.call(self.get_or_create_application_instance, scope_id, scope)
@@ -262,7 +238,7 @@ class StatelessServer:
         Raises:
             ValueError: if there is none.
         """
-        thread = self.__private.instances.thread
+        thread = self.__instances.thread
         if thread is not None and thread.ident != get_ident():
             return thread.call(self.delete_oldest_application_instance)
         self.delete_application_instance(self.application_instances.oldest())
@@ -276,7 +252,7 @@ class StatelessServer:
         Raises:
             KeyError: if the scope has no live instance.
         """
-        thread = self.__private.instances.thread
+        thread = self.__instances.thread
         if thread is not None and thread.ident != get_ident():
             return thread.call(self.delete_application_instance, scope_id)
         del self.application_instances[scope_id]
@@ -296,9 +272,8 @@ class StatelessServer:
         """
         if _is_loop_running():
             raise RuntimeError("An event loop is running on this thread: await arun() instead.")
-        private = self.__private
         try:
-            number = run_to_end(self.arun, lambda: private.run, private.instances)
+            number = run_to_end(self.arun, self.__instances)
         except KeyboardInterrupt:
             logger.info("Exiting due to Ctrl-C/interrupt")
             return
@@ -321,13 +296,7 @@ class StatelessServer:
             RuntimeError: if the application says that its startup failed (``lifespan=True``), or if
                 this server is running already.
         """
-        private = self.__private
-        run = Run(self, private.instances, private.settings)
-        private.run = run
-        try:
-            await run.run()
-        finally:
-            private.run = None
+        await Run(self, self.__instances).run()
 
     async def application_checker(self) -> None:
         """Wait until cancelled.

@@ -21,6 +21,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, cast
 from weakref import WeakValueDictionary
 
@@ -42,6 +43,18 @@ from ._queue import InputQueue, drained
 logger = logging.getLogger("asgiref.server")
 
 LIVE, CANCELLED, ENDED = InstanceState.LIVE, InstanceState.CANCELLED, InstanceState.ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of a server that are not attributes: subclasses have names of their own."""
+
+    idle_timeout: float | None = None
+    queue_size: int = 0
+    shutdown_timeout: float = 1.0
+    lifespan: bool = False
+    reconnect: Any = None
+    source: MessageSource | None = None
 
 
 class ServerState(enum.Enum):
@@ -157,40 +170,36 @@ class Instances:
     Attributes:
         table: the live instances.
         unfinished: the records whose task has not ended, live or cancelled.
+        latest: the last one in the table, most often: a look-up and a put move it once.
+        settings: the options.
         state: what the server does at the moment.
         thread: the event loop that the server uses.
         lifespan_state: copied into each scope, if the application's lifespan has a state.
         on_contact: called when a scope is looked up; set while a connection is awaited.
         on_finished: called when `is_finished` may have become true.
+        request_end: ends the server; set while it runs.
     """
 
-    def __init__(
-        self,
-        server: Server,
-        queue_size: int,
-        idle_timeout: float | None,
-        source: MessageSource | None,
-    ) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
-        self._queue_size = queue_size
-        self._idle_timeout = idle_timeout
-        self._source = source
         self._dormant: WeakValueDictionary[Hashable, InputQueue] = WeakValueDictionary()
         self._giving_up = 0
         # One context for all done-callbacks, not a copy for each scope: there may be 50,000.
         self._context = contextvars.copy_context()
         self._on_end = self._ended  # likewise one bound method
-        self._latest: ApplicationInstance | None = None
+        self.latest: ApplicationInstance | None = None
         self._known: tuple[Any, SingleCallable] | None = None
         self._abandoned: list[ApplicationInstance] = []
         self.hooks: HookCalls = HookCalls(server)
         self.table: InstanceTable = InstanceTable(self._added, self._removed)
         self.unfinished: set[ApplicationInstance] = set()
+        self.settings: Settings = Settings()
         self.state: ServerState = ServerState.IDLE
         self.thread: LoopThread | None = None
         self.lifespan_state: Mapping[str, Any] | None = None
         self.on_contact: Callable[[], object] | None = None
         self.on_finished: Callable[[], object] | None = None
+        self.request_end: Callable[[], None] | None = None
 
     # Looking up and starting
 
@@ -198,26 +207,28 @@ class Instances:
         """Return the input queue of a scope, and start an instance if none is live."""
         if self.on_contact is not None:
             self.on_contact()
-        instance = self._find(scope_id)
-        if instance is None:
-            check_scope(scope_id, scope)
-            if not self._starts():
-                return self._queue_only(scope_id, scope)
-            instance = self._start(scope_id, scope)
+        instance = self.table.get(scope_id)
+        if instance is None or instance.future.done():
+            instance = self._find(scope_id)
+            if instance is None:
+                check_scope(scope_id, scope)
+                if not self._starts():
+                    return self._queue_only(scope_id, scope)
+                instance = self._start(scope_id, scope)
+        elif instance is not self.latest:
+            self.latest = instance
+            self.table.move_to_end(scope_id)
         return instance.input_queue
 
     def _starts(self) -> bool:
         return self.state is ServerState.RUNNING or self.state is ServerState.IDLE
 
     def _find(self, scope_id: Hashable) -> ApplicationInstance | None:
-        """Return the live instance of a scope, which counts as just used."""
+        """Return the live instance of a scope."""
         instance = self.table.get(scope_id)
         if instance is not None and instance.future.done():
             self._settle(instance)  # which may have started the next one
             return self.table.get(scope_id)
-        if instance is not None and instance is not self._latest:
-            self._latest = instance
-            self.table.move_to_end(scope_id)
         return instance
 
     def _start(
@@ -234,7 +245,7 @@ class Instances:
         queue.scope = scope
         if self.lifespan_state is not None:
             scope = _with_state(scope, self.lifespan_state)
-        channel = (SourcedChannel if self._source is not None else Channel)(
+        channel = (SourcedChannel if self.settings.source is not None else Channel)(
             queue, scope, self._server
         )
         predecessor = queue.predecessor
@@ -245,7 +256,7 @@ class Instances:
         instance.redelivery = redelivery
         if isinstance(channel, SourcedChannel):
             channel.instance, channel.in_hand = instance, []
-            channel.source = cast(MessageSource, self._source)
+            channel.source = cast(MessageSource, self.settings.source)
         try:
             self.table[scope_id] = instance
         except BaseException:  # of the scope id's own methods
@@ -273,7 +284,7 @@ class Instances:
         """Return the queue of a scope that has no live instance: the same one while it is kept."""
         queue = self._dormant.get(scope_id)
         if queue is None:
-            queue = InputQueue(self._queue_size, scope_id, scope, self)
+            queue = InputQueue(self.settings.queue_size, scope_id, scope, self)
             if not self._starts():
                 self._dormant[scope_id] = queue
         return queue
@@ -285,12 +296,13 @@ class Instances:
             self.table[scope_id] = details
 
     def _added(self, instance: ApplicationInstance) -> None:
-        self._latest = instance
+        self.latest = instance
         self.unfinished.add(instance)
         instance.on_end = self._on_end
         instance.future.add_done_callback(instance.ended, context=self._context)
-        if self._idle_timeout is not None and instance.channel is not None:
-            self._watch(instance, self._idle_timeout, self._idle_timeout)
+        limit = self.settings.idle_timeout
+        if limit is not None and instance.channel is not None:
+            self._watch(instance, limit, limit)
 
     # Messages
 
@@ -299,8 +311,8 @@ class Instances:
         instance = queue.instance
         if instance is None or instance.future.done():
             return self._find_receiver(queue)
-        if self._latest is not instance:
-            self._latest = instance
+        if self.latest is not instance:
+            self.latest = instance
             try:  # noqa: SIM105 - suppress() is not free, and this runs for every message
                 self.table.move_to_end(instance.scope_id)
             except KeyError:
@@ -395,8 +407,8 @@ class Instances:
 
     def _release(self, instance: ApplicationInstance) -> None:
         """Leave the scope's queue to the next instance."""
-        if self._latest is instance:
-            self._latest = None
+        if self.latest is instance:
+            self.latest = None
         if instance.idle_timer is not None:
             instance.idle_timer.cancel()
             instance.idle_timer = None
