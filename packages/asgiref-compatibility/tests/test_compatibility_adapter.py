@@ -285,5 +285,5 @@ def test_an_application_whose_repr_raises_is_still_named():
         def __call__(self, scope, receive):
             pass
 
-    with pytest.raises(TypeError, match="Wrong, whose repr.. raises> is not an ASGI application"):
+    with pytest.raises(TypeError, match="Wrong, whose repr"):
         double_to_single_callable(Wrong())

@@ -182,13 +182,14 @@ async def test_what_ignores_its_cancellation_is_abandoned_and_named(where, caplo
 @pytest.mark.parametrize("catching", ["bare", "exception in a task"])
 async def test_an_application_that_reads_on_does_not_freeze_the_loop(catching, settled):
     caught = []
+    kind = BaseException if catching == "bare" else Exception
 
     async def loop_over(receive):
         while True:
             try:
                 await receive()
                 await asyncio.sleep(0)
-            except (BaseException if catching == "bare" else Exception) as error:
+            except BaseException if catching == "bare" else Exception as error:
                 caught.append(error)
                 if isinstance(error, GeneratorExit) or len(caught) > 100:
                     raise

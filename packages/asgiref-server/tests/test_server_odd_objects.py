@@ -260,8 +260,21 @@ async def test_an_application_may_fail_with_any_exception(kind, settled, caplog,
 
 
 async def test_a_subclass_may_use_any_attribute_of_asgirefs_class_that_was_free(settled):
-    names = ("_pool _hooks _main _home _run _instances _table _queue _state _settings _private "
-             "_core _takes_sigint").split()
+    names = [
+        "_pool",
+        "_hooks",
+        "_main",
+        "_home",
+        "_run",
+        "_instances",
+        "_table",
+        "_queue",
+        "_state",
+        "_settings",
+        "_private",
+        "_core",
+        "_takes_sigint",
+    ]
 
     class Busy(StatelessServer):
         idle_timeout = 0.0001

@@ -72,8 +72,9 @@ def _gives_coroutine(candidate: object) -> bool:
 def require_double_callable(application: Callable[..., object]) -> None:
     """Raise TypeError if ``application`` certainly cannot be called with a scope and nothing else.
 
-    Only code objects tell that for certain. A signature may be missing, misleading (``__signature__``
-    and ``__wrapped__`` show another callable's) or raise, when annotations cannot be evaluated.
+    Only code objects tell that for certain. A signature may be missing, misleading
+    (``__signature__`` and ``__wrapped__`` show another callable's) or raise, when annotations
+    cannot be evaluated.
     Every callable without code in Python is left to its call.
     """
     called = _called_code(application)

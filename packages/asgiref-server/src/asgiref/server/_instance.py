@@ -298,7 +298,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
 
     # Records are identities, not values, unlike other mappings.
     __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:
         return f"<ApplicationInstance of {safe_repr(self.scope_id)}, {self.state.value}>"
@@ -315,7 +315,7 @@ def adopted(scope_id: Hashable, details: object) -> ApplicationInstance:
     if not (isinstance(details, Mapping) and {"input_queue", "future"} <= details.keys()):
         raise TypeError(
             f"The application instance of scope {safe_repr(scope_id)} must be a mapping with "
-            f"'input_queue' and 'future', not {safe_repr(details)}."
+            f"'input_queue' and 'future', not {safe_repr(cast(object, details))}."
         )
     values = cast(Mapping[str, Any], details)
     record = ApplicationInstance(
@@ -333,7 +333,8 @@ async def run_application(
         await _wait_for(predecessor)
         predecessor = None  # or every instance would keep the ones before it
     try:
-        running = application(scope=channel.scope, receive=channel.receive, send=channel.send)
+        scope: Any = channel.scope
+        running: Any = application(scope=scope, receive=channel.receive, send=channel.send)
         if not inspect.isawaitable(running):
             raise TypeError(
                 f"The application {safe_repr(application)} gave {type(running).__name__!r} when it "
@@ -351,12 +352,12 @@ async def _wait_for(predecessor: ApplicationInstance) -> None:
     assert channel is not None
     channel.parked = channel.parked or asyncio.get_running_loop().create_future()
     for last in (False, True):
-        ways = {predecessor.future, channel.parked}
-        if (
-            await asyncio.wait(
-                ways, timeout=_PREDECESSOR_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-        )[0]:
+        ended, _ = await asyncio.wait(
+            {predecessor.future, channel.parked},
+            timeout=_PREDECESSOR_SECONDS,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if ended:
             return
         logger.warning(
             "%r was cancelled %g s ago and has not ended; %s",

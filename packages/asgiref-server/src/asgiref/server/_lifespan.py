@@ -5,9 +5,9 @@
               └─ it ends ──────────> UNSUPPORTED            an answer, or it ends
 
 This is version 2.0 of the lifespan protocol: one instance of the application lives as long as the
-server, with the scope ``{"type": "lifespan"}``. An application that raises at this scope, or returns
-without an answer, does not support the protocol, and is served without: the specification has no
-other way to say so. Its ``state`` is filled by the application during its startup.
+server, with the scope ``{"type": "lifespan"}``. An application that raises at this scope, or
+returns without an answer, does not support the protocol, and is served without: the specification
+has no other way to say so. Its ``state`` is filled by the application during its startup.
 """
 
 import asyncio

@@ -112,5 +112,5 @@ def detach(task: "asyncio.Future[Any]") -> None:
     ``asyncio.run`` waits for every task that it knows of, without a limit.
     """
     if isinstance(task, asyncio.Task):
-        asyncio.tasks._unregister_task(task)  # type: ignore[attr-defined] # pyright: ignore
+        asyncio.tasks._unregister_task(task)  # pyright: ignore
         task._log_destroy_pending = False  # type: ignore[attr-defined] # pyright: ignore

@@ -134,7 +134,7 @@ class InputQueue(asyncio.Queue[Any]):
         except asyncio.CancelledError:
             if putter.done() and not putter.cancelled():
                 self._wake_putter()  # likewise
-            elif self._putters is not None and putter in self._putters:
+            elif putter in self._putters:
                 self._putters.remove(putter)
             raise
 

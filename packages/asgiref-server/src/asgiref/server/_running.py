@@ -3,11 +3,11 @@
     serve ──> end `handle` ──> finish ──> cancel ──> cancel again ──> abandon ──> end the lifespan
     RUNNING                    CLOSING                                            CLOSED
 
-Each step has a limit. A request to end (a signal, a cancellation) ends the step that runs: the first
-one `serve`, the second one ``finish``, the third one the wait after the first cancellation.
+Each step has a limit. A request to end (a signal, a cancellation) ends the step that runs: the
+first one `serve`, the second one ``finish``, the third one the wait after the cancellation.
 
-`Run._suspend` is the only place where the task of ``arun`` waits, and it turns a cancellation into a
-request. So a cancellation can interrupt no step, at whichever moment and however often it comes.
+`Run._suspend` is the only place where the task of ``arun`` waits, and it turns a cancellation into
+a request. So a cancellation interrupts no step, whenever and however often it comes.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class Reconnect:
         delay *= random.uniform(0.5, 1.0)
         logger.log(
             logging.WARNING if first else logging.DEBUG,
-            "%s.handle() %s; it is run again in %.1f s, and after that until the connection is back",
+            "%s.handle() %s; it is run again in %.1f s, until the connection is back",
             server,
             "returned" if error is None else f"raised {safe_repr(error)}",
             delay,
@@ -374,7 +374,7 @@ async def _clear_loop(instances: Instances) -> None:
     """End the tasks that ``handle`` and applications left behind, and report their messages."""
 
     def rest() -> "set[asyncio.Task[Any]]":
-        return asyncio.all_tasks() - {asyncio.current_task()} - instances.hooks.tasks  # type: ignore[operator]
+        return asyncio.all_tasks() - {asyncio.current_task()} - instances.hooks.tasks
 
     for attempt in range(_ATTEMPTS):
         if instances.is_finished() and not rest():
@@ -461,8 +461,11 @@ def owned_signals(
 ) -> Generator[Signals, None, None]:
     """Handle the signals during the block, on the main thread and where no other code does."""
     signals = Signals(loop, request_end)
-    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    previous = {}
+    defaults: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    previous: dict[signal.Signals, Any] = {}
     try:
         if threading.current_thread() is threading.main_thread():
             for number, default in defaults.items():

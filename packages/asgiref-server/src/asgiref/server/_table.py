@@ -8,8 +8,9 @@
 
 1. The end of an instance is a done-callback of its task; a put or a look-up that comes first
    settles it. Settling happens once per record. A failure is reported once; a cancellation is none.
-2. Every message is received once or reported undelivered once. An instance that returns or fails and
-   leaves messages is followed by one that gets them; if that one receives none, they are undelivered.
+2. Every message is received once or reported undelivered once. An instance that returns or fails
+   and leaves messages is followed by one that gets them; if that one receives none, they are
+   undelivered.
 3. Code of users runs only where nothing is half changed: overridden methods before an instance is
    started, applications and hooks in tasks of their own.
 """
@@ -107,11 +108,11 @@ class InstanceTable(OrderedDict[Hashable, ApplicationInstance]):
         super().__delitem__(scope_id)
         self._removed(record)
 
-    def pop(self, scope_id: Hashable, *default: Any) -> Any:
-        if default and scope_id not in self:
+    def pop(self, key: Hashable, *default: Any) -> Any:  # pyright: ignore
+        if default and key not in self:
             return default[0]
-        record = self[scope_id]
-        del self[scope_id]
+        record = self[key]
+        del self[key]
         return record
 
     def popitem(self, last: bool = True) -> tuple[Hashable, ApplicationInstance]:
@@ -140,7 +141,8 @@ class InstanceTable(OrderedDict[Hashable, ApplicationInstance]):
 
     def records(self) -> list[ApplicationInstance]:
         """Return the records. (An OrderedDict's own views hash the scope ids, which may raise.)"""
-        return list(dict.values(self))
+        plain = cast("dict[Hashable, ApplicationInstance]", self)
+        return list(dict[Hashable, ApplicationInstance].values(plain))
 
     def discard(self, record: ApplicationInstance) -> None:
         """Take a record out, if it is there, without a further consequence."""
@@ -307,7 +309,7 @@ class Instances:
     # Messages
 
     def accept_message(self, queue: InputQueue) -> bool:
-        """See to a receiver for the message that is about to go into ``queue``; False to drop it."""
+        """See to a receiver for the message that goes into ``queue`` next; False to drop it."""
         instance = queue.instance
         if instance is None or instance.future.done():
             return self._find_receiver(queue)
@@ -452,9 +454,7 @@ class Instances:
         loop = asyncio.get_running_loop()
         instance.idle_timer = loop.call_later(delay, self._check_idle, instance, limit)
 
-    def _check_idle(
-        self, instance: ApplicationInstance, limit: float, sure: bool = False
-    ) -> None:
+    def _check_idle(self, instance: ApplicationInstance, limit: float, sure: bool = False) -> None:
         channel = instance.channel
         if channel is None or instance.state is not LIVE:
             return
@@ -570,12 +570,13 @@ def check_application(application: object) -> None:
 def check_scope(scope_id: object, scope: object) -> None:
     """Raise ValueError for a mapping without a type.
 
-    Other scopes are passed on: asgiref never looked at them, and servers for a protocol of their own
-    use an address, for example.
+    Other scopes are passed on: asgiref never looked at them, and servers for a protocol of their
+    own use an address, for example.
     """
     if isinstance(scope, Mapping) and "type" not in scope:
+        value = cast(object, scope)
         raise ValueError(
-            f"The scope of scope id {safe_repr(scope_id)} has no 'type': {safe_repr(scope)}."
+            f"The scope of scope id {safe_repr(scope_id)} has no 'type': {safe_repr(value)}."
         )
 
 

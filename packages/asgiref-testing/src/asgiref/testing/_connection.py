@@ -120,9 +120,8 @@ class Wire(OutputQueue):
 
 
 def _size_of(event: Mapping[str, Any]) -> int:
-    parts = (event.get("body"), event.get("bytes"), event.get("text"))
-    kinds = str | bytes | bytearray | memoryview
-    return _EVENT_SIZE + sum(len(part) for part in parts if isinstance(part, kinds))
+    parts: list[Any] = [event.get("body"), event.get("bytes"), event.get("text")]
+    return _EVENT_SIZE + sum(len(part) for part in parts if part is not None)
 
 
 class Connection(ApplicationCommunicator):

@@ -82,22 +82,22 @@ def decoded(headers: Iterable[Iterable[bytes]]) -> Headers:
     return [(name, value) for name, value in headers]
 
 
-def fault_of_headers(headers: object) -> str | None:
+def fault_of_headers(headers: Any) -> str | None:
     """Say what is wrong with headers that an application sent; None if nothing is."""
     if not isinstance(headers, Iterable) or isinstance(headers, str | bytes | Mapping):
-        return f"headers that are no list of pairs, but {safe_repr(headers)}"
-    for line in cast(Iterable[object], headers):
-        pair = list(cast(Iterable[object], line)) if isinstance(line, list | tuple) else []
-        if len(pair) != 2:
-            return f"a header that is no pair, but {safe_repr(line)}"
-        for part in pair:
-            if not isinstance(part, bytes):
-                return f"a header with a name or value that is no bytes: {safe_repr(line)}"
-            if _NEVER_IN_HEADERS.search(part):
-                return f"a header with a line break or a NUL in it: {safe_repr(line)}"
-        if not pair[0]:
-            return f"a header without a name: {safe_repr(line)}"
-    return None
+        return f"headers that are no list of pairs, but {safe_repr(cast(object, headers))}"
+    return next((fault for line in headers if (fault := _fault_of_header(line))), None)
+
+
+def _fault_of_header(line: Any) -> str | None:
+    if not isinstance(line, list | tuple) or len(cast(list[Any], line)) != 2:
+        return f"a header that is no pair, but {safe_repr(cast(object, line))}"
+    pair = cast(list[Any], line)
+    if not all(isinstance(part, bytes) for part in pair):
+        return f"a header with a name or value that is no bytes: {safe_repr(pair)}"
+    if any(_NEVER_IN_HEADERS.search(part) for part in pair):
+        return f"a header with a line break or a NUL in it: {safe_repr(pair)}"
+    return None if pair[0] else f"a header without a name: {safe_repr(pair)}"
 
 
 def has(headers: Headers, name: bytes) -> bool:
