@@ -313,16 +313,20 @@ def adopted(scope_id: Hashable, details: object) -> ApplicationInstance:
     if isinstance(details, ApplicationInstance):
         return details
     if not (isinstance(details, Mapping) and {"input_queue", "future"} <= details.keys()):
-        raise TypeError(
-            f"The application instance of scope {safe_repr(scope_id)} must be a mapping with "
-            f"'input_queue' and 'future', not {safe_repr(cast(object, details))}."
-        )
+        raise _not_an_instance(scope_id, details)  # pyright: ignore[reportUnknownArgumentType]
     values = cast(Mapping[str, Any], details)
     record = ApplicationInstance(
         scope_id, values.get("scope"), values["input_queue"], values["future"], None
     )
     record.extra = {key: value for key, value in values.items() if key not in _KEYS} or None
     return record
+
+
+def _not_an_instance(scope_id: Hashable, details: object) -> TypeError:
+    return TypeError(
+        f"The application instance of scope {safe_repr(scope_id)} must be a mapping with "
+        f"'input_queue' and 'future', not {safe_repr(details)}."
+    )
 
 
 async def run_application(

@@ -84,9 +84,10 @@ def decoded(headers: Iterable[Iterable[bytes]]) -> Headers:
 
 def fault_of_headers(headers: Any) -> str | None:
     """Say what is wrong with headers that an application sent; None if nothing is."""
+    lines: Any = headers
     if not isinstance(headers, Iterable) or isinstance(headers, str | bytes | Mapping):
         return f"headers that are no list of pairs, but {safe_repr(cast(object, headers))}"
-    return next((fault for line in headers if (fault := _fault_of_header(line))), None)
+    return next((fault for line in lines if (fault := _fault_of_header(line))), None)
 
 
 def _fault_of_header(line: Any) -> str | None:
