@@ -189,7 +189,7 @@ async def test_an_application_that_reads_on_does_not_freeze_the_loop(catching, s
             try:
                 await receive()
                 await asyncio.sleep(0)
-            except BaseException if catching == "bare" else Exception as error:
+            except kind as error:
                 caught.append(error)
                 if isinstance(error, GeneratorExit) or len(caught) > 100:
                     raise

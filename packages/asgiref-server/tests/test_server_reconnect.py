@@ -80,12 +80,12 @@ async def test_handle_may_say_that_the_connection_is_established(caplog):
 
 async def test_the_delay_doubles_up_to_the_maximum_with_jitter():
     reconnect = Reconnect(1.0, 5.0)
-    delays = [reconnect.lost("Bot", None) for _ in range(2000)]
+    delays = [reconnect._lost("Bot", None) for _ in range(2000)]
     for delay, most in zip(delays, [1, 2, 4, 5, 5], strict=False):
         assert most / 2 <= delay <= most
     assert len({round(delay, 6) for delay in delays[4:50]}) > 10
     reconnect.established()
-    assert reconnect.lost("Bot", None) <= 1
+    assert reconnect._lost("Bot", None) <= 1
 
 
 async def test_a_negative_delay_is_rejected():
