@@ -8,7 +8,7 @@ import pytest
 
 from asgiref.server import StatelessServer
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(30)]
+pytestmark = pytest.mark.timeout(30)
 
 
 def scope_of(name):
@@ -57,6 +57,7 @@ async def leaving(scope, receive, send):
         await send({"to": {"a": "b", "b": "a"}[scope["id"]], "text": f"{scope['id']} left"})
 
 
+@pytest.mark.asyncio
 async def test_cleanups_that_send_to_each_other_start_nothing(no_task_left):
     server = Chat(leaving)
     running = asyncio.create_task(server.arun())
@@ -69,6 +70,7 @@ async def test_cleanups_that_send_to_each_other_start_nothing(no_task_left):
     no_task_left()
 
 
+@pytest.mark.asyncio
 async def test_a_listener_that_outlives_handle_starts_nothing():
     class Server(Chat):
         async def handle(self):
@@ -101,6 +103,7 @@ async def test_a_listener_that_outlives_handle_starts_nothing():
     assert not server.application_instances
 
 
+@pytest.mark.asyncio
 async def test_a_hook_that_puts_messages_back_at_the_end_is_called_once(no_task_left, caplog):
     class Server(Chat):
         async def application_undelivered(self, messages, details):
@@ -126,6 +129,7 @@ async def test_a_hook_that_puts_messages_back_at_the_end_is_called_once(no_task_
     no_task_left()
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("where", ["receive", "elsewhere", "send", "hook", "lifespan", "handle"])
 async def test_what_ignores_its_cancellation_is_abandoned_and_named(where, caplog):
     async def stubborn(wait):
@@ -179,6 +183,7 @@ async def test_what_ignores_its_cancellation_is_abandoned_and_named(where, caplo
     await turns()
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("catching", ["bare", "exception in a task"])
 async def test_an_application_that_reads_on_does_not_freeze_the_loop(catching, settled):
     caught = []
@@ -216,6 +221,7 @@ async def test_an_application_that_reads_on_does_not_freeze_the_loop(catching, s
             await asyncio.sleep(0)
 
 
+@pytest.mark.asyncio
 async def test_a_send_that_fails_at_once_lets_the_others_run():
     class Server(Chat):
         async def application_send(self, scope, message):
@@ -241,6 +247,7 @@ async def test_a_send_that_fails_at_once_lets_the_others_run():
 CANCELLATIONS = [[0], [1], [4], [0, 0], [1, 0], [3, 1], [0, 0, 0], [1, 1, 1], [2, 5, 1]]
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("cancellations", CANCELLATIONS, ids=str)
 @pytest.mark.parametrize("natural", [False, True])
 @pytest.mark.parametrize("factory", ["none", "eager", "two arguments"])
@@ -292,6 +299,7 @@ async def test_cancelled_at_any_step_it_leaves_nothing_and_runs_again(
         loop.set_task_factory(None)
 
 
+@pytest.mark.asyncio
 async def test_a_server_that_runs_refuses_to_run_twice():
     server = Chat(reading)
     running = asyncio.create_task(server.arun())
@@ -302,6 +310,7 @@ async def test_a_server_that_runs_refuses_to_run_twice():
     await running
 
 
+@pytest.mark.asyncio
 async def test_a_cancelled_put_leaves_nothing_behind():
     async def busy(scope, receive, send):
         await asyncio.Event().wait()
@@ -321,6 +330,7 @@ async def test_a_cancelled_put_leaves_nothing_behind():
     assert server.undelivered == [("a", 0)]
 
 
+@pytest.mark.asyncio
 async def test_the_next_instance_waits_for_the_cleanup_of_the_one_before(settled):
     running, most = [], []
 
@@ -349,6 +359,7 @@ async def test_the_next_instance_waits_for_the_cleanup_of_the_one_before(settled
     assert server.undelivered == []
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("how", ["as asgiref", "keeps all", "sends", "starts"])
 async def test_overridden_deletion_starts_no_second_instance(how, settled):
     class Server(Chat):
@@ -384,6 +395,7 @@ async def test_overridden_deletion_starts_no_second_instance(how, settled):
     assert not any(live.values())
 
 
+@pytest.mark.asyncio
 async def test_a_start_that_fails_leaves_the_queue_usable(settled):
     got = []
 
@@ -403,6 +415,7 @@ async def test_a_start_that_fails_leaves_the_queue_usable(settled):
     assert got == [1, 3]
 
 
+@pytest.mark.asyncio
 async def test_a_message_from_another_thread_reaches_a_server_without_plain_methods(settled):
     got = []
 
@@ -420,6 +433,7 @@ async def test_a_message_from_another_thread_reaches_a_server_without_plain_meth
     await running
 
 
+@pytest.mark.asyncio
 async def test_idle_time_counts_from_the_last_message_received_or_sent(settled):
     class Server(Chat):
         async def application_send(self, scope, message):
@@ -443,3 +457,50 @@ async def test_idle_time_counts_from_the_last_message_received_or_sent(settled):
     sent.set()
     await asyncio.sleep(0.2)
     assert cancelled == [True]
+
+
+@pytest.mark.asyncio
+async def test_an_instance_that_was_deleted_while_it_waited_changes_nothing_for_the_next(settled):
+    running, most = [], []
+
+    async def application(scope, receive, send):
+        running.append(scope["id"])
+        most.append(len(running))
+        try:
+            await reading(scope, receive, send)
+        finally:
+            await go.wait()
+            running.remove(scope["id"])
+
+    go = asyncio.Event()
+    server = Chat(application)
+    for _ in range(4):
+        server.put("a", 1)
+        await settled()
+        server.delete_application_instance("a")
+        await settled()
+    server.put("a", "last")
+    await settled()
+    assert most == [1]
+    assert len(server.undelivered) == 3
+    go.set()
+    await settled()
+    assert most == [1, 1]
+    server.finished.set()
+    await server.arun()
+
+
+def test_a_table_may_be_replaced_when_no_loop_runs(caplog):
+    async def start():
+        server.put("a", 1)
+
+    async def busy(scope, receive, send):
+        await asyncio.Event().wait()
+
+    server = Chat(busy)
+    with asyncio.Runner() as runner:
+        runner.run(start())
+        server.application_instances = {}
+        assert "was not called, because no event loop runs here" in caplog.text
+        runner.run(asyncio.sleep(0))
+    assert not server.application_instances

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from ._loop import start_task
+from ._loop import is_loop_running, start_task
 
 logger = logging.getLogger("asgiref.server")
 
@@ -59,6 +59,9 @@ class HookCalls:
         """Call a method of the server (or of ``owner``) soon, after the calls with that ``key``."""
         owner = self._server if owner is None else owner
         where = f"{type(owner).__name__}.{name}() for scope {safe_repr(scope_id)}"
+        if not is_loop_running():
+            logger.error("%s was not called, because no event loop runs here", where)
+            return
         previous = self._last.get(key)
         task = start_task(self._make(previous, where, owner, name, args))
         self._last[key] = task

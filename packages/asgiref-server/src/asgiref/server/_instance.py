@@ -330,12 +330,13 @@ def _not_an_instance(scope_id: Hashable, details: object) -> TypeError:
 
 
 async def run_application(
-    application: SingleCallable, channel: Channel, predecessor: ApplicationInstance | None
+    application: SingleCallable, channel: Channel, predecessors: tuple[ApplicationInstance, ...]
 ) -> None:
-    """Run the application for a scope, after the instance before it for the same scope."""
-    if predecessor is not None:
+    """Run the application for a scope, after the instances before it for the same scope."""
+    for predecessor in predecessors:
         await _wait_for(predecessor)
-        predecessor = None  # or every instance would keep the ones before it
+        del predecessor  # or every instance would keep the ones before it
+    del predecessors
     try:
         scope: Any = channel.scope
         running: Any = application(scope=scope, receive=channel.receive, send=channel.send)
@@ -353,7 +354,8 @@ async def run_application(
 async def _wait_for(predecessor: ApplicationInstance) -> None:
     """Wait until a cancelled instance has ended, so that no two run for one scope."""
     channel = predecessor.channel
-    assert channel is not None
+    if channel is None:  # an adopted instance, which shares no queue with others
+        return
     channel.parked = channel.parked or asyncio.get_running_loop().create_future()
     for last in (False, True):
         ended, _ = await asyncio.wait(

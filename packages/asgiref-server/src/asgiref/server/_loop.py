@@ -83,6 +83,15 @@ class LoopThread:
         return RuntimeError(f"{self._server} has ended: {name} was called from another thread.")
 
 
+def is_loop_running() -> bool:
+    """Whether an event loop runs on this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def start_task(coroutine: Coroutine[Any, Any, _R]) -> "asyncio.Future[_R]":
     """Start a task that takes its first step later, whichever task factory the loop has.
 

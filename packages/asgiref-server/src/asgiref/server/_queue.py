@@ -43,7 +43,7 @@ class InputQueue(asyncio.Queue[Any]):
         scope_id, scope: the scope.
         items: the messages; None when there are none.
         instance: the live instance that reads from the queue, if any.
-        predecessor: an instance that was cancelled and may not have ended.
+        predecessors: instances that were cancelled and have not ended.
     """
 
     __slots__ = (
@@ -55,7 +55,7 @@ class InputQueue(asyncio.Queue[Any]):
         "_unfinished",
         "instance",
         "items",
-        "predecessor",
+        "predecessors",
         "scope",
         "scope_id",
     )
@@ -64,7 +64,7 @@ class InputQueue(asyncio.Queue[Any]):
         self.scope_id: Hashable = scope_id
         self.scope: object = scope
         self.instance: ApplicationInstance | None = None
-        self.predecessor: ApplicationInstance | None = None
+        self.predecessors: tuple[ApplicationInstance, ...] = ()
         self._keeper = keeper
         self._limit = maxsize
         self.items: list[Any] | deque[Any] | None = None

@@ -416,7 +416,7 @@ class Signals:
 
     def handler(self, number: int, frame: FrameType | None) -> None:
         """Run on the main thread, between any two instructions."""
-        if self._over:
+        if self._over or self._loop.is_closed():
             return
         if self._unheard or (self.first and (self.closing or self._is_stuck())):
             self._break_off(number)

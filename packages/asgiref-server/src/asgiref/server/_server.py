@@ -15,6 +15,7 @@ from typing import Any
 
 from ._hooks import safe_repr
 from ._instance import MessageSource
+from ._loop import is_loop_running
 from ._running import Reconnect, Run, run_to_end
 from ._table import Instances, InstanceTable, Settings, check_application
 
@@ -270,7 +271,7 @@ class StatelessServer:
             Exception: what `arun` raises.
             RuntimeError: if an event loop is running on this thread.
         """
-        if _is_loop_running():
+        if is_loop_running():
             raise RuntimeError("An event loop is running on this thread: await arun() instead.")
         try:
             number = run_to_end(self.arun, self.__instances)
@@ -320,11 +321,3 @@ def _text(exception: BaseException) -> str:
         return str(exception)
     except Exception:
         return safe_repr(exception)
-
-
-def _is_loop_running() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -250,10 +250,7 @@ class Instances:
         channel = (SourcedChannel if self.settings.source is not None else Channel)(
             queue, scope, self._server
         )
-        predecessor = queue.predecessor
-        if predecessor is not None and predecessor.future.done():
-            predecessor = None
-        future = start_task(run_application(application, channel, predecessor))
+        future = start_task(run_application(application, channel, queue.predecessors))
         instance = ApplicationInstance(scope_id, scope, queue, future, channel)
         instance.redelivery = redelivery
         if isinstance(channel, SourcedChannel):
@@ -265,7 +262,6 @@ class Instances:
             future.cancel()
             raise
         queue.instance = instance
-        queue.predecessor = None
         return instance
 
     def _single_callable(self) -> SingleCallable:
@@ -363,7 +359,7 @@ class Instances:
         self._release(instance)
         if not instance.future.done():
             if isinstance(queue, InputQueue):
-                queue.predecessor = instance
+                queue.predecessors = (*queue.predecessors, instance)
             cancel(instance.future)
         self._give_up(instance)
 
@@ -382,6 +378,8 @@ class Instances:
             self._report(instance)
         if isinstance(instance.channel, SourcedChannel):
             self._tell_source(instance.channel, instance)
+        if state is CANCELLED and isinstance(queue := instance.input_queue, InputQueue):
+            queue.predecessors = tuple(each for each in queue.predecessors if each is not instance)
         if state is LIVE:
             self.table.discard(instance)
             self._release(instance)
