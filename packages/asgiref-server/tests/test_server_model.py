@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,8 +21,10 @@ from asgiref.server import StatelessServer
 pytestmark = pytest.mark.timeout(300)  # hooks that block take their seconds
 
 MOST = 3
-#: Seconds: finish, clean up, and be cancelled again, with room for a slow machine.
-PROMISED = 0.2 + 1.0 + 1.0 + 5.0
+#: Seconds to finish, to clean up twice (with the lifespan), and room for a slow machine.
+PROMISED = 0.02 + 2 * (0.05 + 0.1) + 10
+#: The limits of a server that is in use would make a hook that blocks cost seconds each time.
+SHORT = {"_CLEANUP_SECONDS": 0.05, "_ATTEMPT_SECONDS": 0.005}
 SCOPES = "abcde"
 scopes = st.sampled_from(SCOPES)
 turns = st.integers(0, 4)
@@ -63,7 +66,7 @@ class History:
 
 class Server(StatelessServer):
     def __init__(self) -> None:
-        super().__init__(self.application, max_applications=MOST, shutdown_timeout=0.2)
+        super().__init__(self.application, max_applications=MOST, shutdown_timeout=0.02)
         self.misbehaviour = "none"
         self.history = History()
         self.plans = {scope: Plan() for scope in SCOPES}
@@ -153,6 +156,8 @@ def has_begun(machine: "ServerMachine") -> bool:
 class ServerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
+        self.short = mock.patch.multiple("asgiref.server._running", **SHORT)
+        self.short.start()
         self.runner = asyncio.Runner()
         self.kept: dict[str, asyncio.Queue[Any]] = {}
 
@@ -300,6 +305,7 @@ class ServerMachine(RuleBasedStateMachine):
                 self.check_the_end()
         finally:
             self.runner.close()
+            self.short.stop()
 
 
 TestServerMachine = ServerMachine.TestCase

@@ -73,10 +73,6 @@ class Reconnect:
             logger.info("The connection is back, after %d attempt(s)", self._failures)
         self._failures = 0
 
-    def _is_lost(self) -> bool:
-        """Whether ``handle`` has ended and has not established a connection since."""
-        return self._failures > 0
-
     def _lost(self, server: str, error: BaseException | None) -> float:
         """Take note that ``handle`` has ended; return the seconds to wait."""
         first, self._failures = not self._failures, self._failures + 1
@@ -245,7 +241,7 @@ class Run:
             error = await self._handle_once(reconnect)
             if self._fatal is not None:
                 return
-            await asyncio.sleep(reconnect._lost(self._name, error))
+            await asyncio.sleep(reconnect._lost(self._name, error))  # pyright: ignore
 
     async def _handle(self) -> None:
         try:
@@ -258,7 +254,7 @@ class Run:
             raise
 
     async def _handle_once(self, reconnect: Reconnect) -> Exception | None:
-        self._instances.on_contact = reconnect.established if reconnect._is_lost() else None
+        self._instances.on_contact = reconnect.established if reconnect._failures else None  # pyright: ignore
         try:
             await self._call(self._server.handle)
         except NotImplementedError:
