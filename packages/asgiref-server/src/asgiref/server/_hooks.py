@@ -115,7 +115,12 @@ class HookCalls:
         try:
             await asyncio.wait({previous}, timeout=_PATIENCE)
         except asyncio.CancelledError:
-            return  # the server is in a hurry, but this call is still made
+            # The server is in a hurry. This call is still made, and cancelled where it waits:
+            # asyncio.run cancels each task once, and would wait for a hook that blocks.
+            task = asyncio.current_task()
+            if task is not None:
+                task.cancel()
+            return
         if not previous.done():
             logger.warning("%s does not wait any longer for the call before it", where)
 
