@@ -504,3 +504,26 @@ def test_a_table_may_be_replaced_when_no_loop_runs(caplog):
         assert "was not called, because no event loop runs here" in caplog.text
         runner.run(asyncio.sleep(0))
     assert not server.application_instances
+
+
+def test_asyncio_run_ends_although_hooks_of_late_messages_block():
+    class Server(Chat):
+        async def handle(self):
+            self.listener = asyncio.create_task(self.listen())
+            await asyncio.sleep(0)
+
+        async def listen(self):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                for number in range(3):
+                    self.put("late", number)
+                    await asyncio.sleep(0)
+
+        async def application_undelivered(self, messages, details):
+            await super().application_undelivered(messages, details)
+            await asyncio.Event().wait()
+
+    server = Server(reading)
+    asyncio.run(server.arun())
+    assert not server.application_instances
