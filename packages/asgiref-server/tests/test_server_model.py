@@ -81,12 +81,13 @@ class Server(StatelessServer):
         live[scope["id"]] += 1
         self.history.most_live = max(self.history.most_live, live[scope["id"]])
         try:
-            await self.serve(scope, receive)
+            then = await self.serve(scope, receive)
         finally:
             live[scope["id"]] -= 1
             await asyncio.sleep(0)
             if self.plans[scope["id"]].farewell:
                 await send(scope["id"])
+        self.do(then)  # last: a cancellation of the farewell would replace the failure
 
     async def application_send(self, scope: Any, message: str) -> None:
         """A farewell goes to the next scope."""
@@ -99,7 +100,7 @@ class Server(StatelessServer):
         self.history.sent.append(number)
         queue.put_nowait(number)
 
-    async def serve(self, scope: Any, receive: Any) -> None:
+    async def serve(self, scope: Any, receive: Any) -> str:
         plan = self.plans[scope["id"]]
         end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.ends[scope["id"]] = end
@@ -109,7 +110,7 @@ class Server(StatelessServer):
         finally:
             taking.cancel()
             await asyncio.wait({taking})
-        self.do(end.result() if end.done() else plan.then)
+        return end.result() if end.done() else plan.then
 
     async def take(self, count: int, scope_id: str, receive: Any) -> None:
         for _ in range(count):
