@@ -45,7 +45,9 @@ def main() -> None:
         "--channel", default="#test", help="the channel that it joins (default: %(default)s)"
     )
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     make_bot(arguments.host, arguments.port, arguments.nick, arguments.channel).run()
 
 

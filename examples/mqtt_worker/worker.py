@@ -8,14 +8,11 @@ from typing import Any
 
 import aiomqtt
 
-from asgiref.server import StatelessServer
+from asgiref.server import Reconnect, StatelessServer
 
 __all__ = ["MqttWorker", "averages"]
 
-logger = logging.getLogger(__name__)
-
 SOURCE = "sensors/"
-RECONNECT_SECONDS = 0.5
 
 
 async def averages(scope: Any, receive: Any, send: Any) -> None:
@@ -33,31 +30,26 @@ class MqttWorker(StatelessServer):
     """Serves ``application`` to every topic below ``sensors/``."""
 
     def __init__(self, application: Any, host: str, port: int = 1883) -> None:
-        super().__init__(application, queue_size=100, idle_timeout=3600)
+        self._reconnect = Reconnect(first_delay=0.5, max_delay=30)
+        super().__init__(application, queue_size=100, idle_timeout=3600, reconnect=self._reconnect)
         self._host, self._port = host, port
         self._client: aiomqtt.Client | None = None
         self._connected = asyncio.Event()
 
     async def handle(self) -> None:
-        """Pass messages on to their topics' scopes, for ever."""
-        while True:
-            try:
-                await self._listen()
-            except aiomqtt.MqttError as error:
-                logger.warning("%s; the worker tries again", error)
-            finally:
-                self._connected.clear()
-            await asyncio.sleep(RECONNECT_SECONDS)
-
-    async def _listen(self) -> None:
-        async with aiomqtt.Client(self._host, self._port) as self._client:
-            await self._client.subscribe(f"{SOURCE}#", qos=1)
-            self._connected.set()
-            async for message in self._client.messages:
-                topic = str(message.topic)
-                scope = {"type": "mqtt", "topic": topic}
-                queue = self.get_or_create_application_instance(topic, scope)
-                await queue.put({"type": "mqtt.message", "payload": message.payload})
+        """Pass messages on to their topics' scopes, until the connection is lost."""
+        try:
+            async with aiomqtt.Client(self._host, self._port) as self._client:
+                await self._client.subscribe(f"{SOURCE}#", qos=1)
+                self._reconnect.established()
+                self._connected.set()
+                async for message in self._client.messages:
+                    topic = str(message.topic)
+                    scope = {"type": "mqtt", "topic": topic}
+                    queue = self.get_or_create_application_instance(topic, scope)
+                    await queue.put({"type": "mqtt.message", "payload": message.payload})
+        finally:
+            self._connected.clear()
 
     async def application_send(self, scope: Any, message: Any) -> None:
         """Publish, once the connection is back if it is lost."""
@@ -81,7 +73,9 @@ def main() -> None:
         "--port", type=int, default=1883, metavar="PORT", help="its port (default: %(default)s)"
     )
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     MqttWorker(averages, arguments.host, arguments.port).run()
 
 

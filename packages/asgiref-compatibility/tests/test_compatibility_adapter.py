@@ -3,7 +3,9 @@
 import asyncio
 import functools
 import inspect
+import sys
 from dataclasses import dataclass
+from unittest import mock
 
 import pytest
 
@@ -119,13 +121,6 @@ class New:
         pass
 
 
-class WithSignature:
-    __signature__ = inspect.Signature()
-
-    def __init__(self, scope):
-        pass
-
-
 class NoArguments:
     def __init__(self):
         pass
@@ -155,7 +150,7 @@ def takes_a_scope(application):
 @pytest.mark.parametrize(
     "application",
     [
-        *(Echo, Meta, OfMeta, New, WithSignature, NoArguments, KeywordOnly, Record, object, int),
+        *(Echo, Meta, OfMeta, New, NoArguments, KeywordOnly, Record, object, int),
         lambda scope: None,
         lambda: None,
         lambda scope, further: None,
@@ -173,9 +168,122 @@ def takes_a_scope(application):
     ],
 )
 def test_what_can_be_called_with_a_scope_is_accepted_and_nothing_else(application):
-    """As `inspect.signature` sees it, which takes long and is only asked where it must be."""
     if takes_a_scope(application):
         assert callable(double_to_single_callable(application))
     else:
         with pytest.raises(TypeError, match="is not an ASGI application"):
             double_to_single_callable(application)
+
+
+class ClassSignature:
+    __signature__ = inspect.Signature()
+
+    def __init__(self, scope):
+        pass
+
+    async def __call__(self, receive, send):
+        await send("served")
+
+
+class RaisingSignature(ClassSignature):
+    @property
+    def __signature__(self):
+        raise LookupError("no signature")
+
+    def __init__(self, scope=None):
+        pass
+
+    def __call__(self, scope):
+        return ClassSignature(scope)
+
+
+class StaticCall:
+    @staticmethod
+    def __call__(scope):
+        return ClassSignature(scope)
+
+
+class Unprintable:
+    def __call__(self, scope):
+        return ClassSignature(scope)
+
+    def __repr__(self):
+        raise LookupError("no repr")
+
+    def method(self, scope):
+        return self(scope)
+
+
+def signed(scope):
+    return ClassSignature(scope)
+
+
+signed.__signature__ = inspect.Signature()
+
+
+def wrapping(*args):
+    return signed(*args)
+
+
+functools.update_wrapper(wrapping, asyncio.sleep)
+
+ACCEPTED = [
+    *(ClassSignature, RaisingSignature(), StaticCall(), Unprintable(), Unprintable().method),
+    *(signed, wrapping, functools.partial(signed), functools.partial(functools.partial(signed))),
+    functools.partial(lambda first, scope: signed(scope), 1),
+    functools.partial(lambda scope, *, word: signed(scope), word=1),
+    mock.create_autospec(lambda scope: None, side_effect=signed),
+    mock.Mock(spec=[], side_effect=signed),
+    functools.lru_cache(Unprintable()),
+]
+
+
+@pytest.mark.parametrize("application", ACCEPTED, ids=lambda each: type(each).__name__)
+def test_a_signature_that_misleads_or_raises_does_not_matter(application):
+    if isinstance(application, functools._lru_cache_wrapper):
+        scope = "hashable"
+    else:
+        scope = {"type": "test"}
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(guarantee_single_callable(application)(scope, None, send))
+    assert sent == ["served"]
+
+
+def test_annotations_that_cannot_be_evaluated_do_not_matter():
+    namespace = {"ClassSignature": ClassSignature}
+    source = """
+class Router:
+    def __call__(self, scope: "Missing", **options: "Missing"):
+        return ClassSignature(scope)
+    def method(self, scope: "Missing"):
+        return self(scope)
+class Consumer(ClassSignature):
+    def __init__(self, scope: "Missing", *args, **kwargs): pass
+class New(ClassSignature):
+    def __new__(cls, *args: "Missing"): return object.__new__(cls)
+"""
+    if sys.version_info >= (3, 14):
+        source = source.replace('"Missing"', "Missing")
+    exec(source, namespace)
+    router = namespace["Router"]()
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    for application in (router, router.method, namespace["Consumer"], namespace["New"]):
+        asyncio.run(guarantee_single_callable(application)({"type": "test"}, None, send))
+    assert sent == ["served"] * 4
+
+
+def test_an_application_whose_repr_raises_is_still_named():
+    class Wrong(Unprintable):
+        def __call__(self, scope, receive):
+            pass
+
+    with pytest.raises(TypeError, match="Wrong, whose repr"):
+        double_to_single_callable(Wrong())

@@ -29,6 +29,11 @@ class Recorder(StatelessServer):
     async def application_undelivered(self, messages, application_details):
         self.undelivered.append((application_details.scope["id"], messages))
 
+    async def close(self):
+        """Run to an end that cancels the instances that the test has started."""
+        self.finished.set()
+        await self.arun()
+
     def queue(self, scope_id):
         return self.get_or_create_application_instance(scope_id, {"type": "test", "id": scope_id})
 

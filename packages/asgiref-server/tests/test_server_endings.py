@@ -9,6 +9,7 @@ import weakref
 import pytest
 
 from asgiref.server import StatelessServer
+from asgiref.sync import sync_to_async
 
 pytestmark = pytest.mark.asyncio
 
@@ -172,7 +173,7 @@ async def test_a_kept_queue_serves_the_scope_for_ever(make_server, settled):
         await settled()
         assert not server.application_instances
     assert server.queue("a") is kept
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_a_kept_queue_revives_its_scope_within_the_limit(make_server, settled):
@@ -183,7 +184,7 @@ async def test_a_kept_queue_revives_its_scope_within_the_limit(make_server, sett
     kept.put_nowait("hello")
     assert list(server.application_instances) == ["a"]
     assert await server.next_sent() == ("a", "hello")
-    await server._pool.close(0)
+    await server.close()
 
 
 @pytest.mark.parametrize("how", ["kept queue", "looked up"])
@@ -205,7 +206,7 @@ async def test_a_put_between_the_end_and_its_notice_reaches_the_next_instance(ma
     kept = server.queue("a")
     assert await server.next_sent() == ("a", "hello")
     assert started == ["a", "a"]
-    await server._pool.close(0)
+    await server.close()
     assert server.failures == [("a", "reported once")]
 
 
@@ -233,7 +234,7 @@ async def test_messages_of_an_evicted_instance_are_undelivered(make_server, sett
     server.queue("b")
     await settled()
     assert server.undelivered == [("a", [1, 2])]
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_a_cancelled_instance_cannot_take_messages_of_its_successor(make_server, settled):
@@ -311,7 +312,7 @@ async def test_an_evicted_application_that_receives_in_tasks_of_its_own_is_no_fa
     server.queue("b")
     kept.put_nowait("for the next")
     await settled()
-    await server._pool.close(0)
+    await server.close()
     assert server.failures == []
 
 
@@ -348,11 +349,13 @@ async def test_an_error_of_application_send_reaches_the_application(make_server,
     assert server.failures == [("a", "no line")]
 
 
-async def test_hooks_and_send_may_be_synchronous(make_server):
+async def test_hooks_and_send_may_run_on_worker_threads(make_server):
     class Server(make_server):
+        @sync_to_async
         def application_send(self, scope, message):
             self.record(message)
 
+        @sync_to_async
         def application_exception(self, exception, application_details):
             self.record(str(exception))
 
@@ -368,7 +371,7 @@ async def test_hooks_and_send_may_be_synchronous(make_server):
     server = Server(application)
     server.queue("a")
     assert [await server.next_sent() for _ in range(6)] == [0, 1, 2, 3, 4, "done"]
-    await server._pool.close(1)
+    await server.close()
 
 
 async def test_a_bounded_queue_is_visible_to_its_server(make_server, settled):
@@ -390,7 +393,7 @@ async def test_a_bounded_queue_is_visible_to_its_server(make_server, settled):
     go.set()
     assert [await server.next_sent() for _ in range(4)] == [("a", n) for n in range(4)]
     await asyncio.gather(*waiting)
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_no_message_is_lost_when_a_bounded_queues_application_ends(make_server, settled):
@@ -420,7 +423,7 @@ async def test_waiting_puts_go_on_when_a_deleted_scopes_messages_are_given_up(ma
     assert [await server.next_sent() for _ in range(3)] == [("a", n) for n in (1, 2, 3)]
     await asyncio.gather(*puts)
     assert server.undelivered == [("a", [0])]
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_an_idle_scope_is_ended(make_server):

@@ -25,7 +25,7 @@ async def test_each_scope_has_one_instance_that_receives_in_order(make_server):
     assert [message for scope_id, message in sent if scope_id == "a"] == ["a1", "a2"]
     assert server.queue("a") is server.queue("a")
     assert list(server.application_instances) == ["b", "a"]
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_the_application_is_called_with_keywords_and_the_first_scope(make_server):
@@ -64,7 +64,7 @@ async def test_the_least_recently_used_is_evicted(make_server, settled):
     server.put("d", "hello")
     assert list(server.application_instances) == ["c", "a", "d"]
     assert await server.next_sent() == ("d", "hello")
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_a_message_into_a_kept_queue_is_a_use(make_server):
@@ -75,7 +75,7 @@ async def test_a_message_into_a_kept_queue_is_a_use(make_server):
     server.queue("c")
     assert list(server.application_instances) == ["a", "c"]
     assert await server.next_sent() == ("a", "hello")
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_never_more_than_max_applications_live(make_server):
@@ -95,7 +95,7 @@ async def test_never_more_than_max_applications_live(make_server):
         await asyncio.sleep(0)
         assert len(server.application_instances) <= 5
     assert max(most) <= 6  # a new one may begin before the evicted one sees its cancellation
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_an_evicted_instance_is_cancelled_and_may_clean_up(make_server, settled):
@@ -117,7 +117,7 @@ async def test_an_evicted_instance_is_cancelled_and_may_clean_up(make_server, se
     await settled()
     assert cleaned == ["a"]
     assert server.failures == []
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_deleting(make_server):
@@ -135,7 +135,7 @@ async def test_deleting(make_server):
     assert not server.application_instances
     with pytest.raises(ValueError, match="no application instance"):
         server.delete_oldest_application_instance()
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_eviction_goes_through_the_methods_that_a_subclass_may_override(make_server):
@@ -150,7 +150,7 @@ async def test_eviction_goes_through_the_methods_that_a_subclass_may_override(ma
     server.queue("a")
     server.queue("b")
     assert deleted == ["a"]
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_a_record_answers_as_asgirefs_dict(make_server):
@@ -174,7 +174,7 @@ async def test_a_record_answers_as_asgirefs_dict(make_server):
     del details["other"]
     assert "other" not in details
     assert "of 'a', live" in repr(details)
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_a_table_replaced_by_a_dict_works_on():
@@ -186,6 +186,9 @@ async def test_a_table_replaced_by_a_dict_works_on():
             self.max_applications = 10
             self.application_instances = {}
 
+        async def handle(self):
+            pass
+
         async def application_send(self, scope, message):
             sent.put_nowait(message)
 
@@ -194,7 +197,7 @@ async def test_a_table_replaced_by_a_dict_works_on():
     bot.get_or_create_application_instance("a", {"type": "bot"}).put_nowait("hello")
     assert await sent.get() == "hello"
     assert list(bot.application_instances) == ["a"]
-    await bot._pool.close(0)
+    await bot.arun()
 
 
 async def test_an_instance_that_a_subclass_made_itself_is_watched(make_server, settled):
@@ -332,14 +335,14 @@ async def test_an_application_that_fails_before_it_runs_has_failed_like_any_othe
     server = make_server(bad)
     server.put("a", 1)
     await settled()
-    # Once for the look-up, once for the message, once for what that instance left.
-    assert [scope_id for scope_id, _ in server.failures] == ["a"] * 3
+    # Once for the message, once for what that instance left.
+    assert [scope_id for scope_id, _ in server.failures] == ["a"] * 2
     assert re.search(reason, server.failures[0][1])
     assert server.undelivered == [("a", [1])]
     server.application = echo
     server.put("b", 2)
     assert await server.next_sent() == ("b", 2)
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_an_application_that_is_replaced_by_none_is_named(make_server):
@@ -420,7 +423,7 @@ async def test_a_queue_is_an_asyncio_queue_in_what_it_does(make_server, settled)
     assert repr(queue) == "<InputQueue of 'a', 0 waiting>"
     with pytest.raises(NotImplementedError, match="delete_application_instance instead"):
         queue.shutdown()
-    await server._pool.close(0)
+    await server.close()
 
 
 async def test_a_put_that_is_cancelled_leaves_its_room_to_the_next(make_server, settled):
@@ -437,4 +440,4 @@ async def test_a_put_that_is_cancelled_leaves_its_room_to_the_next(make_server, 
     await settled()
     assert second.done()
     assert queue.get_nowait() == 2
-    await server._pool.close(0)
+    await server.close()

@@ -1,4 +1,4 @@
-"""Random histories of a server: no message is lost or doubled, and no task is left.
+"""Random histories of a server: no message is lost or doubled, no task is left, it ends in time.
 
 Every rule does one thing; `turns` decides how far the event loop gets before the next one, so that
 things meet in every state in between. An instance takes as many messages as its scope's plan says,
@@ -9,14 +9,22 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asgiref.server import StatelessServer
 
+pytestmark = pytest.mark.timeout(300)  # hooks that block take their seconds
+
 MOST = 3
+#: Seconds to finish, to clean up twice (with the lifespan), and room for a slow machine.
+PROMISED = 0.02 + 2 * (0.05 + 0.1) + 10
+#: The limits of a server that is in use would make a hook that blocks cost seconds each time.
+SHORT = {"_CLEANUP_SECONDS": 0.05, "_ATTEMPT_SECONDS": 0.005}
 SCOPES = "abcde"
 scopes = st.sampled_from(SCOPES)
 turns = st.integers(0, 4)
@@ -30,16 +38,23 @@ class Failure(Exception):
 class Plan:
     takes: int = 100
     then: str = "return"
+    farewell: bool = False
 
 
 plans = st.builds(
-    Plan, takes=st.sampled_from([0, 1, 2, 5, 100]), then=st.sampled_from(["return", "raise"])
+    Plan,
+    takes=st.sampled_from([0, 1, 2, 5, 100]),
+    then=st.sampled_from(["return", "raise"]),
+    farewell=st.booleans(),
 )
 
 
 @dataclass
 class History:
     """What happened, as the applications and the hooks saw it."""
+
+    live: Counter[str] = field(default_factory=Counter)
+    most_live: int = 0
 
     sent: list[int] = field(default_factory=list)
     received: Counter[int] = field(default_factory=Counter)
@@ -51,7 +66,8 @@ class History:
 
 class Server(StatelessServer):
     def __init__(self) -> None:
-        super().__init__(self.application, max_applications=MOST, shutdown_timeout=30)
+        super().__init__(self.application, max_applications=MOST, shutdown_timeout=0.02)
+        self.misbehaviour = "none"
         self.history = History()
         self.plans = {scope: Plan() for scope in SCOPES}
         self.ends: dict[str, asyncio.Future[str]] = {}
@@ -61,6 +77,30 @@ class Server(StatelessServer):
         await self.finished.wait()
 
     async def application(self, scope: Any, receive: Any, send: Any) -> None:
+        live = self.history.live
+        live[scope["id"]] += 1
+        self.history.most_live = max(self.history.most_live, live[scope["id"]])
+        try:
+            then = await self.serve(scope, receive)
+        finally:
+            live[scope["id"]] -= 1
+            await asyncio.sleep(0)
+            if self.plans[scope["id"]].farewell:
+                await send(scope["id"])
+        self.do(then)  # last: a cancellation of the farewell would replace the failure
+
+    async def application_send(self, scope: Any, message: str) -> None:
+        """A farewell goes to the next scope."""
+        other = SCOPES[(SCOPES.index(message) + 1) % len(SCOPES)]
+        scope = {"type": "test", "id": other}
+        self.put_next(self.get_or_create_application_instance(other, scope))
+
+    def put_next(self, queue: "asyncio.Queue[Any]") -> None:
+        number = len(self.history.sent)
+        self.history.sent.append(number)
+        queue.put_nowait(number)
+
+    async def serve(self, scope: Any, receive: Any) -> str:
         plan = self.plans[scope["id"]]
         end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.ends[scope["id"]] = end
@@ -70,7 +110,7 @@ class Server(StatelessServer):
         finally:
             taking.cancel()
             await asyncio.wait({taking})
-        self.do(end.result() if end.done() else plan.then)
+        return end.result() if end.done() else plan.then
 
     async def take(self, count: int, scope_id: str, receive: Any) -> None:
         for _ in range(count):
@@ -88,10 +128,25 @@ class Server(StatelessServer):
     async def application_exception(self, exception: BaseException, details: Any) -> None:
         assert isinstance(exception, Failure), repr(exception)
         self.history.reported[exception.args[0]] += 1
-        await asyncio.sleep(0)
+        await self.misbehave(details)
 
     async def application_undelivered(self, messages: list[int], details: Any) -> None:
         self.history.undelivered.update(messages)
+        await self.misbehave(details)
+
+    async def misbehave(self, details: Any) -> None:
+        match self.misbehaviour:
+            case "raises":
+                raise ZeroDivisionError("in a hook")
+            case "is cancelled":
+                raise asyncio.CancelledError
+            case "blocks":
+                await asyncio.Event().wait()
+            case "deletes":
+                for scope_id in list(self.application_instances):
+                    self.delete_application_instance(scope_id)
+            case _:
+                await asyncio.sleep(0)
 
 
 def has_begun(machine: "ServerMachine") -> bool:
@@ -102,6 +157,8 @@ def has_begun(machine: "ServerMachine") -> bool:
 class ServerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
+        self.short = mock.patch.multiple("asgiref.server._running", **SHORT)
+        self.short.start()
         self.runner = asyncio.Runner()
         self.kept: dict[str, asyncio.Queue[Any]] = {}
 
@@ -143,10 +200,8 @@ class ServerMachine(RuleBasedStateMachine):
 
         def put() -> None:
             for _ in range(count):
-                number = len(self.server.history.sent)
-                self.server.history.sent.append(number)
                 queue = self.kept.get(scope) if keep else None
-                (queue or self.look_up(scope)).put_nowait(number)
+                self.server.put_next(queue or self.look_up(scope))
 
         self.do(put)
         self.go_on(turns)
@@ -186,22 +241,42 @@ class ServerMachine(RuleBasedStateMachine):
         self.go_on(turns)
 
     @precondition(has_begun)
-    @rule(cancel=st.booleans(), hurried=st.booleans())
-    def shut_down_and_start_again(self, cancel: bool, hurried: bool) -> None:
-        if cancel:
-            self.do(self.running.cancel)
-        else:
+    @rule(how=st.sampled_from(["none", "raises", "is cancelled", "blocks", "deletes"]))
+    def hooks_misbehave(self, how: str) -> None:
+        self.server.misbehaviour = how
+
+    @precondition(has_begun)
+    @rule(
+        cancellations=st.lists(st.integers(0, 6), max_size=3),
+        natural=st.booleans(),
+        late=st.lists(st.tuples(scopes, st.integers(0, 5)), max_size=4),
+    )
+    def shut_down_and_start_again(
+        self, cancellations: list[int], natural: bool, late: list[tuple[str, int]]
+    ) -> None:
+        if natural or not cancellations:
             self.do(self.server.finished.set)
-        if hurried:
-            self.go_on(3)
+        for turns in cancellations:
+            self.go_on(turns)
             self.do(self.running.cancel)
+        for scope, turns in late:
+            self.do(lambda name=scope: self.server.put_next(self.look_up(name)))
+            self.go_on(turns)
         self.runner.run(self.ended())
         self.check_the_end()
         self.start()
 
     async def ended(self) -> None:
-        await asyncio.wait({self.running}, timeout=20)
-        assert self.running.done(), "arun does not end"
+        await asyncio.wait({self.running}, timeout=PROMISED)
+        assert self.running.done(), "arun does not end in time"
+        for _ in range(5):  # a message that came after the end is reported in the next turns
+            await asyncio.sleep(0)
+        hooks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in hooks:  # only hooks of messages that came after the end, which may block
+            assert "HookCalls" in repr(task)
+            task.cancel()
+        if hooks:
+            await asyncio.wait(hooks)
         assert self.running.cancelled() or self.running.exception() is None
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -210,6 +285,7 @@ class ServerMachine(RuleBasedStateMachine):
         assert not self.server.application_instances
         assert history.received + history.undelivered == Counter(history.sent)
         assert history.reported == history.raised
+        assert history.most_live <= 1
 
     @invariant()
     def no_more_live_than_allowed(self) -> None:
@@ -230,11 +306,12 @@ class ServerMachine(RuleBasedStateMachine):
                 self.check_the_end()
         finally:
             self.runner.close()
+            self.short.stop()
 
 
 TestServerMachine = ServerMachine.TestCase
 TestServerMachine.settings = settings(
-    max_examples=100,
+    max_examples=60,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -1,4 +1,4 @@
-"""Plain functions as handle, application_send and hooks: where they run, in which order."""
+"""handle, application_send and hooks on worker threads, and plain functions on the loop."""
 
 import asyncio
 import threading
@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from asgiref.server import StatelessServer
-from asgiref.sync import ThreadSensitiveContext
+from asgiref.sync import sync_to_async
 
 
 async def echo(scope, receive, send):
@@ -22,7 +22,11 @@ class Sync(StatelessServer):
         self.sent = []
         self.threads = set()
 
+    @sync_to_async
     def application_send(self, scope, message):
+        self.record(scope, message)
+
+    def record(self, scope, message):
         self.threads.add(threading.current_thread())
         self.sent.append((scope["id"], message))
 
@@ -34,6 +38,7 @@ class Sync(StatelessServer):
 @pytest.mark.asyncio
 async def test_a_synchronous_handle_serves_its_scopes(no_task_left):
     class Server(Sync):
+        @sync_to_async(thread_sensitive=False)
         def handle(self):
             self.handle_thread = threading.current_thread()
             for number in range(3):
@@ -52,6 +57,7 @@ async def test_a_synchronous_handle_serves_its_scopes(no_task_left):
 
 def test_run_with_a_synchronous_handle():
     class Server(Sync):
+        @sync_to_async(thread_sensitive=False)
         def handle(self):
             self.put("a", "hello")
 
@@ -63,6 +69,7 @@ def test_run_with_a_synchronous_handle():
 @pytest.mark.asyncio
 async def test_a_synchronous_handle_that_raises_ends_the_server(no_task_left):
     class Server(Sync):
+        @sync_to_async(thread_sensitive=False)
         def handle(self):
             raise ConnectionError("lost")
 
@@ -74,12 +81,14 @@ async def test_a_synchronous_handle_that_raises_ends_the_server(no_task_left):
 @pytest.mark.asyncio
 async def test_a_blocked_handle_does_not_block_other_synchronous_methods(no_task_left):
     class Server(Sync):
+        @sync_to_async(thread_sensitive=False)
         def handle(self):
             self.put("a", "hello")
             assert answered.wait(30)
 
+        @sync_to_async
         def application_send(self, scope, message):
-            super().application_send(scope, message)
+            self.record(scope, message)
             answered.set()
 
     answered = threading.Event()
@@ -107,6 +116,7 @@ async def test_a_plain_handle_that_returns_an_awaitable_is_awaited(no_task_left)
 @pytest.mark.asyncio
 async def test_a_full_queue_is_visible_to_a_synchronous_handle(no_task_left):
     class Server(Sync):
+        @sync_to_async(thread_sensitive=False)
         def handle(self):
             self.put("a", 1)
             with pytest.raises(asyncio.QueueFull):
@@ -130,6 +140,7 @@ async def test_a_full_queue_is_visible_to_a_synchronous_handle(no_task_left):
 @pytest.mark.asyncio
 async def test_errors_of_bad_scopes_reach_a_synchronous_handle(no_task_left):
     class Server(Sync):
+        @sync_to_async(thread_sensitive=False)
         def handle(self):
             with pytest.raises(ValueError, match="'a' has no 'type'"):
                 self.get_or_create_application_instance("a", {})
@@ -148,6 +159,7 @@ async def test_errors_of_bad_scopes_reach_a_synchronous_handle(no_task_left):
 @pytest.mark.asyncio
 async def test_threads_that_a_handle_starts_may_put_too(no_task_left):
     class Server(Sync):
+        @sync_to_async(thread_sensitive=False)
         def handle(self):
             readers = [threading.Thread(target=self.read, args=(name,)) for name in "abc"]
             for reader in readers:
@@ -173,12 +185,14 @@ async def test_a_synchronous_hook_may_delete_and_create_instances(no_task_left):
             self.put("a", "break")
             await told.wait()
 
+        @sync_to_async
         def application_exception(self, exception, application_details):
             self.delete_application_instance("other")
             self.put("report", str(exception))
 
+        @sync_to_async
         def application_send(self, scope, message):
-            super().application_send(scope, message)
+            self.record(scope, message)
             loop.call_soon_threadsafe(told.set)
 
     async def application(scope, receive, send):
@@ -197,6 +211,7 @@ async def test_a_synchronous_hook_may_delete_and_create_instances(no_task_left):
 @pytest.mark.asyncio
 async def test_a_thread_that_outlives_the_server_is_told(no_task_left):
     class Server(Sync):
+        @sync_to_async(thread_sensitive=False)
         def handle(self):
             began.set()
             assert ended.wait(30)
@@ -220,33 +235,6 @@ async def test_a_thread_that_outlives_the_server_is_told(no_task_left):
     )
     assert not server.application_instances
     no_task_left()
-
-
-@pytest.mark.asyncio
-async def test_sends_of_one_scope_keep_their_order_on_any_threads(make_server):
-    class Server(make_server):
-        def application_send(self, scope, message):
-            if message == 0:
-                assert first_may_end.wait(30)
-            sent.append(message)
-
-    async def application(scope, receive, send):
-        async def by_itself(number):
-            async with ThreadSensitiveContext():  # a thread of its own
-                await send(number)
-
-        tasks = [asyncio.create_task(by_itself(number)) for number in range(5)]
-        await asyncio.sleep(0)
-        first_may_end.set()
-        await asyncio.gather(*tasks)
-        done.set()
-
-    sent, done, first_may_end = [], asyncio.Event(), threading.Event()
-    server = Server(application)
-    server.queue("a")
-    await asyncio.wait_for(done.wait(), 30)
-    assert sent == [0, 1, 2, 3, 4]
-    await server._pool.close(1)
 
 
 @pytest.mark.asyncio
@@ -289,7 +277,7 @@ async def test_hooks_of_different_scopes_do_not_wait_for_each_other(make_server,
     server.queue("b")
     await settled()
     assert begun == ["a", "b"]
-    await server._pool.close(0)
+    await server.close()
 
 
 @pytest.mark.asyncio

@@ -169,17 +169,75 @@ async def test_a_failure_caused_by_the_time_out_is_raised(call):
         await getattr(communicator, call)(timeout=0.01)
 
 
-@pytest.mark.parametrize(
-    ("call", "timeout"), [("receive_output", None), ("receive_nothing", 60), ("wait", None)]
-)
-async def test_cancelling_the_test_cancels_the_application(call, timeout):  # noqa: ASYNC109
+async def test_cancelling_a_test_that_waits_for_the_end_cancels_the_application():
     communicator = ApplicationCommunicator(silent, {})
-    waiting = asyncio.create_task(getattr(communicator, call)(timeout=timeout))
+    waiting = asyncio.create_task(communicator.wait(timeout=None))
     await communicator.receive_nothing(0.001)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert communicator.future.cancelled()
+
+
+async def echo(scope, receive, send):
+    while True:
+        await send(await receive())
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments"),
+    [
+        ("receive_output", {"timeout": None}),
+        ("receive_nothing", {"timeout": 60}),
+        ("wait", {"timeout": None, "cancel_on_timeout": False}),
+    ],
+)
+async def test_a_cancelled_reader_leaves_the_application_running(call, arguments):
+    communicator = ApplicationCommunicator(echo, {})
+    waiting = asyncio.create_task(getattr(communicator, call)(**arguments))
+    await communicator.receive_nothing(0.001)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await communicator.send_input({"type": "go on"})
+    assert await communicator.receive_output() == {"type": "go on"}
+    communicator.stop()
+
+
+async def test_readers_at_once_are_served_in_the_order_of_their_calls():
+    communicator = ApplicationCommunicator(echo, {})
+    readers = [asyncio.create_task(communicator.receive_output()) for _ in range(3)]
+    await asyncio.sleep(0)
+    for number in range(3):
+        await communicator.send_input({"type": "echo", "number": number})
+    assert [output["number"] for output in await asyncio.gather(*readers)] == [0, 1, 2]
+    communicator.stop()
+
+
+async def test_the_reader_that_finds_nothing_left_is_told_that_the_application_returned():
+    async def one(scope, receive, send):
+        await receive()
+        await send({"type": "one"})
+
+    communicator = ApplicationCommunicator(one, {})
+    readers = [asyncio.create_task(communicator.receive_output()) for _ in range(2)]
+    await asyncio.sleep(0)
+    await communicator.send_input({"type": "go"})
+    assert await readers[0] == {"type": "one"}
+    with pytest.raises(TimeoutError, match="will send nothing more: it returned"):
+        await readers[1]
+
+
+async def test_an_application_whose_repr_raises_can_be_tested():
+    class Application:
+        async def __call__(self, scope, receive, send):
+            raise LookupError("its own")
+
+        def __repr__(self):
+            raise ZeroDivisionError("no repr")
+
+    with pytest.raises(LookupError, match="its own"):
+        await ApplicationCommunicator(Application(), {}).receive_output()
 
 
 async def test_stop_cancels_without_waiting():

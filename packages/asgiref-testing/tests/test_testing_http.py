@@ -179,9 +179,7 @@ async def test_a_response_that_is_not_begun_says_what_was_waited_for():
     async with HttpExchange(silent, timeout=0.01) as exchange:
         with pytest.raises(TimeoutError, match="silent sent nothing within") as caught:
             await exchange.start()
-    assert caught.value.__notes__ == [
-        "The test waited for http.response.start or http.response.debug."
-    ]
+    assert caught.value.__notes__ == ["The test waited for http.response.start."]
     assert exchange.future.cancelled()
 
 
@@ -257,7 +255,11 @@ async def test_a_response_without_end_ends_with_the_block():
         exchange.future.result()
 
 
-@pytest.mark.parametrize("wrapped", ["context", "cause", "group"])
+class WebSocketDisconnect(Exception):
+    """As frameworks name what they raise instead of the OSError."""
+
+
+@pytest.mark.parametrize("wrapped", ["named", "cause", "group"])
 async def test_a_failure_that_passes_on_the_disconnect_is_none(wrapped):
     async def application(scope, receive, send):
         try:
@@ -267,7 +269,7 @@ async def test_a_failure_that_passes_on_the_disconnect_is_none(wrapped):
                 raise ExceptionGroup("tasks", [error]) from None
             if wrapped == "cause":
                 raise LookupError from error
-            raise LookupError  # noqa: B904 - its context tells
+            raise WebSocketDisconnect  # noqa: B904 - its context tells
 
     async with HttpExchange(application) as exchange:
         await exchange.start()
@@ -361,3 +363,143 @@ async def test_a_double_callable_application_answers_too():
 
     async with HttpExchange(Old) as exchange:
         assert (await exchange.response()).status == 200
+
+
+@pytest.mark.parametrize("kind", ["finally", "except", "cycle", "group"])
+async def test_a_failure_of_the_cleanup_after_a_disconnect_fails_the_block(kind):
+    async def application(scope, receive, send):
+        try:
+            await endless(scope, receive, send)
+        except OSError as error:
+            if kind == "cycle":
+                failure = LookupError("in the cleanup")
+                raise failure from failure
+            if kind == "group":
+                raise ExceptionGroup("in the cleanup", [error, LookupError()]) from None
+            if kind == "except":
+                raise LookupError("in the cleanup")  # noqa: B904 - on purpose
+            raise
+        finally:
+            if kind == "finally":
+                raise LookupError("in the cleanup")
+
+    with pytest.raises((LookupError, ExceptionGroup), match="in the cleanup"):
+        async with HttpExchange(application) as exchange:
+            await exchange.start()
+
+
+LATE = {"type": "http.response.body", "body": b"late"}
+
+
+@pytest.mark.parametrize(
+    ("events", "complaint"),
+    [
+        ([START, END, LATE], "sent 'http.response.body' after the end: .*late"),
+        ([START, END, START, END], "sent 'http.response.start' after the end"),
+        ([START, END, {"type": "http.response.trailers"}], "trailers' after the end"),
+        (["no event"], "sent something that is no event.*: 'no event'"),
+        ([{"status": 200}], "sent something that is no event"),
+        ([{"type": "http.response.start", "status": True}], "with the status True"),
+        ([{"type": "http.response.start", "status": 20}], "with the status 20"),
+        ([{**START, "headers": None}], "with headers that are no list of pairs, but None"),
+        ([{**START, "headers": b"a: b"}], "with headers that are no list of pairs"),
+        ([{**START, "headers": [(b"content-length", 5)]}], "no bytes: .b'content-length', 5"),
+        ([{**START, "headers": [("content-type", b"a")]}], "with a name or value that is no bytes"),
+        ([{**START, "headers": [(b"a",)]}], "with a header that is no pair"),
+        ([{**START, "headers": ["ab"]}], "with a header that is no pair"),
+        ([{**START, "headers": [(b"a", b"b\r\nc: d")]}], "with a line break or a NUL"),
+        ([{**START, "headers": [(b"", b"b")]}], "a header without a name"),
+        ([START, {**END, "body": None}], "with a body that is no bytes"),
+    ],
+)
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("swallowed", [True, False])
+async def test_what_a_server_would_reject_fails_the_block(events, complaint, reads, swallowed):
+    async def application(scope, receive, send):
+        for event in events:
+            try:
+                await send(event)
+            except AssertionError:
+                if not swallowed:
+                    raise
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def test():
+        async with HttpExchange(application, timeout=0.2) as exchange:
+            if reads:
+                await exchange.response()
+            else:
+                for _ in range(20):  # the application sends all of it meanwhile
+                    await asyncio.sleep(0)
+
+    with pytest.raises(AssertionError, match=f"application .*{complaint}"):
+        await test()
+
+
+async def test_a_violation_that_the_test_has_seen_is_told_once():
+    async with HttpExchange(sending(END)) as exchange:
+        with pytest.raises(AssertionError, match="was due"):
+            await exchange.start()
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+async def test_a_body_may_be_any_bytes_that_servers_accept(kind):
+    application = sending(START, {**END, "body": kind(b"hello")})
+    async with HttpExchange(application) as exchange:
+        assert (await exchange.response()).body == b"hello"
+
+
+async def test_start_and_two_responses_at_once_see_the_same_exchange():
+    async def application(scope, receive, send):
+        await asyncio.sleep(0)
+        await send(START)
+        await send(MORE)
+        await send(END)
+
+    async with HttpExchange(application) as exchange:
+        start, *responses = await asyncio.gather(
+            exchange.start(), exchange.response(), exchange.response()
+        )
+    assert start.status == 200
+    assert [response.body for response in responses] == [b"more", b"more"]
+
+
+async def test_a_stream_that_is_not_read_waits_for_the_test():
+    sent = []
+
+    async def application(scope, receive, send):
+        await send(START)
+        while True:
+            await send({"type": "http.response.body", "body": bytes(1 << 16), "more_body": True})
+            sent.append(1 << 16)
+
+    async with HttpExchange(application) as exchange:
+        await exchange.start()
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        before = len(sent)
+        assert before * (1 << 16) <= 2 << 20
+        pieces = exchange.pieces()
+        for _ in range(before):
+            await anext(pieces)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(sent) > before
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "host", "server"),
+    [
+        ("/proxy/http://a.example/b", "/proxy/http://a.example/b", b"testserver", "testserver"),
+        ("/?next=http://a.example/", "/", b"testserver", "testserver"),
+        ("http://[::1]:8000/a", "/a", b"[::1]:8000", "::1"),
+        ("https://[2001:db8::1]/a", "/a", b"[2001:db8::1]", "2001:db8::1"),
+        ("http://b\u00fccher.example/", "/", b"xn--bcher-kva.example", "b\u00fccher.example"),
+    ],
+)
+async def test_targets_that_contain_urls_and_unusual_hosts(target, path, host, server):
+    scope = scope_of("GET", target)
+    assert scope["path"] == path
+    assert dict(scope["headers"])[b"host"] == host
+    assert scope["server"][0] == server

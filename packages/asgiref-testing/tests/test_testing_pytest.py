@@ -1,9 +1,13 @@
 """The ``asgi`` fixture, in whole runs of pytest, and that nothing of pytest is there without it."""
 
+import asyncio
 import subprocess
 import sys
+import threading
 
 import pytest
+
+from asgiref.testing import ApplicationCommunicator, CommunicatorStack
 
 # What every inner test module begins with.
 APPLICATIONS = """
@@ -206,3 +210,57 @@ async def test_denied(asgi):
 """
     )
     assert outcomes == {"passed": 1}
+
+
+def test_close_leaves_a_communicator_on_a_loop_that_runs_on_another_thread():
+    """As that of a portal does."""
+
+    async def application(scope, receive, send):
+        try:
+            await receive()
+        finally:
+            ended.append(threading.current_thread())
+
+    ended = []
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        stack = CommunicatorStack()
+        entering = stack(ApplicationCommunicator(application, {}))
+        asyncio.run_coroutine_threadsafe(entering, loop).result(30)
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(30)
+        stack.close()
+        assert ended == [thread]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+        loop.close()
+
+
+def test_close_while_another_loop_runs_on_this_thread():
+    async def application(scope, receive, send):
+        await receive()
+
+    stack = CommunicatorStack()
+    with asyncio.Runner() as runner:
+        communicator = runner.run(stack(ApplicationCommunicator(application, {})))
+
+        async def other():
+            stack.close()
+
+        asyncio.run(other())
+        assert communicator.future.cancelled()
+
+
+def test_close_on_the_loop_of_the_test_says_what_to_do():
+    async def application(scope, receive, send):
+        await receive()
+
+    async def test():
+        stack = CommunicatorStack()
+        await stack(ApplicationCommunicator(application, {}))
+        with pytest.raises(RuntimeError, match="when the test has returned"):
+            stack.close()
+
+    asyncio.run(test())

@@ -1,6 +1,7 @@
 """A websocket conversation, seen from both of its ends."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -204,3 +205,57 @@ async def test_an_application_that_stays_after_the_close_is_told_of():
     with pytest.raises(TimeoutError, match=r"staying did not end within 0\.01 s of the disconnect"):
         async with WebsocketConversation(staying, timeout=0.01):
             pass
+
+
+CLOSE = {"type": "websocket.close"}
+
+
+@pytest.mark.parametrize(
+    ("events", "complaint"),
+    [
+        ([ACCEPT, CLOSE, {"type": "websocket.send", "text": "late"}], "after the end: .*late"),
+        ([ACCEPT, CLOSE, CLOSE], "sent 'websocket.close' after the end"),
+        ([CLOSE, ACCEPT], "sent 'websocket.accept' after the end"),
+        ([ACCEPT, {**CLOSE, "code": "1000"}], "with the code '1000'"),
+        ([ACCEPT, {**CLOSE, "code": None}], "with the code None"),
+        ([ACCEPT, {**CLOSE, "code": 1006}], "with the code 1006"),
+        ([ACCEPT, {**CLOSE, "code": 99}], "with the code 99"),
+        ([ACCEPT, {**CLOSE, "reason": b"no"}], "with a reason that is no str"),
+        ([ACCEPT, {**CLOSE, "reason": "n" * 124}], "with a reason that is no str of 123 bytes"),
+        ([{"type": "websocket.http.response.start", "headers": []}], "with the status None"),
+        ([{**ACCEPT, "headers": [("a", "b")]}], "with a name or value that is no bytes"),
+        ([{**ACCEPT, "subprotocol": b"a"}], "with a subprotocol that is no str"),
+        ([ACCEPT, {"type": "websocket.send", "text": b"a"}], "with a text that is no str"),
+        ([ACCEPT, {"type": "websocket.send", "bytes": "a"}], "with a bytes that is no bytes"),
+    ],
+)
+async def test_what_a_server_would_reject_fails_the_block(events, complaint):
+    async def application(scope, receive, send):
+        await receive()
+        for event in events:
+            await send(event)
+
+    async def converse():
+        async with WebsocketConversation(application):
+            for _ in range(20):  # the application sends all of it meanwhile
+                await asyncio.sleep(0)
+
+    async def read_all():
+        async with WebsocketConversation(application) as socket:
+            async for _ in socket:
+                pass
+
+    async def converse_denied():
+        with contextlib.suppress(WebsocketDenied):
+            await converse()
+
+    for test in (converse_denied, read_all):
+        with pytest.raises(AssertionError, match=complaint):
+            await test()
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+async def test_a_binary_message_may_be_any_bytes_that_servers_accept(kind):
+    application = answering(ACCEPT, {"type": "websocket.send", "bytes": kind(b"a")}, CLOSE)
+    async with WebsocketConversation(application) as socket:
+        assert await socket.receive() == b"a"

@@ -20,6 +20,7 @@ from ._client import connected
 from ._codec import MAX_SIZE, check_scope_id, checked, encoder
 from ._delivery import Counts, Delivery, current
 from ._errors import RedisServerError
+from ._home import Home
 from ._keys import check_name
 from ._metrics import Metrics
 from ._queue import ScopeQueue
@@ -100,6 +101,7 @@ class RedisGateway(StatelessServer):
         self._backlog = Backlog(backlog, backlog_size, self._encoded_message, self._home)
         self._counts = Counts()
         self._session: Session | None = None
+        self._loop_home: Home | None = None
 
     # For subclasses
 
@@ -153,8 +155,8 @@ class RedisGateway(StatelessServer):
     def _encoded_message(self, message: Any) -> bytes:
         return self._encoded("message", message, self._settings.max_size)
 
-    def _home(self) -> Any:
-        return self._pool.home
+    def _home(self) -> Home | None:
+        return self._loop_home
 
     # Running
 
@@ -169,6 +171,7 @@ class RedisGateway(StatelessServer):
                 `StatelessServer.arun`.
         """
         self._backlog.begin()
+        self._loop_home = Home(type(self).__name__)
         failure: RedisServerError | None = None
         try:
             await self._run(super().arun)
@@ -177,6 +180,7 @@ class RedisGateway(StatelessServer):
             raise
         finally:
             self._backlog.finish(failure)
+            self._loop_home.close()
             del failure  # its traceback leads to this frame
 
     async def _run(self, serve: Any) -> None:

@@ -2,20 +2,20 @@
 
 `StatelessServer` is subclassed; see there. The modules, from the outside in:
 
-- ``_server``: the class, its hooks and settings; ``_main``: running its main coroutine to a clean
-  end; ``_termination``: SIGTERM;
-- ``_pool``: the life of application instances; ``_idle``: ending quiet ones;
-- ``_table``: instances by scope, in the order of their use; ``_instance``: the record of one;
-- ``_channel`` and ``_queue``: what an application sends and receives through;
-- ``_calls``: calling users' code of either style.
+- ``_server``: the class, its hooks and options;
+- ``_running``: one run from start to end, reconnecting, signals; ``_lifespan``;
+- ``_table``: the instances by scope, their eviction, idle time and succession;
+- ``_instance``: the record of one, its ``receive`` and ``send``; ``_queue``: its input queue;
+- ``_hooks``: calls of the server's hooks; ``_loop``: tasks, and calls from other threads.
 """
 
 import logging
 
-from ._instance import ApplicationInstance
+from ._instance import ApplicationInstance, MessageSource
+from ._running import Reconnect
 from ._server import StatelessServer
 
-__all__ = ["ApplicationInstance", "StatelessServer", "logger"]
+__all__ = ["ApplicationInstance", "MessageSource", "Reconnect", "StatelessServer", "logger"]
 
 __version__ = "1.0.0"
 

@@ -1,81 +1,131 @@
-"""Calling the server's hooks, of which the pool knows when, and nobody waits for the result.
+"""Calls of the server's hooks, for whose results the caller does not wait.
 
-The calls for one scope are made one after the other, so its failure is reported before what that
-left behind, and a hook need not reckon with itself. Scopes do not wait for each other. A scope that
-has calls to make has one task that makes them; its tasks are held here until they end, since the
-event loop alone keeps only weak references.
+Each call is a task of its own. It waits for the call before it for the same scope, so a failure is
+reported before the messages that it left behind; but not longer than `_PATIENCE` seconds, so a hook
+that blocks does not silence its scope. Whatever a hook raises, the next call is made.
 """
 
 import asyncio
+import inspect
 import logging
-from collections import deque
-from collections.abc import Hashable
-from functools import partial
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
 
-from ._calls import call
+from ._loop import is_loop_running, start_task
 
 logger = logging.getLogger("asgiref.server")
 
+#: Seconds after which a hook that has not returned no longer delays the next one for its scope.
+_PATIENCE = 5.0
+
+#: Set inside of ``application_undelivered``: messages that it puts back have been reported.
+_reporting: ContextVar[bool] = ContextVar("asgiref.server.reporting", default=False)
+
+
+def is_reporting() -> bool:
+    """Whether the caller was called by ``application_undelivered``."""
+    return _reporting.get()
+
+
+def safe_repr(value: object) -> str:
+    """``repr(value)``, or a description of an object whose ``repr`` raises."""
+    try:
+        return repr(value)
+    except Exception:
+        return f"<{type(value).__name__} at {id(value):#x}, whose repr() raises>"
+
 
 class HookCalls:
-    """The hook calls of one server that have not ended."""
+    """The calls of one server's hooks that have not ended.
+
+    Attributes:
+        tasks: these calls.
+        on_idle: called when the last of them has ended.
+        on_fatal: called with an exception that is meant to end the process, such as SystemExit.
+    """
 
     def __init__(self, server: object) -> None:
         self._server = server
-        self._waiting: dict[Hashable, deque[tuple[str, tuple[object, ...]]]] = {}
-        self.tasks: set[asyncio.Task[None]] = set()
-        self._begun: set[asyncio.Task[None]] = set()
-        self._hurried = False
+        self._last: dict[object, asyncio.Future[None]] = {}
+        self._begun: set[asyncio.Future[Any]] = set()
+        self.tasks: set[asyncio.Future[None]] = set()
+        self.on_idle: Callable[[], object] | None = None
+        self.on_fatal: Callable[[BaseException], object] | None = None
 
-    def run(self, scope_id: Hashable, name: str, *args: object) -> None:
-        """Have the server's method ``name`` called, after those that wait for the same scope."""
-        waiting = self._waiting.get(scope_id)
-        if waiting is not None:
-            waiting.append((name, args))
+    def call(
+        self, key: object, scope_id: object, name: str, *args: object, owner: object = None
+    ) -> None:
+        """Call a method of the server (or of ``owner``) soon, after the calls with that ``key``."""
+        owner = self._server if owner is None else owner
+        where = f"{type(owner).__name__}.{name}() for scope {safe_repr(scope_id)}"
+        if not is_loop_running():
+            logger.error("%s was not called, because no event loop runs here", where)
             return
-        self._waiting[scope_id] = deque([(name, args)])
-        task = asyncio.get_running_loop().create_task(self._work(scope_id))
+        previous = self._last.get(key)
+        task = start_task(self._make(previous, where, owner, name, args))
+        self._last[key] = task
         self.tasks.add(task)
-        task.add_done_callback(partial(self._ended, scope_id))
 
-    def hurry(self) -> None:
-        """Give up waiting: from now on a call is cancelled where it waits.
+        def ended(_: "asyncio.Future[None]") -> None:
+            self.tasks.discard(task)
+            if task not in self._begun:
+                logger.error("%s was not called, because the event loop ended", where)
+            self._begun.discard(task)
+            if self._last.get(key) is task:
+                del self._last[key]
+            if not self.tasks and self.on_idle is not None:
+                self.on_idle()
 
-        Every call is still made that far, since each tells of something that is told nowhere else.
-        So a task that has not begun is not cancelled from here: it would never begin.
-        """
-        self._hurried = True
+        task.add_done_callback(ended)
+
+    def cancel(self) -> None:
+        """Cancel the calls that have begun. The others are still made: only they tell the user."""
         for task in self._begun:
             task.cancel()
 
-    def take_time(self) -> None:
-        """Undo `hurry`, for another run of the server."""
-        self._hurried = False
-
-    async def _work(self, scope_id: Hashable) -> None:
-        waiting, task = self._waiting[scope_id], asyncio.current_task()
+    async def _make(
+        self,
+        previous: "asyncio.Future[None] | None",
+        where: str,
+        owner: object,
+        name: str,
+        args: tuple[object, ...],
+    ) -> None:
+        task = asyncio.current_task()
         assert task is not None
         self._begun.add(task)
-        while waiting:
-            name, args = waiting.popleft()
-            if self._hurried:
-                task.cancel()
-            await self._call(scope_id, name, args)
-        del self._waiting[scope_id]  # at once: the next call must not wait behind a task that ends
-
-    def _ended(self, scope_id: Hashable, task: "asyncio.Task[None]") -> None:
-        self.tasks.discard(task)
-        self._begun.discard(task)
-        if not task.cancelled():
-            return
-        for name, _ in self._waiting.pop(scope_id, ()):  # cancelled before it began
-            logger.error("%s() for scope %r was not called: the loop ended", name, scope_id)
-
-    async def _call(self, scope_id: Hashable, name: str, args: tuple[object, ...]) -> None:
-        where = f"{type(self._server).__name__}.{name}() for scope {scope_id!r}"
+        await self._wait_for(previous, where)
+        del previous  # or a chain of calls would keep all of its predecessors
+        _reporting.set(name == "application_undelivered")
         try:
-            await call(getattr(self._server, name), *args)
+            result = getattr(owner, name)(*args)
+            if inspect.isawaitable(result):
+                await result
         except asyncio.CancelledError:
             logger.warning("%s was cancelled", where)
         except Exception:
             logger.exception("%s failed", where)
+        except BaseException as error:
+            self._raised(error, where)
+
+    async def _wait_for(self, previous: "asyncio.Future[None] | None", where: str) -> None:
+        if previous is None or previous.done():
+            return
+        try:
+            await asyncio.wait({previous}, timeout=_PATIENCE)
+        except asyncio.CancelledError:
+            # The server is in a hurry. This call is still made, and cancelled where it waits:
+            # asyncio.run cancels each task once, and would wait for a hook that blocks.
+            task = asyncio.current_task()
+            if task is not None:
+                task.cancel()
+            return
+        if not previous.done():
+            logger.warning("%s does not wait any longer for the call before it", where)
+
+    def _raised(self, error: BaseException, where: str) -> None:
+        # An asyncio task would throw SystemExit into whichever code runs the event loop.
+        logger.critical("%s raised %s", where, safe_repr(error), exc_info=error)
+        if self.on_fatal is not None:
+            self.on_fatal(error)

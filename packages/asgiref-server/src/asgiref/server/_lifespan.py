@@ -1,26 +1,25 @@
 """The application's lifespan: it is told when the server starts and ends.
 
-    STARTING ─┬─ startup.complete ─> STARTED ── `stop` ──> STOPPING
-              ├─ startup.failed ───> FAILED
-              └─ it ends ──────────> UNSUPPORTED
+    STARTING ─┬─ startup.complete ─> STARTED ── `ask_to_stop` ──> STOPPING ─┬─> STOPPED
+              ├─ startup.failed ───> FAILED                                 │
+              └─ it ends ──────────> UNSUPPORTED            an answer, or it ends
 
-This follows version 2.0 of the lifespan protocol: one instance of the application lives as long as
-the server, with the scope ``{"type": "lifespan"}``. An application that raises at this scope, or
-returns without an answer, does not support the protocol, and is served without; that is not an
-error, as the specification has no other way to say so. The ``state`` of the lifespan's scope is
-what the application fills during its startup.
-
-An application that never answers keeps the startup waiting, as it would in other servers; ending
-the server (a signal, a cancellation) ends the waiting. The shutdown has a limit.
+This is version 2.0 of the lifespan protocol: one instance of the application lives as long as the
+server, with the scope ``{"type": "lifespan"}``. An application that raises at this scope, or
+returns without an answer, does not support the protocol, and is served without: the specification
+has no other way to say so. Its ``state`` is filled by the application during its startup.
 """
 
 import asyncio
 import enum
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from asgiref.compatibility import SingleCallable
+
+from ._hooks import safe_repr
+from ._loop import start_task
 
 logger = logging.getLogger("asgiref.server")
 
@@ -37,19 +36,26 @@ class Phase(enum.Enum):
 class Lifespan:
     """One run of the application for the lifespan of its server.
 
+    Args:
+        application: the application.
+        on_change: called when the application has answered or ended.
+
     Attributes:
-        state: what the application left there for all of its scopes.
+        state: the application's state, for all of its scopes.
+        task: the application's task.
     """
 
-    def __init__(self, application: SingleCallable) -> None:
+    def __init__(self, application: SingleCallable, on_change: Callable[[], object]) -> None:
         self.state: dict[str, Any] = {}
         self._phase = Phase.STARTING
         self._failure = ""
+        self._on_change = on_change
         self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._answered = asyncio.Event()
-        self._task = asyncio.get_running_loop().create_task(self._run(application))
+        self.task: asyncio.Future[None] = start_task(self._run(application))
+        self.task.add_done_callback(self._ended)
 
-    async def started(self) -> bool:
+    async def startup(self) -> bool:
         """Wait for the application's startup; False if it does not support the protocol.
 
         Raises:
@@ -61,24 +67,15 @@ class Lifespan:
             raise RuntimeError(f"The application's startup failed: {self._failure or 'no reason'}")
         return self._phase is Phase.STARTED
 
-    async def stop(self, seconds: float) -> None:
-        """Tell the application that the server ends, give it so many seconds, and end it."""
-        try:
-            if self._phase is Phase.STARTED and not self._task.done():
-                self._phase = Phase.STOPPING
-                self._answered.clear()
-                self._events.put_nowait({"type": "lifespan.shutdown"})
-                await self._wait_for_shutdown(seconds)
-        finally:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+    def ask_to_stop(self) -> None:
+        """Tell the application that the server ends."""
+        if self._phase is Phase.STARTED and not self.task.done():
+            self._phase = Phase.STOPPING
+            self._events.put_nowait({"type": "lifespan.shutdown"})
 
-    async def _wait_for_shutdown(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._answered.wait()
-        except TimeoutError:
-            logger.warning("The application did not answer lifespan.shutdown in %g s", seconds)
+    def is_stopping(self) -> bool:
+        """Whether the application has yet to answer."""
+        return self._phase is Phase.STOPPING
 
     # The application's side
 
@@ -90,34 +87,41 @@ class Lifespan:
         }
         try:
             await application(scope=scope, receive=self._events.get, send=self._send)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._failed(error)
-        finally:
-            if self._phase is Phase.STARTING:
-                self._phase = Phase.UNSUPPORTED
-            self._answered.set()
 
-    def _failed(self, error: Exception) -> None:
+    def _ended(self, task: "asyncio.Future[None]") -> None:
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None:
+            self._failed(failure)
+        self._move({Phase.STARTING: Phase.UNSUPPORTED, Phase.STOPPING: Phase.STOPPED})
+
+    def _failed(self, error: BaseException) -> None:
         if self._phase is Phase.STARTING:
             logger.info("The application does not support the lifespan protocol: %r", error)
-        elif self._phase is not Phase.FAILED:  # whoever says that it failed may raise as well
+        elif self._phase is not Phase.FAILED:  # it may both say that it failed and raise
             logger.error("Exception in the application's lifespan: %s", error, exc_info=error)
 
     async def _send(self, message: Mapping[str, Any]) -> None:
-        kind = message["type"]
+        kind, reason = message["type"], message.get("message", "")
         match self._phase, kind:
             case Phase.STARTING, "lifespan.startup.complete":
                 self._phase = Phase.STARTED
             case Phase.STARTING, "lifespan.startup.failed":
-                self._phase = Phase.FAILED
-                self._failure = message.get("message", "")
+                self._phase, self._failure = Phase.FAILED, reason
             case Phase.STOPPING, "lifespan.shutdown.complete":
                 self._phase = Phase.STOPPED
             case Phase.STOPPING, "lifespan.shutdown.failed":
                 self._phase = Phase.STOPPED
-                logger.error("The application's shutdown failed: %s", message.get("message", ""))
+                logger.error("The application's shutdown failed: %s", reason)
             case _:
                 raise RuntimeError(
-                    f"The application sent {kind!r} while its lifespan was {self._phase.value}."
+                    f"The application sent {safe_repr(kind)} while its lifespan was "
+                    f"{self._phase.value}."
                 )
+        self._move({})
+
+    def _move(self, moves: Mapping[Phase, Phase]) -> None:
+        self._phase = moves.get(self._phase, self._phase)
         self._answered.set()
+        self._on_change()

@@ -1,52 +1,49 @@
-"""The input queue of a scope: an ``asyncio.Queue`` that keeps no message for a dead application.
+"""The input queue of a scope: an ``asyncio.Queue`` that keeps no message for an ended application.
 
-Servers hold on to the queue that they were given for a scope, some for one message, some for ever.
-So the queue belongs to the scope, not to the application instance that happens to read from it:
-when that one ends, the next instance for the same scope reads from the same queue, and what was put
-before, meanwhile or by a waiting ``put`` stays in one order. Before each message goes in, the queue
-tells its keeper, who sees to it that somebody is there to receive it.
+Servers keep the queue that they were given for a scope, some of them for as long as they run. So
+the queue belongs to the scope: when an instance ends, the next one for the same scope reads from
+the same queue, in the same order. Before each message the queue tells its keeper, which starts an
+instance if none reads; nothing has changed if that fails.
 
-It is an ``asyncio.Queue`` by type and by what its methods do, and uses nothing of that class's: an
-``asyncio.Queue`` makes four deques, which take 3 kB of the 5.5 kB that an idle scope cost, and most
-of the time of an eviction. Here everything is made when it is first needed, and messages are let go
-of together with what held them.
-
-Used on the thread of the event loop. ``put_nowait`` may be called from other threads as well while
-a server with synchronous methods runs (see ``_home``).
+It is an ``asyncio.Queue`` by type and by what its methods do, but shares no state with that class:
+the four deques of an ``asyncio.Queue`` take 3 kB of the 5.5 kB that an idle scope costs in asgiref.
+Here everything is created when it is first needed.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Hashable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from ._home import Home
+from ._hooks import safe_repr
+from ._loop import LoopThread
 
 if TYPE_CHECKING:
     from ._instance import ApplicationInstance
 
-
-#: So many messages wait in a list, more in a deque. Mostly one message waits, and a list for one
-#: message is made and let go of in 0.1 µs, a deque in 0.3 µs, of the 5 µs that a message takes.
+#: So many messages wait in a list, more in a deque: a list for one message costs 0.1 µs, a deque
+#: 0.3 µs, of the 5 µs that a message takes.
 _FEW = 8
 
 
 class Keeper(Protocol):
-    """Who is told of each message before it goes into a queue."""
+    """The owner of a queue, which is told of each message before it goes in."""
 
-    home: Home | None
+    thread: LoopThread | None
+    latest: "ApplicationInstance | None"
 
-    def before_put(self, queue: "InputQueue") -> None: ...
+    def accept_message(self, queue: "InputQueue") -> bool: ...
 
 
 class InputQueue(asyncio.Queue[Any]):
-    """What a scope's application has not received yet.
+    """The messages that a scope's application has not received yet.
 
     Attributes:
-        scope_id, scope: whose queue it is.
+        scope_id, scope: the scope.
         items: the messages; None when there are none.
-        instance: the instance that reads from it; None once that one has ended.
-        sending: orders what the scope sends, if ``application_send`` is a plain function.
+        instance: the live instance that reads from the queue, if any.
+        predecessors: instances that were cancelled and have not ended.
     """
 
     __slots__ = (
@@ -58,16 +55,16 @@ class InputQueue(asyncio.Queue[Any]):
         "_unfinished",
         "instance",
         "items",
+        "predecessors",
         "scope",
         "scope_id",
-        "sending",
     )
 
     def __init__(self, maxsize: int, scope_id: Hashable, scope: object, keeper: Keeper) -> None:
         self.scope_id: Hashable = scope_id
         self.scope: object = scope
         self.instance: ApplicationInstance | None = None
-        self.sending: asyncio.Lock | None = None
+        self.predecessors: tuple[ApplicationInstance, ...] = ()
         self._keeper = keeper
         self._limit = maxsize
         self.items: list[Any] | deque[Any] | None = None
@@ -77,14 +74,15 @@ class InputQueue(asyncio.Queue[Any]):
         self._unfinished = 0
 
     def __repr__(self) -> str:
-        return f"<InputQueue of {self.scope_id!r}, {self.qsize()} waiting>"
+        return f"<InputQueue of {safe_repr(self.scope_id)}, {self.qsize()} waiting>"
 
     @property
     def maxsize(self) -> int:
         return self._limit
 
     def qsize(self) -> int:
-        return 0 if self.items is None else len(self.items)
+        items = self.items
+        return 0 if items is None else len(items)
 
     def empty(self) -> bool:
         return self.items is None
@@ -92,15 +90,19 @@ class InputQueue(asyncio.Queue[Any]):
     def full(self) -> bool:
         return 0 < self._limit <= self.qsize()
 
-    # In
+    # Putting
 
     def put_nowait(self, item: object) -> None:
-        home = self._keeper.home
-        if home is not None and home.is_elsewhere():
-            return home.call(self.put_nowait, item)
+        keeper, instance = self._keeper, self.instance
+        thread = keeper.thread
+        if thread is not None and thread.ident != get_ident():
+            return thread.call(self.put_nowait, item)
         if self._limit and self.full():
             raise asyncio.QueueFull
-        self._keeper.before_put(self)
+        if (
+            instance is None or instance is not keeper.latest or instance.future.done()
+        ) and not keeper.accept_message(self):
+            return
         self._unfinished += 1
         items = self.items
         if items is None:
@@ -110,10 +112,7 @@ class InputQueue(asyncio.Queue[Any]):
                 items = self.items = deque(items)
             items.append(item)
         if self._readers:
-            readers, self._readers = self._readers, ()
-            for reader in readers:
-                if not reader.done():
-                    reader.set_result(None)
+            self._wake_readers()
 
     async def put(self, item: object) -> None:
         while self.full():
@@ -121,11 +120,11 @@ class InputQueue(asyncio.Queue[Any]):
         try:
             self.put_nowait(item)
         except BaseException:
-            self._wake_putter()  # the room that this one does not take is the next one's
+            self._wake_putter()  # the next one may use the room that this one leaves
             raise
 
     async def _room(self) -> None:
-        """Wait until there may be room, after those who already wait."""
+        """Wait until there may be room, after the calls that already wait."""
         putter = asyncio.get_running_loop().create_future()
         if self._putters is None:
             self._putters = deque()
@@ -133,19 +132,22 @@ class InputQueue(asyncio.Queue[Any]):
         try:
             await putter
         except asyncio.CancelledError:
-            if not putter.cancelled() and not self.full():
+            if putter.done() and not putter.cancelled():
                 self._wake_putter()  # likewise
+            elif putter in self._putters:
+                self._putters.remove(putter)
             raise
 
     def _wake_putter(self) -> None:
-        while self._putters:
+        while self._putters and not self.full():
             putter = self._putters.popleft()
             if not putter.done():
                 putter.set_result(None)
                 return
-        self._putters = None
+        if not self._putters:
+            self._putters = None
 
-    # Out
+    # Getting
 
     def get_nowait(self) -> Any:
         items = self.items
@@ -163,26 +165,32 @@ class InputQueue(asyncio.Queue[Any]):
             await self.next_put()
         return self.get_nowait()
 
-    def next_put(self) -> asyncio.Future[None]:
-        """A future that is done once something has been put; every reader is woken, and looks."""
+    def next_put(self) -> "asyncio.Future[None]":
+        """Return a future that is done once something has been put. It wakes every reader."""
         reader = asyncio.get_running_loop().create_future()
         self._readers = (*self._waiting_readers(), reader) if self._readers else (reader,)
         return reader
 
+    def _wake_readers(self) -> None:
+        readers, self._readers = self._readers, ()
+        for reader in readers:
+            if not reader.done():
+                reader.set_result(None)
+
     def cancel_readers(self) -> None:
-        """Cancel whoever waits in `next_put`."""
+        """Cancel the futures of `next_put`."""
         readers, self._readers = self._readers, ()
         for reader in readers:
             reader.cancel()
 
     def has_readers(self) -> bool:
-        """Whether somebody waits in `next_put`."""
+        """Whether a reader waits in `next_put`."""
         return bool(self._waiting_readers())
 
-    def _waiting_readers(self) -> list[asyncio.Future[None]]:
+    def _waiting_readers(self) -> "list[asyncio.Future[None]]":
         return [reader for reader in self._readers if not reader.done()]
 
-    # Done
+    # Joining
 
     def task_done(self) -> None:
         if self._unfinished <= 0:
@@ -197,17 +205,17 @@ class InputQueue(asyncio.Queue[Any]):
     async def join(self) -> None:
         while self._unfinished:
             joiner = asyncio.get_running_loop().create_future()
-            self._joiners = (*self._joiners, joiner)
+            self._joiners = (*(each for each in self._joiners if not each.done()), joiner)
             await joiner
 
     def shutdown(self, immediate: bool = False) -> NoReturn:
-        """Not here: the scope is what ends, and takes new messages when it begins again."""
+        """Raise NotImplementedError: a scope ends, and starts again with its next message."""
         raise NotImplementedError(
-            f"The queue of scope {self.scope_id!r} cannot be shut down: call "
+            f"The queue of scope {safe_repr(self.scope_id)} cannot be shut down: call "
             "delete_application_instance instead."
         )
 
 
-def drained(queue: asyncio.Queue[Any]) -> list[Any]:
-    """Everything that waited in ``queue``, which is empty afterwards."""
+def drained(queue: "asyncio.Queue[Any]") -> list[Any]:
+    """Take everything out of ``queue``."""
     return [queue.get_nowait() for _ in range(queue.qsize())]

@@ -1,59 +1,77 @@
-"""The base class: what subclasses call, override and set.
+"""The base class: the methods that subclasses call and override.
 
-Subclasses were written against asgiref's class, and some of them never call its ``__init__``, but
-only assign ``self.application_instances = {}``. Hence every setting has a default on the class, and
-the pool is made when it is first needed.
+Subclasses were written against asgiref's class. They have attributes and methods of their own, and
+some of them never call ``__init__`` but only assign ``self.application_instances = {}``. So all
+private state is in one attribute with a mangled name, created when it is first needed, and the
+options that asgiref does not have are arguments, not attributes.
 """
 
 import asyncio
 import logging
 from collections.abc import Hashable, Mapping
 from functools import cached_property
+from threading import get_ident
 from typing import Any
 
-from ._calls import check_application, check_scope, check_scope_id
-from ._main import Main
-from ._pool import Pool
-from ._run import Run
-from ._table import InstanceTable
-from ._termination import sigint_is_unclaimed
+from ._hooks import safe_repr
+from ._instance import MessageSource
+from ._loop import is_loop_running
+from ._running import Reconnect, Run, run_to_end
+from ._table import Instances, InstanceTable, Settings, check_application
 
 logger = logging.getLogger("asgiref.server")
+
+
+class _Option:
+    """Shows an option of the constructor. (No property: subclasses assign to these names.)"""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, server: "StatelessServer | None", owner: type) -> Any:
+        instances: Instances | None = getattr(server, "_StatelessServer__instances", None)
+        return getattr(Settings() if instances is None else instances.settings, self._name)
 
 
 class StatelessServer:
     """Base class for a server that holds one connection to the outside and serves many scopes.
 
     Such a server (a chat bot, a queue worker, long polling) has no incoming connections whose life
-    would tell when an application begins and ends. It tells by naming scopes: a subclass implements
-    `handle`, which gets events from wherever they come, and for each one asks for the input queue
-    of the scope that it belongs to. The first time this starts an instance of the application. What
-    instances send goes to `application_send`.
+    would tell when an application starts and ends. It names scopes instead: a subclass implements
+    `handle`, which gets events from anywhere, and asks for the input queue of the scope that each
+    event belongs to. The first time, this starts an instance of the application. The messages that
+    instances send go to `application_send`.
 
     Args:
         application: an ASGI application of either style; called once for every instance.
-        max_applications: how many instances may live at once, at least 1. One more evicts the least
-            recently used: it is cancelled.
-        idle_timeout: seconds without a message either way after which an instance is cancelled;
-            None for no limit.
+        max_applications: how many instances may be live at once, at least 1. One more evicts the
+            least recently used: it is cancelled.
+        idle_timeout: seconds after the last message received or sent after which an instance is
+            cancelled, unless messages wait for it or it is sending; None for no limit.
         queue_size: how many messages may wait for one instance, after which ``put_nowait`` raises
             asyncio.QueueFull and ``put`` waits; 0 for no limit.
-        shutdown_timeout: seconds that `arun` gives instances at its end to finish what they have.
-        lifespan: whether `arun` drives the application's lifespan protocol. `handle` then begins
-            after the application's startup, and each scope that is a mapping and has no ``"state"``
+        shutdown_timeout: seconds that `arun` gives instances at its end to finish the messages that
+            they have; as long, and at least one second, is the time to clean up after a
+            cancellation.
+        lifespan: whether `arun` drives the application's lifespan protocol. `handle` is then called
+            after the application's startup, and each scope that is a mapping without ``"state"``
             gets a shallow copy of the application's.
+        reconnect: a `Reconnect`, to have `handle` run again whenever it returns or raises. The
+            instances live on meanwhile.
+        source: a `MessageSource`, if messages come from elsewhere than the input queue or are to be
+            acknowledged.
 
     Raises:
         TypeError: if ``application`` is not callable.
         ValueError: if ``max_applications`` is below 1.
 
-    Everything runs on the thread of one event loop, the one that `run` makes or `arun` is awaited
-    on. `handle`, `application_send` and the hooks may be plain functions as well, which
-    ``asgiref.sync.sync_to_async`` calls on worker threads: `handle` on one of its own, the others
-    where thread-sensitive code runs, those for one scope in order. They may call
-    `get_or_create_application_instance`, the queues' ``put_nowait`` and the methods that delete, as
-    may other threads that they start. Python cannot interrupt a thread: a plain `handle` that is to
-    end early gets RuntimeError from the first of these calls that it makes after the server's end.
+    Everything runs on one event loop, the one that `run` creates or `arun` is awaited on. Plain
+    functions are called on it too, and what they return is awaited if it can be. Decorate a method
+    with ``asgiref.sync.sync_to_async`` to run it on a worker thread; a blocking `handle` needs
+    ``sync_to_async(thread_sensitive=False)``, or it keeps the others from running. Any thread may
+    call `get_or_create_application_instance`, the methods that delete and a queue's ``put_nowait``.
+    Python cannot interrupt a thread: one that outlives the server gets RuntimeError from its next
+    such call.
 
     >>> async def shout(scope, receive, send):
     ...     while True:
@@ -71,18 +89,14 @@ class StatelessServer:
     ben: HI
     """
 
-    #: How many instances may live at once.
+    #: How many instances may be live at once.
     max_applications: int = 1000
-    #: Seconds without a message after which an instance is cancelled; None is for no limit.
-    idle_timeout: float | None = None
-    #: How many messages may wait for one instance; 0 is for no limit.
-    queue_size: int = 0
-    #: Seconds that instances get at the end to finish what they have.
-    shutdown_timeout: float = 1.0
-    #: Whether `arun` drives the application's lifespan protocol.
-    lifespan: bool = False
 
-    _takes_sigint = False  # `run` has started the loop, so that SIGINT is there for the server
+    # These show the arguments. Assigning to them changes nothing here.
+    idle_timeout: Any = _Option()
+    queue_size: Any = _Option()
+    shutdown_timeout: Any = _Option()
+    lifespan: Any = _Option()
 
     application_checker_interval: float = 0.1
     """Kept from asgiref's API, where it is the time between two polls. Nothing polls here."""
@@ -96,119 +110,128 @@ class StatelessServer:
         queue_size: int = 0,
         shutdown_timeout: float = 1.0,
         lifespan: bool = False,
+        reconnect: Reconnect | None = None,
+        source: MessageSource | None = None,
     ) -> None:
         check_application(application)
         if max_applications < 1:
             raise ValueError(f"max_applications must be at least 1, not {max_applications!r}.")
         self.application = application
         self.max_applications = max_applications
-        self.idle_timeout = idle_timeout
-        self.queue_size = queue_size
-        self.shutdown_timeout = shutdown_timeout
-        self.lifespan = lifespan
+        self.__instances.settings = Settings(
+            idle_timeout, queue_size, shutdown_timeout, lifespan, reconnect, source
+        )
 
-    # What a subclass implements
+    @cached_property
+    def __instances(self) -> Instances:
+        """All private state."""
+        return Instances(self)
+
+    # For subclasses to implement
 
     async def handle(self) -> None:
         """Get events and pass them to instances, until the server is to end. Must be overridden.
 
-        Called once by `arun`. When it returns or raises, the server ends; it is cancelled when the
-        server ends for another reason.
+        Called once by `arun`, or repeatedly with a `Reconnect`. When it returns or raises, the
+        server ends; it is cancelled when the server ends for another reason.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement handle().")
 
     async def application_send(self, scope: Any, message: Any) -> None:
         """Pass on ``message``, which the instance for ``scope`` sent. Must be overridden.
 
-        The instance waits until this returns, and gets what it raises.
+        The instance waits until this returns, and gets the exception that it raises.
 
         Args:
             scope: the scope that the instance was started with, the same object.
-            message: what it sent, the same object.
+            message: what the instance sent, the same object.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement application_send().")
 
     async def application_exception(
         self, exception: BaseException, application_details: Any
     ) -> None:
-        """An instance has failed; called once for each that does. By default this is logged.
+        """Handle the failure of an instance; called once for each failure, and logs by default.
+
+        Calls of this and of `application_undelivered` for one scope are made one after the other,
+        unless one takes longer than five seconds. An exception that they raise is logged; one that
+        is not an ``Exception``, such as SystemExit, ends the server, and `arun` raises it.
 
         Args:
-            exception: what it raised. A cancelled instance has not failed.
+            exception: what the instance raised. A cancelled instance has not failed.
             application_details: its record; ``details["scope"]`` and ``details["future"]`` are its
                 scope and task.
         """
         logger.error(
-            "Exception inside application for scope %r: %s",
-            getattr(application_details, "scope_id", None),
-            exception,
+            "Exception inside application for scope %s: %s",
+            safe_repr(getattr(application_details, "scope_id", None)),
+            _text(exception),
             exc_info=exception,
         )
 
     async def application_undelivered(self, messages: list[Any], application_details: Any) -> None:
-        """Messages for a scope that no instance received. By default their number is logged.
+        """Handle messages that no instance received. By default their number is logged.
 
-        That happens when an instance is cancelled (evicted, idle, deleted, at shutdown), and when
-        two in succession end without having received one.
+        Messages are undelivered when their instance is cancelled (evicted, idle, deleted, at
+        shutdown), when two instances in succession end without having received one, and when they
+        arrive while the server ends. If this method puts them into a queue again while the server
+        ends, they are dropped.
 
         Args:
             messages: in the order in which they were put; never empty.
             application_details: the record of the instance that had them last, as above.
         """
         logger.warning(
-            "%d message(s) for scope %r were not received by any application",
+            "%d message(s) for scope %s were not received by any application",
             len(messages),
-            getattr(application_details, "scope_id", None),
+            safe_repr(getattr(application_details, "scope_id", None)),
         )
 
     # Instances
 
-    @cached_property
-    def _pool(self) -> Pool:
-        return Pool(self)
-
     @property
     def application_instances(self) -> InstanceTable:
-        """The live instances, as records by scope id, the least recently used first."""
-        return self._pool.instances
+        """The live instances, as records by scope id, the least recently used first.
+
+        Deleting an entry cancels its instance.
+        """
+        return self.__instances.table
 
     @application_instances.setter
     def application_instances(self, entries: Mapping[Hashable, Any]) -> None:
-        self._pool.replace_instances(entries)
+        self.__instances.replace(entries)
 
     def get_or_create_application_instance(
         self, scope_id: Hashable, scope: Any
     ) -> "asyncio.Queue[Any]":
-        """Give the input queue of a scope, and start an instance for it if none lives.
+        """Return the input queue of a scope, and start an instance for it if none is live.
 
         The queue may be kept. It stays the scope's: a message put into it after the instance has
-        ended starts the next one.
+        ended starts the next one, which waits until a cancelled one has ended. Once the server
+        ends, no instance is started any more: messages go to `application_undelivered`.
 
         Args:
             scope_id: any hashable value that identifies the scope.
             scope: what the application is called with; only used to start one.
 
         Returns:
-            The queue. ``put_nowait`` raises `asyncio.QueueFull` and ``put`` waits when `queue_size`
-            messages are in it.
+            The queue. ``put_nowait`` raises `asyncio.QueueFull` and ``put`` waits when
+            ``queue_size`` messages are in it.
 
         Raises:
             TypeError: if ``scope_id`` is not hashable.
             ValueError: if ``scope`` is a mapping without ``"type"``.
-            RuntimeError: if no event loop is running on this thread.
+            RuntimeError: if no event loop is running on this thread, and none was before.
         """
-        pool = self._pool
-        if pool.home is not None and pool.home.is_elsewhere():
-            return pool.home.call(self.get_or_create_application_instance, scope_id, scope)
+        instances = self.__instances
+        thread = instances.thread
+        if thread is not None and thread.ident != get_ident():
+            return thread.call(self.get_or_create_application_instance, scope_id, scope)
         try:
-            instance = pool.find(scope_id)
+            return instances.queue_for(scope_id, scope)
         except TypeError:
             check_scope_id(scope_id)
             raise
-        if instance is None:
-            check_scope(scope_id, scope)
-            instance = pool.start(scope_id, scope)
-        return instance.input_queue
 
     def delete_oldest_application_instance(self) -> None:
         """Delete the least recently used instance.
@@ -216,55 +239,65 @@ class StatelessServer:
         Raises:
             ValueError: if there is none.
         """
-        home = self._pool.home
-        if home is not None and home.is_elsewhere():
-            return home.call(self.delete_oldest_application_instance)
+        thread = self.__instances.thread
+        if thread is not None and thread.ident != get_ident():
+            return thread.call(self.delete_oldest_application_instance)
         self.delete_application_instance(self.application_instances.oldest())
 
     def delete_application_instance(self, scope_id: Hashable) -> None:
         """Forget a scope and cancel its instance, without waiting until that has ended.
 
         Args:
-            scope_id: what the scope was named by.
+            scope_id: the name that the scope was looked up by.
 
         Raises:
             KeyError: if the scope has no live instance.
         """
-        home = self._pool.home
-        if home is not None and home.is_elsewhere():
-            return home.call(self.delete_application_instance, scope_id)
-        self._pool.delete(scope_id)
+        thread = self.__instances.thread
+        if thread is not None and thread.ident != get_ident():
+            return thread.call(self.delete_application_instance, scope_id)
+        del self.application_instances[scope_id]
 
     # Running
 
     def run(self) -> None:
-        """Run the server on an event loop of its own until `handle` returns, or Ctrl-C."""
-        self._takes_sigint = sigint_is_unclaimed()
+        """Run the server on an event loop of its own until `handle` returns or raises, or a signal.
+
+        SIGINT (Ctrl-C) and SIGTERM end the server cleanly: as `arun` ends when it is cancelled, but
+        without an exception. A second signal makes that short, also if the event loop is stuck.
+        Signals for which the program has a handler of its own are left to it.
+
+        Raises:
+            Exception: what `arun` raises.
+            RuntimeError: if an event loop is running on this thread.
+        """
+        if is_loop_running():
+            raise RuntimeError("An event loop is running on this thread: await arun() instead.")
         try:
-            asyncio.run(self.arun())
+            number = run_to_end(self.arun, self.__instances)
         except KeyboardInterrupt:
             logger.info("Exiting due to Ctrl-C/interrupt")
-        finally:
-            self._takes_sigint = False
+            return
+        if number is not None:
+            name = "Ctrl-C/interrupt" if number.name == "SIGINT" else number.name
+            logger.info("Exiting due to %s", name)
 
     async def arun(self) -> None:
-        """Run the server until `handle` returns or raises, a signal, or its own cancellation.
+        """Run the server until `handle` returns or raises, or its own cancellation.
 
         At the end, instances that still have messages get ``shutdown_timeout`` seconds to receive
-        them and to ask for the next; then all are cancelled and awaited. The application's lifespan
-        gets as long for its shutdown. A second signal or cancellation makes all of that short.
+        them and to ask for the next; then all are cancelled and awaited, and cancelled again if
+        they go on. The application's lifespan gets as long for its shutdown. A second cancellation
+        makes all of that short. What ignores every cancellation is abandoned, which is logged.
 
-        Signals are listened to on the main thread, where nobody else does: SIGTERM ends the server
-        as if `handle` had returned; SIGINT likewise, and raises KeyboardInterrupt then.
+        Signals are left to the program that awaits this.
 
         Raises:
             Exception: what `handle` raised.
-            RuntimeError: if the application says that its startup failed (``lifespan=True``).
-            KeyboardInterrupt: on SIGINT. (Below ``asyncio.run``, that cancels the task instead.)
+            RuntimeError: if the application says that its startup failed (``lifespan=True``), or if
+                this server is running already.
         """
-        run = Run(self, self._pool)
-        main = Main(run.serve(), self.application_checker())
-        await main.run(run.end, whoever_has_sigint=self._takes_sigint)
+        await Run(self, self.__instances).run()
 
     async def application_checker(self) -> None:
         """Wait until cancelled.
@@ -273,3 +306,18 @@ class StatelessServer:
         loop of their own start or await it. Here their ends are noticed anyway.
         """
         await asyncio.get_running_loop().create_future()
+
+
+def check_scope_id(scope_id: object) -> None:
+    """Raise TypeError unless ``scope_id`` can identify a scope."""
+    try:
+        hash(scope_id)
+    except TypeError as error:
+        raise TypeError(f"A scope id must be hashable, not {safe_repr(scope_id)}.") from error
+
+
+def _text(exception: BaseException) -> str:
+    try:
+        return str(exception)
+    except Exception:
+        return safe_repr(exception)

@@ -10,7 +10,8 @@ Rules, all on the thread of the event loop:
 - an end is told at once. A failure is raised, as the exception object itself, to every call that
   needs the application from then on; nothing waits for an application that cannot answer;
 - a time-out cancels the application, unless it is told not to, and awaits its end; so does the
-  cancellation of a waiting test. If it answers by failing, that failure is raised;
+  cancellation of a test in `wait`. If it answers by failing, that failure is raised. As in asgiref,
+  the cancellation of a test that reads leaves the application running;
 - the task and its coroutine never refer to the communicator. A communicator that is dropped is
   thereby finalized at once, and cancels an application that nobody talks to any more.
 """
@@ -27,7 +28,7 @@ from typing import Any, Never, Self
 from asgiref.compatibility import SingleCallable, guarantee_single_callable
 
 from ._output import Output, OutputQueue
-from ._report import describe, doing, how_it_ended, is_mapping, type_of
+from ._report import describe, doing, how_it_ended, is_mapping, safe_repr, type_of
 
 
 class ApplicationCommunicator:
@@ -72,10 +73,14 @@ class ApplicationCommunicator:
         self, application: object, scope: Mapping[str, Any], *, cancel_on_timeout: bool = True
     ) -> None:
         if not callable(application):
-            raise TypeError(f"{application!r} is not an ASGI application: it is not callable.")
+            raise TypeError(
+                f"{safe_repr(application)} is not an ASGI application: it is not callable."
+            )
         self.application: SingleCallable = guarantee_single_callable(application)
         if not is_mapping(scope):
-            raise TypeError(f"The scope of an ASGI application must be a mapping, not {scope!r}.")
+            raise TypeError(
+                f"The scope of an ASGI application must be a mapping, not {safe_repr(scope)}."
+            )
         self.scope: Mapping[str, Any] = scope
         self.cancel_on_timeout = cancel_on_timeout
         self._inputs: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
@@ -132,6 +137,8 @@ class ApplicationCommunicator:
     ) -> Output:
         """Take the next message that the application sent, waiting up to ``timeout`` seconds.
 
+        Several calls that wait at once are served in the order of the calls.
+
         Args:
             timeout: in seconds; None waits as long as the application runs.
             cancel_on_timeout: whether a time-out cancels the application; None is what the
@@ -158,14 +165,15 @@ class ApplicationCommunicator:
         >>> asyncio.run(main())
         True False
         """
-        if not await self._output_or_end(timeout):
+        output = await self._outputs.take(self.future, timeout)
+        if output is not None:
+            return output
+        if not self.future.done():
             await self._give_up(
                 self._timed_out(f"sent nothing within {timeout} s"), cancel_on_timeout
             )
-        if self._outputs.empty():
-            self._raise_failure()
-            raise TimeoutError(f"{self._name} will send nothing more: {how_it_ended(self.future)}.")
-        return self._outputs.get_nowait()
+        self._raise_failure()
+        raise TimeoutError(f"{self._name} will send nothing more: {how_it_ended(self.future)}.")
 
     async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:
         """Whether the application sends nothing for ``timeout`` seconds. Takes no message.
@@ -186,7 +194,7 @@ class ApplicationCommunicator:
         """
         future = self.future
         if timeout > 0 or future.done():
-            await self._output_or_end(max(timeout, interval))
+            await self._outputs.until_output_or_end(future, max(timeout, interval))
         if not self._outputs.empty():
             return False
         if future.done():
@@ -202,17 +210,16 @@ class ApplicationCommunicator:
 
         Args:
             timeout: in seconds; None waits as long as the application runs.
-            cancel_on_timeout: whether a time-out cancels the application; None is what the
-                communicator was made with.
+            cancel_on_timeout: whether a time-out, or the cancellation of this call, cancels the
+                application; None is what the communicator was made with.
 
         Raises:
             TimeoutError: if it has not ended in time (see ``cancel_on_timeout``).
             Exception: the application's own, if it has failed.
         """
-        if not await self._ended_within(timeout):
-            await self._give_up(
-                self._timed_out(f"did not end within {timeout} s"), cancel_on_timeout
-            )
+        cancel = self.cancel_on_timeout if cancel_on_timeout is None else cancel_on_timeout
+        if not await self._ended_within(timeout, cancel):
+            await self._give_up(self._timed_out(f"did not end within {timeout} s"), cancel)
         if not self.future.cancelled():
             self._raise_failure()
 
@@ -283,20 +290,13 @@ class ApplicationCommunicator:
         self._failure_raised = True
         self.future.result()
 
-    async def _output_or_end(self, timeout: float | None) -> bool:
-        """Wait for either; False if ``timeout`` seconds brought neither."""
-        try:
-            return await self._outputs.until_output_or_end(self.future, timeout)
-        except asyncio.CancelledError:
-            await self._cancel("the test that read from it was cancelled")
-            raise
-
-    async def _ended_within(self, timeout: float | None) -> bool:
+    async def _ended_within(self, timeout: float | None, cancel: bool = True) -> bool:
         """Wait for the end; False if ``timeout`` seconds did not bring it."""
         try:
             return await self._outputs.until_end(self.future, timeout)
         except asyncio.CancelledError:
-            await self._cancel("the test that waited for it was cancelled")
+            if cancel:
+                await self._cancel("the test that waited for it was cancelled")
             raise
 
     def _timed_out(self, what: str) -> TimeoutError:

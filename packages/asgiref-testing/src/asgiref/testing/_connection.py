@@ -11,40 +11,131 @@ application is meant to end then, and no failure of the test.
 """
 
 import asyncio
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Never, cast
 
 from ._communicator import ApplicationCommunicator
 from ._output import Output, OutputQueue
-from ._report import type_of
-from ._scopes import Overrides
+from ._report import describe, is_mapping, safe_repr, type_of
+from ._scopes import Overrides, fault_of_headers
+
+#: Bytes that an application may send before the test reads, as under a server.
+_HIGH_WATER = 1 << 20
+#: What an event counts for beside its body.
+_EVENT_SIZE = 256
 
 
 class ClientDisconnected(OSError):
     """Raised by ``send`` in an application whose client has gone."""
 
 
+class Rules:
+    """What an application may send next. A violation is raised in ``send``, and kept for the test.
+
+    It does not refer to the communicator, which is finalized when the test drops it.
+
+    Attributes:
+        violation: the first event that a server would have rejected, in a sentence; or None.
+        is_over: whether the application has sent everything that it may.
+    """
+
+    def __init__(self, application: object) -> None:
+        self._name = describe(application)
+        self.violation: str | None = None
+        self.is_over = False
+
+    def check(self, event: object) -> Output:
+        """Take note of an event that is sent, and return it, readable more than once.
+
+        Raises:
+            AssertionError: if the specification does not allow it.
+        """
+        if not is_mapping(event) or not isinstance(cast(Output, event).get("type"), str):
+            self.complain("sent something that is no event: a mapping with a 'type'", event)
+        if self.is_over:
+            self.complain(f"sent {type_of(event)!r} after the end", event)
+        checked = cast(Output, event)
+        if isinstance(checked.get("headers"), Iterator):
+            checked = {**checked, "headers": list(checked["headers"])}
+        self._advance(checked)
+        return checked
+
+    def _advance(self, event: Output) -> None:
+        raise NotImplementedError
+
+    def complain(self, what: str, event: object) -> Never:
+        text = f"{self._name} {what}: {safe_repr(event)}"
+        self.violation = self.violation or text
+        raise AssertionError(text)
+
+    def require_due(self, event: Output, *due: str) -> None:
+        if event["type"] not in due:
+            self.complain(f"sent {event['type']!r} where {' or '.join(due)} was due", event)
+
+    def require_headers(self, event: Output) -> None:
+        fault = fault_of_headers(event.get("headers", ()))
+        if fault is not None:
+            self.complain(f"sent {event['type']!r} with {fault}", event)
+
+    def require_bytes(self, event: Output, key: str) -> None:
+        if not isinstance(event.get(key, b""), bytes | bytearray | memoryview):
+            self.complain(f"sent {event['type']!r} with a {key} that is no bytes", event)
+
+    def require_status(self, event: Output) -> None:
+        status = event.get("status")
+        if not isinstance(status, int) or isinstance(status, bool) or not 100 <= status <= 999:
+            self.complain(f"sent {event['type']!r} with the status {safe_repr(status)}", event)
+
+
 class Wire(OutputQueue):
     """The way to the client. A send is also the other side's turn, as it is on a network."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules) -> None:
         super().__init__()
+        self._rules = rules
+        self._size = 0
         self.hung_up = False
 
     async def put(self, item: Output) -> None:
-        if self.hung_up:
+        if self.hung_up and not self._rules.is_over:
             raise ClientDisconnected("The client has disconnected; nothing can be sent to it.")
-        await super().put(item)
+        self.put_nowait(self._rules.check(item))
         await asyncio.sleep(0)
+        while self._size > _HIGH_WATER and not self.hung_up:
+            await self._changed_by(None)
+
+    def _put(self, item: Output) -> None:
+        self._size += _size_of(item)
+        super()._put(item)
+
+    def _get(self) -> Output:
+        item = super()._get()
+        self._size -= _size_of(item)
+        return item
+
+    def hang_up(self) -> None:
+        self.hung_up = True
+        self.wake()
+
+
+def _size_of(event: Mapping[str, Any]) -> int:
+    parts: list[Any] = [event.get("body"), event.get("bytes"), event.get("text")]
+    return _EVENT_SIZE + sum(len(part) for part in parts if part is not None)
 
 
 class Connection(ApplicationCommunicator):
     """A communicator whose side of the conversation is a client's."""
 
-    def __init__(self, application: object, scope: Overrides, timeout: float | None) -> None:
+    def __init__(
+        self, application: object, scope: Overrides, timeout: float | None, rules: Rules
+    ) -> None:
         super().__init__(application, scope)
-        self._outputs = self._wire = Wire()
+        self._rules = rules
+        self._outputs = self._wire = Wire(rules)
         self._told_disconnect = False
+        self._told_violation = False
+        self._reading = asyncio.Lock()  # an event and its consequences are one step
         self.timeout = timeout
 
     async def __aexit__(
@@ -60,6 +151,14 @@ class Connection(ApplicationCommunicator):
                     self._timed_out(f"did not end within {self.timeout} s of the disconnect"), True
                 )
         await super().__aexit__(exc_type, exc_val, exc_tb)
+        if exc_type is None and not self._failure_raised:
+            self._raise_violation()
+
+    def _raise_violation(self) -> None:
+        """Raise what the application has done against the specification, unless the test knows."""
+        if self._rules.violation is not None and not self._told_violation:
+            self._told_violation = True
+            raise AssertionError(self._rules.violation)
 
     def _departure(self) -> Output:
         """The event that tells an application that its client has gone."""
@@ -68,7 +167,7 @@ class Connection(ApplicationCommunicator):
     async def _hang_up(self, event: Output) -> None:
         """End the connection from the client's side."""
         await self._tell_disconnect(event)
-        self._wire.hung_up = True
+        self._wire.hang_up()
 
     async def _tell_disconnect(self, event: Output) -> None:
         if not self._told_disconnect:
@@ -77,35 +176,39 @@ class Connection(ApplicationCommunicator):
                 await self.send_input(event)
 
     async def _event(self, *due: str) -> Output:
-        """The next event that the application sends, which must be one of the types ``due``."""
+        """The next event that the application sends, of one of the types ``due``."""
+        if self._outputs.empty():
+            self._raise_violation()
         try:
-            event = await self.receive_output(self.timeout)
+            return await self.receive_output(self.timeout)
         except TimeoutError as error:
+            self._raise_violation()
             error.add_note(f"The test waited for {' or '.join(due)}.")
             raise
-        if event.get("type") not in due:
-            self._complain(f"sent {type_of(event)!r} where {' or '.join(due)} was due")
-        return event
-
-    def _field(self, event: Output, key: str, kind: type[Any], default: object) -> Any:
-        """The value of an event's optional key, which must be of that type."""
-        value = event.get(key, default)
-        if not isinstance(value, kind):
-            self._complain(f"sent {type_of(event)!r} with a {key} that is no {kind.__name__}")
-        return value
-
-    def _complain(self, what: str) -> Never:
-        raise AssertionError(f"{self._name} {what}.")
 
     def _is_expected(self, failure: BaseException) -> bool:
         return self._wire.hung_up and _passes_on_the_disconnect(failure)
 
 
 def _passes_on_the_disconnect(failure: BaseException) -> bool:
-    if isinstance(failure, BaseExceptionGroup):
-        group = cast(BaseExceptionGroup[BaseException], failure)
-        return all(map(_passes_on_the_disconnect, group.exceptions))
-    if isinstance(failure, ClientDisconnected):
-        return True
-    before = failure.__cause__ or failure.__context__
-    return before is not None and _passes_on_the_disconnect(before)
+    """Whether a failure is the disconnect itself, or was raised to say the same.
+
+    An exception that was only raised while the disconnect was handled may be a fault of a cleanup.
+    It says the same if it was raised from it, or if it calls itself a disconnect.
+    """
+    waiting, seen = [failure], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:  # `raise e from e`
+            return False
+        seen.add(id(each))
+        if isinstance(each, BaseExceptionGroup):
+            group = cast(BaseExceptionGroup[BaseException], each)
+            waiting.extend(group.exceptions)
+        elif not isinstance(each, ClientDisconnected):
+            named = "Disconnect" in type(each).__name__
+            before = each.__cause__ or (each.__context__ if named else None)
+            if before is None:
+                return False
+            waiting.append(before)
+    return True

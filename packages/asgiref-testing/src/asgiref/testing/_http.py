@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Self
 
-from ._connection import Connection
+from ._connection import Connection, Rules
 from ._output import Output
 from ._scopes import Headers, HeadersLike, Overrides, connection_scope, decoded, encoded, has
 
@@ -80,9 +80,48 @@ class _Phase(Enum):
     NOTHING = auto()
 
 
-_BEFORE_THE_START = ("http.response.debug",)
-_BESIDE_THE_BODY = ("http.response.early_hint", "http.response.push")
+_START, _BODY, _TRAILERS = (f"http.response.{name}" for name in ("start", "body", "trailers"))
+_HINTS = ("http.response.early_hint", "http.response.push")
+_BEFORE_THE_START = ("http.response.debug", *_HINTS)
 _FILES = ("http.response.zerocopysend", "http.response.pathsend")
+
+
+class HttpRules(Rules):
+    """What is due next from an application that answers a request."""
+
+    def __init__(self, application: object) -> None:
+        super().__init__(application)
+        self._phase = _Phase.START
+        self._trailers_follow = False
+
+    def _advance(self, event: Output) -> None:
+        match self._phase:
+            case _Phase.START:
+                self._start(event)
+            case _Phase.BODY:
+                self._body(event)
+            case _:
+                self.require_due(event, _TRAILERS)
+                self.require_headers(event)
+                self.is_over = not event.get("more_trailers", False)
+
+    def _start(self, event: Output) -> None:
+        self.require_due(event, _START, *_BEFORE_THE_START)
+        if event["type"] == _START:
+            self.require_status(event)
+            self.require_headers(event)
+            self._trailers_follow = bool(event.get("trailers", False))
+            self._phase = _Phase.BODY
+
+    def _body(self, event: Output) -> None:
+        self.require_due(event, _BODY, *_FILES, *_HINTS)
+        if event["type"] in _HINTS:
+            return
+        if event["type"] == _BODY:
+            self.require_bytes(event, "body")
+        if not event.get("more_body", False):
+            self._phase = _Phase.TRAILERS
+            self.is_over = not self._trailers_follow
 
 
 class HttpExchange(Connection):
@@ -106,7 +145,9 @@ class HttpExchange(Connection):
     Everything runs on the thread and the event loop of the test. Every wait raises TimeoutError
     when the time is over, which cancels the application; AssertionError if the application sends
     what the specification (ASGI HTTP 2.5) does not allow there; and the application's own exception
-    if it fails. A test that is cancelled while it waits cancels the application.
+    if it fails. What a server would have rejected also fails the block at its end, with the event
+    in the message, if the test has not read it. An application that sends much more than is read
+    waits in ``send``, as under a server.
 
     At the end of the block the client hangs up. The application may go on, with background work for
     example, for as long as ``timeout`` says; then it is cancelled, and TimeoutError raised. A block
@@ -144,7 +185,8 @@ class HttpExchange(Connection):
                 lines.append((b"content-length", str(len(body)).encode()))
         made = connection_scope("http", "http", target, lines, state)
         made["method"] = method.upper()
-        super().__init__(application, {**made, **(scope or {})}, timeout)
+        rules = HttpRules(application)
+        super().__init__(application, {**made, **(scope or {})}, timeout, rules)
         self._whole_body = body
         self._phase = _Phase.START
         self._start: ResponseStart | None = None
@@ -210,19 +252,18 @@ class HttpExchange(Connection):
         >>> asyncio.run(main())
         204
         """
-        while self._start is None:
-            event = await self._event("http.response.start", *_BEFORE_THE_START)
-            if event["type"] in _BEFORE_THE_START:
-                self._extras.append(event)
-                continue
-            if not isinstance(event.get("status"), int):
-                self._complain(
-                    f"sent 'http.response.start' with the status {event.get('status')!r}"
-                )
-            self._start = ResponseStart(event["status"], decoded(event.get("headers", ())))
-            self._trailers_follow = bool(event.get("trailers", False))
-            self._phase = _Phase.BODY
+        async with self._reading:
+            while self._start is None:
+                self._take_start(await self._event(_START))
         return self._start
+
+    def _take_start(self, event: Output) -> None:
+        if event["type"] in _BEFORE_THE_START:
+            self._extras.append(event)
+            return
+        self._start = ResponseStart(event["status"], decoded(event.get("headers", ())))
+        self._trailers_follow = bool(event.get("trailers", False))
+        self._phase = _Phase.BODY
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The pieces of the response's body as they come, empty ones left out.
@@ -242,10 +283,14 @@ class HttpExchange(Connection):
         [b'one', b'two']
         """
         await self.start()
-        while self._phase is not _Phase.NOTHING:
-            if self._phase is _Phase.TRAILERS:
-                await self._read_trailers()
-            elif piece := await self._read_piece():
+        while True:
+            async with self._reading:
+                if self._phase is _Phase.NOTHING:
+                    return
+                piece = await self._read_piece() if self._phase is _Phase.BODY else b""
+                if self._phase is _Phase.TRAILERS:
+                    await self._read_trailers()
+            if piece:
                 yield piece
 
     async def response(self) -> HttpResponse:
@@ -293,22 +338,22 @@ class HttpExchange(Connection):
 
     async def _read_piece(self) -> bytes:
         """Take one event of the body; nothing if it is one of an extension."""
-        event = await self._event("http.response.body", *_FILES, *_BESIDE_THE_BODY)
-        if event["type"] in _BESIDE_THE_BODY:
+        event = await self._event(_BODY)
+        if event["type"] in _HINTS:
             self._extras.append(event)
             return b""
         piece: bytes = b""
         if event["type"] in _FILES:
             self._extras.append(event)
         else:
-            piece = self._field(event, "body", bytes, b"")
+            piece = bytes(event.get("body", b""))
             self._pieces.append(piece)
         if not event.get("more_body", False):
             await self._enter(_Phase.TRAILERS if self._trailers_follow else _Phase.NOTHING)
         return piece
 
     async def _read_trailers(self) -> None:
-        event = await self._event("http.response.trailers")
+        event = await self._event(_TRAILERS)
         self._trailers += decoded(event.get("headers", ()))
         if not event.get("more_trailers", False):
             await self._enter(_Phase.NOTHING)

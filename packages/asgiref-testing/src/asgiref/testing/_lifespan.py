@@ -101,7 +101,7 @@ class Lifespan(ApplicationCommunicator):
             await self._cancel("the test is over")
 
     async def _ends_without_an_answer(self) -> bool:
-        await self._output_or_end(self.timeout)
+        await self._outputs.until_output_or_end(self.future, self.timeout)
         if not self._outputs.empty() or not self.future.done():
             return False
         await self._cancel("it has no lifespan")  # it has ended; nobody else hears of its failure

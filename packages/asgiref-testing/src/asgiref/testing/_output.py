@@ -12,6 +12,7 @@ Used only on the event loop's thread.
 # ruff: noqa: ASYNC109 - the time-out that the public methods were called with
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 Output: TypeAlias = dict[str, Any]
@@ -22,16 +23,41 @@ class OutputQueue(asyncio.Queue[Output]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._watchers: set[asyncio.Future[bool]] = set()
+        self._watchers: dict[asyncio.Future[bool], None] = {}  # in the order of their calls
+        self._readers: list[object] = []
 
     def _put(self, item: Output) -> None:
         super()._put(item)
         self.wake()
 
+    def _get(self) -> Output:
+        item: Output = super()._get()
+        self.wake()
+        return item
+
     def wake(self, _: object = None) -> None:
         """Let every waiter look again. Also fit to be a done-callback."""
         for watcher in self._watchers:
             _finish(watcher, True)
+
+    async def take(self, application: asyncio.Future[None], timeout: float | None) -> Output | None:
+        """Wait up to ``timeout`` seconds for the next output, after the calls that already wait.
+
+        None if there is none, because ``application`` is done or the time is over.
+        """
+        turn = object()
+        self._readers.append(turn)
+
+        def is_settled() -> bool:
+            return self._readers[0] is turn and (not self.empty() or application.done())
+
+        try:
+            if await self._until(is_settled, timeout) and not self.empty():
+                return self.get_nowait()
+            return None
+        finally:
+            self._readers.remove(turn)
+            self.wake()
 
     async def until_output_or_end(
         self, application: asyncio.Future[None], timeout: float | None
@@ -40,19 +66,20 @@ class OutputQueue(asyncio.Queue[Output]):
 
         False if neither came. An application about to run gets its turn even within 0 seconds.
         """
-        if self.empty() and not application.done():
-            deadline = _deadline(timeout)
-            while self.empty() and not application.done() and await self._changed_by(deadline):
-                pass
-        return not self.empty() or application.done()
+        return await self._until(lambda: not self.empty() or application.done(), timeout)
 
     async def until_end(self, application: asyncio.Future[None], timeout: float | None) -> bool:
         """Wait up to ``timeout`` seconds until ``application`` is done. False if it is not."""
-        if not application.done():
-            deadline = _deadline(timeout)
-            while not application.done() and await self._changed_by(deadline):
-                pass
-        return application.done()
+        return await self._until(application.done, timeout)
+
+    async def _until(self, is_settled: Callable[[], bool], timeout: float | None) -> bool:
+        if is_settled():
+            return True
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while not is_settled() and await self._changed_by(deadline):
+            pass
+        return is_settled()
 
     async def _changed_by(self, deadline: float | None) -> bool:
         """Wait for the next change; False if it did not come in time.
@@ -63,18 +90,14 @@ class OutputQueue(asyncio.Queue[Output]):
         """
         loop = asyncio.get_running_loop()
         watcher: asyncio.Future[bool] = loop.create_future()
-        self._watchers.add(watcher)
+        self._watchers[watcher] = None
         timer = None if deadline is None else loop.call_at(deadline, _finish, watcher, False)
         try:
             return await watcher
         finally:
-            self._watchers.discard(watcher)
+            del self._watchers[watcher]
             if timer is not None:
                 timer.cancel()
-
-
-def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else asyncio.get_running_loop().time() + timeout
 
 
 def _finish(watcher: asyncio.Future[bool], changed: bool) -> None:

@@ -13,11 +13,22 @@ _QUEUE_GET = asyncio.Queue[object].get.__code__
 
 def describe(application: object) -> str:
     """The application's dotted name, or else its repr."""
-    name = getattr(application, "__qualname__", None)
-    module = getattr(application, "__module__", None)
+    try:
+        name = getattr(application, "__qualname__", None)
+        module = getattr(application, "__module__", None)
+    except Exception:
+        return safe_repr(application)
     if isinstance(name, str) and isinstance(module, str):
         return f"{module}.{name}"
-    return repr(application)
+    return safe_repr(application)
+
+
+def safe_repr(value: object) -> str:
+    """``repr(value)``, or a description of an object whose ``repr`` raises."""
+    try:
+        return repr(value)
+    except Exception:
+        return f"<{type(value).__name__} at {id(value):#x}, whose repr() raises>"
 
 
 def is_mapping(value: object) -> bool:
@@ -28,7 +39,7 @@ def is_mapping(value: object) -> bool:
 def type_of(message: object) -> str:
     """What a message calls itself, or else its repr."""
     kind = cast(Mapping[str, object], message).get("type") if is_mapping(message) else None
-    return kind if isinstance(kind, str) else repr(message)
+    return kind if isinstance(kind, str) else safe_repr(message)
 
 
 def doing(task: asyncio.Task[None]) -> str:
@@ -67,6 +78,6 @@ def how_it_ended(task: asyncio.Task[None]) -> str:
     if failure is None:
         return "it returned"
     try:
-        return f"it raised {failure!r}"
+        return f"it raised {safe_repr(failure)}"
     finally:
         del failure

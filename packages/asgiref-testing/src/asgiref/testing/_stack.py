@@ -1,11 +1,13 @@
 """Communicators that stay open until a test is over, and are closed without its help.
 
-Closing happens outside of any event loop, after the test function has returned, and there are two
+Closing happens outside of any event loop, after the test function has returned, and there are three
 cases. Most often the test's loop is still open and at rest, as under pytest-asyncio: it runs once
 more. A loop that is closed already, as after ``asyncio.run``, has cancelled what ran on it, and
-only failures are left to be told.
+only failures are left to be told. A loop that still runs on another thread is a portal's.
 """
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from ._communicator import ApplicationCommunicator
@@ -87,6 +89,26 @@ def _leave(communicator: ApplicationCommunicator, error: BaseException | None) -
     loop = communicator.future.get_loop()
     if loop.is_closed():
         communicator.raise_unseen_failure()
-    else:
-        kind = None if error is None else type(error)
-        loop.run_until_complete(communicator.__aexit__(kind, error, None))
+        return
+    leaving = communicator.__aexit__(None if error is None else type(error), error, None)
+    running = _running_loop()
+    if running is loop:
+        leaving.close()
+        raise RuntimeError(
+            "close() cannot wait for a communicator on the event loop that calls it: call close() "
+            "when the test has returned."
+        )
+    if loop.is_running():  # on another thread: the loop of a portal
+        asyncio.run_coroutine_threadsafe(leaving, loop).result()
+    elif running is None:
+        loop.run_until_complete(leaving)
+    else:  # one thread cannot run two loops
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(loop.run_until_complete, leaving).result()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -9,13 +9,70 @@ import json
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Self
 
-from ._connection import Connection
+from ._connection import Connection, Rules
 from ._http import HttpResponse
 from ._output import Output
 from ._scopes import Headers, HeadersLike, Overrides, connection_scope, decoded, encoded, has
 
 _DENIAL_START = "websocket.http.response.start"
 _DENIAL_BODY = "websocket.http.response.body"
+
+
+_ACCEPT, _SEND, _CLOSE = (f"websocket.{name}" for name in ("accept", "send", "close"))
+
+
+class WebsocketRules(Rules):
+    """What is due next from an application that serves a websocket."""
+
+    def __init__(self, application: object) -> None:
+        super().__init__(application)
+        self._due: tuple[str, ...] = (_ACCEPT, _CLOSE, _DENIAL_START)
+
+    def _advance(self, event: Output) -> None:
+        self.require_due(event, *self._due)
+        match event["type"]:
+            case "websocket.accept":
+                self._accept(event)
+            case "websocket.send":
+                self._send(event)
+            case "websocket.close":
+                self._close(event)
+                self.is_over = True
+            case "websocket.http.response.start":
+                self.require_status(event)
+                self.require_headers(event)
+                self._due = (_DENIAL_BODY,)
+            case _:
+                self.require_bytes(event, "body")
+                self.is_over = not event.get("more_body", False)
+
+    def _accept(self, event: Output) -> None:
+        self.require_headers(event)
+        subprotocol = event.get("subprotocol")
+        if not isinstance(subprotocol, str | None):
+            self.complain(f"sent {_ACCEPT!r} with a subprotocol that is no str", event)
+        self._due = (_SEND, _CLOSE)
+
+    def _send(self, event: Output) -> None:
+        text, binary = event.get("text"), event.get("bytes")
+        if (text is None) == (binary is None):
+            self.complain(f"sent a {_SEND!r} that has not exactly one of text and bytes", event)
+        if text is not None and not isinstance(text, str):
+            self.complain(f"sent a {_SEND!r} with a text that is no str", event)
+        if binary is not None:
+            self.require_bytes(event, "bytes")
+
+    def _close(self, event: Output) -> None:
+        code, reason = event.get("code", 1000), event.get("reason") or ""
+        if not isinstance(code, int) or not _may_be_sent(code):
+            self.complain(f"sent {_CLOSE!r} with the code {code!r}", event)
+        if not isinstance(reason, str) or len(reason.encode()) > 123:
+            self.complain(f"sent {_CLOSE!r} with a reason that is no str of 123 bytes", event)
+
+
+def _may_be_sent(code: int) -> bool:
+    """Whether RFC 6455 allows a close code on the wire."""
+    return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
 
 
 class WebsocketDenied(ConnectionError):
@@ -78,7 +135,8 @@ class WebsocketConversation(Connection):
     Everything runs on the thread and the event loop of the test. Every wait raises TimeoutError
     when the time is over, which cancels the application; AssertionError if the application sends
     what the specification (ASGI WebSocket 2.5) does not allow there; and the application's own
-    exception if it fails. A test that is cancelled while it waits cancels the application.
+    exception if it fails. What a server would have rejected also fails the block at its end, with
+    the event in the message, if the test has not read it.
 
     At the end of the block the client closes the socket with code 1000, and the application has
     ``timeout`` seconds to end; then it is cancelled, and TimeoutError raised. A block that ends by
@@ -114,7 +172,8 @@ class WebsocketConversation(Connection):
             lines.append((b"sec-websocket-protocol", ", ".join(offered).encode("latin-1")))
         made = connection_scope("websocket", "ws", target, lines, state)
         made |= {"subprotocols": offered, "extensions": {"websocket.http.response": {}}}
-        super().__init__(application, {**made, **(scope or {})}, timeout)
+        rules = WebsocketRules(application)
+        super().__init__(application, {**made, **(scope or {})}, timeout, rules)
         self.subprotocol: str | None = None
         self.headers: Headers = []
         self._closed: tuple[int, str] | None = None  # code and reason of the application's close
@@ -208,12 +267,14 @@ class WebsocketConversation(Connection):
         b'only this'
         4000
         """
-        closed = self._closed
-        if closed is None:
-            event = await self._event("websocket.send", "websocket.close")
-            if event["type"] == "websocket.send":
-                return self._message(event)
-            closed = await self._take_close(event)
+        async with self._reading:
+            closed = self._closed
+            if closed is None:
+                event = await self._event(_SEND, _CLOSE)
+                if event["type"] == _SEND:
+                    text: str | None = event.get("text")
+                    return bytes(event["bytes"]) if text is None else text
+                closed = await self._take_close(event)
         raise WebsocketClosed(*closed)
 
     async def receive_json(self) -> Any:
@@ -291,8 +352,8 @@ class WebsocketConversation(Connection):
     async def _open(self) -> WebsocketDenied | None:
         """Make the handshake; gives the refusal, if it is one."""
         await self.send_input({"type": "websocket.connect"})
-        event = await self._event("websocket.accept", "websocket.close", _DENIAL_START)
-        if event["type"] == "websocket.close":
+        event = await self._event(_ACCEPT, _CLOSE, _DENIAL_START)
+        if event["type"] == _CLOSE:
             await self._take_close(event)
             return WebsocketDenied(HttpResponse(403, []), event.get("reason") or "")
         if event["type"] == _DENIAL_START:
@@ -305,18 +366,9 @@ class WebsocketConversation(Connection):
         body, more = b"", True
         while more:
             event = await self._event(_DENIAL_BODY)
-            body += self._field(event, "body", bytes, b"")
+            body += event.get("body", b"")
             more = event.get("more_body", False)
         return HttpResponse(start["status"], decoded(start.get("headers", ())), body)
-
-    def _message(self, event: Output) -> str | bytes:
-        text: str | None = event.get("text")
-        binary: bytes | None = event.get("bytes")
-        if text is not None and binary is None:
-            return text
-        if binary is not None and text is None:
-            return binary
-        self._complain("sent a 'websocket.send' that has not exactly one of text and bytes")
 
     async def _take_close(self, event: Output) -> tuple[int, str]:
         """The application closed: its next receive tells it that the socket is."""

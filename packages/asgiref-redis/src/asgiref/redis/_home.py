@@ -1,16 +1,6 @@
-"""Calls that come from other threads, made on the thread of the event loop.
+"""Calls that come from other threads, made on the thread of the gateway's event loop.
 
-Everything in this package belongs to the thread of one event loop. A server with synchronous
-methods has some of its own code on worker threads (``asgiref.sync`` runs them there), and that code
-asks for instances and puts messages all the same. So while such a server runs, those few calls find
-out whether they are at home, and if not, are made there while their thread waits. They never wait
-for anything on the loop, so two threads cannot wait for each other.
-
-``asgiref.sync.async_to_sync`` would do for the worker threads, but from a thread that the server's
-own code has started it leads to another loop.
-
-A thread may come at any time, also in the moment in which the server ends: under the lock a call is
-either refused, or known to `close`, which fails it.
+Under the lock a call is either refused, or known to `close`, which fails it.
 """
 
 import asyncio

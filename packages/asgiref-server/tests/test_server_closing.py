@@ -1,0 +1,529 @@
+"""The end of a server: it comes in time, nothing starts any more, and every message is told of."""
+
+import asyncio
+import contextlib
+import sys
+
+import pytest
+
+from asgiref.server import StatelessServer
+
+pytestmark = pytest.mark.timeout(30)
+
+
+def scope_of(name):
+    return {"type": "test", "id": name}
+
+
+class Chat(StatelessServer):
+    """Applications send ``{"to": scope_id}``; ``handle`` waits for `finish`."""
+
+    def __init__(self, application, **options):
+        super().__init__(application, **options)
+        self.undelivered, self.failures = [], []
+        self.finished = asyncio.Event()
+
+    async def handle(self):
+        await self.finished.wait()
+
+    def put(self, name, message):
+        self.get_or_create_application_instance(name, scope_of(name)).put_nowait(message)
+
+    async def application_send(self, scope, message):
+        self.put(message["to"], message["text"])
+
+    async def application_undelivered(self, messages, details):
+        self.undelivered += [(details.scope_id, message) for message in messages]
+
+    async def application_exception(self, exception, details):
+        self.failures.append((details.scope_id, exception))
+
+
+async def turns(count=20):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def reading(scope, receive, send):
+    while True:
+        await receive()
+
+
+async def leaving(scope, receive, send):
+    try:
+        await reading(scope, receive, send)
+    finally:
+        await asyncio.sleep(0)
+        await send({"to": {"a": "b", "b": "a"}[scope["id"]], "text": f"{scope['id']} left"})
+
+
+@pytest.mark.asyncio
+async def test_cleanups_that_send_to_each_other_start_nothing(no_task_left):
+    server = Chat(leaving)
+    running = asyncio.create_task(server.arun())
+    server.put("a", "hello")
+    server.put("b", "hello")
+    await turns()
+    server.finished.set()
+    await running
+    assert sorted(server.undelivered) == [("a", "b left"), ("b", "a left")]
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_a_listener_that_outlives_handle_starts_nothing():
+    class Server(Chat):
+        async def handle(self):
+            self.listener = asyncio.create_task(self.listen())
+            await super().handle()
+
+        async def listen(self):
+            for number in range(1000):
+                self.put(f"scope {number}", number)
+                self.put_count = number + 1
+                await asyncio.sleep(0)
+
+    started = []
+
+    async def application(scope, receive, send):
+        started.append(scope["id"])
+        await reading(scope, receive, send)
+
+    server = Server(application)
+    running = asyncio.create_task(server.arun())
+    await turns(5)
+    server.finished.set()
+    await running
+    before = len(started)
+    await server.listener
+    await turns()
+    assert len(started) == before
+    received = before
+    assert server.put_count == received + len(server.undelivered)
+    assert not server.application_instances
+
+
+@pytest.mark.asyncio
+async def test_a_hook_that_puts_messages_back_at_the_end_is_called_once(no_task_left, caplog):
+    class Server(Chat):
+        async def application_undelivered(self, messages, details):
+            await super().application_undelivered(messages, details)
+            for message in messages:
+                self.put(details.scope_id, message)
+                await asyncio.create_task(self.put_later(details.scope_id, message))
+
+        async def put_later(self, name, message):
+            self.put(name, message)
+
+    async def busy(scope, receive, send):
+        await asyncio.Event().wait()
+
+    server = Server(busy, shutdown_timeout=0.01)
+    running = asyncio.create_task(server.arun())
+    server.put("a", 1)
+    await turns()
+    server.finished.set()
+    await running
+    assert server.undelivered == [("a", 1)]
+    assert "came back from application_undelivered" in caplog.text
+    no_task_left()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("where", ["receive", "elsewhere", "send", "hook", "lifespan", "handle"])
+async def test_what_ignores_its_cancellation_is_abandoned_and_named(where, caplog):
+    async def stubborn(wait):
+        while not given_up:
+            with contextlib.suppress(asyncio.CancelledError, RuntimeError):
+                await wait()
+
+    async def application(scope, receive, send):
+        if where == "lifespan":
+            if scope["type"] != "lifespan":
+                return
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+        if where == "hook":
+            raise LookupError
+        wait = {
+            "receive": receive,
+            "send": lambda: send({"to": "a", "text": "again"}),
+        }.get(where, asyncio.Event().wait)
+        await stubborn(wait)
+
+    class Server(Chat):
+        async def handle(self):
+            if where == "handle":
+                await stubborn(asyncio.Event().wait)
+            await super().handle()
+
+        async def application_send(self, scope, message):
+            await asyncio.sleep(0)
+
+        async def application_exception(self, exception, details):
+            await stubborn(asyncio.Event().wait)
+
+    given_up = []
+    server = Server(application, shutdown_timeout=0.01, lifespan=where == "lifespan")
+    running = asyncio.create_task(server.arun())
+    await turns()
+    server.put("a", 1)
+    await turns()
+    if where == "handle":
+        running.cancel()
+    server.finished.set()
+    begin = asyncio.get_running_loop().time()
+    await asyncio.wait({running}, timeout=15)
+    assert running.done()
+    assert asyncio.get_running_loop().time() - begin < 10  # a second each, with room
+    assert "ignores its cancellation, and is abandoned" in caplog.text
+    given_up.append(True)  # so that the test leaves nothing behind
+    for task in server._StatelessServer__instances._abandoned:
+        task.future.cancel()
+    await turns()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("catching", ["bare", "exception in a task"])
+async def test_an_application_that_reads_on_does_not_freeze_the_loop(catching, settled):
+    caught = []
+    kind = BaseException if catching == "bare" else Exception
+
+    async def loop_over(receive):
+        while True:
+            try:
+                await receive()
+                await asyncio.sleep(0)
+            except kind as error:
+                caught.append(error)
+                if isinstance(error, GeneratorExit) or len(caught) > 100:
+                    raise
+
+    async def application(scope, receive, send):
+        if catching == "bare":
+            await loop_over(receive)
+        else:
+            tasks.append(asyncio.create_task(loop_over(receive)))
+            await asyncio.sleep(0)
+
+    tasks = []
+    server = Chat(application)
+    server.put("a", 1)
+    future = server.application_instances["a"].future
+    await settled()
+    if catching == "bare":
+        server.delete_application_instance("a")
+    await asyncio.sleep(0.5)
+    assert 0 < len(caught) <= 10 if catching == "bare" else len(caught) <= 2
+    for task in [*tasks, future]:
+        for _ in range(200):
+            task.cancel()
+            await asyncio.sleep(0)
+
+
+@pytest.mark.asyncio
+async def test_a_send_that_fails_at_once_lets_the_others_run():
+    class Server(Chat):
+        async def application_send(self, scope, message):
+            raise ConnectionError("no line")
+
+    tries = []
+
+    async def application(scope, receive, send):
+        while True:
+            try:
+                await send("message")
+            except Exception:
+                tries.append(scope["id"])
+
+    server = Server(application)
+    server.get_or_create_application_instance("a", scope_of("a"))
+    await turns()
+    assert 2 < len(tries) < 30
+    server.delete_application_instance("a")
+    await turns()
+
+
+CANCELLATIONS = [[0], [1], [4], [0, 0], [1, 0], [3, 1], [0, 0, 0], [1, 1, 1], [2, 5, 1]]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("cancellations", CANCELLATIONS, ids=str)
+@pytest.mark.parametrize("natural", [False, True])
+@pytest.mark.parametrize("factory", ["none", "eager", "two arguments"])
+async def test_cancelled_at_any_step_it_leaves_nothing_and_runs_again(
+    cancellations, natural, factory, no_task_left
+):
+    async def application(scope, receive, send):
+        if scope["type"] == "lifespan":
+            for step in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{step}.complete"})
+            return
+        await leaving(scope, receive, send)
+
+    class Server(Chat):
+        async def handle(self):
+            try:
+                for _ in range(20):
+                    self.put("a", "hello")
+                    self.put("b", "hello")
+                    await asyncio.sleep(0)
+                await super().handle()
+            finally:
+                await asyncio.sleep(0)
+
+    loop = asyncio.get_running_loop()
+    if factory == "eager" and sys.version_info >= (3, 12):
+        loop.set_task_factory(asyncio.eager_task_factory)
+    elif factory == "two arguments":
+        loop.set_task_factory(lambda loop, coroutine: asyncio.Task(coroutine, loop=loop))
+    try:
+        for steps in range(1, 16):
+            server = Server(application, max_applications=2, shutdown_timeout=0.01, lifespan=True)
+            for _ in range(2):
+                server.finished.clear()
+                running = loop.create_task(server.arun())
+                await turns(steps)
+                if natural:
+                    server.finished.set()
+                for gap in cancellations:
+                    running.cancel()
+                    await turns(gap)
+                await asyncio.wait({running}, timeout=10)
+                assert running.cancelled() or running.result() is None
+                assert not server.application_instances
+                assert server.failures == []
+                no_task_left()
+    finally:
+        loop.set_task_factory(None)
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_runs_refuses_to_run_twice():
+    server = Chat(reading)
+    running = asyncio.create_task(server.arun())
+    await turns()
+    with pytest.raises(RuntimeError, match="This Chat is running already"):
+        await server.arun()
+    server.finished.set()
+    await running
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_put_leaves_nothing_behind():
+    async def busy(scope, receive, send):
+        await asyncio.Event().wait()
+
+    server = Chat(busy, queue_size=1)
+    server.put("a", 0)
+    queue = server.get_or_create_application_instance("a", scope_of("a"))
+    for _ in range(3):
+        putting = asyncio.create_task(queue.put(1))
+        await turns()
+        putting.cancel()
+        await turns()
+    assert queue._putters in (None, ()) or not queue._putters
+    assert queue.qsize() == 1
+    server.finished.set()
+    await server.arun()
+    assert server.undelivered == [("a", 0)]
+
+
+@pytest.mark.asyncio
+async def test_the_next_instance_waits_for_the_cleanup_of_the_one_before(settled):
+    running, most = [], []
+
+    async def application(scope, receive, send):
+        running.append(scope["id"])
+        most.append(len(running))
+        try:
+            await reading(scope, receive, send)
+        finally:
+            await go.wait()
+            running.remove(scope["id"])
+
+    go = asyncio.Event()
+    server = Chat(application)
+    server.put("a", 1)
+    await settled()
+    server.delete_application_instance("a")
+    server.put("a", 2)
+    await settled()
+    assert most == [1]
+    go.set()
+    await settled()
+    assert most == [1, 1]
+    server.finished.set()
+    await server.arun()
+    assert server.undelivered == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("how", ["as asgiref", "keeps all", "sends", "starts"])
+async def test_overridden_deletion_starts_no_second_instance(how, settled):
+    class Server(Chat):
+        def delete_application_instance(self, scope_id):
+            if how == "as asgiref":
+                details = self.application_instances[scope_id]
+                del self.application_instances[scope_id]
+                if not details["future"].done():
+                    details["future"].cancel()
+                return
+            if how == "keeps all":
+                return
+            super().delete_application_instance(scope_id)
+            self.put(scope_id if how == "sends" else "new", "you were evicted")
+
+    live = {}
+
+    async def application(scope, receive, send):
+        live[scope["id"]] = live.get(scope["id"], 0) + 1
+        assert live[scope["id"]] == 1
+        try:
+            await reading(scope, receive, send)
+        finally:
+            live[scope["id"]] -= 1
+
+    server = Server(application, max_applications=1)
+    for name in ("a", "b", "new", "a"):
+        server.put(name, 1)
+        await settled()
+    server.finished.set()
+    await server.arun()
+    assert server.failures == []
+    assert not any(live.values())
+
+
+@pytest.mark.asyncio
+async def test_a_start_that_fails_leaves_the_queue_usable(settled):
+    got = []
+
+    async def application(scope, receive, send):
+        got.append(await receive())
+
+    server = Chat(application)
+    kept = server.get_or_create_application_instance("a", scope_of("a"))
+    kept.put_nowait(1)
+    await settled()
+    server.application = None
+    with pytest.raises(TypeError, match="needs an ASGI application"):
+        kept.put_nowait(2)
+    server.application = application
+    kept.put_nowait(3)
+    await settled()
+    assert got == [1, 3]
+
+
+@pytest.mark.asyncio
+async def test_a_message_from_another_thread_reaches_a_server_without_plain_methods(settled):
+    got = []
+
+    async def application(scope, receive, send):
+        while True:
+            got.append(await receive())
+
+    server = Chat(application)
+    running = asyncio.create_task(server.arun())
+    await settled()
+    await asyncio.to_thread(server.put, "a", 1)
+    await settled()
+    assert got == [1]
+    server.finished.set()
+    await running
+
+
+@pytest.mark.asyncio
+async def test_idle_time_counts_from_the_last_message_received_or_sent(settled):
+    class Server(Chat):
+        async def application_send(self, scope, message):
+            await sent.wait()
+
+    cancelled, sent = [], asyncio.Event()
+
+    async def application(scope, receive, send):
+        try:
+            await receive()
+            await send("slow")
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(sent.is_set())
+            raise
+
+    server = Server(application, idle_timeout=0.05)
+    server.put("a", 1)
+    await asyncio.sleep(0.2)
+    assert cancelled == []
+    sent.set()
+    await asyncio.sleep(0.2)
+    assert cancelled == [True]
+
+
+@pytest.mark.asyncio
+async def test_an_instance_that_was_deleted_while_it_waited_changes_nothing_for_the_next(settled):
+    running, most = [], []
+
+    async def application(scope, receive, send):
+        running.append(scope["id"])
+        most.append(len(running))
+        try:
+            await reading(scope, receive, send)
+        finally:
+            await go.wait()
+            running.remove(scope["id"])
+
+    go = asyncio.Event()
+    server = Chat(application)
+    for _ in range(4):
+        server.put("a", 1)
+        await settled()
+        server.delete_application_instance("a")
+        await settled()
+    server.put("a", "last")
+    await settled()
+    assert most == [1]
+    assert len(server.undelivered) == 3
+    go.set()
+    await settled()
+    assert most == [1, 1]
+    server.finished.set()
+    await server.arun()
+
+
+def test_a_table_may_be_replaced_when_no_loop_runs(caplog):
+    async def start():
+        server.put("a", 1)
+
+    async def busy(scope, receive, send):
+        await asyncio.Event().wait()
+
+    server = Chat(busy)
+    with asyncio.Runner() as runner:
+        runner.run(start())
+        server.application_instances = {}
+        assert "was not called, because no event loop runs here" in caplog.text
+        runner.run(asyncio.sleep(0))
+    assert not server.application_instances
+
+
+def test_asyncio_run_ends_although_hooks_of_late_messages_block():
+    class Server(Chat):
+        async def handle(self):
+            self.listener = asyncio.create_task(self.listen())
+            await asyncio.sleep(0)
+
+        async def listen(self):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                for number in range(3):
+                    self.put("late", number)
+                    await asyncio.sleep(0)
+
+        async def application_undelivered(self, messages, details):
+            await super().application_undelivered(messages, details)
+            await asyncio.Event().wait()
+
+    server = Server(reading)
+    asyncio.run(server.arun())
+    assert not server.application_instances

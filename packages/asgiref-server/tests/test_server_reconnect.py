@@ -1,0 +1,204 @@
+"""`Reconnect`: handle is run again; and `MessageSource`: messages from elsewhere."""
+
+import asyncio
+import logging
+
+import pytest
+
+from asgiref.server import MessageSource, Reconnect, StatelessServer
+from asgiref.sync import sync_to_async
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(30)]
+
+
+async def echo(scope, receive, send):
+    count = 0
+    while True:
+        count += 1
+        await send((await receive(), count))
+
+
+class Bot(StatelessServer):
+    """Each run of ``handle`` plays the next of the steps."""
+
+    def __init__(self, steps, **options):
+        super().__init__(echo, **options)
+        self.steps = list(steps)
+        self.sent = []
+        self.done = asyncio.Event()
+
+    async def handle(self):
+        step = self.steps.pop(0) if self.steps else "last"
+        if step == "last":
+            self.done.set()
+            await asyncio.Event().wait()
+        if isinstance(step, BaseException):
+            raise step
+        if step != "return":
+            queue = self.get_or_create_application_instance("a", {"type": "test"})
+            queue.put_nowait(step)
+            await asyncio.sleep(0.01)
+
+    async def application_send(self, scope, message):
+        self.sent.append(message)
+
+
+async def run_until_done(bot):
+    running = asyncio.create_task(bot.arun())
+    await asyncio.wait_for(bot.done.wait(), 20)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_handle_is_run_again_and_scopes_live_on(caplog, no_task_left):
+    caplog.set_level(logging.INFO, "asgiref.server")
+    steps = ["one", OSError("lost"), "return", OSError("again"), "two"]
+    bot = Bot(steps, reconnect=Reconnect(0.001, 0.002))
+    await run_until_done(bot)
+    assert bot.sent == [("one", 1), ("two", 2)]
+    lines = [record.getMessage() for record in caplog.records]
+    lost = [line for line in lines if "is run again in" in line]
+    assert [line.partition(";")[0] for line in lost] == ["Bot.handle() returned"] * 2
+    assert lines[1] == "The connection is back, after 4 attempt(s)"
+    no_task_left()
+
+
+async def test_handle_may_say_that_the_connection_is_established(caplog):
+    caplog.set_level(logging.INFO, "asgiref.server")
+    reconnect = Reconnect(0.001, 0.002)
+
+    class Saying(Bot):
+        async def handle(self):
+            if len(self.steps) < 2:
+                reconnect.established()
+            await super().handle()
+
+    await run_until_done(Saying([OSError("lost"), "return"], reconnect=reconnect))
+    assert "The connection is back, after 1 attempt(s)" in caplog.text
+
+
+async def test_the_delay_doubles_up_to_the_maximum_with_jitter():
+    reconnect = Reconnect(1.0, 5.0)
+    delays = [reconnect._lost("Bot", None) for _ in range(2000)]
+    for delay, most in zip(delays, [1, 2, 4, 5, 5], strict=False):
+        assert most / 2 <= delay <= most
+    assert len({round(delay, 6) for delay in delays[4:50]}) > 10
+    reconnect.established()
+    assert reconnect._lost("Bot", None) <= 1
+
+
+async def test_a_negative_delay_is_rejected():
+    with pytest.raises(ValueError, match="must not be negative"):
+        Reconnect(-1)
+
+
+async def test_without_the_option_a_failure_of_handle_is_logged_and_raised(caplog):
+    with pytest.raises(OSError, match="lost"):
+        await Bot([OSError("lost")]).arun()
+    assert "Bot.handle() failed, and the server ends: OSError('lost')" in caplog.text
+
+
+async def test_a_server_without_a_handle_is_not_run_again():
+    with pytest.raises(NotImplementedError):
+        await StatelessServer(echo, reconnect=Reconnect(0, 0)).arun()
+
+
+async def test_system_exit_in_handle_ends_the_server(no_task_left):
+    with pytest.raises(SystemExit):
+        await Bot([SystemExit(3)], reconnect=Reconnect(0, 0)).arun()
+    no_task_left()
+
+
+async def test_a_plain_application_send_is_called_on_the_loop_and_its_awaitable_awaited():
+    class Plain(Bot):
+        def application_send(self, scope, message):
+            asyncio.get_running_loop()  # raises on another thread
+            return self.later(message)
+
+        async def later(self, message):
+            self.sent.append(message)
+
+    bot = Plain(["one"])
+    await bot.arun()
+    assert bot.sent == [("one", 1)]
+
+
+async def test_a_plain_handle_that_returns_nothing_says_how_to_write_it():
+    class Plain(Bot):
+        def handle(self):
+            pass
+
+    with pytest.raises(TypeError, match=r"Plain.handle\(\) returned 'NoneType'.*sync_to_async"):
+        await Plain([]).arun()
+
+
+async def test_a_decorated_method_runs_on_a_worker_thread():
+    class Threaded(Bot):
+        @sync_to_async
+        def application_send(self, scope, message):
+            with pytest.raises(RuntimeError):
+                asyncio.get_running_loop()
+            self.sent.append(message)
+
+    bot = Threaded(["one"], shutdown_timeout=30)
+    await bot.arun()
+    assert bot.sent == [("one", 1)]
+
+
+class Ledger(MessageSource):
+    """Gives the numbers in `backlog`, and writes down what happens to them."""
+
+    def __init__(self, backlog):
+        self.backlog = backlog
+        self.events = []
+
+    async def next_message(self, instance):
+        if not self.backlog:
+            return await super().next_message(instance)
+        await asyncio.sleep(0)
+        return self.backlog.pop(0)
+
+    async def acknowledge(self, instance, message):
+        self.events.append(("acknowledged", message))
+
+    async def instance_ended(self, instance, unacknowledged):
+        self.events.append(("ended", instance.scope_id, unacknowledged))
+
+
+class Sourced(StatelessServer):
+    async def handle(self):
+        self.get_or_create_application_instance("a", {"type": "test"}).put_nowait("put")
+        await asyncio.sleep(0.02)
+
+    async def application_send(self, scope, message):
+        pass
+
+    async def application_exception(self, exception, details):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("end", "last"),
+    [
+        ("return", [("acknowledged", "put"), ("ended", "a", [])]),
+        ("fail", [("ended", "a", ["put"])]),
+        ("hang", [("ended", "a", ["put"])]),
+        ("read on", [("acknowledged", "put"), ("ended", "a", [])]),
+    ],
+)
+async def test_messages_come_from_the_source_and_are_acknowledged_there(end, last, no_task_left):
+    async def application(scope, receive, send):
+        for expected in (1, 2, "put"):
+            assert await receive() == expected
+        if end == "fail":
+            raise LookupError
+        if end == "hang":
+            await asyncio.Event().wait()
+        if end == "read on":
+            await receive()
+
+    source = Ledger([1, 2])
+    await Sourced(application, source=source, shutdown_timeout=0.01).arun()
+    assert source.events == [("acknowledged", 1), ("acknowledged", 2), *last]
+    no_task_left()
