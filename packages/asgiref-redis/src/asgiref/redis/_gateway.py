@@ -12,7 +12,6 @@ it, and until afterwards, is a session (`_session`); each run has one.
 from functools import partial
 from typing import Any
 
-from asgiref.server import StatelessServer
 from asgiref.sync import iscoroutinefunction, sync_to_async
 
 from ._backlog import Backlog
@@ -20,10 +19,10 @@ from ._client import connected
 from ._codec import MAX_SIZE, check_scope_id, checked, encoder
 from ._delivery import Counts, Delivery, current
 from ._errors import RedisServerError
-from ._home import Home
 from ._keys import check_name
 from ._metrics import Metrics
 from ._queue import ScopeQueue
+from ._server_base import StatelessServer
 from ._session import Session
 from ._settings import GatewaySettings, check_numbers
 from ._worker import made_up_name, patience_for
@@ -101,7 +100,6 @@ class RedisGateway(StatelessServer):
         self._backlog = Backlog(backlog, backlog_size, self._encoded_message, self._home)
         self._counts = Counts()
         self._session: Session | None = None
-        self._loop_home: Home | None = None
 
     # For subclasses
 
@@ -155,8 +153,8 @@ class RedisGateway(StatelessServer):
     def _encoded_message(self, message: Any) -> bytes:
         return self._encoded("message", message, self._settings.max_size)
 
-    def _home(self) -> Home | None:
-        return self._loop_home
+    def _home(self) -> Any:
+        return self._pool.home
 
     # Running
 
@@ -171,7 +169,6 @@ class RedisGateway(StatelessServer):
                 `StatelessServer.arun`.
         """
         self._backlog.begin()
-        self._loop_home = Home(type(self).__name__)
         failure: RedisServerError | None = None
         try:
             await self._run(super().arun)
@@ -180,7 +177,6 @@ class RedisGateway(StatelessServer):
             raise
         finally:
             self._backlog.finish(failure)
-            self._loop_home.close()
             del failure  # its traceback leads to this frame
 
     async def _run(self, serve: Any) -> None:

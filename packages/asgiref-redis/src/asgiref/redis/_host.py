@@ -13,13 +13,12 @@ import logging
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
-from asgiref.server import ApplicationInstance
-
 from ._admission import Admission
 from ._counts import Counts
 from ._line import Line, LineState
 from ._partition import Partition
 from ._pump import Station
+from ._server_base import ApplicationInstance
 
 logger = logging.getLogger("asgiref.redis")
 

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
-from asgiref.server import StatelessServer
 
 from ._client import connected
 from ._codec import MAX_SIZE, encoder
@@ -28,6 +27,7 @@ from ._keys import ConnectionKeys, check_name
 from ._line import Line, LineState
 from ._pump import Pump
 from ._running import Run
+from ._server_base import StatelessServer
 from ._settings import WorkerSettings, member_of
 from ._setup import partitions_of
 from ._tasks import end
