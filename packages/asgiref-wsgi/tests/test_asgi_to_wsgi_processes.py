@@ -244,6 +244,24 @@ def test_a_signal_that_exits_a_waiting_worker_shuts_down():
     assert lines == ["startup", "http.disconnect", "shutdown"]
 
 
+@pytest.mark.parametrize("has_threads", [0, 1])
+def test_uwsgi_is_refused_unless_it_has_threads(has_threads):
+    lines = run(
+        f"""
+        import types
+
+        sys.modules["uwsgi"] = types.ModuleType("uwsgi")
+        sys.modules["uwsgi"].has_threads = {has_threads}
+        try:
+            ask()
+        except RuntimeError as error:
+            say(error)
+        """
+    )
+    refusal = "AsgiToWsgi needs a thread for the event loop: start uWSGI with --enable-threads"
+    assert lines == (["startup", "shutdown"] if has_threads else [refusal])
+
+
 def test_green_threads_of_eventlet_are_refused():
     pytest.importorskip("eventlet")
     source = """

@@ -18,7 +18,14 @@ from contextlib import suppress
 from contextvars import Context
 from typing import Any, Protocol
 
-from .threads import Channel, PerProcess, new_channel, new_lock, start_thread
+from .threads import (
+    Channel,
+    PerProcess,
+    leave_signals_to_uwsgi,
+    new_channel,
+    new_lock,
+    start_thread,
+)
 
 _logger = logging.getLogger("asgiref.wsgi")
 
@@ -65,6 +72,7 @@ class LoopThread:
     # The thread of the loop
 
     def _work(self, started: Channel[asyncio.AbstractEventLoop | BaseException]) -> None:
+        leave_signals_to_uwsgi()
         try:
             loop = self._factory()
         except BaseException as error:

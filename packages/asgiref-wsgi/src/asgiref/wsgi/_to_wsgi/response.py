@@ -7,6 +7,7 @@ invariant: once this side stops before the end, for whatever reason, the applica
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import queue
@@ -32,16 +33,10 @@ StartResponse = Callable[..., Any]
 JOINED_SIZE = 65536
 
 
-def answer(
-    start_response: StartResponse, status: str, sentence: str, exc_info: ExcInfo | None = None
-) -> list[bytes]:
+def answer(start_response: StartResponse, status: str, sentence: str) -> list[bytes]:
     """Give a short answer of the adapter's own."""
     body = sentence.encode()
-    headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
-    if exc_info is None:
-        start_response(status, headers)
-    else:
-        start_response(status, headers, exc_info)
+    start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
 
 
@@ -51,10 +46,13 @@ def answer_failure(
     """Answer with status 500 and tell the server why."""
     shown = as_exception(error)
     exc_info: ExcInfo = (type(shown), shown, shown.__traceback__)
+    # Without a length: uWSGI sends no body after exc_info.
+    headers = [("Content-Type", "text/plain")]
     try:
-        return answer(start_response, "500 Internal Server Error", sentence, exc_info)
+        start_response("500 Internal Server Error", headers, exc_info)
     finally:
         del exc_info, shown  # PEP 3333: no circular reference through the frame
+    return [sentence.encode()]
 
 
 class ServerSide:
@@ -186,7 +184,8 @@ class ServerSide:
                 return self._channel.get(timeout=CHECK_INTERVAL)
             except queue.Empty:
                 if self._has_left():
-                    raise ClientDisconnected("the client has left") from None
+                    # With this errno servers do not log a traceback.
+                    raise ClientDisconnected(errno.EPIPE, "the client has left") from None
 
     def _read(self) -> None:
         try:

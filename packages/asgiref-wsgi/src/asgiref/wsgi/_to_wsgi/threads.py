@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import sys
 import threading
 from collections import deque
@@ -109,9 +110,10 @@ def start_thread(name: str, function: Callable[[], None]) -> None:
     """Run the function on a real thread that the interpreter does not wait for at exit.
 
     Raises:
-        RuntimeError: the interpreter exits, or eventlet has patched the process.
+        RuntimeError: the interpreter exits, or this process must not have threads.
     """
     _refuse_eventlet()
+    _refuse_uwsgi_without_threads()
     # Newer Pythons can start a thread with a copy of its starter's context, whose values it would
     # keep for life.
     context = Context()
@@ -120,6 +122,17 @@ def start_thread(name: str, function: Callable[[], None]) -> None:
     else:
         thread = threading.Thread(target=context.run, args=(function,), name=name, daemon=True)
         thread.start()
+
+
+def leave_signals_to_uwsgi() -> None:
+    """Block all signals in this thread under uWSGI, as uWSGI does in its own.
+
+    Its handlers end the process from the thread that a signal arrives at. Here that would be the
+    thread of the loop, which would wait for itself. Elsewhere nothing is blocked, for a child
+    process inherits what its parent's thread blocks.
+    """
+    if "uwsgi" in sys.modules and hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
 def is_patched_by_gevent() -> bool:
@@ -139,4 +152,13 @@ def _refuse_eventlet() -> None:
         raise RuntimeError(
             "AsgiToWsgi does not work where eventlet has patched the threads: run the server with "
             "threads or with gevent instead"
+        )
+
+
+def _refuse_uwsgi_without_threads() -> None:
+    # Such a uWSGI calls Python without its thread's state, and crashes or hangs at its end.
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None and not getattr(uwsgi, "has_threads", True):
+        raise RuntimeError(
+            "AsgiToWsgi needs a thread for the event loop: start uWSGI with --enable-threads"
         )
