@@ -292,7 +292,8 @@ class ApplicationCall:
         self._open(Opening(head, b"", True))
         self._state = State.DISCARDING
         self._wake_receivers()
-        self._on_discard(self)
+        # Not at once: the first step of a task runs before the task is known.
+        asyncio.get_running_loop().call_soon(self._on_discard, self)
 
     def _put_chunk(self, chunk: bytes, more: bool) -> None:
         if chunk:

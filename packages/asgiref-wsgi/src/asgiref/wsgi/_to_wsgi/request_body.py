@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 #: How many bytes are read at once, and so how many of a request wait in memory.
-CHUNK_SIZE = 65536
+CHUNK_SIZE = 131072
 
 
 class SupportsRead(Protocol):

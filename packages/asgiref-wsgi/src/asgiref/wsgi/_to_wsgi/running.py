@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
+import sys
 import threading
+from collections.abc import Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from typing import Any
 
 from .call import ApplicationCall
 from .lifespan import Application, Lifespan, LifespanFailed, LifespanMode
@@ -85,8 +88,7 @@ class RunningApplication:
 
     def begin(self, thread: LoopThread, call: ApplicationCall) -> None:
         """Start the application's task, with a copy of the calling thread's context variables."""
-        context = copy_context()
-        thread.run(self._begin, thread, call, context, context=context)
+        thread.run(self._begin, thread, call, copy_context())
 
     def abandon(self, thread: LoopThread, call: ApplicationCall) -> None:
         """Have the application stop: the server has left the response."""
@@ -124,8 +126,7 @@ class RunningApplication:
         if self.is_ended or thread.is_ending:
             call.abandon()
             return
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(call.run(self._application), context=context)
+        task = _start_task(call.run(self._application), context)
         self._tasks[call] = task
         task.add_done_callback(lambda _: self._tasks.pop(call))
 
@@ -169,6 +170,14 @@ class RunningApplication:
     async def _wait_for_tasks(self) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=self.options.disconnect_timeout)
+
+
+def _start_task(run: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None]:
+    """Run the coroutine up to its first wait, where Python can, and the rest in a task."""
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+        return asyncio.Task(run, loop=loop, context=context, eager_start=True)
+    return loop.create_task(run, context=context)
 
 
 def _result_of(task: asyncio.Task[LifespanFailed | None]) -> LifespanFailed | None:
