@@ -15,3 +15,11 @@ def a2wsgi() -> Any:
     from a2wsgi import ASGIMiddleware
 
     return ASGIMiddleware(hello)
+
+
+def bare() -> Any:
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+        return [b"Hello"]
+
+    return application

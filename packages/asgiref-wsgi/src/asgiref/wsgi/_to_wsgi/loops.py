@@ -55,6 +55,8 @@ class LoopThread:
         self._factory = factory
         # Reentrant, for the garbage collector may abandon a response while the thread holds it.
         self._lock = new_lock()
+        self._submitted: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self._is_woken = False
         self._is_closed = False
         self._must_stop = False
         self.is_ending = False
@@ -91,10 +93,18 @@ class LoopThread:
             with self._lock:
                 self._is_closed = True
             # What was submitted until now still runs, so that it can refuse its thread.
+            loop.call_soon(self._run_submitted)
             loop.run_until_complete(asyncio.sleep(0))
             loop.close()
             for ended in self._waiting:
                 ended.put(None)
+
+    def _run_submitted(self) -> None:
+        with self._lock:
+            submitted, self._submitted = self._submitted, []
+            self._is_woken = False
+        for function, arguments in submitted:
+            function(*arguments)
 
     def add(self, member: Ending) -> None:
         """Have `close` end this member first."""
@@ -125,10 +135,8 @@ class LoopThread:
 
     # Any other thread
 
-    def run(
-        self, function: Callable[..., Any], *arguments: Any, context: Context | None = None
-    ) -> None:
-        """Call the function on the loop's thread, in this context or in an empty one.
+    def run(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call the function on the loop's thread, in an empty context.
 
         Raises:
             LoopClosed: the loop is closed; the function will not run.
@@ -136,7 +144,14 @@ class LoopThread:
         with self._lock:
             if self._is_closed:
                 raise LoopClosed("the event loop is closed")
-            self.loop.call_soon_threadsafe(function, *arguments, context=context or Context())
+            self._submitted.append((function, arguments))
+            if self._is_woken:
+                return
+            self._is_woken = True
+        # Waking a loop is a system call: many threads at once need one of them. It happens without
+        # the lock, which the loop needs next.
+        with suppress(RuntimeError):  # closed meanwhile, which runs the function
+            self.loop.call_soon_threadsafe(self._run_submitted, context=Context())
 
     def close(self) -> None:
         """End the members, the tasks and the loop; wait for that, but not without end."""
