@@ -101,7 +101,7 @@ def _raw_path(environ: Environ, path: bytes) -> bytes:
         raw = _bytes(uri).partition(b"?")[0]
         if not raw.startswith(b"/"):  # the absolute form: http://host/path
             raw = b"/" + raw.partition(b"://")[2].partition(b"/")[2]
-        if unquote_to_bytes(raw) == path:
+        if (unquote_to_bytes(raw) if b"%" in raw else raw) == path:
             return raw
     return quote_from_bytes(path, safe=_UNRESERVED).encode("ascii")
 
@@ -110,7 +110,8 @@ def _address(host: Any, port: Any, unknown_port: int | None) -> tuple[str, int |
     if not host:
         return None
     digits = str(port or "")
-    return str(host), int(digits) if _DIGITS.fullmatch(digits) else unknown_port
+    is_number = digits.isascii() and digits.isdigit()
+    return str(host), int(digits[:18]) if is_number else unknown_port
 
 
 def _headers(environ: Environ) -> list[tuple[bytes, bytes]]:
