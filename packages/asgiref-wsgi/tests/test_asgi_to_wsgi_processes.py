@@ -44,13 +44,13 @@ def ask():
 """
 
 
-def run(script, *, first="", status=0):
+def run(script, *, first="", status=0, warnings="error"):
     """Run the script in a process of its own; return the lines that it prints."""
     source = first + SITE + textwrap.dedent(script)
     support = str(Path(__file__).with_name("support"))
     path = os.pathsep.join([support, *filter(None, [os.environ.get("PYTHONPATH")])])
     result = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", source],
+        [sys.executable, "-X", "dev", "-W", warnings, "-c", source],
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -260,6 +260,35 @@ def test_uwsgi_is_refused_unless_it_has_threads(has_threads):
     )
     refusal = "AsgiToWsgi needs a thread for the event loop: start uWSGI with --enable-threads"
     assert lines == (["startup", "shutdown"] if has_threads else [refusal])
+
+
+def test_green_threads_of_gevent_are_served_by_a_loop_on_a_real_thread():
+    pytest.importorskip("gevent")
+    lines = run(
+        """
+        meeting = []
+
+        async def meet(scope, receive, send):
+            if scope["type"] == "lifespan":
+                return await site(scope, receive, send)
+            if not meeting:
+                meeting.append(asyncio.Barrier(20))
+            await meeting[0].wait()
+            await answer_with(send, await read_body(receive))
+
+        adapted = AsgiToWsgi(meet)
+        greenlets = [gevent.spawn(call, adapted, b"hello") for _ in range(20)]
+        gevent.joinall(greenlets, raise_error=True)
+        say({greenlet.value.body for greenlet in greenlets})
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError as error:
+            say(error)
+        """,
+        first="import gevent.monkey; gevent.monkey.patch_all()",
+        warnings="ignore",
+    )
+    assert lines == ["startup", "{b'hello'}", "no running event loop", "shutdown"]
 
 
 def test_green_threads_of_eventlet_are_refused():

@@ -23,6 +23,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+
 from .._errors import ClientDisconnected, describe
 from .._types import Event
 from .head import Head, exact_bytes, parse_head
@@ -168,7 +170,9 @@ class ApplicationCall:
         """Run the application to its end, and tell the server's thread if it ends too early."""
         error: BaseException | None = None
         try:
-            await application(self.scope, self.receive, self.send)
+            _hide_thread_of_caller()
+            async with ThreadSensitiveContext():
+                await application(self.scope, self.receive, self.send)
         except BaseException as caught:  # SystemExit would end the thread of the loop
             error = caught
         try:
@@ -320,6 +324,16 @@ class ApplicationCall:
     def _complete(self) -> None:
         self._state = State.COMPLETE
         self._wake_receivers()
+
+
+def _hide_thread_of_caller() -> None:
+    """Give the context about to be entered a thread of its own.
+
+    The server's thread may itself belong to a context, of a Django view under ASGI for example. It
+    waits for the application, so it could not run the application's synchronous code.
+    """
+    if SyncToAsync.thread_sensitive_context.get(None) is not None:
+        SyncToAsync.thread_sensitive_context.set(ThreadSensitiveContext())
 
 
 # Informational responses and trailers do not exist in WSGI.

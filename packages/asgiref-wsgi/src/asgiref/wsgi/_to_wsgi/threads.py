@@ -74,20 +74,31 @@ class _GeventChannel(Generic[T]):
     def __init__(self) -> None:
         self._items: deque[T] = deque()
         self._arrived: Any = import_module("gevent.event").Event()
-        self._run_in_hub: Any = import_module("gevent").get_hub().loop.run_callback_threadsafe
+        self._loop: Any = import_module("gevent").get_hub().loop
 
     def put(self, item: T, /) -> None:
         self._items.append(item)
-        self._run_in_hub(self._arrived.set)
+        self._loop.run_callback_threadsafe(self._arrived.set)
 
     def get(self, *, timeout: float | None = None) -> T:
         while not self._items:
             self._arrived.clear()
             # `put` appends before it sets the event, so an item that the next line does not see
             # sets the event after this `clear`.
-            if not self._items and not self._arrived.wait(timeout) and not self._items:
+            if not self._items and not self._wait(timeout) and not self._items:
                 raise queue.Empty
         return self._items.popleft()
+
+    def _wait(self, timeout: float | None) -> bool:
+        # gevent raises LoopExit where nothing but another thread could end a wait. A watcher that
+        # is active shows it otherwise.
+        watcher = self._loop.async_()
+        watcher.start(int)
+        try:
+            return bool(self._arrived.wait(timeout))
+        finally:
+            watcher.stop()
+            watcher.close()
 
     def empty(self) -> bool:
         return not self._items
