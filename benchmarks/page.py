@@ -46,6 +46,9 @@ makes one executor call and sends two events.""",
     "wsgi_servers": """\
 `wrk` asks one server after the other, with connections that are kept alive. "failed" is how many
 answers were errors.""",
+    "asgi_to_wsgi": """\
+One request from environ to last chunk, with nothing of a server around it, and requests that `wrk`
+makes of gunicorn with connections that are kept alive.""",
     "server": """\
 A message to an application, among ever more scopes; the eviction of a scope; what 50,000 idle ones
 take of a core; the memory of one.""",

@@ -117,6 +117,20 @@ def servers(records: Records) -> str:
     return f"{measured(record)} (`tox run -e bench-servers`):\n\n{markdown(headings, rows)}"
 
 
+def adapters_of_asgi(records: Records) -> str:
+    """Both tables of `AsgiToWsgi` beside a2wsgi, as one."""
+    record = records["asgi_to_wsgi"]
+    rows = []
+    for values in record.tables:
+        for case in values.cases:
+            theirs, ours, ratio = beside(values, case)
+            where = f"{values.title}, {case.name}" if len(values.cases) == 1 else case.name
+            rows.append((where, theirs, ours, ratio))
+    headings = ("`AsgiToWsgi`", record.tables[0].theirs, "here", "ratio")
+    command = "`tox run -e py313-bench -- --only asgi_to_wsgi`"
+    return f"{measured(record)} ({command}):\n\n{markdown(headings, rows)}"
+
+
 #: Which cases say most, and what they are for who has not seen the others.
 FIRST = (
     ("bridge", "sensitive", "a blocking function from async code"),
@@ -211,4 +225,5 @@ BLOCKS = (
     ),
     Block("packages/asgiref-wsgi/README.md", "wsgi", ("wsgi",), wsgi),
     Block("packages/asgiref-wsgi/README.md", "wsgi_servers", ("wsgi_servers",), servers),
+    Block("packages/asgiref-wsgi/README.md", "asgi_to_wsgi", ("asgi_to_wsgi",), adapters_of_asgi),
 )

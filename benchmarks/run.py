@@ -72,6 +72,7 @@ BENCHMARKS = (
     Benchmark("bridge_memory", compares=False),
     Benchmark("wsgi"),
     Benchmark("wsgi_servers", 5, programs=("wrk",), modules=("gunicorn", "httptools")),
+    Benchmark("asgi_to_wsgi", 15, programs=("wrk",), modules=("gunicorn",)),
     Benchmark("server"),
     Benchmark("local"),
     Benchmark("helpers"),

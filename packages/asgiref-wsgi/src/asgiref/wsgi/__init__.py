@@ -1,14 +1,16 @@
-"""Run a WSGI application (PEP 3333) under an ASGI server.
+"""Run a WSGI application (PEP 3333) under an ASGI server, and the other way round.
 
-The parts, in the order in which a request meets them: `_adapter` (the application and its options),
-`_instance` (one ASGI call from scope to end), `_input` (the body on its way in), `_workers` (the
-threads), `_environ` (the scope as an environ), `_response` (the rules of start_response and of the
-body), and `_outbox` (events on their way out).
+The parts of `WsgiToAsgi`, in the order in which a request meets them: `_adapter` (the application
+and its options), `_instance` (one ASGI call from scope to end), `_input` (the body on its way in),
+`_workers` (the threads), `_environ` (the scope as an environ), `_response` (the rules of
+start_response and of the body), and `_outbox` (events on their way out). Those of `AsgiToWsgi` are
+in `_to_wsgi`.
 """
 
 from ._adapter import WsgiToAsgi
 from ._instance import WsgiToAsgiInstance
+from ._to_wsgi.adapter import AsgiToWsgi
 
-__all__ = ["WsgiToAsgi", "WsgiToAsgiInstance"]
+__all__ = ["AsgiToWsgi", "WsgiToAsgi", "WsgiToAsgiInstance"]
 
 __version__ = "1.0.0"

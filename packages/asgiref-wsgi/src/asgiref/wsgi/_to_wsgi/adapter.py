@@ -1,0 +1,138 @@
+"""The adapter: an ASGI application as a WSGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+from .call import ApplicationCall, Part
+from .client import departure_check
+from .lifespan import Application, LifespanFailed, LifespanMode
+from .loops import LoopClosed, LoopFactory
+from .request_body import RequestBody
+from .response import ServerSide, StartResponse, answer, answer_failure
+from .running import Options, RunningApplication
+from .scope import RefusedRequest, body_length, build_scope
+from .threads import Channel, PerProcess, new_channel
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+_STATUS_LINES = {400: "400 Bad Request", 411: "411 Length Required"}
+
+
+class AsgiToWsgi:
+    """A WSGI application (PEP 3333) that runs an ASGI application.
+
+    All requests of a process run concurrently on one event loop, in a thread of its own, which
+    starts at the first request, again in a child of a fork, and ends at exit. Adapters with the
+    same `loop_factory` share it. The server's threads read the request and wait for the response.
+
+    Args:
+        application: the ASGI 3 application. It gets the scopes ``http`` and ``lifespan``, and the
+            environ as ``scope["wsgi.environ"]``.
+        lifespan: ``"on"`` runs the application's lifespan: its startup before the first request of
+            each process, its shutdown at exit. If the startup fails, each request is answered with
+            status 500. ``"auto"`` does the same, but serves an application that raises or returns
+            before it has answered ``lifespan.startup``. ``"off"`` leaves the lifespan out.
+        loop_factory: makes the event loop, ``uvloop.new_event_loop`` for example; asyncio's unless
+            told.
+        backpressure: how many bytes of a response may wait for the server before `send` has to.
+            Each chunk counts 400 bytes more than it has.
+        disconnect_timeout: how many seconds an application may go on after ``http.disconnect``,
+            before its task is cancelled. The response of a server that calls `close` too early is
+            disconnected so, and at exit each request that still runs.
+        shutdown_timeout: how many seconds the lifespan's shutdown may take.
+
+    Raises:
+        TypeError: ``application`` is not callable.
+        ValueError: ``lifespan`` is another word, or a number is out of range.
+
+    An exception before the response's headers is logged and answered with status 500, with
+    ``exc_info`` for `start_response`; a later one is raised to the server, which breaks the
+    connection off. One that is no `Exception` arrives as a RuntimeError that names it.
+
+    >>> async def hello(scope, receive, send):
+    ...     headers = [(b"content-type", b"text/plain")]
+    ...     await send({"type": "http.response.start", "status": 200, "headers": headers})
+    ...     await send({"type": "http.response.body", "body": b"Hello!"})
+    >>> application = AsgiToWsgi(hello, lifespan="off")
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        *,
+        lifespan: Literal["auto", "on", "off"] = "auto",
+        loop_factory: LoopFactory | None = None,
+        backpressure: int = 262144,
+        disconnect_timeout: float = 5.0,
+        shutdown_timeout: float = 10.0,
+    ) -> None:
+        if not callable(application):
+            raise TypeError(f"an ASGI application must be callable, {application!r} is not")
+        if lifespan not in ("auto", "on", "off"):
+            raise ValueError(f"lifespan must be 'auto', 'on' or 'off', not {lifespan!r}")
+        if backpressure < 1:
+            raise ValueError(f"backpressure must be a positive number of bytes, not {backpressure}")
+        for name, timeout in (
+            ("disconnect_timeout", disconnect_timeout),
+            ("shutdown_timeout", shutdown_timeout),
+        ):
+            if not timeout >= 0:
+                raise ValueError(f"{name} must be a number of seconds, not {timeout}")
+        self.application = application
+        options = Options(
+            LifespanMode(lifespan), loop_factory, backpressure, disconnect_timeout, shutdown_timeout
+        )
+        self._running = PerProcess(lambda: RunningApplication(application, options))
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request; the WSGI interface. Any thread of a server may call it.
+
+        Raises:
+            Exception: what ``wsgi.input`` raises, if no response has started.
+        """
+        running = self._running.get()
+        if running.is_ended:
+            running = self._running.replace(running)
+        try:
+            server_side = self._prepare(running, environ)
+        except RefusedRequest as refused:
+            return answer(start_response, _STATUS_LINES[refused.status], refused.sentence)
+        except LifespanFailed as failure:
+            return answer_failure(start_response, failure, "The application has not started")
+        except LoopClosed:
+            return answer(start_response, "503 Service Unavailable", "The server is shutting down")
+        return server_side.open(environ, start_response)
+
+    def _prepare(self, running: RunningApplication, environ: dict[str, Any]) -> ServerSide:
+        length = body_length(environ)
+        scope = build_scope(environ)
+        thread = running.start()
+        state = running.state
+        if state is not None:
+            scope["state"] = state
+        channel: Channel[Part] = new_channel()
+        call = ApplicationCall(
+            scope,
+            thread.loop,
+            channel,
+            has_body=length != 0,
+            limit=running.options.backpressure,
+            on_discard=running.stop_later,
+        )
+        body = RequestBody(environ["wsgi.input"], length)
+        return ServerSide(running, thread, call, channel, body, departure_check(environ))
+
+    def close(self) -> None:
+        """End the application in this process: its requests, then its lifespan.
+
+        A server's hook for a worker that ends can call it; otherwise the same happens at exit. The
+        loop goes on for other adapters. The next request starts the application again.
+
+        The calling thread waits until the application has ended, or for the two timeouts.
+        """
+        running = self._running.pop()
+        if running is not None:
+            running.close()

@@ -1,0 +1,220 @@
+"""The event loop of a process: its thread, its start at the first request, and its end.
+
+All adapters with the same loop factory share one loop, so that what their applications share on it
+(connection pools, locks, queues) works. The invariant: a loop is used and ended by the process that
+made it only; a child of a fork makes its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import Context
+from typing import Any, Protocol
+
+from .threads import (
+    Channel,
+    PerProcess,
+    leave_signals_to_uwsgi,
+    new_channel,
+    new_lock,
+    start_thread,
+)
+
+_logger = logging.getLogger("asgiref.wsgi")
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+#: Seconds that the end of a loop may take beyond what its applications may.
+_MARGIN = 5.0
+
+
+class Ending(Protocol):
+    """Something on a loop that has to end before the loop does."""
+
+    @property
+    def seconds_to_end(self) -> float: ...
+
+    async def end(self) -> None: ...
+
+
+class LoopClosed(RuntimeError):
+    """The loop does not run any more, or the interpreter exits."""
+
+
+class LoopThread:
+    """An event loop that runs in a thread of its own until `close`."""
+
+    def __init__(self, factory: LoopFactory) -> None:
+        self._factory = factory
+        # Reentrant, for the garbage collector may abandon a response while the thread holds it.
+        self._lock = new_lock()
+        self._submitted: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self._is_woken = False
+        self._is_closed = False
+        self._must_stop = False
+        self.is_ending = False
+        """Whether `close` was called: what starts now would not end. For the loop's thread."""
+        self._members: list[Ending] = []
+        self._waiting: list[Channel[None]] = []  # threads that wait for the end
+        self._last_task: asyncio.Task[None] | None = None
+        started: Channel[asyncio.AbstractEventLoop | BaseException] = new_channel()
+        start_thread("asgiref-wsgi-loop", lambda: self._work(started))
+        loop = started.get()
+        if isinstance(loop, BaseException):
+            raise RuntimeError(f"the loop factory {factory!r} failed: {loop!r}") from loop
+        self.loop = loop
+
+    # The thread of the loop
+
+    def _work(self, started: Channel[asyncio.AbstractEventLoop | BaseException]) -> None:
+        leave_signals_to_uwsgi()
+        try:
+            loop = self._factory()
+        except BaseException as error:
+            started.put(error)
+            return
+        started.put(loop)
+        try:
+            while not self._must_stop:
+                try:
+                    loop.run_forever()
+                except BaseException:
+                    # asyncio lets SystemExit and KeyboardInterrupt of a task end its loop; here
+                    # they would end all requests and not the process.
+                    _logger.exception("A task on the event loop of AsgiToWsgi raised")
+        finally:
+            with self._lock:
+                self._is_closed = True
+            # What was submitted until now still runs, so that it can refuse its thread.
+            loop.call_soon(self._run_submitted)
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
+            for ended in self._waiting:
+                ended.put(None)
+
+    def _run_submitted(self) -> None:
+        with self._lock:
+            submitted, self._submitted = self._submitted, []
+            self._is_woken = False
+        for function, arguments in submitted:
+            function(*arguments)
+
+    def add(self, member: Ending) -> None:
+        """Have `close` end this member first."""
+        self._members.append(member)
+
+    def discard(self, member: Ending) -> None:
+        """Take back `add`."""
+        if member in self._members:
+            self._members.remove(member)
+
+    def _start_end(self, ended: Channel[None]) -> None:
+        self._waiting.append(ended)
+        if self._last_task is None:
+            self._last_task = self.loop.create_task(self._end())
+
+    async def _end(self) -> None:
+        self.is_ending = True
+        members, self._members = self._members, []
+        await asyncio.gather(*[member.end() for member in members], return_exceptions=True)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_MARGIN / 2)
+        await self.loop.shutdown_asyncgens()
+        self._must_stop = True
+        self.loop.stop()
+
+    # Any other thread
+
+    def run(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call the function on the loop's thread, in an empty context.
+
+        Raises:
+            LoopClosed: the loop is closed; the function will not run.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise LoopClosed("the event loop is closed")
+            self._submitted.append((function, arguments))
+            if self._is_woken:
+                return
+            self._is_woken = True
+        # Waking a loop is a system call: many threads at once need one of them. It happens without
+        # the lock, which the loop needs next.
+        with suppress(RuntimeError):  # closed meanwhile, which runs the function
+            self.loop.call_soon_threadsafe(self._run_submitted, context=Context())
+
+    def close(self) -> None:
+        """End the members, the tasks and the loop; wait for that, but not without end."""
+        seconds = _MARGIN + max((member.seconds_to_end for member in self._members), default=0.0)
+        ended: Channel[None] = new_channel()
+        try:
+            self.run(self._start_end, ended)
+        except LoopClosed:
+            return
+        try:
+            ended.get(timeout=seconds)
+        except queue.Empty:
+            _logger.error("The event loop of AsgiToWsgi did not end in %g seconds", seconds)
+
+
+class _Loops:
+    """The loops of one process, by their factory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._threads: dict[LoopFactory, LoopThread] = {}
+        self._is_closed = False
+
+    def get(self, factory: LoopFactory) -> LoopThread:
+        with self._lock:
+            if self._is_closed:
+                raise LoopClosed("the interpreter is shutting down")
+            if factory not in self._threads:
+                self._threads[factory] = LoopThread(factory)
+            return self._threads[factory]
+
+    def close(self, *, forever: bool) -> None:
+        with self._lock:
+            self._is_closed = forever
+            threads, self._threads = list(self._threads.values()), {}
+        for thread in threads:
+            thread.close()
+
+
+_loops = PerProcess(_Loops)
+
+
+def loop_thread(factory: LoopFactory | None) -> LoopThread:
+    """Return the running loop of this process that this factory makes; start it if necessary.
+
+    Raises:
+        LoopClosed: the interpreter exits.
+        RuntimeError: the loop cannot be made.
+    """
+    return _loops.get().get(factory or asyncio.new_event_loop)
+
+
+def _close_at_exit(*, forever: bool = True) -> None:
+    _loops.get().close(forever=forever)
+
+
+# Where the main thread ends, executors and new threads still work, and a shutdown may need them.
+# The server can go on in threads of its own: then its next request starts a loop again, which ends
+# after those threads. The hook of executors has to run later, so it has to be registered earlier;
+# the name of ThreadPoolExecutor imports it.
+_EXECUTOR: type[ThreadPoolExecutor] = ThreadPoolExecutor
+_register = getattr(threading, "_register_atexit", None)
+if _register is not None:
+    with suppress(RuntimeError):  # imported while the interpreter exits
+        _register(_close_at_exit, forever=False)
+atexit.register(_close_at_exit)

@@ -1,0 +1,186 @@
+"""The application in one process: its loop, its lifespan, and the tasks of its requests.
+
+The invariant: a task is in `_tasks` from its start to its end, and what ends the application waits
+for all of them before the lifespan's shutdown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import sys
+import threading
+from collections.abc import Coroutine
+from contextlib import suppress
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from typing import Any
+
+from .call import ApplicationCall
+from .lifespan import Application, Lifespan, LifespanFailed, LifespanMode
+from .loops import LoopClosed, LoopFactory, LoopThread, loop_thread
+from .threads import Channel, new_channel
+
+_logger = logging.getLogger("asgiref.wsgi")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of an adapter; see `AsgiToWsgi`."""
+
+    lifespan: LifespanMode
+    loop_factory: LoopFactory | None
+    backpressure: int
+    disconnect_timeout: float
+    shutdown_timeout: float
+
+
+class RunningApplication:
+    """The application in this process, from its first request to `close` or to the exit."""
+
+    def __init__(self, application: Application, options: Options) -> None:
+        self._application = application
+        self.options = options
+        self._starting = threading.Lock()
+        self._thread: LoopThread | None = None
+        self._outcome: list[LifespanFailed | None] = []  # once the startup has ended: one item
+        self._lifespan: Lifespan | None = None
+        self._startup: asyncio.Task[LifespanFailed | None] | None = None
+        self.is_ended = False
+        """Whether `end` has started: no request may start any more."""
+        self._ending: asyncio.Task[None] | None = None
+        self._tasks: dict[ApplicationCall, asyncio.Task[None]] = {}
+
+    # A thread of the server
+
+    def start(self) -> LoopThread:
+        """Start the loop and the application unless that was done; return the loop's thread.
+
+        Raises:
+            LifespanFailed: the startup has failed, now or earlier.
+            LoopClosed: the interpreter exits.
+            RuntimeError: the loop cannot be made.
+        """
+        if not self._outcome:
+            self._wait_for_startup()
+        failure = self._outcome[0]
+        if failure is not None:
+            raise failure
+        assert self._thread is not None  # before the outcome
+        return self._thread
+
+    def _wait_for_startup(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = loop_thread(self.options.loop_factory)
+            thread = self._thread
+        outcome: Channel[LifespanFailed | None] = new_channel()
+        thread.run(self._report_startup, thread, outcome)
+        self._outcome.append(outcome.get())
+
+    @property
+    def state(self) -> dict[str, object] | None:
+        """A copy of the lifespan's state for a request; None without a lifespan."""
+        if self._lifespan is None or self.options.lifespan is LifespanMode.OFF:
+            return None
+        return self._lifespan.state.copy()
+
+    def begin(self, thread: LoopThread, call: ApplicationCall) -> None:
+        """Start the application's task, with a copy of the calling thread's context variables."""
+        thread.run(self._begin, thread, call, copy_context())
+
+    def abandon(self, thread: LoopThread, call: ApplicationCall) -> None:
+        """Have the application stop: the server has left the response."""
+        with suppress(LoopClosed):  # the call has ended with it
+            thread.run(self._abandon, call)
+
+    def close(self) -> None:
+        """End the requests and the lifespan; wait for that."""
+        thread = self._thread
+        if thread is None:
+            return
+        ended: Channel[None] = new_channel()
+        try:
+            thread.run(self._close, thread, ended)
+        except LoopClosed:
+            return
+        try:
+            ended.get(timeout=self.seconds_to_end)
+        except queue.Empty:
+            _logger.error("The application did not end in %g seconds", self.seconds_to_end)
+
+    # The thread of the loop
+
+    def _report_startup(self, thread: LoopThread, outcome: Channel[LifespanFailed | None]) -> None:
+        if self.is_ended or thread.is_ending:
+            outcome.put(LifespanFailed("the application was closed"))
+            return
+        if self._startup is None:
+            self._lifespan = Lifespan(self._application, self.options.lifespan)
+            self._startup = thread.loop.create_task(self._lifespan.start())
+            thread.add(self)
+        self._startup.add_done_callback(lambda task: outcome.put(_result_of(task)))
+
+    def _begin(self, thread: LoopThread, call: ApplicationCall, context: Context) -> None:
+        if self.is_ended or thread.is_ending:
+            call.abandon()
+            return
+        task = _start_task(call.run(self._application), context)
+        self._tasks[call] = task
+        task.add_done_callback(lambda _: self._tasks.pop(call))
+
+    def _abandon(self, call: ApplicationCall) -> None:
+        call.abandon()
+        self.stop_later(call)
+
+    def stop_later(self, call: ApplicationCall) -> None:
+        """Cancel the task of the call if it has not ended after the timeout."""
+        task = self._tasks.get(call)
+        if task is None:
+            return
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self.options.disconnect_timeout, task.cancel)
+        task.add_done_callback(lambda _: timer.cancel())
+
+    def _close(self, thread: LoopThread, ended: Channel[None]) -> None:
+        thread.discard(self)
+        self._ending = thread.loop.create_task(self.end())
+        self._ending.add_done_callback(lambda _: ended.put(None))
+
+    @property
+    def seconds_to_end(self) -> float:
+        """How long `end` takes at most, with a margin."""
+        return self.options.disconnect_timeout * 2 + self.options.shutdown_timeout * 3 + 1
+
+    async def end(self) -> None:
+        """Stop all requests, then shut the application down."""
+        self.is_ended = True
+        for call in self._tasks:
+            call.abandon()
+        await self._wait_for_tasks()
+        for task in self._tasks.values():
+            task.cancel()
+        await self._wait_for_tasks()
+        if self._tasks:
+            _logger.error("%d requests go on although they were cancelled", len(self._tasks))
+        if self._lifespan is not None:
+            await self._lifespan.stop(self.options.shutdown_timeout)
+
+    async def _wait_for_tasks(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=self.options.disconnect_timeout)
+
+
+def _start_task(run: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None]:
+    """Run the coroutine up to its first wait, where Python can, and the rest in a task."""
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+        return asyncio.Task(run, loop=loop, context=context, eager_start=True)
+    return loop.create_task(run, context=context)
+
+
+def _result_of(task: asyncio.Task[LifespanFailed | None]) -> LifespanFailed | None:
+    if task.cancelled():
+        return LifespanFailed("the process exits")
+    return task.result()

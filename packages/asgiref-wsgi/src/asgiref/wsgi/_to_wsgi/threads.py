@@ -1,0 +1,175 @@
+"""Threads, locks and channels between a server's threads and the thread of an event loop.
+
+With gevent a "thread" of a server is a greenlet, and the event loop runs on a real thread that
+gevent has not patched: asyncio marks the running loop for a whole real thread, so every greenlet
+beside the loop would take itself for a part of it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from contextvars import Context
+from importlib import import_module
+from typing import Any, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Channel(Protocol[T]):
+    """A queue that any thread puts items into, and that one server thread takes them from."""
+
+    def put(self, item: T, /) -> None:
+        """Add an item; never blocks."""
+
+    def get(self, *, timeout: float | None = None) -> T:
+        """Wait for an item and remove it. Raises `queue.Empty` after `timeout` seconds."""
+        ...
+
+    def empty(self) -> bool:
+        """Whether `get` would wait."""
+        ...
+
+
+class PerProcess(Generic[T]):
+    """A value that each process makes for itself: nothing of it may be used after a fork.
+
+    Comparing process ids notices the forks of uWSGI, which run none of Python's hooks. The values
+    of ancestors are kept, since closing an inherited event loop would disturb its owner.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._values: dict[int, T] = {}
+
+    def get(self) -> T:
+        """Return the value of this process, and make it first if necessary."""
+        process = os.getpid()
+        try:
+            return self._values[process]
+        except KeyError:
+            return self._values.setdefault(process, self._make())  # atomic: one thread's value wins
+
+    def pop(self) -> T | None:
+        """Forget the value of this process, and return it."""
+        return self._values.pop(os.getpid(), None)
+
+    def replace(self, value: T) -> T:
+        """Return the value of this process, a new one if it was `value`."""
+        process = os.getpid()
+        if self._values.get(process) is value:
+            self._values.pop(process, None)
+        return self.get()
+
+
+class _GeventChannel(Generic[T]):
+    """A channel to a greenlet: the queues of gevent serve the threads of one hub only."""
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._arrived: Any = import_module("gevent.event").Event()
+        self._loop: Any = import_module("gevent").get_hub().loop
+
+    def put(self, item: T, /) -> None:
+        self._items.append(item)
+        self._loop.run_callback_threadsafe(self._arrived.set)
+
+    def get(self, *, timeout: float | None = None) -> T:
+        while not self._items:
+            self._arrived.clear()
+            # `put` appends before it sets the event, so an item that the next line does not see
+            # sets the event after this `clear`.
+            if not self._items and not self._wait(timeout) and not self._items:
+                raise queue.Empty
+        return self._items.popleft()
+
+    def _wait(self, timeout: float | None) -> bool:
+        # gevent raises LoopExit where nothing but another thread could end a wait. A watcher that
+        # is active shows it otherwise.
+        watcher = self._loop.async_()
+        watcher.start(int)
+        try:
+            return bool(self._arrived.wait(timeout))
+        finally:
+            watcher.stop()
+            watcher.close()
+
+    def empty(self) -> bool:
+        return not self._items
+
+
+def new_channel() -> Channel[Any]:
+    """Return a channel to the calling thread."""
+    return _GeventChannel() if is_patched_by_gevent() else queue.SimpleQueue()
+
+
+def new_lock() -> AbstractContextManager[Any]:
+    """Return a reentrant lock between real threads. Hold it for a few instructions only."""
+    if is_patched_by_gevent():
+        lock: AbstractContextManager[Any] = _original("RLock")()
+        return lock
+    return threading.RLock()
+
+
+def start_thread(name: str, function: Callable[[], None]) -> None:
+    """Run the function on a real thread that the interpreter does not wait for at exit.
+
+    Raises:
+        RuntimeError: the interpreter exits, or this process must not have threads.
+    """
+    _refuse_eventlet()
+    _refuse_uwsgi_without_threads()
+    # Newer Pythons can start a thread with a copy of its starter's context, whose values it would
+    # keep for life.
+    context = Context()
+    if is_patched_by_gevent():
+        _original("start_new_thread")(context.run, (function,))
+    else:
+        thread = threading.Thread(target=context.run, args=(function,), name=name, daemon=True)
+        thread.start()
+
+
+def leave_signals_to_uwsgi() -> None:
+    """Block all signals in this thread under uWSGI, as uWSGI does in its own.
+
+    Its handlers end the process from the thread that a signal arrives at. Here that would be the
+    thread of the loop, which would wait for itself. Elsewhere nothing is blocked, for a child
+    process inherits what its parent's thread blocks.
+    """
+    if "uwsgi" in sys.modules and hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def is_patched_by_gevent() -> bool:
+    """Whether gevent has replaced the threads of this process by greenlets."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and monkey.is_module_patched("threading")
+
+
+def _original(name: str) -> Any:
+    """What gevent has replaced in the module ``_thread``."""
+    return import_module("gevent.monkey").get_original("_thread", name)
+
+
+def _refuse_eventlet() -> None:
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and patcher.is_monkey_patched("thread"):
+        raise RuntimeError(
+            "AsgiToWsgi does not work where eventlet has patched the threads: run the server with "
+            "threads or with gevent instead"
+        )
+
+
+def _refuse_uwsgi_without_threads() -> None:
+    # Such a uWSGI calls Python without its thread's state, and crashes or hangs at its end.
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None and not getattr(uwsgi, "has_threads", True):
+        raise RuntimeError(
+            "AsgiToWsgi needs a thread for the event loop: start uWSGI with --enable-threads"
+        )
