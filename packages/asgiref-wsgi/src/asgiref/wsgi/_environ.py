@@ -155,9 +155,7 @@ def build_environ(
         environ["HTTPS"] = "on"
     _add_paths(environ, scope)
     _add_addresses(environ, scope, scheme)
-    environ |= _header_variables(
-        scope.get("headers") or (), duplicate_header_limit, allow_underscores
-    )
+    _add_headers(environ, scope.get("headers") or (), duplicate_header_limit, allow_underscores)
     if "CONTENT_LENGTH" in environ:
         _settle_content_length(environ, scope)
     if body_length:
@@ -244,10 +242,9 @@ def _add_addresses(environ: dict[str, Any], scope: Scope, scheme: str) -> None:
 # Headers
 
 
-def _header_variables(
-    headers: HeaderPairs, limit: int | None, allow_underscores: bool
-) -> dict[str, str]:
-    variables: dict[str, str] = {}
+def _add_headers(
+    environ: dict[str, Any], headers: HeaderPairs, limit: int | None, allow_underscores: bool
+) -> None:
     repeated: dict[str, list[str]] = {}
     for name, value in headers:
         lookup = _cached_key if len(name) <= _CACHED_NAME_LENGTH else environ_key
@@ -255,10 +252,10 @@ def _header_variables(
         if key is None:
             continue
         text = value.decode("latin-1")
-        if key not in variables:
-            variables[key] = text
+        if key not in environ:  # no other variable begins with HTTP_ or CONTENT_
+            environ[key] = text
             continue
-        texts = repeated.setdefault(key, [variables[key]])
+        texts = repeated.setdefault(key, [environ[key]])
         if limit and len(texts) >= limit:
             raise BadRequest(
                 "Too many duplicate headers",
@@ -266,8 +263,7 @@ def _header_variables(
             )
         texts.append(text)
     for key, texts in repeated.items():
-        variables[key] = ("; " if key == "HTTP_COOKIE" else ",").join(texts)
-    return variables
+        environ[key] = ("; " if key == "HTTP_COOKIE" else ",").join(texts)
 
 
 def _settle_content_length(environ: dict[str, Any], scope: Scope) -> None:

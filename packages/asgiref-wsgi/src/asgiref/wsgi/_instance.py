@@ -31,7 +31,7 @@ from . import _environ
 from ._answers import answer
 from ._errors import BodyTooLarge, ClientDisconnected, describe
 from ._file_wrapper import usable_offers
-from ._input import RequestInput, open_body
+from ._input import RequestInput, open_stream
 from ._notices import Notices
 from ._other_scopes import refuse_websocket, serve_lifespan
 from ._outbox import Outbox
@@ -240,7 +240,8 @@ class WsgiToAsgiInstance:
             await self._attend(application, source, outbox, send)
             if not application.cancelled():  # as a request is whose client left the queue
                 application.result()
-                self._warn_of_unread_body(source)
+                if self._is_streamed_without_length and not source.was_read:
+                    self._warn_of_unread_body()
         finally:
             del application  # it holds the exception, whose traceback holds this frame
             self._source = None  # which refers to this instance
@@ -267,10 +268,11 @@ class WsgiToAsgiInstance:
             if max_spool_size is not None:
                 return await self._spool(source, max_spool_size)
             self._is_streamed_without_length = True
-        body = open_body(source, length)
-        if isinstance(body, io.BytesIO):
-            self._body_length = body.getbuffer().nbytes
-        return body
+        if not source.complete or (length is not None and source.size < length):
+            return open_stream(source, length)
+        data = source.take_all()[:length]
+        self._body_length = len(data)
+        return io.BytesIO(data)
 
     async def _spool(self, source: RequestInput, maximum: int) -> BinaryIO | None:
         spooled = await spool(source, maximum)
@@ -326,8 +328,8 @@ class WsgiToAsgiInstance:
                     break
                 if cost:
                     outbox.sent(cost)
-                    if not outbox.ended:  # a fast application may never let the outbox run dry
-                        source.start()
+                    if not sends and not outbox.ended:
+                        source.start()  # a fast application may never let the outbox run dry
                     sends += 1
                     if sends % SENDS_IN_A_ROW == 0:
                         await asyncio.sleep(0)  # `send` did not let other tasks run
@@ -385,16 +387,15 @@ class WsgiToAsgiInstance:
         if self._is_queued and self._source is not None and not self._expects_continue:
             self._source.start()
 
-    def _warn_of_unread_body(self, source: RequestInput) -> None:
-        if self._is_streamed_without_length and not source.was_read:
-            self._options.notices.warn(
-                "unread body",
-                "%s %s has a body without Content-Length, and the application read none of it."
-                " Django, Falcon and Bottle ignore such bodies: set max_spool_size, so that"
-                " WsgiToAsgi receives them first and gives their length.",
-                self.scope["method"],
-                self.scope["path"],
-            )
+    def _warn_of_unread_body(self) -> None:
+        self._options.notices.warn(
+            "unread body",
+            "%s %s has a body without Content-Length, and the application read none of it."
+            " Django, Falcon and Bottle ignore such bodies: set max_spool_size, so that"
+            " WsgiToAsgi receives them first and gives their length.",
+            self.scope["method"],
+            self.scope["path"],
+        )
 
     # The application's thread
 

@@ -118,11 +118,12 @@ class Token:
         """Call the function on a worker thread, and give the token back."""
         if not self._claim():
             return
-        self._limiter.mark_thread()
+        limiter = self._limiter
+        limiter.mark_thread()
         try:
             function(argument)
         finally:
-            self._limiter.release()
+            limiter.release()
 
     def discard(self) -> None:
         """Give the token back unless a thread has started, which will do it."""

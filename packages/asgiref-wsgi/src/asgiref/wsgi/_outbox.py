@@ -91,7 +91,7 @@ class Outbox:
 
     def wait_for_room(self) -> None:
         """Block while too much is in flight; raises ClientDisconnected once closed."""
-        if self._in_flight >= self._limit:
+        if self._appended - self._sent >= self._limit:
             self._wait_until(self._has_room)
         elif self.closed:
             raise ClientDisconnected("the client has disconnected")
@@ -114,22 +114,20 @@ class Outbox:
 
     def _has_room(self) -> bool:
         # Half of the limit: with less of a gap the two threads would take turns at every chunk.
-        return self._in_flight <= self._limit // 2 or self.closed
+        return self._appended - self._sent <= self._limit // 2 or self.closed
 
     def _is_through(self) -> bool:
-        return not self._in_flight or self.closed
-
-    @property
-    def _in_flight(self) -> int:
-        return self._appended - self._sent
+        return self._appended == self._sent or self.closed
 
     # The event loop's thread
 
     def pop(self) -> tuple[Event, int] | None:
         """The next event and what it occupies; report that to `sent` when it is sent."""
+        if not self._events or self.closed:
+            return None
         try:
-            return None if self.closed else self._events.popleft()
-        except IndexError:
+            return self._events.popleft()
+        except IndexError:  # another thread has called `close` just now
             return None
 
     def sent(self, cost: int) -> None:

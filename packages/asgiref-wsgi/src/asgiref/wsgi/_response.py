@@ -78,7 +78,8 @@ def parse_status(status: object) -> int:
     """The code of a status line such as ``200 OK``; the reason phrase may be missing."""
     if not isinstance(status, str):
         raise TypeError(f"status must be a str like '200 OK', not {status!r}")
-    status = _exact(status)
+    if type(status) is not str:
+        status = _exact(status)
     return _cached_code(status) if len(status) <= _CACHED_LENGTH else _code_of(status)
 
 
@@ -122,7 +123,7 @@ def parse_headers(
 
 
 def _exact(text: str) -> str:
-    """A str of no subclass: those may override every method, and their hash."""
+    """The text as a str of no subclass: those may override every method, and their hash."""
     return text if type(text) is str else str.__str__(text)
 
 
@@ -249,15 +250,16 @@ class Response:
         if self._offers and type(iterable) is FileWrapper and self._send_file(iterable):
             return
         at_hand = type(iterable) in (list, tuple)
-        if not (hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")):
+        if not (at_hand or hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")):
             kind = type(iterable).__name__
             raise TypeError(f"the WSGI application returned {kind}, no iterable of bytes")
         for chunk in iterable:
             self.add(chunk)
-            if self.complete:
-                break
+            is_sent = self.state is State.SENT
+            if is_sent and (self._bodyless or self._bytes_sent == self.content_length):
+                break  # no further chunk can matter
             if not at_hand:
-                sink.flush() if self.state is State.SENT else sink.watch()
+                sink.flush() if is_sent else sink.watch()
             sink.wait_for_room()
         self.finish()
 
@@ -291,15 +293,7 @@ class Response:
         if self.content_length is not None:
             data = data[: self.content_length - self._bytes_sent]
         if data:
-            self._bytes_sent += len(data)
             self._append_body(data)
-
-    @property
-    def complete(self) -> bool:
-        """Whether no further chunk can matter."""
-        return self.state is State.SENT and (
-            self._bodyless or self._bytes_sent == self.content_length
-        )
 
     def finish(self) -> None:
         """End the response; raises RuntimeError when Content-Length promised more."""
@@ -331,5 +325,7 @@ class Response:
 
     def _append_body(self, chunk: bytes) -> None:
         assert self._sink is not None
+        size = len(chunk)
+        self._bytes_sent += size
         event = {"type": "http.response.body", "body": chunk, "more_body": True}
-        self._sink.append(event, len(chunk))
+        self._sink.append(event, size)
