@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
 BACKPRESSURE = 256 * 1024
 MAX_SPOOL_SIZE = 1024**3
-#: So many chunks are sent in one turn of the event loop, where `send` does not wait. In the next
+#: So many events are sent in one turn of the event loop, where `send` does not wait. In the next
 #: turn asyncio tells the server that a connection is lost, and until then it logs each write after
-#: the fifth. (4 instead of 32 in a turn cost 4 % with chunks of 10 bytes, and nothing with 64 kB.)
-SENDS_IN_A_ROW = 4
+#: the fifth. A turn costs as much as sending one or two small chunks.
+SENDS_IN_A_ROW = 5
 
 _logger = logging.getLogger("asgiref.wsgi")
 
@@ -326,13 +326,12 @@ class WsgiToAsgiInstance:
                     outbox.close()
                     source.fail("the client has disconnected")
                     break
-                if cost:
-                    outbox.sent(cost)
-                    if not sends and not outbox.ended:
-                        source.start()  # a fast application may never let the outbox run dry
-                    sends += 1
-                    if sends % SENDS_IN_A_ROW == 0:
-                        await asyncio.sleep(0)  # `send` did not let other tasks run
+                outbox.sent(cost)
+                sends += 1
+                if sends == 1 and not outbox.ended:
+                    source.start()  # a fast application may never let the outbox run dry
+                if sends % SENDS_IN_A_ROW == 0:
+                    await asyncio.sleep(0)  # `send` did not let other tasks run
             if outbox.closed and await self._is_over(application, send):
                 return
             if finished:

@@ -38,6 +38,7 @@ class Outbox:
         "_events",
         "_limit",
         "_sent",
+        "_unreported",
         "_wait",
         "closed",
         "ended",
@@ -50,6 +51,7 @@ class Outbox:
         self._events: deque[tuple[Event, int]] = deque()
         self._appended = 0
         self._sent = 0
+        self._unreported = 0  # what was sent beyond that
         self.closed = False
         """Whether appended events are dropped."""
         self.ended = False
@@ -132,9 +134,15 @@ class Outbox:
 
     def sent(self, cost: int) -> None:
         """Make room for what was sent."""
+        self._unreported += cost
+        # Taking the lock is a large part of what a small chunk costs. So several are counted at once,
+        # unless they are large, or the thread may be waiting for the last one.
+        if self._unreported < self._limit // 4 and self._events:
+            return
         wait = self._wait
         with wait.lock:
-            self._sent += cost
+            self._sent += self._unreported
+            self._unreported = 0
             if wait.condition is not None and self._has_room():
                 wait.condition.notify_all()
 

@@ -293,14 +293,14 @@ class Response:
         if self.content_length is not None:
             data = data[: self.content_length - self._bytes_sent]
         if data:
-            self._append_body(data)
+            self._append(data)
 
     def finish(self) -> None:
         """End the response; raises RuntimeError when Content-Length promised more."""
         if self.state is not State.SENT:
             self._send_start()
             if self._empty_chunk_held and not self._bodyless:
-                self._append_body(b"")
+                self._append(b"")
         self.state = State.ENDED
         promised = self.content_length
         if promised is not None and self._bytes_sent < promised and not self._bodyless:
@@ -323,7 +323,7 @@ class Response:
         self.state = State.SENT
         self._sink.append(start, 0)
 
-    def _append_body(self, chunk: bytes) -> None:
+    def _append(self, chunk: bytes) -> None:
         assert self._sink is not None
         size = len(chunk)
         self._bytes_sent += size
