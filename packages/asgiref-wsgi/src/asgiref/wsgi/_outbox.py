@@ -143,8 +143,8 @@ class Outbox:
         with wait.lock:
             self._sent += self._unreported
             self._unreported = 0
-            if wait.condition is not None and self._has_room():
-                wait.condition.notify_all()
+            if self._has_room():
+                wait.notify_threads()
 
     def sleep(self) -> Coroutine[Any, Any, None]:
         """Wait for a flush, or for `wake`."""
