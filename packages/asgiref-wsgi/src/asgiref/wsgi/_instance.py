@@ -90,6 +90,18 @@ class WsgiToAsgiInstance:
     sync_send: Callable[[Event], None]
     """Sends an ASGI event from the application's thread."""
 
+    # Of the request, until they are set; most requests leave most of them.
+    _outbox: Outbox | None = None
+    _source: RequestInput | None = None
+    _spooled: BinaryIO | None = None
+    _body_length: int | None = None  # once the body has arrived as a whole
+    _is_streamed_without_length = False
+    _is_queued = False
+    _queue_timer: asyncio.TimerHandle | None = None
+    _has_sent = False
+    _is_too_large = False  # and the client is still to be told so
+    _abandoned = False
+
     def __init__(
         self,
         wsgi_application: WSGIApplication,
@@ -101,16 +113,6 @@ class WsgiToAsgiInstance:
         self.duplicate_header_limit = duplicate_header_limit
         self._options = options or Options(shared_workers())
         self._response = Response(self._options.notices)
-        self._outbox: Outbox | None = None
-        self._source: RequestInput | None = None
-        self._spooled: BinaryIO | None = None
-        self._body_length: int | None = None  # once the body has arrived as a whole
-        self._is_streamed_without_length = False
-        self._is_queued = False
-        self._queue_timer: asyncio.TimerHandle | None = None
-        self._has_sent = False
-        self._is_too_large = False  # and the client is still to be told so
-        self._abandoned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope; the ASGI interface.
@@ -326,7 +328,8 @@ class WsgiToAsgiInstance:
                     outbox.close()
                     source.fail("the client has disconnected")
                     break
-                outbox.sent(cost)
+                if cost:
+                    outbox.sent(cost)
                 sends += 1
                 if sends == 1 and not outbox.ended:
                     source.start()  # a fast application may never let the outbox run dry

@@ -65,14 +65,12 @@ class Outbox:
         """Add an event with `size` bytes of body; raises ClientDisconnected once closed."""
         if self.closed:
             raise ClientDisconnected("the client has disconnected")
-        cost = 0  # for the start and the end, of which there is one each
         if event.get("more_body"):
-            cost = size + EVENT_OVERHEAD
-        elif event["type"] != "http.response.start":
-            self.ended = True
-            cost = size
-        self._appended += cost
-        self._events.append((event, cost))
+            size += EVENT_OVERHEAD
+        else:  # the start or the end, of which there is one each
+            self.ended = event["type"] != "http.response.start"
+        self._appended += size
+        self._events.append((event, size))
 
     def flush(self) -> None:
         """Wake the request's task if it sleeps and there is something to send."""

@@ -76,9 +76,9 @@ class State(enum.Enum):
 
 def parse_status(status: object) -> int:
     """The code of a status line such as ``200 OK``; the reason phrase may be missing."""
-    if not isinstance(status, str):
-        raise TypeError(f"status must be a str like '200 OK', not {status!r}")
     if type(status) is not str:
+        if not isinstance(status, str):
+            raise TypeError(f"status must be a str like '200 OK', not {status!r}")
         status = _exact(status)
     return _cached_code(status) if len(status) <= _CACHED_LENGTH else _code_of(status)
 
@@ -103,9 +103,9 @@ def parse_headers(
     pairs: list[tuple[bytes, bytes]] = []
     content_length: int | None = None
     for name, value in headers:
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"header names and values must be str, not {name!r}: {value!r}")
         if type(name) is not str or type(value) is not str:
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise TypeError(f"header names and values must be str, not {name!r}: {value!r}")
             name, value = _exact(name), _exact(value)
         lower = _cached_name(name) if len(name) <= _CACHED_LENGTH else _encode_name(name)
         if lower is None:
