@@ -168,12 +168,12 @@ def build_environ(
 
 def _add_paths(environ: dict[str, Any], scope: Scope) -> None:
     root, path = scope.get("root_path") or "", scope["path"]
-    script_name = _native(root).rstrip("/")
+    script_name = _native(root).rstrip("/") if root else ""
     if script_name and not script_name.startswith("/"):
         script_name = "/" + script_name
-    full_path = _native(path) if path.isascii() else _recovered_path(scope, root, path)
+    full_path = path if path.isascii() else _recovered_path(scope, root, path)
     environ["SCRIPT_NAME"] = script_name
-    environ["PATH_INFO"] = _below(script_name, full_path)
+    environ["PATH_INFO"] = _below(script_name, full_path) if script_name else full_path
 
     raw_path = scope.get("raw_path")
     if raw_path:

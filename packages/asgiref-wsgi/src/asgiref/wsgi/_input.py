@@ -123,6 +123,11 @@ class RequestInput:
         self._failure = self._failure or reason
         self._wait.wake_thread()
 
+    @property
+    def is_through(self) -> bool:
+        """Whether there is nothing to `stop`."""
+        return self.complete and self._task is None
+
     async def stop(self) -> None:
         """End the pump; afterwards `receive` is not awaited, and reading more is an OSError."""
         if not self.complete:

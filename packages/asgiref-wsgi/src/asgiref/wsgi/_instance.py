@@ -311,14 +311,16 @@ class WsgiToAsgiInstance:
             raise
         finally:
             outbox.close()
-            await source.stop()
+            if not source.is_through:
+                await source.stop()
 
     async def _relay(
         self, application: asyncio.Task[None], source: RequestInput, outbox: Outbox, send: Send
     ) -> None:
         sends = 0
         while True:
-            finished = application.done()  # looked at first: then all it appended is in the outbox
+            # Looked at first: then all that the application appended is in the outbox.
+            finished = application.done()
             while (item := outbox.pop()) is not None:
                 event, cost = item
                 self._has_sent = True
@@ -339,7 +341,7 @@ class WsgiToAsgiInstance:
                 return
             if finished:
                 return
-            if (self._has_sent or outbox.is_watched) and not outbox.ended:
+            if (sends or outbox.is_watched) and not outbox.ended:
                 source.start()
             if not application.done():
                 await outbox.sleep()

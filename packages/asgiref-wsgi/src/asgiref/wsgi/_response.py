@@ -35,7 +35,7 @@ from ._types import Event, ExcInfo
 _STATUS = re.compile(r"([2-9][0-9][0-9])(?: [^\x00-\x1f\x7f]*)?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LINE_BREAKERS = re.compile(r"[\r\n\x00]")
-_DIGITS = re.compile(r"[0-9]{1,18}")
+_MAX_DIGITS = 18  # no machine has more bytes
 # The connection belongs to the server. Views that relay another server's response, or that ask for
 # "chunked" in order to stream, set these; the body that they return is not encoded.
 _HOP_BY_HOP = frozenset(
@@ -112,13 +112,12 @@ def parse_headers(
             if on_dropped is not None:
                 on_dropped(name)
             continue
-        encoded = _encode_value(name, value)
+        pairs.append((lower, _encode_value(name, value)))
         if lower == b"content-length":
             length = _check_content_length(value, content_length)
             if content_length is not None:
-                continue  # it said the same before
+                pairs.pop()  # it said the same before
             content_length = length
-        pairs.append((lower, encoded))
     return pairs, content_length
 
 
@@ -146,7 +145,7 @@ def _encode_value(name: str, value: str) -> bytes:
 
 def _check_content_length(value: str, previous: int | None) -> int:
     digits = value.strip(" \t")
-    if not _DIGITS.fullmatch(digits):
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
         raise ValueError(f"the header Content-Length must be a number of bytes, not {value!r}")
     length = int(digits)
     if previous is not None and previous != length:
