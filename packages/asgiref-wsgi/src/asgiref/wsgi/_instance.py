@@ -21,19 +21,23 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import sys
 from collections.abc import Callable, Container, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import _environ
-from ._answers import answer
-from ._errors import BodyTooLarge, ClientDisconnected, describe
+from ._answers import answer, refuse_websocket, serve_lifespan
+from ._errors import (
+    BodyTooLarge,
+    ClientDisconnected,
+    Notices,
+    describe,
+    log_abandoned,
+    log_refused,
+)
 from ._file_wrapper import usable_offers
 from ._input import RequestInput, open_stream
-from ._notices import Notices
-from ._other_scopes import refuse_websocket, serve_lifespan
 from ._outbox import Outbox
 from ._response import Response, Sink, State
 from ._spool import spool
@@ -49,8 +53,6 @@ MAX_SPOOL_SIZE = 1024**3
 #: turn asyncio tells the server that a connection is lost, and until then it logs each write after
 #: the fifth. A turn costs as much as sending one or two small chunks.
 SENDS_IN_A_ROW = 5
-
-_logger = logging.getLogger("asgiref.wsgi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +309,7 @@ class WsgiToAsgiInstance:
             application.cancel()
             await asyncio.wait([application])
             if not application.cancelled() and (error := application.exception()) is not None:
-                _report(error)
+                log_abandoned(error)
             raise
         finally:
             outbox.close()
@@ -422,7 +424,7 @@ class WsgiToAsgiInstance:
         except Exception as error:
             if not self._abandoned:
                 raise
-            _report(error)
+            log_abandoned(error)
         except BaseException as error:
             raise RuntimeError(f"the WSGI application raised {describe(error)}") from error
 
@@ -455,10 +457,7 @@ class WsgiToAsgiInstance:
         if isinstance(error, _environ.BadRequest):
             text += f": {error.detail}"
         else:
-            _logger.warning(
-                "build_environ raised a ValueError; answering 400",
-                exc_info=(type(error), error, error.__traceback__),
-            )
+            log_refused(error)
         for event in answer(self.scope, 400, text):
             sink.append(event, len(event.get("body", b"")))
 
@@ -511,15 +510,3 @@ def _start(
     task = loop.create_task(coroutine)
     task.add_done_callback(lambda _: cancelled())
     return task
-
-
-def _report(error: BaseException) -> None:
-    """Log an error that has no caller left, since the call was cancelled."""
-    _logger.error(
-        "the WSGI application failed after its call was cancelled", exc_info=_exc_info(error)
-    )
-
-
-def _exc_info(error: BaseException) -> ExcInfo:
-    """The error as logging takes it; given alone, its truth is asked, which may be False."""
-    return type(error), error, error.__traceback__

@@ -133,8 +133,8 @@ class Outbox:
     def sent(self, cost: int) -> None:
         """Make room for what was sent."""
         self._unreported += cost
-        # Taking the lock is a large part of what a small chunk costs. So several are counted at once,
-        # unless they are large, or the thread may be waiting for the last one.
+        # Taking the lock is a large part of what a small chunk costs. So several are counted at
+        # once, unless they are large, or the thread may be waiting for the last one.
         if self._unreported < self._limit // 4 and self._events:
             return
         wait = self._wait

@@ -28,8 +28,8 @@ from collections.abc import Callable, Container, Iterable
 from functools import lru_cache
 from typing import Protocol
 
+from ._errors import Notices
 from ._file_wrapper import FileWrapper, sending_event
-from ._notices import Notices
 from ._types import Event, ExcInfo
 
 _STATUS = re.compile(r"([2-9][0-9][0-9])(?: [^\x00-\x1f\x7f]*)?")
