@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -30,7 +30,7 @@ from ._types import Scope
 HeaderPairs = Iterable[tuple[bytes, bytes]]
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_DIGITS = re.compile(rb"[0-9]{1,18}")  # 18 digits: no machine has more bytes, int() stays cheap
+_MAX_DIGITS = 18  # no machine has more bytes, and int() stays cheap
 _CACHED_NAME_LENGTH = 64
 _CGI_KEYS = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 # The server has decoded the body: applications that see this header decode it once more.
@@ -60,7 +60,8 @@ class Framing:
 
 
 _PLAIN_FRAMING = Framing(None, False)
-_FRAMING_NAME_LENGTHS = frozenset({len("expect"), len("content-length"), len("transfer-encoding")})
+_ENCODING_NAME_LENGTH = len("transfer-encoding")
+_FRAMING_NAME_LENGTHS = frozenset({len("expect"), len("content-length"), _ENCODING_NAME_LENGTH})
 
 
 def read_framing(headers: HeaderPairs) -> Framing:
@@ -97,16 +98,21 @@ def may_lack_length(scope: Scope, framing: Framing) -> bool:
 
 
 def _is_encoded(scope: Scope) -> bool:
-    return any(name.lower() == b"transfer-encoding" for name, _ in scope.get("headers") or ())
+    for name, _ in scope.get("headers") or ():
+        if len(name) == _ENCODING_NAME_LENGTH and name.lower() == b"transfer-encoding":
+            return True
+    return False
 
 
-def parse_content_length(values: Iterable[bytes]) -> int | None:
+def parse_content_length(values: Sequence[bytes]) -> int | None:
     """The one length that all Content-Length fields agree on, or None when there is none."""
+    if len(values) == 1 and _is_length(values[0]):
+        return int(values[0])  # the usual case
     lengths: set[int] = set()
     for value in values:
         for part in value.split(b","):
             digits = part.strip(b" \t")
-            if not _DIGITS.fullmatch(digits):
+            if not _is_length(digits):
                 raise BadRequest(
                     "Content-Length is not a number", f"Content-Length is not a number: {value!r}"
                 )
@@ -117,6 +123,10 @@ def parse_content_length(values: Iterable[bytes]) -> int | None:
             f"Content-Length headers conflict: {sorted(lengths)}",
         )
     return lengths.pop() if lengths else None
+
+
+def _is_length(digits: bytes) -> bool:
+    return digits.isdigit() and len(digits) <= _MAX_DIGITS
 
 
 def build_environ(
@@ -267,9 +277,11 @@ def _add_headers(
 
 
 def _settle_content_length(environ: dict[str, Any], scope: Scope) -> None:
-    value: str = environ.pop("CONTENT_LENGTH")
-    if not _is_encoded(scope):  # Transfer-Encoding overrules Content-Length (RFC 9112, 6.3)
-        environ["CONTENT_LENGTH"] = str(parse_content_length([value.encode("latin-1")]))
+    if _is_encoded(scope):  # Transfer-Encoding overrules Content-Length (RFC 9112, 6.3)
+        del environ["CONTENT_LENGTH"]
+        return
+    value: str = environ["CONTENT_LENGTH"]
+    environ["CONTENT_LENGTH"] = str(parse_content_length([value.encode("latin-1")]))
 
 
 def environ_key(name: bytes, allow_underscores: bool) -> str | None:
