@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, ClassVar
 
-from ._instance import BACKPRESSURE, MAX_SPOOL_SIZE, Options, WsgiToAsgiInstance
+from ._exchange import BACKPRESSURE, MAX_SPOOL_SIZE, Options
+from ._instance import WsgiToAsgiInstance
 from ._types import Receive, Scope, Send
 from ._workers import Workers
 

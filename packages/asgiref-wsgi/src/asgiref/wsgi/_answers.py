@@ -1,8 +1,11 @@
-"""The answers that the adapter itself gives: requests that never reach the application."""
+"""The answers that the adapter itself gives: to requests that never reach the application, and to
+scopes that no WSGI application can serve, but every ASGI application should answer."""
 
 from __future__ import annotations
 
-from ._types import Event, Scope
+from collections.abc import Callable
+
+from ._types import Event, Receive, Scope, Send
 
 
 def answer(scope: Scope, status: int, text: str) -> tuple[Event, Event]:
@@ -12,3 +15,28 @@ def answer(scope: Scope, status: int, text: str) -> tuple[Event, Event]:
     start: Event = {"type": "http.response.start", "status": status, "headers": headers}
     shown = b"" if scope["method"] == "HEAD" else body
     return start, {"type": "http.response.body", "body": shown}
+
+
+async def serve_lifespan(receive: Receive, send: Send, free: Callable[[], None]) -> None:
+    """Say yes to startup and shutdown; `free` is called at shutdown."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            free()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+async def refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    """Close a connection before it is accepted, with status 403 where the server can send one."""
+    message = await receive()
+    if message["type"] != "websocket.connect":
+        return  # the client has left already
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": 1000})
+        return
+    headers = [(b"content-type", b"text/plain")]
+    await send({"type": "websocket.http.response.start", "status": 403, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": b"Forbidden: no websocket here"})

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -30,7 +30,7 @@ from ._types import Scope
 HeaderPairs = Iterable[tuple[bytes, bytes]]
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_DIGITS = re.compile(rb"[0-9]{1,18}")  # 18 digits: no machine has more bytes, int() stays cheap
+_MAX_DIGITS = 18  # no machine has more bytes, and int() stays cheap
 _CACHED_NAME_LENGTH = 64
 _CGI_KEYS = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 # The server has decoded the body: applications that see this header decode it once more.
@@ -60,7 +60,8 @@ class Framing:
 
 
 _PLAIN_FRAMING = Framing(None, False)
-_FRAMING_NAME_LENGTHS = frozenset({len("expect"), len("content-length"), len("transfer-encoding")})
+_ENCODING_NAME_LENGTH = len("transfer-encoding")
+_FRAMING_NAME_LENGTHS = frozenset({len("expect"), len("content-length"), _ENCODING_NAME_LENGTH})
 
 
 def read_framing(headers: HeaderPairs) -> Framing:
@@ -97,16 +98,21 @@ def may_lack_length(scope: Scope, framing: Framing) -> bool:
 
 
 def _is_encoded(scope: Scope) -> bool:
-    return any(name.lower() == b"transfer-encoding" for name, _ in scope.get("headers") or ())
+    for name, _ in scope.get("headers") or ():
+        if len(name) == _ENCODING_NAME_LENGTH and name.lower() == b"transfer-encoding":
+            return True
+    return False
 
 
-def parse_content_length(values: Iterable[bytes]) -> int | None:
+def parse_content_length(values: Sequence[bytes]) -> int | None:
     """The one length that all Content-Length fields agree on, or None when there is none."""
+    if len(values) == 1 and _is_length(values[0]):
+        return int(values[0])  # the usual case
     lengths: set[int] = set()
     for value in values:
         for part in value.split(b","):
             digits = part.strip(b" \t")
-            if not _DIGITS.fullmatch(digits):
+            if not _is_length(digits):
                 raise BadRequest(
                     "Content-Length is not a number", f"Content-Length is not a number: {value!r}"
                 )
@@ -117,6 +123,10 @@ def parse_content_length(values: Iterable[bytes]) -> int | None:
             f"Content-Length headers conflict: {sorted(lengths)}",
         )
     return lengths.pop() if lengths else None
+
+
+def _is_length(digits: bytes) -> bool:
+    return digits.isdigit() and len(digits) <= _MAX_DIGITS
 
 
 def build_environ(
@@ -155,9 +165,7 @@ def build_environ(
         environ["HTTPS"] = "on"
     _add_paths(environ, scope)
     _add_addresses(environ, scope, scheme)
-    environ |= _header_variables(
-        scope.get("headers") or (), duplicate_header_limit, allow_underscores
-    )
+    _add_headers(environ, scope.get("headers") or (), duplicate_header_limit, allow_underscores)
     if "CONTENT_LENGTH" in environ:
         _settle_content_length(environ, scope)
     if body_length:
@@ -170,12 +178,12 @@ def build_environ(
 
 def _add_paths(environ: dict[str, Any], scope: Scope) -> None:
     root, path = scope.get("root_path") or "", scope["path"]
-    script_name = _native(root).rstrip("/")
+    script_name = _native(root).rstrip("/") if root else ""
     if script_name and not script_name.startswith("/"):
         script_name = "/" + script_name
-    full_path = _native(path) if path.isascii() else _recovered_path(scope, root, path)
+    full_path = path if path.isascii() else _recovered_path(scope, root, path)
     environ["SCRIPT_NAME"] = script_name
-    environ["PATH_INFO"] = _below(script_name, full_path)
+    environ["PATH_INFO"] = _below(script_name, full_path) if script_name else full_path
 
     raw_path = scope.get("raw_path")
     if raw_path:
@@ -244,10 +252,9 @@ def _add_addresses(environ: dict[str, Any], scope: Scope, scheme: str) -> None:
 # Headers
 
 
-def _header_variables(
-    headers: HeaderPairs, limit: int | None, allow_underscores: bool
-) -> dict[str, str]:
-    variables: dict[str, str] = {}
+def _add_headers(
+    environ: dict[str, Any], headers: HeaderPairs, limit: int | None, allow_underscores: bool
+) -> None:
     repeated: dict[str, list[str]] = {}
     for name, value in headers:
         lookup = _cached_key if len(name) <= _CACHED_NAME_LENGTH else environ_key
@@ -255,10 +262,10 @@ def _header_variables(
         if key is None:
             continue
         text = value.decode("latin-1")
-        if key not in variables:
-            variables[key] = text
+        if key not in environ:  # no other variable begins with HTTP_ or CONTENT_
+            environ[key] = text
             continue
-        texts = repeated.setdefault(key, [variables[key]])
+        texts = repeated.setdefault(key, [environ[key]])
         if limit and len(texts) >= limit:
             raise BadRequest(
                 "Too many duplicate headers",
@@ -266,14 +273,15 @@ def _header_variables(
             )
         texts.append(text)
     for key, texts in repeated.items():
-        variables[key] = ("; " if key == "HTTP_COOKIE" else ",").join(texts)
-    return variables
+        environ[key] = ("; " if key == "HTTP_COOKIE" else ",").join(texts)
 
 
 def _settle_content_length(environ: dict[str, Any], scope: Scope) -> None:
-    value: str = environ.pop("CONTENT_LENGTH")
-    if not _is_encoded(scope):  # Transfer-Encoding overrules Content-Length (RFC 9112, 6.3)
-        environ["CONTENT_LENGTH"] = str(parse_content_length([value.encode("latin-1")]))
+    if _is_encoded(scope):  # Transfer-Encoding overrules Content-Length (RFC 9112, 6.3)
+        del environ["CONTENT_LENGTH"]
+        return
+    value: str = environ["CONTENT_LENGTH"]
+    environ["CONTENT_LENGTH"] = str(parse_content_length([value.encode("latin-1")]))
 
 
 def environ_key(name: bytes, allow_underscores: bool) -> str | None:

@@ -1,6 +1,12 @@
-"""What goes wrong between a client and the application."""
+"""What goes wrong between a client and the application, and what an adapter logs of it."""
 
 from __future__ import annotations
+
+import logging
+
+from ._types import ExcInfo
+
+logger = logging.getLogger("asgiref.wsgi")
 
 
 class ClientDisconnected(ConnectionError):
@@ -17,3 +23,33 @@ def describe(error: BaseException) -> str:
         return repr(error)
     except Exception:
         return type(error).__name__
+
+
+def log_abandoned(error: BaseException) -> None:
+    """Log an error that has no caller left, since the call was cancelled."""
+    logger.error(
+        "the WSGI application failed after its call was cancelled", exc_info=_exc_info(error)
+    )
+
+
+def log_refused(error: ValueError) -> None:
+    """Log a ValueError of `build_environ` that is not meant for the client."""
+    logger.warning("build_environ raised a ValueError; answering 400", exc_info=_exc_info(error))
+
+
+def _exc_info(error: BaseException) -> ExcInfo:
+    """The error as logging takes it; given alone, its truth is asked, which may be False."""
+    return type(error), error, error.__traceback__
+
+
+class Notices:
+    """Warnings that one adapter logs once, however many requests give reason for them."""
+
+    def __init__(self) -> None:
+        self._logged: dict[str, object] = {}
+
+    def warn(self, key: str, message: str, *arguments: object) -> None:
+        """Log a warning unless one with this key was logged before. Any thread may call it."""
+        mine = object()
+        if self._logged.setdefault(key, mine) is mine:  # atomic, so that one thread wins
+            logger.warning(message, *arguments)

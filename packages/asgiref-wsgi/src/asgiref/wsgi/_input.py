@@ -123,6 +123,11 @@ class RequestInput:
         self._failure = self._failure or reason
         self._wait.wake_thread()
 
+    @property
+    def is_through(self) -> bool:
+        """Whether there is nothing to `stop`."""
+        return self.complete and self._task is None
+
     async def stop(self) -> None:
         """End the pump; afterwards `receive` is not awaited, and reading more is an OSError."""
         if not self.complete:
@@ -134,9 +139,9 @@ class RequestInput:
     def take_all(self) -> bytes:
         """Everything received so far; before the application's thread starts."""
         self._taken = self._received
-        chunks = list(self._chunks)
+        data = b"".join(self._chunks)  # which copies nothing if the only chunk is a bytes
         self._chunks.clear()
-        return bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
+        return data
 
     @property
     def size(self) -> int:
@@ -146,6 +151,7 @@ class RequestInput:
     async def _run(self) -> None:
         try:
             while await self.receive_one():
+                self._wait.wake_thread()
                 # Receive only while the largest message seen so far would still fit.
                 if self.size + self._largest > READ_AHEAD:
                     while not (self.complete or self._has_room()):
@@ -170,7 +176,6 @@ class RequestInput:
             if len(data) > self._largest:
                 self._largest = len(data)
         self.complete = not more
-        self._wait.wake_thread()
 
     # The application's thread
 
@@ -300,8 +305,6 @@ class RequestStream(io.RawIOBase):
         return piece
 
 
-def open_body(source: RequestInput, length: int | None) -> BinaryIO:
-    """The ``wsgi.input`` for a body of which the first message was received, or none."""
-    if source.complete and (length is None or source.size >= length):
-        return io.BytesIO(source.take_all()[:length])
+def open_stream(source: RequestInput, length: int | None) -> BinaryIO:
+    """The ``wsgi.input`` for a body that has not arrived as a whole."""
     return cast("BinaryIO", io.BufferedReader(RequestStream(source, length), 65536))

@@ -11,59 +11,26 @@ An HTTP request::
        send    <-- _outbox <------------------    _response makes events
     wait for the application's task <---------  close() of what it returned
 
-The request's task is the only one that awaits `send`, and it or its child the only one that awaits
-`receive`. The call ends when the application has ended and its events are sent. When the client
-leaves or the call is cancelled, the outbox closes, and the thread stops at its next chunk, write or
-read.
+The left side is in `_exchange`. This module has the right side, and what subclasses override.
 """
 
 from __future__ import annotations
 
-import asyncio
-import io
-import logging
-import sys
-from collections.abc import Callable, Container, Coroutine, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import _environ
-from ._answers import answer
-from ._errors import BodyTooLarge, ClientDisconnected, describe
+from ._answers import answer, refuse_websocket, serve_lifespan
+from ._errors import BodyTooLarge, ClientDisconnected, describe, log_abandoned, log_refused
+from ._exchange import Exchange, Options
 from ._file_wrapper import usable_offers
-from ._input import RequestInput, open_body
-from ._notices import Notices
-from ._other_scopes import refuse_websocket, serve_lifespan
 from ._outbox import Outbox
 from ._response import Response, Sink, State
-from ._spool import spool
 from ._types import Event, ExcInfo, Receive, Scope, Send
-from ._workers import Workers, shared_workers
+from ._workers import shared_workers
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
-
-BACKPRESSURE = 256 * 1024
-MAX_SPOOL_SIZE = 1024**3
-#: So many chunks are sent in one turn of the event loop, where `send` does not wait. In the next
-#: turn asyncio tells the server that a connection is lost, and until then it logs each write after
-#: the fifth. (4 instead of 32 in a turn cost 4 % with chunks of 10 bytes, and nothing with 64 kB.)
-SENDS_IN_A_ROW = 4
-
-_logger = logging.getLogger("asgiref.wsgi")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a WsgiToAsgi tells its instances."""
-
-    workers: Workers
-    backpressure: int = BACKPRESSURE
-    allow_underscore_headers: bool = False
-    max_body_size: int | None = None
-    max_spool_size: int | None = MAX_SPOOL_SIZE
-    send_files_by_path: bool = False
-    notices: Notices = field(default_factory=Notices)
 
 
 class WsgiToAsgiInstance:
@@ -90,6 +57,8 @@ class WsgiToAsgiInstance:
     sync_send: Callable[[Event], None]
     """Sends an ASGI event from the application's thread."""
 
+    _exchange: Exchange | None = None  # until an HTTP request is served
+
     def __init__(
         self,
         wsgi_application: WSGIApplication,
@@ -101,16 +70,6 @@ class WsgiToAsgiInstance:
         self.duplicate_header_limit = duplicate_header_limit
         self._options = options or Options(shared_workers())
         self._response = Response(self._options.notices)
-        self._outbox: Outbox | None = None
-        self._source: RequestInput | None = None
-        self._spooled: BinaryIO | None = None
-        self._body_length: int | None = None  # once the body has arrived as a whole
-        self._is_streamed_without_length = False
-        self._is_queued = False
-        self._queue_timer: asyncio.TimerHandle | None = None
-        self._has_sent = False
-        self._is_too_large = False  # and the client is still to be told so
-        self._abandoned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope; the ASGI interface.
@@ -122,7 +81,10 @@ class WsgiToAsgiInstance:
         """
         kind = scope["type"]
         if kind == "http":
-            await self._serve_http(scope, receive, send)
+            self.scope = scope
+            self._exchange = exchange = Exchange(scope, receive, send, self._options)
+            self.sync_send = exchange.outbox.send
+            await exchange.serve(self.run_wsgi_app)
         elif kind == "lifespan":
             await serve_lifespan(receive, send, self._options.workers.free)
         elif kind == "websocket":
@@ -145,14 +107,15 @@ class WsgiToAsgiInstance:
         Raises:
             ValueError: the request is answered with status 400.
         """
+        exchange = self._exchange
         return _environ.build_environ(
             scope,
             body,
             duplicate_header_limit=self.duplicate_header_limit,
             allow_underscores=self._options.allow_underscore_headers,
             multithread=self._options.workers.runs_in_parallel,
-            body_length=self._body_length,
-            client_connected=self._client_connected,
+            body_length=exchange.body_length if exchange else None,
+            client_connected=exchange.client_connected if exchange else None,
         )
 
     def start_response(
@@ -187,7 +150,8 @@ class WsgiToAsgiInstance:
         Args:
             body: the request's body, passed on to `build_environ`.
         """
-        await self._options.workers.run(self._run_guarded, body, self._on_queued)
+        on_queued = self._exchange.on_queued if self._exchange is not None else _ignore_queue
+        await self._options.workers.run(self._run_guarded, body, on_queued)
 
     # The state of the response, for subclasses
 
@@ -212,190 +176,6 @@ class WsgiToAsgiInstance:
         """The length that the application has promised."""
         return self._response.content_length
 
-    # The request's task
-
-    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        loop, options = asyncio.get_running_loop(), self._options
-        try:
-            framing = _environ.read_framing(scope.get("headers") or ())
-        except _environ.BadRequest:  # build_environ will say so, unless a subclass knows better
-            framing = _environ.Framing(None, False)
-        lend, maximum = options.workers.lend, options.max_body_size
-        self.scope = scope
-        self._outbox = outbox = Outbox(options.backpressure, lend)
-        self._source = source = RequestInput(
-            receive, loop, self._on_disconnect, lend, maximum, self._on_too_large
-        )
-        self._expects_continue = framing.expects_continue
-        self.sync_send = outbox.send
-        try:
-            body = await self._receive_body(source, framing)
-        except BodyTooLarge:
-            await self._answer_too_large(send)
-            return
-        if body is None:
-            return  # the client left before its request was complete
-        application = _start(self._run_application(body), loop, outbox.wake)
-        try:
-            await self._attend(application, source, outbox, send)
-            if not application.cancelled():  # as a request is whose client left the queue
-                application.result()
-                self._warn_of_unread_body(source)
-        finally:
-            del application  # it holds the exception, whose traceback holds this frame
-            self._source = None  # which refers to this instance
-            if self._queue_timer is not None:
-                self._queue_timer.cancel()
-            if self._spooled is not None:
-                self._spooled.close()
-
-    async def _receive_body(
-        self, source: RequestInput, framing: _environ.Framing
-    ) -> BinaryIO | None:
-        """Receive as much as must precede the application; None if the client left meanwhile."""
-        maximum, length = self._options.max_body_size, framing.length
-        max_spool_size = self._options.max_spool_size
-        if maximum is not None and length is not None and length > maximum:
-            raise BodyTooLarge(f"Content-Length is {length}, and the maximum {maximum}")
-        if framing.expects_continue and (
-            max_spool_size is None or not _environ.may_lack_length(self.scope, framing)
-        ):
-            pass  # the application may refuse the request before the client sends the body
-        elif not await source.receive_one():
-            return None
-        if not source.complete and _environ.may_lack_length(self.scope, framing):
-            if max_spool_size is not None:
-                return await self._spool(source, max_spool_size)
-            self._is_streamed_without_length = True
-        body = open_body(source, length)
-        if isinstance(body, io.BytesIO):
-            self._body_length = body.getbuffer().nbytes
-        return body
-
-    async def _spool(self, source: RequestInput, maximum: int) -> BinaryIO | None:
-        spooled = await spool(source, maximum)
-        if spooled is None:
-            return None
-        self._spooled, self._body_length = spooled
-        return self._spooled
-
-    async def _run_application(self, body: BinaryIO) -> None:
-        """Run the application, and wake the request's task at the end.
-
-        A done-callback would do that, too, one turn of the loop later.
-        """
-        try:
-            await self.run_wsgi_app(body)
-        finally:
-            assert self._outbox is not None
-            self._outbox.wake()
-
-    async def _attend(
-        self, application: asyncio.Task[None], source: RequestInput, outbox: Outbox, send: Send
-    ) -> None:
-        """Relay until the application is through; see that it stops when the request must."""
-        try:
-            await self._relay(application, source, outbox, send)
-        except BaseException:  # the call is cancelled, or `send` is broken
-            self._abandoned = True
-            outbox.close()
-            source.fail("the request was cancelled")
-            application.cancel()
-            await asyncio.wait([application])
-            if not application.cancelled() and (error := application.exception()) is not None:
-                _report(error)
-            raise
-        finally:
-            outbox.close()
-            await source.stop()
-
-    async def _relay(
-        self, application: asyncio.Task[None], source: RequestInput, outbox: Outbox, send: Send
-    ) -> None:
-        sends = 0
-        while True:
-            finished = application.done()  # looked at first: then all it appended is in the outbox
-            while (item := outbox.pop()) is not None:
-                event, cost = item
-                self._has_sent = True
-                try:
-                    await send(event)
-                except OSError:  # the client has left
-                    outbox.close()
-                    source.fail("the client has disconnected")
-                    break
-                if cost:
-                    outbox.sent(cost)
-                    if not outbox.ended:  # a fast application may never let the outbox run dry
-                        source.start()
-                    sends += 1
-                    if sends % SENDS_IN_A_ROW == 0:
-                        await asyncio.sleep(0)  # `send` did not let other tasks run
-            if outbox.closed and await self._is_over(application, send):
-                return
-            if finished:
-                return
-            if (self._has_sent or outbox.is_watched) and not outbox.ended:
-                source.start()
-            if not application.done():
-                await outbox.sleep()
-
-    async def _is_over(self, application: asyncio.Task[None], send: Send) -> bool:
-        """Whether a request that was closed will never run; tells the client of a large body."""
-        if self._is_too_large:
-            self._is_too_large = False
-            await self._answer_too_large(send)
-        if not self._is_queued:
-            return False
-        application.cancel()  # the client left before a thread was free
-        await asyncio.wait([application])
-        return True
-
-    async def _answer_too_large(self, send: Send) -> None:
-        self._has_sent = True
-        for event in answer(self.scope, 413, "Content Too Large"):
-            await send(event)
-
-    def _on_disconnect(self) -> None:
-        assert self._outbox is not None
-        self._outbox.close()
-        if self._is_queued:
-            self._outbox.wake()
-
-    def _on_too_large(self) -> None:
-        assert self._outbox is not None
-        if not self._has_sent:
-            self._is_too_large = True
-            self._outbox.close()
-            self._outbox.wake()
-
-    def _on_queued(self, delay: float) -> None:
-        """Watch for a client that leaves while its request waits for a thread."""
-        if self._source is None:
-            return
-        self._is_queued = True
-        if delay:
-            loop = asyncio.get_running_loop()
-            self._queue_timer = loop.call_later(delay, self._watch_queue)
-        else:
-            self._watch_queue()
-
-    def _watch_queue(self) -> None:
-        # Receiving would ask a client that expects "100 Continue" for the body.
-        if self._is_queued and self._source is not None and not self._expects_continue:
-            self._source.start()
-
-    def _warn_of_unread_body(self, source: RequestInput) -> None:
-        if self._is_streamed_without_length and not source.was_read:
-            self._options.notices.warn(
-                "unread body",
-                "%s %s has a body without Content-Length, and the application read none of it."
-                " Django, Falcon and Bottle ignore such bodies: set max_spool_size, so that"
-                " WsgiToAsgi receives them first and gives their length.",
-                self.scope["method"],
-                self.scope["path"],
-            )
-
     # The application's thread
 
     def _run_guarded(self, body: BinaryIO) -> None:
@@ -404,20 +184,20 @@ class WsgiToAsgiInstance:
         Any other exception (SystemExit, CancelledError), and one with a meaning of its own in
         coroutines (StopIteration), would end the server's loop or look like a cancellation.
         """
-        self._is_queued = False
-        if self._outbox is not None and self._outbox.closed:
-            return  # the client left, or the call was cancelled
+        exchange = self._exchange
+        if exchange is not None and not exchange.start():
+            return
         try:
             self._run(body)
         except (ClientDisconnected, BodyTooLarge):
-            if self._outbox is None or not self._outbox.closed:
+            if exchange is None or not exchange.outbox.closed:
                 raise  # the request's body broke off, but the client may still read the answer
         except StopIteration as error:
             raise RuntimeError(f"the WSGI application raised {describe(error)}") from error
         except Exception as error:
-            if not self._abandoned:
+            if exchange is None or not exchange.is_abandoned:
                 raise
-            _report(error)
+            log_abandoned(error)
         except BaseException as error:
             raise RuntimeError(f"the WSGI application raised {describe(error)}") from error
 
@@ -425,7 +205,7 @@ class WsgiToAsgiInstance:
         sink = self._sink()
         # Only the outbox can say when the server is through with a file.
         offers: Container[str] = ()
-        if sink is self._outbox and (extensions := self.scope.get("extensions")):
+        if type(sink) is Outbox and (extensions := self.scope.get("extensions")):
             offers = usable_offers(extensions, by_path=self._options.send_files_by_path)
         self._response.attach(sink, head=self.scope["method"] == "HEAD", offers=offers)
         try:
@@ -450,24 +230,19 @@ class WsgiToAsgiInstance:
         if isinstance(error, _environ.BadRequest):
             text += f": {error.detail}"
         else:
-            _logger.warning(
-                "build_environ raised a ValueError; answering 400",
-                exc_info=(type(error), error, error.__traceback__),
-            )
+            log_refused(error)
         for event in answer(self.scope, 400, text):
             sink.append(event, len(event.get("body", b"")))
 
-    def _client_connected(self) -> bool:
-        """Whether the client is still there, for all that the server knows."""
-        if self._source is not None:
-            self._source.watch_from_thread()
-        return self._outbox is None or not self._outbox.closed
-
     def _sink(self) -> Sink:
         """The outbox; or, for a subclass that sets `sync_send`, whatever that reaches."""
-        if self._outbox is not None and self.sync_send == self._outbox.send:
-            return self._outbox
+        if self._exchange is not None and self.sync_send == self._exchange.outbox.send:
+            return self._exchange.outbox
         return _CallbackSink(self.sync_send)
+
+
+def _ignore_queue(delay: float) -> None:
+    """Nothing watches for the client of a call that is no HTTP request's."""
 
 
 class _CallbackSink:
@@ -490,31 +265,3 @@ class _CallbackSink:
 
     def wait_until_sent(self) -> None:
         pass
-
-
-def _start(
-    coroutine: Coroutine[Any, Any, None],
-    loop: asyncio.AbstractEventLoop,
-    cancelled: Callable[[], None],
-) -> asyncio.Task[None]:
-    """Start a task, at once where that is possible: it saves a turn of the loop.
-
-    `cancelled` is called if it is cancelled before it could begin.
-    """
-    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)
-    task = loop.create_task(coroutine)
-    task.add_done_callback(lambda _: cancelled())
-    return task
-
-
-def _report(error: BaseException) -> None:
-    """Log an error that has no caller left, since the call was cancelled."""
-    _logger.error(
-        "the WSGI application failed after its call was cancelled", exc_info=_exc_info(error)
-    )
-
-
-def _exc_info(error: BaseException) -> ExcInfo:
-    """The error as logging takes it; given alone, its truth is asked, which may be False."""
-    return type(error), error, error.__traceback__

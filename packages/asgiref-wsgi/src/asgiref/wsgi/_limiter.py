@@ -112,27 +112,27 @@ class Token:
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
+        # Holds one item until the thread or `discard` takes it; `pop` is atomic. The one that gets
+        # the item gives the token back.
         self._unclaimed = [None]
 
     def run(self, function: Callable[[A], None], argument: A) -> None:
         """Call the function on a worker thread, and give the token back."""
-        if not self._claim():
-            return
-        self._limiter.mark_thread()
-        try:
-            function(argument)
-        finally:
-            self._limiter.release()
-
-    def discard(self) -> None:
-        """Give the token back unless a thread has started, which will do it."""
-        if self._unclaimed and self._claim():
-            self._limiter.release()
-
-    def _claim(self) -> bool:
-        """Whether the caller is the one that gives the token back: `pop` is atomic."""
         try:
             self._unclaimed.pop()
         except IndexError:
-            return False
-        return True
+            return
+        limiter = self._limiter
+        limiter.mark_thread()
+        try:
+            function(argument)
+        finally:
+            limiter.release()
+
+    def discard(self) -> None:
+        """Give the token back unless a thread has started, which will do it."""
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return
+        self._limiter.release()

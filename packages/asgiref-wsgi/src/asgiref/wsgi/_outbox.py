@@ -38,6 +38,7 @@ class Outbox:
         "_events",
         "_limit",
         "_sent",
+        "_unreported",
         "_wait",
         "closed",
         "ended",
@@ -50,6 +51,7 @@ class Outbox:
         self._events: deque[tuple[Event, int]] = deque()
         self._appended = 0
         self._sent = 0
+        self._unreported = 0  # what was sent beyond that
         self.closed = False
         """Whether appended events are dropped."""
         self.ended = False
@@ -63,14 +65,12 @@ class Outbox:
         """Add an event with `size` bytes of body; raises ClientDisconnected once closed."""
         if self.closed:
             raise ClientDisconnected("the client has disconnected")
-        cost = 0  # for the start and the end, of which there is one each
         if event.get("more_body"):
-            cost = size + EVENT_OVERHEAD
-        elif event["type"] != "http.response.start":
-            self.ended = True
-            cost = size
-        self._appended += cost
-        self._events.append((event, cost))
+            size += EVENT_OVERHEAD
+        else:  # the start or the end, of which there is one each
+            self.ended = event["type"] != "http.response.start"
+        self._appended += size
+        self._events.append((event, size))
 
     def flush(self) -> None:
         """Wake the request's task if it sleeps and there is something to send."""
@@ -91,7 +91,7 @@ class Outbox:
 
     def wait_for_room(self) -> None:
         """Block while too much is in flight; raises ClientDisconnected once closed."""
-        if self._in_flight >= self._limit:
+        if self._appended - self._sent >= self._limit:
             self._wait_until(self._has_room)
         elif self.closed:
             raise ClientDisconnected("the client has disconnected")
@@ -114,31 +114,35 @@ class Outbox:
 
     def _has_room(self) -> bool:
         # Half of the limit: with less of a gap the two threads would take turns at every chunk.
-        return self._in_flight <= self._limit // 2 or self.closed
+        return self._appended - self._sent <= self._limit // 2 or self.closed
 
     def _is_through(self) -> bool:
-        return not self._in_flight or self.closed
-
-    @property
-    def _in_flight(self) -> int:
-        return self._appended - self._sent
+        return self._appended == self._sent or self.closed
 
     # The event loop's thread
 
     def pop(self) -> tuple[Event, int] | None:
         """The next event and what it occupies; report that to `sent` when it is sent."""
+        if not self._events or self.closed:
+            return None
         try:
-            return None if self.closed else self._events.popleft()
-        except IndexError:
+            return self._events.popleft()
+        except IndexError:  # another thread has called `close` just now
             return None
 
     def sent(self, cost: int) -> None:
         """Make room for what was sent."""
+        self._unreported += cost
+        # Taking the lock is a large part of what a small chunk costs. So several are counted at
+        # once, unless they are large, or the thread may be waiting for the last one.
+        if self._unreported < self._limit // 4 and self._events:
+            return
         wait = self._wait
         with wait.lock:
-            self._sent += cost
-            if wait.condition is not None and self._has_room():
-                wait.condition.notify_all()
+            self._sent += self._unreported
+            self._unreported = 0
+            if self._has_room():
+                wait.notify_threads()
 
     def sleep(self) -> Coroutine[Any, Any, None]:
         """Wait for a flush, or for `wake`."""

@@ -28,14 +28,14 @@ from collections.abc import Callable, Container, Iterable
 from functools import lru_cache
 from typing import Protocol
 
+from ._errors import Notices
 from ._file_wrapper import FileWrapper, sending_event
-from ._notices import Notices
 from ._types import Event, ExcInfo
 
 _STATUS = re.compile(r"([2-9][0-9][0-9])(?: [^\x00-\x1f\x7f]*)?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LINE_BREAKERS = re.compile(r"[\r\n\x00]")
-_DIGITS = re.compile(r"[0-9]{1,18}")
+_MAX_DIGITS = 18  # no machine has more bytes
 # The connection belongs to the server. Views that relay another server's response, or that ask for
 # "chunked" in order to stream, set these; the body that they return is not encoded.
 _HOP_BY_HOP = frozenset(
@@ -76,9 +76,10 @@ class State(enum.Enum):
 
 def parse_status(status: object) -> int:
     """The code of a status line such as ``200 OK``; the reason phrase may be missing."""
-    if not isinstance(status, str):
-        raise TypeError(f"status must be a str like '200 OK', not {status!r}")
-    status = _exact(status)
+    if type(status) is not str:
+        if not isinstance(status, str):
+            raise TypeError(f"status must be a str like '200 OK', not {status!r}")
+        status = _exact(status)
     return _cached_code(status) if len(status) <= _CACHED_LENGTH else _code_of(status)
 
 
@@ -102,27 +103,26 @@ def parse_headers(
     pairs: list[tuple[bytes, bytes]] = []
     content_length: int | None = None
     for name, value in headers:
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"header names and values must be str, not {name!r}: {value!r}")
         if type(name) is not str or type(value) is not str:
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise TypeError(f"header names and values must be str, not {name!r}: {value!r}")
             name, value = _exact(name), _exact(value)
         lower = _cached_name(name) if len(name) <= _CACHED_LENGTH else _encode_name(name)
         if lower is None:
             if on_dropped is not None:
                 on_dropped(name)
             continue
-        encoded = _encode_value(name, value)
+        pairs.append((lower, _encode_value(name, value)))
         if lower == b"content-length":
             length = _check_content_length(value, content_length)
             if content_length is not None:
-                continue  # it said the same before
+                pairs.pop()  # it said the same before
             content_length = length
-        pairs.append((lower, encoded))
     return pairs, content_length
 
 
 def _exact(text: str) -> str:
-    """A str of no subclass: those may override every method, and their hash."""
+    """The text as a str of no subclass: those may override every method, and their hash."""
     return text if type(text) is str else str.__str__(text)
 
 
@@ -145,7 +145,7 @@ def _encode_value(name: str, value: str) -> bytes:
 
 def _check_content_length(value: str, previous: int | None) -> int:
     digits = value.strip(" \t")
-    if not _DIGITS.fullmatch(digits):
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
         raise ValueError(f"the header Content-Length must be a number of bytes, not {value!r}")
     length = int(digits)
     if previous is not None and previous != length:
@@ -249,15 +249,16 @@ class Response:
         if self._offers and type(iterable) is FileWrapper and self._send_file(iterable):
             return
         at_hand = type(iterable) in (list, tuple)
-        if not (hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")):
+        if not (at_hand or hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")):
             kind = type(iterable).__name__
             raise TypeError(f"the WSGI application returned {kind}, no iterable of bytes")
         for chunk in iterable:
             self.add(chunk)
-            if self.complete:
-                break
+            is_sent = self.state is State.SENT
+            if is_sent and (self._bodyless or self._bytes_sent == self.content_length):
+                break  # no further chunk can matter
             if not at_hand:
-                sink.flush() if self.state is State.SENT else sink.watch()
+                sink.flush() if is_sent else sink.watch()
             sink.wait_for_room()
         self.finish()
 
@@ -291,22 +292,14 @@ class Response:
         if self.content_length is not None:
             data = data[: self.content_length - self._bytes_sent]
         if data:
-            self._bytes_sent += len(data)
-            self._append_body(data)
-
-    @property
-    def complete(self) -> bool:
-        """Whether no further chunk can matter."""
-        return self.state is State.SENT and (
-            self._bodyless or self._bytes_sent == self.content_length
-        )
+            self._append(data)
 
     def finish(self) -> None:
         """End the response; raises RuntimeError when Content-Length promised more."""
         if self.state is not State.SENT:
             self._send_start()
             if self._empty_chunk_held and not self._bodyless:
-                self._append_body(b"")
+                self._append(b"")
         self.state = State.ENDED
         promised = self.content_length
         if promised is not None and self._bytes_sent < promised and not self._bodyless:
@@ -329,7 +322,9 @@ class Response:
         self.state = State.SENT
         self._sink.append(start, 0)
 
-    def _append_body(self, chunk: bytes) -> None:
+    def _append(self, chunk: bytes) -> None:
         assert self._sink is not None
+        size = len(chunk)
+        self._bytes_sent += size
         event = {"type": "http.response.body", "body": chunk, "more_body": True}
-        self._sink.append(event, len(chunk))
+        self._sink.append(event, size)

@@ -26,16 +26,15 @@ class TwoSidedWait:
     `lend` makes the context in which the thread waits for long (see `_workers`).
     """
 
-    __slots__ = ("_event", "_lend", "_task_sleeps", "_threads", "condition", "lock")
+    __slots__ = ("_condition", "_event", "_lend", "_task_sleeps", "_threads", "lock")
 
     def __init__(self, lend: Callable[[], AbstractContextManager[None]]) -> None:
         self.lock = threading.Lock()
         self._lend = lend
         self._event: ThreadEvent | None = None  # made by the task when it needs one
         self._task_sleeps = False  # and has not been woken yet
-        self.condition: threading.Condition | None = None
-        """Where the thread waits, if it does; under the lock."""
-        self._threads = 0
+        self._condition: threading.Condition | None = None  # made by the first thread that waits
+        self._threads = 0  # that wait: an application may read in several
 
     # The application's thread
 
@@ -49,14 +48,12 @@ class TwoSidedWait:
 
     def _wait_for(self, satisfied: Callable[[], bool], timeout: float | None) -> bool:
         with self.lock:
-            condition = self.condition = self.condition or threading.Condition(self.lock)
-            self._threads += 1  # an application may read in several threads
+            condition = self._condition = self._condition or threading.Condition(self.lock)
+            self._threads += 1
             try:
                 return condition.wait_for(satisfied, timeout)
             finally:
                 self._threads -= 1
-                if not self._threads:
-                    self.condition = None
 
     def wake_task(self) -> None:
         """Wake the task if it sleeps; RuntimeError if its event loop is closed."""
@@ -90,8 +87,13 @@ class TwoSidedWait:
 
     def wake_thread(self) -> None:
         """Have the thread look again."""
-        # Locked even if no thread waits: without the GIL, a look at `condition` alone could miss
-        # the thread that is about to wait.
+        # Locked even if no thread waits: without the GIL, a look at `_threads` alone could miss the
+        # thread that is about to wait.
         with self.lock:
-            if self.condition is not None:
-                self.condition.notify_all()
+            self.notify_threads()
+
+    def notify_threads(self) -> None:
+        """Have the threads look again; the caller holds the lock."""
+        if self._threads:
+            assert self._condition is not None  # a thread that waits has made it
+            self._condition.notify_all()

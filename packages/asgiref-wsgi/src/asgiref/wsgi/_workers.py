@@ -102,10 +102,12 @@ class Workers:
         token = Token(self._limiter)
         outer = _current.set(self)
         try:
-            await (self._on_threads or self._open())(token.run, function, argument)
+            await (self._on_threads or self._open())(token, function, argument)
+        except BaseException:
+            token.discard()  # no thread may have started
+            raise
         finally:
             _current.reset(outer)
-            token.discard()
 
     def _open(self) -> SyncToAsync[..., None]:
         if self._count == 1:
@@ -113,7 +115,7 @@ class Workers:
             self._threads = ThreadPoolExecutor(1, "asgiref-wsgi")
         else:
             self._threads = LimitedExecutor(self._count + STALLED_CLIENTS, "asgiref-wsgi")
-        self._on_threads = SyncToAsync(_call, thread_sensitive=False, executor=self._threads)
+        self._on_threads = SyncToAsync(Token.run, thread_sensitive=False, executor=self._threads)
         return self._on_threads
 
     def lend(self) -> AbstractContextManager[None]:

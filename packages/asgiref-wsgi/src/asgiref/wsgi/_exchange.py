@@ -1,0 +1,304 @@
+"""One HTTP request, as its own task sees it: the body in, the application's task, the events out.
+
+The request's task is the only one that awaits `send`, and it or its child the only one that awaits
+`receive`. The call ends when the application has ended and its events are sent. When the client
+leaves or the call is cancelled, the outbox closes, and the thread stops at its next chunk, write or
+read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from . import _environ
+from ._answers import answer
+from ._errors import BodyTooLarge, Notices, log_abandoned
+from ._input import RequestInput, open_stream
+from ._outbox import Outbox
+from ._spool import spool
+from ._types import Receive, Scope, Send
+from ._workers import Workers
+
+BACKPRESSURE = 256 * 1024
+MAX_SPOOL_SIZE = 1024**3
+#: So many events are sent in one turn of the event loop, where `send` does not wait. In the next
+#: turn asyncio tells the server that a connection is lost, and until then it logs each write after
+#: the fifth. A turn costs as much as sending one or two small chunks.
+SENDS_IN_A_ROW = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a WsgiToAsgi tells its instances."""
+
+    workers: Workers
+    backpressure: int = BACKPRESSURE
+    allow_underscore_headers: bool = False
+    max_body_size: int | None = None
+    max_spool_size: int | None = MAX_SPOOL_SIZE
+    send_files_by_path: bool = False
+    notices: Notices = field(default_factory=Notices)
+
+
+class Exchange:
+    """One HTTP request and its response, for the request's task; some methods are for the thread.
+
+    It holds no reference to the instance that makes it: they would keep each other in memory.
+    """
+
+    __slots__ = (
+        "_expects_continue",
+        "_has_sent",
+        "_is_queued",
+        "_is_streamed_without_length",
+        "_is_too_large",
+        "_options",
+        "_queue_timer",
+        "_scope",
+        "_send",
+        "_source",
+        "_spooled",
+        "body_length",
+        "is_abandoned",
+        "outbox",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, options: Options) -> None:
+        self._scope = scope
+        self._send = send
+        self._options = options
+        lend = options.workers.lend
+        self.outbox = Outbox(options.backpressure, lend)
+        self._source: RequestInput | None = RequestInput(
+            receive,
+            asyncio.get_running_loop(),
+            self._on_disconnect,
+            lend,
+            options.max_body_size,
+            self._on_too_large,
+        )
+        self._spooled: BinaryIO | None = None
+        self._is_streamed_without_length = False
+        self._is_queued = False
+        self._expects_continue = False
+        self._queue_timer: asyncio.TimerHandle | None = None
+        self._has_sent = False
+        self._is_too_large = False  # and the client is still to be told so
+        self.body_length: int | None = None
+        """The length of the body, once it has arrived as a whole."""
+        self.is_abandoned = False
+        """Whether the call was cancelled, so that an error has no caller left."""
+
+    # The request's task
+
+    async def serve(self, run: Callable[[BinaryIO], Coroutine[Any, Any, None]]) -> None:
+        """Receive the request, have `run` run the application with the body, and send its events.
+
+        Raises what `run`, `receive` or `send` raises.
+        """
+        source, outbox = self._source, self.outbox
+        assert source is not None
+        try:
+            body = await self._receive_body(source)
+        except BodyTooLarge:
+            await self._answer_too_large()
+            return
+        if body is None:
+            return  # the client left before its request was complete
+        application = _start(self._run_application(run, body), outbox.wake)
+        try:
+            await self._attend(application, source)
+            if not application.cancelled():  # as a request is whose client left the queue
+                application.result()
+                if self._is_streamed_without_length and not source.was_read:
+                    self._warn_of_unread_body()
+        finally:
+            del application  # it holds the exception, whose traceback holds this frame
+            self._source = None  # which refers to this object
+            if self._queue_timer is not None:
+                self._queue_timer.cancel()
+            if self._spooled is not None:
+                self._spooled.close()
+
+    async def _receive_body(self, source: RequestInput) -> BinaryIO | None:
+        """Receive as much as must precede the application; None if the client left meanwhile."""
+        try:
+            framing = _environ.read_framing(self._scope.get("headers") or ())
+        except _environ.BadRequest:  # build_environ will say so, unless a subclass knows better
+            framing = _environ.Framing(None, False)
+        self._expects_continue = framing.expects_continue
+        maximum, length = self._options.max_body_size, framing.length
+        max_spool_size = self._options.max_spool_size
+        if maximum is not None and length is not None and length > maximum:
+            raise BodyTooLarge(f"Content-Length is {length}, and the maximum {maximum}")
+        if framing.expects_continue and (
+            max_spool_size is None or not _environ.may_lack_length(self._scope, framing)
+        ):
+            pass  # the application may refuse the request before the client sends the body
+        elif not await source.receive_one():
+            return None
+        if not source.complete and _environ.may_lack_length(self._scope, framing):
+            if max_spool_size is not None:
+                return await self._spool(source, max_spool_size)
+            self._is_streamed_without_length = True
+        if not source.complete or (length is not None and source.size < length):
+            return open_stream(source, length)
+        data = source.take_all()[:length]
+        self.body_length = len(data)
+        return io.BytesIO(data)
+
+    async def _spool(self, source: RequestInput, maximum: int) -> BinaryIO | None:
+        spooled = await spool(source, maximum)
+        if spooled is None:
+            return None
+        self._spooled, self.body_length = spooled
+        return self._spooled
+
+    async def _run_application(
+        self, run: Callable[[BinaryIO], Coroutine[Any, Any, None]], body: BinaryIO
+    ) -> None:
+        """Run the application, and wake the request's task at the end.
+
+        A done-callback would do that, too, one turn of the loop later.
+        """
+        try:
+            await run(body)
+        finally:
+            self.outbox.wake()
+
+    async def _attend(self, application: asyncio.Task[None], source: RequestInput) -> None:
+        """Relay until the application is through; see that it stops when the request must."""
+        outbox = self.outbox
+        try:
+            await self._relay(application, source, outbox)
+        except BaseException:  # the call is cancelled, or `send` is broken
+            self.is_abandoned = True
+            outbox.close()
+            source.fail("the request was cancelled")
+            application.cancel()
+            await asyncio.wait([application])
+            if not application.cancelled() and (error := application.exception()) is not None:
+                log_abandoned(error)
+            raise
+        finally:
+            outbox.close()
+            if not source.is_through:
+                await source.stop()
+
+    async def _relay(
+        self, application: asyncio.Task[None], source: RequestInput, outbox: Outbox
+    ) -> None:
+        send, sends = self._send, 0
+        while True:
+            # Looked at first: then all that the application appended is in the outbox.
+            finished = application.done()
+            while (item := outbox.pop()) is not None:
+                event, cost = item
+                self._has_sent = True
+                try:
+                    await send(event)
+                except OSError:  # the client has left
+                    outbox.close()
+                    source.fail("the client has disconnected")
+                    break
+                if cost:
+                    outbox.sent(cost)
+                sends += 1
+                if sends == 1 and not outbox.ended:
+                    source.start()  # a fast application may never let the outbox run dry
+                if sends % SENDS_IN_A_ROW == 0:
+                    await asyncio.sleep(0)  # `send` did not let other tasks run
+            if outbox.closed and await self._is_over(application):
+                return
+            if finished:
+                return
+            if (sends or outbox.is_watched) and not outbox.ended:
+                source.start()
+            if not application.done():
+                await outbox.sleep()
+
+    async def _is_over(self, application: asyncio.Task[None]) -> bool:
+        """Whether a request that was closed will never run; tells the client of a large body."""
+        if self._is_too_large:
+            self._is_too_large = False
+            await self._answer_too_large()
+        if not self._is_queued:
+            return False
+        application.cancel()  # the client left before a thread was free
+        await asyncio.wait([application])
+        return True
+
+    async def _answer_too_large(self) -> None:
+        self._has_sent = True
+        for event in answer(self._scope, 413, "Content Too Large"):
+            await self._send(event)
+
+    def _on_disconnect(self) -> None:
+        self.outbox.close()
+        if self._is_queued:
+            self.outbox.wake()
+
+    def _on_too_large(self) -> None:
+        if not self._has_sent:
+            self._is_too_large = True
+            self.outbox.close()
+            self.outbox.wake()
+
+    def on_queued(self, delay: float) -> None:
+        """Watch for a client that leaves while its request waits for a thread."""
+        if self._source is None:
+            return
+        self._is_queued = True
+        if delay:
+            loop = asyncio.get_running_loop()
+            self._queue_timer = loop.call_later(delay, self._watch_queue)
+        else:
+            self._watch_queue()
+
+    def _watch_queue(self) -> None:
+        # Receiving would ask a client that expects "100 Continue" for the body.
+        if self._is_queued and self._source is not None and not self._expects_continue:
+            self._source.start()
+
+    def _warn_of_unread_body(self) -> None:
+        self._options.notices.warn(
+            "unread body",
+            "%s %s has a body without Content-Length, and the application read none of it."
+            " Django, Falcon and Bottle ignore such bodies: set max_spool_size, so that"
+            " WsgiToAsgi receives them first and gives their length.",
+            self._scope["method"],
+            self._scope["path"],
+        )
+
+    # The application's thread
+
+    def start(self) -> bool:
+        """Whether to run the application: its client may have left, or its call been cancelled."""
+        self._is_queued = False
+        return not self.outbox.closed
+
+    def client_connected(self) -> bool:
+        """Whether the client is still there, for all that the server knows."""
+        if (source := self._source) is not None:
+            source.watch_from_thread()
+        return not self.outbox.closed
+
+
+def _start(
+    coroutine: Coroutine[Any, Any, None], cancelled: Callable[[], None]
+) -> asyncio.Task[None]:
+    """Start a task, at once where that is possible: it saves a turn of the loop.
+
+    `cancelled` is called if it is cancelled before it could begin.
+    """
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+    task = loop.create_task(coroutine)
+    task.add_done_callback(lambda _: cancelled())
+    return task
