@@ -4,7 +4,6 @@ Needs Granian and the components in the environment that runs it. Prints a line 
 median milliseconds of a download with `send_files_by_path` off and on, over one connection.
 """
 
-import argparse
 import http.client
 import statistics
 import subprocess
@@ -13,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from options import add_rounds, make_plain_parser
 from wsgi_servers import free_port, wait_for
 
 SIZES = {"100 kB": 100_000, "1 MB": 1_000_000, "10 MB": 10_000_000, "100 MB": 100_000_000}
@@ -59,8 +59,8 @@ def measure(folder: Path, option: str, rounds: int) -> dict[int, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="what sending files by their path saves")
-    parser.add_argument("--rounds", type=int, default=21)
+    parser = make_plain_parser("what sending files by their path saves")
+    add_rounds(parser, 21)
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -54,7 +54,7 @@ class Web:
         trace: Trace,
         kill: KillWorker | None = None,
     ) -> None:
-        self._wsgi = WsgiToAsgi(cast(Any, wsgi_application))
+        self._wsgi = WsgiToAsgi(cast(Any, wsgi_application), max_spool_size=None)
         self._users = users
         self._trace = trace
         self._kill = kill

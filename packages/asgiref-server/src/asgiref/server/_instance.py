@@ -297,7 +297,9 @@ class ApplicationInstance(MutableMapping[str, Any]):
         return len(_KEYS) + len(self.extra or ())
 
     # Records are identities, not values, unlike other mappings.
-    __eq__ = object.__eq__
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
     __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:
