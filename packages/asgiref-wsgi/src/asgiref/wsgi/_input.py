@@ -139,9 +139,9 @@ class RequestInput:
     def take_all(self) -> bytes:
         """Everything received so far; before the application's thread starts."""
         self._taken = self._received
-        data = b"".join(self._chunks)  # which copies nothing if the only chunk is a bytes
+        chunks = list(self._chunks)
         self._chunks.clear()
-        return data
+        return bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
 
     @property
     def size(self) -> int:
