@@ -60,7 +60,7 @@ def test_a_file_through_the_file_wrapper(server: Server) -> None:
 )
 @pytest.mark.parametrize("direction", ["up", "down"])
 @streaming_servers
-def test_256_mb_take_less_than_2_mb_of_memory(server: Server, direction: str) -> None:
+def test_256_mb_take_less_than_4_mb_of_memory(server: Server, direction: str) -> None:
     def transfer(blocks: int) -> None:
         if direction == "up":
             body = (BLOCK for _ in range(blocks))
@@ -77,7 +77,8 @@ def test_256_mb_take_less_than_2_mb_of_memory(server: Server, direction: str) ->
     before = server.get("/memory").json()
     transfer(4096)
     after = server.get("/memory").json()
-    assert after["peak"] - before["now"] < 2048 + OWN_QUEUES.get(server.name, 0)
+    # An upload without a length is spooled, and the beginning of the spool is in memory.
+    assert after["peak"] - before["now"] < 4096 + OWN_QUEUES.get(server.name, 0)
 
 
 def test_a_client_that_leaves_stops_an_endless_response(server: Server) -> None:

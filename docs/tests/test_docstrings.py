@@ -39,7 +39,11 @@ def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
     for name in getattr(module, "__all__", ()):
         value = getattr(module, name)
         ours = getattr(value, "__module__", "").startswith("asgiref.")
-        is_record = hasattr(value, "__dataclass_fields__") or getattr(value, "_is_protocol", False)
+        is_record = (
+            hasattr(value, "__dataclass_fields__")
+            or hasattr(value, "_fields")
+            or getattr(value, "_is_protocol", False)
+        )
         if ours and callable(value) and not is_typeddict(value) and not is_record:
             yield name, value
 

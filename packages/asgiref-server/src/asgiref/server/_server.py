@@ -93,9 +93,13 @@ class StatelessServer:
     max_applications: int = 1000
 
     # These show the arguments. Assigning to them changes nothing here.
+    #: The argument of the same name.
     idle_timeout: Any = _Option()
+    #: The argument of the same name.
     queue_size: Any = _Option()
+    #: The argument of the same name.
     shutdown_timeout: Any = _Option()
+    #: The argument of the same name.
     lifespan: Any = _Option()
 
     application_checker_interval: float = 0.1

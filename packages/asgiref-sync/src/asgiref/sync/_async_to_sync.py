@@ -92,8 +92,10 @@ class AsyncToSync(Generic[_P, _R]):
     #: The loop thread of each `AsyncSingleThreadContext` in which a call was made.
     context_to_thread_executor = LOOP_CONTEXT_EXECUTORS
 
-    # Defaults for subclasses that do not call `__init__`.
+    # Class attributes, because subclasses may not call `__init__`.
+    #: Makes the call's own loop; None: the process's choice.
     loop_factory: LoopFactory | None = None
+    #: Whether the call may block an event loop that runs in the calling thread.
     allow_running_loop: bool = False
 
     def __init__(
