@@ -93,7 +93,7 @@ class AsyncToSync(Generic[_P, _R]):
     context_to_thread_executor = LOOP_CONTEXT_EXECUTORS
 
     # Class attributes, because subclasses may not call `__init__`.
-    #: Makes the call's own loop; None: the process's choice.
+    #: Makes the call's own loop, or is None if the process's choice does.
     loop_factory: LoopFactory | None = None
     #: Whether the call may block an event loop that runs in the calling thread.
     allow_running_loop: bool = False
