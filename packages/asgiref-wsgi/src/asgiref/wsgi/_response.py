@@ -38,7 +38,7 @@ _LINE_BREAKERS = re.compile(r"[\r\n\x00]")
 _MAX_DIGITS = 18  # no machine has more bytes
 # The connection belongs to the server. Views that relay another server's response, or that ask for
 # "chunked" in order to stream, set these; the body that they return is not encoded.
-_HOP_BY_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade"}
     | {"proxy-authenticate", "proxy-authorization", "proxy-connection"}
 )
@@ -131,7 +131,7 @@ def _encode_name(name: str) -> bytes | None:
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"header name {name!r} is not a token (RFC 9110, 5.6.2)")
     lower = name.lower()
-    return None if lower in _HOP_BY_HOP else lower.encode("ascii")
+    return None if lower in HOP_BY_HOP else lower.encode("ascii")
 
 
 def _encode_value(name: str, value: str) -> bytes:

@@ -13,14 +13,13 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, cast
 
+from .._response import HOP_BY_HOP
+
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LINE_BREAKERS = re.compile(rb"[\r\n\x00]")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 # The connection belongs to the server: PEP 3333 forbids these to an application.
-_HOP_BY_HOP = frozenset(
-    {b"connection", b"keep-alive", b"te", b"trailer", b"trailers", b"transfer-encoding", b"upgrade"}
-    | {b"proxy-authenticate", b"proxy-authorization", b"proxy-connection"}
-)
+_HOP_BY_HOP = frozenset(name.encode() for name in HOP_BY_HOP)
 # PEP 3333's validator refuses a type for these; a length of 204 is forbidden (RFC 9110, 8.6).
 _DROPPED_BY_STATUS = {204: {b"content-type", b"content-length"}, 304: {b"content-type"}}
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
