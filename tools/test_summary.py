@@ -16,12 +16,15 @@ from xml.etree import ElementTree
 __all__ = ["Summary", "summarize", "tell"]
 
 MISSING_PROGRAM = " is not installed"
+FAILURE_LINES = 40
 
 
 @dataclass(slots=True)
 class Summary:
     passed: int = 0
     failed: int = 0
+    #: Each test that failed: its name and the end of its report.
+    failures: list[str] = field(default_factory=list)
     #: How many were skipped, by reason.
     skipped: Counter[str] = field(default_factory=Counter)
 
@@ -29,6 +32,7 @@ class Summary:
         yield f"{self.passed} passed, {self.failed} failed, {self.skipped.total()} skipped"
         for reason, count in self.skipped.most_common():
             yield f"skipped: {count}, because {reason}"
+        yield from self.failures
 
     def missing_programs(self) -> list[str]:
         return [reason for reason in self.skipped if reason.endswith(MISSING_PROGRAM)]
@@ -40,13 +44,26 @@ def summarize(folder: Path) -> Summary:
     for report in sorted(folder.glob("*.xml")):
         for case in ElementTree.parse(report).iter("testcase"):
             skip = case.find("skipped")
-            if case.find("failure") is not None or case.find("error") is not None:
+            failure = case.find("failure")
+            if failure is None:
+                failure = case.find("error")
+            if failure is not None:
                 summary.failed += 1
+                summary.failures.append(describe_failure(report.stem, case, failure))
             elif skip is None or skip.get("type") == "pytest.xfail":
                 summary.passed += 1
             else:
                 summary.skipped[reason_of(skip)] += 1
     return summary
+
+
+def describe_failure(
+    environment: str, case: ElementTree.Element, failure: ElementTree.Element
+) -> str:
+    """Name a failed test, and quote the end of its report: a log may be cut before it."""
+    name = f"failed: {environment}, {case.get('classname')}::{case.get('name')}"
+    report = (failure.text or "").rstrip().splitlines()[-FAILURE_LINES:]
+    return "\n    ".join([name, *report])
 
 
 def reason_of(skip: ElementTree.Element) -> str:

@@ -39,12 +39,20 @@ def reports(tmp_path: Path) -> Path:
 
 
 def test_the_summary_counts_and_says_why_tests_were_skipped(reports: Path) -> None:
-    assert list(summarize(reports).lines()) == [
+    assert list(summarize(reports).lines())[:4] == [
         "3 passed, 2 failed, 5 skipped",
         "skipped: 3, because git is not installed",
         "skipped: 1, because could not import 'no_such': No module named 'no_such'",
         "skipped: 1, because needs Windows",
     ]
+
+
+def test_the_summary_names_each_failed_test_and_quotes_its_report(reports: Path) -> None:
+    wrong, broken = summarize(reports).failures
+    assert broken.startswith("failed: env, test_all::test_broken\n")
+    assert broken.rstrip().endswith("ValueError")
+    assert wrong.startswith("failed: env, test_all::test_wrong\n")
+    assert "assert False" in wrong
 
 
 def test_a_missing_program_is_a_failure_in_ci_only(
