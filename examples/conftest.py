@@ -1,6 +1,7 @@
 """Real servers for the tests: started on a free port, started again, stopped at the end."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -48,6 +49,17 @@ class RealServer:
             process.stdout.close()
 
 
+def free_port() -> int:
+    """A port below those that outgoing connections of other tests get before a server binds it."""
+    while True:
+        port = random.randrange(15_000, 30_000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
+
+
 StartServer = Callable[[str, str, str], RealServer]
 
 
@@ -60,8 +72,7 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         program = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
         if program is None:
             pytest.skip(f"{name} is not installed (Debian and Ubuntu: apt install {name})")
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         path = tmp_path / f"{name}.conf"
         path.write_text(configuration.format(port=port))
         option = {"ngircd": ["-n", "-f"], "mosquitto": ["-c"]}[name]

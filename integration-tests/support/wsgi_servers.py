@@ -1,6 +1,7 @@
 """Servers in processes of their own, with a WSGI application of `projects` behind WsgiToAsgi."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -33,8 +34,13 @@ ERRORS = (
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
+    """A port below those that outgoing connections of other tests get before a server binds it."""
+    while True:
+        port = random.randrange(15_000, 30_000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
         return port
 
 
