@@ -36,7 +36,24 @@ PATTERNS = {
     "for ever": re.compile(r"\bfor\s+ever\b", re.I),
 }
 #: The folders whose text is rewritten.
-HELD: frozenset[str] = frozenset()
+HELD = frozenset(
+    {
+        "packages/asgiref",
+        "packages/asgiref-local",
+        "packages/asgiref-local/changes",
+        "packages/asgiref-local/src",
+        "packages/asgiref-local/tests",
+        "packages/asgiref-sync",
+        "packages/asgiref-sync/changes",
+        "packages/asgiref-sync/src",
+        "packages/asgiref-typing",
+        "packages/asgiref-typing/changes",
+        "packages/asgiref-typing/src",
+        "packages/asgiref-typing/tests",
+        "packages/asgiref/src",
+        "packages/asgiref/tests",
+    }
+)
 #: A folder with fewer words is judged as if it had this many: one "what" proves nothing.
 SMALLEST_SAMPLE = 1000
 PAGES = {".md", ".rst"}
@@ -45,6 +62,7 @@ GENERATED = {"_build", "build", "dist", "node_modules"}
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|:{3,}|~{3,}) *(?P<info>.*)$")
 #: A literal block of reStructuredText: a paragraph that ends in two colons, then indented lines.
 LITERAL_BLOCK = re.compile(r"::\n\n(?:(?: +.*)?\n)+")
+HTML_COMMENT = re.compile(r"<!--.*?-->", re.S)
 INLINE_CODE = re.compile(r"``.+?``|`[^`]+`", re.S)
 WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*")  # noqa: RUF001
 
@@ -76,7 +94,8 @@ def prose_of(path: Path) -> str:
     text = path.read_text("utf-8")
     if path.suffix == ".py":
         text = "\n\n".join([*docstrings(text), comments(text)])
-    return INLINE_CODE.sub(" ", LITERAL_BLOCK.sub("\n\n", without_code_blocks(text)))
+    text = HTML_COMMENT.sub("", LITERAL_BLOCK.sub("\n\n", without_code_blocks(text)))
+    return INLINE_CODE.sub(" ", text)
 
 
 def docstrings(source: str) -> Iterator[str]:

@@ -27,6 +27,8 @@ PAGE = """# What a page says
 whoever = "somebody"
 ```
 
+<!-- somebody begins -->
+
 :::{note}
 A note counts, `nobody` does not.
 :::
@@ -54,6 +56,7 @@ def test_the_text_of_a_page_counts_and_its_code_does_not(tmp_path: Path) -> None
     assert "What a page says" in text
     assert "A note counts" in text
     assert "body" not in text
+    assert "begins" not in text
 
 
 def test_packages_and_the_documentation_count_by_subfolder(tmp_path: Path) -> None:

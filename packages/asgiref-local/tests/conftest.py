@@ -6,7 +6,7 @@ from hand_made_bridge import Crossing, Place
 
 @pytest.fixture
 def make_place() -> Iterator[Callable[[], Place]]:
-    """Make threads that end with the test."""
+    """Return a function that starts a thread; the threads end with the test."""
     places: list[Place] = []
 
     def make() -> Place:
@@ -25,5 +25,5 @@ def place(make_place: Callable[[], Place]) -> Place:
 
 @pytest.fixture
 def crossing() -> type[Crossing]:
-    """The bridge made by hand."""
+    """The class of calls across a minimal bridge."""
     return Crossing

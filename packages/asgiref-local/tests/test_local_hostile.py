@@ -1,4 +1,4 @@
-"""Objects, names and interrupts that nobody would wish for: no error of ours, no value lost."""
+"""Hostile objects, names and interrupts cause no internal error and lose no value."""
 
 import asyncio
 import contextvars
@@ -21,7 +21,7 @@ FOLDER = os.path.dirname(package.__file__)
 
 
 class Refusing:
-    """Raises, whatever is asked of it."""
+    """A value whose special methods all raise."""
 
     def refuse(self, *_: object) -> NoReturn:
         raise RuntimeError("compared, hashed, tested or shown")
@@ -50,7 +50,7 @@ def in_loop(request: pytest.FixtureRequest) -> bool:
     return result
 
 
-# Values.
+# Values
 
 
 def test_values_are_never_compared_hashed_or_shown(
@@ -76,7 +76,7 @@ def test_values_are_never_compared_hashed_or_shown(
     assert seen is (one if type(local) is package._ThreadCriticalLocal else other)
 
 
-def test_a_finalizer_of_a_replaced_value_sets_the_attribute(
+def test_a_finalizer_of_a_replaced_value_can_set_the_attribute(
     local: Local, place: Any, in_loop: bool
 ) -> None:
     def use() -> str:
@@ -109,7 +109,7 @@ def test_a_finalizer_of_a_deleted_value_finds_it_deleted(
     assert seen == [False]
 
 
-def test_a_finalizer_of_a_value_that_dies_with_its_local_uses_another(
+def test_a_finalizer_of_a_value_that_dies_with_its_local_can_use_another_local(
     place: Any, in_loop: bool
 ) -> None:
     other = Local()
@@ -150,13 +150,13 @@ def test_finalizers_that_run_when_a_thread_ends_can_use_the_local(thread_critica
         del thread  # since Python 3.14 it keeps its context
         gc.collect()
         print(hasattr(local, "kept"), flush=True)
-        # CPython 3.13.0 complains at its end of threads that it met first while they ended.
+        # At exit, CPython 3.13.0 complains about threads that it first saw while they ended.
         os._exit(0)
     """
     assert run_program(program) == "the finalizer's\nFalse\nFalse\n"
 
 
-def test_finalizers_that_the_collector_runs_inside_writes_lose_nothing(local: Local) -> None:
+def test_finalizers_that_the_collector_runs_during_writes_lose_no_value(local: Local) -> None:
     class Cycle:
         def __init__(self, number: int) -> None:
             self.itself = self
@@ -192,7 +192,7 @@ def test_a_long_chain_of_locals_dies(in_loop: bool, place: Any) -> None:
     assert [link() for link in place.run(use, in_loop=in_loop)] == [None] * 101
 
 
-# Names.
+# Names
 
 
 @pytest.mark.parametrize("method", ["__eq__", "__hash__", "__str__", "__repr__"])
@@ -221,7 +221,7 @@ def test_a_name_whose_methods_raise_breaks_nothing(
 
 
 @pytest.mark.parametrize("name", [1, None, b"value"])
-def test_a_name_that_is_no_string_is_a_type_error(local: Local, name: Any) -> None:
+def test_a_name_that_is_not_a_string_is_a_type_error(local: Local, name: Any) -> None:
     for use in (getattr, delattr):
         with pytest.raises(TypeError):
             use(local, name)
@@ -231,7 +231,7 @@ def test_a_name_that_is_no_string_is_a_type_error(local: Local, name: Any) -> No
         local.__setattr__(name, 1)
 
 
-# Classes.
+# Classes
 
 
 @pytest.mark.parametrize(
@@ -252,15 +252,18 @@ def test_a_subclass_of_any_kind_is_refused_as_in_asgiref(body: dict[str, Any]) -
             mine(**options)
 
 
-# Interrupts.
+# Interrupts
 
 
 class Interrupt(BaseException):
-    """Raised where a signal handler could raise."""
+    """Stands for an exception that a signal handler raises."""
 
 
 def interrupted(function: Callable[[], object], line: int) -> bool:
-    """Call `function`; raise before the given line that it runs in the package, if there is one."""
+    """Call `function` and raise `Interrupt` before the package executes its line number `line`.
+
+    Return whether the package executed that many lines.
+    """
     lines = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -336,7 +339,7 @@ def test_an_interrupt_at_any_line_leaves_the_old_value_or_the_new(
     assert line > 2
 
 
-# Many at once.
+# Concurrency
 
 
 @pytest.fixture
@@ -348,7 +351,7 @@ def switch_often() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("switch_often")
-def test_of_many_threads_and_tasks_nothing_is_kept(local: Local) -> None:
+def test_many_threads_and_tasks_leave_no_value_behind(local: Local) -> None:
     class Value:
         pass
 
@@ -387,8 +390,8 @@ def test_of_many_threads_and_tasks_nothing_is_kept(local: Local) -> None:
 
 
 @pytest.mark.usefixtures("switch_often")
-def test_threads_that_name_an_attribute_at_the_same_time_share_it(place: Any) -> None:
-    """What one thread stores under the name must not go to a variable that others never read."""
+def test_threads_that_first_set_an_attribute_at_the_same_time_share_it(place: Any) -> None:
+    """All threads must store the value in the same context variable."""
     context = contextvars.Context()
     for _ in range(100):
         local, start = Local(), threading.Barrier(4)

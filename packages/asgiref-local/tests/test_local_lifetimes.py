@@ -1,4 +1,4 @@
-"""Nothing is kept alive by a dead Local, task or thread, and nothing waits for the collector."""
+"""A dead Local, task or thread keeps no value alive, and no value waits for the collector."""
 
 import asyncio
 import contextvars
@@ -15,12 +15,12 @@ from asgiref.local import Local
 
 
 class Value:
-    """Something that can be referred to weakly."""
+    """An object that supports weak references."""
 
 
 @pytest.fixture(autouse=True)
 def no_collector() -> Iterator[None]:
-    """Without the cyclic collector, whatever dies was part of no cycle."""
+    """Disable the cyclic collector: an object that still dies was not part of a cycle."""
     gc.collect()
     gc.disable()
     yield
@@ -34,7 +34,7 @@ def set_value(local: Local, name: str = "value") -> "weakref.ref[Value]":
 
 
 @pytest.mark.parametrize("thread_critical", [False, True])
-def test_values_die_with_the_local_though_the_context_lives(thread_critical: bool) -> None:
+def test_values_die_with_the_local_although_the_context_lives(thread_critical: bool) -> None:
     local = Local(thread_critical=thread_critical)
     dying = [set_value(local), set_value(local, "other")]
     assert all(reference() is not None for reference in dying)
@@ -66,7 +66,9 @@ def test_values_die_with_the_local_in_contexts_of_other_threads(place: Any) -> N
     assert [reference() for reference in dying] == [None] * 6
 
 
-def test_values_die_with_the_local_after_they_crossed(make_place: Any, crossing: Any) -> None:
+def test_values_die_with_the_local_after_they_crossed_the_bridge(
+    make_place: Any, crossing: Any
+) -> None:
     caller, callee, context = make_place(), make_place(), contextvars.Context()
     local = Local()
     dying = caller.run(partial(set_value, local), context)
@@ -80,7 +82,7 @@ def test_values_die_with_the_local_after_they_crossed(make_place: Any, crossing:
     assert inner() is None
 
 
-def test_values_under_made_up_names_die_with_the_local() -> None:
+def test_values_under_many_names_die_with_the_local() -> None:
     local = Local()
     dying = [set_value(local, f"name{number}") for number in range(2000)]
     assert all(reference() is not None for reference in dying)
@@ -89,7 +91,7 @@ def test_values_under_made_up_names_die_with_the_local() -> None:
 
 
 @pytest.mark.parametrize("thread_critical", [False, True])
-def test_the_local_itself_is_part_of_no_cycle(thread_critical: bool) -> None:
+def test_the_local_itself_is_not_part_of_a_cycle(thread_critical: bool) -> None:
     local = Local(thread_critical=thread_critical)
     local.value = 1
     for use in (getattr, delattr):
@@ -130,7 +132,7 @@ def test_values_die_with_their_task(thread_critical: bool) -> None:
         return dying
 
     dying = asyncio.run(main())
-    gc.collect()  # asyncio's own cycles
+    gc.collect()  # asyncio leaves cycles of its own
     assert dying() is None
 
 
@@ -148,7 +150,7 @@ def test_a_value_that_refers_to_its_task_dies_with_it() -> None:
     assert dying() is None
 
 
-def test_a_value_of_a_parent_dies_when_its_last_reader_does() -> None:
+def test_a_value_of_a_parent_dies_with_its_last_reader() -> None:
     local = Local()
     value = set_value(local)
     child = contextvars.copy_context()

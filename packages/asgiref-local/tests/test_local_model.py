@@ -1,4 +1,4 @@
-"""Random programs of threads, contexts and bridged calls, against a model of the rules."""
+"""Random sequences of threads, contexts and bridged calls match a model of the rules."""
 
 import contextvars
 import sys
@@ -23,14 +23,14 @@ places = st.integers(0, 2)
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One value in one context. `owner` is the number of a place, or None: seen by everybody."""
+    """One value in one context. `owner` is the number of a place; None if all code sees it."""
 
     value: object
     owner: int | None
 
 
 def see_all(local: Local) -> dict[str, object]:
-    """Read all attributes in each way that there is."""
+    """Read all attributes, and check that `hasattr`, `getattr` and `dir` agree."""
     seen = {name: getattr(local, name) for name in NAMES if hasattr(local, name)}
     assert [name for name in dir(local) if name in NAMES] == sorted(seen)
     return seen
@@ -41,7 +41,7 @@ DELETED = Entry(NOTHING, -1)
 
 @dataclass(eq=False)
 class Scene:
-    """A context and where its code runs, with what the model says is in it."""
+    """A context, the place where its code runs, and the entries that the model expects in it."""
 
     context: contextvars.Context
     place: int
@@ -61,7 +61,7 @@ class Scene:
 
 @dataclass(eq=False, kw_only=True)
 class BridgedScene(Scene):
-    """Where the code that was called over the bridge runs."""
+    """The scene of code that was called across the bridge."""
 
     crossing: Crossing
     caller: Scene
@@ -91,7 +91,7 @@ class LocalMachine(RuleBasedStateMachine):
         return self.places[scene.place].run(run, scene.context, in_loop=scene.in_loop)
 
     @initialize(target=scenes)
-    def begin(self) -> Any:
+    def start(self) -> Any:
         return multiple(
             self.added(Scene(contextvars.Context(), 0, False)),
             self.added(Scene(contextvars.Context(), 1, True)),
@@ -113,18 +113,18 @@ class LocalMachine(RuleBasedStateMachine):
             scene.entries[name] = DELETED
 
     @invariant()
-    def everybody_sees_what_they_should(self) -> None:
+    def each_scene_sees_the_expected_values(self) -> None:
         for scene in self.all_scenes:
             seen = self.run_in(scene, see_all)
             assert seen == {n: scene.entries[n].value for n in NAMES if scene.sees(n)}
 
     @rule(target=scenes, scene=scenes, place=places, in_loop=st.booleans())
     def copy_context(self, scene: Scene, place: int, in_loop: bool) -> Scene:
-        """A task (same place), `asyncio.to_thread` and the like (another place)."""
+        """Start a task (same place), or call `asyncio.to_thread` or similar (another place)."""
         return self.added(scene.copied_to(place, in_loop))
 
     @rule(targets=(scenes, calls), caller=scenes, place=places, in_loop=st.booleans())
-    def go_over_the_bridge(self, caller: Scene, place: int, in_loop: bool) -> BridgedScene:
+    def cross_the_bridge(self, caller: Scene, place: int, in_loop: bool) -> BridgedScene:
         crossing = Crossing.go(
             self.places[caller.place],
             caller.context,

@@ -1,4 +1,4 @@
-"""Every attribute name works or is refused; what is inside cannot be reached by any."""
+"""Every attribute name works or is refused, and none gives access to internal state."""
 
 import asyncio
 import copy
@@ -70,7 +70,7 @@ def test_a_refused_name_breaks_nothing(
     run(refuse)
 
 
-def test_no_attribute_shows_what_is_inside(local: Local) -> None:
+def test_no_attribute_shows_internal_state(local: Local) -> None:
     local.value = "kept"
     inside = [name for name in dir(local) if name not in dir(object)]
     assert set(inside) <= {"value", "__module__"}
@@ -80,7 +80,7 @@ def test_no_attribute_shows_what_is_inside(local: Local) -> None:
         vars(local)
 
 
-def test_what_every_object_has_answers(local: Local) -> None:
+def test_the_attributes_of_every_object_work(local: Local) -> None:
     assert isinstance(local, Local)
     assert local.__class__ is type(local)
     assert local.__doc__ == type(local).__doc__
@@ -123,7 +123,7 @@ def test_a_local_cannot_be_copied_or_pickled(
         duplicate(local)
 
 
-def test_the_classes_of_instances() -> None:
+def test_instances_have_the_classes_that_asgiref_has() -> None:
     from asgiref.local import _DefaultLocal, _ThreadCriticalLocal
 
     assert type(Local()) is _DefaultLocal
@@ -139,7 +139,9 @@ def test_a_subclass_is_refused_by_name() -> None:
         Mine()
 
 
-def test_any_number_of_names(local: Local, run: Callable[[Callable[[], None]], None]) -> None:
+def test_a_local_holds_any_number_of_names(
+    local: Local, run: Callable[[Callable[[], None]], None]
+) -> None:
     names = [f"name{number}" for number in range(3000)]
 
     def use_many() -> None:

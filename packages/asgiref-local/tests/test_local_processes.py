@@ -1,4 +1,4 @@
-"""Forks, the end of the interpreter, and subinterpreters."""
+"""A Local works in forked children, during interpreter shutdown, and in subinterpreters."""
 
 import sys
 
@@ -10,12 +10,12 @@ FORKS = """
     from asgiref import local as package
     from asgiref.local import Local
 
-    warnings.simplefilter("ignore", DeprecationWarning)  # a process with threads forks, on purpose
+    warnings.simplefilter("ignore", DeprecationWarning)  # on purpose: a process with threads forks
     fork = os.fork if sys.argv[1] == "os.fork" else ctypes.PyDLL(None).fork
     FOLDER = os.path.dirname(package.__file__)
 
     class Writer(threading.Thread):
-        # Writes, and stops inside the write, before the line with the given number.
+        # Write, and stop inside the write, before the line with the given number.
 
         def __init__(self, local, line):
             super().__init__()
@@ -79,7 +79,7 @@ FORKS = """
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="forks, and finds fork in the C library")
+@pytest.mark.skipif(sys.platform != "linux", reason="forks, and calls fork in the C library")
 @pytest.mark.parametrize("thread_critical", [False, True])
 @pytest.mark.parametrize("how", ["os.fork", "C"])
 def test_a_child_forked_while_another_thread_is_inside_a_write_can_use_locals(
@@ -139,7 +139,7 @@ def test_finalizers_and_daemon_threads_can_use_a_local_while_the_interpreter_end
         threading.Thread(target=work, daemon=True).start()
         started.wait()
         local.value = Value()
-        local.itself = local  # keeps all of it to the very end
+        local.itself = local  # keeps everything alive until the very end
         atexit.register(setattr, local, "user", "set at exit")
         atexit.register(print, "ended")
     """
@@ -148,7 +148,7 @@ def test_finalizers_and_daemon_threads_can_use_a_local_while_the_interpreter_end
 
 @pytest.mark.skipif(
     sys.version_info[:2] == (3, 12),
-    reason="3.12 aborts at exit once a subinterpreter has imported asyncio, with or without us",
+    reason="3.12 aborts at exit once a subinterpreter has imported asyncio, even without asgiref",
 )
 def test_each_interpreter_of_a_process_can_use_locals() -> None:
     program = """

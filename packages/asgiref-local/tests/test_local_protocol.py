@@ -1,4 +1,4 @@
-"""What asgiref.local and a bridge have in common, played through with a bridge made by hand."""
+"""The protocol between asgiref.local and a bridge, tested with a minimal bridge."""
 
 import contextvars
 import sys
@@ -21,7 +21,7 @@ def context() -> contextvars.Context:
 @pytest.mark.parametrize("in_loop", [False, True], ids=["to sync", "to async"])
 @pytest.mark.parametrize("caller_in_loop", [False, True], ids=["from sync", "from async"])
 @pytest.mark.parametrize("names", [1, 3000])
-def test_values_go_there_and_changes_come_back(
+def test_values_reach_the_callee_and_changes_propagate_back(
     make_place: Any,
     crossing: Any,
     context: contextvars.Context,
@@ -57,12 +57,12 @@ def test_values_go_there_and_changes_come_back(
     assert caller.run(lambda: local.changed, context, in_loop=caller_in_loop) == "caller's"
     call.come_back()
     caller.run(look, context, in_loop=caller_in_loop)
-    # And further on: as much the caller's as what it set itself.
+    # The next call: a propagated value belongs to the caller like a value that the caller set.
     other = crossing.go(caller, context, caller_in_loop, make_place(), not in_loop)
     other.run(look)
 
 
-def test_what_returns_to_sync_code_belongs_to_its_thread(
+def test_a_change_that_propagates_to_sync_code_belongs_to_its_thread(
     make_place: Any, crossing: Any, context: contextvars.Context
 ) -> None:
     caller, loop_thread, stranger = make_place(), make_place(), make_place()
@@ -75,7 +75,7 @@ def test_what_returns_to_sync_code_belongs_to_its_thread(
 
 
 @pytest.mark.skipif(INHERITS, reason="with thread_inherit_context every value belongs to a thread")
-def test_what_async_code_set_stays_free_in_sync_code_called_from_it(
+def test_a_value_of_async_code_stays_without_owner_in_sync_code_that_it_calls(
     make_place: Any, crossing: Any, context: contextvars.Context
 ) -> None:
     loop_thread, worker, stranger = make_place(), make_place(), make_place()
@@ -86,7 +86,7 @@ def test_what_async_code_set_stays_free_in_sync_code_called_from_it(
     assert stranger.run(lambda: local.user, call.context.copy()) == "ada"
 
 
-def test_a_copy_of_anothers_context_does_not_send_its_values(
+def test_values_in_a_copy_of_another_threads_context_do_not_cross(
     make_place: Any, crossing: Any, context: contextvars.Context
 ) -> None:
     owner, stranger, loop_thread = make_place(), make_place(), make_place()
@@ -98,7 +98,7 @@ def test_a_copy_of_anothers_context_does_not_send_its_values(
     assert call.run(lambda: (hasattr(local, "user"), local.own)) == (False, "grace")
 
 
-def test_a_change_that_comes_back_becomes_its_callers(
+def test_a_change_that_propagates_back_belongs_to_the_caller(
     make_place: Any, context: contextvars.Context
 ) -> None:
     owner, receiver = make_place(), make_place()
@@ -124,7 +124,7 @@ def test_a_thread_is_marked_when_it_owns_a_value(
     assert marked is (INHERITS or not in_loop)
 
 
-def test_of_a_dead_local_nothing_crosses(
+def test_values_of_a_dead_local_do_not_cross(
     make_place: Any, crossing: Any, context: contextvars.Context
 ) -> None:
     caller, callee = make_place(), make_place()

@@ -1,4 +1,4 @@
-"""Several threads and tasks at once, on one Local: nobody loses a value, nobody sees another's."""
+"""Threads and tasks that share one Local lose no value and see no value of each other."""
 
 import asyncio
 import sys
@@ -23,7 +23,7 @@ def switch_often() -> Iterator[None]:
 
 
 def use(local: Local, who: str, number: int) -> list[str]:
-    """Change and check an attribute that all use, and one that is new to the Local."""
+    """Change and check an attribute that all threads use, and one that is new to the Local."""
     wrong = []
     own = f"name{number}"
     for name in ("everybodys", own):
@@ -62,7 +62,7 @@ def in_async(local: Local, who: str, start: threading.Barrier) -> list[str]:
 
 
 @pytest.mark.parametrize("thread_critical", [False, True])
-def test_threads_and_tasks_at_once(thread_critical: bool) -> None:
+def test_threads_and_tasks_keep_their_values_apart(thread_critical: bool) -> None:
     local = Local(thread_critical=thread_critical)
     start = threading.Barrier(THREADS)
     with ThreadPoolExecutor(THREADS) as pool:

@@ -1,4 +1,4 @@
-"""`Local(thread_critical=True)`: values that stay where they were set."""
+"""Values of a `Local(thread_critical=True)` stay on the thread that set them."""
 
 import asyncio
 import contextvars
@@ -13,7 +13,7 @@ from asgiref.local import Local
 
 
 class Value:
-    """Something that can be referred to weakly."""
+    """An object that supports weak references."""
 
 
 def test_sync_code_sees_the_values_of_its_thread_in_any_context(place: Any) -> None:
@@ -23,7 +23,7 @@ def test_sync_code_sees_the_values_of_its_thread_in_any_context(place: Any) -> N
     assert place.run(lambda: hasattr(local, "connection"), contextvars.copy_context()) is False
 
 
-def test_async_code_does_not_see_values_of_sync_code_nor_the_other_way_round() -> None:
+def test_sync_and_async_code_do_not_see_each_others_values() -> None:
     local = Local(thread_critical=True)
     local.connection = "sync"
 
@@ -65,7 +65,7 @@ async def test_a_copied_context_shows_nothing_in_another_thread(place: Any) -> N
 @pytest.mark.parametrize("in_loop", [False, True], ids=["to sync", "to async"])
 @pytest.mark.parametrize("caller_in_loop", [False, True], ids=["from sync", "from async"])
 @pytest.mark.parametrize("names", [1, 3000])
-def test_nothing_crosses_the_bridge(
+def test_no_value_crosses_the_bridge(
     make_place: Any, crossing: Any, in_loop: bool, caller_in_loop: bool, names: int
 ) -> None:
     caller, callee, context = make_place(), make_place(), contextvars.Context()
@@ -88,7 +88,7 @@ def test_nothing_crosses_the_bridge(
     assert caller.run(seen, context, in_loop=caller_in_loop) == {"caller's"}
 
 
-def test_what_a_call_set_is_not_there_in_the_next_call_to_the_same_loop(
+def test_a_value_of_one_call_is_not_visible_to_the_next_call_to_the_same_loop(
     make_place: Any, crossing: Any
 ) -> None:
     caller, callee, context = make_place(), make_place(), contextvars.Context()

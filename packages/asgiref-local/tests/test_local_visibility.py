@@ -1,4 +1,4 @@
-"""Where the values of a Local are seen, without any bridge."""
+"""Which code sees the values of a Local, without a bridge."""
 
 import asyncio
 import contextvars
@@ -57,7 +57,7 @@ def test_a_copied_context_does_not_carry_sync_values_to_another_thread(place: An
     assert local.user == "ada"
 
 
-def test_a_later_thread_with_the_same_number_does_not_see_the_values_of_an_ended_one(
+def test_a_thread_that_reuses_the_number_of_an_ended_thread_does_not_see_its_values(
     make_place: Callable[[], Any],
 ) -> None:
     local = Local()
@@ -163,7 +163,7 @@ async def test_sibling_tasks_do_not_see_each_other() -> None:
 
 @pytest.mark.skipif(INHERITS, reason="with thread_inherit_context every value belongs to a thread")
 @pytest.mark.asyncio
-async def test_to_thread_and_whatever_copies_the_context_sees_values_of_async_code() -> None:
+async def test_to_thread_and_other_copies_of_the_context_see_values_of_async_code() -> None:
     local = Local()
     local.user = "ada"
     assert await asyncio.to_thread(lambda: local.user) == "ada"
@@ -190,7 +190,7 @@ async def test_changes_in_to_thread_stay_there() -> None:
 
 @pytest.mark.skipif(not INHERITS, reason="needs thread_inherit_context")
 @pytest.mark.asyncio
-async def test_with_inherited_contexts_no_thread_sees_values_that_nobody_moved() -> None:
+async def test_a_thread_that_inherits_its_context_sees_no_value_of_its_starter() -> None:
     local = Local()
     local.user = "ada"
     assert await asyncio.to_thread(lambda: hasattr(local, "user")) is False

@@ -1,4 +1,4 @@
-"""Which keys of each scope and event the specification requires, and which it makes optional."""
+"""The required and optional keys of each scope and event match the specification."""
 
 import doctest
 import typing
@@ -7,7 +7,7 @@ import pytest
 
 import asgiref.typing as t
 
-# name: (required besides "type", optional), after the ASGI specifications HTTP and WebSocket 2.5,
+# name: (required besides "type", optional), from the ASGI specifications HTTP and WebSocket 2.5,
 # lifespan 2.0, TLS 0.2 and the extensions page.
 REQUEST_OPTIONAL = "scheme raw_path root_path client server state extensions"
 SPECIFIED = {
@@ -55,7 +55,7 @@ def test_keys_are_those_of_the_specification(name):
     assert event.__optional_keys__ == set(optional)
 
 
-def test_the_dictionaries_inside_a_scope():
+def test_keys_of_the_dictionaries_inside_a_scope():
     assert t.ASGIVersions.__required_keys__ == {"version"}
     assert t.ASGIVersions.__optional_keys__ == {"spec_version"}
     assert t.TLSExtension.__required_keys__ == {"server_cert", "tls_version", "cipher_suite"}
@@ -67,11 +67,11 @@ def test_every_typed_dict_is_covered():
 
 
 @pytest.mark.parametrize("name", [name for name in SPECIFIED if name.endswith("Event")])
-def test_the_example_in_the_documentation_is_a_whole_event(name):
+def test_the_example_in_the_documentation_is_a_complete_event(name):
     event = getattr(t, name)
     shown = doctest.DocTestParser().get_examples(event.__doc__)
     made = shown[-1].source
-    if name == "HTTPResponseZeroCopySendEvent":  # takes an opened file, shown around it
+    if name == "HTTPResponseZeroCopySendEvent":  # needs an open file
         made = f"{name}(type='http.response.zerocopysend', file=None)"
     example = eval(made, vars(t))
     assert event.__required_keys__ <= example.keys() <= set(event.__annotations__)

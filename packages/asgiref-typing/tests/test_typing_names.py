@@ -1,4 +1,4 @@
-"""The public names, and that the unions can be told apart by their ``type``."""
+"""The package exports asgiref's names, and ``type`` distinguishes the members of each union."""
 
 import typing
 
@@ -65,7 +65,7 @@ def type_of(event):
 
 
 @pytest.mark.parametrize("union", ["Scope", "ASGIReceiveEvent", "ASGISendEvent"])
-def test_the_type_key_tells_the_members_of_a_union_apart(union):
+def test_the_type_key_distinguishes_the_members_of_a_union(union):
     members = typing.get_args(getattr(asgiref.typing, union))
     types = [type_of(member) for member in members]
     assert len(members) > 2

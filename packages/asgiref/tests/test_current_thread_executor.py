@@ -1,4 +1,4 @@
-"""The executor by itself, as those use it who import it from here."""
+"""`CurrentThreadExecutor` as code that imports it directly uses it."""
 
 import threading
 from concurrent.futures import Future
@@ -15,7 +15,7 @@ def in_a_thread(function):
     return thread
 
 
-def test_what_other_threads_submit_runs_on_the_thread_that_waits():
+def test_work_from_other_threads_runs_on_the_waiting_thread():
     executor = CurrentThreadExecutor(None)
     future: Future[None] = Future()
     results = []
@@ -32,7 +32,7 @@ def test_what_other_threads_submit_runs_on_the_thread_that_waits():
     assert results == [threading.current_thread()]
 
 
-def test_what_was_submitted_before_the_future_is_done_still_runs():
+def test_work_submitted_before_the_future_is_done_still_runs():
     executor = CurrentThreadExecutor(None)
     future: Future[None] = Future()
     submitted: list[Future[int]] = []
@@ -46,7 +46,7 @@ def test_what_was_submitted_before_the_future_is_done_still_runs():
     assert [item.result(0) for item in submitted] == [5, 5, 5]
 
 
-def test_a_closed_executor_passes_on_to_the_one_outside_it():
+def test_a_closed_executor_passes_work_to_its_outer_executor():
     outer = CurrentThreadExecutor(None)
     inner = CurrentThreadExecutor(outer)
     done: Future[None] = Future()
@@ -65,12 +65,12 @@ def test_a_closed_executor_passes_on_to_the_one_outside_it():
     assert results == [threading.current_thread()]
 
 
-def test_submitting_from_the_own_thread_is_refused_and_names_the_function():
+def test_submitting_from_its_own_thread_is_an_error_that_names_the_function():
     with pytest.raises(RuntimeError, match=r"builtins\.int was submitted .* own thread"):
         CurrentThreadExecutor(None).submit(int)
 
 
-def test_submitting_to_an_executor_that_has_quit_is_refused():
+def test_submitting_to_a_finished_executor_is_an_error():
     executor = CurrentThreadExecutor(None)
     done: Future[None] = Future()
     done.set_result(None)
@@ -87,7 +87,7 @@ def test_submitting_to_an_executor_that_has_quit_is_refused():
     assert "already quit" in errors[0]
 
 
-def test_running_it_in_another_thread_is_refused():
+def test_running_it_in_another_thread_is_an_error():
     executor = CurrentThreadExecutor(None)
     errors = []
 
@@ -101,7 +101,7 @@ def test_running_it_in_another_thread_is_refused():
     assert "only run in the thread that made it" in errors[0]
 
 
-def test_the_bridge_shows_instances_of_it():
+def test_the_bridge_exposes_its_executor_as_an_instance():
     async def current():
         return AsyncToSync.executors.current
 

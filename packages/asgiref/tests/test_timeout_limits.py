@@ -1,4 +1,4 @@
-"""The deprecated asgiref.timeout.timeout: what it limits, and what it leaves alone."""
+"""The deprecated asgiref.timeout.timeout ends its block at the limit and nothing else."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from asgiref.timeout import timeout
 pytestmark = pytest.mark.filterwarnings("ignore:asgiref.timeout:DeprecationWarning")
 
 
-async def forever():
+async def wait_without_end():
     await asyncio.Event().wait()
 
 
@@ -34,11 +34,11 @@ def test_the_loop_argument_warns_too():
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0, -1])
-def test_a_plain_with_block_is_ended_by_timeout_error(seconds):
+def test_a_plain_with_block_ends_in_timeout_error(seconds):
     async def main():
         limit = timeout(seconds)
         with pytest.raises(TimeoutError), limit:
-            await forever()
+            await wait_without_end()
         assert limit.expired is True
         assert asyncio.current_task().cancelling() == 0
 
@@ -46,19 +46,19 @@ def test_a_plain_with_block_is_ended_by_timeout_error(seconds):
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0, -1])
-def test_an_async_with_block_is_ended_by_timeout_error(seconds):
+def test_an_async_with_block_ends_in_timeout_error(seconds):
     async def main():
         limit = timeout(seconds)
         with pytest.raises(TimeoutError):
             async with limit:
-                await forever()
+                await wait_without_end()
         assert limit.expired is True
         assert asyncio.current_task().cancelling() == 0
 
     asyncio.run(main())
 
 
-def test_a_block_that_ends_in_time_is_left_alone():
+def test_a_block_that_ends_in_time_is_not_cancelled():
     async def main():
         async with timeout(60) as limit:
             assert 0 < limit.remaining <= 60
@@ -71,7 +71,7 @@ def test_a_block_that_ends_in_time_is_left_alone():
 def test_the_timer_does_not_outlive_the_block():
     async def main():
         with timeout(0):
-            pass  # no await: the limit cannot strike inside
+            pass  # no await, so the limit cannot pass inside
         for _ in range(3):
             await asyncio.sleep(0)
         assert asyncio.current_task().cancelling() == 0
@@ -79,7 +79,7 @@ def test_the_timer_does_not_outlive_the_block():
     asyncio.run(main())
 
 
-def test_none_is_no_limit_and_needs_no_task():
+def test_none_means_no_limit_and_needs_no_task():
     loop = asyncio.new_event_loop()
     try:
         with pytest.warns(DeprecationWarning, match="loop arg"), timeout(None, loop=loop) as limit:
@@ -93,7 +93,7 @@ def test_remaining_is_none_before_the_block_and_never_negative():
         limit = timeout(0.01)
         assert limit.remaining is None
         with pytest.raises(TimeoutError), limit:
-            await forever()
+            await wait_without_end()
         assert limit.remaining == 0.0
 
     asyncio.run(main())
@@ -103,7 +103,7 @@ def test_another_cancellation_stays_a_cancellation():
     async def main():
         async def limited():
             with timeout(60):
-                await forever()
+                await wait_without_end()
 
         task = asyncio.create_task(limited())
         await asyncio.sleep(0)
@@ -114,12 +114,12 @@ def test_another_cancellation_stays_a_cancellation():
     asyncio.run(main())
 
 
-def test_a_cancellation_that_comes_together_with_the_limit_wins():
+def test_a_cancellation_at_the_same_time_as_the_limit_wins():
     async def main():
         async def limited():
             with timeout(0):
                 asyncio.get_running_loop().call_soon(task.cancel)
-                await forever()
+                await wait_without_end()
 
         task = asyncio.create_task(limited())
         with pytest.raises(asyncio.CancelledError):
@@ -128,11 +128,11 @@ def test_a_cancellation_that_comes_together_with_the_limit_wins():
     asyncio.run(main())
 
 
-def test_an_enclosing_asyncio_timeout_is_not_confused():
+def test_an_enclosing_asyncio_timeout_does_not_expire():
     async def main():
         async with asyncio.timeout(60) as outer:
             with pytest.raises(TimeoutError), timeout(0):
-                await forever()
+                await wait_without_end()
             await asyncio.sleep(0)
         assert outer.expired() is False
 
@@ -143,7 +143,7 @@ def test_an_error_of_the_block_is_not_replaced():
     async def main():
         async def fails_when_cancelled():
             try:
-                await forever()
+                await wait_without_end()
             except asyncio.CancelledError:
                 raise LookupError("mine") from None
 
@@ -154,7 +154,7 @@ def test_an_error_of_the_block_is_not_replaced():
     asyncio.run(main())
 
 
-def test_it_may_be_entered_again_but_not_twice_at_once():
+def test_it_can_be_entered_again_but_not_twice_at_once():
     async def main():
         limit = timeout(60)
         with limit, pytest.raises(RuntimeError, match="in use already: entered"):
@@ -165,7 +165,7 @@ def test_it_may_be_entered_again_but_not_twice_at_once():
     asyncio.run(main())
 
 
-def test_outside_of_a_task_it_cannot_be_entered():
+def test_entering_it_outside_a_task_is_an_error():
     loop = asyncio.new_event_loop()
     caught = []
 
@@ -183,12 +183,12 @@ def test_outside_of_a_task_it_cannot_be_entered():
     assert caught == ["asgiref.timeout.timeout must be entered inside a task."]
 
 
-def test_without_a_running_loop_it_cannot_be_created():
+def test_creating_it_without_a_running_loop_is_an_error():
     with pytest.raises(RuntimeError, match="no running event loop"):
         timeout(1)
 
 
-def test_a_limit_that_is_no_number_is_rejected_at_the_call():
+def test_a_limit_that_is_not_a_number_is_an_error_of_the_call():
     async def main():
         with pytest.raises(TypeError, match="number of seconds or None, not '5'"):
             timeout("5")

@@ -1,4 +1,4 @@
-"""Threads to run code on, and a bridge made by hand after the protocol of asgiref.local."""
+"""Threads that run test code, and a minimal bridge that follows the protocol of asgiref.local."""
 
 import asyncio
 import contextvars
@@ -13,7 +13,7 @@ _ABSENT = object()
 
 
 class Place:
-    """A thread that runs functions, one at a time, in any context, as sync or as async code."""
+    """A thread that runs functions one at a time, in any context, as sync or async code."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -71,7 +71,7 @@ class Place:
 
 @dataclass
 class Crossing:
-    """A call that went from `caller` to `place`, and can come back."""
+    """A bridged call from `caller` to `place`, whose changes can propagate to the caller."""
 
     caller: Place
     caller_context: Context
@@ -93,13 +93,13 @@ class Crossing:
         return self.place.run(function, self.context, in_loop=self.in_loop)
 
     def come_back(self) -> None:
-        def bring_back() -> None:
+        def propagate_changes() -> None:
             for variable, value in self.context.items():
                 if value is not self.before.get(variable, _ABSENT):
                     bridge = getattr(type(value), "__asgiref_bridge__", None)
                     variable.set(value if bridge is None else bridge(value))
 
-        self.caller.run(bring_back, self.caller_context, in_loop=self.caller_in_loop)
+        self.caller.run(propagate_changes, self.caller_context, in_loop=self.caller_in_loop)
 
 
 def _ask(sender: threading.Thread) -> None:

@@ -1,4 +1,4 @@
-"""Programs that run in a Python of their own."""
+"""Run a program in a separate interpreter."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ __all__ = ["run_program"]
 
 
 def run_program(source: str, *arguments: str) -> str:
-    """Run `source`; return what it printed. It must end by itself, without errors or warnings."""
+    """Run `source` and return its output. Fail if it hangs, fails or prints a warning."""
     command = [sys.executable, "-W", "error", "-c", dedent(source), *arguments]
     run = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert (run.returncode, run.stderr) == (0, ""), run.stdout + run.stderr

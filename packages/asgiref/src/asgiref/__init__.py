@@ -1,8 +1,8 @@
 """ASGI helpers and the bridge between synchronous and asynchronous code.
 
-This distribution ties the components together. Each of them installs one portion of the
-``asgiref`` package from a place of its own, so the package's path must reach beyond this folder:
-``extend_path`` makes wheels, editable installs and mixtures of both import alike.
+This distribution ties the components together. Each component installs one portion of the
+``asgiref`` package, possibly in another folder, so the package's path must include all of them.
+``extend_path`` makes wheels, editable installs and mixtures of both work.
 """
 
 import pkgutil
@@ -10,5 +10,5 @@ import pkgutil
 __path__ = pkgutil.extend_path(__path__, __name__)
 __version__ = "3.13.100"
 
-# Each component looks for this, and warns of another asgiref/__init__.py, which lacks it.
+# Each component checks for this name. Another asgiref/__init__.py lacks it, and gets a warning.
 _installation_checked = True

@@ -1,11 +1,11 @@
 """`Local`: attributes that follow the running code through tasks, threads and the bridge.
 
-The README says where a value is seen, and `docs/explanation` why. "Async code" is code that runs in
-a thread while an event loop runs there. A value set in synchronous code has an owner, its thread
-(``_owners``); a value set in async code has none. A `Local` (``_local``) keeps each attribute in a
-context variable, as a cell (``_cells``).
+The README says which code sees a value, and `docs/explanation` says why. "Async code" is code that
+runs in a thread while an event loop runs there. A value set in synchronous code has an owner, its
+thread (``_owners``); a value set in async code has none. A `Local` (``_local``) keeps each
+attribute in a context variable, as a cell (``_cells``).
 
-This package and ``asgiref.sync`` import nothing of each other. They share two names: the method
+This package and ``asgiref.sync`` do not import each other. They share two names: the method
 ``__asgiref_bridge__`` of a cell, and the mark ``__asgiref_owner__`` of a thread. The README, under
 "The protocol with the bridge", defines both.
 """
@@ -24,8 +24,8 @@ __all__ = ["Local"]
 
 __version__ = "1.0.0"
 
-# Only the meta-package of these components may bring asgiref/__init__.py. With that of asgiref
-# 3.13, modules of two implementations would run side by side and not work together.
+# Only the meta-package of these components may install asgiref/__init__.py. With the one of asgiref
+# 3.13, modules of two implementations would run side by side, and they do not work together.
 _package = vars(sys.modules["asgiref"])
 if "__version__" in _package and "_installation_checked" not in _package:
     import warnings
@@ -33,8 +33,8 @@ if "__version__" in _package and "_installation_checked" not in _package:
     warnings.warn(
         f"asgiref {_package['__version__']} is installed together with asgiref-local, which "
         "replaces a part of it. The parts do not work together: sync_to_async loses the values of "
-        'a Local, for example. Repair it by `pip install "asgiref~=3.13.100"`, with the same '
-        "--find-links or --index-url that asgiref-local was installed with.",
+        'a Local, for example. Repair it with `pip install "asgiref~=3.13.100"` and the same '
+        "--find-links or --index-url that you installed asgiref-local with.",
         RuntimeWarning,
         stacklevel=2,
     )

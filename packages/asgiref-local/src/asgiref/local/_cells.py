@@ -73,8 +73,8 @@ class LoopCell(Cell):
         """Return the cell that takes this one's place on the current thread."""
         loop = running_loop()
         kept = self.variable.get()
-        # In synchronous code, only pass on what async code of the same loop passed down: a loop
-        # that several top-level calls use in turn must not show one call the values of another.
+        # Synchronous code only passes on values from async code of the same loop. Several
+        # top-level calls can use a loop in turn, and must not see each other's values.
         if loop is self.owner or (loop is None and kept.owner is self.owner):
             return self
         return MISSING if kept is self else kept
@@ -86,6 +86,6 @@ def drop_value(cell: Cell) -> None:
 
 
 #: Stands for an attribute that was never set, or was deleted: a cell without a Local, whose owner
-#: is no thread and no loop.
+#: is neither a thread nor a loop.
 MISSING = Cell(set[None]())
 MISSING.owner = object()

@@ -19,7 +19,7 @@ from ._owners import ALWAYS_OWNED, HERE, make_owner, running_loop
 
 __all__ = ["Local"]
 
-#: Names that every object has. A Local answers them like any object and stores nothing under them.
+#: Names that every object has. A Local treats them like any object and stores nothing under them.
 _PYTHONS_OWN = frozenset(dir(object)) | {"__module__"}
 #: Names that a Local does not store. asgiref 3.13 refuses `_data`, and programs may rely on that.
 _RESERVED = _PYTHONS_OWN | {"__dict__", "__slots__", "__weakref__", "_data"}
@@ -150,7 +150,7 @@ class _ThreadCriticalLocal(Local):
     """A Local whose values stay on their thread."""
 
     __slots__ = ("_here",)
-    #: Its attribute `values` is the dictionary of the thread's synchronous code, once that set one.
+    #: `values` holds the dictionary of the thread's synchronous code, once that has set a value.
     _here: threading.local
 
     def __getattribute__(self, name: str, /) -> Any:
@@ -228,7 +228,7 @@ def _is_visible(cell: Cell) -> bool:
 
 
 def _new_variable(local: Local, name: str) -> ContextVar[Cell]:
-    """Return the variable of `name`, made unless another thread was faster."""
+    """Return the variable of `name`. Create it unless another thread has just done so."""
     name = _storable(local, name)
     variable = ContextVar(f"asgiref.local.Local.{name}", default=MISSING)
     return _variables_of(local).setdefault(name, variable)
@@ -236,7 +236,7 @@ def _new_variable(local: Local, name: str) -> ContextVar[Cell]:
 
 def _storable(local: Local, name: str) -> str:
     """Return `name` as a plain string; raise AttributeError if it is reserved."""
-    # An object of a subclass of str, and all it refers to, would live as long as the Local.
+    # An instance of a subclass of str, and all it refers to, would live as long as the Local.
     name = str.__str__(name)
     if name in _RESERVED:
         message = f"{local!r} cannot have an attribute {name!r}: the name is reserved"

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 #: Each new thread starts with a copy of its starter's context (a setting since Python 3.14). A
-#: context then says nothing about who passed its values on, so every value needs an owner.
+#: context then does not show whether its values were passed on purpose, so each needs an owner.
 ALWAYS_OWNED = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
 #: Returns the event loop of this thread, or None. `asyncio.get_running_loop` raises where no loop
@@ -56,7 +56,7 @@ def owner_here() -> Owner | None:
 
 
 def is_owner(owner: object, thread: threading.Thread) -> bool:
-    """Return whether `owner` is an `Owner`, of that thread. Any thread may ask."""
+    """Return whether `owner` is the `Owner` of `thread`. Any thread may call this."""
     return isinstance(owner, Owner) and owner() is thread
 
 
@@ -65,6 +65,6 @@ def make_owner() -> Owner:
     thread = threading.current_thread()
     # Mark first: an interrupt between the two lines must not leave an owner that no bridge sees.
     thread.__dict__[_MARK] = True
-    # A finalizer or signal handler that runs meanwhile may have made the owner: then use that one.
+    # A finalizer or signal handler may have made the owner in the meantime: then use that one.
     owner: Owner = HERE.__dict__.setdefault("owner", Owner(thread))
     return owner

@@ -62,8 +62,8 @@ if "__version__" in _package and "_installation_checked" not in _package:
     warnings.warn(
         f"asgiref {_package['__version__']} is installed together with asgiref-sync, which "
         "replaces a part of it. The parts do not work together: sync_to_async loses the values of "
-        'a Local, for example. Repair it by `pip install "asgiref~=3.13.100"`, with the same '
-        "--find-links or --index-url that asgiref-sync was installed with.",
+        'a Local, for example. Repair it with `pip install "asgiref~=3.13.100"` and the same '
+        "--find-links or --index-url that you installed asgiref-sync with.",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -1,7 +1,7 @@
-"""The scopes, events and applications of ASGI as types.
+"""Types for the scopes, events and applications of ASGI.
 
-Nothing here runs: annotate a server's, a framework's or an application's code with these names, and
-a type checker knows which keys an event has.
+These names only serve a type checker: annotate a server, a framework or an application with them,
+and the checker knows which keys an event has.
 
 >>> async def application(
 ...     scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -11,7 +11,7 @@ a type checker knows which keys an event has.
 ...         await send({"type": "http.response.body"})
 >>> served: ASGI3Application = application
 
-Modules: one for each protocol, ``_http``, ``_websocket`` and ``_lifespan``, on top of ``_common``;
+Each protocol has a module (``_http``, ``_websocket``, ``_lifespan``) that builds on ``_common``.
 ``_application`` joins them.
 """
 
@@ -115,8 +115,8 @@ __all__ = [
 
 __version__ = "1.0.0"
 
-# Only the meta-package of these components may bring asgiref/__init__.py. With that of asgiref
-# 3.13, modules of two implementations would run side by side and not work together.
+# Only the meta-package of these components may install asgiref/__init__.py. With the one of asgiref
+# 3.13, modules of two implementations would run side by side, and they do not work together.
 _package = vars(sys.modules["asgiref"])
 if "__version__" in _package and "_installation_checked" not in _package:
     import warnings
@@ -124,8 +124,8 @@ if "__version__" in _package and "_installation_checked" not in _package:
     warnings.warn(
         f"asgiref {_package['__version__']} is installed together with asgiref-typing, which "
         "replaces a part of it. The parts do not work together: sync_to_async loses the values of "
-        'a Local, for example. Repair it by `pip install "asgiref~=3.13.100"`, with the same '
-        "--find-links or --index-url that asgiref-typing was installed with.",
+        'a Local, for example. Repair it with `pip install "asgiref~=3.13.100"` and the same '
+        "--find-links or --index-url that you installed asgiref-typing with.",
         RuntimeWarning,
         stacklevel=2,
     )

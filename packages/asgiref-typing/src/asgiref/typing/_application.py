@@ -1,4 +1,4 @@
-"""Applications, the channels that they are given, and the unions over all protocols."""
+"""Applications, their `receive` and `send`, and the unions over all protocols."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
@@ -38,7 +38,7 @@ from ._websocket import (
 )
 
 WWWScope: TypeAlias = HTTPScope | WebSocketScope
-"""The scopes that begin as an HTTP request."""
+"""The scopes of connections that start as an HTTP request."""
 
 Scope: TypeAlias = HTTPScope | WebSocketScope | LifespanScope
 """Every scope; compare ``scope["type"]`` to narrow it."""
@@ -54,8 +54,8 @@ ASGIReceiveEvent: TypeAlias = (
 )
 """Every event that an application receives."""
 
-# http.disconnect comes only from servers, but asgiref's union has always named it here, and code
-# that is typed by that union passes it on.
+# Only servers send http.disconnect, but asgiref's union has always included it, and code that uses
+# that union passes the event on.
 ASGISendEvent: TypeAlias = (
     HTTPResponseStartEvent
     | HTTPResponseBodyEvent

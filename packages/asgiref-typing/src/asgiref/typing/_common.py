@@ -1,14 +1,14 @@
-"""What the scopes and events of several protocols are made of.
+"""Types that the scopes and events of several protocols share.
 
-How the TypedDicts of this package read the specification:
+The TypedDicts of this package interpret the specification as follows:
 
-- a key that the specification calls optional is NotRequired, whoever sends it: a reader then uses
-  ``event.get("more_body", False)``, a writer may leave it out. Every other key is required;
-- ``type`` is a Literal, so that a type checker narrows a union of events by comparing it;
-- what the specification calls an iterable of two-item iterables is an iterable of tuples, which is
-  what servers send and what applications of asgiref's types already write;
-- where the specification leaves the contents to the application (``state``, ``info``, the details
-  of an extension), the values are not narrowed any further.
+- A key that the specification calls optional is NotRequired, in events of both directions: a reader
+  uses ``event.get("more_body", False)``, a writer may leave it out. Every other key is required.
+- ``type`` is a Literal, so a type checker narrows a union of events when code compares it.
+- An "iterable of two-item iterables" of the specification is an iterable of tuples: servers send
+  tuples, and applications that use asgiref's types already write them.
+- The values of keys whose contents the application defines (``state``, ``info``, the details of an
+  extension) are not narrowed.
 """
 
 from collections.abc import Iterable
@@ -18,15 +18,15 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 """Header lines in order: pairs of a lower-case name and a value, as bytes, duplicates included."""
 
 Extensions: TypeAlias = dict[str, dict[object, object]]
-"""By the name of each extension that the server offers, its details; ``{}`` for most of them."""
+"""The details of each extension that the server offers, by its name; mostly ``{}``."""
 
 
 class ASGIVersions(TypedDict):
-    """Under ``scope["asgi"]``: which specification the server follows.
+    """The value of ``scope["asgi"]``: the versions of the specification that the server follows.
 
-    ``version`` is that of ASGI itself and gives the calling style; ``spec_version`` is that of the
-    protocol named by the scope's type, for example "2.5" for http. Without it "2.0" is meant (for
-    the lifespan protocol "1.0").
+    ``version`` is the version of ASGI itself and defines the calling style. ``spec_version`` is the
+    version of the scope's protocol, for example "2.5" for http. It defaults to "2.0", and to "1.0"
+    for the lifespan protocol.
 
     >>> ASGIVersions(version="3.0", spec_version="2.5")
     {'version': '3.0', 'spec_version': '2.5'}
@@ -37,11 +37,11 @@ class ASGIVersions(TypedDict):
 
 
 class TLSExtension(TypedDict):
-    """The contents of ``scope["extensions"]["tls"]`` on a TLS connection (the ASGI TLS extension).
+    """The value of ``scope["extensions"]["tls"]`` on a TLS connection (the ASGI TLS extension).
 
-    Certificates are PEM text; ``client_cert_name`` is a distinguished name after RFC 4514;
+    Certificates are PEM text. ``client_cert_name`` is a distinguished name as in RFC 4514.
     ``tls_version`` and ``cipher_suite`` are the numbers of the TLS registries (0x0304 is TLS 1.3).
-    None, or an absent key, means that the server cannot tell.
+    None, or an absent key, means that the server does not know.
 
     >>> tls: TLSExtension = {"server_cert": None, "tls_version": 0x0304, "cipher_suite": 0x1301}
     >>> tls["tls_version"] == 0x0304 and tls.get("client_cert_name") is None

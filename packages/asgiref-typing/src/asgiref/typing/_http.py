@@ -1,9 +1,9 @@
 """HTTP: the ASGI HTTP specification 2.5 and its extensions.
 
-A scope is one request. In: `HTTPRequestEvent` until ``more_body`` is false, later
-`HTTPDisconnectEvent`. Out: `HTTPResponseStartEvent`, then body events until ``more_body`` is false.
-An extension may be used only where ``scope["extensions"]`` holds its name, which is the type of its
-event (``"http.response.push"``, for example).
+A scope is one request. "In" events go to the application: `HTTPRequestEvent` until ``more_body`` is
+false, later `HTTPDisconnectEvent`. "Out" events go to the server: `HTTPResponseStartEvent`, then
+body events until ``more_body`` is false. Use an extension only if ``scope["extensions"]`` contains
+its name, which is the type of its event (``"http.response.push"``, for example).
 """
 
 from collections.abc import Iterable
@@ -15,9 +15,10 @@ from ._common import ASGIVersions, Extensions, Headers
 class HTTPScope(TypedDict):
     """One HTTP request.
 
-    ``path`` is decoded, ``raw_path`` and ``query_string`` are the bytes as they came; ``root_path``
-    is where the application is mounted. ``client`` and ``server`` are (host, port), or for a unix
-    socket (path, None). ``state`` is this request's shallow copy of the lifespan's.
+    ``path`` is decoded; ``raw_path`` and ``query_string`` are the bytes that the client sent.
+    ``root_path`` is the path that the application is mounted at. ``client`` and ``server`` are
+    (host, port), or (path, None) for a Unix socket. ``state`` is this request's shallow copy of the
+    lifespan's state.
 
     >>> scope: HTTPScope = {
     ...     "type": "http",
@@ -52,7 +53,7 @@ class HTTPScope(TypedDict):
 
 
 class HTTPRequestEvent(TypedDict):
-    """In: a piece of the request's body, the last one unless ``more_body`` is true.
+    """In: a part of the request's body, the last one unless ``more_body`` is true.
 
     >>> HTTPRequestEvent(type="http.request", body=b"a=1", more_body=False)
     {'type': 'http.request', 'body': b'a=1', 'more_body': False}
@@ -64,7 +65,7 @@ class HTTPRequestEvent(TypedDict):
 
 
 class HTTPDisconnectEvent(TypedDict):
-    """In: the client has gone, or the response is complete.
+    """In: the client has disconnected, or the response is complete.
 
     >>> HTTPDisconnectEvent(type="http.disconnect")
     {'type': 'http.disconnect'}
@@ -74,7 +75,7 @@ class HTTPDisconnectEvent(TypedDict):
 
 
 class HTTPResponseStartEvent(TypedDict):
-    """Out: status and headers. With ``trailers`` true, a trailers event follows the body.
+    """Out: status and headers. If ``trailers`` is true, a trailers event follows the body.
 
     >>> HTTPResponseStartEvent(type="http.response.start", status=200, headers=[(b"a", b"1")])
     {'type': 'http.response.start', 'status': 200, 'headers': [(b'a', b'1')]}
@@ -87,7 +88,7 @@ class HTTPResponseStartEvent(TypedDict):
 
 
 class HTTPResponseBodyEvent(TypedDict):
-    """Out: a piece of the response's body, the last one unless ``more_body`` is true.
+    """Out: a part of the response's body, the last one unless ``more_body`` is true.
 
     >>> HTTPResponseBodyEvent(type="http.response.body", body=b"hello", more_body=True)
     {'type': 'http.response.body', 'body': b'hello', 'more_body': True}
@@ -111,7 +112,7 @@ class HTTPResponseTrailersEvent(TypedDict):
 
 
 class HTTPResponsePathsendEvent(TypedDict):
-    """Out, extension: in place of body events, the file at the absolute ``path`` is the body.
+    """Out, extension: send the file at the absolute ``path`` as the body; replaces body events.
 
     >>> HTTPResponsePathsendEvent(type="http.response.pathsend", path="/srv/logo.png")
     {'type': 'http.response.pathsend', 'path': '/srv/logo.png'}
@@ -122,7 +123,7 @@ class HTTPResponsePathsendEvent(TypedDict):
 
 
 class HTTPServerPushEvent(TypedDict):
-    """Out, extension: announce (HTTP/2 push) that the client will want the decoded ``path``.
+    """Out, extension: push the resource at the decoded ``path`` to the client (HTTP/2 push).
 
     >>> HTTPServerPushEvent(type="http.response.push", path="/style.css", headers=[])
     {'type': 'http.response.push', 'path': '/style.css', 'headers': []}
@@ -134,16 +135,16 @@ class HTTPServerPushEvent(TypedDict):
 
 
 class HasFileno(Protocol):
-    """A file with a descriptor of the operating system: an opened file, not an ``io.BytesIO``."""
+    """A file with a file descriptor: an open file, not an ``io.BytesIO``."""
 
     def fileno(self) -> int: ...
 
 
 class HTTPResponseZeroCopySendEvent(TypedDict):
-    """Out, extension: a piece of the body that the operating system copies from ``file``.
+    """Out, extension: a part of the body that the operating system copies from ``file``.
 
-    ``offset`` and ``count`` are in bytes; without them the copy begins at the file's position and
-    ends at its end. The application keeps the file and closes it.
+    ``offset`` and ``count`` are in bytes. Without them, the copy extends from the file's current
+    position to its end. The application owns the file and closes it.
 
     >>> import tempfile
     >>> with tempfile.TemporaryFile() as file:
@@ -162,7 +163,7 @@ class HTTPResponseZeroCopySendEvent(TypedDict):
 
 
 class HTTPResponseEarlyHintEvent(TypedDict):
-    """Out, extension: a 103 response; ``links`` are values of Link headers (RFC 8288).
+    """Out, extension: a 103 response; ``links`` holds values of Link headers (RFC 8288).
 
     >>> HTTPResponseEarlyHintEvent(type="http.response.early_hint", links=[b"</a>; rel=preload"])
     {'type': 'http.response.early_hint', 'links': [b'</a>; rel=preload']}

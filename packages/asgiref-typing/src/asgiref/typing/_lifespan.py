@@ -1,7 +1,8 @@
 """Lifespan: the ASGI lifespan specification 2.0, with state.
 
-One scope for each event loop that serves an application. In: `LifespanStartupEvent` before the
-first request, `LifespanShutdownEvent` after the last; each is answered by complete or failed.
+Each event loop that serves an application has one scope. In: `LifespanStartupEvent` before the
+first request, `LifespanShutdownEvent` after the last. The application answers each event with
+"complete" or "failed".
 """
 
 from typing import Any, Literal, NotRequired, TypedDict
@@ -10,7 +11,7 @@ from ._common import ASGIVersions
 
 
 class LifespanScope(TypedDict):
-    """The life of the server. What the application puts into ``state``, requests find in theirs.
+    """The lifetime of the server. Each request gets a copy of this ``state`` in its own scope.
 
     >>> scope: LifespanScope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
     >>> scope["state"]["pool"] = "the application's database connections"
@@ -25,7 +26,7 @@ class LifespanScope(TypedDict):
 
 
 class LifespanStartupEvent(TypedDict):
-    """In: make ready; the server waits for the answer before it serves.
+    """In: start up; the server waits for the answer before it accepts requests.
 
     >>> LifespanStartupEvent(type="lifespan.startup")
     {'type': 'lifespan.startup'}
@@ -35,7 +36,7 @@ class LifespanStartupEvent(TypedDict):
 
 
 class LifespanShutdownEvent(TypedDict):
-    """In: clean up; no request is open any more, and the server ends after the answer.
+    """In: clean up; no request is open any more, and the server exits after the answer.
 
     >>> LifespanShutdownEvent(type="lifespan.shutdown")
     {'type': 'lifespan.shutdown'}
@@ -45,7 +46,7 @@ class LifespanShutdownEvent(TypedDict):
 
 
 class LifespanStartupCompleteEvent(TypedDict):
-    """Out: ready.
+    """Out: the application is ready.
 
     >>> LifespanStartupCompleteEvent(type="lifespan.startup.complete")
     {'type': 'lifespan.startup.complete'}
@@ -55,7 +56,7 @@ class LifespanStartupCompleteEvent(TypedDict):
 
 
 class LifespanStartupFailedEvent(TypedDict):
-    """Out: not ready; the server logs the message and ends.
+    """Out: startup failed; the server logs the message and exits.
 
     >>> LifespanStartupFailedEvent(type="lifespan.startup.failed", message="no database")
     {'type': 'lifespan.startup.failed', 'message': 'no database'}
@@ -66,7 +67,7 @@ class LifespanStartupFailedEvent(TypedDict):
 
 
 class LifespanShutdownCompleteEvent(TypedDict):
-    """Out: cleaned up.
+    """Out: the application has cleaned up.
 
     >>> LifespanShutdownCompleteEvent(type="lifespan.shutdown.complete")
     {'type': 'lifespan.shutdown.complete'}
@@ -76,7 +77,7 @@ class LifespanShutdownCompleteEvent(TypedDict):
 
 
 class LifespanShutdownFailedEvent(TypedDict):
-    """Out: not cleaned up; the server logs the message and ends.
+    """Out: the cleanup failed; the server logs the message and exits.
 
     >>> LifespanShutdownFailedEvent(type="lifespan.shutdown.failed", message="not flushed")
     {'type': 'lifespan.shutdown.failed', 'message': 'not flushed'}

@@ -1,9 +1,9 @@
 """WebSocket: the ASGI WebSocket specification and its denial-response extension.
 
-A scope is one socket. In: `WebSocketConnectEvent`, which the application answers by
-`WebSocketAcceptEvent` or `WebSocketCloseEvent`, then `WebSocketReceiveEvent` for each message, at
-last `WebSocketDisconnectEvent`. Where ``scope["extensions"]`` holds ``"websocket.http.response"``,
-the application may answer the connect event by a whole HTTP response instead.
+A scope is one connection. In: `WebSocketConnectEvent`, which the application answers with
+`WebSocketAcceptEvent` or `WebSocketCloseEvent`; then a `WebSocketReceiveEvent` for each message;
+finally `WebSocketDisconnectEvent`. If ``scope["extensions"]`` contains
+``"websocket.http.response"``, the application may answer the connect event with an HTTP response.
 """
 
 from collections.abc import Iterable
@@ -11,14 +11,14 @@ from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 from ._common import ASGIVersions, Extensions, Headers
 
-# Two events have a key named "bytes"; in their class bodies that name would not mean the type.
+# Two events have a key named "bytes", which hides the type of that name in their class bodies.
 Binary: TypeAlias = bytes
 
 
 class WebSocketScope(TypedDict):
-    """One WebSocket connection; its keys mean what they mean for an HTTP request.
+    """One WebSocket connection; its keys mean the same as those of `HTTPScope`.
 
-    ``subprotocols`` are those that the client offers, in its order of preference.
+    ``subprotocols`` lists the subprotocols that the client offers, in its order of preference.
 
     >>> scope: WebSocketScope = {
     ...     "type": "websocket",
@@ -48,7 +48,7 @@ class WebSocketScope(TypedDict):
 
 
 class WebSocketConnectEvent(TypedDict):
-    """In: the client wants to open the socket and waits for the answer.
+    """In: the client wants to open the connection and waits for the answer.
 
     >>> WebSocketConnectEvent(type="websocket.connect")
     {'type': 'websocket.connect'}
@@ -58,7 +58,7 @@ class WebSocketConnectEvent(TypedDict):
 
 
 class WebSocketAcceptEvent(TypedDict):
-    """Out: open the socket, with the chosen ``subprotocol`` if any and more response headers.
+    """Out: open the connection, with an optional ``subprotocol`` and more response headers.
 
     >>> WebSocketAcceptEvent(type="websocket.accept", subprotocol="chat")
     {'type': 'websocket.accept', 'subprotocol': 'chat'}
@@ -94,7 +94,7 @@ class WebSocketSendEvent(TypedDict):
 
 
 class WebSocketResponseStartEvent(TypedDict):
-    """Out, extension: instead of opening the socket, status and headers of an HTTP response.
+    """Out, extension: refuse the connection with the status and headers of an HTTP response.
 
     >>> WebSocketResponseStartEvent(type="websocket.http.response.start", status=401)
     {'type': 'websocket.http.response.start', 'status': 401}
@@ -106,7 +106,7 @@ class WebSocketResponseStartEvent(TypedDict):
 
 
 class WebSocketResponseBodyEvent(TypedDict):
-    """Out, extension: a piece of its body, the last one unless ``more_body`` is true.
+    """Out, extension: a part of that response's body, the last one unless ``more_body`` is true.
 
     >>> WebSocketResponseBodyEvent(type="websocket.http.response.body", body=b"log in first")
     {'type': 'websocket.http.response.body', 'body': b'log in first'}
@@ -118,7 +118,7 @@ class WebSocketResponseBodyEvent(TypedDict):
 
 
 class WebSocketDisconnectEvent(TypedDict):
-    """In: the socket is closed, by whichever side; ``code`` is 1005 if the client gave none.
+    """In: one side closed the connection; ``code`` is 1005 if the client sent none.
 
     >>> WebSocketDisconnectEvent(type="websocket.disconnect", code=1005, reason="")
     {'type': 'websocket.disconnect', 'code': 1005, 'reason': ''}
@@ -130,7 +130,7 @@ class WebSocketDisconnectEvent(TypedDict):
 
 
 class WebSocketCloseEvent(TypedDict):
-    """Out: close the socket (without ``code``: 1000), or refuse to open it (status 403).
+    """Out: close the connection (``code`` defaults to 1000), or refuse to open it (status 403).
 
     >>> WebSocketCloseEvent(type="websocket.close", code=4000, reason="asked to")
     {'type': 'websocket.close', 'code': 4000, 'reason': 'asked to'}

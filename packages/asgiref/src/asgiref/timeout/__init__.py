@@ -1,14 +1,14 @@
-"""A time limit on a block of a task's code. Deprecated: ``asyncio.timeout`` has replaced it.
+"""A time limit for a block of a task's code. Deprecated: use ``asyncio.timeout`` instead.
 
-When the limit passes, the task is cancelled once; leaving the block turns that cancellation, and no
-other, into TimeoutError. To tell them apart the task's count of cancellation requests is taken on
-entry, and the request made here is withdrawn (``Task.uncancel``) on exit: a task that somebody else
-cancelled as well stays cancelled, and an enclosing ``asyncio.timeout`` or ``TaskGroup`` does not
-take this cancellation for its own.
+When the limit passes, `timeout` cancels the task once. Leaving the block turns that cancellation,
+and no other, into TimeoutError. To tell them apart, the class counts the task's cancellation
+requests on entry, and takes its own request back (``Task.uncancel``) on exit. A task that other
+code cancelled too stays cancelled, and an enclosing ``asyncio.timeout`` or ``TaskGroup`` does not
+mistake this cancellation for its own.
 
-``asyncio.timeout`` does the same, but can only be entered by ``async with``, and this class has
-always allowed the plain ``with`` too; so it stands on the loop's timers and not on that function.
-Everything runs on the thread of the event loop, inside the task that entered the block.
+``asyncio.timeout`` only supports ``async with``; this class also supports a plain ``with``, so it
+uses the loop's timers directly. All code runs on the event loop's thread, in the task that entered
+the block.
 """
 
 import asyncio
@@ -29,19 +29,19 @@ class _State(enum.Enum):
 
 
 class timeout:
-    """Limit a block, entered by ``with`` or ``async with`` inside a task, to a number of seconds.
+    """Limit the run time of a ``with`` or ``async with`` block inside a task.
 
     Args:
-        timeout: the limit in seconds; None for no limit; zero or less expires at the block's first
+        timeout: the limit in seconds; None for no limit. Zero or less expires at the block's first
             await.
-        loop: the event loop of the task. Deprecated, for the running one is the only useful value.
+        loop: the event loop of the task. Deprecated: only the running loop is useful.
 
     Raises:
-        RuntimeError: if no event loop runs (when created), or outside of a task (when entered).
+        RuntimeError: when created, if no event loop runs; when entered, if outside a task.
         TypeError: if ``timeout`` is neither a number nor None.
-        TimeoutError: when the block is left because the limit passed.
+        TimeoutError: when the block ends because the limit passed.
 
-    A DeprecationWarning is given for each one created.
+    Creating an instance gives a DeprecationWarning.
 
     >>> async def main():
     ...     with timeout(0.01) as limit:
@@ -79,7 +79,7 @@ class timeout:
 
     @property
     def expired(self) -> bool:
-        """Whether the limit has passed while the block ran."""
+        """Whether the limit passed while the block ran."""
         return self._state in (_State.EXPIRED, _State.TIMED_OUT)
 
     @property
