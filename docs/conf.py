@@ -1,11 +1,11 @@
-"""How Sphinx builds the site: ``make html``, or ``tox run -e wheels,docs``.
+"""Sphinx configuration of the site: ``make html``, or ``tox run -e wheels,docs``.
 
-The reference is made from the installed packages, never from the sources: what is shown is what a
-user gets. Everything is an error (``-n -W``), and three extensions of our own do what Sphinx lacks:
+The reference is made from the installed packages, never from the sources, so it shows the code that
+users get. Every warning is an error (``-n -W``). Three extensions of our own add missing features:
 
-- ``tested_examples``: every Python block of a Markdown page is run by the doctest builder;
-- ``reference``: keys of TypedDicts, aliases of types, and names under which they are public;
-- ``pictures``: SVGs that take the colours of the page, light or dark.
+- ``tested_examples``: the doctest builder runs every Python block of a Markdown page;
+- ``reference``: keys of TypedDicts, aliases of types, and the public names of both;
+- ``pictures``: SVGs that use the colours of the page, light or dark.
 """
 
 import re
@@ -33,14 +33,14 @@ extensions = [
 ]
 exclude_patterns = ["_build", "tests", "extensions", "requirements*.txt", ".pytest_cache"]
 
-# A single word in backticks is a reference where there is such a name, and code where there is not
-# (the name of a parameter, for example): see `reference`.
+# A single word in backticks is a link if it is a public name, and code otherwise (for example the
+# name of a parameter): see `reference`.
 default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [
     # Types of private modules, which signatures of public names mention.
     ("py:.*", r"asgiref\.\w+\._.*"),
-    # The standard library's and typing's, as there is no network to look them up in.
+    # Names of the standard library and typing: there is no network to look them up.
     ("py:.*", r"(?!asgiref\b).*"),
 ]
 
@@ -57,8 +57,8 @@ toc_object_entries_show_parents = "hide"
 myst_enable_extensions = ["attrs_inline", "deflist"]
 myst_heading_anchors = 3
 
-# A page's code is a module of the name "page": Django, for one, finds its parts by import. It is
-# also every module of which a page says "Save this as `name.py`", for what it imports from there.
+# A page's code is a module named "page", because Django, for example, imports parts of it. The same
+# module stands for each "Save this as `name.py`" of a page, so that later code can import from it.
 SAVED = {
     name
     for path in Path(__file__).parent.rglob("*.md")

@@ -9,7 +9,7 @@ from terminal import Terminal, copy_checkout
 
 @pytest.fixture(scope="session")
 def built_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which the wheels were built as the README says."""
+    """A clone with wheels that were built as the README says."""
     folder = tmp_path_factory.mktemp("built")
     clone = folder / "clone"
     copy_checkout(clone)
@@ -20,7 +20,7 @@ def built_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def terminal(built_clone: Path, tmp_path: Path) -> Terminal:
-    """A terminal in a copy of the clone with its wheels, and an environment that holds nothing."""
+    """A terminal in a copy of the clone and its wheels, with an empty environment."""
     clone = tmp_path / "clone"
     shutil.copytree(built_clone, clone, ignore=shutil.ignore_patterns(".venv"))
     return Terminal.open(clone, tmp_path)
@@ -28,7 +28,7 @@ def terminal(built_clone: Path, tmp_path: Path) -> Terminal:
 
 @pytest.fixture
 def committed(terminal: Terminal) -> Terminal:
-    """The terminal's clone is a git repository whose one commit has all files."""
+    """A terminal whose clone is a git repository with one commit of all files."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
     git = ["git", "-C", str(terminal.clone), "-c", "user.name=n", "-c", "user.email=n@example.org"]

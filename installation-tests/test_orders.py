@@ -8,7 +8,7 @@ from terminal import Terminal
 
 
 def section_of_readme(words: str) -> Instruction:
-    """The README's instruction that has the words."""
+    """Return the README's instruction that contains `words`."""
     [found] = [each for each in instructions() if each.page == "README.md" and words in each.text]
     return found
 
@@ -17,7 +17,7 @@ ALL = section_of_readme('dist "asgiref~=')
 ONE = section_of_readme("dist asgiref-sync\n")
 BACK = section_of_readme("pip uninstall")
 
-# What a user saw who mixed asgiref 3.13 with a component: "en".
+# A user who mixed asgiref 3.13 with a component got "en".
 TRANSLATE = """\
 import asyncio
 import django
@@ -60,7 +60,7 @@ def test_all_components_replace_asgiref_before_and_after_django(
     assert translate(terminal) == "de"
 
 
-def test_the_verifying_line_fails_where_a_component_meets_asgiref_3_13_and_the_command_repairs_it(
+def test_the_check_fails_for_a_component_next_to_asgiref_3_13_and_the_command_repairs_it(
     terminal: Terminal,
 ) -> None:
     [verified] = [command for command in ALL.commands if command.shown]
@@ -74,7 +74,7 @@ def test_the_verifying_line_fails_where_a_component_meets_asgiref_3_13_and_the_c
     assert translate(terminal) == "de"
 
 
-def test_the_way_back_leaves_asgiref_3_13_alone(terminal: Terminal) -> None:
+def test_going_back_leaves_only_asgiref_3_13(terminal: Terminal) -> None:
     terminal.type(ALL.commands)
     terminal.type(BACK.commands)
 
@@ -83,7 +83,7 @@ def test_the_way_back_leaves_asgiref_3_13_alone(terminal: Terminal) -> None:
     assert terminal.run("python -W error -c 'import asgiref.sync, asgiref.local'") == [""]
 
 
-def test_the_way_back_names_every_distribution() -> None:
+def test_going_back_uninstalls_every_distribution() -> None:
     packages = {path.parent.name for path in ROOT.glob("packages/*/pyproject.toml")}
     uninstall = BACK.commands[0].typed.split()
 

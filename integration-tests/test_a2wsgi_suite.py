@@ -1,7 +1,7 @@
-"""a2wsgi's own tests of an ASGI application under a WSGI server, against AsgiToWsgi.
+"""AsgiToWsgi passes a2wsgi's own tests of an ASGI application under a WSGI server.
 
-They are fetched when they are needed and never kept here. Their ``a2wsgi`` is replaced by a module
-that gives AsgiToWsgi the names that they import.
+The tests are downloaded for each run and never stored here. A module that gives AsgiToWsgi the
+names that the tests import replaces their ``a2wsgi``.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ VERSION = "1.10.10"
 SHA256 = "a5bcffb52081ba39df0d5e9a884fc6f819d92e3a42389343ba77cbf809fe1f45"
 PASSING = 9
 
-# Tests that assert a2wsgi's private design: what they ask for, and why it is not so here.
+# Tests that assert a2wsgi's private design, and the difference here.
 EXCLUDED = {
-    "test_asgi_exception_info": "the answer of a failure has a text of a2wsgi's own",
+    "test_asgi_exception_info": "the response to a failure has a2wsgi's own text",
     "test_background_app": "the response waits for the application's background tasks",
 }
 
@@ -54,7 +54,7 @@ def build_scope(environ):
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
-    """The unpacked sdist, whose package is replaced."""
+    """The unpacked sdist, with its package replaced."""
     Environment(Path(sys.prefix)).pip(
         *("download", "--no-deps", "--no-binary", ":all:"),
         *("--dest", tmp_path, f"a2wsgi=={VERSION}"),
@@ -74,7 +74,7 @@ def suite(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a2wsgi_s_tests_of_this_direction_pass(suite: Path) -> None:
+def test_a2wsgis_tests_of_this_direction_pass(suite: Path) -> None:
     report = suite / "report.xml"
     result = subprocess.run(
         [

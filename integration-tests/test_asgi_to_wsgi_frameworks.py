@@ -1,4 +1,4 @@
-"""ASGI frameworks in AsgiToWsgi, and WSGI frameworks that mount one."""
+"""ASGI frameworks run in AsgiToWsgi, alone and mounted in WSGI frameworks."""
 
 import asyncio
 import importlib.util
@@ -20,7 +20,7 @@ from asgiref.wsgi import AsgiToWsgi
 
 @pytest.fixture(scope="module")
 def frameworks() -> Iterator[ModuleType]:
-    """The module of `projects`, under a name by which Django can import it."""
+    """The module of `projects`, under a name that Django can import."""
     name = "asgi_to_wsgi_frameworks"
     path = Path(__file__).parent / "projects" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -76,7 +76,7 @@ def test_quart(frameworks: ModuleType) -> None:
         assert client.get("/stream").text == "0123456789"
 
 
-def test_django_s_asgi_handler(frameworks: ModuleType) -> None:
+def test_djangos_asgi_handler(frameworks: ModuleType) -> None:
     with client_of(AsgiToWsgi(frameworks.django_site(True))) as client:
         assert client.post("/sync", content=b"x" * 100_000).text == "sync POST /sync 100000"
         assert client.get("/async").text == "async /async"

@@ -1,4 +1,4 @@
-"""An ASGI application in AsgiToWsgi under real WSGI servers, with clients good and bad."""
+"""An ASGI application in AsgiToWsgi serves good and bad clients under real WSGI servers."""
 
 import hashlib
 import http.client
@@ -12,16 +12,16 @@ import pytest
 from asgi_to_wsgi_servers import INTERPRETERS, SERVERS, WsgiServer, reason_to_skip
 
 BLOCK = bytes(range(256)) * 256
-# Many requests at once, in one process.
+# Servers with many concurrent requests in one process.
 CONCURRENT = ("gunicorn-gthread", "gunicorn-gevent", "waitress", "uwsgi", *INTERPRETERS)
 concurrent_servers = pytest.mark.parametrize("server", CONCURRENT, indirect=True)
-# Those that let the application find out about a client that has left before it sends again.
+# Servers that let the application detect a client that has left before it sends again.
 watchful_servers = pytest.mark.parametrize(
     "server",
     ["gunicorn-sync", "gunicorn-gthread", "gunicorn-gevent", "waitress", "uwsgi"],
     indirect=True,
 )
-# uWSGI and the development servers decode no chunked body for their application.
+# uWSGI and the development servers do not decode chunked bodies for their application.
 decoding_servers = pytest.mark.parametrize(
     "server",
     [name for name in SERVERS if not name.startswith("uwsgi")],
@@ -45,7 +45,7 @@ def server(
     assert "never awaited" not in log, log
 
 
-def test_a_page_and_one_that_is_not_there(server: WsgiServer) -> None:
+def test_a_page_and_a_missing_page(server: WsgiServer) -> None:
     assert server.get("/").text == "Hello"
     assert server.get("/nowhere").status_code == 404
     head = httpx.head(server.url + "/", timeout=30)
@@ -67,7 +67,7 @@ def test_an_error_before_the_headers_is_a_500(server: WsgiServer) -> None:
     assert server.get("/").text == "Hello"
 
 
-def test_a_response_that_fails_midway_is_seen_to_be_broken(server: WsgiServer) -> None:
+def test_the_client_sees_that_a_response_that_fails_midway_is_broken(server: WsgiServer) -> None:
     with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
         server.get("/failing/later")
     assert server.get("/").text == "Hello"

@@ -1,7 +1,7 @@
-"""The test suite of asgiref 3.13.0 itself, unchanged, against our wheels.
+"""The unchanged test suite of asgiref 3.13.0 passes on our wheels.
 
-It is fetched when it is needed and never kept here. Its ``asgiref/`` folder is removed before the
-run: what its tests import is then ours, or nothing.
+The suite is downloaded for each run and never stored here. Its ``asgiref/`` folder is removed
+before the run, so its tests can only import our modules.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ PASSING = 122
 EXPECTED_FAILURES = {
     "test_sync_to_async_with_blocker_thread_sensitive"
 }  # xfail in the suite itself
-SKIPPED_FILES = {"test_benchmark_local"}  # asks for a benchmark plugin
+SKIPPED_FILES = {"test_benchmark_local"}  # needs a benchmark plugin
 
-# Tests that a better design cannot pass because they assert private state: test id, and why.
+# Tests that a better design cannot pass because they assert private state: test id, and the reason.
 EXCLUDED: dict[str, str] = {}
 
 
@@ -30,7 +30,7 @@ def suite(tmp_path: Path) -> Path:
     """The unpacked sdist without the package."""
     download = Environment(
         Path(sys.prefix)
-    ).pip  # has setuptools, which the sdist's metadata asks for
+    ).pip  # has setuptools, which the sdist's metadata requires
     download(
         *("download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"),
         *("--dest", tmp_path, f"asgiref=={reference.VERSION}"),
@@ -58,12 +58,12 @@ def outcomes(report: Path) -> dict[str, list[str]]:
         elif skip is None:
             found["passed"].append(name)
         else:
-            # A file that skips itself is a case without a class name, and its skip has no type.
+            # A file that skips itself appears as a case without a class name, with an untyped skip.
             found["xfailed" if skip.get("type") == "pytest.xfail" else "skipped"].append(name)
     return found
 
 
-def test_asgiref_s_own_tests_pass_on_our_wheels(
+def test_asgirefs_own_tests_pass_on_our_wheels(
     suite: Path, fresh_environment: Environment, tmp_path: Path
 ) -> None:
     fresh_environment.pip("install", "pytest", "pytest-asyncio", "pytest-timeout", "packaging")

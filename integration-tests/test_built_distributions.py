@@ -1,4 +1,4 @@
-"""What stands in the built files, read from the files themselves."""
+"""The built sdists and wheels contain the right files and metadata."""
 
 import re
 import tarfile
@@ -19,7 +19,7 @@ def wheel_names(distribution: Distribution) -> set[str]:
 
 
 def sdist_names(distribution: Distribution) -> set[str]:
-    """The files of the sdist, without the folder that holds them all."""
+    """The files of the sdist, relative to its top folder."""
     with tarfile.open(distribution.sdist) as sdist:
         members = [PurePosixPath(name) for name in sdist.getnames()]
     return {str(PurePosixPath(*member.parts[1:])) for member in members}
@@ -32,7 +32,7 @@ def metadata(distribution: Distribution) -> Message:
 
 
 @every_distribution
-def test_a_wheel_holds_one_module_with_its_types_and_its_license(
+def test_a_wheel_contains_one_module_with_its_types_and_its_license(
     distribution: Distribution,
 ) -> None:
     folder = distribution.module.replace(".", "/")
@@ -52,17 +52,17 @@ def test_only_the_meta_package_ships_the_file_that_makes_asgiref_a_regular_packa
 
 
 @every_distribution
-def test_a_portion_is_a_folder_so_that_no_file_of_asgiref_3_13_has_its_name(
+def test_a_portion_is_a_folder_so_no_file_of_asgiref_3_13_has_its_name(
     distribution: Distribution,
 ) -> None:
-    # pip writes the requirements first, and removes the files of the replaced distribution then.
+    # pip first writes the requirements, and then removes the files of the replaced distribution.
     names = {name for name in wheel_names(distribution) if name.endswith(".py")}
     single_files = {name for name in names if name.count("/") == 1}
     assert single_files == ({"asgiref/__init__.py"} if distribution is META else set())
 
 
 @every_distribution
-def test_the_module_tells_the_version_of_its_distribution(distribution: Distribution) -> None:
+def test_the_module_has_the_version_of_its_distribution(distribution: Distribution) -> None:
     source = f"{distribution.module.replace('.', '/')}/__init__.py"
     with zipfile.ZipFile(distribution.wheel) as wheel:
         text = wheel.read(source).decode("utf-8")
@@ -71,7 +71,7 @@ def test_the_module_tells_the_version_of_its_distribution(distribution: Distribu
 
 
 @every_distribution
-def test_a_distribution_without_a_dated_release_does_not_pose_as_stable(
+def test_a_distribution_without_a_dated_release_is_not_classified_as_stable(
     distribution: Distribution,
 ) -> None:
     changelog = (distribution.folder / "CHANGELOG.md").read_text("utf-8")
@@ -93,7 +93,7 @@ def test_metadata_links_to_the_specification(distribution: Distribution) -> None
 
 
 @every_distribution
-def test_an_sdist_can_be_tested_and_tells_its_changes(distribution: Distribution) -> None:
+def test_an_sdist_contains_its_tests_and_its_changelog(distribution: Distribution) -> None:
     names = sdist_names(distribution)
     tests = {name for name in names if re.fullmatch(r"tests/test_\w+\.py", name)}
 
@@ -103,7 +103,7 @@ def test_an_sdist_can_be_tested_and_tells_its_changes(distribution: Distribution
 
 
 @every_distribution
-def test_metadata_declares_the_license_the_python_and_the_needs_of_the_table(
+def test_metadata_declares_the_license_the_python_and_the_requirements_of_the_table(
     distribution: Distribution,
 ) -> None:
     declared = metadata(distribution)
@@ -118,7 +118,7 @@ def test_metadata_declares_the_license_the_python_and_the_needs_of_the_table(
 
 
 @every_distribution
-def test_needs_are_ranges_that_end_before_the_next_major_version(
+def test_requirements_are_ranges_that_end_before_the_next_major_version(
     distribution: Distribution,
 ) -> None:
     requirements = metadata(distribution).get_all("Requires-Dist", [])
@@ -131,7 +131,7 @@ def test_needs_are_ranges_that_end_before_the_next_major_version(
 
 
 @every_distribution
-def test_the_changelog_begins_with_the_version_that_is_built(distribution: Distribution) -> None:
+def test_the_changelog_starts_with_the_version_that_is_built(distribution: Distribution) -> None:
     changelog = (distribution.folder / "CHANGELOG.md").read_text("utf-8")
     [latest, *_] = re.findall(r"^## (\S+)", changelog, re.MULTILINE)
     assert latest == metadata(distribution)["Version"]

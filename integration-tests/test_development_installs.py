@@ -1,4 +1,4 @@
-"""A developer's way: ``pip install -e .[tests]`` and ``pytest`` in a package's folder."""
+"""``pip install -e .[tests]`` and ``pytest`` work in a package's folder."""
 
 import pytest
 from distributions import ALL, DIST, Distribution
@@ -8,10 +8,10 @@ pytestmark = [pytest.mark.development, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("distribution", ALL, ids=lambda d: d.name)
-def test_an_editable_install_with_the_tests_extra_passes_pytest_in_the_package_s_folder(
+def test_an_editable_install_with_the_tests_extra_passes_pytest_in_the_packages_folder(
     distribution: Distribution, fresh_environment: Environment
 ) -> None:
-    # The requirements of ours that no index has yet come from dist/.
+    # Our requirements come from dist/, because no index has them yet.
     requirement = f"{distribution.folder}[tests]"
     fresh_environment.pip("install", "--find-links", DIST, "--editable", requirement)
 

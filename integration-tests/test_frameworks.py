@@ -1,7 +1,7 @@
-"""Projects that depend on asgiref, installed with ours in its place, at work.
+"""Projects that depend on asgiref work with our distributions in its place.
 
-Each has an environment of its own. Ours is there first and satisfies what they ask for; that no
-install replaced it is checked at the end.
+Each project has a separate environment. Our distributions are installed first and satisfy the
+project's requirements; each test checks at the end that no install replaced them.
 """
 
 import json
@@ -18,13 +18,13 @@ from environments import Environment
 PROJECTS = Path(__file__).parent / "projects"
 
 DJANGO_RELEASES = {"LTS": "Django>=5.2,<5.3"}
-if sys.version_info >= (3, 12):  # which the current Django asks for; on 3.11 the LTS is the newest
+if sys.version_info >= (3, 12):  # required by the current Django; on 3.11 the LTS is the newest
     DJANGO_RELEASES["current"] = "Django>=6"
 HELPED_FRAMEWORKS = ("starlette", "Django", "channels", "quart")
 
 
 def answers(environment: Environment, project: str, *requirements: str) -> Any:
-    """What the project prints after its requirements were installed over ours."""
+    """Install the project's requirements over ours, and return the project's output."""
     environment.install_ours("asgiref")
     environment.pip("install", *requirements)
 
@@ -77,10 +77,10 @@ def test_channels_consumers_converse_and_daphne_imports(fresh_environment: Envir
     }
 
 
-def test_channels_communicators_do_what_its_users_rely_on(
+def test_channels_communicators_behave_as_its_users_expect(
     fresh_environment: Environment, tmp_path: Path
 ) -> None:
-    """Its ``testing`` module subclasses ours; these tests have the shape of its own."""
+    """Its ``testing`` module subclasses ours; these tests resemble its own tests."""
     fresh_environment.install_ours("asgiref")
     fresh_environment.pip(
         *("install", "channels", "daphne", "pytest", "pytest-asyncio", "pytest-timeout")
@@ -122,7 +122,7 @@ def test_four_frameworks_answer_through_the_testing_helpers(
     ]
 
 
-def test_channels_worker_hears_everything_and_survives_consumers_that_fail(
+def test_channels_worker_receives_everything_and_survives_failing_consumers(
     fresh_environment: Environment,
 ) -> None:
     seen = answers(fresh_environment, "channels_worker.py", "channels", "daphne")

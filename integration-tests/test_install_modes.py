@@ -1,4 +1,4 @@
-"""One piece, all, any allowed mixture of versions, and editable checkouts: all of them import."""
+"""One component, all, any allowed mix of versions, and editable checkouts can be imported."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ OLDEST, NEWEST, REFUSED = "1.0.0", "1.99.0", "2.0.0"
 every_component = pytest.mark.parametrize("component", COMPONENTS, ids=lambda c: c.name)
 
 
-def test_the_sync_bridge_alone_brings_nothing_else(fresh_environment: Environment) -> None:
+def test_the_sync_bridge_alone_installs_nothing_else(fresh_environment: Environment) -> None:
     fresh_environment.install_ours("asgiref-sync")
 
     seen = fresh_environment.evaluate(
@@ -35,7 +35,7 @@ def test_the_sync_bridge_alone_brings_nothing_else(fresh_environment: Environmen
 
 
 @every_component
-def test_a_component_installs_with_what_it_needs_and_no_more(
+def test_a_component_installs_with_its_requirements_and_no_more(
     component: Distribution, fresh_environment: Environment
 ) -> None:
     fresh_environment.install_ours(component.name)
@@ -46,7 +46,7 @@ def test_a_component_installs_with_what_it_needs_and_no_more(
     assert fresh_environment.module_files([component.module])
 
 
-def test_the_meta_package_brings_every_module(fresh_environment: Environment) -> None:
+def test_the_meta_package_installs_every_module(fresh_environment: Environment) -> None:
     fresh_environment.install_ours("asgiref")
 
     files = fresh_environment.module_files(MODULES)
@@ -58,7 +58,7 @@ def test_the_meta_package_brings_every_module(fresh_environment: Environment) ->
 
 @pytest.fixture(scope="module")
 def variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Wheels of every component at the oldest, the newest and a version that is out of range."""
+    """Wheels of every component at the oldest version, the newest, and one out of range."""
     folder = tmp_path_factory.mktemp("variants")
     copies = tmp_path_factory.mktemp("copies")
     build = "import sys; from flit_core.buildapi import build_wheel; build_wheel(sys.argv[1])"

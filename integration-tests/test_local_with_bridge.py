@@ -1,6 +1,6 @@
-"""`asgiref.local` and `asgiref.sync` together: values that follow calls from one side to the other.
+"""Values of a `Local` follow calls through `asgiref.sync` in both directions.
 
-Run under CPython 3.14 or newer, this file also runs itself with new threads inheriting contexts.
+Under CPython 3.14 or newer, this file also runs itself with threads that inherit contexts.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ NAMES = ("user", "language", "session")
 
 
 class Value:
-    """Something that can be referred to weakly."""
+    """An object that supports weak references."""
 
 
 def snapshot(local: Local) -> dict[str, object]:
@@ -52,7 +52,7 @@ def log_in(local: Local) -> None:
     local.language = "en"
 
 
-def test_values_go_from_sync_code_to_async_and_changes_come_back(local: Local) -> None:
+def test_values_reach_async_code_from_sync_code_and_changes_propagate_back(local: Local) -> None:
     log_in(local)
 
     async def callee() -> None:
@@ -64,7 +64,7 @@ def test_values_go_from_sync_code_to_async_and_changes_come_back(local: Local) -
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("thread_sensitive", [True, False])
-async def test_values_go_from_async_code_to_sync_and_changes_come_back(
+async def test_values_reach_sync_code_from_async_code_and_changes_propagate_back(
     local: Local, thread_sensitive: bool
 ) -> None:
     log_in(local)
@@ -72,7 +72,7 @@ async def test_values_go_from_async_code_to_sync_and_changes_come_back(
     assert snapshot(local) == CHANGED
 
 
-def test_values_go_through_many_layers(local: Local) -> None:
+def test_values_pass_through_many_layers(local: Local) -> None:
     def down(depth: int) -> None:
         assert local.depth == depth
         local.depth = depth + 1
@@ -101,7 +101,7 @@ def test_a_value_set_before_asyncio_run_reaches_bridged_code(local: Local) -> No
     assert snapshot(local) == {"user": "ada", "language": "en"}
 
 
-def test_what_a_worker_was_told_is_gone_in_its_next_call(local: Local) -> None:
+def test_a_workers_next_call_does_not_see_the_values_of_its_last_call(local: Local) -> None:
     async def request(number: int) -> dict[str, object]:
         local.user = number
         await sync_to_async(setattr)(local, "session", number)
@@ -117,7 +117,7 @@ def test_what_a_worker_was_told_is_gone_in_its_next_call(local: Local) -> None:
 
 
 @pytest.mark.asyncio
-async def test_calls_at_once_do_not_see_each_other(local: Local) -> None:
+async def test_concurrent_calls_do_not_see_each_others_values(local: Local) -> None:
     everybody = asyncio.Barrier(20)
 
     def check(number: int) -> bool:
@@ -135,7 +135,7 @@ async def test_calls_at_once_do_not_see_each_other(local: Local) -> None:
     assert snapshot(local) == {}
 
 
-def test_a_thread_with_a_copied_context_sends_nothing_over_the_bridge(local: Local) -> None:
+def test_a_thread_with_a_copied_context_sends_no_values_across_the_bridge(local: Local) -> None:
     log_in(local)
     copied = contextvars.copy_context()
 
@@ -146,7 +146,7 @@ def test_a_thread_with_a_copied_context_sends_nothing_over_the_bridge(local: Loc
         assert pool.submit(copied.run, async_to_sync(callee)).result(30) == {}
 
 
-def test_a_new_thread_sees_nothing_whatever_it_inherits(local: Local) -> None:
+def test_a_new_thread_sees_no_values_even_if_it_inherits_a_context(local: Local) -> None:
     seen: list[dict[str, object]] = []
 
     async def callee() -> None:
@@ -206,12 +206,12 @@ def test_thread_critical_values_stay_on_their_side() -> None:
         local.session += 1
 
     local.session = 0
-    for count in (1, 2):  # the second call finds nothing of the first one on the loop's thread
+    for count in (1, 2):  # the second call sees no value of the first one on the loop's thread
         async_to_sync(callee)()
         assert snapshot(local) == {"user": "sync", "session": count}
 
 
-def test_thread_critical_values_of_one_context_are_not_seen_in_the_next() -> None:
+def test_thread_critical_values_of_one_context_are_invisible_in_the_next() -> None:
     local = Local(thread_critical=True)
     values: list[weakref.ref[Value]] = []
 
@@ -237,7 +237,7 @@ def test_thread_critical_values_of_one_context_are_not_seen_in_the_next() -> Non
     assert len(values) == 20
 
 
-def test_thread_critical_values_are_seen_again_in_code_of_the_same_loop() -> None:
+def test_thread_critical_values_are_visible_again_in_code_of_the_same_loop() -> None:
     critical = Local(thread_critical=True)
 
     async def inner() -> None:
@@ -259,7 +259,7 @@ def test_thread_critical_values_are_seen_again_in_code_of_the_same_loop() -> Non
     asyncio.run(main())
 
 
-def test_values_die_with_the_local_wherever_calls_took_them() -> None:
+def test_values_die_with_the_local_after_calls_in_both_directions() -> None:
     value, local = Value(), Local()
     dying = weakref.ref(value)
     local.value = value
@@ -274,7 +274,8 @@ def test_values_die_with_the_local_wherever_calls_took_them() -> None:
     assert dying() is None
 
 
-# Random programs. A program is a list of steps; both interpreters return what is seen at the end.
+# Random programs. A program is a list of steps; both interpreters return the visible values at the
+# end.
 steps = st.deferred(
     lambda: (
         st.tuples(st.just("set"), st.sampled_from(NAMES), st.integers(0, 9))
@@ -299,7 +300,7 @@ def step_here(local: Local, expected: dict[str, object], step: tuple[Any, ...]) 
 
 
 def run_sync(local: Local, expected: dict[str, object], program: list[Any]) -> None:
-    """Run in synchronous code; `expected` is changed to what must be seen afterwards."""
+    """Run in synchronous code, and change `expected` to the values visible at the end."""
     assert snapshot(local) == expected
     for step in program:
         step_here(local, expected, step)
@@ -314,7 +315,7 @@ def run_sync(local: Local, expected: dict[str, object], program: list[Any]) -> N
 
 
 async def run_async(local: Local, expected: dict[str, object], program: list[Any]) -> None:
-    """The same in async code."""
+    """Do the same in async code."""
     assert snapshot(local) == expected
     for step in program:
         step_here(local, expected, step)
@@ -331,7 +332,7 @@ async def run_async(local: Local, expected: dict[str, object], program: list[Any
 
 @settings(max_examples=60, deadline=None)
 @given(programs)
-def test_random_programs_see_what_the_rules_say(program: list[Any]) -> None:
+def test_random_programs_see_the_values_that_the_rules_predict(program: list[Any]) -> None:
     local, context = Local(), contextvars.Context()
     expected: dict[str, object] = {}
     context.run(run_sync, local, expected, program)  # which compares after each step
@@ -341,7 +342,7 @@ def test_random_programs_see_what_the_rules_say(program: list[Any]) -> None:
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="the setting came with Python 3.14")
 @pytest.mark.skipif("LOCAL_INHERIT_RUN" in os.environ, reason="this is that run")
 @pytest.mark.parametrize("inherit", [0, 1])
-def test_the_same_whether_or_not_threads_inherit_contexts(inherit: int) -> None:
+def test_these_tests_pass_whether_or_not_threads_inherit_contexts(inherit: int) -> None:
     options = ["-X", f"thread_inherit_context={inherit}", "-m", "pytest", "-q"]
     run = subprocess.run(
         [sys.executable, *options, "--noconftest", __file__],

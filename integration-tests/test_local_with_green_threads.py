@@ -1,4 +1,4 @@
-"""`asgiref.local` in programs that gevent or eventlet has patched: a greenlet is a thread."""
+"""In programs that gevent or eventlet has patched, `asgiref.local` treats greenlets as threads."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Components next to asgiref 3.13 itself: importing any of them says so, and how to repair it."""
+"""Importing a component next to asgiref 3.13 itself warns, and names the repair command."""
 
 import re
 from collections.abc import Callable
@@ -13,7 +13,7 @@ every_component = pytest.mark.parametrize("component", COMPONENTS, ids=lambda c:
 
 @pytest.fixture(scope="module")
 def mixed(make_environment: Callable[[str], Environment]) -> Environment:
-    """Every component, and then asgiref 3.13, as `pip install django` brings it."""
+    """Every component, and then asgiref 3.13, as after `pip install django`."""
     environment = make_environment("mixed")
     environment.install_ours(*(component.name for component in COMPONENTS))
     environment.pip("install", f"asgiref=={reference.VERSION}")
@@ -21,14 +21,14 @@ def mixed(make_environment: Callable[[str], Environment]) -> Environment:
 
 
 def warnings_of(environment: Environment, program: str) -> list[str]:
-    """What the program writes to stderr about warnings, with Python's default filters."""
+    """Return the program's warnings on stderr, with Python's default filters."""
     done = environment.attempt("-c", program)
     assert done.returncode == 0, done.stderr
     return [line for line in done.stderr.splitlines() if "Warning" in line]
 
 
 @every_component
-def test_importing_a_component_names_both_distributions_and_the_command_that_repairs(
+def test_importing_a_component_names_both_distributions_and_the_repair_command(
     component: Distribution, mixed: Environment
 ) -> None:
     [warning] = warnings_of(mixed, f"import {component.module}")
@@ -39,7 +39,9 @@ def test_importing_a_component_names_both_distributions_and_the_command_that_rep
     assert "--find-links" in warning
 
 
-def test_a_process_is_warned_once_however_many_components_it_imports(mixed: Environment) -> None:
+def test_a_process_gets_one_warning_for_any_number_of_components(
+    mixed: Environment,
+) -> None:
     program = "\n".join(f"import {component.module}" for component in COMPONENTS)
 
     assert len(warnings_of(mixed, program)) == 1
@@ -52,7 +54,7 @@ def test_the_warning_points_at_the_line_that_imports(mixed: Environment) -> None
 
 
 @every_component
-def test_where_warnings_are_errors_the_import_fails_every_time(
+def test_the_import_fails_every_time_if_warnings_are_errors(
     component: Distribution, mixed: Environment
 ) -> None:
     program = (
@@ -67,7 +69,7 @@ def test_where_warnings_are_errors_the_import_fails_every_time(
     assert mixed.run("-W", "error", "-c", program).split("\n")[:2] == ["asgiref 3.13.0"] * 2
 
 
-def test_asgiref_over_all_of_ours_is_warned_of_and_the_command_repairs_it(
+def test_installing_asgiref_over_all_components_warns_and_the_command_repairs_it(
     fresh_environment: Environment,
 ) -> None:
     fresh_environment.install_ours("asgiref")

@@ -1,4 +1,4 @@
-"""The public names and signatures: ours against its snapshot, and against asgiref 3.13.0."""
+"""The public names and signatures match the snapshot, and accept the calls of asgiref 3.13.0."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ DESCRIBE = HERE / "support" / "describe_api.py"
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One line of a description, taken apart."""
+    """One parsed line of a description."""
 
     path: str
     parameters: ast.arguments | None
@@ -41,7 +41,7 @@ def parse(line: str) -> Described:
 
 
 def positional(arguments: ast.arguments) -> dict[str, str | None]:
-    """Positional parameters in order, with the text of their defaults."""
+    """Return the positional parameters in order, with the text of their defaults."""
     names = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
     defaults = [ast.unparse(default) for default in arguments.defaults]
     return dict(zip(names, [None] * (len(names) - len(defaults)) + defaults, strict=True))
@@ -53,9 +53,9 @@ def keyword_only(arguments: ast.arguments) -> dict[str, str | None]:
 
 
 def accepts_every_call(ours: ast.arguments, theirs: ast.arguments, *, named: bool) -> bool:
-    """Whether each call that fits their parameters fits ours and means the same.
+    """Return whether each call that fits their parameters fits ours and means the same.
 
-    ``named`` is false for methods that a syntax calls: nobody passes those parameters by name.
+    ``named`` is false for methods that a syntax calls: it never passes parameters by name.
     """
     our_positional, their_positional = positional(ours), positional(theirs)
     shared = list(our_positional.items())[: len(their_positional)]
@@ -92,7 +92,7 @@ THEIRS = read("reference_api.txt")
 
 @pytest.fixture(scope="module")
 def description() -> str:
-    """Ours, described by a process of its own: pytest has not touched its modules."""
+    """Our API, described in a separate process whose modules pytest has not touched."""
     done = subprocess.run([sys.executable, DESCRIBE], check=True, capture_output=True, text=True)
     return done.stdout
 
@@ -103,13 +103,13 @@ def ours(description: str) -> dict[str, Described]:
 
 
 def test_the_public_api_is_the_one_in_the_snapshot(description: str) -> None:
-    # After a change that is meant: python integration-tests/support/describe_api.py, see there.
+    # After an intended change, update the snapshot as support/describe_api.py says.
     expected = (HERE / "public_api.txt").read_text("utf-8")
     assert description.splitlines() == expected.splitlines()
 
 
 @pytest.mark.parametrize("path", THEIRS)
-def test_every_name_of_asgiref_3_13_takes_the_same_calls(
+def test_every_name_of_asgiref_3_13_accepts_the_same_calls(
     path: str, ours: dict[str, Described]
 ) -> None:
     theirs = THEIRS[path]
@@ -124,7 +124,7 @@ def test_every_name_of_asgiref_3_13_takes_the_same_calls(
         assert mine.keys is not None
         their_names = {key.removesuffix("?") for key in theirs.keys}
         assert their_names <= {key.removesuffix("?") for key in mine.keys}
-        # What a sender may leave out may be optional in ours; nothing is the other way round.
+        # Our types may make a required key optional, but not an optional key required.
         required = {key for key in mine.keys if not key.endswith("?")}
         assert required <= theirs.keys
 
@@ -151,7 +151,7 @@ def parameters_of(definition: str) -> ast.arguments:
         ("a, *args, **kwargs", "a, **kwargs", True),
     ],
 )
-def test_the_comparison_itself_tells_what_would_break_a_call(
+def test_the_comparison_detects_changes_that_would_break_a_call(
     mine: str, theirs: str, fits: bool
 ) -> None:
     assert accepts_every_call(parameters_of(mine), parameters_of(theirs), named=True) is fits

@@ -1,4 +1,4 @@
-"""The examples of the READMEs work as they are pasted."""
+"""The examples of the READMEs work when pasted."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ from distributions import ALL, Distribution
 
 
 def examples(readme: Path) -> str:
-    """The Python blocks of a README, one after the other: a later one may use an earlier one."""
+    """Return the Python blocks of a README as one program: a block may use earlier ones."""
     blocks = re.findall(r"^```python\n(.*?)^```$", readme.read_text("utf-8"), re.M | re.S)
     return "\n".join(blocks)
 

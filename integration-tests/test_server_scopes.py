@@ -1,4 +1,4 @@
-"""What servers really give an application, against the types that asgiref.typing has for it."""
+"""The scopes and events of real servers match the types of asgiref.typing."""
 
 import json
 from pathlib import Path
@@ -26,18 +26,18 @@ GIVEN = {
     "daphne": CONNECTIONS,  # it has no lifespan
 }
 
-# Where a server gives something else than the types say, and why the types stay as they are.
+# Values of servers that differ from the types, and the reasons why the types stay as they are.
 DEVIATIONS: dict[str, set[str]] = {
     "uvicorn": set(),
     "hypercorn": set(),
     "daphne": {
-        # The specification has any two-item iterable; every other server has a tuple, asgiref's
-        # types have always had one, and no type of a list tells what its second item is.
+        # The specification allows any two-item iterable. Every other server uses a tuple, asgiref's
+        # types have always had one, and the type of a list cannot describe its second item.
         "HTTPScope.client: list",
         "HTTPScope.server: list",
         "WebSocketScope.client: list",
         "WebSocketScope.server: list",
-        # Against the specification, which has 1005 for a socket that was closed without a code.
+        # Violates the specification, which requires 1005 for a close without a code.
         "WebSocketDisconnectEvent.code: NoneType",
     },
 }
@@ -45,7 +45,7 @@ DEVIATIONS: dict[str, set[str]] = {
 
 @pytest.fixture(scope="module")
 def recordings(make_environment: Any) -> Any:
-    """Every server is run, talked to and recorded once."""
+    """Run every server once with real clients, and return its recorded scopes and events."""
     environment: Environment = make_environment("servers")
     environment.install_ours("asgiref")
     environment.pip(
@@ -57,12 +57,12 @@ def recordings(make_environment: Any) -> Any:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_every_scope_and_event_is_as_its_type_says(server: str, recordings: Any) -> None:
+def test_every_scope_and_event_matches_its_type(server: str, recordings: Any) -> None:
     assert set(recordings[server]["wrong"]) == DEVIATIONS[server]
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_every_type_that_the_server_can_give_was_recorded(server: str, recordings: Any) -> None:
+def test_every_type_that_the_server_can_send_was_recorded(server: str, recordings: Any) -> None:
     assert set(recordings[server]["given"]) == GIVEN[server]
 
 

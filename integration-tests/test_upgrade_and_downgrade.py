@@ -1,4 +1,4 @@
-"""From asgiref 3.13.0 to ours and back, as the README tells it."""
+"""Upgrading from asgiref 3.13.0 and going back work as the README says."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def install_reference(environment: Environment) -> None:
     environment.pip("install", f"asgiref=={reference.VERSION}")
 
 
-def test_an_upgrade_replaces_every_module_and_leaves_none_of_the_old(
+def test_an_upgrade_replaces_every_module_and_leaves_no_old_one(
     fresh_environment: Environment,
 ) -> None:
     install_reference(fresh_environment)
@@ -60,7 +60,9 @@ def check_reference_is_back(environment: Environment) -> None:
     assert environment.evaluate(USE) == [41, 42]
 
 
-def test_a_downgrade_uninstalls_all_and_installs_the_old(fresh_environment: Environment) -> None:
+def test_a_downgrade_uninstalls_all_and_installs_asgiref_3_13(
+    fresh_environment: Environment,
+) -> None:
     fresh_environment.install_ours("asgiref")
 
     fresh_environment.pip("uninstall", "--yes", *(each.name for each in ALL))
@@ -75,8 +77,8 @@ def test_a_downgrade_can_uninstall_the_components_afterwards(
     fresh_environment.install_ours("asgiref")
 
     install_reference(fresh_environment)
-    # Until the components go, their folders hide the single files of the old distribution, and
-    # importing them is an error where warnings are errors.
+    # Until the components are uninstalled, their folders hide the files of the old distribution,
+    # and importing them fails if warnings are errors.
     found = fresh_environment.evaluate(
         "import importlib.util, json\n"
         "print(json.dumps(importlib.util.find_spec('asgiref.sync').origin))"

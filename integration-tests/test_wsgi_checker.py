@@ -1,4 +1,4 @@
-"""WsgiToAsgi under a checker of the ASGI protocol."""
+"""WsgiToAsgi passes a checker of the ASGI protocol."""
 
 from typing import Any
 
@@ -26,9 +26,9 @@ def site(environ: dict[str, Any], start_response: Any) -> Any:
 
 @pytest.fixture
 def checked() -> Any:
-    """The adapter under the checker; fails with the rule that was violated."""
+    """The adapter under the checker, which fails with the violated rule."""
     violations: list[Any] = []
-    config = asgion.BUILTIN_PROFILES["recommended"]  # without what is merely worth noting
+    config = asgion.BUILTIN_PROFILES["recommended"]  # without mere remarks
     yield asgion.inspect(WsgiToAsgi(site), config=config, on_violation=violations.append)
     assert [(violation.rule_id, violation.message) for violation in violations] == []
 

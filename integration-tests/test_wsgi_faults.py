@@ -1,4 +1,4 @@
-"""What users reported of WSGI adapters, under real servers: uploads, files, headers, clients."""
+"""Faults that users reported in WSGI adapters do not occur in WsgiToAsgi under real servers."""
 
 import re
 import shutil
@@ -26,13 +26,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.mark.parametrize("size", [5, 400_000, 1_900_000])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_a_chunked_upload_arrives_whole(server: Server, framework: str, size: int) -> None:
+def test_a_chunked_upload_arrives_complete(server: Server, framework: str, size: int) -> None:
     pieces = (b"\0" * min(16384, size - start) for start in range(0, size, 16384))
     answer = httpx.post(f"{server.url}/{framework}/", content=pieces, timeout=30)
     assert (answer.status_code, answer.text) == (200, str(size))
 
 
-def test_a_chunked_upload_of_many_packets_arrives_whole(server: Server) -> None:
+def test_a_chunked_upload_of_many_packets_arrives_complete(server: Server) -> None:
     with server.connect() as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.sendall(
@@ -47,7 +47,7 @@ def test_a_chunked_upload_of_many_packets_arrives_whole(server: Server) -> None:
     assert b"200" in answer.partition(b"\r\n\r\n")[2]
 
 
-def test_a_body_that_is_too_large_is_answered_with_413(server: Server) -> None:
+def test_a_body_that_is_too_large_gets_status_413(server: Server) -> None:
     with server.connect() as client:
         client.sendall(
             b"POST /flask/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000001\r\n\r\n"
@@ -57,7 +57,7 @@ def test_a_body_that_is_too_large_is_answered_with_413(server: Server) -> None:
         assert client.recv(65536).startswith(b"HTTP/1.1 413")
 
 
-def test_80_downloads_of_a_file_that_is_deleted_in_close_are_whole(server: Server) -> None:
+def test_80_downloads_of_a_file_that_is_deleted_in_close_are_complete(server: Server) -> None:
     def download(_: int) -> tuple[int, int]:
         answer = httpx.get(f"{server.url}/report/", timeout=30)
         return answer.status_code, len(answer.content)
@@ -66,7 +66,7 @@ def test_80_downloads_of_a_file_that_is_deleted_in_close_are_whole(server: Serve
         assert list(pool.map(download, range(80))) == [(200, 200_000)] * 80
 
 
-def test_headers_of_the_connection_are_the_server_s(server: Server) -> None:
+def test_headers_of_the_connection_come_from_the_server(server: Server) -> None:
     with httpx.Client() as client:
         for _ in range(2):
             answer = client.get(f"{server.url}/relay/", timeout=30)
@@ -109,7 +109,7 @@ def test_git_push_of_3_mb(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
-def test_uploads_with_threads_that_are_greenlets(library: str) -> None:
+def test_uploads_arrive_if_threads_are_greenlets(library: str) -> None:
     pytest.importorskip(library)
     port = free_port()
     process = subprocess.Popen(
@@ -142,7 +142,7 @@ def test_uploads_with_threads_that_are_greenlets(library: str) -> None:
 
 @pytest.mark.skipif(shutil.which("litmus") is None, reason="needs Debian's litmus")
 @pytest.mark.parametrize("name", ["uvicorn", "granian"])
-def test_litmus_finds_no_fault(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_litmus_finds_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "served").mkdir()
     monkeypatch.setenv("DAV_FOLDER", str(tmp_path / "served"))
     server = Server(name, "wsgi_dav:application")

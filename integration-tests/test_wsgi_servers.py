@@ -1,4 +1,4 @@
-"""A Flask application through WsgiToAsgi under a real uvicorn, with clients good and bad."""
+"""A Flask application in WsgiToAsgi serves good and bad clients under real servers."""
 
 import hashlib
 import http.client
@@ -15,15 +15,15 @@ from wsgi_servers import COMMANDS, ERRORS, PROJECTS, Server
 BLOCK = bytes(range(256)) * 256
 
 
-# Daphne receives a whole request before it calls the application, sends without regard to what the
-# client takes, and closes no connection that failed midway.
+# Daphne receives a complete request before it calls the application, sends without waiting for the
+# client, and does not close a connection that failed midway.
 streaming_servers = pytest.mark.parametrize(
     "server", ["uvicorn", "uvloop", "hypercorn"], indirect=True
 )
-# So many kB of a request wait in a server before anybody asks for them: hypercorn has a queue of
-# ten events of 64 kB.
+# The kB of a request that a server buffers before the application reads them: hypercorn has a queue
+# of ten events of 64 kB.
 OWN_QUEUES = {"hypercorn": 640}
-# The others answer "Expect" themselves.
+# The other servers answer "Expect" themselves.
 uvicorn_only = pytest.mark.parametrize("server", ["uvicorn", "uvloop"], indirect=True)
 
 
@@ -42,7 +42,7 @@ def test_a_form_and_a_session(server: Server) -> None:
         assert (answer.status_code, answer.text) == (200, "Hello Jo é")
 
 
-def test_a_page_that_is_not_there(server: Server) -> None:
+def test_a_missing_page(server: Server) -> None:
     assert server.get("/nowhere").status_code == 404
 
 
@@ -73,11 +73,11 @@ def test_256_mb_take_less_than_8_mb_of_memory(server: Server, direction: str) ->
             with httpx.stream("GET", f"{server.url}/download/{blocks}", timeout=60) as stream:
                 assert sum(len(piece) for piece in stream.iter_raw(65536)) == blocks * len(BLOCK)
 
-    transfer(512)  # the buffers of the server and the arenas of the allocator reach their size
+    transfer(512)  # the server's buffers and the allocator's arenas grow to their final size
     before = server.get("/memory").json()
     transfer(4096)
     after = server.get("/memory").json()
-    # An upload without a length is spooled, and the beginning of the spool is in memory.
+    # An upload without a length is spooled, and the start of the spool is in memory.
     assert after["peak"] - before["now"] < 8192 + OWN_QUEUES.get(server.name, 0)
 
 
@@ -91,7 +91,7 @@ def test_a_client_that_leaves_stops_an_endless_response(server: Server) -> None:
 
 
 @streaming_servers
-def test_a_client_that_leaves_mid_upload_is_an_oserror(server: Server) -> None:
+def test_a_client_that_leaves_mid_upload_causes_an_oserror(server: Server) -> None:
     with server.connect() as client:
         client.sendall(
             b"POST /upload-that-breaks-off HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
@@ -100,7 +100,7 @@ def test_a_client_that_leaves_mid_upload_is_an_oserror(server: Server) -> None:
     assert server.get("/await/oserror").text == "yes"
 
 
-def test_clients_that_stop_reading_leave_others_served(server: Server) -> None:
+def test_clients_that_stop_reading_do_not_block_others(server: Server) -> None:
     clients = []
     for _ in range(20):
         client = server.connect()
@@ -129,7 +129,7 @@ def test_10_000_keep_alive_requests_as_fast_as_the_client_can(server: Server) ->
         assert set.union(*pool.map(many, range(4))) == {(200, b"nothing")}
 
 
-def test_pipelined_requests_are_answered_in_their_order(server: Server) -> None:
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     paths = ["/", "/variable", "/loop", "/scope-variable"] * 50
     requests = b"".join(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths)
     texts = {
@@ -152,7 +152,7 @@ def read_answer(stream: "socket.SocketIO") -> tuple[int, bytes]:
 
 
 @uvicorn_only
-def test_a_client_that_expects_100_continue_is_told_so_when_the_body_is_read(
+def test_a_client_that_expects_100_continue_gets_it_when_the_body_is_read(
     server: Server,
 ) -> None:
     with server.connect() as client, client.makefile("rb") as stream:
@@ -176,7 +176,7 @@ def test_an_expected_100_continue_can_be_refused(server: Server) -> None:
 
 
 @streaming_servers
-def test_a_response_that_fails_midway_is_seen_to_be_broken(server: Server) -> None:
+def test_the_client_sees_that_a_response_that_fails_midway_is_broken(server: Server) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
         server.get("/failing")
     assert server.get("/").text == "Hello"
@@ -190,7 +190,7 @@ def django_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     assert not any(error in log for error in ERRORS), log
 
 
-def test_django_s_wsgi_handler(django_server: Server) -> None:
+def test_djangos_wsgi_handler(django_server: Server) -> None:
     server = django_server
     assert server.get("/?q=1").text == "GET / 1"
     assert server.get("/%C3%A9/").text == "GET /é/ "

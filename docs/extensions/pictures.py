@@ -1,10 +1,10 @@
-"""Put the site's pictures into the page itself, so that they take its colours, light or dark.
+"""Embed the site's pictures in the page, so that they use its colours, light or dark.
 
-A picture in an ``img`` element cannot know which theme the reader has chosen. One that stands in
-the page does. Pages refer to pictures in plain Markdown, ``![text](name.svg)``. Diagrams have a
-style sheet that uses the theme's variables, with fallbacks for where the file is shown alone. Plots
-of matplotlib are drawn on no background, with `PLOT_INK` for text and lines: here that becomes the
-colour of the page's text.
+A picture in an ``img`` element does not know the reader's theme, but an embedded one does. Pages
+refer to pictures in plain Markdown, ``![text](name.svg)``. Diagrams have a style sheet that uses the
+theme's variables, with fallbacks for a file that is shown alone. Plots of matplotlib have no
+background, and use `PLOT_INK` for text and lines: this module replaces it with the colour of the
+page's text.
 """
 
 import html
@@ -22,11 +22,11 @@ PLOT_INK = "#7d7d7d"
 
 
 def picture(svg: str, name: str, text: str) -> str:
-    """The picture as a part of an HTML page; `name` keeps its ids apart from other pictures'."""
+    """Return the picture as HTML; `name` distinguishes its ids from those of other pictures."""
     svg = re.sub(r"^.*?(?=<svg\b)|<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r'(\bid="|url\(#|href="#|aria-labelledby=")', rf"\g<1>{name}-", svg)
     svg = svg.replace(PLOT_INK, "currentColor")
-    # matplotlib's rule for everything is meant for everything in this picture.
+    # matplotlib's rule for all elements must only apply to this picture.
     svg = svg.replace(">*{", f">.{name} *{{")
     if "role=" not in svg:
         svg = svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(text)}"', 1)

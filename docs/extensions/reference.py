@@ -1,10 +1,10 @@
-"""What autodoc does not show by itself: keys of TypedDicts, aliases of types, words as code.
+"""Features that autodoc lacks: keys of TypedDicts, aliases of types, words as code.
 
-- A class that is a TypedDict gets a table of its keys below its text, each with a target of its
-  own (``:key:`asgiref.typing.HTTPScope.path```). The types are shown as the source has them: at
-  run time ``Headers`` is no longer there, only what it stands for.
+- A TypedDict gets a table of its keys below its text, each with its own target
+  (``:key:`asgiref.typing.HTTPScope.path```). The table shows the types as the source has them: at
+  run time, ``Headers`` has been replaced by its value.
 - ``.. alias:: asgiref.typing.Scope`` shows an alias of a type, its value and the text below it.
-- A word in backticks that names nothing public is shown as code.
+- A word in backticks that is not a public name appears as code.
 """
 
 import ast
@@ -29,7 +29,7 @@ __all__ = ["Alias", "Key", "alias_of", "keys_of", "setup"]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a TypedDict: its type as the source has it, and whether it is always there."""
+    """One key of a TypedDict: its type as the source has it, and whether it is always present."""
 
     name: str
     type: str
@@ -51,7 +51,7 @@ def without_not_required(annotation: ast.expr) -> tuple[ast.expr, bool]:
 
 
 def keys_of(value: type) -> list[Key]:
-    """The keys in the order of the source."""
+    """Return the keys in the order of the source."""
     [statement] = ast.parse(inspect.cleandoc("\n" + inspect.getsource(value))).body
     assert isinstance(statement, ast.ClassDef)
     keys = []
@@ -63,13 +63,13 @@ def keys_of(value: type) -> list[Key]:
 
 
 def modules_behind(facade: str) -> list[Path]:
-    """The facade, and the private modules beside it."""
+    """Return the facade, and the private modules next to it."""
     path = Path(str(importlib.import_module(facade).__file__))
     return [path, *sorted(path.parent.glob("_*.py"))]
 
 
 def alias_of(facade: str, name: str) -> Alias:
-    """Find ``name: TypeAlias = value`` with the string below it, in the facade or behind it."""
+    """Find ``name: TypeAlias = value`` and the string below it, in the facade or its modules."""
     for path in modules_behind(facade):
         body = ast.parse(path.read_text("utf-8")).body
         for statement, below in zip(body, [*body[1:], None], strict=True):
@@ -86,7 +86,7 @@ def alias_of(facade: str, name: str) -> Alias:
 
 
 class TypedDictKeys(SphinxDirective):
-    """The table of a TypedDict's keys; written into its text by `add_keys`."""
+    """The table of a TypedDict's keys; `add_keys` writes it into the class's text."""
 
     required_arguments = 1
 
@@ -109,13 +109,13 @@ class TypedDictKeys(SphinxDirective):
         name = nodes.literal("", key.name)
         full = f"{module}.{owner}.{key.name}"
         name["ids"] = [make_id(self.env, self.state.document, "", full)]
-        # Not in the domain of Python: there "bytes" would be this key, and not the type.
+        # Not in the Python domain, where "bytes" would be this key and not the type.
         self.env.domains.standard_domain.note_object("key", full, name["ids"][0], location=name)
         present = nodes.Text("always" if key.required else "optional")
         return self.row(name, self.linked(module, key.type), present)
 
     def linked(self, module: str, annotation: str) -> nodes.literal:
-        """The type as code, in which the public names of its module are links."""
+        """Return the type as code, with links for the public names of its module."""
         public = importlib.import_module(module).__all__
         code = nodes.literal()
         for word in re.split(r"(\w+)", annotation):
@@ -160,18 +160,18 @@ def add_keys(
 def show_unknown_word_as_code(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: nodes.Element
 ) -> nodes.Element | None:
-    """For the default role alone: a role that says what it wants must find it."""
+    """Handle only the default role: an explicit role must find its target."""
     plain = node.get("reftype") == "obj" and "asgiref" not in node["reftarget"]
     return shown if plain else None
 
 
 def source_of_others(app: Sphinx, module: str) -> tuple[str, dict[str, Any]] | None:
-    """No link to the source of what is the standard library's; None: look for it as usual."""
+    """Suppress links to sources of other projects. None means: look for the source as usual."""
     return None if module.split(".")[0] == "asgiref" else ("", {})
 
 
 def leave_out_pages_of_others(app: Sphinx) -> list[Any]:
-    """viewcode would list the modules of others all the same, and has nothing to show of them."""
+    """Remove other projects' modules, which viewcode would list without a source."""
     modules = getattr(app.env, "_viewcode_modules", {})
     for name in [name for name in modules if name.split(".")[0] != "asgiref"]:
         del modules[name]

@@ -1,14 +1,13 @@
 """Run every Python block of the Markdown pages with Sphinx's doctest builder.
 
-The rule is the fence that everybody knows, so that the pages also read well where Markdown is shown
-without Sphinx:
+The rules use ordinary fences, so the pages also read well without Sphinx:
 
-- a ``python`` block is run, in the page's own namespace, one block after the other;
-- a ``text`` block that comes next is exactly what it prints;
+- each ``python`` block runs in the page's own namespace, one after the other;
+- a ``text`` block that follows it is its exact output;
 - a ``python`` block with prompts (``>>>``) is a doctest.
 
-There is no way to leave one out: what should not run (a shell command, a file that is shown for its
-form) has another language. A page's blocks together are a program that a reader can paste.
+No ``python`` block can be skipped: a block that should not run (a shell command, a sample file) has
+another language. A page's blocks together are a program that a reader can paste.
 """
 
 from typing import Any
@@ -25,7 +24,7 @@ def is_code(node: nodes.Node | None, language: str) -> bool:
 
 
 class ExamplesAreTests(SphinxTransform):
-    """Marks the blocks the way that sphinx.ext.doctest's own directives do."""
+    """Marks the blocks like the directives of sphinx.ext.doctest."""
 
     default_priority = 400
 

@@ -1,4 +1,4 @@
-"""Every parameter of a public function or method is told, with the words of `Args:`."""
+"""The docstring of a public function or method describes every parameter, under `Args:`."""
 
 import importlib
 import inspect
@@ -10,20 +10,20 @@ from typing import Any, is_typeddict
 import pytest
 from repository import modules
 
-# ASGI's own three, told by the protocols; and those that pass everything on.
-TOLD_ELSEWHERE = {"self", "cls", "args", "kwargs", "fn", "scope", "receive", "send"}
+# ASGI's own three, which the protocols describe, and parameters that are passed on.
+DESCRIBED_ELSEWHERE = {"self", "cls", "args", "kwargs", "fn", "scope", "receive", "send"}
 
-# Public by name, and called by the bridge only.
+# Methods with public names that only the bridge calls.
 FOR_THE_BRIDGE = {"put", "ended"}
 
 
-def told(text: str | None) -> set[str]:
+def described(text: str | None) -> set[str]:
     return set(re.findall(r"^ +(\w+): ", text or "", re.M))
 
 
-def untold(value: Any, *texts: str | None) -> list[str]:
-    parameters = set(inspect.signature(value).parameters) - TOLD_ELSEWHERE
-    return sorted(parameters - set().union(*map(told, texts)))
+def undescribed(value: Any, *texts: str | None) -> list[str]:
+    parameters = set(inspect.signature(value).parameters) - DESCRIBED_ELSEWHERE
+    return sorted(parameters - set().union(*map(described, texts)))
 
 
 def methods(value: type) -> Iterator[tuple[str, Any]]:
@@ -35,7 +35,7 @@ def methods(value: type) -> Iterator[tuple[str, Any]]:
 
 
 def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """Functions and classes of ours. (The fields of records and types are told as such.)"""
+    """Yield our functions and classes, without records and types, whose fields have own entries."""
     for name in getattr(module, "__all__", ()):
         value = getattr(module, name)
         ours = getattr(value, "__module__", "").startswith("asgiref.")
@@ -49,16 +49,16 @@ def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("name", modules())
-def test_every_parameter_is_told(name: str) -> None:
+def test_every_parameter_is_described(name: str) -> None:
     found = {}
     for path, value in public(importlib.import_module(name)):
         if isinstance(value, type):
             for method, function in methods(value):
                 if method not in FOR_THE_BRIDGE:
-                    found[f"{path}.{method}"] = untold(function, function.__doc__)
+                    found[f"{path}.{method}"] = undescribed(function, function.__doc__)
             if not issubclass(value, Exception):
-                found[path] = untold(value, value.__doc__)
+                found[path] = undescribed(value, value.__doc__)
         else:
-            found[path] = untold(value, value.__doc__)
+            found[path] = undescribed(value, value.__doc__)
 
     assert {path: missing for path, missing in found.items() if missing} == {}

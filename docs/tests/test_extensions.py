@@ -1,4 +1,4 @@
-"""What the site's own extensions do, shown on sites of one page."""
+"""The site's own extensions work on sites of one page."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_every_python_block_of_a_page_is_run(tmp_path: Path, page: str, failures
     assert f"{failures} failure" in (tmp_path / "doctest" / "output.txt").read_text("utf-8")
 
 
-def test_a_picture_stands_in_the_page(tmp_path: Path) -> None:
+def test_a_picture_is_embedded_in_the_page(tmp_path: Path) -> None:
     build(tmp_path, "html", "# Page\n\n![one](light.svg)\n", ["myst_parser", "pictures"])
 
     shown = (tmp_path / "html" / "index.html").read_text("utf-8")
@@ -51,7 +51,7 @@ def test_a_picture_stands_in_the_page(tmp_path: Path) -> None:
     assert "light.svg" not in shown
 
 
-def test_a_plot_takes_the_colour_of_the_text_and_leaves_the_rest_of_the_page_alone() -> None:
+def test_a_plot_uses_the_colour_of_the_text_and_does_not_affect_the_rest_of_the_page() -> None:
     plot = (
         '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="9"><metadata>made\nby</metadata>'
         '<style type="text/css">*{stroke-linejoin: round}</style><clipPath id="p1"/>'
@@ -66,7 +66,7 @@ def test_a_plot_takes_the_colour_of_the_text_and_leaves_the_rest_of_the_page_alo
     )
 
 
-def test_the_keys_of_a_typed_dict_are_told_as_the_source_has_them() -> None:
+def test_the_keys_of_a_typed_dict_are_shown_as_in_the_source() -> None:
     assert keys_of(HTTPResponseBodyEvent) == [
         Key("type", "Literal['http.response.body']", required=True),
         Key("body", "bytes", required=False),
@@ -81,6 +81,6 @@ def test_an_alias_has_its_value_and_its_text() -> None:
     )
 
 
-def test_an_alias_that_is_not_there_is_an_error() -> None:
+def test_a_missing_alias_is_an_error() -> None:
     with pytest.raises(LookupError, match=r"asgiref\.typing has no alias Nonsense"):
         alias_of("asgiref.typing", "Nonsense")

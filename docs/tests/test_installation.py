@@ -1,4 +1,4 @@
-"""The pages tell how to install things only in words that `tox run -e installation` has typed."""
+"""The pages contain only installation instructions that `tox run -e installation` has run."""
 
 from pathlib import Path
 
@@ -7,17 +7,17 @@ from instructions import RECORD, Instruction, instructions, instructions_elsewhe
 from repository import PACKAGES, ROOT
 
 HOW_TO_RECORD = (
-    "the pages' instructions are not those of installation-tests/instructions.txt: run `tox run -e "
-    "installation`, and `python installation-tests/support/instructions.py > "
+    "the pages' instructions differ from installation-tests/instructions.txt: run `tox run -e "
+    "installation`, then `python installation-tests/support/instructions.py > "
     "installation-tests/instructions.txt`"
 )
 
 
-def test_every_instruction_of_a_page_is_a_tested_one() -> None:
+def test_every_instruction_of_a_page_is_tested() -> None:
     assert record() == RECORD.read_text("utf-8"), HOW_TO_RECORD
 
 
-def test_no_page_tells_how_to_install_ours_where_the_tests_do_not_see_it() -> None:
+def test_every_installation_instruction_is_in_a_console_block() -> None:
     assert instructions_elsewhere() == []
 
 

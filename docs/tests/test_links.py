@@ -1,4 +1,4 @@
-"""No link of the site, or of the repository's Markdown files, leads to nowhere."""
+"""Every link of the site and of the repository's Markdown files has a target."""
 
 import re
 import shutil
@@ -34,14 +34,14 @@ def test_every_link_of_the_site_has_its_target() -> None:
 
 
 def markdown_files() -> list[Path]:
-    """Those of the repository, or of an unpacked source without git."""
+    """Return the Markdown files of the repository, or of an unpacked source without git."""
     if shutil.which("git"):
         listed = subprocess.run(
             ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=False
         )
         if listed.returncode == 0:
             return [path for name in listed.stdout.split() if (path := ROOT / name).exists()]
-    # Environments, where other projects' Markdown lies, are in folders that begin with a dot.
+    # Environments contain other projects' Markdown; their folders have names with a leading dot.
     found = ((path, path.relative_to(ROOT).parts) for path in ROOT.rglob("*.md"))
     return [
         path
@@ -51,7 +51,7 @@ def markdown_files() -> list[Path]:
 
 
 def anchors(path: Path) -> set[str]:
-    """The headings of a Markdown file as the repository's host names them."""
+    """Return the anchors that the repository's host makes for the headings of a file."""
     headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.M)
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {heading.replace(" ", "-") for heading in plain}

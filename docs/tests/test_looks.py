@@ -1,4 +1,4 @@
-"""What makes the site readable in a light and a dark theme, and on a phone."""
+"""The site is readable in a light and a dark theme, and on a phone."""
 
 import re
 from collections import Counter
@@ -14,14 +14,14 @@ PICTURES = sorted((ROOT / "docs").glob("[!_]*/*.svg"))
 
 
 def pages() -> list[tuple[Path, str]]:
-    """All but those with the source code, which Sphinx does not write anew each time."""
+    """Return the pages without those of source code, which Sphinx does not always rewrite."""
     paths = [path for path in SITE.rglob("*.html") if "_modules" not in path.parts]
     found = [(path, path.read_text("utf-8")) for path in paths]
     assert len(found) > 20, "build the site first: tox run -e wheels,docs"
     return found
 
 
-def test_every_picture_of_the_site_stands_in_its_page_where_it_takes_the_colours() -> None:
+def test_every_picture_is_embedded_in_its_page_so_that_it_uses_the_colours() -> None:
     outside = [(path.name, img) for path, text in pages() for img in images(text) if ".svg" in img]
 
     assert outside == []
@@ -34,7 +34,7 @@ def images(text: str) -> list[str]:
 
 @pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
 def test_a_picture_has_no_background_and_no_ink_of_one_theme_only(path: Path) -> None:
-    """A diagram uses the theme's variables; a plot has a colour that the page replaces."""
+    """A diagram uses the theme's variables; a plot uses a colour that the page replaces."""
     text = path.read_text("utf-8")
 
     if 'class="diagram"' in text:
@@ -46,7 +46,7 @@ def test_a_picture_has_no_background_and_no_ink_of_one_theme_only(path: Path) ->
 
 
 def test_no_id_of_a_page_occurs_twice() -> None:
-    """Pictures that stand in one page have ids too; a link or a clip path needs one target."""
+    """Embedded pictures have ids too, and a link or a clip path needs a unique target."""
     twice = [
         (path.relative_to(SITE), name)
         for path, text in pages()
@@ -58,7 +58,7 @@ def test_no_id_of_a_page_occurs_twice() -> None:
 
 
 def test_nothing_of_a_page_floats() -> None:
-    """A table of keys that floats makes what follows stand in the margin."""
+    """After a floating table of keys, the following text would appear in the margin."""
     floating = [
         (path.name, found)
         for path, text in pages()
@@ -69,8 +69,8 @@ def test_nothing_of_a_page_floats() -> None:
     assert floating == []
 
 
-def test_every_page_shows_where_something_wide_is_cut() -> None:
-    """Wide pictures, tables and code scroll in a box of their own; a script marks its cut edges."""
+def test_every_page_marks_wide_elements_that_are_cut() -> None:
+    """Wide pictures, tables and code scroll in a separate box; a script marks its cut edges."""
     style, script = STYLE.read_text("utf-8"), SCRIPT.read_text("utf-8")
 
     for mark in ("more-left", "more-right"):

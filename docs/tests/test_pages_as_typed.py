@@ -1,4 +1,4 @@
-"""A reader who does what a page says, and installs no more than it says, sees what it shows."""
+"""A reader who only runs the commands and the code of a page gets the output that it shows."""
 
 from pathlib import Path
 
@@ -12,7 +12,9 @@ PAGES = sorted(filter(has_examples, [*DOCS, *READMES]))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_examples_of_a_page_run_with_what_it_installs(page: Path, tmp_path: Path) -> None:
+def test_the_examples_of_a_page_run_with_the_packages_that_it_installs(
+    page: Path, tmp_path: Path
+) -> None:
     Reader(tmp_path).read(page)
 
 
@@ -53,7 +55,7 @@ $ python mine.py
         ("asgiref.local", 1, 2, "python mine.py"),
     ],
 )
-def test_a_page_that_says_something_wrong_is_found(
+def test_a_wrong_page_is_detected(
     tmp_path: Path, module: str, printed: int, shown: int, complaint: str | None
 ) -> None:
     page = tmp_path / "page.md"
@@ -68,7 +70,7 @@ def test_a_page_that_says_something_wrong_is_found(
             Reader(folder).read(page)
 
 
-def test_an_application_that_cannot_be_served_is_found(tmp_path: Path) -> None:
+def test_an_application_that_cannot_be_served_is_detected(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```console\n$ pip install uvicorn\n$ uvicorn missing:application\n```\n")
     folder = tmp_path / "reader"

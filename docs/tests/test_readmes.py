@@ -1,6 +1,6 @@
-"""Each README has what a newcomer looks for, also where an index shows it, and its example runs.
+"""Each README serves a newcomer, in the repository and on an index, and its example runs.
 
-(The packages' examples run in the integration suite, where each is installed.)
+(The integration tests run the packages' examples, because all packages are installed there.)
 """
 
 import re
@@ -14,7 +14,7 @@ from html_pages import Page
 from repository import PACKAGES, ROOT
 
 
-def test_the_example_of_the_repository_prints_what_it_says() -> None:
+def test_the_example_of_the_repository_prints_the_stated_output() -> None:
     program = "\n".join(
         re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
     )
@@ -41,7 +41,7 @@ def test_a_readme_reads_the_same_on_an_index_page_as_in_the_repository(package: 
     text = (package / "README.md").read_text("utf-8")
     page = Page(readme_renderer.markdown.render(text) or pytest.fail("cannot be rendered"))
 
-    # An index page shows the text alone: a relative link leads nowhere there.
+    # An index page shows only the text, so a relative link has no target there.
     elsewhere = [link for link in page.links if link.removeprefix("#") not in page.targets]
     assert [link for link in elsewhere if not link.startswith("https://")] == []
     named = re.findall(r"`((?:docs|packages|examples)/[\w./-]+)`", text)

@@ -1,4 +1,4 @@
-"""Every public name is in the reference: the built site's inventory against what is installed."""
+"""Every installed public name is in the reference, according to the built site's inventory."""
 
 import importlib
 import re
@@ -10,12 +10,12 @@ from sphinx.util.inventory import InventoryFile
 
 SNAPSHOT = ROOT / "integration-tests" / "public_api.txt"
 
-# Special methods are told by the syntax that calls them; only __call__ has a text of its own.
+# Syntax calls these special methods, so the reference does not describe them.
 CALLED_BY_SYNTAX = {"__get__", "__enter__", "__exit__", "__aenter__", "__aexit__"}
 
 
 def names_of_the_snapshot() -> Iterator[str]:
-    """Each name that integration-tests/public_api.txt has, and each key of a TypedDict."""
+    """Yield each name of integration-tests/public_api.txt, and each key of a TypedDict."""
     for line in SNAPSHOT.read_text("utf-8").splitlines():
         found = re.match(r"([\w.]+)(?:\(.*\))?(?: async)?(?: \{(.*)\})?$", line)
         assert found, line
@@ -52,8 +52,8 @@ def test_every_exported_name_is_in_the_reference(module: str) -> None:
     assert sorted(wanted - inventory()) == []
 
 
-def test_no_text_of_an_attribute_is_taken_for_its_type() -> None:
-    """Napoleon takes what stands before a colon for the type: "None: never" becomes one."""
+def test_no_text_of_an_attribute_is_shown_as_its_type() -> None:
+    """Napoleon treats the text before a colon as the type, for example in "None: never"."""
     pattern = r'>Type<span class="colon">:</span></dt>\s*<dd[^>]*>(.*?)</dd>'
     pages = (path.read_text("utf-8") for path in SITE.glob("reference/*.html"))
     types = [
@@ -75,7 +75,7 @@ def test_only_the_sources_of_this_project_are_on_the_site() -> None:
 
 
 def test_every_name_that_has_a_source_links_to_it() -> None:
-    """Functions and classes of the reference have a link to the page with their source."""
+    """Functions and classes of the reference link to the page with their source."""
     page = (SITE / "reference" / "sync.html").read_text("utf-8")
 
     for name in (

@@ -2,8 +2,9 @@
 
     python installation-tests/support/instructions.py > installation-tests/instructions.txt
 
-``instructions.txt`` is what the tests here run as typed. The tests of the documentation compare it
-with the pages, which is quick, so that no page changes an instruction without a run of these.
+``instructions.txt`` records the instructions that these tests run as typed. The tests of the
+documentation, which are quick, compare it with the pages, so no page can change an instruction
+without a run of these tests.
 """
 
 import re
@@ -29,14 +30,14 @@ BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
 HEADING = re.compile(r"^#+ (.+)$", re.M)
 INSTALLER = r"\b(?:pip3? (?:install|wheel)|pip-sync|uv (?:add|pip|sync)|poetry add|pipx install)\b"
 
-# Each section of these tells another way: a reader follows one. A reader of any other page types
-# all of it, from top to bottom.
+# Each section of these pages is an alternative: a reader follows one. On any other page, a reader
+# types all commands from top to bottom.
 PAGES_OF_ALTERNATIVES = ("README.md", "docs/how-to/install.md")
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is typed after one prompt, and the output that the page shows below it."""
+    """The text after one prompt, and the output that the page shows below it."""
 
     typed: str
     shown: str
@@ -44,7 +45,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """What a reader types into one environment that holds nothing else."""
+    """The commands that a reader types in one empty environment."""
 
     page: str
     section: str
@@ -52,7 +53,7 @@ class Instruction:
 
     @property
     def commands(self) -> list[Command]:
-        """Its commands in order, apart from servers, which do not end."""
+        """The commands in order, without servers, which do not end."""
         found: list[Command] = []
         for piece in re.split(r"^\$ ", self.text, flags=re.M)[1:]:
             typed, *shown = re.split(r"(?<!\\)\n", piece, maxsplit=1)
@@ -62,7 +63,7 @@ class Instruction:
 
     @property
     def builds_wheels(self) -> bool:
-        """Whether this comes before all others, which install what it builds."""
+        """Whether this builds the wheels that all other instructions install."""
         return "pip wheel" in self.text
 
     def __str__(self) -> str:
@@ -70,7 +71,7 @@ class Instruction:
 
 
 def pages() -> list[Path]:
-    """Every page that tells users how to install something; the demo installs by itself."""
+    """Return every page with installation instructions; the demo installs by itself."""
     patterns = ("README.md", "docs/**/*.md", "packages/*/README.md", "examples/**/README.md")
     found = {path for pattern in patterns for path in ROOT.glob(pattern)}
     return sorted(path for path in found if "_build" not in path.parts)
@@ -90,7 +91,7 @@ def _instructions_of(page: Path) -> Iterator[Instruction]:
 
 
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
-    """The section's title and the content of each block that calls an installer."""
+    """Yield the section's title and the content of each block that calls an installer."""
     for block in BLOCK.finditer(text):
         if re.search(INSTALLER, block[1]):
             prose = BLOCK.sub("", text[: block.start()])
@@ -101,7 +102,7 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
 
 
 def instructions_elsewhere() -> list[str]:
-    """Lines outside of ``console`` blocks that tell how to install something of ours."""
+    """Return lines outside ``console`` blocks that install one of our packages."""
     found = []
     for path in [*pages(), *ROOT.glob("docs/**/*.rst")]:
         prose = BLOCK.sub("", path.read_text("utf-8"))
@@ -112,7 +113,7 @@ def instructions_elsewhere() -> list[str]:
 
 
 def record() -> str:
-    """All instructions as one text."""
+    """Return all instructions as one text."""
     return "\n".join(f"== {each}\n{each.text}" for each in instructions())
 
 

@@ -1,4 +1,4 @@
-"""A terminal in a clone of the repository, with an empty environment that is active."""
+"""A terminal in a clone of the repository, with an active, empty environment."""
 
 import os
 import shutil
@@ -13,13 +13,13 @@ from instructions import ROOT, Command
 
 __all__ = ["Terminal", "copy_checkout"]
 
-#: Installed beside the tests; the pages expect them on the machine.
+#: Installed next to the tests; the pages expect them on the machine.
 TOOLS = ("poetry", "pyright", "uv")
 END_OF_OUTPUT = "\x1e"
 
 
 def copy_checkout(target: Path) -> None:
-    """Copy what a clone would hold, with changes that are not committed yet."""
+    """Copy the files that a clone would contain, including uncommitted changes."""
     ignored = [line.strip("/\n") for line in (ROOT / ".gitignore").read_text().splitlines()]
     names = [".git", *(name.rpartition("/")[2] for name in ignored)]
     shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*names))
@@ -27,7 +27,7 @@ def copy_checkout(target: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """Commands run in `clone`; Python, pip and what they install are those of `environment`."""
+    """Runs commands in `clone`, with the Python, pip and packages of `environment`."""
 
     clone: Path
     environment: Path
@@ -35,7 +35,7 @@ class Terminal:
 
     @classmethod
     def open(cls, clone: Path, folder: Path) -> "Terminal":
-        """Make the environment, which holds nothing but pip, in a folder."""
+        """Make an environment that contains only pip, in `folder`."""
         environment, tools = folder / "environment", folder / "tools"
         virtualenv.cli_run([str(environment), "--python", sys.executable])
         tools.mkdir()
@@ -50,16 +50,16 @@ class Terminal:
         return {
             **kept,
             "PATH": os.pathsep.join([str(self.environment / "bin"), str(self.tools), *system]),
-            # As `activate` sets it; uv asks for it.
+            # As `activate` sets it; uv needs it.
             "VIRTUAL_ENV": str(self.environment),
-            # The interpreter under test, and not one that these tools would fetch.
+            # Use the interpreter under test, not one that these tools would download.
             "UV_PYTHON": sys.executable,
             "UV_PYTHON_DOWNLOADS": "never",
             "POETRY_VIRTUALENVS_IN_PROJECT": "true",
         }
 
     def run(self, *commands: str) -> list[str]:
-        """Type commands one after the other; return what each printed. Fails with the first."""
+        """Run commands in order until one fails, and return their outputs."""
         script = "\n".join(f"{command}\nprintf '{END_OF_OUTPUT}'" for command in commands)
         done = subprocess.run(
             ["sh", "-ec", script],
@@ -76,7 +76,7 @@ class Terminal:
         return [text.strip() for text in printed]
 
     def type(self, commands: Iterable[Command]) -> None:
-        """Type what a page says, and see that it prints what the page shows."""
+        """Run the commands of a page, and compare their output with the page."""
         commands = list(commands)
         printed = self.run(*(command.typed for command in commands))
         for command, output in zip(commands, printed, strict=True):

@@ -120,7 +120,7 @@ def quart_site() -> Any:
 
 
 def django_views() -> Any:
-    """Configure Django, once, and return a list of its paths."""
+    """Configure Django once, and return a list of its paths."""
     import django
     from django.conf import settings
     from django.http import HttpRequest, HttpResponse, StreamingHttpResponse

@@ -1,4 +1,4 @@
-"""An ASGI application for servers of WSGI: bodies, streams, failures, and what became of them."""
+"""An ASGI application for WSGI servers: bodies, streams, failures, and their history."""
 
 import asyncio
 import hashlib
@@ -63,7 +63,7 @@ async def process(scope: Any, receive: Any, send: Any, argument: str) -> None:
 
 
 async def digest(scope: Any, receive: Any, send: Any, argument: str) -> None:
-    """Read the whole body; a client that leaves becomes a part of the history."""
+    """Read the whole body, and record a client that leaves in the history."""
     seen = hashlib.sha256()
     more = True
     while more:
@@ -106,7 +106,7 @@ async def endless(scope: Any, receive: Any, send: Any, argument: str) -> None:
 
 
 async def idle(scope: Any, receive: Any, send: Any, argument: str) -> None:
-    """Send one chunk, then wait for the end of the client."""
+    """Send one chunk, then wait until the client leaves."""
     await start(send)
     await put(send, b"x" * 10)
     while (await receive())["type"] != "http.disconnect":
@@ -115,7 +115,7 @@ async def idle(scope: Any, receive: Any, send: Any, argument: str) -> None:
 
 
 async def events(scope: Any, receive: Any, send: Any, count: str) -> None:
-    """Send as many of the published events as server-sent events."""
+    """Send that many of the published events as server-sent events."""
     await start(send, b"text/event-stream")
     await put(send, b": welcome\n\n")
     await note("subscribed")
@@ -137,7 +137,7 @@ async def publish(scope: Any, receive: Any, send: Any, text: str) -> None:
 
 
 async def wait_for(scope: Any, receive: Any, send: Any, argument: str) -> None:
-    """Answer when so much is in the history: ``wait/COUNT/ENTRY``."""
+    """Answer when the history contains an entry that often: ``wait/COUNT/ENTRY``."""
     count, _, entry = argument.partition("/")
     async with asyncio.timeout(30), CHANGED[0]:
         await CHANGED[0].wait_for(lambda: HISTORY.count(entry) >= int(count))
@@ -145,7 +145,7 @@ async def wait_for(scope: Any, receive: Any, send: Any, argument: str) -> None:
 
 
 async def memory(scope: Any, receive: Any, send: Any, argument: str) -> None:
-    """The peak of this process in kB; ``memory/reset`` begins anew."""
+    """Return the memory peak of this process in kB; ``memory/reset`` resets it."""
     await answer(send, await asyncio.to_thread(peak, argument == "reset"))
 
 

@@ -1,7 +1,7 @@
-"""Tests that use Channels' communicators, which subclass ours, in the ways that its users do.
+"""Channels' communicators, which subclass ours, work as its users use them.
 
-Run by pytest in an environment that has Channels. They have the shape of Channels' own tests of
-its ``testing`` module, which its distribution leaves out.
+pytest runs these tests in an environment that has Channels. They resemble Channels' own tests of
+its ``testing`` module, which its distribution does not contain.
 """
 
 import asyncio
@@ -137,7 +137,7 @@ async def test_a_socket_that_is_refused():
     assert communicator.future.done()
 
 
-async def test_a_read_that_finds_a_close_is_told_so():
+async def test_a_read_that_receives_a_close_reports_it():
     communicator = WebsocketCommunicator(Closing(), "/")
     assert (await communicator.connect(timeout=20))[0] is True
     with pytest.raises(AssertionError, match=r"'websocket\.send', but was 'websocket\.close'"):

@@ -1,4 +1,4 @@
-"""Channels consumers, async and sync, spoken to over websockets; prints what they said as JSON."""
+"""Talk to async and sync Channels consumers over websockets, and print their answers as JSON."""
 
 import asyncio
 import json

@@ -1,7 +1,7 @@
-"""Channels' ``runworker`` with consumers of both styles; prints what they did as JSON.
+"""Run Channels' ``runworker`` with consumers of both styles, and print their history as JSON.
 
-One message of each makes its consumer fail: the next one finds a new consumer. When the last has
-been heard, SIGTERM ends the worker.
+One message to each consumer makes it fail; the next message reaches a new consumer. After the last
+message, SIGTERM ends the worker.
 """
 
 import json

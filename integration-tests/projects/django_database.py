@@ -56,7 +56,7 @@ def create_table():
 
 
 async def save(text, error=None):
-    """Save a note inside a transaction; with an error, it is undone."""
+    """Save a note inside a transaction; an error rolls it back."""
     try:
         async with sync_to_async_context(transaction.atomic()):
             await sync_to_async(Note.objects.create)(text=text)

@@ -1,7 +1,7 @@
-"""A Django project in one file, asked through ASGI and WSGI; prints what it answered as JSON.
+"""Send requests to a one-file Django project through ASGI and WSGI; print the answers as JSON.
 
-Sync and async views stand behind a sync and an async middleware, so that every request crosses the
-bridge in both directions whichever handler it came through.
+Sync and async views run behind a sync and an async middleware, so every request crosses the bridge
+in both directions under both handlers.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Flask's async views under WSGI, and OpenTelemetry's middleware; prints what they said as JSON."""
+"""Call Flask's async views under WSGI and OpenTelemetry's middleware; print the answers as JSON."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ async def explain(error):
 
 
 async def traced():
-    """The Flask application as an ASGI one, behind a middleware that itself relies on asgiref."""
+    """Serve the Flask application through ASGI, behind a middleware that itself uses asgiref."""
     scope = {
         "type": "http",
         "http_version": "1.1",

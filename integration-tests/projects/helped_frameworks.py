@@ -1,7 +1,8 @@
-"""Starlette, Django, Channels and Quart through the helpers of asgiref.testing.
+"""Test Starlette, Django, Channels and Quart with the helpers of asgiref.testing.
 
-Each has a page that answers piece by piece as it is asked, a websocket where it has them, and a
-lifespan where it has that. Prints what the clients saw, by framework, as JSON.
+Each has a page that answers each part of the request with a part of the response, and a websocket
+and a lifespan if the framework supports them. Print the results of the clients, by framework, as
+JSON.
 """
 
 import asyncio
@@ -192,7 +193,7 @@ async def whole(site, state):
 
 
 async def streamed(site, state):
-    """Each piece is answered before the next one is sent."""
+    """The application answers each part before the client sends the next one."""
     heard = []
     async with HttpExchange(site, "POST", "/loud", body=None, state=state, timeout=20) as exchange:
         pieces = exchange.pieces()

@@ -1,8 +1,8 @@
-"""What uvicorn, hypercorn and Daphne really give an application, checked against asgiref.typing.
+"""Check the scopes and events of uvicorn, hypercorn and Daphne against asgiref.typing.
 
-Each server runs the recording application; real clients come over TCP, a unix socket and TLS, with
-HTTP/1.1 and, where the server has it, HTTP/2. Prints as JSON, for each server, the types that it
-gave (names of asgiref.typing) and what is wrong with them.
+Each server runs the recording application. Real clients connect over TCP, a Unix socket and TLS,
+with HTTP/1.1 and, if the server supports it, HTTP/2. For each server, print the types that it sent
+(names of asgiref.typing) and their deviations as JSON.
 """
 
 import json
@@ -51,7 +51,7 @@ COMMANDS = {
 
 @contextmanager
 def serving(server, way, places):
-    """Run the server; give the port that its log tells, or 0 if it listens on a unix socket."""
+    """Run the server, and yield the port in its log, or 0 if it listens on a Unix socket."""
     options = [option.format(**places) for option in COMMANDS[server][way]]
     process = subprocess.Popen(
         [sys.executable, "-m", server, *options, APPLICATION],
@@ -81,7 +81,7 @@ def listening_port(log):
 
 
 def speak_http(client, base):
-    """Requests with and without a body, and one whose client goes before the response is whole."""
+    """Send requests with and without a body, and one whose client leaves during the response."""
     assert client.get(f"{base}/caf%C3%A9?q=1", headers={"X-Twice": "1"}).text == "hello"
     assert client.post(f"{base}/", content=iter([b"one", b"two"])).text == "hello"
     with client.stream("GET", f"{base}/left") as answer:
@@ -89,7 +89,7 @@ def speak_http(client, base):
 
 
 def speak_websocket(open_socket):
-    """Text, bytes, and each of the ways in which a socket ends."""
+    """Send text and bytes, and end the connection in each possible way."""
     with open_socket("/room?a=1", subprotocols=["a", "b"]) as client:
         for message in ("text", b"binary"):
             client.send(message)
@@ -110,7 +110,7 @@ def speak_websocket(open_socket):
 
 
 def trusting(places):
-    """A context of its own for each client, for some set the protocols that they offer."""
+    """Return a new context for each client, because some clients set the protocols they offer."""
     return ssl.create_default_context(cafile=places["authority"])
 
 
@@ -129,7 +129,7 @@ def converse(server, way, places):
                 lambda path, **more: unix_connect(places["unix"], f"ws://localhost{path}", **more)
             )
         else:
-            # No websockets: on a busy machine hypercorn now and then drops one over TLS.
+            # No websockets: on a busy machine hypercorn sometimes drops one over TLS.
             for http2 in (False, True):
                 with httpx.Client(verify=trusting(places), http2=http2) as client:
                     speak_http(client, f"https://127.0.0.1:{port}")
@@ -152,13 +152,13 @@ TYPES = {"scope": by_type(t.Scope), "event": by_type(t.ASGIReceiveEvent)}
 
 
 def mistakes(value, expected):
-    """The keys that the type does not have as the server gives them, and what they are there."""
+    """Return the keys whose values differ from the type, with the types of those values."""
     hints = get_type_hints(expected)
     for key in expected.__required_keys__ - value.keys():
         yield key, "missing"
     for key, each in value.items():
         try:
-            if key == "headers":  # in an Iterable, typeguard does not look
+            if key == "headers":  # typeguard does not check the items of an Iterable
                 check(list(each), list[tuple[bytes, bytes]])
             check(each, hints[key])
         except (KeyError, TypeCheckError):

@@ -1,6 +1,6 @@
-"""An ASGI application that records every scope and event it is given, for any server to run.
+"""An ASGI application that records every scope and event that it receives.
 
-Each is appended, pickled, to the file that the environment variable RECORDING names.
+It appends each one, pickled, to the file that the environment variable RECORDING names.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""WsgiDAV, which serves the folder that DAV_FOLDER names."""
+"""WsgiDAV, serving the folder that the environment variable DAV_FOLDER names."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The same pages in Flask, Django, Falcon, Bottle and plain WSGI, each below its name."""
+"""The same pages in Flask, Django, Falcon, Bottle and plain WSGI, each under a path of its name."""
 
 import os
 import sys
@@ -52,7 +52,7 @@ def make_bottle():
 
 
 def report(environ, start_response):
-    """A file that is deleted when the server is through with it."""
+    """A file that is deleted when the server has finished with it."""
     handle, name = tempfile.mkstemp()
     with os.fdopen(handle, "wb") as file:
         file.write(b"r" * FILE_SIZE)
@@ -64,7 +64,7 @@ def report(environ, start_response):
 
 
 def relay(environ, start_response):
-    """What a view answers that copies the headers of another server."""
+    """The response of a view that copies the headers of another server."""
     start_response(
         "200 OK",
         [("Transfer-Encoding", "chunked"), ("Connection", "close"), ("Keep-Alive", "timeout=5")],
@@ -73,7 +73,7 @@ def relay(environ, start_response):
 
 
 def silent(environ, start_response):
-    """Yields nothing until there is news, which never comes."""
+    """Yield empty chunks without end, like a view that waits for news."""
     start_response("200 OK", [])
     try:
         while True:
@@ -84,7 +84,7 @@ def silent(environ, start_response):
 
 
 def ask(environ, start_response):
-    """Works until the client is gone."""
+    """Work until the client has left."""
     while environ["asgiref.client_connected"]():
         happened["ask"].set()
         threading.Event().wait(0.01)

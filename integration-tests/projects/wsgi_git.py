@@ -1,4 +1,4 @@
-"""A git server, dulwich's, for the bare repository that GIT_REPOSITORY names."""
+"""dulwich's git server, for the bare repository that GIT_REPOSITORY names."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""uvicorn after the threads have become greenlets: ``wsgi_green.py gevent|eventlet PORT``."""
+"""Run uvicorn with greenlets in place of threads: ``wsgi_green.py gevent|eventlet PORT``."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ if library == "gevent":
 
     monkey.patch_all()
 else:
-    os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # dnspython imports what eventlet cannot patch
+    os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # eventlet cannot patch dnspython's imports
     import eventlet
 
     eventlet.monkey_patch()
@@ -20,7 +20,7 @@ from asgiref.wsgi import WsgiToAsgi  # noqa: E402
 
 
 def size(environ, start_response):
-    """Answer with the size of the body, which must be awaited."""
+    """Answer with the size of the body, which takes a wait to receive."""
     count = 0
     while block := environ["wsgi.input"].read(65536):
         count += len(block)

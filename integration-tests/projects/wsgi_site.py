@@ -1,4 +1,4 @@
-"""A Flask application behind WsgiToAsgi, with a page for each thing that a server makes hard."""
+"""A Flask application behind WsgiToAsgi, with a page for each case that is difficult on servers."""
 
 import contextvars
 import hashlib
@@ -111,7 +111,7 @@ def loop():
 
 @site.get("/memory")
 def memory():
-    """The process's memory in kB: the peak since the last call, and what it is now."""
+    """Return the process's memory in kB: the peak since the last call, and the current value."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     peak, now = (int(status[key].split()[0]) for key in ("VmHWM", "VmRSS"))
     Path("/proc/self/clear_refs").write_text("5")

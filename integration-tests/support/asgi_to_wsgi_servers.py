@@ -1,4 +1,4 @@
-"""WSGI servers in processes of their own, with an ASGI application of `projects` in AsgiToWsgi."""
+"""WSGI servers in separate processes, with an ASGI application of `projects` in AsgiToWsgi."""
 
 import os
 import shutil
@@ -57,7 +57,7 @@ SERVERS = (*COMMANDS, *INTERPRETERS)
 
 
 def reason_to_skip(name: str) -> str | None:
-    """Why a server cannot be tried here, or None."""
+    """Return the reason why a server cannot run here, or None."""
     if name in INTERPRETERS and (APACHE is None or not MOD_WSGI.exists()):
         return "needs Debian's apache2 and libapache2-mod-wsgi-py3"
     if name == "uwsgi" and not Path(UWSGI[0]).exists():
@@ -66,7 +66,7 @@ def reason_to_skip(name: str) -> str | None:
 
 
 class WsgiServer(Server):
-    """A WSGI server in a process of its own, on a free port, whose log is kept in a file."""
+    """A WSGI server in a separate process, on a free port, with its log in a file."""
 
     def __init__(self, name: str, folder: Path, module: str = "asgi_to_wsgi_site") -> None:
         self.name = name
@@ -88,7 +88,7 @@ class WsgiServer(Server):
         return [part.format(port=self.port) for part in (*COMMANDS[self.name], module)]
 
     def _configure_apache(self, folder: Path, module: str) -> Path:
-        # The Python of Debian runs it: the packages of this project are enough for the site.
+        # Debian's Python runs it: the site needs only the packages of this project.
         path = [str(PROJECTS), *paths_of_our_packages()]
         configuration = folder / "apache.conf"
         self.sockets = Path(tempfile.mkdtemp(prefix="wsgi"))
@@ -98,7 +98,7 @@ class WsgiServer(Server):
                 folder=folder,
                 port=self.port,
                 module=MOD_WSGI,
-                # Apache does not serve as root, and its other user must reach the sockets.
+                # Apache does not serve as root, and its other user must have access to the sockets.
                 user="" if os.getuid() else "User www-data\nGroup www-data",
                 sockets=self.sockets,
                 path=os.pathsep.join(path),
@@ -125,7 +125,7 @@ class WsgiServer(Server):
 
     def stop(self) -> str:
         if self.process.poll() is None:
-            # waitress leaves SIGTERM to the system, which ends a process without its exit.
+            # waitress does not handle SIGTERM, so it would end without Python's exit.
             self.process.send_signal(signal.SIGINT if self.name == "waitress" else signal.SIGTERM)
         self.process.wait(60)
         if self.sockets is not None:
@@ -134,7 +134,7 @@ class WsgiServer(Server):
 
 
 def paths_of_our_packages() -> list[str]:
-    """The folders that `asgiref.wsgi` and what it imports were found in."""
+    """Return the folders that contain `asgiref.wsgi` and its imports."""
     import asgiref.sync
     import asgiref.wsgi
 

@@ -1,13 +1,13 @@
-"""Describe the public API of the installed asgiref: one line a name, with its parameters.
+"""Describe the public API of the installed asgiref: one line per name, with its parameters.
 
     python integration-tests/support/describe_api.py > integration-tests/public_api.txt
 
-``public_api.txt`` is ours, compared at every run, so that no change goes unseen.
-``reference_api.txt`` is what the same program said of asgiref 3.13.0.
+``public_api.txt`` describes our API. Each test run compares it, so no change goes unnoticed.
+``reference_api.txt`` is the output of the same program for asgiref 3.13.0.
 
-Parameters are told by name, order, kind and default. Annotations are not: their text differs
-between versions of Python, and the type checkers watch them. A key of a TypedDict that may be
-missing ends in ``?``.
+The description has the name, order, kind and default of each parameter. It has no annotations:
+their text differs between versions of Python, and the type checkers compare them. A key of a
+TypedDict that may be missing ends in ``?``.
 """
 
 import ast
@@ -20,15 +20,15 @@ from typing import get_origin, is_typeddict
 
 from distributions import MODULES
 
-# The special methods that a user calls, by one syntax or another.
+# The special methods that users call through syntax.
 SPECIAL = {"__call__", "__get__", "__enter__", "__exit__", "__aenter__", "__aexit__"}
 
-# Taken from the running Python where it has them, so it names their parameters.
+# Taken from the running Python if it has them, so it defines their parameters.
 BORROWED = {"asgiref.sync.iscoroutinefunction", "asgiref.sync.markcoroutinefunction"}
 
 
 def public_names(module: ModuleType) -> list[str]:
-    """What the module declares as public; where it does not, what its own text defines."""
+    """Return the names in the module's `__all__`, or else the names that its source defines."""
     declared = getattr(module, "__all__", None)
     if declared is not None:
         return sorted(declared)
@@ -51,11 +51,11 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 def default_text(default: object) -> str:
     if default is None or isinstance(default, bool | int | float | str | bytes | tuple):
         return repr(default)
-    return "..."  # an object, or one that is made for each call
+    return "..."  # an object without a stable text
 
 
 def parameters_text(signature: inspect.Signature) -> str:
-    """The parameters without annotations, as they would be written in a ``def``."""
+    """Return the parameters as in a ``def``, without annotations."""
     plain = [
         each.replace(
             annotation=inspect.Parameter.empty,
@@ -69,7 +69,7 @@ def parameters_text(signature: inspect.Signature) -> str:
 
 
 class _Literal:
-    """Something whose repr is the text it was made of."""
+    """An object whose repr is a given text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -79,7 +79,7 @@ class _Literal:
 
 
 def callable_text(value: object) -> str:
-    """``(parameters)`` of a function or class; nothing for data, aliases of types included."""
+    """Return ``(parameters)`` of a function or class, and "" for data and aliases of types."""
     if not callable(value) or get_origin(value) is not None:
         return ""
     try:
@@ -96,7 +96,7 @@ def typeddict_text(value: type) -> str:
 
 
 def own_members(value: type) -> list[str]:
-    """The public members of a class, those of the standard library's base classes left out."""
+    """Return the public members of a class, without those of the standard library's bases."""
     classes = [each for each in value.__mro__ if each.__module__.split(".")[0] == "asgiref"]
     names = {name for each in classes for name in vars(each)}
     return sorted(name for name in names if not name.startswith("_") or name in SPECIAL)

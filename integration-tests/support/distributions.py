@@ -1,4 +1,4 @@
-"""What this repository distributes: the table that the built files are compared with."""
+"""The distributions of this repository: tests compare the built files with this table."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,10 @@ DIST = ROOT / "dist"
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """One folder of ``packages/``; ``needs`` are its run-time requirements, of which only those of
-    ``EXTRAS`` are not all ours."""
+    """One folder of ``packages/``, with its run-time requirements.
+
+    Only those of ``EXTRAS`` include distributions that are not ours.
+    """
 
     name: str
     module: str
@@ -55,7 +57,7 @@ EXTRAS = (
 META = Distribution("asgiref", "asgiref", frozenset(component.name for component in COMPONENTS))
 ALL = (*COMPONENTS, META)
 
-# Every module that asgiref 3.13 has and someone may import.
+# Every module of asgiref 3.13 that users can import.
 MODULES = (
     *(component.module for component in COMPONENTS),
     "asgiref",

@@ -1,4 +1,4 @@
-"""Fresh virtual environments for tests that are about installing."""
+"""Fresh virtual environments for tests of installation."""
 
 import json
 import os
@@ -12,19 +12,22 @@ from typing import Any
 import virtualenv
 from distributions import DIST
 
-# Our names come from dist/ and from nowhere else: they need nothing that an index has.
+# Our distributions come only from dist/; they need nothing from an index.
 FROM_DIST = ("--no-index", "--find-links", str(DIST))
 
 
 def _surroundings() -> dict[str, str]:
-    """This process's environment without what points Python at this process's own packages."""
+    """Return this process's environment without variables that expose its own packages."""
     leave_out = ("PYTHON", "VIRTUAL_ENV", "TOX_")
     return {key: value for key, value in os.environ.items() if not key.startswith(leave_out)}
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A virtual environment of the running Python's version. Failures show the command's output."""
+    """A virtual environment of the running Python's version.
+
+    Failures show the command's output.
+    """
 
     path: Path
 
@@ -40,7 +43,7 @@ class Environment:
     def attempt(
         self, *arguments: str | Path, cwd: Path | None = None, timeout: float = 240
     ) -> subprocess.CompletedProcess[str]:
-        """Run this environment's Python, alone with what is installed, however it ends."""
+        """Run this environment's Python with only its own packages, and return the result."""
         return subprocess.run(
             [self.interpreter, *arguments],
             cwd=cwd or self.path,
@@ -52,7 +55,7 @@ class Environment:
         )
 
     def run(self, *arguments: str | Path, cwd: Path | None = None) -> str:
-        """Run this environment's Python to success and return what it printed."""
+        """Run this environment's Python, check that it succeeds, and return its output."""
         done = self.attempt(*arguments, cwd=cwd)
         command = " ".join(map(str, arguments))
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -65,16 +68,16 @@ class Environment:
         self.pip("install", *FROM_DIST, *requirements)
 
     def evaluate(self, source: str) -> Any:
-        """Run a program in isolated mode and return what it printed, read as JSON."""
+        """Run a program in isolated mode, and return its output, parsed as JSON."""
         return json.loads(self.run("-I", "-W", "error", "-c", source))
 
     def versions(self) -> dict[str, str]:
-        """The installed distributions, by their normalized names."""
+        """Return the versions of the installed distributions, by normalized name."""
         listed = json.loads(self.run("-m", "pip", "list", "--format=json"))
         return {each["name"].lower().replace("_", "-"): each["version"] for each in listed}
 
     def module_files(self, modules: Sequence[str]) -> dict[str, str]:
-        """Import the modules, all in one process, and say which file each came from."""
+        """Import the modules in one process, and return the file of each."""
         files: dict[str, str] = self.evaluate(
             "import importlib, json\n"
             f"modules = {{name: importlib.import_module(name) for name in {list(modules)!r}}}\n"

@@ -1,4 +1,4 @@
-"""The distribution that ours replaces."""
+"""The distribution that ours replace."""
 
 VERSION = "3.13.0"
 SDIST = f"asgiref-{VERSION}.tar.gz"

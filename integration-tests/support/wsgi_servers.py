@@ -1,4 +1,4 @@
-"""Servers in processes of their own, with a WSGI application of `projects` behind WsgiToAsgi."""
+"""Servers in separate processes, with a WSGI application of `projects` behind WsgiToAsgi."""
 
 import os
 import random
@@ -24,7 +24,7 @@ COMMANDS = {
     "granian": ("granian", "--interface", "asgi", "--no-ws", "--port", FREE_PORT),
 }
 STARTED = re.compile(r"(?:running on http://|TCP address )127.0.0.1:(\d+)|Started worker-1", re.I)
-# What each says of an application that raised.
+# The text that each server logs about an application that raised.
 ERRORS = (
     "Application callable raised an exception",
     "Exception in ASGI application",
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 
 class Server:
-    """A server in a process of its own, on a free port, whose log is kept."""
+    """A server in a separate process, on a free port, with its log."""
 
     def __init__(self, name: str, application: str = "wsgi_site:application") -> None:
         self.name = name
@@ -73,7 +73,7 @@ class Server:
         self._await_listening()
 
     def _await_listening(self) -> None:
-        """Granian says that it has started a little before it listens."""
+        """Wait: Granian logs that it has started shortly before it listens."""
         for _ in range(200):
             try:
                 self.connect().close()
@@ -91,7 +91,7 @@ class Server:
         self.process.terminate()
         try:
             self.process.wait(10)
-        except subprocess.TimeoutExpired:  # Granian, now and then, where it has just started
+        except subprocess.TimeoutExpired:  # Granian sometimes, if it has just started
             os.killpg(self.process.pid, signal.SIGKILL)  # with its worker processes
             self.process.wait()
         self.reader.join()

@@ -1,7 +1,6 @@
-"""What type checkers know of bridged functions: exactly what they know of the functions themselves.
+"""Type checkers know as much about bridged functions as about the functions themselves.
 
-Each ignored error is part of the check: both checkers are told to complain of an ignore that hides
-nothing.
+Each ignored error is part of the check: both checkers report an ignore that hides no error.
 """
 
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -23,7 +22,7 @@ _T = TypeVar("_T")
 
 
 class Repository:
-    """Methods, bridged in each way that there is."""
+    """Methods that are bridged in every possible way."""
 
     @sync_to_async
     def find(self, key: int, *, strict: bool = False) -> str:
@@ -140,7 +139,7 @@ async def afirst(items: list[_T]) -> _T:
 
 
 class Box(Generic[_T]):
-    """A generic class: the bridged method knows what the box holds."""
+    """A generic class: the bridged method knows the type of the box's content."""
 
     def __init__(self, value: _T) -> None:
         self.value = value
@@ -165,7 +164,7 @@ def generics_from_sync_code() -> None:
 
 
 def logged(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """A decorator of the user's, below and above the bridge."""
+    """A user's decorator, below and above the bridge."""
 
     @wraps(function)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:

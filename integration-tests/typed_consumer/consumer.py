@@ -1,4 +1,4 @@
-"""What a typed project writes: checked by mypy --strict and pyright strict against the wheels."""
+"""Code of a typed project, checked against the wheels by mypy --strict and pyright strict."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor

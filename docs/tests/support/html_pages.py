@@ -1,4 +1,4 @@
-"""What a page of HTML links to."""
+"""The links of an HTML page."""
 
 from html.parser import HTMLParser
 

@@ -1,9 +1,8 @@
-"""A reader who does what a page says, in an environment that holds nothing else.
+"""A simulated reader, who runs the commands and the code of a page in an empty environment.
 
-The environment is empty at first; only the page's own commands install into it. Commands find the
-programs of that environment and no others. Two of them are stand-ins: ``pip`` is uv's, which takes
-a tenth of a second where pip takes five, and ``curl`` is a few lines of Python, since not every
-machine has one.
+Only the page's own commands install into the environment, and they find only its programs. Two
+programs are stand-ins: ``pip`` is uv's, which takes a tenth of a second instead of five seconds, and
+``curl`` is a short Python program, because not every machine has curl.
 """
 
 import os
@@ -95,12 +94,12 @@ class Reader:
                 (self.folder / saved[1]).write_text(self.code[-1], "utf-8")
 
     def _run_code(self) -> None:
-        """Run all of the page's code so far; importing it leaves out what is for `__main__`."""
+        """Run all of the page's code so far; an import skips the code for `__main__`."""
         if self.unread_code:
             (self.folder / "page.py").write_text("\n".join(self.code), "utf-8")
             done = self._call("python", "-W", "error", "-c", "import page")
             _compare("the page's code", done.stderr, "")
-            if self.printed:  # a README says in comments what it prints
+            if self.printed:  # a README shows its output in comments
                 _compare("the page's code", done.stdout, "".join(self.printed))
             self.unread_code = False
 
@@ -131,7 +130,7 @@ class Reader:
         return {**kept, "PATH": path, "VIRTUAL_ENV": str(own)}
 
     def _serve(self, command: str) -> None:
-        """Start a server on a free port, and wait until it says on which."""
+        """Start a server on a free port, and wait until it logs the port."""
         server = subprocess.Popen(
             ["/bin/sh", "-c", f"exec {command} --port 0"],
             cwd=self.folder,
@@ -168,7 +167,7 @@ def _compare(what: str, found: str, shown: str) -> None:
 
 
 def _parts(text: str) -> Iterator[tuple[str, str]]:
-    """Code blocks with their language, and paragraphs, in order."""
+    """Yield code blocks with their language, and paragraphs, in order."""
     for token in MarkdownIt("commonmark").parse(text):
         if token.type == "fence":
             yield token.info, token.content
@@ -177,7 +176,7 @@ def _parts(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _commands(console: str) -> Iterator[tuple[str, str]]:
-    """Each command of a console, and what the page shows that it prints."""
+    """Yield each command of a console block, with the output that the page shows."""
     for part in re.split(r"^\$ ", console, flags=re.M)[1:]:
         command, _, shown = part.replace("\\\n", "").partition("\n")
         yield command, shown

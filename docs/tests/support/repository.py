@@ -1,4 +1,4 @@
-"""Where things are, and which modules there are."""
+"""The folders and modules of the repository."""
 
 import tomllib
 from pathlib import Path
@@ -15,5 +15,5 @@ def module_of(package: Path) -> str:
 
 
 def modules() -> list[str]:
-    """The modules that the packages of this repository are made of, whichever there are."""
+    """Return the modules of all packages in this repository."""
     return [module_of(package) for package in PACKAGES]
