@@ -12,9 +12,7 @@ PAGES = sorted(filter(has_examples, [*DOCS, *READMES]))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_examples_of_a_page_run_with_the_packages_that_it_installs(
-    page: Path, tmp_path: Path
-) -> None:
+def test_the_examples_of_a_page_run_with_its_installed_packages(page: Path, tmp_path: Path) -> None:
     Reader(tmp_path).read(page)
 
 

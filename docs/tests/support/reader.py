@@ -1,8 +1,9 @@
 """A simulated reader, who runs the commands and the code of a page in an empty environment.
 
-Only the page's own commands install into the environment, and they find only its programs. Two
-programs are stand-ins: ``pip`` is uv's, which takes a tenth of a second instead of five seconds, and
-``curl`` is a short Python program, because not every machine has curl.
+The environment is empty at first; only the page's own commands install into it. Commands find the
+programs of that environment and no others. Two of them are stand-ins: ``pip`` is uv's, which takes
+a tenth of a second where pip takes five, and ``curl`` is a few lines of Python, since not every
+machine has one.
 """
 
 import os
@@ -130,7 +131,7 @@ class Reader:
         return {**kept, "PATH": path, "VIRTUAL_ENV": str(own)}
 
     def _serve(self, command: str) -> None:
-        """Start a server on a free port, and wait until it logs the port."""
+        """Start a server on a free port, and wait until it says on which."""
         server = subprocess.Popen(
             ["/bin/sh", "-c", f"exec {command} --port 0"],
             cwd=self.folder,
