@@ -62,6 +62,7 @@ def test_the_text_of_a_page_counts_and_its_code_does_not(tmp_path: Path) -> None
 def test_packages_and_the_documentation_count_by_subfolder(tmp_path: Path) -> None:
     names = [
         "README.md",
+        "docs/dependents.md",
         "docs/index.md",
         "docs/how-to/install.md",
         "packages/asgiref-sync/README.md",
@@ -73,6 +74,7 @@ def test_packages_and_the_documentation_count_by_subfolder(tmp_path: Path) -> No
     counts = count_folders(tmp_path, names)
     assert list(counts) == [
         ".",
+        "docs/dependents.md",
         "docs/how-to",
         "docs",
         "packages/asgiref-sync",
