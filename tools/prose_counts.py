@@ -147,7 +147,7 @@ def without_code_blocks(text: str) -> str:
 
 
 def folder_of(path: str) -> str:
-    """Return the folder that a file counts for, such as ``packages/NAME/src`` or ``docs/how-to``."""
+    """Return the folder that a file counts for, such as ``packages/NAME/src`` or ``tools``."""
     if path in SEPARATE_PAGES:
         return path
     parents = path.split("/")[:-1]

@@ -2,8 +2,8 @@
 
 A call makes a `CoroutineCall` and starts it on the loop that called this thread or on a loop that
 `_routing` chooses. The thread then blocks until the coroutine finishes, and meanwhile runs the
-functions that the coroutine sends to it. The blocked thread checks regularly whether the coroutine
-can still finish.
+functions that the coroutine submits to it. It checks regularly whether the coroutine can still
+finish.
 
 The invariant: an exception that a signal handler raises in the blocked thread cancels the coroutine
 and reaches the caller, at every point of the call, even if the coroutine suppresses the
@@ -75,7 +75,7 @@ class AsyncToSync(Generic[_P, _R]):
 
     Args:
         awaitable: the coroutine function.
-        force_new_loop: always run the coroutine on a loop of its own.
+        force_new_loop: always run the coroutine on a separate loop.
         loop_factory: makes that loop, and the loop for a thread that no loop called.
         allow_running_loop: block the event loop that runs in the calling thread.
     """
@@ -327,13 +327,13 @@ def async_to_sync(
 
     Args:
         awaitable: a coroutine function, or any other callable that returns an awaitable.
-        force_new_loop: always run the coroutine on a loop of its own.
+        force_new_loop: always run the coroutine on a separate loop.
         loop_factory: makes that loop, and the loop for a thread that no loop called. It is called
             without arguments on the new loop's thread. None means the factory that was passed to
             `set_loop_factory`, or asyncio's default. Calls in an `AsyncSingleThreadContext` use the
             context's loop instead.
         allow_running_loop: if an event loop runs in this thread (in a notebook, or in a synchronous
-            method that async code calls), run the coroutine on a loop of its own in another thread,
+            method that async code calls), run the coroutine on a separate loop in another thread,
             and block this thread and its loop until it finishes. The call deadlocks if the
             coroutine waits for anything that needs the blocked loop: one of its tasks, a lock that
             one of its tasks holds, a connection that belongs to it.

@@ -5,7 +5,7 @@ on epoll. Any other loop (uvloop, a subclass, other platforms) gets the fallback
 fallback, set the environment variable ``ASGIREF_SYNC_PUBLIC_ASYNCIO``.
 
 The private names save time: an eventfd wakes the loop, and the loop steps the waiting task in the
-same turn (a call takes 20 µs instead of 30); coroutines start a turn earlier; and a loop without a
+same iteration (a call takes 20 µs instead of 30); coroutines start one earlier; and a loop without a
 trace of use can be kept for the next call (a top-level call takes a fifth of the time).
 """
 
@@ -163,7 +163,7 @@ class EpollCompletionQueue(asyncio.Handle):
             self._report(error)
 
     def _report(self, error: BaseException) -> None:
-        """Pass `error` to the loop's exception handler, or raise it if it is no `Exception`."""
+        """Pass `error` to the loop's exception handler, or raise it if it is not an `Exception`."""
         if not isinstance(error, Exception):
             raise error
         message = "asgiref.sync could not resume a task"
@@ -197,7 +197,7 @@ def resume(future: "asyncio.Future[None]") -> None:
     """Set the result of `future`, which is not done, and step the waiting task at once.
 
     The loop must call this outside any task. The future itself would schedule the step for the
-    loop's next turn, which costs 5 µs.
+    loop's next iteration, which costs 5 µs.
     """
     callbacks: Any = None if _PUBLIC_ONLY else getattr(future, "_callbacks", None)
     if not callbacks or len(callbacks) > 1 or future.get_loop().get_debug():
@@ -412,7 +412,7 @@ _VOLATILE = frozenset(
 )
 
 # A call may leave callbacks in the ready queue that only pass on that something is done. The loop
-# gets this many turns to run them before it counts as used.
+# gets this many iterations to run them before it counts as used.
 _SETTLING_TURNS = 3
 
 

@@ -60,7 +60,7 @@ def describe(target: object) -> str:
 
 
 def adopt_identity(wrapper: object, wrapped: Any) -> None:
-    """Make `wrapper`, which has no attributes of its own yet, look like `wrapped`.
+    """Make `wrapper`, which has no attributes yet, look like `wrapped`.
 
     It gets the name, docstring, annotations, signature, a bound method's ``__self__``, and the
     attributes that were set on the function. It does not get attributes that its class has too,

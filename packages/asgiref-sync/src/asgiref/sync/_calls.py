@@ -348,7 +348,7 @@ class CoroutineCall(Call):
         """Take over `coroutine`, which awaits `awaitable` in `context` and sets the outcome.
 
         Args:
-            is_hooked: whether it may go on after that.
+            is_hooked: whether it may continue after that.
         """
         self._is_hooked = is_hooked
         if is_hooked and not isinstance(coroutine, Coroutine):
@@ -485,7 +485,7 @@ class CoroutineCall(Call):
             return  # until the task is done
         task, self._task = self._task, None
         if task is not None:
-            # This is the task's last step, and the callback would cost a turn of the loop.
+            # This is the task's last step, and the callback would cost an iteration of the loop.
             task.remove_done_callback(self._task_done)
         if not self._owns_loop:
             self.executor.finish()

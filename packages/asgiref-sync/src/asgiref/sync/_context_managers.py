@@ -280,8 +280,8 @@ def async_to_sync_context(
     """Return a synchronous version, for ``with``, of an asynchronous context manager.
 
     `async_to_sync` runs ``__aenter__`` and ``__aexit__``: below `sync_to_async` on the loop above,
-    at top level on one loop in another thread, which runs until the block ends. Each is a task of
-    its own, so managers that must be exited in the task that entered them (`asyncio.timeout`,
+    at top level on one loop in another thread, which runs until the block ends. Each is a separate
+    task, so managers that must exit in the task that entered them (`asyncio.timeout`,
     `asyncio.TaskGroup`) do not work.
 
     Args:

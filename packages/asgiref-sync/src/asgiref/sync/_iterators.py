@@ -163,8 +163,8 @@ async def sync_to_async_iterator(
 def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
     """Iterate over an asynchronous iterable from synchronous code, as a generator.
 
-    Each step is a call of `async_to_sync` and a task of its own. Below `sync_to_async` the steps
-    run on the loop above. At top level they run on one loop in another thread, which ends with the
+    Each step is a call of `async_to_sync` and a separate task. Below `sync_to_async` the steps run
+    on the loop above. At top level they run on one loop in another thread, which ends with the
     iteration. While the calling thread waits, it runs thread-sensitive code.
 
     When the iteration ends early (break, exception, ``close`` of the generator), an asynchronous
@@ -210,7 +210,7 @@ class LoopOfSteps:
     """The event loop on which several related calls run, on any thread.
 
     The steps of an iteration, or entering and exiting a context manager, run on the loop of the
-    first step while that loop runs. At top level they have a loop of their own, until `end`.
+    first step while that loop runs. At top level they have a separate loop, until `end`.
     """
 
     __slots__ = ("_context", "_is_own", "_loop", "_pid")

@@ -81,7 +81,7 @@ with suppress(RuntimeError):  # imported while the interpreter exits
 
 
 class TopLevelCall(WorkItem):
-    """Runs one coroutine call on a loop of its own, on the thread that calls `run`.
+    """Runs one coroutine call on a separate loop, on the thread that calls `run`.
 
     Args:
         call: the call to run.

@@ -195,7 +195,7 @@ def start_on_own_loop(
     force_new_loop: bool,
     loop_factory: LoopFactory | None,
 ) -> bool:
-    """Start `call` on the loop of the `AsyncSingleThreadContext`, or else on a loop of its own.
+    """Start `call` on the loop of the `AsyncSingleThreadContext`, or else on a separate loop.
 
     Return False if the caller must try again. Raises RuntimeError if no thread can be started.
     """
@@ -218,7 +218,7 @@ def run_inline(
 
 
 class ThreadSensitiveContext:
-    """Give the thread-sensitive calls of an ``async with`` block a thread of their own.
+    """Run the thread-sensitive calls of an ``async with`` block on a separate thread.
 
     A server enters one for each request, whose synchronous code then runs on one new thread.
     Objects bound to threads (database connections) work, requests do not wait for each other, and
@@ -422,7 +422,7 @@ class AsyncSingleThreadContext:
     The loop runs from the first call until the block ends. Then its tasks are cancelled and
     awaited, and the loop is closed. A block inside another one does nothing, even for the same
     object. As usual, calls below `sync_to_async` run on the loop that they came from, and
-    ``force_new_loop=True`` uses a loop of its own.
+    ``force_new_loop=True`` uses a separate loop.
 
     >>> import threading
     >>> from asgiref.sync import async_to_sync

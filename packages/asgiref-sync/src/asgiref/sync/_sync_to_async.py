@@ -48,7 +48,7 @@ class _ParentLoop(threading.local):
     def main_event_loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop to which `async_to_sync` sends coroutines from this thread while it runs.
 
-        Assign None or a loop that is not running to make `async_to_sync` use a loop of its own.
+        Assign None or a loop that is not running to make `async_to_sync` use a separate loop.
         """
         return thread_state_at_entry().parent_loop
 
@@ -232,7 +232,7 @@ class SyncToAsync(Generic[_P, _R]):
         __traceback_hide__ = True
         state = thread_state_at_entry()
         outer = state.parent_loop, state.parent_pid
-        # An integration can call this on a thread of its own, or after it changed the parent loop.
+        # An integration can call this on its own thread, or after it changed the parent loop.
         state.parent_loop, state.parent_pid = loop, state.pid
         try:
             return run_handling(exc_info[1], partial(func, *args, **kwargs))
