@@ -5,8 +5,9 @@ on epoll. Any other loop (uvloop, a subclass, other platforms) gets the fallback
 fallback, set the environment variable ``ASGIREF_SYNC_PUBLIC_ASYNCIO``.
 
 The private names save time: an eventfd wakes the loop, and the loop steps the waiting task in the
-same iteration (a call takes 20 µs instead of 30); coroutines start one earlier; and a loop without a
-trace of use can be kept for the next call (a top-level call takes a fifth of the time).
+same iteration (a call takes 20 µs instead of 30); coroutines start one iteration earlier; and a
+loop without a trace of use can be kept for the next call (a top-level call takes a fifth of the
+time).
 """
 
 import asyncio
