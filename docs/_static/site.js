@@ -1,4 +1,4 @@
-/* Mark the edges at which something wide is cut, so that the style sheet can show that it scrolls. */
+/* Mark the edges at which a wide element is cut, so that the style sheet can show that it scrolls. */
 "use strict";
 for (const box of document.querySelectorAll(".picture, .table-wrapper, .highlight pre")) {
   const mark = () => {
