@@ -232,7 +232,7 @@ class SyncToAsync(Generic[_P, _R]):
         __traceback_hide__ = True
         state = thread_state_at_entry()
         outer = state.parent_loop, state.parent_pid
-        # An integration can call this on its own thread, or after it changed the parent loop.
+        # An integration can call this on a thread of its own, or after it changed the parent loop.
         state.parent_loop, state.parent_pid = loop, state.pid
         try:
             return run_handling(exc_info[1], partial(func, *args, **kwargs))
