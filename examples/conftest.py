@@ -1,4 +1,4 @@
-"""Real servers for the tests: started on a free port, started again, stopped at the end."""
+"""Real servers for the tests, which start on a free port, can restart, and stop at the end."""
 
 import os
 import random
@@ -18,7 +18,7 @@ for folder in ("irc_chatbot", "mqtt_worker", "../demo"):
 
 
 class RealServer:
-    """A program that listens on ``port`` of 127.0.0.1, and says so with the text ``ready``."""
+    """A program that listens on ``port`` of 127.0.0.1, and then prints the text ``ready``."""
 
     def __init__(self, command: list[str], port: int, ready: str) -> None:
         self.port = port
@@ -35,7 +35,7 @@ class RealServer:
         for line in self._process.stdout:
             said += line
             if self._ready in line:
-                # What it says from now on must not fill the pipe.
+                # Further output must not fill the pipe.
                 threading.Thread(target=self._process.stdout.read, daemon=True).start()
                 return
         raise AssertionError(f"{self._command[0]} did not start:\n{said}")
@@ -50,7 +50,7 @@ class RealServer:
 
 
 def free_port() -> int:
-    """A port below those that outgoing connections of other tests get before a server binds it."""
+    """Return a free port below the range that outgoing connections of other tests use."""
     while True:
         port = random.randrange(15_000, 30_000)
         try:
@@ -65,7 +65,7 @@ StartServer = Callable[[str, str, str], RealServer]
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[StartServer]:
-    """Start a program with a configuration, in which ``{port}`` stands for a free port."""
+    """Return a function that starts a program; its configuration gets a free port as ``{port}``."""
     servers: list[RealServer] = []
 
     def start(name: str, configuration: str, ready: str) -> RealServer:

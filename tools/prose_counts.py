@@ -53,6 +53,7 @@ HELD = frozenset(
         "docs/protocols",
         "docs/reference",
         "docs/tests",
+        "examples",
         "installation-tests",
         "integration-tests",
         "packages/asgiref",

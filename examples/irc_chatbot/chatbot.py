@@ -1,4 +1,4 @@
-"""A parrot that counts, on an IRC server: ``python chatbot.py HOST``."""
+"""A counting parrot on an IRC server: ``python chatbot.py HOST``."""
 
 import argparse
 import logging
@@ -17,7 +17,7 @@ __all__ = ["make_bot", "parrot"]
 
 
 async def parrot(scope: Any, receive: Any, send: Any) -> None:
-    """The conversation with one user; what it remembers is in its local variables."""
+    """Talk to one user, and keep the state of the conversation in local variables."""
     heard = 0
     while True:
         message = await receive()

@@ -1,4 +1,4 @@
-"""The chatbot on a real ngircd."""
+"""The chatbot works on a real ngircd."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ PAM = no
 
 
 class User:
-    """Somebody on the IRC server."""
+    """A user of the IRC server."""
 
     def __init__(self, client: IrcClient) -> None:
         self.client = client
@@ -39,7 +39,7 @@ class User:
 
     @classmethod
     async def join(cls, port: int, nick: str) -> "User":
-        """Join the channel, and wait until the bot is there too."""
+        """Join the channel, and wait until the bot has joined it too."""
         user = cls(await IrcClient.connect("127.0.0.1", port, nick, "#x"))
         if not await user.sees("bot"):
             while (await user.next("JOIN"))[0] != "bot":
@@ -47,7 +47,7 @@ class User:
         return user
 
     async def next(self, command: str) -> tuple[str, ...]:
-        """Who sent the next message of that kind, and its parameters."""
+        """Return the sender and the parameters of the next message of that kind."""
         async for message in self._messages:
             if message.command == command:
                 return message.nick, *message.params
@@ -58,7 +58,7 @@ class User:
         return nick in names.replace("@", "").split()
 
     async def hears(self) -> str:
-        """What the bot says next."""
+        """Return the bot's next message."""
         while True:
             nick, _, text = await self.next("PRIVMSG")
             if nick == "bot":
@@ -78,7 +78,7 @@ async def running(bot: ChatBot) -> AsyncIterator[None]:
         await task
 
 
-async def test_two_users_have_a_scope_each_in_the_channel_and_in_private(
+async def test_each_user_has_one_scope_in_the_channel_and_in_private(
     start_server: Any,
 ) -> None:
     server = start_server("ngircd", NGIRCD, "Now listening")
@@ -98,7 +98,7 @@ async def test_two_users_have_a_scope_each_in_the_channel_and_in_private(
         await bob.client.close()
 
 
-async def test_nothing_that_is_said_in_a_conversation_is_lost(start_server: Any) -> None:
+async def test_no_message_of_a_conversation_is_lost(start_server: Any) -> None:
     async def talk(user: User) -> list[str]:
         async def say_all() -> None:
             for number in range(200):
@@ -120,7 +120,7 @@ async def test_nothing_that_is_said_in_a_conversation_is_lost(start_server: Any)
 async def test_the_bot_and_its_scopes_outlive_a_restart_of_the_server(
     start_server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And an answer that was not ready before is given after it."""
+    """The bot also sends an answer that was not ready before the restart."""
 
     async def thoughtful(scope: Any, receive: Any, send: Any) -> None:
         async def think_first(message: Any) -> None:

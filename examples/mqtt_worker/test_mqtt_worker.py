@@ -1,4 +1,4 @@
-"""The worker behind a real mosquitto."""
+"""The worker works with a real mosquitto."""
 
 import asyncio
 import logging
@@ -66,7 +66,7 @@ async def test_each_topic_has_a_scope_and_no_message_is_lost(start_server: Any) 
 async def test_the_worker_and_its_scopes_outlive_a_restart_of_the_broker(
     start_server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And an average that was not ready before is published after it."""
+    """The worker also publishes an average that was not ready before the restart."""
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
         async def send_later(message: Any) -> None:

@@ -1,4 +1,4 @@
-"""Averages of what sensors publish, by an MQTT broker: ``python worker.py HOST``."""
+"""Publish the averages of sensor values through an MQTT broker: ``python worker.py HOST``."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ SOURCE = "sensors/"
 
 
 async def averages(scope: Any, receive: Any, send: Any) -> None:
-    """The average of one sensor; what it remembers is in its local variables."""
+    """Average the values of one sensor, and keep the state in local variables."""
     count, total = 0, 0.0
     name = scope["topic"].removeprefix(SOURCE)
     while True:
@@ -37,7 +37,7 @@ class MqttWorker(StatelessServer):
         self._connected = asyncio.Event()
 
     async def handle(self) -> None:
-        """Pass messages on to their topics' scopes, until the connection is lost."""
+        """Pass messages to the scopes of their topics until the connection is lost."""
         try:
             async with aiomqtt.Client(self._host, self._port) as self._client:
                 await self._client.subscribe(f"{SOURCE}#", qos=1)
@@ -52,7 +52,7 @@ class MqttWorker(StatelessServer):
             self._connected.clear()
 
     async def application_send(self, scope: Any, message: Any) -> None:
-        """Publish, once the connection is back if it is lost."""
+        """Publish a message; if the connection is lost, wait until it is restored."""
         while True:
             await self._connected.wait()
             client = self._client
@@ -61,7 +61,7 @@ class MqttWorker(StatelessServer):
                 await client.publish(message["topic"], message["payload"], qos=1)
                 return
             except aiomqtt.MqttError:
-                if client is self._client:  # the loss is yet to be noticed
+                if client is self._client:  # `handle` has not noticed the loss yet
                     self._connected.clear()
 
 
