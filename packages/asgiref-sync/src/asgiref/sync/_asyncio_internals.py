@@ -251,10 +251,13 @@ def create_task(
 def _original_code(function: object) -> types.CodeType | None:
     """Return the code of a function of asyncio, unless a tracer wrapped it before this import.
 
-    A wrapper's code is in another file, or has objects of the wrapper among its constants.
+    A wrapper's code is in another file, has another name, or has objects of the wrapper among its
+    constants.
     """
     code = getattr(function, "__code__", None)
     if not isinstance(code, types.CodeType) or code.co_filename != asyncio.base_events.__file__:
+        return None
+    if code.co_qualname != getattr(function, "__qualname__", None):
         return None
     plain = (str, bytes, int, float, tuple, type(None), types.CodeType)
     return code if all(isinstance(constant, plain) for constant in code.co_consts) else None
