@@ -7,10 +7,10 @@ import threading
 
 import loops
 import pytest
-from probes import SOON, assert_all_works, double
+from probes import SOON, assert_all_works, double, outcome
 from programs import check_program
 
-from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+from asgiref.sync import AsyncToSync, ThreadSensitiveContext, async_to_sync, sync_to_async
 
 pytestmark = pytest.mark.timeout(20, method="thread")
 
@@ -189,6 +189,36 @@ def test_a_task_factory_makes_the_tasks(coroutine):
         return await below(coroutine)()
 
     assert asyncio.run(main()) in made
+
+
+class Hooked(AsyncToSync):
+    async def main_wrap(self, *args):
+        await super().main_wrap(*args)
+
+
+@pytest.mark.parametrize("wrapper", [async_to_sync, Hooked])
+@pytest.mark.parametrize("result", ["an error", "nothing"])
+def test_a_task_factory_that_makes_no_task_of_a_call_is_an_error_of_the_call(wrapper, result):
+    def factory(loop, coroutine, **options):
+        if not coroutine.__qualname__.endswith("main_wrap"):
+            return asyncio.Task(coroutine, loop=loop, **options)
+        if result == "an error":
+            raise LookupError("no task today")
+        return None
+
+    def new_loop():
+        loop = asyncio.SelectorEventLoop()
+        loop.set_task_factory(factory)
+        return loop
+
+    async def main():
+        asyncio.get_running_loop().set_task_factory(factory)
+        return await sync_to_async(outcome)(wrapper(current))
+
+    expected = LookupError if result == "an error" else AttributeError
+    assert isinstance(outcome(wrapper(current, loop_factory=new_loop)), expected)
+    assert isinstance(asyncio.run(main()), expected)
+    assert_all_works()
 
 
 @pytest.mark.skipif(

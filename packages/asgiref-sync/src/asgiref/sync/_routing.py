@@ -331,12 +331,15 @@ class ThreadSensitiveContext:
             await joined._leave(waits=False)
         elif self.token is not None:
             token, self.token = self.token, None
+            is_reset = False
             try:
                 # Raises ValueError if the block ends in another context.
                 THREAD_SENSITIVE_CONTEXT.reset(token)
+                is_reset = True
             finally:
                 if self._executor is None:
-                    await self._leave(waits=True)
+                    # In another context, the thread may run a function that waits for this.
+                    await self._leave(waits=is_reset)
                 else:
                     self._exited = True
                     CONTEXT_EXECUTORS.pop(self, None)
