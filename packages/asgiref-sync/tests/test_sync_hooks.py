@@ -166,7 +166,8 @@ def test_a_hook_may_have_another_thread_set_the_outcome(monkeypatch):
 
     async def main_wrap(self, call_result, exc_info, task_context, context, awaitable):
         await asyncio.to_thread(call_result.set_result, await awaitable)
-        await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
         finished.append(True)
 
     monkeypatch.setattr(AsyncToSync, "main_wrap", main_wrap)
