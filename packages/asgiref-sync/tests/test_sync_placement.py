@@ -199,13 +199,24 @@ def test_functions_left_behind_hold_up_no_later_use_of_the_loop():
 
 
 @pytest.mark.skipif(loops.CHOICE == "uvloop", reason="uvloop does not show its default executor")
-def test_the_default_executor_that_an_application_set_is_used():
+@pytest.mark.parametrize("prefix", ["mine", "asyncio"])
+def test_the_default_executor_that_an_application_set_is_used(prefix):
     async def main():
-        with ThreadPoolExecutor(1, thread_name_prefix="mine") as executor:
+        with ThreadPoolExecutor(1, thread_name_prefix=prefix) as executor:
             asyncio.get_running_loop().set_default_executor(executor)
             return (await any_thread()).name
 
-    assert asyncio.run(main()).startswith("mine")
+    assert asyncio.run(main()).startswith(f"{prefix}_0")
+
+
+def test_the_default_executor_that_asyncio_makes_is_not_used():
+    """Functions that block on each other's calls would occupy all its threads."""
+
+    async def main():
+        await asyncio.to_thread(int)
+        return (await any_thread()).name
+
+    assert not asyncio.run(main()).startswith("asyncio")
 
 
 def test_a_context_has_a_new_thread_of_its_own():

@@ -266,14 +266,18 @@ def _original_code(function: object) -> types.CodeType | None:
 _CREATE_TASK_CODE = _original_code(asyncio.BaseEventLoop.create_task)
 
 
-def custom_default_executor(loop: asyncio.AbstractEventLoop) -> Any:
+def custom_default_executor(loop: asyncio.AbstractEventLoop, usual_limit: int) -> Any:
     """Return the executor that the application set with `loop.set_default_executor`, if any.
 
     The executor that asyncio makes at the first `asyncio.to_thread` does not count; this recognises
-    it by the name of its threads. Other loops than asyncio's do not reveal their executor.
+    it by the name and the `usual_limit` of its threads. Other loops than asyncio's do not reveal
+    their executor.
     """
     executor = getattr(loop, "_default_executor", None)
-    if executor is None or getattr(executor, "_thread_name_prefix", None) == "asyncio":
+    if (
+        getattr(executor, "_thread_name_prefix", None) == "asyncio"
+        and getattr(executor, "_max_workers", None) == usual_limit
+    ):
         return None
     return executor
 

@@ -145,14 +145,15 @@ def submit_parallel(call: FunctionCall, executor: Executor | None) -> None:
     It runs on `executor`, or else on the executor that the application set as the loop's default,
     or else on pooled threads, within the limit of its loop.
     """
+    limiter = limiter_of(call.loop)
     if executor is None:
-        executor = custom_default_executor(call.loop)
+        executor = custom_default_executor(call.loop, limiter.limit)
     if executor is not None and not isinstance(executor, LimitedExecutor):
         _submit_to_foreign(executor, call)
     elif PROCESS.is_exiting:
         call.run_and_deliver()
     elif executor is None:
-        limiter_of(call.loop).submit(call)
+        limiter.submit(call)
     else:
         executor.submit_call(call)
 

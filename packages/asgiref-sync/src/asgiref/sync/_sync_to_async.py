@@ -30,7 +30,7 @@ from ._routing import (
     submit_parallel,
     submit_sensitive,
 )
-from ._thread_state import thread_state_at_entry
+from ._thread_state import ThreadState, thread_state_at_entry
 
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
@@ -39,6 +39,17 @@ _T = TypeVar("_T")
 
 #: A function that returns a coroutine.
 CoroutineFunction = Callable[_P, Coroutine[Any, Any, _R]]
+
+
+def _state_with_parent() -> ThreadState:
+    """Return this thread's state. Raises AttributeError if it has no parent loop.
+
+    Integrations ask `hasattr`, because asgiref 3.13 keeps the loop in a plain `threading.local`.
+    """
+    state = thread_state_at_entry()
+    if state.parent_loop is None and state.parent_pid is None:
+        raise AttributeError("no event loop has called this thread")
+    return state
 
 
 class _ParentLoop(threading.local):
@@ -50,7 +61,7 @@ class _ParentLoop(threading.local):
 
         Assign None or a loop that is not running to make `async_to_sync` use a loop of its own.
         """
-        return thread_state_at_entry().parent_loop
+        return _state_with_parent().parent_loop
 
     @main_event_loop.setter
     def main_event_loop(self, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -63,7 +74,7 @@ class _ParentLoop(threading.local):
     @property
     def main_event_loop_pid(self) -> int | None:
         """The process in which that loop runs. Other processes ignore it."""
-        return thread_state_at_entry().parent_pid
+        return _state_with_parent().parent_pid
 
     @main_event_loop_pid.setter
     def main_event_loop_pid(self, pid: int | None) -> None:
