@@ -269,6 +269,26 @@ def test_a_subclass_may_run_thread_handler_on_a_thread_of_its_own():
     assert asyncio.run(main())
 
 
+@pytest.mark.parametrize("force_new_loop", [False, True])
+def test_thread_handler_can_see_the_task_that_its_function_waits_for(force_new_loop):
+    """As asgiref's own `__call__` does, in order to cancel the task."""
+    tasks = []
+
+    class Sees(SyncToAsync):
+        def thread_handler(self, loop, exc_info, task_context, func, *args, **kwargs):
+            tasks.append(task_context)
+            return super().thread_handler(loop, exc_info, task_context, func, *args, **kwargs)
+
+    async def is_seen():
+        await asyncio.sleep(0)
+        return tasks == [[asyncio.current_task()]]
+
+    call = async_to_sync(is_seen, force_new_loop=force_new_loop)
+    assert asyncio.run(Sees(call)())
+    assert tasks == [[]]
+    assert not async_to_sync(is_seen)()
+
+
 def test_func_is_the_wrapped_function_and_current_is_the_frame_that_waits():
     def function():
         pass

@@ -251,8 +251,7 @@ def create_task(
 def _original_code(function: object) -> types.CodeType | None:
     """Return the code of a function of asyncio, unless a tracer wrapped it before this import.
 
-    A wrapper's code is in another file, has another name, or has objects of the wrapper among its
-    constants.
+    A wrapper's code has another file or name, or objects of the wrapper among its constants.
     """
     code = getattr(function, "__code__", None)
     if not isinstance(code, types.CodeType) or code.co_filename != asyncio.base_events.__file__:
@@ -270,8 +269,7 @@ def custom_default_executor(loop: asyncio.AbstractEventLoop, usual_limit: int) -
     """Return the executor that the application set with `loop.set_default_executor`, if any.
 
     The executor that asyncio makes at the first `asyncio.to_thread` does not count; this recognises
-    it by the name and the `usual_limit` of its threads. Other loops than asyncio's do not reveal
-    their executor.
+    it by the name and the `usual_limit` of its threads. Other loops do not reveal theirs.
     """
     executor = getattr(loop, "_default_executor", None)
     if (

@@ -428,8 +428,7 @@ class CoroutineCall(Call):
             task = create_task(loop, coroutine, context)
             is_done = task.done()
         except BaseException as error:
-            # The application's task factory raised or returned something else than a task. The
-            # loop must keep running its other tasks.
+            # The application's task factory made no task. The loop must keep running its others.
             try:
                 if coroutine is not None:
                     coroutine.close()

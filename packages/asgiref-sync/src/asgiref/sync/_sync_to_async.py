@@ -231,7 +231,7 @@ class SyncToAsync(Generic[_P, _R]):
         Args:
             loop: the caller's event loop.
             exc_info: the value of `sys.exc_info()` in the calling code.
-            task_context: opaque.
+            task_context: a list of the tasks that the function is blocked in, or None.
             func: the function to call with `args` and `kwargs`.
             args: one argument, the ``child``: a `functools.partial` of the wrapped function with
                 the call's arguments. An override can pass a different one to `func`.
@@ -242,13 +242,13 @@ class SyncToAsync(Generic[_P, _R]):
         """
         __traceback_hide__ = True
         state = thread_state_at_entry()
-        outer = state.parent_loop, state.parent_pid
+        outer = state.parent_loop, state.parent_pid, state.task_context
         # An integration can call this on a thread of its own, or after it changed the parent loop.
-        state.parent_loop, state.parent_pid = loop, state.pid
+        state.parent_loop, state.parent_pid, state.task_context = loop, state.pid, task_context
         try:
             return run_handling(exc_info[1], partial(func, *args, **kwargs))
         finally:
-            state.parent_loop, state.parent_pid = outer
+            state.parent_loop, state.parent_pid, state.task_context = outer
 
 
 _plain_thread_handler: Any = SyncToAsync[..., Any].thread_handler
