@@ -139,7 +139,7 @@ def test_a_cancelled_step_ends_before_the_generator_is_closed(sensitive):
             await task
 
     asyncio.run(main())
-    assert events == ["step", "close"]
+    assert eventually(lambda: events == ["step", "close"])
 
 
 @pytest.mark.parametrize("sensitive", [True, False])

@@ -195,7 +195,10 @@ class WorkerThread:
     @property
     def is_busy(self) -> bool:
         """Whether the thread runs an item or has one in its queue."""
-        return self._done != self._accepted
+        if self._done != self._accepted:
+            return True
+        with self._lock:  # `put` counts an item after the thread may have started it
+            return self._done != self._accepted
 
     @property
     def is_delivering(self) -> bool:
