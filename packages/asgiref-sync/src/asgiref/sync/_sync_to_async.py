@@ -42,10 +42,7 @@ CoroutineFunction = Callable[_P, Coroutine[Any, Any, _R]]
 
 
 def _state_with_parent() -> ThreadState:
-    """Return this thread's state. Raises AttributeError if it has no parent loop.
-
-    Integrations ask `hasattr`, because asgiref 3.13 keeps the loop in a plain `threading.local`.
-    """
+    """Return this thread's state. Raises AttributeError if no loop called it: see `hasattr`."""
     state = thread_state_at_entry()
     if state.parent_loop is None and state.parent_pid is None:
         raise AttributeError("no event loop has called this thread")
