@@ -57,10 +57,18 @@ def test_a_function_sees_the_loop_that_called_it(kind):
 
 def test_code_that_no_loop_called_sees_none():
     seen = []
-    thread = threading.Thread(target=lambda: seen.append(parent_loop()))
+
+    def look():
+        local = SyncToAsync.threadlocal
+        names = ["main_event_loop", "main_event_loop_pid"]
+        seen.extend([parent_loop(), *(hasattr(local, name) for name in names)])
+        local.main_event_loop, local.main_event_loop_pid = None, os.getpid()
+        seen.append(local.main_event_loop)
+
+    thread = threading.Thread(target=look)
     thread.start()
     thread.join(SOON)
-    assert seen == [None]
+    assert seen == [None, False, False, None]
 
 
 @pytest.mark.parametrize("kind", KINDS)

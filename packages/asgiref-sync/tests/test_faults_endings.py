@@ -225,6 +225,17 @@ def test_a_context_that_is_left_elsewhere_is_an_error_and_its_thread_ends(where)
     assert not thread.is_alive()
 
 
+def test_a_context_that_a_function_on_its_own_thread_leaves_is_an_error_there():
+    """The end of the block must not wait for the function, which waits for it."""
+
+    async def main():
+        context = await ThreadSensitiveContext().__aenter__()
+        leave = async_to_sync(context.__aexit__)
+        return await sync_to_async(outcome)(leave, None, None, None)
+
+    assert isinstance(asyncio.run(asyncio.wait_for(main(), SOON)), ValueError)
+
+
 def test_a_context_with_an_executor_that_is_left_elsewhere_takes_no_further_calls():
     async def outlast(context, go_on):
         await context.__aenter__()
@@ -351,6 +362,44 @@ def test_several_threads_share_a_single_thread_context():
         assert len(results) == 8
         assert len(set(results)) == 1
     assert_all_works()
+
+
+def test_two_threads_can_be_in_blocks_of_one_single_thread_context():
+    block, both = AsyncSingleThreadContext(), threading.Barrier(2)
+    active = AsyncToSync.async_single_thread_context
+
+    async def running_loop():
+        return asyncio.get_running_loop()
+
+    def enter_and_leave_first():
+        with block:
+            loop = async_to_sync(running_loop)()
+            both.wait(SOON)
+            both.wait(SOON)  # the other has entered
+        is_active = active.get(None) is not None
+        both.wait(SOON)
+        both.wait(SOON)  # the other has left
+        return loop, is_active, async_to_sync(running_loop)()
+
+    def enter_and_leave_last():
+        both.wait(SOON)
+        with block:
+            both.wait(SOON)
+            both.wait(SOON)  # the other has left
+            loop = async_to_sync(running_loop)()
+        is_active = active.get(None) is not None
+        both.wait(SOON)
+        return loop, is_active
+
+    with ThreadPoolExecutor(2) as executor:
+        first = executor.submit(enter_and_leave_first)
+        last = executor.submit(enter_and_leave_last)
+        loop, first_is_active, later_loop = first.result(SOON)
+        assert last.result(SOON) == (loop, False)
+    assert not first_is_active
+    assert later_loop is not loop
+    assert loop.is_closed()
+    assert block not in AsyncToSync.context_to_thread_executor
 
 
 async def numbers(closed=None):

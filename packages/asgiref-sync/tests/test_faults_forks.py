@@ -4,6 +4,7 @@ import os
 import sys
 import textwrap
 
+import loops
 import pytest
 from programs import check_program, run_program
 
@@ -13,7 +14,7 @@ pytestmark = [
 ]
 
 PREPARE = """
-import contextlib, ctypes, faulthandler, time, warnings
+import contextlib, contextvars, ctypes, faulthandler, time, warnings
 warnings.filterwarnings("ignore", "This process", DeprecationWarning)
 
 # The watchdog of faulthandler is a thread, and the child has none of the parent's.
@@ -123,6 +124,26 @@ STATES = {
             in_child()
             in_child(lambda: (block.__exit__(None, None, None), use()))
             async_to_sync(turn)()
+    """,
+    "the loop of a single thread context starts": """
+        starting, go_on = threading.Event(), threading.Event()
+        def new_loop():
+            starting.set()
+            go_on.wait()
+            return asyncio.SelectorEventLoop()
+        def call():
+            set_loop_factory(None)
+            assert async_to_sync(turn)() == async_to_sync(turn)()
+        with AsyncSingleThreadContext():
+            set_loop_factory(new_loop)
+            copied = contextvars.copy_context()
+            thread = threading.Thread(target=copied.run, args=(async_to_sync(turn),))
+            thread.start()
+            assert starting.wait(10)
+            in_child(call)
+            go_on.set()
+            thread.join()
+            call()
     """,
     "half-consumed iterator": """
         async def numbers():
@@ -242,3 +263,101 @@ os._exit(0)
 """
     )
     assert result.stdout.strip() == "[]", result.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the warning is new in 3.12")
+def test_a_fork_right_after_a_call_warns_of_no_threads():
+    """The thread that ran a function may not be idle yet when the caller has the result."""
+    check_program(
+        """
+import warnings
+async def parallel():
+    call = sync_to_async(int, thread_sensitive=False)
+    await asyncio.gather(*(call() for _ in range(5)))
+_faulthandler.cancel_dump_traceback_later()  # Python counts its thread as well
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    for _ in range(30):
+        for call in (async_to_sync(parallel), lambda: asyncio.run(parallel())):
+            call()
+            if os.fork() == 0:
+                os._exit(0)
+            os.wait()
+print(len(seen))
+os._exit(0)
+""",
+        output="0",
+    )
+
+
+def test_a_fork_does_not_wait_for_a_lock_that_the_forking_thread_holds():
+    """An idle thread ends before a fork, and destructors of its `threading.local` values run."""
+    check_program(
+        """
+import warnings
+warnings.filterwarnings("ignore", "This process", DeprecationWarning)
+lock, local = threading.Lock(), threading.local()
+class Connection:
+    def __del__(self):
+        with lock:
+            pass
+def connect():
+    local.connection = Connection()
+asyncio.run(sync_to_async(connect, thread_sensitive=False)())
+with lock:
+    if os.fork() == 0:
+        os._exit(0)
+    os.wait()
+print("forked", flush=True)
+os._exit(0)
+""",
+        output="forked",
+    )
+
+
+#: A call during which the process forks, and from which both processes return. `finish` ends the
+#: child afterwards.
+FORKED_DURING = {
+    "a function of the blocked thread": """
+try:
+    async_to_sync(sync_to_async(fork))()
+except RuntimeError:
+    assert os.getpid() != parent  # the loop that would end the call is not in the child
+finish()
+""",
+    "a function of a worker thread": """
+class Executor:
+    def submit(self, call):
+        threading.Thread(target=lambda: (call(), finish())).start()
+asyncio.run(sync_to_async(fork, thread_sensitive=False, executor=Executor())())
+""",
+}
+
+
+@pytest.mark.skipif(loops.CHOICE == "uvloop", reason="uvloop itself writes to its descriptors")
+@pytest.mark.parametrize("during", FORKED_DURING)
+def test_a_child_writes_to_no_file_that_took_a_descriptor_of_its_parent(during, tmp_path):
+    """A function may turn its process into a daemon, which closes every descriptor."""
+    check_program(
+        f"""
+import warnings
+warnings.filterwarnings("ignore", "This process", DeprecationWarning)
+parent = os.getpid()
+def fork():
+    if os.fork():
+        assert os.wait()[1] == 0
+        return
+    os.closerange(3, 256)
+    for number in range(30):
+        os.open(os.path.join({str(tmp_path)!r}, str(number)), os.O_RDWR | os.O_CREAT)
+def finish():
+    if os.getpid() != parent:
+        os._exit(0)
+{FORKED_DURING[during]}
+print("returned", flush=True)
+os._exit(0)
+""",
+        output="returned",
+    )
+    assert len(list(tmp_path.iterdir())) == 30
+    assert [file.name for file in tmp_path.iterdir() if file.stat().st_size] == []

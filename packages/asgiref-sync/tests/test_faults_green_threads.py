@@ -218,6 +218,40 @@ def test_a_process_that_was_patched_ends_by_itself(library):
     assert (result.stdout, result.returncode) == ("ended\n", 0), result.stderr
 
 
+@pytest.mark.parametrize("library", PATCHES)
+def test_a_fork_ends_idle_greenlets_and_waits_for_no_thread_of_the_system(library):
+    """A wait that polls would read this clock, which counts its readings, a hundred times."""
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    script = "\n".join(
+        [
+            PATCHES[library],
+            COMMON,
+            "import time, warnings",
+            "warnings.filterwarnings('ignore', 'This process', DeprecationWarning)",
+            textwrap.dedent(
+                """
+                async def meet():
+                    call = sync_to_async(threading.Barrier(5).wait, thread_sensitive=False)
+                    await asyncio.gather(*(call() for _ in range(5)))
+                asyncio.run(meet())
+                readings, clock = [], time.monotonic
+                def slow_clock():
+                    readings.append(1)
+                    return clock() + len(readings) / 1000
+                time.monotonic = slow_clock
+                if os.fork() == 0:
+                    os._exit(0)
+                print(len(readings) < 50, flush=True)
+                os._exit(0)
+                """
+            ),
+        ]
+    )
+    result = run_program(script, prelude=PRELUDE, seconds=10)
+    assert (result.stdout, result.returncode) == ("True\n", 0), result.stderr
+
+
 def test_at_least_the_supported_library_is_tested_on_released_pythons():
     """Not a skipped case dressed as passed: the extra `tests` installs it where it has wheels."""
     if sys.version_info >= (3, 14):

@@ -7,9 +7,10 @@ import threading
 
 import loops
 import pytest
-from probes import SOON, assert_all_works, double
+from probes import SOON, assert_all_works, double, outcome
+from programs import check_program
 
-from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+from asgiref.sync import AsyncToSync, ThreadSensitiveContext, async_to_sync, sync_to_async
 
 pytestmark = pytest.mark.timeout(20, method="thread")
 
@@ -81,6 +82,77 @@ def test_the_create_task_of_one_loop_makes_the_tasks_on_it(how):
         loop.close()
 
 
+@pytest.mark.skipif(loops.CHOICE == "uvloop", reason="uvloop looks up the class when it is built")
+@pytest.mark.parametrize("coroutine", [current, at_once], ids=["suspends", "at once"])
+def test_a_class_put_in_place_of_asyncios_task_makes_every_task(monkeypatch, coroutine):
+    class Recorded(asyncio.Task):
+        pass
+
+    monkeypatch.setattr(asyncio.tasks, "Task", Recorded)
+    for _ in range(2):
+        assert type(async_to_sync(coroutine)()) is Recorded
+    assert type(asyncio.run(below(coroutine)())) is Recorded
+
+
+INSTRUMENT = """
+import faulthandler
+faulthandler.dump_traceback_later({seconds}, exit=True)
+import asyncio, types
+
+function, made = asyncio.BaseEventLoop.create_task, []
+plain = types.FunctionType(
+    function.__code__, function.__globals__, "plain", function.__defaults__, function.__closure__
+)
+plain.__kwdefaults__ = function.__kwdefaults__
+
+def replace_code(replacement, **details):
+    function.__kwdefaults__ = None
+    file = asyncio.base_events.__file__
+    function.__code__ = replacement.__code__.replace(co_filename=file, **details)
+"""
+
+#: How tools change the bytecode of `create_task` in place, before anything else is imported.
+INSTRUMENTATIONS = {
+    "objects among the constants": """
+def create_task(self, coroutine, **options):
+    note = "note"
+    call = "call"
+    note(coroutine.__qualname__)
+    return call(self, coroutine, **options)
+objects = {"note": made.append, "call": plain}
+constants = tuple(objects.get(one, one) for one in create_task.__code__.co_consts)
+replace_code(
+    create_task, co_consts=constants, co_name="create_task", co_qualname=function.__qualname__
+)
+""",
+    "names among the globals": """
+def create_task(self, coroutine, **options):
+    _note(coroutine.__qualname__)
+    return _call(self, coroutine, **options)
+function.__globals__.update(_note=made.append, _call=plain)
+replace_code(create_task)
+""",
+}
+
+
+@pytest.mark.parametrize("how", INSTRUMENTATIONS)
+def test_an_instrumented_create_task_makes_every_task(how):
+    check_program(
+        INSTRUMENTATIONS[how]
+        + """
+from asgiref.sync import async_to_sync, sync_to_async
+async def at_once():
+    return 1
+for _ in range(2):
+    async_to_sync(at_once)()
+asyncio.run(sync_to_async(async_to_sync(at_once))())
+print(made.count("AsyncToSync.main_wrap"))
+""",
+        prelude=INSTRUMENT,
+        output="3",
+    )
+
+
 def test_the_loops_of_a_policy_are_used_for_calls_at_top_level(monkeypatch):
     made = []
     plain = asyncio.new_event_loop
@@ -117,6 +189,36 @@ def test_a_task_factory_makes_the_tasks(coroutine):
         return await below(coroutine)()
 
     assert asyncio.run(main()) in made
+
+
+class Hooked(AsyncToSync):
+    async def main_wrap(self, *args):
+        await super().main_wrap(*args)
+
+
+@pytest.mark.parametrize("wrapper", [async_to_sync, Hooked])
+@pytest.mark.parametrize("result", ["an error", "nothing"])
+def test_a_task_factory_that_makes_no_task_of_a_call_is_an_error_of_the_call(wrapper, result):
+    def factory(loop, coroutine, **options):
+        if not coroutine.__qualname__.endswith("main_wrap"):
+            return asyncio.Task(coroutine, loop=loop, **options)
+        if result == "an error":
+            raise LookupError("no task today")
+        return None
+
+    def new_loop():
+        loop = asyncio.SelectorEventLoop()
+        loop.set_task_factory(factory)
+        return loop
+
+    async def main():
+        asyncio.get_running_loop().set_task_factory(factory)
+        return await sync_to_async(outcome)(wrapper(current))
+
+    expected = LookupError if result == "an error" else AttributeError
+    assert isinstance(outcome(wrapper(current, loop_factory=new_loop)), expected)
+    assert isinstance(asyncio.run(main()), expected)
+    assert_all_works()
 
 
 @pytest.mark.skipif(

@@ -145,6 +145,35 @@ print("ended")
     )
 
 
+#: What an application leaves open: the loop of each runs in a thread.
+LEFT_OPEN = {
+    "context": "block = AsyncSingleThreadContext(); block.__enter__(); async_to_sync(turn)()",
+    "iterator": """
+async def numbers():
+    for number in range(3):
+        yield number
+iterator = async_to_sync_iterator(numbers())
+assert next(iterator) == 0
+""",
+}
+
+
+@ends
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("what", LEFT_OPEN)
+def test_an_interpreter_can_end_while_a_loop_is_left_open(kind, what):
+    check(
+        kind,
+        f"""
+interpreter = create(KIND)
+run(interpreter, SETUP + {LEFT_OPEN[what]!r})
+destroy(interpreter)
+print("ended")
+""",
+        output="ended",
+    )
+
+
 @ends
 @pytest.mark.parametrize("kind", KINDS)
 def test_interpreters_work_in_threads_of_their_own(kind):

@@ -11,7 +11,15 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hostile import EXCEPTIONS, Frozen, Reluctant, ReluctantValue, Unreadable
+from hostile import (
+    EXCEPTIONS,
+    Expression,
+    Frozen,
+    Registered,
+    Reluctant,
+    ReluctantValue,
+    Unreadable,
+)
 from probes import DEFAULT_LIMIT, assert_all_works, double, outcome, outcome_of, use_every_token
 
 from asgiref.sync import (
@@ -237,9 +245,14 @@ def test_a_hostile_callable_is_called(kind):
 
 
 @each_kind
-def test_context_variables_may_hold_anything(kind):
+@pytest.mark.parametrize(
+    "makes",
+    [(ReluctantValue, Reluctant, Unreadable), (Expression,) * 3, (Registered,) * 3],
+    ids=["reluctant", "any name", "no name"],
+)
+def test_context_variables_may_hold_anything(kind, makes):
     variable = contextvars.ContextVar("variable")
-    first, second, third = ReluctantValue(), Reluctant(), Unreadable()
+    first, second, third = (make() for make in makes)
 
     async def change():
         assert same(variable.get(), second)

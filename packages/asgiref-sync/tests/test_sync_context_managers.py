@@ -353,6 +353,33 @@ def test_an_asynchronous_manager_runs_on_one_loop_at_top_level():
     assert loops[0].is_closed()
 
 
+@pytest.mark.parametrize("entered", ["at top level", "below async code"])
+def test_an_asynchronous_manager_exits_on_the_loop_that_it_entered_on(entered):
+    loops = []
+
+    class OnLoop:
+        async def __aenter__(self):
+            loops.append(asyncio.get_running_loop())
+
+        async def __aexit__(self, *exc_info):
+            loops.append(asyncio.get_running_loop())
+
+    manager = async_to_sync_context(OnLoop())
+    leave = (manager.__exit__, None, None, None)
+
+    async def main():
+        if entered == "below async code":
+            await sync_to_async(manager.__enter__)()
+            await asyncio.to_thread(*leave)
+        else:
+            await sync_to_async(leave[0])(*leave[1:])
+
+    if entered == "at top level":
+        manager.__enter__()
+    asyncio.run(main())
+    assert loops[0] is loops[1]
+
+
 def test_an_asynchronous_manager_runs_on_the_loop_above():
     recorder = AsyncRecorder()
 

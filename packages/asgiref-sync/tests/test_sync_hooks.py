@@ -1,12 +1,23 @@
 """The methods and attributes that integrations override, wrap and replace."""
 
 import asyncio
+import contextvars
 import functools
+import sys
 import threading
 
 import pytest
+from probes import SOON, double
 
-from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync, sync_to_async
+from asgiref.sync import (
+    AsyncSingleThreadContext,
+    AsyncToSync,
+    SyncToAsync,
+    async_to_sync,
+    sync_to_async,
+)
+
+pytestmark = pytest.mark.timeout(20, method="thread")
 
 
 def test_thread_handler_overridden_in_a_subclass_surrounds_the_function():
@@ -133,6 +144,149 @@ def test_an_error_of_a_wrapper_around_main_wrap_reaches_the_caller(monkeypatch):
 
     with pytest.raises(LookupError, match="the agent failed"):
         async_to_sync(nothing)()
+
+
+def test_what_a_hook_does_after_the_outcome_is_finished_when_the_call_returns(monkeypatch):
+    """As a tracer does that sends its records; its synchronous code may need the blocked thread."""
+    original = AsyncToSync.main_wrap
+    flushed_on = []
+
+    async def main_wrap(self, *args):
+        await original(self, *args)
+        await asyncio.sleep(0)
+        await sync_to_async(lambda: flushed_on.append(threading.current_thread()))()
+
+    monkeypatch.setattr(AsyncToSync, "main_wrap", main_wrap)
+    assert async_to_sync(double)(1) == 2
+    assert flushed_on == [threading.current_thread()]
+
+
+def test_a_hook_may_have_another_thread_set_the_outcome(monkeypatch):
+    finished = []
+
+    async def main_wrap(self, call_result, exc_info, task_context, context, awaitable):
+        await asyncio.to_thread(call_result.set_result, await awaitable)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        finished.append(True)
+
+    monkeypatch.setattr(AsyncToSync, "main_wrap", main_wrap)
+    assert async_to_sync(double)(1) == 2
+    assert finished == [True]
+
+
+def test_an_error_of_a_hook_after_the_outcome_is_raised_in_the_caller(monkeypatch):
+    original = AsyncToSync.main_wrap
+
+    async def main_wrap(self, *args):
+        await original(self, *args)
+        raise LookupError("the agent failed")
+
+    monkeypatch.setattr(AsyncToSync, "main_wrap", main_wrap)
+    with pytest.raises(LookupError, match="the agent failed"):
+        async_to_sync(double)(1)
+
+
+class PlainAwaitable:
+    """Awaitable, but not a coroutine, as the proxies of some agents are."""
+
+    def __init__(self, coroutine):
+        self._coroutine = coroutine
+
+    def __await__(self):
+        return self._coroutine.__await__()
+
+
+@pytest.mark.parametrize("where", ["top level", "context", "below sync_to_async"])
+def test_a_hook_may_return_any_awaitable(monkeypatch, where):
+    original = AsyncToSync.main_wrap
+
+    def main_wrap(self, *args):
+        return PlainAwaitable(original(self, *args))
+
+    monkeypatch.setattr(AsyncToSync, "main_wrap", main_wrap)
+    if where == "below sync_to_async":
+        below = asyncio.wait_for(sync_to_async(async_to_sync(double))(1), SOON)
+        assert asyncio.run(below) == 2
+    elif where == "context":
+        with AsyncSingleThreadContext():
+            assert async_to_sync(double)(1) == 2
+    else:
+        assert async_to_sync(double)(1) == 2
+
+
+def test_a_hook_can_read_the_result():
+    seen = []
+
+    class Reads(AsyncToSync):
+        async def main_wrap(self, call_result, *args):
+            seen.append(call_result.done())
+            await super().main_wrap(call_result, *args)
+            seen.extend([call_result.done(), call_result.cancelled()])
+            seen.extend([call_result.exception(), call_result.result()])
+
+    assert Reads(double)(1) == 2
+    assert seen == [False, True, False, None, 2]
+
+
+@pytest.mark.parametrize("error", [LookupError("broke"), asyncio.CancelledError()])
+def test_a_hook_can_read_the_exception(error):
+    seen = []
+
+    class Reads(AsyncToSync):
+        async def main_wrap(self, call_result, *args):
+            await super().main_wrap(call_result, *args)
+            seen.extend([call_result.done(), call_result.cancelled(), call_result.exception()])
+            with pytest.raises(type(error)):
+                call_result.result()
+
+    async def fails():
+        raise error
+
+    with pytest.raises(type(error)):
+        Reads(fails)()
+    assert seen == [True, type(error) is asyncio.CancelledError, error]
+
+
+def test_a_subclass_may_run_thread_handler_on_a_thread_of_its_own():
+    """As asgiref's own `__call__` does: the coroutines below still run on the caller's loop."""
+
+    class Own(SyncToAsync):
+        async def __call__(self, *args, **kwargs):
+            loop = asyncio.get_running_loop()
+            child = functools.partial(self.func, *args, **kwargs)
+            context = contextvars.copy_context()
+            return await loop.run_in_executor(
+                None, self.thread_handler, loop, sys.exc_info(), [], context.run, child
+            )
+
+    async def running_loop():
+        return asyncio.get_running_loop()
+
+    async def main():
+        return await Own(async_to_sync(running_loop))() is asyncio.get_running_loop()
+
+    assert asyncio.run(main())
+
+
+@pytest.mark.parametrize("force_new_loop", [False, True])
+def test_thread_handler_can_see_the_task_that_its_function_waits_for(force_new_loop):
+    """As asgiref's own `__call__` does, in order to cancel the task."""
+    tasks = []
+
+    class Sees(SyncToAsync):
+        def thread_handler(self, loop, exc_info, task_context, func, *args, **kwargs):
+            tasks.append(task_context)
+            return super().thread_handler(loop, exc_info, task_context, func, *args, **kwargs)
+
+    async def is_seen():
+        await asyncio.sleep(0)
+        return tasks == [[asyncio.current_task()]]
+
+    call = async_to_sync(is_seen, force_new_loop=force_new_loop)
+    assert asyncio.run(Sees(call)())
+    assert tasks == [[]]
+    assert not async_to_sync(is_seen)()
 
 
 def test_func_is_the_wrapped_function_and_current_is_the_frame_that_waits():

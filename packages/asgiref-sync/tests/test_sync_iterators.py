@@ -6,10 +6,12 @@ import contextvars
 import threading
 
 import pytest
-from probes import eventually
+from probes import SOON, eventually
 
 from asgiref.sync import async_to_sync, async_to_sync_iterator, sync_to_async
 from asgiref.sync import sync_to_async_iterator as to_async
+
+pytestmark = pytest.mark.timeout(20, method="thread")
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -137,7 +139,35 @@ def test_a_cancelled_step_ends_before_the_generator_is_closed(sensitive):
             await task
 
     asyncio.run(main())
-    assert events == ["step", "close"]
+    assert eventually(lambda: events == ["step", "close"])
+
+
+@pytest.mark.parametrize("sensitive", [True, False])
+def test_a_cancellation_is_raised_before_the_items_of_its_batch(sensitive):
+    """A consumer that stops at the first item would never see it."""
+    waits = threading.Event()
+
+    async def wait():
+        waits.set()
+        await asyncio.Event().wait()
+
+    def source():
+        yield 1
+        async_to_sync(wait)()
+        yield 2
+
+    async def first():
+        async for item in to_async(source(), batch=3, thread_sensitive=sensitive):
+            return item
+
+    async def main():
+        task = asyncio.create_task(first())
+        assert await asyncio.to_thread(waits.wait, SOON)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
 
 
 def test_a_batch_of_nothing_is_refused():
@@ -203,6 +233,50 @@ def test_below_async_code_the_steps_run_on_its_loop():
         return items, set(recorder.loops) == {asyncio.get_running_loop()}
 
     assert asyncio.run(main()) == ([0, 1, 2], True)
+
+
+def elsewhere(where, function, *args):
+    """Return a coroutine that calls the function in another place than the caller's."""
+    if where == "a plain thread":
+        return asyncio.to_thread(function, *args)
+    return sync_to_async(function)(*args)
+
+
+@pytest.mark.parametrize("ends", ["to its end", "by close"])
+def test_an_iteration_of_the_top_level_keeps_its_loop_below_async_code(ends):
+    recorder = AsyncRecorder()
+    steps = async_to_sync_iterator(recorder.items())
+    assert next(steps) == 0
+
+    async def main():
+        assert await elsewhere("below", next, steps) == 1
+        if ends == "by close":
+            await elsewhere("below", steps.close)
+        else:
+            assert await elsewhere("below", list, steps) == [2]
+        return asyncio.get_running_loop()
+
+    loop = asyncio.run(main())
+    assert {*recorder.loops, recorder.closed_on} == {recorder.loops[0]}
+    assert recorder.loops[0] is not loop
+
+
+@pytest.mark.parametrize("ends", ["to its end", "by close"])
+def test_an_iteration_below_async_code_keeps_its_loop_in_a_plain_thread(ends):
+    recorder = AsyncRecorder()
+    source = recorder.items()
+    steps = async_to_sync_iterator(source)
+
+    async def main():
+        assert await elsewhere("below", next, steps) == 0
+        if ends == "by close":
+            await elsewhere("a plain thread", steps.close)
+        else:
+            assert await elsewhere("a plain thread", list, steps) == [1, 2]
+        return asyncio.get_running_loop()
+
+    loop = asyncio.run(main())
+    assert {*recorder.loops, recorder.closed_on} == {loop}
 
 
 def test_sync_code_of_the_steps_runs_on_the_thread_that_iterates():

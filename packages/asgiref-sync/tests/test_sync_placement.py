@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import loops
 import pytest
+from probes import SOON
 
 from asgiref.sync import (
     AsyncSingleThreadContext,
@@ -198,13 +199,24 @@ def test_functions_left_behind_hold_up_no_later_use_of_the_loop():
 
 
 @pytest.mark.skipif(loops.CHOICE == "uvloop", reason="uvloop does not show its default executor")
-def test_the_default_executor_that_an_application_set_is_used():
+@pytest.mark.parametrize("prefix", ["mine", "asyncio"])
+def test_the_default_executor_that_an_application_set_is_used(prefix):
     async def main():
-        with ThreadPoolExecutor(1, thread_name_prefix="mine") as executor:
+        with ThreadPoolExecutor(1, thread_name_prefix=prefix) as executor:
             asyncio.get_running_loop().set_default_executor(executor)
             return (await any_thread()).name
 
-    assert asyncio.run(main()).startswith("mine")
+    assert asyncio.run(main()).startswith(f"{prefix}_0")
+
+
+def test_the_default_executor_that_asyncio_makes_is_not_used():
+    """Functions that block on each other's calls would occupy all its threads."""
+
+    async def main():
+        await asyncio.to_thread(int)
+        return (await any_thread()).name
+
+    assert not asyncio.run(main()).startswith("asyncio")
 
 
 def test_a_context_has_a_new_thread_of_its_own():
@@ -218,6 +230,20 @@ def test_a_context_has_a_new_thread_of_its_own():
         async with ThreadSensitiveContext():
             assert await current_thread() is not first
         return first is not shared
+
+    assert asyncio.run(main())
+
+
+def test_a_context_that_was_set_by_hand_keeps_its_thread_after_a_block_inside_it():
+    async def main():
+        context = ThreadSensitiveContext()
+        SyncToAsync.thread_sensitive_context.set(context)
+        before = await current_thread()
+        async with ThreadSensitiveContext():
+            inside = await current_thread()
+        after = await current_thread()
+        SyncToAsync.context_to_thread_executor.pop(context).shutdown()
+        return before is inside is after
 
     assert asyncio.run(main())
 
@@ -599,6 +625,25 @@ def test_a_loop_on_the_thread_that_it_needs_is_an_error(in_context):
 
     with pytest.raises(RuntimeError, match=r"builtins\.int would deadlock"):
         asyncio.run(main())
+
+
+@pytest.mark.timeout(20, method="thread")
+@pytest.mark.parametrize("where", ["the class", "a subclass"])
+def test_a_loop_on_the_one_thread_of_an_applications_executor_is_an_error(monkeypatch, where):
+    class Own(SyncToAsync):
+        pass
+
+    async def inner():
+        return await Own(int)()
+
+    async def main():
+        return await Own(lambda: asyncio.run(inner()))()
+
+    with ThreadPoolExecutor(1) as executor:
+        changed = Own if where == "a subclass" else SyncToAsync
+        monkeypatch.setattr(changed, "single_thread_executor", executor)
+        with pytest.raises(RuntimeError, match=r"builtins\.int would deadlock"):
+            asyncio.run(asyncio.wait_for(main(), SOON))
 
 
 def test_a_chain_that_says_it_occupies_the_shared_thread_is_refused():

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -48,6 +49,39 @@ def test_a_loop_in_a_joined_thread_that_needs_the_joining_one_is_an_error():
     assert "asgiref-shared" in message
     assert "joins waits without a timeout for thread a-thread-of-its-own" in message
     assert asyncio.run(needs_the_shared_thread()) == 5
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_a_join_that_starts_before_its_call_is_counted_is_an_error():
+    """The thread that queued the function may be interrupted by others at any line."""
+    started, asked = threading.Event(), threading.Event()
+
+    async def needs_it_at_once():
+        asyncio.get_running_loop().call_soon(asked.set)
+        return await needs_the_shared_thread()
+
+    def joins():
+        started.set()
+        return in_a_thread(lambda: asyncio.run(needs_it_at_once()))
+
+    def pause(frame, event, argument):
+        """Let the function start at the first line after it was queued, and get to its wait."""
+        if event == "line" and started.wait(0.01):
+            asked.wait(0.5)
+            sys.settrace(None)
+            return None
+        return pause if "asgiref" in frame.f_code.co_filename else None
+
+    async def main():
+        await sync_to_async(int)()
+        before = sys.gettrace()
+        sys.settrace(pause)
+        try:
+            return await sync_to_async(joins)()
+        finally:
+            sys.settrace(before)
+
+    assert "would deadlock" in str(asyncio.run(main()))
 
 
 def test_a_chain_of_joins_is_seen_through():

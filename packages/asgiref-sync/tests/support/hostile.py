@@ -84,6 +84,24 @@ class ReluctantBase(_Reluctant, BaseException):
     pass
 
 
+class _AnswersToAnyName(type):
+    def __getattr__(cls, name):
+        return cls()
+
+
+class _RefusesAnyName(type):
+    def __getattr__(cls, name):
+        raise KeyError(name)
+
+
+class Expression(metaclass=_AnswersToAnyName):
+    """Made by its class for any name, as query builders and mocks do."""
+
+
+class Registered(metaclass=_RefusesAnyName):
+    """Its class looks names up in a table, and raises another error than AttributeError."""
+
+
 class Unhashable(Exception):
     def __eq__(self, other):
         return True

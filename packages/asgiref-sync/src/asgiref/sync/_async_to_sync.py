@@ -134,7 +134,8 @@ class AsyncToSync(Generic[_P, _R]):
         context.run(CURRENT_EXECUTOR.set, executor)
         contexts = [context]
         try:
-            wrapped = self.main_wrap(call, sys.exc_info(), None, contexts, awaitable)
+            tasks = executor.state.task_context
+            wrapped = self.main_wrap(call, sys.exc_info(), tasks, contexts, awaitable)
             call.prepare(wrapped, awaitable, context, self._is_hooked())
             del awaitable, wrapped
             _run(call, executor.state, self)
@@ -189,13 +190,15 @@ class AsyncToSync(Generic[_P, _R]):
         Args:
             call_result: this method calls its `set_result` or its `set_exception`, once.
             exc_info: the value of `sys.exc_info()` in the calling code.
-            task_context: always None.
+            task_context: a list to which this method adds its task while it runs, or None.
             context: a list. It holds the context to start from. When the outcome is set, it holds
                 the final context, then the initial one.
             awaitable: the object that the coroutine function returned.
         """
         __traceback_hide__ = True
         context.append(adapt_values(call_result.sending_thread))
+        if task_context is not None:
+            task_context.append(asyncio.current_task())
         try:
             if exc_info[1] is None:
                 result = await awaitable
@@ -208,6 +211,8 @@ class AsyncToSync(Generic[_P, _R]):
             context[0] = contextvars.copy_context()
             call_result.set_result(result)
         finally:
+            if task_context is not None:
+                task_context.remove(asyncio.current_task())
             # The traceback of the coroutine's exception keeps this frame alive.
             del exc_info, call_result
 

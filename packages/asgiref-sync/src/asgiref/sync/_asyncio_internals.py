@@ -252,10 +252,12 @@ def create_task(
 def _original_code(function: object) -> types.CodeType | None:
     """Return the code of a function of asyncio, unless a tracer wrapped it before this import.
 
-    A wrapper's code is in another file, or has objects of the wrapper among its constants.
+    A wrapper's code has another file or name, or objects of the wrapper among its constants.
     """
     code = getattr(function, "__code__", None)
     if not isinstance(code, types.CodeType) or code.co_filename != asyncio.base_events.__file__:
+        return None
+    if code.co_qualname != getattr(function, "__qualname__", None):
         return None
     plain = (str, bytes, int, float, tuple, type(None), types.CodeType)
     return code if all(isinstance(constant, plain) for constant in code.co_consts) else None
@@ -264,14 +266,17 @@ def _original_code(function: object) -> types.CodeType | None:
 _CREATE_TASK_CODE = _original_code(asyncio.BaseEventLoop.create_task)
 
 
-def custom_default_executor(loop: asyncio.AbstractEventLoop) -> Any:
+def custom_default_executor(loop: asyncio.AbstractEventLoop, usual_limit: int) -> Any:
     """Return the executor that the application set with `loop.set_default_executor`, if any.
 
     The executor that asyncio makes at the first `asyncio.to_thread` does not count; this recognises
-    it by the name of its threads. Other loops than asyncio's do not reveal their executor.
+    it by the name and the `usual_limit` of its threads. Other loops do not reveal theirs.
     """
     executor = getattr(loop, "_default_executor", None)
-    if executor is None or getattr(executor, "_thread_name_prefix", None) == "asyncio":
+    if (
+        getattr(executor, "_thread_name_prefix", None) == "asyncio"
+        and getattr(executor, "_max_workers", None) == usual_limit
+    ):
         return None
     return executor
 

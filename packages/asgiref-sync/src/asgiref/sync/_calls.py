@@ -426,8 +426,9 @@ class CoroutineCall(Call):
             assert coroutine is not None
             assert context is not None
             task = create_task(loop, coroutine, context)
+            is_done = task.done()
         except BaseException as error:
-            # The application's task factory raised. The loop must keep running its other tasks.
+            # The application's task factory made no task. The loop must keep running its others.
             try:
                 if coroutine is not None:
                     coroutine.close()
@@ -439,7 +440,7 @@ class CoroutineCall(Call):
             if not isinstance(error, Exception):
                 raise
             return
-        if task.done():
+        if is_done:
             if self._is_hooked or not self.is_over:
                 self._task_done(task)
         elif self._is_hooked or not self.is_over:

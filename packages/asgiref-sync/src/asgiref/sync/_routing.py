@@ -145,14 +145,15 @@ def submit_parallel(call: FunctionCall, executor: Executor | None) -> None:
     It runs on `executor`, or else on the executor that the application set as the loop's default,
     or else on pooled threads, within the limit of its loop.
     """
+    limiter = limiter_of(call.loop)
     if executor is None:
-        executor = custom_default_executor(call.loop)
+        executor = custom_default_executor(call.loop, limiter.limit)
     if executor is not None and not isinstance(executor, LimitedExecutor):
         _submit_to_foreign(executor, call)
     elif PROCESS.is_exiting:
         call.run_and_deliver()
     elif executor is None:
-        limiter_of(call.loop).submit(call)
+        limiter.submit(call)
     else:
         executor.submit_call(call)
 
@@ -331,12 +332,15 @@ class ThreadSensitiveContext:
             await joined._leave(waits=False)
         elif self.token is not None:
             token, self.token = self.token, None
+            is_reset = False
             try:
                 # Raises ValueError if the block ends in another context.
                 THREAD_SENSITIVE_CONTEXT.reset(token)
+                is_reset = True
             finally:
                 if self._executor is None:
-                    await self._leave(waits=True)
+                    # In another context, the thread may run a function that waits for this.
+                    await self._leave(waits=is_reset)
                 else:
                     self._exited = True
                     CONTEXT_EXECUTORS.pop(self, None)

@@ -30,7 +30,7 @@ from ._routing import (
     submit_parallel,
     submit_sensitive,
 )
-from ._thread_state import thread_state_at_entry
+from ._thread_state import ThreadState, thread_state_at_entry
 
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
@@ -39,6 +39,14 @@ _T = TypeVar("_T")
 
 #: A function that returns a coroutine.
 CoroutineFunction = Callable[_P, Coroutine[Any, Any, _R]]
+
+
+def _state_with_parent() -> ThreadState:
+    """Return this thread's state. Raises AttributeError if no loop called it: see `hasattr`."""
+    state = thread_state_at_entry()
+    if state.parent_loop is None and state.parent_pid is None:
+        raise AttributeError("no event loop has called this thread")
+    return state
 
 
 class _ParentLoop(threading.local):
@@ -50,7 +58,7 @@ class _ParentLoop(threading.local):
 
         Assign None or a loop that is not running to make `async_to_sync` use a separate loop.
         """
-        return thread_state_at_entry().parent_loop
+        return _state_with_parent().parent_loop
 
     @main_event_loop.setter
     def main_event_loop(self, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -63,7 +71,7 @@ class _ParentLoop(threading.local):
     @property
     def main_event_loop_pid(self) -> int | None:
         """The process in which that loop runs. Other processes ignore it."""
-        return thread_state_at_entry().parent_pid
+        return _state_with_parent().parent_pid
 
     @main_event_loop_pid.setter
     def main_event_loop_pid(self, pid: int | None) -> None:
@@ -220,7 +228,7 @@ class SyncToAsync(Generic[_P, _R]):
         Args:
             loop: the caller's event loop.
             exc_info: the value of `sys.exc_info()` in the calling code.
-            task_context: opaque.
+            task_context: a list of the tasks that the function is blocked in, or None.
             func: the function to call with `args` and `kwargs`.
             args: one argument, the ``child``: a `functools.partial` of the wrapped function with
                 the call's arguments. An override can pass a different one to `func`.
@@ -231,13 +239,13 @@ class SyncToAsync(Generic[_P, _R]):
         """
         __traceback_hide__ = True
         state = thread_state_at_entry()
-        outer = state.parent_loop, state.parent_pid
+        outer = state.parent_loop, state.parent_pid, state.task_context
         # An integration can call this on a thread of its own, or after it changed the parent loop.
-        state.parent_loop, state.parent_pid = loop, state.pid
+        state.parent_loop, state.parent_pid, state.task_context = loop, state.pid, task_context
         try:
             return run_handling(exc_info[1], partial(func, *args, **kwargs))
         finally:
-            state.parent_loop, state.parent_pid = outer
+            state.parent_loop, state.parent_pid, state.task_context = outer
 
 
 _plain_thread_handler: Any = SyncToAsync[..., Any].thread_handler

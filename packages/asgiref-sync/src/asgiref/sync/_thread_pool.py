@@ -165,6 +165,7 @@ class WorkerThread:
         self.ended: bool = False
         # The number of items in total, and the number of those that have run.
         self._accepted, self._done = 1, 0
+        self._is_running = False
         self._queue.put(first)
         self.pid: int = PROCESS.pid
         #: The thread's state; None until the thread runs.
@@ -195,7 +196,8 @@ class WorkerThread:
     @property
     def is_busy(self) -> bool:
         """Whether the thread runs an item or has one in its queue."""
-        return self._done != self._accepted
+        # `put` counts an item after the thread may have started it.
+        return self._is_running or self._done != self._accepted
 
     @property
     def is_delivering(self) -> bool:
@@ -263,11 +265,13 @@ class WorkerThread:
                 self._close()
                 return
             try:
+                self._is_running = True
                 item.run()
             except BaseException as error:
                 item.discard(error)
                 raise
             finally:
+                self._is_running = False
                 self._done += 1
                 if self.pool is not None:
                     # Before the delivery, so that the waiting code can submit to this thread again.

@@ -14,7 +14,7 @@ import asyncio
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._asyncio_internals import ReusableLoop
@@ -54,6 +54,7 @@ class ThreadState:
         "parent_loop",
         "parent_pid",
         "pid",
+        "task_context",
         "thread",
         "wakeup",
     )
@@ -74,6 +75,8 @@ class ThreadState:
         #: it as ``SyncToAsync.threadlocal.main_event_loop``.
         self.parent_loop: asyncio.AbstractEventLoop | None = None
         self.parent_pid: int | None = None
+        #: Where `main_wrap` notes its task while an integration's `thread_handler` surrounds it.
+        self.task_context: list[Any] | None = None
         #: The innermost call of `async_to_sync` in which this thread is blocked.
         self.coroutine_call: CoroutineCall | None = None
         #: Locked, except while the blocked thread has a wake-up that it has not taken yet.
