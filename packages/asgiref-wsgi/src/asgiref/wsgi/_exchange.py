@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -21,6 +20,7 @@ from ._errors import BodyTooLarge, Notices, log_abandoned
 from ._input import RequestInput, open_stream
 from ._outbox import Outbox
 from ._spool import spool
+from ._tasks import start_task, wait_for_end
 from ._types import Receive, Scope, Send
 from ._workers import Workers
 
@@ -57,6 +57,7 @@ class Exchange:
         "_is_queued",
         "_is_streamed_without_length",
         "_is_too_large",
+        "_loop",
         "_options",
         "_queue_timer",
         "_scope",
@@ -72,11 +73,12 @@ class Exchange:
         self._scope = scope
         self._send = send
         self._options = options
+        self._loop = asyncio.get_running_loop()
         lend = options.workers.lend
         self.outbox = Outbox(options.backpressure, lend)
         self._source: RequestInput | None = RequestInput(
             receive,
-            asyncio.get_running_loop(),
+            self._loop,
             self._on_disconnect,
             lend,
             options.max_body_size,
@@ -110,7 +112,9 @@ class Exchange:
             return
         if body is None:
             return  # the client left before its request was complete
-        application = _start(self._run_application(run, body), outbox.wake)
+        application = start_task(
+            self._run_application(run, body), self._loop, on_cancelled=outbox.wake
+        )
         try:
             await self._attend(application, source)
             if not application.cancelled():  # as a request is whose client left the queue
@@ -187,40 +191,39 @@ class Exchange:
             raise
         finally:
             outbox.close()
-            if not source.is_through:
-                await source.stop()
+            if (pump := source.close()) is not None:
+                await wait_for_end(pump)
 
     async def _relay(
         self, application: asyncio.Task[None], source: RequestInput, outbox: Outbox
     ) -> None:
-        send, sends = self._send, 0
+        in_a_row = 0
         while True:
-            # Looked at first: then all that the application appended is in the outbox.
+            if not application.done() and await outbox.sleep():
+                in_a_row = 0
+            # Looked at before the events: once the application has ended, these are the last.
             finished = application.done()
-            while (item := outbox.pop()) is not None:
-                event, cost = item
-                self._has_sent = True
+            for event in outbox.take():
+                if in_a_row == SENDS_IN_A_ROW:
+                    await asyncio.sleep(0)  # `send` did not let other tasks run
+                    in_a_row = 0
+                is_first, self._has_sent = not self._has_sent, True
                 try:
-                    await send(event)
+                    await self._send(event)
                 except OSError:  # the client has left
                     outbox.close()
                     source.fail("the client has disconnected")
                     break
-                if cost:
-                    outbox.sent(cost)
-                sends += 1
-                if sends == 1 and not outbox.ended:
-                    source.start()  # a fast application may never let the outbox run dry
-                if sends % SENDS_IN_A_ROW == 0:
-                    await asyncio.sleep(0)  # `send` did not let other tasks run
+                in_a_row += 1
+                if is_first and not outbox.ended:
+                    source.start()  # the next `send` may wait for a client that leaves
             if outbox.closed and await self._is_over(application):
                 return
             if finished:
                 return
-            if (sends or outbox.is_watched) and not outbox.ended:
+            outbox.make_room()
+            if outbox.is_watched and not outbox.ended:
                 source.start()
-            if not application.done():
-                await outbox.sleep()
 
     async def _is_over(self, application: asyncio.Task[None]) -> bool:
         """Whether a request that was closed will never run; tells the client of a large body."""
@@ -255,8 +258,7 @@ class Exchange:
             return
         self._is_queued = True
         if delay:
-            loop = asyncio.get_running_loop()
-            self._queue_timer = loop.call_later(delay, self._watch_queue)
+            self._queue_timer = self._loop.call_later(delay, self._watch_queue)
         else:
             self._watch_queue()
 
@@ -287,18 +289,3 @@ class Exchange:
         if (source := self._source) is not None:
             source.watch_from_thread()
         return not self.outbox.closed
-
-
-def _start(
-    coroutine: Coroutine[Any, Any, None], cancelled: Callable[[], None]
-) -> asyncio.Task[None]:
-    """Start a task, at once where that is possible: it saves a turn of the loop.
-
-    `cancelled` is called if it is cancelled before it could begin.
-    """
-    loop = asyncio.get_running_loop()
-    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)
-    task = loop.create_task(coroutine)
-    task.add_done_callback(lambda _: cancelled())
-    return task

@@ -24,6 +24,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ._errors import BodyTooLarge, ClientDisconnected, describe
+from ._tasks import start_task
 from ._two_sided_wait import TwoSidedWait
 from ._types import Receive
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 256 * 1024
 """How many bytes the buffer holds, or one message, when a server sends larger ones."""
+_OVER = "the request is over"
 
 
 class RequestInput:
@@ -53,10 +55,10 @@ class RequestInput:
         "_maximum",
         "_on_disconnect",
         "_on_too_large",
+        "_pump",
         "_receive",
         "_received",
         "_taken",
-        "_task",
         "_thread",
         "_wait",
         "complete",
@@ -87,7 +89,7 @@ class RequestInput:
         self._is_asked = False
         self._failure: str | None = None
         self._cause: Exception | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._pump: asyncio.Task[None] | None = None
         self.complete = False
         self.was_read = False
         """Whether the application has asked for a part of a body that did not come whole."""
@@ -114,27 +116,25 @@ class RequestInput:
 
     def start(self) -> None:
         """Receive from now on, also to notice when the client leaves."""
-        if self._failure is None and self._task is None:
+        if self._failure is None and self._pump is None:
             self._is_asked = True
-            self._task = self._loop.create_task(self._run(), context=self._context)
+            self._pump = start_task(self._run(), self._loop, self._context)
 
     def fail(self, reason: str) -> None:
         """Make every later read of data that has not come an OSError. Any thread may call it."""
         self._failure = self._failure or reason
-        self._wait.wake_thread()
+        self._wait.wake_threads()
 
-    @property
-    def is_through(self) -> bool:
-        """Whether there is nothing to `stop`."""
-        return self.complete and self._task is None
-
-    async def stop(self) -> None:
-        """End the pump; afterwards `receive` is not awaited, and reading more is an OSError."""
-        if not self.complete:
-            self.fail("the request is over")
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+    def close(self) -> asyncio.Task[None] | None:
+        """Start no pump any more, and cancel the one that runs; return it, to be waited for."""
+        if self.complete:
+            self._failure = self._failure or _OVER  # which no reader waits for
+        else:
+            self.fail(_OVER)
+        if self._pump is None or self._pump.done():
+            return None
+        self._pump.cancel()
+        return self._pump
 
     def take_all(self) -> bytes:
         """Everything received so far; before the application's thread starts."""
@@ -151,11 +151,11 @@ class RequestInput:
     async def _run(self) -> None:
         try:
             while await self.receive_one():
-                self._wait.wake_thread()
+                self._wait.wake_threads()
                 # Receive only while the largest message seen so far would still fit.
                 if self.size + self._largest > READ_AHEAD:
                     while not (self.complete or self._has_room()):
-                        await self._wait.wait_in_task(self._has_room)
+                        await self._wait.wait_in_task()
         except BodyTooLarge as error:
             self._cause = error
             if self._on_too_large is not None:
