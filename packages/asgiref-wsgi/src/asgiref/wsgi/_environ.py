@@ -20,7 +20,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -31,9 +30,14 @@ HeaderPairs = Iterable[tuple[bytes, bytes]]
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _MAX_DIGITS = 18  # no machine has more bytes, and int() stays cheap
-_CACHED_NAME_LENGTH = 64
-_CGI_KEYS = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
-# The server has decoded the body: applications that see this header decode it once more.
+_MAX_KNOWN_LENGTH = 64
+_MAX_KNOWN_KEYS = 512
+_KEYS = {
+    b"content-type": "CONTENT_TYPE",
+    b"content-length": "CONTENT_LENGTH",
+    b"transfer-encoding": "TRANSFER_ENCODING",  # until `_settle_content_length`
+}
+# The server has decoded the body: applications that see HTTP_TRANSFER_ENCODING decode it again.
 _DROPPED_KEYS = frozenset(
     {"HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 )
@@ -48,20 +52,19 @@ class BadRequest(ValueError):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Framing:
     """How the request's body is delimited, as far as its headers say.
 
     `length` is None when the end of the body is told by the ASGI messages alone.
     """
 
-    length: int | None
-    expects_continue: bool
+    length: int | None = None
+    is_encoded: bool = False
+    expects_continue: bool = False
 
 
-_PLAIN_FRAMING = Framing(None, False)
-_ENCODING_NAME_LENGTH = len("transfer-encoding")
-_FRAMING_NAME_LENGTHS = frozenset({len("expect"), len("content-length"), _ENCODING_NAME_LENGTH})
+_FRAMING_NAME_LENGTHS = frozenset({len("expect"), len("content-length"), len("transfer-encoding")})
 
 
 def read_framing(headers: HeaderPairs) -> Framing:
@@ -69,21 +72,21 @@ def read_framing(headers: HeaderPairs) -> Framing:
 
     Raises BadRequest for a Content-Length that is no number, or several that disagree.
     """
+    framing = Framing()
     lengths: list[bytes] = []
-    chunked = expects_continue = False
     for name, value in headers:
         if len(name) not in _FRAMING_NAME_LENGTHS:  # spares most names the rest: 2 µs a request
             continue
         lower = name.lower()
         if lower == b"expect":
-            expects_continue = value.strip().lower() == b"100-continue"
+            framing.expects_continue = value.strip().lower() == b"100-continue"
         elif lower == b"content-length":
             lengths.append(value)
         elif lower == b"transfer-encoding":
-            chunked = True
-    if not lengths and not expects_continue:
-        return _PLAIN_FRAMING
-    return Framing(None if chunked else parse_content_length(lengths), expects_continue)
+            framing.is_encoded = True
+    if lengths and not framing.is_encoded:
+        framing.length = parse_content_length(lengths)
+    return framing
 
 
 def may_lack_length(scope: Scope, framing: Framing) -> bool:
@@ -94,14 +97,7 @@ def may_lack_length(scope: Scope, framing: Framing) -> bool:
     """
     if framing.length is not None:
         return False
-    return not (scope.get("http_version") or "1.1").startswith("1") or _is_encoded(scope)
-
-
-def _is_encoded(scope: Scope) -> bool:
-    for name, _ in scope.get("headers") or ():
-        if len(name) == _ENCODING_NAME_LENGTH and name.lower() == b"transfer-encoding":
-            return True
-    return False
+    return framing.is_encoded or not (scope.get("http_version") or "1.1").startswith("1")
 
 
 def parse_content_length(values: Sequence[bytes]) -> int | None:
@@ -166,8 +162,7 @@ def build_environ(
     _add_paths(environ, scope)
     _add_addresses(environ, scope, scheme)
     _add_headers(environ, scope.get("headers") or (), duplicate_header_limit, allow_underscores)
-    if "CONTENT_LENGTH" in environ:
-        _settle_content_length(environ, scope)
+    _settle_content_length(environ)
     if body_length:
         environ.setdefault("CONTENT_LENGTH", str(body_length))
     return environ
@@ -256,13 +251,13 @@ def _add_headers(
     environ: dict[str, Any], headers: HeaderPairs, limit: int | None, allow_underscores: bool
 ) -> None:
     repeated: dict[str, list[str]] = {}
+    keys = _KNOWN_KEYS[allow_underscores]
     for name, value in headers:
-        lookup = _cached_key if len(name) <= _CACHED_NAME_LENGTH else environ_key
-        key = lookup(name, allow_underscores)
+        key = keys[name]
         if key is None:
             continue
         text = value.decode("latin-1")
-        if key not in environ:  # no other variable begins with HTTP_ or CONTENT_
+        if key not in environ:  # no other variable has the name of a header's
             environ[key] = text
             continue
         texts = repeated.setdefault(key, [environ[key]])
@@ -276,25 +271,39 @@ def _add_headers(
         environ[key] = ("; " if key == "HTTP_COOKIE" else ",").join(texts)
 
 
-def _settle_content_length(environ: dict[str, Any], scope: Scope) -> None:
-    if _is_encoded(scope):  # Transfer-Encoding overrules Content-Length (RFC 9112, 6.3)
-        del environ["CONTENT_LENGTH"]
-        return
-    value: str = environ["CONTENT_LENGTH"]
-    environ["CONTENT_LENGTH"] = str(parse_content_length([value.encode("latin-1")]))
+def _settle_content_length(environ: dict[str, Any]) -> None:
+    if environ.pop("TRANSFER_ENCODING", None) is not None:
+        environ.pop("CONTENT_LENGTH", None)  # which it overrules (RFC 9112, 6.3)
+    elif (value := environ.get("CONTENT_LENGTH")) is not None:
+        environ["CONTENT_LENGTH"] = str(parse_content_length([value.encode("latin-1")]))
 
 
 def environ_key(name: bytes, allow_underscores: bool) -> str | None:
     """The environ key of a header, or None for a header that must not reach the application."""
     lower = name.lower()
-    if lower in _CGI_KEYS:
-        return _CGI_KEYS[lower]
+    if lower in _KEYS:
+        return _KEYS[lower]
     if not _TOKEN.fullmatch(lower) or (b"_" in lower and not allow_underscores):
         return None
     key = "HTTP_" + lower.decode("ascii").upper().replace("-", "_")
     return None if key in _DROPPED_KEYS else key
 
 
-# Clients send the same few names again and again. Only short names are kept, so that nobody can
-# fill the memory with long ones.
-_cached_key = lru_cache(maxsize=512)(environ_key)
+class _KnownKeys(dict[bytes, "str | None"]):
+    """The keys of the headers that came lately: clients send the same few names again and again."""
+
+    def __init__(self, allow_underscores: bool) -> None:
+        super().__init__()
+        self._allow_underscores = allow_underscores
+
+    def __missing__(self, name: bytes) -> str | None:
+        key = environ_key(name, self._allow_underscores)
+        # Bounded in both ways, so that no client can fill the memory.
+        if len(name) <= _MAX_KNOWN_LENGTH:
+            if len(self) >= _MAX_KNOWN_KEYS:
+                self.clear()
+            self[name] = key
+        return key
+
+
+_KNOWN_KEYS = (_KnownKeys(False), _KnownKeys(True))

@@ -134,7 +134,7 @@ class Exchange:
         try:
             framing = _environ.read_framing(self._scope.get("headers") or ())
         except _environ.BadRequest:  # build_environ will say so, unless a subclass knows better
-            framing = _environ.Framing(None, False)
+            framing = _environ.Framing()
         self._expects_continue = framing.expects_continue
         maximum, length = self._options.max_body_size, framing.length
         max_spool_size = self._options.max_spool_size
