@@ -24,7 +24,8 @@ from ._tasks import start_task, wait_for_end
 from ._types import Receive, Scope, Send
 from ._workers import Workers
 
-BACKPRESSURE = 256 * 1024
+#: Room for six chunks of 64 KiB, for each turn that the two threads take costs as much as several.
+BACKPRESSURE = 384 * 1024
 MAX_SPOOL_SIZE = 1024**3
 #: So many events are sent in one turn of the event loop, where `send` does not wait. In the next
 #: turn asyncio tells the server that a connection is lost, and until then it logs each write after
@@ -221,7 +222,10 @@ class Exchange:
                 return
             if finished:
                 return
-            outbox.make_room()
+            if outbox.make_room():
+                # Chunks that the thread appends during this turn need no wake-up.
+                await asyncio.sleep(0)
+                in_a_row = 0
             if outbox.is_watched and not outbox.ended:
                 source.start()
 

@@ -5,9 +5,9 @@ inside `send`; awaited through the bridge, it would start in the bridge's contex
 appends events to a deque, the task pops and sends them. Events that are not flushed leave with the
 next flush, or when the application has returned: a small response costs no wake-up of its own.
 
-Backpressure counts what the events occupy, from `append` until `send` has returned. There are two
-counts, each written by one thread, so that they need no lock. `closed` and `ended` may be read a
-moment late; an event that is appended after `close` is never popped.
+Backpressure counts what the events occupy, from `append` until the batch that they are sent with is
+through. There are two counts, each written by one thread, so that they need no lock. `closed` and
+`ended` may be read a moment late; an event that is appended after `close` is never taken.
 """
 
 from __future__ import annotations
@@ -137,14 +137,14 @@ class Outbox:
             yield event
             self._taken += cost
 
-    def make_room(self) -> None:
-        """Let the thread append as much as was sent.
+    def make_room(self) -> bool:
+        """Let the thread append as much as was sent; return whether it waits for that.
 
         Called after each batch, not after each event: waking a thread costs as much as sending
         several chunks.
         """
         self._sent = self._taken
-        self._wait.wake_threads()
+        return self._wait.wake_threads()
 
     # Any thread
 

@@ -86,11 +86,13 @@ class TwoSidedWait:
         assert self._event is not None  # a task that sleeps has created it
         self._event.set()
 
-    def wake_threads(self) -> None:
-        """Have the threads that wait check their conditions again."""
+    def wake_threads(self) -> bool:
+        """Have the threads that wait check their conditions again; return whether there are any."""
         # Locked even if no thread waits: without the GIL, a look at `_threads` alone could miss a
         # thread that is about to wait.
         with self.lock:
-            if self._threads:
-                assert self._condition is not None  # a thread that waits has created it
-                self._condition.notify_all()
+            if not self._threads:
+                return False
+            assert self._condition is not None  # a thread that waits has created it
+            self._condition.notify_all()
+            return True
