@@ -1,9 +1,9 @@
 """Uploads that come without a length, and uploads that are too long."""
 
 import asyncio
-import threading
 import io
 import logging
+import threading
 
 import pytest
 from wsgi_client import Exchange, http_scope, request

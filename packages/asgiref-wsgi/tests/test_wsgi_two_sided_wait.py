@@ -40,29 +40,22 @@ async def test_a_cancelled_wait_can_be_repeated():
 
 
 async def test_all_threads_that_wait_check_their_conditions():
-    wait, checked, done = TwoSidedWait(nullcontext), threading.Barrier(3), threading.Event()
+    wait, met = TwoSidedWait(nullcontext), threading.Event()
+    loop, waiting = asyncio.get_running_loop(), asyncio.Semaphore(0)
 
     def run():
-        met = False
-
         def satisfied():
-            nonlocal met
-            met, first = True, not met
-            if first:
-                arrivals.append(None)
-            return done.is_set()
+            loop.call_soon_threadsafe(waiting.release)
+            return met.is_set()
 
         wait.wait_in_thread(satisfied)
-        checked.wait()
 
-    arrivals = []
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
         thread.start()
-    while len(arrivals) < 2:
-        await asyncio.sleep(0)
-    done.set()
+    for _ in threads:
+        await waiting.acquire()
+    met.set()
     wait.wake_threads()
-    await asyncio.to_thread(checked.wait)
     for thread in threads:
-        thread.join()
+        await asyncio.to_thread(thread.join)

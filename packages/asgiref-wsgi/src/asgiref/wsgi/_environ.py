@@ -7,11 +7,11 @@ Rules:
 * SCRIPT_NAME is cut from the path only where a path segment ends: ``/app`` is no prefix of
   ``/application``.
 * Two headers must never meet in one key by accident. ``X_User`` and ``X-User`` would both become
-  ``HTTP_X_USER``, and a proxy that strips only one of them would let a client pose as anybody;
+  ``HTTP_X_USER``, and a proxy that strips only one of them would let a client pose as any user;
   so names with an underscore are dropped. ``Proxy`` would become ``HTTP_PROXY``, which HTTP
   clients inside the application take for their own configuration; so it is dropped too.
-* What cannot be understood safely (a Content-Length that is no number, or two that disagree) is a
-  ``BadRequest``, never a guess: guesses about a body's length are how requests get smuggled.
+* An ambiguous request (a Content-Length that is not a number, or two that disagree) is a
+  ``BadRequest``. The adapter never guesses: guesses about a body's length allow request smuggling.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _DEFAULT_PORTS = {"https": "443"}
 
 
 class BadRequest(ValueError):
-    """A request that is answered with status 400; `detail` is what the client is told."""
+    """The request gets status 400, and the client gets `detail`."""
 
     def __init__(self, detail: str, explanation: str | None = None) -> None:
         super().__init__(explanation or detail)
@@ -56,7 +56,7 @@ class BadRequest(ValueError):
 class Framing:
     """How the request's body is delimited, as far as its headers say.
 
-    `length` is None when the end of the body is told by the ASGI messages alone.
+    `length` is None if only the ASGI messages show where the body ends.
     """
 
     length: int | None = None
@@ -68,9 +68,9 @@ _FRAMING_NAME_LENGTHS = frozenset({len("expect"), len("content-length"), len("tr
 
 
 def read_framing(headers: HeaderPairs) -> Framing:
-    """Find what the input stream must know before the application starts.
+    """Read the headers that the request's body depends on.
 
-    Raises BadRequest for a Content-Length that is no number, or several that disagree.
+    Raises BadRequest for a Content-Length that is not a number, or several that disagree.
     """
     framing = Framing()
     lengths: list[bytes] = []
@@ -90,7 +90,7 @@ def read_framing(headers: HeaderPairs) -> Framing:
 
 
 def may_lack_length(scope: Scope, framing: Framing) -> bool:
-    """Whether the body's length is told neither by a header nor by the absence of all headers.
+    """Whether neither a header nor the absence of all headers gives the body's length.
 
     HTTP/1 requests without Content-Length and Transfer-Encoding have no body (RFC 9112, 6.3); in
     later versions every request may have one.
@@ -290,7 +290,7 @@ def environ_key(name: bytes, allow_underscores: bool) -> str | None:
 
 
 class _KnownKeys(dict[bytes, "str | None"]):
-    """The keys of the headers that came lately: clients send the same few names again and again."""
+    """Maps names of headers to environ keys: clients send the same few names again and again."""
 
     def __init__(self, allow_underscores: bool) -> None:
         super().__init__()
@@ -298,7 +298,7 @@ class _KnownKeys(dict[bytes, "str | None"]):
 
     def __missing__(self, name: bytes) -> str | None:
         key = environ_key(name, self._allow_underscores)
-        # Bounded in both ways, so that no client can fill the memory.
+        # Bounded in length and number, so that no client can fill the memory.
         if len(name) <= _MAX_KNOWN_LENGTH:
             if len(self) >= _MAX_KNOWN_KEYS:
                 self.clear()

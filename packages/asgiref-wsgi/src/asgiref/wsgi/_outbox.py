@@ -1,9 +1,9 @@
-"""The way out: events that the application's thread leaves for the request's task.
+"""The response's events, from the application's thread to the request's task.
 
-`send` is awaited only in the request's own task. (A server starts the next request of a connection
-inside `send`; awaited through the bridge, it would start in the bridge's context.) The thread
-appends events to a deque, the task pops and sends them. Events that are not flushed leave with the
-next flush, or when the application has returned: a small response costs no wake-up of its own.
+Only the request's own task awaits `send`. (A server starts the next request of a connection inside
+`send`; awaited through the bridge, it would start in the bridge's context.) The thread appends
+events to a deque, and the task sends them. Events that are not flushed leave with the next flush,
+or when the application has returned, so a small response needs no wake-up of its own.
 
 Backpressure counts what the events occupy, from `append` until the batch that they are sent with is
 through. There are two counts, each written by one thread, so that they need no lock. `closed` and
@@ -21,9 +21,9 @@ from ._errors import ClientDisconnected
 from ._two_sided_wait import TwoSidedWait
 from ._types import Event
 
-#: What an event occupies besides its body: a dict of three keys, a tuple, the header of the bytes,
-#: and their places in the deque and for the garbage collector. 312 to 370 bytes on CPython 3.11 to
-#: 3.15, by `sys.getsizeof`.
+#: The memory of an event without its body: a dict of three keys, a tuple, the header of the bytes,
+#: a slot of the deque and the garbage collector's header. `sys.getsizeof` gives 312 to 370 bytes on
+#: CPython 3.11 to 3.15.
 EVENT_OVERHEAD = 400
 
 

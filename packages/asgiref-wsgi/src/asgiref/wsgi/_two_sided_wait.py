@@ -19,7 +19,7 @@ LEND_AFTER = 0.002
 
 
 class TwoSidedWait:
-    """The place where one task and one thread wait for each other. Made on the loop's thread.
+    """Lets one task and one thread wait for each other. Create it on the loop's thread.
 
     `lend` makes the context in which the thread waits for long (see `_workers`).
     """
