@@ -109,10 +109,11 @@ class Exchange:
         try:
             body = await self._receive_body(source)
         except BodyTooLarge:
+            body = None
             await self._answer_too_large()
+        if body is None:  # or the client left before its request was complete
+            self._source = None  # which refers to this object
             return
-        if body is None:
-            return  # the client left before its request was complete
         application = start_task(
             self._run_application(run, body), self._loop, on_cancelled=outbox.wake
         )
