@@ -35,7 +35,7 @@ SENDS_IN_A_ROW = 5
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a WsgiToAsgi tells its instances."""
+    """The options of a WsgiToAsgi, for its instances."""
 
     workers: Workers
     backpressure: int = BACKPRESSURE
