@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import threading
 
 import pytest
 from wsgi_client import Exchange, http_scope, request
@@ -283,6 +284,32 @@ async def test_a_response_that_has_started_goes_on_when_the_body_grows_too_large
     exchange.feed(b"x" * 6, more=True)
     await exchange.end()
     assert exchange.sent()[0]["body"] == b"the request body exceeds 10 bytes"
+
+
+async def test_a_response_whose_start_is_being_sent_is_not_followed_by_a_413():
+    may_write, failed = threading.Event(), threading.Event()
+
+    def application(environ, start_response):
+        write = start_response("200 OK", [])
+        write(b"started ")
+        may_write.wait()
+        try:
+            environ["wsgi.input"].read()
+        except OSError as error:
+            failed.set()
+            return [str(error).encode()]
+
+    adapter = WsgiToAsgi(application, max_body_size=10, max_spool_size=None)
+    exchange = Exchange(adapter, http_scope(headers=CHUNKED))
+    exchange.sends_open.clear()
+    exchange.start().feed(b"x" * 6, more=True)
+    await exchange.send_begun.wait()
+    exchange.feed(b"x" * 6, more=True)
+    may_write.set()
+    await asyncio.to_thread(failed.wait)
+    exchange.sends_open.set()
+    await exchange.end()
+    assert [event["status"] for event in exchange.sent() if "status" in event] == [200]
 
 
 @pytest.mark.parametrize("name", ["max_body_size", "max_spool_size"])

@@ -204,3 +204,41 @@ async def test_the_question_can_be_asked_after_the_request():
     await request(WsgiToAsgi(application))
     assert kept[0]() is False
     assert await asyncio.to_thread(kept[0]) is False
+
+
+async def test_a_question_at_the_very_end_of_a_request_receives_nothing_afterwards(monkeypatch):
+    kept, receives = [], 0
+    may_run, asked = threading.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    call_soon_threadsafe = loop.call_soon_threadsafe
+
+    def application(environ, start_response):
+        may_run.wait()
+        kept.append(environ["asgiref.client_connected"])
+        return hello(environ, start_response)
+
+    def call_and_tell(callback, *arguments, context=None):
+        handle = call_soon_threadsafe(callback, *arguments, context=context)
+        if threading.current_thread() is questioner:
+            asked.set()
+        return handle
+
+    async def receive():
+        nonlocal receives
+        receives += 1
+        return {"type": "http.request"} if receives == 1 else await asyncio.Future()
+
+    async def send(event):
+        if event["type"] == "http.response.body" and not event.get("more_body"):
+            questioner.start()
+            asked.wait()  # on the loop's thread: the request ends before the question is answered
+
+    questioner = threading.Thread(target=lambda: kept[0]())
+    monkeypatch.setattr(loop, "call_soon_threadsafe", call_and_tell)
+    task = asyncio.create_task(WsgiToAsgi(application)(http_scope(), receive, send))
+    for _ in range(20):  # until the request's task waits for the application
+        await asyncio.sleep(0)
+    may_run.set()
+    await task
+    await asyncio.to_thread(questioner.join)
+    assert receives == 1

@@ -220,10 +220,10 @@ def test_transfer_encoding_overrules_content_length():
     environ = environ_of(headers=headers)
     assert "CONTENT_LENGTH" not in environ
     assert environ["wsgi.input_terminated"] is True
-    assert read_framing(headers) == Framing(None, False)
+    assert read_framing(headers) == Framing(None, is_encoded=True)
 
 
 def test_the_framing_is_read_from_the_headers():
-    assert read_framing([]) == Framing(None, False)
+    assert read_framing([]) == Framing()
     headers = [(b"Expect", b" 100-Continue"), (b"Content-Length", b"12")]
-    assert read_framing(headers) == Framing(12, True)
+    assert read_framing(headers) == Framing(12, expects_continue=True)

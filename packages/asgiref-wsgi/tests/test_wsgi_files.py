@@ -155,10 +155,10 @@ def member(path):
 
 
 def zipped_member(path):
-    archive = path.with_name("archive")
-    with zipfile.ZipFile(archive, "w") as opened:
+    packed = io.BytesIO()  # a file would stay open until the garbage collector finds the archive
+    with zipfile.ZipFile(packed, "w") as opened:
         opened.write(path, "member")
-    return zipfile.ZipFile(archive).open("member")
+    return zipfile.ZipFile(packed).open("member")
 
 
 def buffered_gzip(path):

@@ -500,6 +500,33 @@ async def test_receive_is_not_awaited_when_the_call_is_over():
     assert exchange.inbox.qsize() == 1
 
 
+async def test_the_call_ends_after_a_receive_that_is_slow_to_be_cancelled():
+    receiving, ended = threading.Event(), False
+    messages = [{"type": "http.request"}]
+
+    def chunks():
+        yield b"first"
+        receiving.wait()
+
+    async def receive():
+        nonlocal ended
+        if messages:
+            return messages.pop()
+        receiving.set()
+        try:
+            await asyncio.Future()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            ended = True
+
+    async def send(event):
+        pass
+
+    await serve(chunks())(http_scope(), receive, send)
+    assert ended
+
+
 async def test_a_receive_that_repeats_itself_does_not_hold_up_the_loop():
     async def receive():
         return {"type": "http.request"}

@@ -1,4 +1,4 @@
-"""The adapter: a WSGI application as an ASGI application. What one call does is in `_instance`."""
+"""The adapter: a WSGI application as an ASGI application. `_instance` serves each call."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class WsgiToAsgi:
     """
 
     instance_class: ClassVar[type[WsgiToAsgiInstance]] = WsgiToAsgiInstance
-    """What serves each call; for subclasses to set."""
+    """The class that serves each call. Subclasses may set it."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class WsgiToAsgi:
         """Serve one scope; the ASGI interface.
 
         Raises:
-            Exception: what the WSGI application raises; see `WsgiToAsgiInstance`.
+            Exception: any exception of the WSGI application; see `WsgiToAsgiInstance`.
         """
         instance = self.instance_class(
             self.wsgi_application, self.duplicate_header_limit, options=self._options

@@ -7,11 +7,11 @@ Rules:
 * SCRIPT_NAME is cut from the path only where a path segment ends: ``/app`` is no prefix of
   ``/application``.
 * Two headers must never meet in one key by accident. ``X_User`` and ``X-User`` would both become
-  ``HTTP_X_USER``, and a proxy that strips only one of them would let a client pose as anybody;
+  ``HTTP_X_USER``, and a proxy that strips only one of them would let a client pose as any user;
   so names with an underscore are dropped. ``Proxy`` would become ``HTTP_PROXY``, which HTTP
   clients inside the application take for their own configuration; so it is dropped too.
-* What cannot be understood safely (a Content-Length that is no number, or two that disagree) is a
-  ``BadRequest``, never a guess: guesses about a body's length are how requests get smuggled.
+* An ambiguous request (a Content-Length that is not a number, or two that disagree) is a
+  ``BadRequest``. The adapter never guesses: guesses about a body's length allow request smuggling.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -31,9 +30,14 @@ HeaderPairs = Iterable[tuple[bytes, bytes]]
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _MAX_DIGITS = 18  # no machine has more bytes, and int() stays cheap
-_CACHED_NAME_LENGTH = 64
-_CGI_KEYS = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
-# The server has decoded the body: applications that see this header decode it once more.
+_MAX_KNOWN_LENGTH = 64
+_MAX_KNOWN_KEYS = 512
+_KEYS = {
+    b"content-type": "CONTENT_TYPE",
+    b"content-length": "CONTENT_LENGTH",
+    b"transfer-encoding": "TRANSFER_ENCODING",  # until `_settle_content_length`
+}
+# The server has decoded the body: applications that see HTTP_TRANSFER_ENCODING decode it again.
 _DROPPED_KEYS = frozenset(
     {"HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 )
@@ -41,67 +45,59 @@ _DEFAULT_PORTS = {"https": "443"}
 
 
 class BadRequest(ValueError):
-    """A request that is answered with status 400; `detail` is what the client is told."""
+    """The request gets status 400, and the client gets `detail`."""
 
     def __init__(self, detail: str, explanation: str | None = None) -> None:
         super().__init__(explanation or detail)
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Framing:
     """How the request's body is delimited, as far as its headers say.
 
-    `length` is None when the end of the body is told by the ASGI messages alone.
+    `length` is None if only the ASGI messages show where the body ends.
     """
 
-    length: int | None
-    expects_continue: bool
+    length: int | None = None
+    is_encoded: bool = False
+    expects_continue: bool = False
 
 
-_PLAIN_FRAMING = Framing(None, False)
-_ENCODING_NAME_LENGTH = len("transfer-encoding")
-_FRAMING_NAME_LENGTHS = frozenset({len("expect"), len("content-length"), _ENCODING_NAME_LENGTH})
+_FRAMING_NAME_LENGTHS = frozenset({len("expect"), len("content-length"), len("transfer-encoding")})
 
 
 def read_framing(headers: HeaderPairs) -> Framing:
-    """Find what the input stream must know before the application starts.
+    """Read the headers that the request's body depends on.
 
-    Raises BadRequest for a Content-Length that is no number, or several that disagree.
+    Raises BadRequest for a Content-Length that is not a number, or several that disagree.
     """
+    framing = Framing()
     lengths: list[bytes] = []
-    chunked = expects_continue = False
     for name, value in headers:
         if len(name) not in _FRAMING_NAME_LENGTHS:  # spares most names the rest: 2 µs a request
             continue
         lower = name.lower()
         if lower == b"expect":
-            expects_continue = value.strip().lower() == b"100-continue"
+            framing.expects_continue = value.strip().lower() == b"100-continue"
         elif lower == b"content-length":
             lengths.append(value)
         elif lower == b"transfer-encoding":
-            chunked = True
-    if not lengths and not expects_continue:
-        return _PLAIN_FRAMING
-    return Framing(None if chunked else parse_content_length(lengths), expects_continue)
+            framing.is_encoded = True
+    if lengths and not framing.is_encoded:
+        framing.length = parse_content_length(lengths)
+    return framing
 
 
 def may_lack_length(scope: Scope, framing: Framing) -> bool:
-    """Whether the body's length is told neither by a header nor by the absence of all headers.
+    """Whether neither a header nor the absence of all headers gives the body's length.
 
     HTTP/1 requests without Content-Length and Transfer-Encoding have no body (RFC 9112, 6.3); in
     later versions every request may have one.
     """
     if framing.length is not None:
         return False
-    return not (scope.get("http_version") or "1.1").startswith("1") or _is_encoded(scope)
-
-
-def _is_encoded(scope: Scope) -> bool:
-    for name, _ in scope.get("headers") or ():
-        if len(name) == _ENCODING_NAME_LENGTH and name.lower() == b"transfer-encoding":
-            return True
-    return False
+    return framing.is_encoded or not (scope.get("http_version") or "1.1").startswith("1")
 
 
 def parse_content_length(values: Sequence[bytes]) -> int | None:
@@ -166,8 +162,7 @@ def build_environ(
     _add_paths(environ, scope)
     _add_addresses(environ, scope, scheme)
     _add_headers(environ, scope.get("headers") or (), duplicate_header_limit, allow_underscores)
-    if "CONTENT_LENGTH" in environ:
-        _settle_content_length(environ, scope)
+    _settle_content_length(environ)
     if body_length:
         environ.setdefault("CONTENT_LENGTH", str(body_length))
     return environ
@@ -256,13 +251,13 @@ def _add_headers(
     environ: dict[str, Any], headers: HeaderPairs, limit: int | None, allow_underscores: bool
 ) -> None:
     repeated: dict[str, list[str]] = {}
+    keys = _KNOWN_KEYS[allow_underscores]
     for name, value in headers:
-        lookup = _cached_key if len(name) <= _CACHED_NAME_LENGTH else environ_key
-        key = lookup(name, allow_underscores)
+        key = keys[name]
         if key is None:
             continue
         text = value.decode("latin-1")
-        if key not in environ:  # no other variable begins with HTTP_ or CONTENT_
+        if key not in environ:  # no other variable has the name of a header's
             environ[key] = text
             continue
         texts = repeated.setdefault(key, [environ[key]])
@@ -276,25 +271,39 @@ def _add_headers(
         environ[key] = ("; " if key == "HTTP_COOKIE" else ",").join(texts)
 
 
-def _settle_content_length(environ: dict[str, Any], scope: Scope) -> None:
-    if _is_encoded(scope):  # Transfer-Encoding overrules Content-Length (RFC 9112, 6.3)
-        del environ["CONTENT_LENGTH"]
-        return
-    value: str = environ["CONTENT_LENGTH"]
-    environ["CONTENT_LENGTH"] = str(parse_content_length([value.encode("latin-1")]))
+def _settle_content_length(environ: dict[str, Any]) -> None:
+    if environ.pop("TRANSFER_ENCODING", None) is not None:
+        environ.pop("CONTENT_LENGTH", None)  # which it overrules (RFC 9112, 6.3)
+    elif (value := environ.get("CONTENT_LENGTH")) is not None:
+        environ["CONTENT_LENGTH"] = str(parse_content_length([value.encode("latin-1")]))
 
 
 def environ_key(name: bytes, allow_underscores: bool) -> str | None:
     """The environ key of a header, or None for a header that must not reach the application."""
     lower = name.lower()
-    if lower in _CGI_KEYS:
-        return _CGI_KEYS[lower]
+    if lower in _KEYS:
+        return _KEYS[lower]
     if not _TOKEN.fullmatch(lower) or (b"_" in lower and not allow_underscores):
         return None
     key = "HTTP_" + lower.decode("ascii").upper().replace("-", "_")
     return None if key in _DROPPED_KEYS else key
 
 
-# Clients send the same few names again and again. Only short names are kept, so that nobody can
-# fill the memory with long ones.
-_cached_key = lru_cache(maxsize=512)(environ_key)
+class _KnownKeys(dict[bytes, "str | None"]):
+    """Maps names of headers to environ keys: clients send the same few names again and again."""
+
+    def __init__(self, allow_underscores: bool) -> None:
+        super().__init__()
+        self._allow_underscores = allow_underscores
+
+    def __missing__(self, name: bytes) -> str | None:
+        key = environ_key(name, self._allow_underscores)
+        # Bounded in length and number, so that no client can fill the memory.
+        if len(name) <= _MAX_KNOWN_LENGTH:
+            if len(self) >= _MAX_KNOWN_KEYS:
+                self.clear()
+            self[name] = key
+        return key
+
+
+_KNOWN_KEYS = (_KnownKeys(False), _KnownKeys(True))

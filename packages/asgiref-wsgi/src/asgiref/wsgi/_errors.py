@@ -1,4 +1,4 @@
-"""What goes wrong between a client and the application, and what an adapter logs of it."""
+"""Errors between a client and the application, and how an adapter logs them."""
 
 from __future__ import annotations
 

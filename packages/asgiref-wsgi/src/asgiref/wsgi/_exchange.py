@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -21,10 +20,12 @@ from ._errors import BodyTooLarge, Notices, log_abandoned
 from ._input import RequestInput, open_stream
 from ._outbox import Outbox
 from ._spool import spool
+from ._tasks import start_task, wait_for_end
 from ._types import Receive, Scope, Send
 from ._workers import Workers
 
-BACKPRESSURE = 256 * 1024
+#: Room for six chunks of 64 KiB, for each turn that the two threads take costs as much as several.
+BACKPRESSURE = 384 * 1024
 MAX_SPOOL_SIZE = 1024**3
 #: So many events are sent in one turn of the event loop, where `send` does not wait. In the next
 #: turn asyncio tells the server that a connection is lost, and until then it logs each write after
@@ -34,7 +35,7 @@ SENDS_IN_A_ROW = 5
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a WsgiToAsgi tells its instances."""
+    """The options of a WsgiToAsgi, for its instances."""
 
     workers: Workers
     backpressure: int = BACKPRESSURE
@@ -57,6 +58,7 @@ class Exchange:
         "_is_queued",
         "_is_streamed_without_length",
         "_is_too_large",
+        "_loop",
         "_options",
         "_queue_timer",
         "_scope",
@@ -72,11 +74,12 @@ class Exchange:
         self._scope = scope
         self._send = send
         self._options = options
+        self._loop = asyncio.get_running_loop()
         lend = options.workers.lend
         self.outbox = Outbox(options.backpressure, lend)
         self._source: RequestInput | None = RequestInput(
             receive,
-            asyncio.get_running_loop(),
+            self._loop,
             self._on_disconnect,
             lend,
             options.max_body_size,
@@ -106,11 +109,14 @@ class Exchange:
         try:
             body = await self._receive_body(source)
         except BodyTooLarge:
+            body = None
             await self._answer_too_large()
+        if body is None:  # or the client left before its request was complete
+            self._source = None  # which refers to this object
             return
-        if body is None:
-            return  # the client left before its request was complete
-        application = _start(self._run_application(run, body), outbox.wake)
+        application = start_task(
+            self._run_application(run, body), self._loop, on_cancelled=outbox.wake
+        )
         try:
             await self._attend(application, source)
             if not application.cancelled():  # as a request is whose client left the queue
@@ -130,7 +136,7 @@ class Exchange:
         try:
             framing = _environ.read_framing(self._scope.get("headers") or ())
         except _environ.BadRequest:  # build_environ will say so, unless a subclass knows better
-            framing = _environ.Framing(None, False)
+            framing = _environ.Framing()
         self._expects_continue = framing.expects_continue
         maximum, length = self._options.max_body_size, framing.length
         max_spool_size = self._options.max_spool_size
@@ -187,40 +193,42 @@ class Exchange:
             raise
         finally:
             outbox.close()
-            if not source.is_through:
-                await source.stop()
+            if (pump := source.close()) is not None:
+                await wait_for_end(pump)
 
     async def _relay(
         self, application: asyncio.Task[None], source: RequestInput, outbox: Outbox
     ) -> None:
-        send, sends = self._send, 0
+        in_a_row = 0
         while True:
-            # Looked at first: then all that the application appended is in the outbox.
+            if not application.done() and await outbox.sleep():
+                in_a_row = 0
+            # Looked at before the events: once the application has ended, these are the last.
             finished = application.done()
-            while (item := outbox.pop()) is not None:
-                event, cost = item
-                self._has_sent = True
+            for event in outbox.take():
+                if in_a_row == SENDS_IN_A_ROW:
+                    await asyncio.sleep(0)  # `send` did not let other tasks run
+                    in_a_row = 0
+                is_first, self._has_sent = not self._has_sent, True
                 try:
-                    await send(event)
+                    await self._send(event)
                 except OSError:  # the client has left
                     outbox.close()
                     source.fail("the client has disconnected")
                     break
-                if cost:
-                    outbox.sent(cost)
-                sends += 1
-                if sends == 1 and not outbox.ended:
-                    source.start()  # a fast application may never let the outbox run dry
-                if sends % SENDS_IN_A_ROW == 0:
-                    await asyncio.sleep(0)  # `send` did not let other tasks run
+                in_a_row += 1
+                if is_first and not outbox.ended:
+                    source.start()  # the next `send` may wait for a client that leaves
             if outbox.closed and await self._is_over(application):
                 return
             if finished:
                 return
-            if (sends or outbox.is_watched) and not outbox.ended:
+            if outbox.make_room():
+                # Chunks that the thread appends during this turn need no wake-up.
+                await asyncio.sleep(0)
+                in_a_row = 0
+            if outbox.is_watched and not outbox.ended:
                 source.start()
-            if not application.done():
-                await outbox.sleep()
 
     async def _is_over(self, application: asyncio.Task[None]) -> bool:
         """Whether a request that was closed will never run; tells the client of a large body."""
@@ -255,8 +263,7 @@ class Exchange:
             return
         self._is_queued = True
         if delay:
-            loop = asyncio.get_running_loop()
-            self._queue_timer = loop.call_later(delay, self._watch_queue)
+            self._queue_timer = self._loop.call_later(delay, self._watch_queue)
         else:
             self._watch_queue()
 
@@ -287,18 +294,3 @@ class Exchange:
         if (source := self._source) is not None:
             source.watch_from_thread()
         return not self.outbox.closed
-
-
-def _start(
-    coroutine: Coroutine[Any, Any, None], cancelled: Callable[[], None]
-) -> asyncio.Task[None]:
-    """Start a task, at once where that is possible: it saves a turn of the loop.
-
-    `cancelled` is called if it is cancelled before it could begin.
-    """
-    loop = asyncio.get_running_loop()
-    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)
-    task = loop.create_task(coroutine)
-    task.add_done_callback(lambda _: cancelled())
-    return task

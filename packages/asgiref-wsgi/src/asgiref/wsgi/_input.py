@@ -1,15 +1,14 @@
-"""The way in: the request's body from ASGI messages to ``wsgi.input``.
+"""The request's body, from ASGI messages to ``wsgi.input``.
 
-A body that came whole with the first message is a BytesIO. Any other body crosses from the event
+A body that arrives whole with the first message is a BytesIO. Any other body crosses from the event
 loop to the application's thread like this::
 
     receive() --> pump (a task of the request) --> buffer --> RequestStream --> io.BufferedReader
 
-The pump starts with the application's first read (a server may not even ask the client for the body
-before), or when somebody must learn that the client leaves. There is one pump, so `receive` is
-never awaited twice at once. Only the pump appends to the buffer and only the application's thread
-takes from it; each side counts its own bytes. A body that ends in any other way than by a message
-or by its Content-Length is an OSError for the reader, never a short body taken for a whole one.
+The pump starts with the application's first read, or when the request must notice that its client
+leaves. There is one pump, so `receive` is never awaited twice at once. Only the pump appends to the
+buffer and only the application's thread takes from it; each side counts its own bytes. A body that
+breaks off is an OSError for the reader, never a short body.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ._errors import BodyTooLarge, ClientDisconnected, describe
+from ._tasks import start_task
 from ._two_sided_wait import TwoSidedWait
 from ._types import Receive
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 256 * 1024
 """How many bytes the buffer holds, or one message, when a server sends larger ones."""
+_OVER = "the request is over"
 
 
 class RequestInput:
@@ -53,10 +54,10 @@ class RequestInput:
         "_maximum",
         "_on_disconnect",
         "_on_too_large",
+        "_pump",
         "_receive",
         "_received",
         "_taken",
-        "_task",
         "_thread",
         "_wait",
         "complete",
@@ -87,7 +88,7 @@ class RequestInput:
         self._is_asked = False
         self._failure: str | None = None
         self._cause: Exception | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._pump: asyncio.Task[None] | None = None
         self.complete = False
         self.was_read = False
         """Whether the application has asked for a part of a body that did not come whole."""
@@ -95,15 +96,15 @@ class RequestInput:
     # The event loop's thread
 
     async def receive_one(self) -> bool:
-        """Receive one message; returns False when there is no sense in receiving another.
+        """Receive one message; return False if no further message can follow.
 
-        Raises ValueError for a message that has no place in an HTTP request, and BodyTooLarge.
+        Raises ValueError for a message that does not belong to HTTP, and BodyTooLarge.
         """
         message: Mapping[str, Any] = await self._receive()
         kind = message["type"]
         if kind == "http.request":
             if self.complete:
-                return False  # a stub that repeats itself: it will not tell of a disconnect
+                return False  # a test's stub that repeats its message: it has no disconnect
             self._feed(message.get("body") or b"", bool(message.get("more_body")))
             return True
         if kind == "http.disconnect":
@@ -113,28 +114,26 @@ class RequestInput:
         raise ValueError(f"WSGI wrapper received a non-HTTP-request message: {kind!r}")
 
     def start(self) -> None:
-        """Receive from now on, also to notice when the client leaves."""
-        if self._failure is None and self._task is None:
+        """Start the pump, which also notices when the client leaves; not after `close`."""
+        if self._failure is None and self._pump is None:
             self._is_asked = True
-            self._task = self._loop.create_task(self._run(), context=self._context)
+            self._pump = start_task(self._run(), self._loop, self._context)
 
     def fail(self, reason: str) -> None:
-        """Make every later read of data that has not come an OSError. Any thread may call it."""
+        """Make each read of data that has not arrived an OSError. Any thread may call it."""
         self._failure = self._failure or reason
-        self._wait.wake_thread()
+        self._wait.wake_threads()
 
-    @property
-    def is_through(self) -> bool:
-        """Whether there is nothing to `stop`."""
-        return self.complete and self._task is None
-
-    async def stop(self) -> None:
-        """End the pump; afterwards `receive` is not awaited, and reading more is an OSError."""
-        if not self.complete:
-            self.fail("the request is over")
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+    def close(self) -> asyncio.Task[None] | None:
+        """Cancel the pump, for good; return it if the caller must wait for its end."""
+        if self.complete:
+            self._failure = self._failure or _OVER  # no reader can be waiting
+        else:
+            self.fail(_OVER)
+        if self._pump is None or self._pump.done():
+            return None
+        self._pump.cancel()
+        return self._pump
 
     def take_all(self) -> bytes:
         """Everything received so far; before the application's thread starts."""
@@ -151,19 +150,19 @@ class RequestInput:
     async def _run(self) -> None:
         try:
             while await self.receive_one():
-                self._wait.wake_thread()
+                self._wait.wake_threads()
                 # Receive only while the largest message seen so far would still fit.
                 if self.size + self._largest > READ_AHEAD:
                     while not (self.complete or self._has_room()):
-                        await self._wait.wait_in_task(self._has_room)
+                        await self._wait.wait_in_task()
         except BodyTooLarge as error:
             self._cause = error
             if self._on_too_large is not None:
                 self._on_too_large()  # before the reader learns of it, and raises
             self.fail(str(error))
         except Exception as error:
-            # Told to the reader, if there is one. A broken `receive` does not say that the client
-            # left, so the response goes on.
+            # The reader gets this error, if there is one. A broken `receive` does not mean that the
+            # client has left, so the response continues.
             self._cause = error
             self.fail(f"the request body could not be received: {describe(error)}")
 
@@ -203,7 +202,7 @@ class RequestInput:
         return bool(self._chunks)
 
     def watch_from_thread(self) -> None:
-        """Start the pump, and return when it has received what the server knows already."""
+        """Start the pump, and wait until it has received all messages that the server has now."""
         if self._is_asked or threading.get_ident() == self._thread:
             return
         has_looked = threading.Event()
@@ -221,7 +220,7 @@ class RequestInput:
         self._loop.call_soon(self._loop.call_soon, has_looked.set)
 
     def _has_room(self) -> bool:
-        # Asked after every read, the two threads would wake each other for every message.
+        # With less of a gap, the two threads would wake each other for every message.
         size = self.size
         return not size or (size <= READ_AHEAD // 4 and size + self._largest <= READ_AHEAD)
 

@@ -34,16 +34,15 @@ if TYPE_CHECKING:
 
 
 class WsgiToAsgiInstance:
-    """One ASGI call of a WSGI application; a new one is made for each.
+    """One ASGI call of a WSGI application. Each call has an instance of its own.
 
-    Meant for subclasses, which may override `build_environ`, `start_response` and `run_wsgi_app`.
+    Subclasses may override `build_environ`, `start_response` and `run_wsgi_app`.
     To have a WsgiToAsgi use a subclass, set its `instance_class`.
 
     Args:
         wsgi_application: the WSGI callable.
         duplicate_header_limit: as for `WsgiToAsgi`.
-        options: the other options of the `WsgiToAsgi` that makes it; passed on as it is.
-
+        options: the other options of the `WsgiToAsgi` that creates it. Pass it on unchanged.
 
     >>> from asgiref.wsgi import WsgiToAsgi
     >>> class Instance(WsgiToAsgiInstance):
@@ -76,8 +75,8 @@ class WsgiToAsgiInstance:
 
         Raises:
             ValueError: for a scope or a message that is not HTTP's.
-            RuntimeError: in place of what the WSGI application raises, if that is no Exception.
-            Exception: what the WSGI application raises.
+            RuntimeError: the WSGI application raised something that is not an Exception.
+            Exception: any exception of the WSGI application.
         """
         kind = scope["type"]
         if kind == "http":
@@ -99,7 +98,7 @@ class WsgiToAsgiInstance:
 
         Args:
             scope: the ASGI scope of the request.
-            body: what becomes ``wsgi.input``.
+            body: the stream for ``wsgi.input``.
 
         Returns:
             A new dict, as PEP 3333 describes it, with ``asgi.scope`` in it.
@@ -225,7 +224,7 @@ class WsgiToAsgiInstance:
                     close()
 
     def _refuse(self, sink: Sink, error: ValueError) -> None:
-        """Answer with status 400, and tell the client only what was meant for it."""
+        """Answer with status 400, and show the client only a BadRequest's detail."""
         text = "Bad Request"
         if isinstance(error, _environ.BadRequest):
             text += f": {error.detail}"
@@ -242,7 +241,7 @@ class WsgiToAsgiInstance:
 
 
 def _ignore_queue(delay: float) -> None:
-    """Nothing watches for the client of a call that is no HTTP request's."""
+    """Do nothing: a call that is not an HTTP request has no client."""
 
 
 class _CallbackSink:

@@ -1,29 +1,29 @@
-"""The way out: events that the application's thread leaves for the request's task.
+"""The response's events, from the application's thread to the request's task.
 
-`send` is awaited only in the request's own task. (A server starts the next request of a connection
-inside `send`; awaited through the bridge, it would start in the bridge's context.) The thread
-appends events to a deque, the task pops and sends them. Events that are not flushed leave with the
-next flush, or when the application has returned: a small response costs no wake-up of its own.
+Only the request's own task awaits `send`. (A server starts the next request of a connection inside
+`send`; awaited through the bridge, it would start in the bridge's context.) The thread appends
+events to a deque, and the task sends them. Events that are not flushed leave with the next flush,
+or when the application has returned, so a small response needs no wake-up of its own.
 
-Backpressure counts what the events occupy, from `append` until `send` has returned. There are two
-counts, each written by one thread, so that they need no lock. `closed` and `ended` may be read a
-moment late; an event that is appended after `close` is never popped.
+Backpressure counts what the events occupy, from `append` until the batch that they are sent with is
+through. There are two counts, each written by one thread, so that they need no lock. `closed` and
+`ended` may be read a moment late; an event that is appended after `close` is never taken.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ._errors import ClientDisconnected
 from ._two_sided_wait import TwoSidedWait
 from ._types import Event
 
-#: What an event occupies besides its body: a dict of three keys, a tuple, the header of the bytes,
-#: and their places in the deque and for the garbage collector. 312 to 370 bytes on CPython 3.11 to
-#: 3.15, by `sys.getsizeof`.
+#: The memory of an event without its body: a dict of three keys, a tuple, the header of the bytes,
+#: a slot of the deque and the garbage collector's header. `sys.getsizeof` gives 312 to 370 bytes on
+#: CPython 3.11 to 3.15.
 EVENT_OVERHEAD = 400
 
 
@@ -38,7 +38,7 @@ class Outbox:
         "_events",
         "_limit",
         "_sent",
-        "_unreported",
+        "_taken",
         "_wait",
         "closed",
         "ended",
@@ -51,7 +51,7 @@ class Outbox:
         self._events: deque[tuple[Event, int]] = deque()
         self._appended = 0
         self._sent = 0
-        self._unreported = 0  # what was sent beyond that
+        self._taken = 0
         self.closed = False
         """Whether appended events are dropped."""
         self.ended = False
@@ -74,20 +74,21 @@ class Outbox:
 
     def flush(self) -> None:
         """Wake the request's task if it sleeps and there is something to send."""
-        if not self._events:
-            return
-        try:
-            self._wait.wake_task()
-        except RuntimeError as error:  # the event loop is closed
-            self.close()
-            raise ClientDisconnected("the event loop of the request is closed") from error
+        if self._events:
+            self._wake_from_thread()
 
     def watch(self) -> None:
         """Have the request's task watch for a client that leaves."""
         if not self.is_watched:
             self.is_watched = True
-            with suppress(RuntimeError):  # the event loop is closed, which the next flush finds
-                self._wait.wake_task()
+            self._wake_from_thread()
+
+    def _wake_from_thread(self) -> None:
+        try:
+            self._wait.wake_task()
+        except RuntimeError as error:  # the event loop is closed
+            self.close()
+            raise ClientDisconnected("the event loop of the request is closed") from error
 
     def wait_for_room(self) -> None:
         """Block while too much is in flight; raises ClientDisconnected once closed."""
@@ -98,7 +99,7 @@ class Outbox:
 
     def wait_until_sent(self) -> None:
         """Block while anything is in flight; raises ClientDisconnected once closed."""
-        self._wait_until(self._is_through)
+        self._wait_until(self._is_all_sent)
 
     def _wait_until(self, satisfied: Callable[[], bool]) -> None:
         self.flush()
@@ -113,50 +114,46 @@ class Outbox:
         self.wait_for_room()
 
     def _has_room(self) -> bool:
-        # Half of the limit: with less of a gap the two threads would take turns at every chunk.
-        return self._appended - self._sent <= self._limit // 2 or self.closed
+        return self._appended - self._sent < self._limit or self.closed
 
-    def _is_through(self) -> bool:
+    def _is_all_sent(self) -> bool:
         return self._appended == self._sent or self.closed
 
     # The event loop's thread
 
-    def pop(self) -> tuple[Event, int] | None:
-        """The next event and what it occupies; report that to `sent` when it is sent."""
-        if not self._events or self.closed:
-            return None
-        try:
-            return self._events.popleft()
-        except IndexError:  # another thread has called `close` just now
-            return None
+    def sleep(self) -> Coroutine[Any, Any, bool]:
+        """Wait for a flush, or for `wake`; see `TwoSidedWait.wait_in_task`."""
+        return self._wait.wait_in_task()
 
-    def sent(self, cost: int) -> None:
-        """Make room for what was sent."""
-        self._unreported += cost
-        # Taking the lock is a large part of what a small chunk costs. So several are counted at
-        # once, unless they are large, or the thread may be waiting for the last one.
-        if self._unreported < self._limit // 4 and self._events:
-            return
-        wait = self._wait
-        with wait.lock:
-            self._sent += self._unreported
-            self._unreported = 0
-            if self._has_room():
-                wait.notify_threads()
+    def take(self) -> Iterator[Event]:
+        """Yield the events appended so far. The request for the next one says that one is sent."""
+        for _ in range(len(self._events)):
+            if self.closed:
+                return
+            try:
+                event, cost = self._events.popleft()
+            except IndexError:  # another thread has called `close` just now
+                return
+            yield event
+            self._taken += cost
 
-    def sleep(self) -> Coroutine[Any, Any, None]:
-        """Wait for a flush, or for `wake`."""
-        return self._wait.wait_in_task(self._has_events)
+    def make_room(self) -> bool:
+        """Let the thread append as much as was sent; return whether it waits for that.
 
-    def _has_events(self) -> bool:
-        return bool(self._events) and not self.closed
+        Called after each batch, not after each event: waking a thread costs as much as sending
+        several chunks.
+        """
+        self._sent = self._taken
+        return self._wait.wake_threads()
+
+    # Any thread
 
     def wake(self) -> None:
-        """Wake the request's task, or keep it from sleeping next. Any thread may call it."""
-        self._wait.rouse_task()
+        """Wake the request's task, or keep it from sleeping next."""
+        self._wait.wake_task()
 
     def close(self) -> None:
-        """Drop the events that wait, and refuse further ones. Any thread may call it."""
+        """Drop the events that wait, and refuse further ones."""
         self.closed = True
         self._events.clear()
-        self._wait.wake_thread()
+        self._wait.wake_threads()

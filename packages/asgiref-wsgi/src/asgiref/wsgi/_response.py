@@ -1,20 +1,19 @@
-"""The response rules of PEP 3333: from what the application says to ASGI events.
+"""The response rules of PEP 3333: from the application's calls and chunks to ASGI events.
 
-Everything here runs on the application's thread and does no I/O: events go to a `Sink`, which may
-block or raise ClientDisconnected, and is a plain list in the unit tests.
+Everything here runs on the application's thread and does no I/O. Events go to a `Sink`, which may
+block or raise ClientDisconnected.
 
 Rules:
 
 * Headers that belong to the connection (hop-by-hop) are dropped.
-* All else that can be wrong with a status line or a header is found in start_response, so that the
-  application sees the error where it made it, and nothing of it is ever on the wire.
-* The headers wait for the first non-empty chunk, or for the end: until then start_response may be
-  called again with exc_info, and the status of the last call is the one that is sent.
-* The body is exactly as long as Content-Length says. What is more is cut; what is missing is an
-  error, and the final event is withheld, so that the client sees a broken response and not a
-  short one taken for whole.
+* start_response finds every other error in a status line or a header, so the application sees the
+  error at the line that caused it, and nothing wrong is ever on the wire.
+* The headers wait for the first non-empty chunk, or for the end. Until then the application may
+  call start_response again with exc_info, and the last call counts.
+* The body is exactly as long as Content-Length says. Further bytes are cut. Missing bytes are an
+  error, and the final event is withheld, so the client sees a broken response, not a short one.
 
-The states, and what moves from one to the next::
+The states and their transitions::
 
     NEW --start_response--> HELD --first non-empty chunk--> SENT --finish--> ENDED
                             HELD --finish------------------------------------> ENDED
@@ -43,8 +42,8 @@ HOP_BY_HOP = frozenset(
     | {"proxy-authenticate", "proxy-authorization", "proxy-connection"}
 )
 _BODYLESS_STATUSES = frozenset({204, 304})
-# Applications use the same few status lines and header names again and again. What was found right
-# once is looked up: 1.3 µs less for a response with two headers. Longer texts are not kept.
+# Applications repeat a few status lines and header names, so checked ones are cached: 1.3 µs less
+# for a response with two headers. Longer texts are not cached.
 _CACHED_LENGTH = 64
 
 
@@ -241,8 +240,8 @@ class Response:
     def relay(self, iterable: Iterable[bytes]) -> None:
         """Send the chunks of what the application returned, and the end.
 
-        What a list holds is all there: nothing is gained by waking the event loop before its
-        end. Any other iterable may take its time for the next chunk, so each chunk is flushed.
+        The chunks of a list are all there, so waking the event loop before its end gains nothing.
+        Any other iterable may take its time for the next chunk, so each chunk is flushed.
         """
         assert self._sink is not None
         sink = self._sink

@@ -1,10 +1,8 @@
 """How the request's task and the application's thread wait for each other.
 
-Both directions work alike. One side changes what the other may be waiting for, and then wakes it;
-the side that waits looks once more under the lock before it sleeps. So no wake-up is lost.
-
-Waking an event loop from a thread is the most expensive step: a system call, and a fight for the
-GIL. Therefore `wake_task` signals only while the task sleeps and has not been woken yet.
+Input and output work alike. One side changes what the other may be waiting for, and then wakes it.
+A thread that waits checks its condition under the lock before it sleeps, and a wake-up that finds
+the task awake is kept for its next wait. So no wake-up is lost.
 """
 
 from __future__ import annotations
@@ -17,30 +15,31 @@ from asgiref.sync import ThreadEvent
 
 #: Seconds that a thread waits for its client before it lends its token to another request. Lending
 #: costs more than most waits take.
-PATIENCE = 0.002
+LEND_AFTER = 0.002
 
 
 class TwoSidedWait:
-    """The place where one task and one thread wait for each other. Made on the loop's thread.
+    """Lets one task and one thread wait for each other. Create it on the loop's thread.
 
     `lend` makes the context in which the thread waits for long (see `_workers`).
     """
 
-    __slots__ = ("_condition", "_event", "_lend", "_task_sleeps", "_threads", "lock")
+    __slots__ = ("_condition", "_event", "_is_asleep", "_is_woken", "_lend", "_threads", "lock")
 
     def __init__(self, lend: Callable[[], AbstractContextManager[None]]) -> None:
         self.lock = threading.Lock()
         self._lend = lend
-        self._event: ThreadEvent | None = None  # made by the task when it needs one
-        self._task_sleeps = False  # and has not been woken yet
-        self._condition: threading.Condition | None = None  # made by the first thread that waits
+        self._event: ThreadEvent | None = None  # created by the task's first wait
+        self._is_asleep = False  # the task waits, and nothing has woken it yet
+        self._is_woken = False  # the task was woken while it was awake
+        self._condition: threading.Condition | None = None  # created by the first thread that waits
         self._threads = 0  # that wait: an application may read in several
 
     # The application's thread
 
     def wait_in_thread(self, satisfied: Callable[[], bool]) -> None:
-        """Block until `satisfied`, which is called under the lock."""
-        if self._wait_for(satisfied, PATIENCE):
+        """Block until `satisfied` returns true. It is called under the lock."""
+        if self._wait_for(satisfied, LEND_AFTER):
             return
         # Taking the token back may block, so it happens without the lock: the loop needs that.
         with self._lend():
@@ -55,45 +54,45 @@ class TwoSidedWait:
             finally:
                 self._threads -= 1
 
-    def wake_task(self) -> None:
-        """Wake the task if it sleeps; RuntimeError if its event loop is closed."""
-        with self.lock:
-            if not self._task_sleeps:
-                return
-            self._task_sleeps = False
-        assert self._event is not None  # a task that sleeps has made it
-        self._event.set()
-
     # The event loop's thread
 
-    async def wait_in_task(self, satisfied: Callable[[], bool]) -> None:
-        """Sleep until woken, unless `satisfied`. Wake-ups can be spurious."""
+    async def wait_in_task(self) -> bool:
+        """Wait for `wake_task`; return False if it was called since the last wait.
+
+        Wake-ups can be spurious; re-check your condition after each one.
+        """
         event = self._event = self._event or ThreadEvent()
         with self.lock:
-            if satisfied():
-                return
-            self._task_sleeps = True
+            if self._is_woken:
+                self._is_woken = False
+                return False
+            self._is_asleep = True
         try:
             await event.wait()
         finally:
-            self._task_sleeps = False
-
-    def rouse_task(self) -> None:
-        """Wake the task, or keep it from sleeping next."""
-        event = self._event = self._event or ThreadEvent()
-        event.set()
+            self._is_asleep = False
+        return True
 
     # Any thread
 
-    def wake_thread(self) -> None:
-        """Have the thread look again."""
-        # Locked even if no thread waits: without the GIL, a look at `_threads` alone could miss the
+    def wake_task(self) -> None:
+        """Wake the task, now or at its next wait; RuntimeError if its event loop is closed."""
+        with self.lock:
+            if not self._is_asleep:
+                self._is_woken = True
+                return
+            # Waking a loop is a system call and a fight for the GIL, so each sleep ends with one.
+            self._is_asleep = False
+        assert self._event is not None  # a task that sleeps has created it
+        self._event.set()
+
+    def wake_threads(self) -> bool:
+        """Have the threads that wait check their conditions again; return whether there are any."""
+        # Locked even if no thread waits: without the GIL, a look at `_threads` alone could miss a
         # thread that is about to wait.
         with self.lock:
-            self.notify_threads()
-
-    def notify_threads(self) -> None:
-        """Have the threads look again; the caller holds the lock."""
-        if self._threads:
-            assert self._condition is not None  # a thread that waits has made it
+            if not self._threads:
+                return False
+            assert self._condition is not None  # a thread that waits has created it
             self._condition.notify_all()
+            return True

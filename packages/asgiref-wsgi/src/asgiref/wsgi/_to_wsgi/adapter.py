@@ -35,8 +35,8 @@ class AsgiToWsgi:
             each process, its shutdown at exit. If the startup fails, each request is answered with
             status 500. ``"auto"`` does the same, but serves an application that raises or returns
             before it has answered ``lifespan.startup``. ``"off"`` leaves the lifespan out.
-        loop_factory: makes the event loop, ``uvloop.new_event_loop`` for example; asyncio's unless
-            told.
+        loop_factory: makes the event loop, ``uvloop.new_event_loop`` for example; by default
+            asyncio does. `asgiref.sync.set_loop_factory` does not apply.
         backpressure: how many bytes of a response may wait for the server before `send` has to.
             Each chunk counts 400 bytes more than it has.
         disconnect_timeout: how many seconds an application may go on after ``http.disconnect``,

@@ -1,9 +1,9 @@
 """One request on the event loop: the application's task, and its `receive` and `send`.
 
-Everything but `Outgoing.take` runs on the thread of the loop. Parts of the response, and wishes for
-a chunk of the request's body, go to the server's thread through one channel, in their order.
+Everything but `Outgoing.take` runs on the loop's thread. Parts of the response, and requests for a
+chunk of the request's body, go to the server's thread through one channel, in order.
 
-The states, and what moves from one to the next::
+The states and their transitions::
 
     NEW --http.response.start--> STARTED --first chunk--> STREAMING ---last chunk--> COMPLETE
                                  STARTED --last chunk, or a file-------------------> COMPLETE
@@ -33,7 +33,7 @@ from .threads import Channel, new_lock
 
 _logger = logging.getLogger("asgiref.wsgi")
 
-#: What a waiting chunk costs beside its bytes, so that many small ones are bounded too.
+#: The memory of a waiting chunk without its bytes, so that many small chunks are bounded too.
 CHUNK_OVERHEAD = 400
 
 
@@ -46,7 +46,7 @@ class State(enum.Enum):
 
 
 class Signal(enum.Enum):
-    """What the server's thread can be asked for without data."""
+    """A part without data: it asks the server's thread for something."""
 
     READ = "read a chunk of the request's body"
     END = "end the response"

@@ -28,7 +28,7 @@ _CACHED_NAME_LENGTH = 64
 
 @dataclass(slots=True)
 class Head:
-    """The beginning of a response, as start_response takes it."""
+    """Status and headers of a response, as start_response takes them."""
 
     status: str
     headers: list[tuple[str, str]]

@@ -60,7 +60,7 @@ class LoopThread:
         self._is_closed = False
         self._must_stop = False
         self.is_ending = False
-        """Whether `close` was called: what starts now would not end. For the loop's thread."""
+        """Whether `close` was called, so nothing new may start. For the loop's thread."""
         self._members: list[Ending] = []
         self._waiting: list[Channel[None]] = []  # threads that wait for the end
         self._last_task: asyncio.Task[None] | None = None
@@ -92,7 +92,7 @@ class LoopThread:
         finally:
             with self._lock:
                 self._is_closed = True
-            # What was submitted until now still runs, so that it can refuse its thread.
+            # Functions that were submitted before still run, so that each can refuse its thread.
             loop.call_soon(self._run_submitted)
             loop.run_until_complete(asyncio.sleep(0))
             loop.close()

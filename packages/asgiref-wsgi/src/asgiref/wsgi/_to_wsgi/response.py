@@ -1,8 +1,8 @@
 """One request on the server's thread: it reads the body on demand and iterates over the response.
 
 The thread waits at one place, for the parts that the application's task puts into the channel. A
-wish for a chunk of the body is such a part, so the body is read where PEP 3333 wants it read. The
-invariant: once this side stops before the end, for whatever reason, the application is told.
+request for a chunk of the body is such a part, so the body is read on the thread that PEP 3333
+allows. Whenever this side stops before the end, it tells the application.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class ServerSide:
         # Middleware may forget to call `close`.
         self.close()
 
-    # What the application's task asks for
+    # The parts from the application's task
 
     def _next_part(self) -> Part:
         """Wait for the next part of the response, and meanwhile read the body on demand."""

@@ -2,7 +2,7 @@
 
 With gevent a "thread" of a server is a greenlet, and the event loop runs on a real thread that
 gevent has not patched: asyncio marks the running loop for a whole real thread, so every greenlet
-beside the loop would take itself for a part of it.
+of that thread would seem to run on the loop.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def is_patched_by_gevent() -> bool:
 
 
 def _original(name: str) -> Any:
-    """What gevent has replaced in the module ``_thread``."""
+    """Return the function of the module ``_thread`` that gevent has replaced."""
     return import_module("gevent.monkey").get_original("_thread", name)
 
 
