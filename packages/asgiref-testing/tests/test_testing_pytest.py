@@ -150,6 +150,37 @@ def test_failure(asgi):
     done.stdout.fnmatch_lines(["E *LookupError: unseen"])
 
 
+def test_a_violation_fails_a_test_whose_loop_is_closed(outcomes_of):
+    done, outcomes = outcomes_of(
+        """
+async def swallowing(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+    try:
+        await send({"type": "http.response.body"})
+    except AssertionError:
+        pass
+
+async def silent(scope, receive, send):
+    pass
+
+@pytest.mark.parametrize("make", [
+    lambda: HttpExchange(swallowing), lambda: Lifespan(swallowing), lambda: HttpExchange(silent),
+])
+def test_run(asgi, make):
+    async def main():
+        communicator = await asgi(make())
+        await asyncio.wait({communicator.future})
+    asyncio.run(main())
+"""
+    )
+    assert outcomes == {"failed": 3}
+    done.stdout.fnmatch_lines(["E *AssertionError: *swallowing sent 'http.response.body' where*"])
+    done.stdout.fnmatch_lines(["E *AssertionError: *swallowing sent 'http.response.body' where*"])
+    done.stdout.fnmatch_lines(["E *silent returned without starting a response"])
+
+
 def test_the_failure_of_a_test_is_not_replaced_and_applications_are_still_closed(outcomes_of):
     done, outcomes = outcomes_of(
         """
