@@ -19,7 +19,7 @@ from typing import Any, Self
 from asgiref.compatibility import SingleCallable, guarantee_single_callable
 
 from ._output import Output, OutputQueue
-from ._report import is_mapping, safe_repr
+from ._report import safe_repr
 from ._runner import Runner
 
 
@@ -28,12 +28,12 @@ class ApplicationCommunicator:
 
     Args:
         application: an ASGI application, single- or double-callable.
-        scope: the scope that the application is called with: a mapping, passed unchanged.
+        scope: the scope that the application is called with, passed unchanged.
         cancel_on_timeout: whether a call that times out cancels the application. With False, a test
             can continue after a timeout. Each waiting call can override this.
 
     Raises:
-        TypeError: if ``application`` is not an ASGI application or ``scope`` not a mapping.
+        TypeError: if ``application`` is not an ASGI application.
 
     A communicator can be created without an event loop. From its first use it belongs to the
     running loop, and must be used on that loop's thread. As an asynchronous context manager it
@@ -73,10 +73,6 @@ class ApplicationCommunicator:
                 f"{safe_repr(application)} is not an ASGI application: it is not callable."
             )
         self.application: SingleCallable = guarantee_single_callable(application)
-        if not is_mapping(scope):
-            raise TypeError(
-                f"The scope of an ASGI application must be a mapping, not {safe_repr(scope)}."
-            )
         self.scope: Mapping[str, Any] = scope
         self._asgiref_use(Runner(application, OutputQueue(), cancel_on_timeout))
 
