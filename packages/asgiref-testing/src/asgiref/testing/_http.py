@@ -32,16 +32,16 @@ class ResponseStart:
     headers: Headers
 
     def header(self, name: str) -> str | None:
-        """The value of a header, decoded as latin-1.
+        """Return the value of a header, decoded as latin-1.
 
         Args:
-            name: in any case.
+            name: the header's name; case does not matter.
 
         Returns:
-            The value; None without such a header.
+            The value, or None if there is no such header.
 
-        Several lines of one name are joined by ``", "``, which means the same (RFC 9110) for every
-        header but Set-Cookie; look for that in ``headers``.
+        Several lines with one name are joined with ``", "``, which has the same meaning (RFC 9110)
+        for every header except Set-Cookie; read that one from ``headers``.
         """
         wanted = name.lower().encode("latin-1")
         values = [value.decode("latin-1") for each, value in self.headers if each.lower() == wanted]
@@ -56,9 +56,9 @@ class HttpResponse(ResponseStart):
         status: the status code, for example 200.
         headers: the header lines in order, pairs of name and value as bytes.
         body: all pieces of the body, joined.
-        trailers: the header lines that came after the body; empty without that extension.
-        extras: the events of other extensions as they were sent, in order: debug information, early
-            hints, pushes, and files to be sent by the server, which are not read into ``body``.
+        trailers: the header lines after the body; empty without that extension.
+        extras: the events of other extensions, in order: debug information, early hints, pushes,
+            and files that the server would send, which are not read into ``body``.
 
     >>> response = HttpResponse(200, [], b"hello")
     >>> response.status, response.body, response.trailers
@@ -81,27 +81,28 @@ class HttpExchange(Connection):
         application: an ASGI application, single- or double-callable.
         method: the request's method.
         target: the path, percent-encoded or not, with an optional query; or a whole URL.
-        headers: a mapping of str, or pairs of str or bytes. A ``host`` is added, and what frames
-            the body (``content-length`` or ``transfer-encoding``), where they are missing.
-        body: the request's body, sent when the block begins. None if the test sends it, piece by
-            piece, with `send`.
+        headers: a mapping of str, or pairs of str or bytes. The helper adds ``host``, and
+            ``content-length`` or ``transfer-encoding`` if there is a body, unless they are given.
+        body: the request's body, sent at the start of the block. None if the test sends the body in
+            pieces with `send`.
         scope: keys of the scope to add or to replace, for example ``extensions``.
-        state: the state of a `Lifespan`; the scope gets a shallow copy, as each request does.
-        timeout: how many seconds each wait for the application may take; None is for ever.
+        state: the state of a `Lifespan`; each request gets a shallow copy.
+        timeout: how many seconds each wait for the application may take; None means no limit.
 
     Raises:
         TypeError: if ``application`` is not an ASGI application.
 
     Everything runs on the thread and the event loop of the test. Every wait raises TimeoutError
-    when the time is over, which cancels the application; AssertionError if the application sends
-    what the specification (ASGI HTTP 2.5) does not allow there; and the application's own exception
-    if it fails. What a server would have rejected also fails the block at its end, with the event
-    in the message, if the test has not read it. An application that sends much more than is read
-    waits in ``send``, as under a server.
+    when the time is over, and cancels the application; AssertionError if the application sends an
+    event that the specification (ASGI HTTP 2.5) does not allow; and the application's own exception
+    if it fails. An event that a server would reject also fails the block at its end, with the event
+    in the message, if the test has not read it; so does an application that returns without
+    completing its response. An application that sends more than 1 MiB before the test reads waits
+    in ``send``, as under a server.
 
-    At the end of the block the client hangs up. The application may go on, with background work for
-    example, for as long as ``timeout`` says; then it is cancelled, and TimeoutError raised. A block
-    that ends by an exception cancels it at once.
+    At the end of the block the client disconnects. The application may continue, with background
+    work for example, for ``timeout`` seconds; then it is cancelled, and TimeoutError is raised. A
+    block that ends with an exception cancels the application immediately.
 
     >>> import asyncio
     >>> async def application(scope, receive, send):
@@ -159,7 +160,7 @@ class HttpExchange(Connection):
 
         Args:
             piece: the bytes; may be empty.
-            more: whether more will follow; the last piece has False.
+            more: whether more pieces follow; False for the last one.
 
         Raises:
             RuntimeError: if the application has returned.
@@ -188,10 +189,10 @@ class HttpExchange(Connection):
         await self.send_input({"type": "http.request", "body": piece, "more_body": more})
 
     async def start(self) -> ResponseStart:
-        """Wait for status and headers, or give them again.
+        """Wait for the status and the headers. Later calls return them again.
 
         Raises:
-            TimeoutError: if they do not come in time; as everywhere, see `HttpExchange`.
+            TimeoutError: if they do not arrive in time; see `HttpExchange`.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -208,9 +209,9 @@ class HttpExchange(Connection):
         return self.__start
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The pieces of the response's body as they come, empty ones left out.
+        """Iterate over the pieces of the response's body as they arrive, without empty ones.
 
-        Another iteration goes on where the last one was left.
+        Another iteration continues where the last one stopped.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -270,9 +271,9 @@ class HttpExchange(Connection):
             )
 
     async def disconnect(self) -> None:
-        """Hang up. The application can receive that once, and its sends raise ``OSError``.
+        """Disconnect. The application can receive the event once; its sends raise ``OSError``.
 
-        What it sent before can still be read. Does not wait for its end, see `wait`.
+        Events that it sent before can still be read. Does not wait for its end; see `wait`.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):

@@ -1,12 +1,10 @@
 """The events of a response, in the order in which the specification allows them."""
 
-from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Any, cast
 
 from ._output import Output
 from ._rules import Rules
-from ._scopes import Overrides, declared_length
+from ._scopes import Overrides, declared_length, extensions_of
 
 START, BODY, TRAILERS = (f"http.response.{name}" for name in ("start", "body", "trailers"))
 HINTS = ("http.response.early_hint", "http.response.push")
@@ -35,8 +33,7 @@ class HttpRules(Rules):
 
     def __init__(self, application: object, scope: Overrides) -> None:
         super().__init__(application)
-        offered = scope.get("extensions")
-        self._offered = cast(Mapping[str, Any], offered) if isinstance(offered, Mapping) else {}
+        self._offered = extensions_of(scope)
         self._is_head = scope.get("method") == "HEAD"
         self._phase = Phase.START
         self._trailers_follow = False

@@ -7,7 +7,7 @@ finalized as soon as the test drops it.
 
 # ruff: noqa: ASYNC109 - the timeout of the public methods
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Never, cast
 
 from ._output import Output, OutputQueue
@@ -95,15 +95,15 @@ class Rules:
 
 
 def _copied(key: str, value: Any) -> Any:
-    if isinstance(value, bytearray | memoryview):
-        return bytes(value)
-    if key == "headers" and isinstance(value, list | tuple | Iterator):
-        return [tuple(each) if isinstance(each, list) else each for each in _items(value)]
-    return list(_items(value)) if isinstance(value, list) else value
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(cast(bytes, value))
+    if key == "headers" and isinstance(value, (list, tuple, Iterator)):
+        return [_line_copied(each) for each in cast(Iterable[Any], value)]
+    return list(cast(Iterable[Any], value)) if isinstance(value, list) else value
 
 
-def _items(value: Any) -> Iterator[Any]:
-    return iter(value)
+def _line_copied(line: Any) -> Any:
+    return tuple(cast(Iterable[Any], line)) if isinstance(line, list) else line
 
 
 class CheckedQueue(OutputQueue):

@@ -62,6 +62,11 @@ def connection_scope(
     return scope if state is None else {**scope, "state": dict(state)}
 
 
+def extensions_of(scope: Overrides) -> frozenset[str]:
+    """Return the names of the extensions that a scope offers."""
+    return frozenset(scope.get("extensions") or ())
+
+
 def _authority(host: str, port: int | None) -> bytes:
     """Return the value of the ``host`` header, in which an IPv6 address has brackets."""
     if ":" in host:

@@ -89,7 +89,7 @@ class CommunicatorStack:
         for communicator in reversed(mine):
             self._open.remove(communicator)
             try:
-                await communicator.__aexit__(error and type(error), error, None)
+                await communicator.__aexit__(_type_of(error), error, None)
             except Exception as failure:
                 failures.append(failure)
         _raise(failures, error)
@@ -131,7 +131,7 @@ def _leave(communicator: ApplicationCommunicator, error: BaseException | None) -
     if loop.is_closed():
         communicator.raise_unseen_failure()
         return
-    leaving = communicator.__aexit__(None if error is None else type(error), error, None)
+    leaving = communicator.__aexit__(_type_of(error), error, None)
     running = _running_loop()
     if running is loop:
         leaving.close()
@@ -146,6 +146,10 @@ def _leave(communicator: ApplicationCommunicator, error: BaseException | None) -
     else:  # one thread cannot run two loops
         with ThreadPoolExecutor(1) as pool:
             pool.submit(loop.run_until_complete, leaving).result()
+
+
+def _type_of(error: BaseException | None) -> type[BaseException] | None:
+    return None if error is None else type(error)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -13,7 +13,16 @@ from ._http import HttpResponse
 from ._output import Output
 from ._report import safe_repr
 from ._rules import Rules
-from ._scopes import Headers, HeadersLike, Overrides, connection_scope, decoded, encoded, has
+from ._scopes import (
+    Headers,
+    HeadersLike,
+    Overrides,
+    connection_scope,
+    decoded,
+    encoded,
+    extensions_of,
+    has,
+)
 
 _DENIAL_START = "websocket.http.response.start"
 _DENIAL_BODY = "websocket.http.response.body"
@@ -27,9 +36,9 @@ class WebsocketRules(Rules):
 
     def __init__(self, application: object, scope: Overrides) -> None:
         super().__init__(application)
-        self._subprotocols = list(scope.get("subprotocols") or ())
+        self._subprotocols: set[str | None] = {None, *(scope.get("subprotocols") or ())}
         self._due: tuple[str, ...] = (_ACCEPT, _CLOSE)
-        if _DENIAL in (scope.get("extensions") or ()):
+        if _DENIAL in extensions_of(scope):
             self._due += (_DENIAL_START,)
 
     def _advance(self, event: Output) -> None:
@@ -55,7 +64,7 @@ class WebsocketRules(Rules):
         subprotocol = event.get("subprotocol")
         if not isinstance(subprotocol, str | None):
             self.complain(f"sent {_ACCEPT!r} with a subprotocol that is not a str", event)
-        if subprotocol is not None and subprotocol not in self._subprotocols:
+        if subprotocol not in self._subprotocols:
             self.complain(f"sent {_ACCEPT!r} with a subprotocol that was not offered", event)
         self._due = (_SEND, _CLOSE)
 
@@ -204,7 +213,7 @@ class WebsocketConversation(Connection):
         """Send a message. Does not wait until the application has received it.
 
         Args:
-            message: a text, or the bytes of a binary message.
+            message: the str of a text message, or the bytes of a binary one.
 
         Raises:
             RuntimeError: if the application has returned.
@@ -228,10 +237,10 @@ class WebsocketConversation(Connection):
         """Send ``value`` as JSON in a text message.
 
         Args:
-            value: anything that `json.dumps` takes.
+            value: any value that `json.dumps` accepts.
 
         Raises:
-            TypeError: if ``value`` is not such a thing; nothing is sent then.
+            TypeError: if `json.dumps` does not accept ``value``; nothing is sent.
             RuntimeError: if the application has returned.
             Exception: the application's own, if it has failed.
 
@@ -252,7 +261,7 @@ class WebsocketConversation(Connection):
         """Wait for the next message.
 
         Returns:
-            str for a text, bytes for a binary one.
+            str for a text message, bytes for a binary one.
 
         Raises:
             WebsocketClosed: if the application closes, or has closed, the socket.
@@ -285,14 +294,14 @@ class WebsocketConversation(Connection):
         raise WebsocketClosed(*closed)
 
     async def receive_json(self) -> Any:
-        """Wait for the next message, text or binary, and give what its JSON says.
+        """Wait for the next message, text or binary, and decode it as JSON.
 
         Returns:
-            What `json.loads` makes of it.
+            The decoded value.
 
         Raises:
             WebsocketClosed: if the application closes, or has closed, the socket.
-            ValueError: if the message is not JSON or not UTF-8; it has been taken.
+            ValueError: if the message is not JSON or not UTF-8; the message is lost.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -308,7 +317,7 @@ class WebsocketConversation(Connection):
         return json.loads(await self.receive())
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
-        """The messages until the application closes the socket.
+        """Iterate over the messages until the application closes the socket.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -331,14 +340,14 @@ class WebsocketConversation(Connection):
             yield message
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the socket from the client's side. The application can receive that once, and its
-        sends raise ``OSError``.
+        """Close the socket from the client's side.
 
-        What it sent before can still be read. Does not wait for its end, see `wait`.
+        The application can receive the event once, and its sends raise ``OSError``. Messages that
+        it sent before can still be read. Does not wait for its end; see `wait`.
 
         Args:
             code: the close code of RFC 6455.
-            reason: the text that goes with it.
+            reason: the text that explains the code.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -357,7 +366,7 @@ class WebsocketConversation(Connection):
         return _disconnect(1000, "")
 
     async def __open(self) -> WebsocketDenied | None:
-        """Make the handshake; gives the refusal, if it is one."""
+        """Make the handshake; return the exception of a refusal, or None."""
         await self.send_input({"type": "websocket.connect"})
         event = await self._asgiref_client.event(self.timeout, _ACCEPT, _CLOSE, _DENIAL_START)
         if event["type"] == _CLOSE:
@@ -378,7 +387,7 @@ class WebsocketConversation(Connection):
         return HttpResponse(start["status"], decoded(start.get("headers", ())), body)
 
     async def __take_close(self, event: Output) -> tuple[int, str]:
-        """The application closed: its next receive tells it that the socket is."""
+        """Record that the application closed the socket; its next receive reports that."""
         self.__closed = closed = (event.get("code", 1000), event.get("reason") or "")
         await self._asgiref_client.tell_disconnect(_disconnect(*closed))
         return closed
