@@ -1,4 +1,4 @@
-"""What an adapted application does when it runs."""
+"""An adapted application when it runs."""
 
 import asyncio
 import functools
@@ -13,7 +13,7 @@ from asgiref.compatibility import double_to_single_callable, guarantee_single_ca
 
 
 def run(application, scope, inputs=()):
-    """Run ``application`` to its end and give the list of what it sent."""
+    """Run ``application`` to its end and return the list of events that it sent."""
     waiting = list(inputs)
     sent = []
 
@@ -44,6 +44,17 @@ def test_each_scope_gets_its_own_instance():
     assert run(application, {"type": "a"}, ["1"]) == [("a", "1")]
     assert run(application, {"type": "b"}, ["2"]) == [("b", "2")]
     assert Echo.made == 2
+
+
+@pytest.mark.parametrize("convert", [guarantee_single_callable, double_to_single_callable])
+def test_the_value_of_the_instance_is_the_value_of_the_call(convert):
+    def application(scope):
+        async def instance(receive, send):
+            return scope["type"]
+
+        return instance
+
+    assert asyncio.run(convert(application)({"type": "a"}, None, None)) == "a"
 
 
 def test_an_exception_of_the_instance_passes_through():
@@ -87,7 +98,7 @@ def test_a_cancelled_call_cancels_the_instance():
     asyncio.run(main())
 
 
-def test_a_scope_that_gives_no_callable_is_an_error_that_names_the_application():
+def test_an_application_that_returns_no_callable_for_a_scope_is_named_in_the_error():
     def forgets_its_instance(scope):
         return None
 
@@ -142,7 +153,7 @@ def takes_a_scope(application):
         inspect.signature(application, follow_wrapped=False).bind({})
     except TypeError:
         return False
-    except ValueError:  # it does not say; calling it will
+    except ValueError:  # no signature: only calling it shows
         return True
     return True
 
@@ -163,16 +174,28 @@ def takes_a_scope(application):
         lambda **scope: None,
         functools.partial(lambda scope, further: None, {}),
         functools.partial(lambda scope: None, {}),
+        functools.partial(lambda scope, /, **options: None, scope=1),
+        functools.partial(lambda scope, /, further=1, **options: None, scope=1, further=2),
+        functools.partial(lambda scope, further=1, /, **options: None, further=2),
+        functools.partial(lambda scope, **options: None, scope=1),
+        functools.partial(lambda scope, further, **options: None, further=1),
         Echo({}).__call__,
         len,
     ],
 )
-def test_what_can_be_called_with_a_scope_is_accepted_and_nothing_else(application):
+def test_only_callables_that_accept_a_scope_are_accepted(application):
     if takes_a_scope(application):
         assert callable(double_to_single_callable(application))
     else:
         with pytest.raises(TypeError, match="is not an ASGI application"):
             double_to_single_callable(application)
+
+
+def test_a_keyword_does_not_fill_a_positional_only_parameter():
+    # inspect.signature() says that this call would succeed; it raises TypeError.
+    application = functools.partial(lambda scope, further, /, **options: None, further=1)
+    with pytest.raises(TypeError, match="is not an ASGI application"):
+        double_to_single_callable(application)
 
 
 class ClassSignature:

@@ -1,4 +1,4 @@
-"""Which style an application has, and what is said of objects that have none."""
+"""The style of an application, and the error for objects that follow neither style."""
 
 import asyncio
 import functools
@@ -125,7 +125,7 @@ def test_the_hint_for_single_wins_over_the_hint_for_double():
     assert is_double_callable(both) is False
 
 
-def test_a_wrapped_middleware_is_judged_by_its_own_parameters():
+def test_the_parameters_of_a_middleware_decide_not_those_of_the_function_it_wraps():
     @functools.wraps(single)
     def middleware(scope):
         return double(scope)
@@ -156,7 +156,7 @@ def wsgi(environ, start_response):
 
 
 class NoScope:
-    """The class was passed where its instance was meant."""
+    """A class passed instead of its instance."""
 
     async def __call__(self, scope, receive, send):
         pass
@@ -168,12 +168,12 @@ def test_an_application_of_neither_style_is_rejected_by_name(application):
         guarantee_single_callable(application)
 
 
-def test_a_callable_without_a_signature_is_left_to_its_call():
+def test_a_callable_without_a_signature_is_accepted():
     assert guarantee_single_callable(dict) is not dict
 
 
 class HintedInstance:
-    """Its ``__call__`` hides what it gives; the hint is what tells."""
+    """Its ``__call__`` does not show whether it returns a coroutine; a hint decides."""
 
     def __init__(self, **hints):
         vars(self).update(hints)
@@ -191,7 +191,7 @@ def test_a_hint_on_an_instance_decides():
     assert guarantee_single_callable(hinted) is not hinted
 
 
-def test_a_hint_on_a_class_decides_over_its_being_one():
+def test_a_hint_on_a_class_takes_precedence_over_the_rule_for_classes():
     class Served:
         _asgi_single_callable = True
 
@@ -202,7 +202,7 @@ def test_a_hint_on_a_class_decides_over_its_being_one():
     assert guarantee_single_callable(Served) is Served
 
 
-def test_a_hint_that_is_false_is_none():
+def test_a_false_hint_is_ignored():
     assert is_double_callable(HintedInstance(_asgi_double_callable=False)) is True
 
     async def application(scope, receive, send):
@@ -220,7 +220,7 @@ def test_a_hint_that_is_false_is_none():
         (type("Two", (), {"__call__": lambda self, scope, send: None})(), "Two object"),
     ],
 )
-def test_neither_style_is_told_with_the_name_of_whatever_it_is(application, name):
+def test_the_error_for_neither_style_names_the_object(application, name):
     with pytest.raises(TypeError, match=r"is not an ASGI application.*neither") as caught:
         guarantee_single_callable(application)
     assert name in str(caught.value)

@@ -110,9 +110,9 @@ async def test_a_read_that_times_out_cancels_the_application():
     await communicator.wait()
 
 
-async def test_the_error_tells_where_the_application_stands():
+async def test_a_timeout_error_shows_the_line_where_the_application_waits():
     communicator = ApplicationCommunicator(silent, {})
-    with pytest.raises(TimeoutError, match=r"silent sent .*: it stood at test_testing_endings.py:"):
+    with pytest.raises(TimeoutError, match=r"silent sent .* waiting at test_testing_endings.py:"):
         await communicator.receive_output(timeout=0.01)
 
 
@@ -150,7 +150,7 @@ async def test_the_call_decides_over_the_communicator():
 
 async def test_waiting_for_an_application_that_does_not_end_times_out_and_cancels_it():
     communicator = ApplicationCommunicator(silent, {})
-    with pytest.raises(TimeoutError, match=r"silent did not end within 0\.01 s: it stood at"):
+    with pytest.raises(TimeoutError, match=r"silent did not end within 0\.01 s: it was waiting at"):
         await communicator.wait(timeout=0.01)
     assert communicator.future.cancelled()
     await communicator.wait()

@@ -140,7 +140,9 @@ async def test_trailers_and_the_events_of_extensions_are_kept(tmp_path):
     application = sending(
         *(debug, {**START, "trailers": True}, hint, push, copied, MORE, END, trailers, last)
     )
-    async with HttpExchange(application) as exchange:
+    names = ("debug", "early_hint", "push", "zerocopysend", "trailers")
+    offered = {"extensions": {f"http.response.{name}": {} for name in names}}
+    async with HttpExchange(application, scope=offered) as exchange:
         response = await exchange.response()
     assert response.body == b"more"
     assert response.trailers == [(b"a", b"1"), (b"b", b"2")]
@@ -149,7 +151,8 @@ async def test_trailers_and_the_events_of_extensions_are_kept(tmp_path):
 
 async def test_a_path_for_the_server_to_send_completes_the_response():
     path = {"type": "http.response.pathsend", "path": "/file"}
-    async with HttpExchange(sending(START, path)) as exchange:
+    offered = {"extensions": {"http.response.pathsend": {}}}
+    async with HttpExchange(sending(START, path), scope=offered) as exchange:
         assert (await exchange.response()).extras == [path]
 
 
@@ -158,9 +161,8 @@ async def test_a_path_for_the_server_to_send_completes_the_response():
     [
         ([END], "sent 'http.response.body' where http.response.start or .* was due"),
         ([START, START], "sent 'http.response.start' where http.response.body or .* was due"),
-        ([{**START, "trailers": True}, END, END], "where http.response.trailers was due"),
         ([{"type": "http.response.start"}], "'http.response.start' with the status None"),
-        ([START, {**END, "body": "text"}], "'http.response.body' with a body that is no bytes"),
+        ([START, {**END, "body": "text"}], "'http.response.body' with a body that is not bytes"),
     ],
 )
 async def test_an_event_against_the_specification_is_told(events, complaint):
@@ -259,12 +261,24 @@ class WebSocketDisconnect(Exception):
     """As frameworks name what they raise instead of the OSError."""
 
 
-@pytest.mark.parametrize("wrapped", ["named", "cause", "group"])
-async def test_a_failure_that_passes_on_the_disconnect_is_none(wrapped):
+@pytest.mark.parametrize("wrapped", ["named", "cause", "group", "shared", "causes", "nested"])
+async def test_an_application_may_end_by_passing_the_disconnect_on(wrapped):
     async def application(scope, receive, send):
         try:
             await endless(scope, receive, send)
         except OSError as error:
+            if wrapped == "shared":
+                raise ExceptionGroup("tasks", [error, error]) from None
+            if wrapped == "nested":
+                named = WebSocketDisconnect()
+                named.__cause__ = error
+                inner = ExceptionGroup("inner", [named, error])
+                raise ExceptionGroup("tasks", [inner, named]) from None
+            if wrapped == "causes":
+                failures = [LookupError(), LookupError()]
+                for failure in failures:
+                    failure.__cause__ = error
+                raise ExceptionGroup("tasks", failures) from None
             if wrapped == "group":
                 raise ExceptionGroup("tasks", [error]) from None
             if wrapped == "cause":
@@ -312,7 +326,7 @@ async def test_an_application_that_stays_after_the_disconnect_is_cancelled_and_t
         await asyncio.Event().wait()
 
     exchange = HttpExchange(staying, timeout=0.01)
-    with pytest.raises(TimeoutError, match=r"staying did not end .* the disconnect: it stood at"):
+    with pytest.raises(TimeoutError, match=r"staying did not end .* disconnect: it was waiting at"):
         async with exchange:
             pass
     assert exchange.future.cancelled()
@@ -365,7 +379,7 @@ async def test_a_double_callable_application_answers_too():
         assert (await exchange.response()).status == 200
 
 
-@pytest.mark.parametrize("kind", ["finally", "except", "cycle", "group"])
+@pytest.mark.parametrize("kind", ["finally", "except", "cycle", "cycle of two", "group"])
 async def test_a_failure_of_the_cleanup_after_a_disconnect_fails_the_block(kind):
     async def application(scope, receive, send):
         try:
@@ -374,6 +388,10 @@ async def test_a_failure_of_the_cleanup_after_a_disconnect_fails_the_block(kind)
             if kind == "cycle":
                 failure = LookupError("in the cleanup")
                 raise failure from failure
+            if kind == "cycle of two":
+                failure, other = LookupError("in the cleanup"), KeyError()
+                other.__cause__ = failure
+                raise failure from other
             if kind == "group":
                 raise ExceptionGroup("in the cleanup", [error, LookupError()]) from None
             if kind == "except":
@@ -388,6 +406,12 @@ async def test_a_failure_of_the_cleanup_after_a_disconnect_fails_the_block(kind)
             await exchange.start()
 
 
+def length(*values):
+    """A start with these values of content-length."""
+    return {**START, "headers": [(b"content-length", value) for value in values]}
+
+
+TRAILERS = {"type": "http.response.trailers", "headers": []}
 LATE = {"type": "http.response.body", "body": b"late"}
 
 
@@ -397,19 +421,35 @@ LATE = {"type": "http.response.body", "body": b"late"}
         ([START, END, LATE], "sent 'http.response.body' after the end: .*late"),
         ([START, END, START, END], "sent 'http.response.start' after the end"),
         ([START, END, {"type": "http.response.trailers"}], "trailers' after the end"),
-        (["no event"], "sent something that is no event.*: 'no event'"),
-        ([{"status": 200}], "sent something that is no event"),
+        (["no event"], "sent an object that is not an event.*: 'no event'"),
+        ([{"status": 200}], "sent an object that is not an event"),
         ([{"type": "http.response.start", "status": True}], "with the status True"),
         ([{"type": "http.response.start", "status": 20}], "with the status 20"),
-        ([{**START, "headers": None}], "with headers that are no list of pairs, but None"),
-        ([{**START, "headers": b"a: b"}], "with headers that are no list of pairs"),
-        ([{**START, "headers": [(b"content-length", 5)]}], "no bytes: .b'content-length', 5"),
-        ([{**START, "headers": [("content-type", b"a")]}], "with a name or value that is no bytes"),
-        ([{**START, "headers": [(b"a",)]}], "with a header that is no pair"),
-        ([{**START, "headers": ["ab"]}], "with a header that is no pair"),
+        ([{**START, "headers": None}], "with headers that are not a list of pairs: None"),
+        ([{**START, "headers": b"a: b"}], "with headers that are not a list of pairs"),
+        ([{**START, "headers": [(b"content-length", 5)]}], "not bytes: .b'content-length', 5"),
+        ([{**START, "headers": [("content-type", b"a")]}], "a name or value that is not bytes"),
+        ([{**START, "headers": [(b"a",)]}], "with a header that is not a pair"),
+        ([{**START, "headers": ["ab"]}], "with a header that is not a pair"),
         ([{**START, "headers": [(b"a", b"b\r\nc: d")]}], "with a line break or a NUL"),
-        ([{**START, "headers": [(b"", b"b")]}], "a header without a name"),
-        ([START, {**END, "body": None}], "with a body that is no bytes"),
+        ([{**START, "headers": [(b"", b"b")]}], "whose name is empty"),
+        ([START, {**END, "body": None}], "with a body that is not bytes"),
+        ([{**START, "status": 100}], "with the status 100"),
+        ([{**START, "headers": [(b"a b", b"c")]}], "a header whose name is empty or has char"),
+        ([{**START, "headers": [(b"a:", b"c")]}], "a header whose name is empty or has char"),
+        ([{**START, "headers": [(b"a", b" c")]}], "whose value starts or ends with whitespace"),
+        ([length(b"5", b"6")], "different values of content-length"),
+        ([length(b"+5")], "a content-length that is not a number: b'.5'"),
+        ([length(b"5"), MORE, END], "ended the body 1 bytes before its length"),
+        ([length(b"1"), MORE, END], "more than its content-length"),
+        ([{**START, "status": 204}, MORE], "a body in a response with the status 204"),
+        (
+            [{"type": "http.response.debug", "info": {}}],
+            "debug', an extension that the scope lacks",
+        ),
+        ([START, {"type": "http.response.push"}], "push', an extension that the scope lacks"),
+        ([START, {"type": "http.response.pathsend"}], "an extension that the scope lacks"),
+        ([{**START, "trailers": True}, END, TRAILERS], "trailers' after the end"),
     ],
 )
 @pytest.mark.parametrize("reads", [True, False])
@@ -435,6 +475,91 @@ async def test_what_a_server_would_reject_fails_the_block(events, complaint, rea
 
     with pytest.raises(AssertionError, match=f"application .*{complaint}"):
         await test()
+
+
+@pytest.mark.parametrize(
+    ("request_method", "events"),
+    [
+        ("GET", [length(b"4", b"4"), MORE, END]),
+        ("GET", [length(b"0"), END]),
+        ("HEAD", [length(b"5"), END]),
+        ("HEAD", [length(b"4"), MORE, END]),
+        ("GET", [{**length(b"5"), "status": 304}, END]),
+        ("GET", [{**START, "headers": [(b"transfer-encoding", b"chunked")]}, MORE, END]),
+        ("GET", [{**START, "headers": [(b"X-Empty", b""), (b"x-latin", b"caf\xe9 \t!")]}, END]),
+        ("GET", [{**START, "status": 599, "trailers": True}, END]),
+    ],
+)
+async def test_a_response_that_servers_accept_passes(request_method, events):
+    async with HttpExchange(sending(*events), request_method) as exchange:
+        await exchange.response()
+
+
+@pytest.mark.parametrize(
+    ("events", "complaint"),
+    [
+        ([], "application returned without starting a response"),
+        ([START], "application returned without completing its response"),
+        ([START, MORE], "application returned without completing its response"),
+    ],
+)
+@pytest.mark.parametrize("disconnects", [True, False])
+async def test_a_response_that_never_completes_fails_the_block(events, complaint, disconnects):
+    async def test():
+        async with HttpExchange(sending(*events)) as exchange:
+            await asyncio.wait({exchange.future})
+            if disconnects:
+                await exchange.disconnect()
+
+    with pytest.raises(AssertionError, match=complaint):
+        await test()
+
+
+async def test_a_client_that_leaves_early_excuses_a_response_that_is_not_complete():
+    async def application(scope, receive, send):
+        await send(START)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with HttpExchange(application) as exchange:
+        await exchange.start()
+    assert exchange.future.done()
+
+
+@pytest.mark.parametrize("reuse", ["buffer", "event", "headers", "view"])
+async def test_an_application_may_reuse_what_it_has_sent(reuse):
+    async def application(scope, receive, send):
+        headers = [[b"x-word", b"first"]]
+        await send({**START, "headers": headers})
+        if reuse == "headers":
+            headers[0][1] = b"second"
+            headers.append([b"x-more", b"1"])
+        buffer = bytearray(3)
+        event = {"type": "http.response.body", "body": buffer, "more_body": True}
+        for word in (b"one", b"two"):
+            buffer[:] = word
+            if reuse == "buffer":
+                await send({**event})
+            elif reuse == "view":
+                with memoryview(word) as view:
+                    await send({**event, "body": view})
+            else:
+                event["body"] = word
+                await send(event)
+        await send(END)
+
+    async with HttpExchange(application) as exchange:
+        await asyncio.wait({exchange.future})
+        response = await exchange.response()
+    assert response == HttpResponse(200, [(b"x-word", b"first")], b"onetwo")
+
+
+async def test_a_released_memoryview_fails_the_block():
+    view = memoryview(b"gone")
+    view.release()
+    with pytest.raises(AssertionError, match="with a released memoryview"):
+        async with HttpExchange(sending(START, {**END, "body": view})) as exchange:
+            await asyncio.wait({exchange.future})
 
 
 async def test_a_violation_that_the_test_has_seen_is_told_once():
@@ -486,6 +611,39 @@ async def test_a_stream_that_is_not_read_waits_for_the_test():
         for _ in range(10):
             await asyncio.sleep(0)
         assert len(sent) > before
+
+
+async def test_an_endless_stream_does_not_fill_memory_while_it_is_read():
+    sizes = []
+    async with HttpExchange(endless_of(1 << 20)) as exchange:
+        async for piece in exchange.pieces():
+            sizes.append(len(piece))
+            if sum(sizes) > 110 << 20:
+                break
+        with pytest.raises(RuntimeError, match=r"more than 100 MiB. Read such a body with pieces"):
+            await exchange.response()
+
+
+async def test_the_response_of_an_endless_stream_is_an_error():
+    async with HttpExchange(endless_of(1 << 20)) as exchange:
+        with pytest.raises(RuntimeError, match=r"application sent a body of more than 100 MiB"):
+            await exchange.response()
+
+
+async def test_a_response_takes_no_longer_than_the_timeout_in_all():
+    async with HttpExchange(endless, timeout=0.01) as exchange:
+        with pytest.raises(TimeoutError, match=r"did not complete its response within 0\.01 s"):
+            await exchange.response()
+    assert exchange.future.done()
+
+
+def endless_of(size):
+    async def application(scope, receive, send):
+        await send(START)
+        while True:
+            await send({**MORE, "body": bytes(size)})
+
+    return application
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,60 @@ async def test_an_answer_against_the_specification_is_told(step):
         async with Lifespan(site):
             pass
 
-    with pytest.raises(AssertionError, match=f"'lifespan.{step}.done' in answer to"):
+    with pytest.raises(AssertionError, match=f"'lifespan.{step}.done' where lifespan.{step}"):
         await live(Site(**{step: "done"}))
+
+
+COMPLETE = [{"type": f"lifespan.{step}.complete"} for step in ("startup", "shutdown")]
+
+
+@pytest.mark.parametrize(
+    ("after_startup", "after_shutdown", "complaint"),
+    [
+        ([], [COMPLETE[1]], "shutdown.complete' after the end"),
+        ([COMPLETE[0]], [], "startup.complete' where lifespan.shutdown.complete or"),
+        ([{"type": "http.response.start"}], [], "'http.response.start' where lifespan.shutdown"),
+        ([["no mapping"]], [], "an object that is not an event"),
+    ],
+)
+@pytest.mark.parametrize("swallowed", [True, False])
+async def test_what_a_server_would_reject_fails_the_block(
+    after_startup, after_shutdown, complaint, swallowed
+):
+    async def application(scope, receive, send):
+        for complete, further in zip(COMPLETE, (after_startup, after_shutdown), strict=True):
+            await receive()
+            await send(complete)
+            for event in further:
+                try:
+                    await send(event)
+                except AssertionError:
+                    if not swallowed:
+                        raise
+
+    with pytest.raises(AssertionError, match=f"application .*{complaint}"):
+        async with Lifespan(application):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("required", [True, False])
+async def test_a_wrong_answer_is_not_taken_for_an_application_without_a_lifespan(required):
+    async def application(scope, receive, send):
+        await send({"type": "lifespan_ready"})
+
+    with pytest.raises(AssertionError, match="sent 'lifespan_ready' where lifespan"):
+        async with Lifespan(application, required=required):
+            raise AssertionError("never begun")
+
+
+async def test_an_application_may_return_before_its_shutdown():
+    async def application(scope, receive, send):
+        await receive()
+        await send(COMPLETE[0])
+
+    async with Lifespan(application) as lifespan:
+        await asyncio.wait({lifespan.future})
+        assert lifespan.supported is True
 
 
 async def refusing(scope, receive, send):
@@ -125,7 +177,7 @@ async def test_a_startup_without_an_answer_times_out_and_cancels(required):
 
 async def test_an_application_that_stays_after_its_shutdown_is_cancelled_and_told_of():
     lifespan = Lifespan(Site(after=asyncio.Event().wait), timeout=0.01)
-    with pytest.raises(TimeoutError, match=r"did not end within .*: it stood at"):
+    with pytest.raises(TimeoutError, match=r"did not end within .*: it was waiting at"):
         async with lifespan:
             pass
     assert lifespan.future.cancelled()

@@ -45,7 +45,7 @@ async def visit(asgi):
     lifespan = await asgi(Lifespan(site))
     socket = await asgi(WebsocketConversation(site, state=lifespan.state))
     exchange = await asgi(HttpExchange(site, state=lifespan.state))
-    assert (await exchange.start()).status == 204
+    assert (await exchange.response()).status == 204
     assert log == ["startup"]
 """
 
@@ -148,6 +148,135 @@ def test_failure(asgi):
     )
     assert outcomes == {"passed": 1, "failed": 1}
     done.stdout.fnmatch_lines(["E *LookupError: unseen"])
+
+
+def test_a_plugin_that_closes_the_loop_with_the_test_leaves_time_for_shutdown(outcomes_of):
+    """The plugin of anyio does."""
+    done, outcomes = outcomes_of(
+        """
+import inspect
+
+class Plugin:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem):
+        if inspect.iscoroutinefunction(pyfuncitem.obj):
+            names = pyfuncitem._fixtureinfo.argnames
+            asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+            return True
+
+@pytest.fixture(autouse=True, scope="module")
+def plugin(pytestconfig):
+    pytestconfig.pluginmanager.register(Plugin())
+
+async def test_visit(asgi):
+    await visit(asgi)
+
+def test_afterwards():
+    assert log == ["startup", "answered", "closed", "shutdown"]
+
+async def test_failure(asgi):
+    await asgi(ApplicationCommunicator(failing, {}))
+    await asyncio.sleep(0)
+
+async def test_error(asgi):
+    await asgi(ApplicationCommunicator(failing, {}))
+    await asyncio.sleep(0)
+    raise ZeroDivisionError("of the test")
+"""
+    )
+    assert outcomes == {"passed": 2, "failed": 2}
+    done.stdout.fnmatch_lines(["E *LookupError: unseen"])
+    done.stdout.fnmatch_lines(["E *ZeroDivisionError: of the test"])
+
+
+@pytest.mark.parametrize("scope", ["class", "module", "package", "session"])
+def test_loops_of_a_wider_scope_close_the_communicators_of_each_test(outcomes_of, scope):
+    _, outcomes = outcomes_of(
+        f"""
+loops = set()
+
+class TestVisits:
+    @pytest.mark.asyncio(loop_scope="{scope}")
+    async def test_one(self, asgi):
+        loops.add(asyncio.get_running_loop())
+        await visit(asgi)
+
+    @pytest.mark.asyncio(loop_scope="{scope}")
+    async def test_two(self, asgi):
+        assert log == ["startup", "answered", "closed", "shutdown"]
+        log.clear()
+        loops.add(asyncio.get_running_loop())
+        await visit(asgi)
+
+def test_afterwards():
+    assert log == ["startup", "answered", "closed", "shutdown"]
+    assert len(loops) == 1
+"""
+    )
+    assert outcomes == {"passed": 3}
+
+
+def test_a_communicator_of_another_loop_is_closed_after_those_of_the_test():
+    ended = []
+
+    def naming(name):
+        async def application(scope, receive, send):
+            try:
+                await receive()
+            finally:
+                ended.append(name)
+
+        return ApplicationCommunicator(application, {})
+
+    stack = CommunicatorStack()
+
+    async def enter(name):
+        await stack(naming(name))
+        await asyncio.sleep(0)
+
+    with asyncio.Runner() as runner:
+        runner.run(enter("other loop"))
+
+        async def test():
+            await enter("first")
+            await enter("second")
+            await stack.aclose()
+
+        asyncio.run(test())
+        assert ended == ["second", "first"]
+        stack.close()
+    assert ended == ["second", "first", "other loop"]
+
+
+def test_a_violation_fails_a_test_whose_loop_is_closed(outcomes_of):
+    done, outcomes = outcomes_of(
+        """
+async def swallowing(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+    try:
+        await send({"type": "http.response.body"})
+    except AssertionError:
+        pass
+
+async def silent(scope, receive, send):
+    pass
+
+@pytest.mark.parametrize("make", [
+    lambda: HttpExchange(swallowing), lambda: Lifespan(swallowing), lambda: HttpExchange(silent),
+])
+def test_run(asgi, make):
+    async def main():
+        communicator = await asgi(make())
+        await asyncio.wait({communicator.future})
+    asyncio.run(main())
+"""
+    )
+    assert outcomes == {"failed": 3}
+    done.stdout.fnmatch_lines(["E *AssertionError: *swallowing sent 'http.response.body' where*"])
+    done.stdout.fnmatch_lines(["E *AssertionError: *swallowing sent 'http.response.body' where*"])
+    done.stdout.fnmatch_lines(["E *silent returned without starting a response"])
 
 
 def test_the_failure_of_a_test_is_not_replaced_and_applications_are_still_closed(outcomes_of):
@@ -260,7 +389,7 @@ def test_close_on_the_loop_of_the_test_says_what_to_do():
     async def test():
         stack = CommunicatorStack()
         await stack(ApplicationCommunicator(application, {}))
-        with pytest.raises(RuntimeError, match="when the test has returned"):
+        with pytest.raises(RuntimeError, match=r"Await aclose\(\) there"):
             stack.close()
 
     asyncio.run(test())

@@ -121,8 +121,8 @@ async def test_a_handshake_without_an_answer_times_out_and_cancels():
     [
         ([{"type": "websocket.send", "text": "a"}], "where websocket.accept or"),
         ([ACCEPT, ACCEPT], "sent 'websocket.accept' where websocket.send or websocket.close"),
-        ([ACCEPT, {"type": "websocket.send"}], "has not exactly one of text and bytes"),
-        ([ACCEPT, {"type": "websocket.send", "text": "", "bytes": b""}], "has not exactly one"),
+        ([ACCEPT, {"type": "websocket.send"}], "without exactly one of text and bytes"),
+        ([ACCEPT, {"type": "websocket.send", "text": "", "bytes": b""}], "without exactly one"),
     ],
 )
 async def test_an_event_against_the_specification_is_told(events, complaint):
@@ -220,13 +220,14 @@ CLOSE = {"type": "websocket.close"}
         ([ACCEPT, {**CLOSE, "code": None}], "with the code None"),
         ([ACCEPT, {**CLOSE, "code": 1006}], "with the code 1006"),
         ([ACCEPT, {**CLOSE, "code": 99}], "with the code 99"),
-        ([ACCEPT, {**CLOSE, "reason": b"no"}], "with a reason that is no str"),
-        ([ACCEPT, {**CLOSE, "reason": "n" * 124}], "with a reason that is no str of 123 bytes"),
+        ([ACCEPT, {**CLOSE, "reason": b"no"}], "with a reason that is not a str"),
+        ([ACCEPT, {**CLOSE, "reason": "n" * 124}], "a reason that is not a str of up to 123"),
         ([{"type": "websocket.http.response.start", "headers": []}], "with the status None"),
-        ([{**ACCEPT, "headers": [("a", "b")]}], "with a name or value that is no bytes"),
-        ([{**ACCEPT, "subprotocol": b"a"}], "with a subprotocol that is no str"),
-        ([ACCEPT, {"type": "websocket.send", "text": b"a"}], "with a text that is no str"),
-        ([ACCEPT, {"type": "websocket.send", "bytes": "a"}], "with a bytes that is no bytes"),
+        ([{**ACCEPT, "headers": [("a", "b")]}], "with a name or value that is not bytes"),
+        ([{**ACCEPT, "subprotocol": "other"}], "with a subprotocol that was not offered"),
+        ([{**ACCEPT, "subprotocol": b"a"}], "with a subprotocol that is not a str"),
+        ([ACCEPT, {"type": "websocket.send", "text": b"a"}], "with a text that is not a str"),
+        ([ACCEPT, {"type": "websocket.send", "bytes": "a"}], "with a bytes that is not bytes"),
     ],
 )
 async def test_what_a_server_would_reject_fails_the_block(events, complaint):
@@ -252,6 +253,27 @@ async def test_what_a_server_would_reject_fails_the_block(events, complaint):
     for test in (converse_denied, read_all):
         with pytest.raises(AssertionError, match=complaint):
             await test()
+
+
+async def test_a_denial_response_is_rejected_if_the_scope_does_not_offer_it():
+    start = {"type": "websocket.http.response.start", "status": 401}
+    with pytest.raises(AssertionError, match=r"http\.response\.start' where websocket\.accept or"):
+        async with WebsocketConversation(answering(start), scope={"extensions": {}}):
+            raise AssertionError("never open")
+
+
+async def test_an_application_may_reuse_its_event_and_its_buffer():
+    async def application(scope, receive, send):
+        await receive()
+        await send(ACCEPT)
+        event = {"type": "websocket.send", "bytes": bytearray(3)}
+        for word in (b"one", b"two"):
+            event["bytes"][:] = word
+            await send(event)
+
+    async with WebsocketConversation(application) as socket:
+        await asyncio.wait({socket.future})
+        assert [await socket.receive() for _ in range(2)] == [b"one", b"two"]
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])

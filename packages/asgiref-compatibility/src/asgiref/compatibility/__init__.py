@@ -3,8 +3,8 @@
 An ASGI 3.0 application is called once, ``await application(scope, receive, send)``: it is
 *single-callable*. An ASGI 2.0 application was called twice, first with the scope and then, for an
 instance bound to that scope, with the channels: ``await application(scope)(receive, send)``. It is
-*double-callable*. A server, a test harness or a middleware that wants to accept both passes what it
-was given through `guarantee_single_callable` and then only ever knows the newer style.
+*double-callable*. A server, a test harness or a middleware that accepts both passes the application
+through `guarantee_single_callable` and then needs to support only the newer style.
 
 >>> import asyncio
 >>> class Old:  # ASGI 2.0
@@ -19,7 +19,7 @@ was given through `guarantee_single_callable` and then only ever knows the newer
 hello ada
 
 Modules: ``_types`` (the shapes of both styles), ``_style`` (telling them apart), ``_adapter``
-(turning one into the other).
+(converting between them).
 """
 
 from ._adapter import double_to_single_callable, guarantee_single_callable

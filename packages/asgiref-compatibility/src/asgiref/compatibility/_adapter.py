@@ -8,21 +8,22 @@ from ._types import DoubleCallable, Receive, Scope, Send, SingleCallable
 
 
 def double_to_single_callable(application: DoubleCallable) -> SingleCallable:
-    """Give an ASGI 3.0 application that behaves as the ASGI 2.0 ``application``.
+    """Wrap an ASGI 2.0 application in an ASGI 3.0 application.
 
     Args:
-        application: a callable that takes a scope and gives an ``async`` callable taking
-            ``(receive, send)``; a class of such instances, most often. It is called anew for every
-            scope, on the thread and in the task that calls the adapter.
+        application: a callable that takes a scope and returns an ``async`` callable taking
+            ``(receive, send)``; usually a class. The adapter calls it once for every scope, on the
+            thread and in the task that awaits the adapter.
 
     Returns:
         A coroutine function with the parameters ``scope``, ``receive`` and ``send``. Awaiting its
-        result runs the instance; exceptions and cancellation pass through both ways unchanged.
+        result runs the instance and returns the instance's value; exceptions and cancellation pass
+        through unchanged.
 
     Raises:
-        TypeError: at once, if ``application`` is callable, but not with a scope alone; when
-            awaited, if it is not callable, or what it gave for the scope is not. All name the
-            application.
+        TypeError: immediately, if ``application`` is callable but cannot be called with only a
+            scope; when awaited, if ``application`` or the instance that it returned is not
+            callable. The message names the application.
 
     >>> def double(scope):
     ...     async def instance(receive, send):
@@ -38,14 +39,14 @@ def double_to_single_callable(application: DoubleCallable) -> SingleCallable:
     async def single_callable(scope: Scope, receive: Receive, send: Send) -> None:
         instance = application(scope)
         if not callable(instance):
-            raise TypeError(_no_instance(application, instance))
-        await instance(receive, send)
+            raise TypeError(_not_an_instance(application, instance))
+        return await instance(receive, send)  # asgiref 3.13 returns the instance's value too
 
     return single_callable
 
 
 def _rejecting(application: object) -> SingleCallable:
-    """Stands for something that is not callable, and says so once it is called."""
+    """Return an application that raises TypeError when it is awaited."""
 
     async def single_callable(scope: Scope, receive: Receive, send: Send) -> None:
         raise TypeError(f"{describe(application)} is not an ASGI application: it is not callable.")
@@ -53,28 +54,28 @@ def _rejecting(application: object) -> SingleCallable:
     return single_callable
 
 
-def _no_instance(application: object, instance: object) -> str:
+def _not_an_instance(application: object, instance: object) -> str:
     if inspect.iscoroutine(instance):
-        instance.close()  # it was never meant to run; unclosed, it would warn of that as well
+        instance.close()  # otherwise Python also warns that it was never awaited
     return (
-        f"{describe(application)} is called as an ASGI 2.0 application, but for a scope it gave "
-        f"{type(instance).__name__!r} instead of a callable taking (receive, send)."
+        f"{describe(application)} was called as an ASGI 2.0 application, but for a scope it "
+        f"returned {type(instance).__name__!r} instead of a callable taking (receive, send)."
     )
 
 
 def guarantee_single_callable(application: object) -> SingleCallable:
-    """Give ``application`` in the ASGI 3.0 style, whichever style it is written in.
+    """Return ``application`` in the ASGI 3.0 style, whichever style it is written in.
 
     Args:
         application: an ASGI application of either style.
 
     Returns:
-        The application itself if it is single-callable already (the same object), otherwise an
-        adapter made by `double_to_single_callable`.
+        The application itself if it is already single-callable, otherwise an adapter made by
+        `double_to_single_callable`.
 
     Raises:
-        TypeError: at once, if the object is callable, but of neither style; when awaited, if it is
-            not callable. It is named.
+        TypeError: immediately, if the object is callable but follows neither style; when awaited,
+            if the object is not callable. The message names the object.
 
     >>> async def application(scope, receive, send): ...
     >>> guarantee_single_callable(application) is application

@@ -1,19 +1,14 @@
-"""Telling a single-callable application from a double-callable one, without calling it.
+"""Tells the two application styles apart without calling the application.
 
-The answer follows from what calling the object would give, first rule that applies:
+The first rule that applies decides; a partial counts as the callable that it wraps:
 
-1. a hint set on the object itself, for callables that hide their nature;
-2. a class is double-callable: calling it with the scope makes the instance (here and below, a
-   partial counts as what it calls);
-3. whatever gives a coroutine when called is single-callable (its ``__call__`` is looked at before
-   the object itself, because an instance is not a function but its method is);
-4. anything else is double-callable.
+1. a hint attribute on the object;
+2. a class is double-callable: calling it with the scope creates the instance;
+3. an object that returns a coroutine when called is single-callable;
+4. anything else is double-callable, even an object that follows neither style.
 
-Rule 4 takes in objects that are no application of either style. The predicate answers for them all
-the same, as callers may use it to sort arbitrary objects; `require_double_callable` is the check
-that rejects callables of neither style, and everything that goes on to *use* the application makes
-it. What is not callable at all is only rejected when it is called: it may be a placeholder that
-never is, as in the test suites of servers, and asgiref 3.13 lets that pass.
+`require_double_callable` rejects callables that follow neither style. Objects that are not callable
+are rejected only when they are called: test suites of servers pass placeholders.
 """
 
 import functools
@@ -27,16 +22,16 @@ from asgiref.sync import iscoroutinefunction
 
 
 def is_double_callable(application: object) -> bool:
-    """Say whether ``application`` is written in the ASGI 2.0 style.
+    """Return whether ``application`` is written in the ASGI 2.0 style.
 
     Args:
-        application: any object. An attribute ``_asgi_single_callable`` or
-            ``_asgi_double_callable`` that is true decides, for callables that hide their nature.
+        application: any object. A true attribute ``_asgi_single_callable`` or
+            ``_asgi_double_callable`` decides, for callables whose style cannot be detected.
 
     Returns:
-        True for a double-callable application (call it with the scope, then call what it gave with
+        True for a double-callable application (called with the scope, it returns a callable for
         ``receive`` and ``send``), False for a single-callable one. The object is never called, and
-        objects that are no application at all count as double-callable.
+        an object that is not an application counts as double-callable.
 
     >>> async def single(scope, receive, send): ...
     >>> def double(scope):
@@ -52,30 +47,30 @@ def is_double_callable(application: object) -> bool:
     called = _without_partials(application)
     if inspect.isclass(called):
         return True
-    if isinstance(called, FunctionType) and _gives_coroutine(called):
-        return False  # the usual case; what follows would say so too, in twice the time
-    method: object = getattr(called, "__call__", None)  # noqa: B004 - the method is what counts
-    return not (_gives_coroutine(method) or _gives_coroutine(called))
+    if isinstance(called, FunctionType) and _returns_coroutine(called):
+        return False  # the usual case: half the time of the checks below, and the same answer
+    # An instance is not a function, but its method is.
+    method: object = getattr(called, "__call__", None)  # noqa: B004
+    return not (_returns_coroutine(method) or _returns_coroutine(called))
 
 
 def _without_partials(application: object) -> object:
-    """What is called in the end; the arguments that a partial adds do not change what it gives."""
+    """Return the callable inside any partials; added arguments do not change its style."""
     while isinstance(application, functools.partial):
         application = cast(functools.partial[object], application).func
     return application
 
 
-def _gives_coroutine(candidate: object) -> bool:
+def _returns_coroutine(candidate: object) -> bool:
     return callable(candidate) and bool(iscoroutinefunction(candidate))
 
 
 def require_double_callable(application: Callable[..., object]) -> None:
-    """Raise TypeError if ``application`` certainly cannot be called with a scope and nothing else.
+    """Raise TypeError if ``application`` certainly cannot be called with only a scope.
 
-    Only code objects tell that for certain. A signature may be missing, misleading
-    (``__signature__`` and ``__wrapped__`` show another callable's) or raise, when annotations
-    cannot be evaluated.
-    Every callable without code in Python is left to its call.
+    Only code objects are reliable. A signature may be missing, may describe another callable
+    (``__signature__``, ``__wrapped__``), or may raise because annotations cannot be evaluated.
+    Callables without Python code are accepted: calling them will show.
     """
     called = _called_code(application)
     if called is None or called.takes_one_more():
@@ -88,7 +83,7 @@ def require_double_callable(application: Callable[..., object]) -> None:
 
 @dataclass(slots=True)
 class _Called:
-    """A function that is called in the end, and the arguments that it gets besides the scope."""
+    """The function that a call reaches, and the arguments that it gets besides the scope."""
 
     code: CodeType
     defaults: int
@@ -97,20 +92,25 @@ class _Called:
     keywords: frozenset[str] = frozenset()
 
     def takes_one_more(self) -> bool:
+        """Whether one more positional argument makes the call complete."""
         code, given = self.code, self.given + 1
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         positional, keyword_only = names[: code.co_argcount], names[code.co_argcount :]
-        needed = set(positional[given : len(positional) - self.defaults]) | set(keyword_only)
+        # A keyword never reaches a positional-only parameter: the name goes to ``**kwargs``.
+        only = code.co_posonlyargcount
+        required = len(positional) - self.defaults
+        needed = set(positional[max(given, only) : required]) | set(keyword_only)
         takes_any = bool(code.co_flags & inspect.CO_VARARGS)
         return (
             (takes_any or given <= code.co_argcount)
-            and not self.keywords & set(positional[:given])
+            and given >= min(only, required)
+            and not self.keywords & set(positional[only:given])
             and needed <= self.keyword_defaults | self.keywords
         )
 
 
 def _called_code(application: object) -> _Called | None:
-    """Find the code that calling ``application`` runs; None if that is not certain."""
+    """Return the code that calling ``application`` runs, or None if that is not certain."""
     if isinstance(application, FunctionType):
         defaults = len(application.__defaults__ or ())
         keyword_defaults = frozenset(application.__kwdefaults__ or ())
@@ -130,7 +130,7 @@ def _called_code(application: object) -> _Called | None:
 
 
 def _is_placeholder(argument: object) -> bool:
-    """Whether it is ``functools.Placeholder`` of Python 3.14, which an argument replaces."""
+    """Whether it is ``functools.Placeholder`` (Python 3.14), which an argument replaces."""
     return argument is getattr(functools, "Placeholder", functools)
 
 
@@ -155,7 +155,7 @@ def _called_of_class(application: type) -> _Called | None:
 
 
 def _takes_nothing() -> None:
-    """Stand for ``object.__init__``, which has no code object."""
+    """Stands in for ``object.__init__``, which has no code object."""
 
 
 def _signature_of(application: Callable[..., object]) -> str:
@@ -166,7 +166,7 @@ def _signature_of(application: Callable[..., object]) -> str:
 
 
 def describe(application: object) -> str:
-    """Name the application in an error message: its dotted name, or else its repr."""
+    """Return the application's name for an error message: its dotted name, or its repr."""
     try:
         name = getattr(application, "__qualname__", None)
         module = getattr(application, "__module__", None)

@@ -1,6 +1,6 @@
-"""Drive an ASGI application from a test: the test plays the server, and its clients.
+"""Drive an ASGI application from a test, which acts as the server and its clients.
 
-`ApplicationCommunicator` sends events of any protocol and looks at what comes back:
+`ApplicationCommunicator` sends events of any protocol and reads the application's events:
 
 >>> import asyncio
 >>> async def application(scope, receive, send):
@@ -13,8 +13,8 @@
 >>> asyncio.run(main())
 {'type': 'chat.reply', 'text': 'HELLO'}
 
-The three protocols of the web have helpers, which are communicators with methods for what a client
-does: `HttpExchange`, `WebsocketConversation` and, around both, `Lifespan`:
+Three helpers are communicators with the methods of a client: `HttpExchange`,
+`WebsocketConversation` and, around both, `Lifespan`:
 
 >>> async def site(scope, receive, send):
 ...     if scope["type"] == "lifespan":
@@ -32,11 +32,11 @@ does: `HttpExchange`, `WebsocketConversation` and, around both, `Lifespan`:
 >>> asyncio.run(main())
 b'hello'
 
-Modules: ``_communicator`` on ``_output`` (the queue of what the application sent, which can be
-waited on without taking from it) and ``_report`` (what error messages say of it); ``_http``,
-``_websocket`` and ``_lifespan`` on it, with ``_scopes`` (what a server tells of a request) and
-``_connection`` (a client that may hang up); ``_stack``, which closes them after a test. ``_pytest``
-is loaded by pytest only.
+Modules: ``_communicator`` is the base class; its ``_runner`` runs the application and reports how
+it ended (``_report`` has the words), ``_output`` is the queue of the events that it sent.
+``_rules`` and ``_http_rules`` reject what a server would reject, ``_connection`` is a client that
+may disconnect, ``_scopes`` builds the scopes; ``_http``, ``_websocket`` and ``_lifespan`` are the
+helpers. ``_stack`` closes communicators after a test; only pytest loads ``_pytest``.
 """
 
 from ._communicator import ApplicationCommunicator

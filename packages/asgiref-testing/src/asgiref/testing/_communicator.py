@@ -1,52 +1,47 @@
-"""The communicator: an application's task, the two queues around it, and a test's view of them.
+"""The communicator: a test's view of an application that runs in a task.
 
-The application runs in one task, made when it is first needed, in an empty context: what the test
-has put into context variables must not leak into it, for a server would not leak either.
-
-Rules, all on the thread of the event loop:
-
-- output comes first. What the application sent before it ended can be read in order, and only when
-  that is used up does a read tell how it ended;
-- an end is told at once. A failure is raised, as the exception object itself, to every call that
-  needs the application from then on; nothing waits for an application that cannot answer;
-- a time-out cancels the application, unless it is told not to, and awaits its end; so does the
-  cancellation of a test in `wait`. If it answers by failing, that failure is raised. As in asgiref,
-  the cancellation of a test that reads leaves the application running;
-- the task and its coroutine never refer to the communicator. A communicator that is dropped is
-  thereby finalized at once, and cancels an application that nobody talks to any more.
+- Output comes first: everything that the application sent before it ended can be read in order, and
+  only then does a read raise how the application ended.
+- An end is reported at once. Every later call that needs the application raises its failure, as the
+  same exception object; no call waits for an application that cannot answer.
+- A timeout cancels the application unless ``cancel_on_timeout`` is False, and so does the
+  cancellation of a test in ``wait``. As in asgiref, cancelling a test that reads does not.
 """
 
-# ruff: noqa: ASYNC109 - asgiref's API takes time-outs as arguments
+# ruff: noqa: ASYNC109 - asgiref's API takes timeouts as arguments
 
 import asyncio
 import contextlib
-import contextvars
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Never, Self
+from typing import Any, Self
 
 from asgiref.compatibility import SingleCallable, guarantee_single_callable
 
 from ._output import Output, OutputQueue
-from ._report import describe, doing, how_it_ended, is_mapping, safe_repr, type_of
+from ._report import safe_repr
+from ._runner import Runner
 
 
 class ApplicationCommunicator:
-    """Runs an ASGI application for a test, which plays the server's part.
+    """Runs an ASGI application for a test, which acts as the server.
 
     Args:
         application: an ASGI application, single- or double-callable.
-        scope: the scope that it is called with: a mapping, passed on as it is.
-        cancel_on_timeout: whether a wait that times out cancels the application. With False a test
-            can go on with it; each waiting call can decide for itself too.
+        scope: the scope that the application is called with, passed unchanged.
+        cancel_on_timeout: whether a call that times out cancels the application. With False, a test
+            can continue after a timeout. Each waiting call can override this.
 
     Raises:
-        TypeError: if ``application`` is not an ASGI application or ``scope`` not a mapping.
+        TypeError: if ``application`` is not an ASGI application.
 
-    It needs a running event loop from its first use on, not when it is made, and must be used on
-    that loop's thread. As an asynchronous context manager it starts the application and, at the end
-    of the block, cancels it if it still runs, awaits it, and raises its failure unless the block
-    has seen that already.
+    A communicator can be created without an event loop. From its first use it belongs to the
+    running loop, and must be used on that loop's thread. As an asynchronous context manager it
+    starts the application. At the end of the block it cancels the application if it is still
+    running, waits for its end, and raises its failure unless the block has already seen it.
+
+    An application that is cancelled has 5 seconds for its cleanup. One that ignores its
+    cancellation is ended by force, and the test fails with a TimeoutError that names it.
 
     Attributes:
         application: the application, in single-callable style.
@@ -67,7 +62,8 @@ class ApplicationCommunicator:
     True
     """
 
-    _future: asyncio.Task[None] | None = None  # __del__ runs even if __init__ raised
+    # Subclasses written for asgiref have attributes of their own: no other name is taken here.
+    __asgiref_runner: Runner | None = None  # __del__ runs even if __init__ raised
 
     def __init__(
         self, application: object, scope: Mapping[str, Any], *, cancel_on_timeout: bool = True
@@ -77,79 +73,78 @@ class ApplicationCommunicator:
                 f"{safe_repr(application)} is not an ASGI application: it is not callable."
             )
         self.application: SingleCallable = guarantee_single_callable(application)
-        if not is_mapping(scope):
-            raise TypeError(
-                f"The scope of an ASGI application must be a mapping, not {safe_repr(scope)}."
-            )
         self.scope: Mapping[str, Any] = scope
-        self.cancel_on_timeout = cancel_on_timeout
-        self._inputs: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
-        self._outputs = OutputQueue()
-        self._name = describe(application)
-        self._failure_raised = False
+        self._asgiref_use(Runner(application, OutputQueue(), cancel_on_timeout))
+
+    def _asgiref_use(self, runner: Runner) -> None:
+        """Set the runner; the helpers have their own."""
+        self.__asgiref_runner = runner
+
+    @property
+    def _asgiref_runner(self) -> Runner:
+        """The runner, whose application has been started."""
+        _ = self.future
+        return self.__required_runner
+
+    @property
+    def __required_runner(self) -> Runner:
+        if self.__asgiref_runner is None:
+            raise RuntimeError(f"{type(self).__name__}.__init__() did not call super().__init__().")
+        return self.__asgiref_runner
 
     @property
     def input_queue(self) -> asyncio.Queue[Mapping[str, Any]]:
-        """What the application has not yet received."""
-        return self._inputs
+        """Events that the application has not received yet."""
+        return self.__required_runner.inputs
 
     @property
     def output_queue(self) -> asyncio.Queue[Output]:
-        """What the application has sent and nobody has read."""
-        return self._outputs
+        """Events that the application has sent and the test has not read yet."""
+        return self.__required_runner.outputs
 
     @property
-    def future(self) -> asyncio.Task[None]:
-        """The application's task; it is started when this is first read."""
-        if self._future is None:
-            self._future = asyncio.get_running_loop().create_task(
-                _run(self.application, self.scope, self._inputs, self._outputs),
-                context=contextvars.Context(),
-            )
-            self._future.add_done_callback(self._outputs.wake)
-        return self._future
+    def future(self) -> asyncio.Task[Any]:
+        """The application's task. Reading this attribute starts the application.
+
+        As in asgiref, the result of the task is the application's return value.
+        """
+        return self.__required_runner.start(self.application, self.scope)
 
     async def send_input(self, message: Mapping[str, Any]) -> None:
-        """Give the application ``message`` to receive. Does not wait until it has received it.
+        """Queue ``message`` for the application. Does not wait until it has been received.
 
-        It starts the application if nothing has.
+        Starts the application if it has not been started.
 
         Args:
-            message: any mapping; passed on as it is.
+            message: any mapping; passed unchanged.
 
         Raises:
-            RuntimeError: if the application has returned. Only a disconnect (a type that ends in
-                ``.disconnect``) is still accepted then, as it tells that nobody listens any more.
-            asyncio.CancelledError: if the application was cancelled, for example by a time-out.
+            RuntimeError: if the application has returned. It is not raised for a disconnect (a type
+                that ends in ``.disconnect``), which a client may always send.
+            asyncio.CancelledError: if the application was cancelled, for example by a timeout.
             Exception: the application's own, if it has failed.
         """
-        if self.future.done():
-            self._raise_failure()
-            kind = type_of(message)
-            if not kind.endswith(".disconnect"):
-                raise RuntimeError(
-                    f"{self._name} cannot receive {kind!r} any more: {how_it_ended(self.future)}."
-                )
-        await self._inputs.put(message)
+        await self._asgiref_runner.send(message)
 
     async def receive_output(
         self, timeout: float | None = 1, *, cancel_on_timeout: bool | None = None
     ) -> Output:
-        """Take the next message that the application sent, waiting up to ``timeout`` seconds.
+        """Return the next message that the application sends, waiting up to ``timeout`` seconds.
 
-        Several calls that wait at once are served in the order of the calls.
+        Concurrent calls are served in the order of the calls. Cancelling the call does not cancel
+        the application and loses no message.
 
         Args:
             timeout: in seconds; None waits as long as the application runs.
-            cancel_on_timeout: whether a time-out cancels the application; None is what the
-                communicator was made with.
+            cancel_on_timeout: whether a timeout cancels the application; None stands for the
+                communicator's setting.
 
         Returns:
             The message as a dict.
 
         Raises:
-            TimeoutError: if none came in time (the application is cancelled and awaited then, see
-                ``cancel_on_timeout``), or at once if the application has returned and none can.
+            TimeoutError: if no message comes in time (the application is then cancelled and
+                awaited, see ``cancel_on_timeout``), or immediately if the application has returned.
             asyncio.CancelledError: if the application was cancelled and left no output.
             Exception: the application's own, if it failed and left no output.
 
@@ -165,103 +160,70 @@ class ApplicationCommunicator:
         >>> asyncio.run(main())
         True False
         """
-        output = await self._outputs.take(self.future, timeout)
-        if output is not None:
-            return output
-        if not self.future.done():
-            await self._give_up(
-                self._timed_out(f"sent nothing within {timeout} s"), cancel_on_timeout
-            )
-        self._raise_failure()
-        raise TimeoutError(f"{self._name} will send nothing more: {how_it_ended(self.future)}.")
+        return await self._asgiref_runner.receive(timeout, cancel_on_timeout)
 
     async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:
-        """Whether the application sends nothing for ``timeout`` seconds. Takes no message.
-
-        It answers as soon as that is settled.
+        """Return whether the application sends nothing for ``timeout`` seconds. Takes no message.
 
         Args:
-            timeout: in seconds; 0 only looks.
-            interval: kept for asgiref's signature, where it is the seconds between two looks; as
-                there, the wait is at least that long if ``timeout`` is not zero.
+            timeout: in seconds; 0 checks without waiting.
+            interval: the polling interval in asgiref; this method does not poll. As in asgiref, the
+                wait is at least this long unless ``timeout`` is zero.
 
         Returns:
-            False with the first output, True once the time is over or the application has returned.
+            False as soon as there is output; True when the time is over or the application returns.
 
         Raises:
             asyncio.CancelledError: if the application was cancelled and left no output.
             Exception: the application's own, if it failed and left no output.
         """
-        future = self.future
-        if timeout > 0 or future.done():
-            await self._outputs.until_output_or_end(future, max(timeout, interval))
-        if not self._outputs.empty():
-            return False
-        if future.done():
-            self._raise_failure()
-        return True
+        return await self._asgiref_runner.sends_nothing(timeout, interval)
 
     async def wait(
         self, timeout: float | None = 1, *, cancel_on_timeout: bool | None = None
     ) -> None:
         """Wait up to ``timeout`` seconds for the application to end by itself.
 
-        An application that was cancelled has ended, and that is no error here.
+        An application that was cancelled has ended; that is not an error here.
 
         Args:
             timeout: in seconds; None waits as long as the application runs.
-            cancel_on_timeout: whether a time-out, or the cancellation of this call, cancels the
-                application; None is what the communicator was made with.
+            cancel_on_timeout: whether a timeout, or the cancellation of this call, cancels the
+                application; None stands for the communicator's setting.
 
         Raises:
             TimeoutError: if it has not ended in time (see ``cancel_on_timeout``).
             Exception: the application's own, if it has failed.
         """
-        cancel = self.cancel_on_timeout if cancel_on_timeout is None else cancel_on_timeout
-        if not await self._ended_within(timeout, cancel):
-            await self._give_up(self._timed_out(f"did not end within {timeout} s"), cancel)
-        if not self.future.cancelled():
-            self._raise_failure()
+        await self._asgiref_runner.wait(timeout, cancel_on_timeout)
 
     def stop(self, exceptions: bool = True) -> None:
-        """Cancel the application if it runs, without waiting; do nothing if it never started.
+        """Cancel the application without waiting. Does nothing if it has not been started.
 
         Args:
-            exceptions: raise its failure (or its cancellation) if it has ended already.
+            exceptions: whether to raise the failure (or the cancellation) of an application that
+                has already ended.
         """
-        future = self._future
-        if future is None:
-            return
-        if not future.done():
-            future.cancel()
-        elif exceptions:
-            self._raise_failure()
+        if self.__asgiref_runner is not None:
+            self.__asgiref_runner.stop(exceptions)
 
     def raise_unseen_failure(self) -> None:
         """Raise the failure of an application that has failed, unless the test has seen it.
 
-        The end of an ``async with`` block does this by itself; without one, it is for the end of a
-        test. Does not wait, and needs no event loop.
+        The end of an ``async with`` block does this; call it at the end of a test that has no
+        block. It does not wait, and needs no event loop.
 
         >>> async def failing(scope, receive, send):
-        ...     raise LookupError("nobody reads")
+        ...     raise LookupError("not read")
         >>> async def main():
         ...     communicator = ApplicationCommunicator(failing, {})
         ...     await asyncio.wait({communicator.future})
         ...     communicator.raise_unseen_failure()
         >>> asyncio.run(main())
         Traceback (most recent call last):
-        LookupError: nobody reads
+        LookupError: not read
         """
-        future = self._future
-        if self._failure_raised or future is None or not future.done() or future.cancelled():
-            return
-        failure = future.exception()
-        try:
-            if failure is not None and not self._is_expected(failure):
-                self._raise_failure()
-        finally:
-            del failure  # its traceback refers to this frame
+        self.__required_runner.raise_unseen_failure()
 
     async def __aenter__(self) -> Self:
         _ = self.future  # reading it starts the application
@@ -273,62 +235,13 @@ class ApplicationCommunicator:
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        await self._cancel("the test is over")
-        if exc_type is None:
+        runner = self._asgiref_runner
+        await runner.cancel("the test is over")
+        if exc_val is None:
             self.raise_unseen_failure()
+        elif runner.stuck is not None and not runner.failure_raised:
+            exc_val.add_note(runner.stuck)
 
     def __del__(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
             self.stop(exceptions=False)
-
-    def _is_expected(self, failure: BaseException) -> bool:
-        """Whether the application may end that way; asked at the end of the block only."""
-        return False
-
-    def _raise_failure(self) -> None:
-        """Raise how the ended application ended, unless it simply returned."""
-        self._failure_raised = True
-        self.future.result()
-
-    async def _ended_within(self, timeout: float | None, cancel: bool = True) -> bool:
-        """Wait for the end; False if ``timeout`` seconds did not bring it."""
-        try:
-            return await self._outputs.until_end(self.future, timeout)
-        except asyncio.CancelledError:
-            if cancel:
-                await self._cancel("the test that waited for it was cancelled")
-            raise
-
-    def _timed_out(self, what: str) -> TimeoutError:
-        return TimeoutError(f"{self._name} {what}: {doing(self.future)}.")
-
-    async def _give_up(self, error: TimeoutError, cancel: bool | None) -> Never:
-        """Cancel the application, if wanted, and raise ``error``, or its failure if it has one."""
-        try:
-            if self.cancel_on_timeout if cancel is None else cancel:
-                await self._cancel(str(error))
-                if not self.future.cancelled():
-                    self._raise_failure()
-            raise error
-        finally:
-            del error  # its traceback refers to this frame
-
-    async def _cancel(self, reason: str) -> None:
-        """Cancel the application and await its end, however it ends.
-
-        Who calls this tells of a failure, or has something better to tell; asyncio shall not.
-        """
-        if not self.future.done():
-            self.future.cancel(f"{self._name} was cancelled: {reason}")
-            await asyncio.wait({self.future})
-        if not self.future.cancelled():
-            self.future.exception()
-
-
-async def _run(
-    application: SingleCallable,
-    scope: Mapping[str, Any],
-    inputs: asyncio.Queue[Mapping[str, Any]],
-    outputs: OutputQueue,
-) -> None:
-    await application(scope, inputs.get, outputs.put)

@@ -1,107 +1,49 @@
-"""What an HTTP exchange and a websocket conversation share: a client that may hang up.
+"""The client that an HTTP exchange and a websocket conversation share; it may disconnect.
 
-The client's end of a connection is told to the application in the two ways that the specification
-has: once as an event that it can receive, and as an ``OSError`` from every ``send`` after it. The
-second is what ends a response without end.
+A disconnect reaches the application in the two ways of the specification: once as an event that it
+can receive, and as an ``OSError`` from every later ``send``, which ends an endless response.
 
-When the block of a helper ends, the client hangs up and the application gets its time to end by
-itself, as under a server: background work after a response is not cut short. Only when that time is
-over it is cancelled, and the test fails. A failure that merely passes on the ``OSError`` is how an
-application is meant to end then, and no failure of the test.
+At the end of a helper's block the client disconnects, and the application gets time to end by
+itself, as under a server. It is cancelled, and the test fails, only when that time is over. An
+application may end by passing the ``OSError`` on; that is not a failure.
 """
 
+# ruff: noqa: ASYNC109 - the timeout of the public methods
+
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Never, cast
+from typing import Any, cast
 
 from ._communicator import ApplicationCommunicator
-from ._output import Output, OutputQueue
-from ._report import describe, is_mapping, safe_repr, type_of
-from ._scopes import Overrides, fault_of_headers
+from ._output import Output
+from ._rules import CheckedQueue, Rules, next_event
+from ._runner import Runner
+from ._scopes import Overrides
 
-#: Bytes that an application may send before the test reads, as under a server.
+#: Bytes that an application may send before the test reads; servers have a limit too.
 _HIGH_WATER = 1 << 20
-#: What an event counts for beside its body.
+#: The size of an event besides its body.
 _EVENT_SIZE = 256
 
 
 class ClientDisconnected(OSError):
-    """Raised by ``send`` in an application whose client has gone."""
+    """Raised by ``send`` in an application whose client has disconnected."""
 
 
-class Rules:
-    """What an application may send next. A violation is raised in ``send``, and kept for the test.
-
-    It does not refer to the communicator, which is finalized when the test drops it.
-
-    Attributes:
-        violation: the first event that a server would have rejected, in a sentence; or None.
-        is_over: whether the application has sent everything that it may.
-    """
-
-    def __init__(self, application: object) -> None:
-        self._name = describe(application)
-        self.violation: str | None = None
-        self.is_over = False
-
-    def check(self, event: object) -> Output:
-        """Take note of an event that is sent, and return it, readable more than once.
-
-        Raises:
-            AssertionError: if the specification does not allow it.
-        """
-        if not is_mapping(event) or not isinstance(cast(Output, event).get("type"), str):
-            self.complain("sent something that is no event: a mapping with a 'type'", event)
-        if self.is_over:
-            self.complain(f"sent {type_of(event)!r} after the end", event)
-        checked = cast(Output, event)
-        if isinstance(checked.get("headers"), Iterator):
-            checked = {**checked, "headers": list(checked["headers"])}
-        self._advance(checked)
-        return checked
-
-    def _advance(self, event: Output) -> None:
-        raise NotImplementedError
-
-    def complain(self, what: str, event: object) -> Never:
-        text = f"{self._name} {what}: {safe_repr(event)}"
-        self.violation = self.violation or text
-        raise AssertionError(text)
-
-    def require_due(self, event: Output, *due: str) -> None:
-        if event["type"] not in due:
-            self.complain(f"sent {event['type']!r} where {' or '.join(due)} was due", event)
-
-    def require_headers(self, event: Output) -> None:
-        fault = fault_of_headers(event.get("headers", ()))
-        if fault is not None:
-            self.complain(f"sent {event['type']!r} with {fault}", event)
-
-    def require_bytes(self, event: Output, key: str) -> None:
-        if not isinstance(event.get(key, b""), bytes | bytearray | memoryview):
-            self.complain(f"sent {event['type']!r} with a {key} that is no bytes", event)
-
-    def require_status(self, event: Output) -> None:
-        status = event.get("status")
-        if not isinstance(status, int) or isinstance(status, bool) or not 100 <= status <= 999:
-            self.complain(f"sent {event['type']!r} with the status {safe_repr(status)}", event)
-
-
-class Wire(OutputQueue):
-    """The way to the client. A send is also the other side's turn, as it is on a network."""
+class Wire(CheckedQueue):
+    """The application's events on their way to the client, with backpressure."""
 
     def __init__(self, rules: Rules) -> None:
-        super().__init__()
-        self._rules = rules
+        super().__init__(rules)
         self._size = 0
         self.hung_up = False
 
     async def put(self, item: Output) -> None:
-        if self.hung_up and not self._rules.is_over:
-            raise ClientDisconnected("The client has disconnected; nothing can be sent to it.")
-        self.put_nowait(self._rules.check(item))
-        await asyncio.sleep(0)
+        if self.hung_up and not self.rules.is_over:
+            raise ClientDisconnected("The client has disconnected; it can receive nothing more.")
+        await super().put(item)
+        await asyncio.sleep(0)  # let the client run, as a network does
         while self._size > _HIGH_WATER and not self.hung_up:
             await self._changed_by(None)
 
@@ -118,25 +60,79 @@ class Wire(OutputQueue):
         self.hung_up = True
         self.wake()
 
+    def excuses(self, failure: BaseException) -> bool:
+        """Return whether an application may end with ``failure``, because of the disconnect."""
+        return self.hung_up and _passes_on_the_disconnect(failure)
+
 
 def _size_of(event: Mapping[str, Any]) -> int:
     parts: list[Any] = [event.get("body"), event.get("bytes"), event.get("text")]
     return _EVENT_SIZE + sum(len(part) for part in parts if part is not None)
 
 
+class Client:
+    """The client's end of a connection to an application.
+
+    Attributes:
+        rules: what the application may send.
+        runner: runs the application.
+        reading: held while an event is taken and recorded, which is one step.
+    """
+
+    def __init__(self, application: object, rules: Rules) -> None:
+        self.rules = rules
+        self._wire = Wire(rules)
+        self.runner = Runner(application, self._wire, is_expected=self._wire.excuses)
+        self.reading = asyncio.Lock()
+        self._told_disconnect = False
+
+    async def event(self, timeout: float | None, *due: str) -> Output:
+        """Return the next event of the application, one of the types ``due``."""
+        return await next_event(self.runner, self.rules, timeout, *due)
+
+    async def hang_up(self, event: Output) -> None:
+        """End the connection; ``event`` tells the application."""
+        self.note_end()
+        await self.tell_disconnect(event)
+        self._wire.hang_up()
+
+    async def tell_disconnect(self, event: Output) -> None:
+        """Let the application receive the disconnect, once."""
+        if not self._told_disconnect:
+            self._told_disconnect = True
+            if not self.runner.task.done():
+                await self.runner.send(event)
+
+    def note_end(self) -> None:
+        """Record whether the application has returned before the client disconnected."""
+        if not self._wire.hung_up and self.runner.has_returned():
+            self.rules.note_end()
+
+
 class Connection(ApplicationCommunicator):
-    """A communicator whose side of the conversation is a client's."""
+    """A communicator that acts as a client.
+
+    Attributes:
+        timeout: how many seconds each wait for the application may take.
+    """
 
     def __init__(
         self, application: object, scope: Overrides, timeout: float | None, rules: Rules
     ) -> None:
         super().__init__(application, scope)
-        self._rules = rules
-        self._outputs = self._wire = Wire(rules)
-        self._told_disconnect = False
-        self._told_violation = False
-        self._reading = asyncio.Lock()  # an event and its consequences are one step
+        self.__asgiref_client = Client(application, rules)
+        self._asgiref_use(self.__asgiref_client.runner)
         self.timeout = timeout
+
+    @property
+    def _asgiref_client(self) -> Client:
+        """The client, whose application has been started."""
+        _ = self.future
+        return self.__asgiref_client
+
+    def _asgiref_departure(self) -> Output:
+        """The event that tells the application that its client has disconnected."""
+        raise NotImplementedError
 
     async def __aexit__(
         self,
@@ -145,70 +141,46 @@ class Connection(ApplicationCommunicator):
         exc_tb: TracebackType | None,
     ) -> None:
         if exc_type is None:
-            await self._hang_up(self._departure())
-            if not await self._ended_within(self.timeout):
-                await self._give_up(
-                    self._timed_out(f"did not end within {self.timeout} s of the disconnect"), True
-                )
+            client = self._asgiref_client
+            await client.hang_up(self._asgiref_departure())
+            if not await client.runner.ends_within(self.timeout):
+                what = f"did not end within {self.timeout} s of the disconnect"
+                await client.runner.time_out(what)
         await super().__aexit__(exc_type, exc_val, exc_tb)
-        if exc_type is None and not self._failure_raised:
-            self._raise_violation()
 
-    def _raise_violation(self) -> None:
-        """Raise what the application has done against the specification, unless the test knows."""
-        if self._rules.violation is not None and not self._told_violation:
-            self._told_violation = True
-            raise AssertionError(self._rules.violation)
+    def raise_unseen_failure(self) -> None:
+        """Raise the failure of an application that has failed, unless the test has seen it.
 
-    def _departure(self) -> Output:
-        """The event that tells an application that its client has gone."""
-        raise NotImplementedError
-
-    async def _hang_up(self, event: Output) -> None:
-        """End the connection from the client's side."""
-        await self._tell_disconnect(event)
-        self._wire.hang_up()
-
-    async def _tell_disconnect(self, event: Output) -> None:
-        if not self._told_disconnect:
-            self._told_disconnect = True
-            if not self.future.done():
-                await self.send_input(event)
-
-    async def _event(self, *due: str) -> Output:
-        """The next event that the application sends, of one of the types ``due``."""
-        if self._outputs.empty():
-            self._raise_violation()
-        try:
-            return await self.receive_output(self.timeout)
-        except TimeoutError as error:
-            self._raise_violation()
-            error.add_note(f"The test waited for {' or '.join(due)}.")
-            raise
-
-    def _is_expected(self, failure: BaseException) -> bool:
-        return self._wire.hung_up and _passes_on_the_disconnect(failure)
+        An event that a server would reject is a failure, and so is a response that an application
+        has not completed when it returns. The end of an ``async with`` block does this; call it at
+        the end of a test that has no block. It does not wait, and needs no event loop.
+        """
+        super().raise_unseen_failure()
+        client = self.__asgiref_client
+        if not client.runner.failure_raised:
+            client.note_end()
+            client.rules.raise_violation()
 
 
-def _passes_on_the_disconnect(failure: BaseException) -> bool:
-    """Whether a failure is the disconnect itself, or was raised to say the same.
+def _passes_on_the_disconnect(failure: BaseException, above: frozenset[int] = frozenset()) -> bool:
+    """Return whether a failure is the disconnect itself, or was raised to report it.
 
     An exception that was only raised while the disconnect was handled may be a fault of a cleanup.
-    It says the same if it was raised from it, or if it calls itself a disconnect.
+    It reports the disconnect if it was raised from it, or if its name says so. ``above`` has the
+    ids of the exceptions that led to this one: meeting one again is a cycle, as in
+    ``raise e from e``, but one exception in several branches of a group is not.
     """
-    waiting, seen = [failure], set[int]()
-    while waiting:
-        each = waiting.pop()
-        if id(each) in seen:  # `raise e from e`
+    each, path = failure, set(above)
+    while not isinstance(each, ClientDisconnected):
+        if id(each) in path:
             return False
-        seen.add(id(each))
+        path.add(id(each))
         if isinstance(each, BaseExceptionGroup):
-            group = cast(BaseExceptionGroup[BaseException], each)
-            waiting.extend(group.exceptions)
-        elif not isinstance(each, ClientDisconnected):
-            named = "Disconnect" in type(each).__name__
-            before = each.__cause__ or (each.__context__ if named else None)
-            if before is None:
-                return False
-            waiting.append(before)
+            inner = cast(BaseExceptionGroup[BaseException], each).exceptions
+            return all(_passes_on_the_disconnect(one, frozenset(path)) for one in inner)
+        named = "Disconnect" in type(each).__name__
+        before = each.__cause__ or (each.__context__ if named else None)
+        if before is None:
+            return False
+        each = before
     return True

@@ -1,17 +1,16 @@
 """One HTTP exchange: the test is the client, the application answers one request.
 
-What has been received of the response is kept in its `_Phase`: each event is due in one phase only,
-and another one is an error of the application that the test is told at once. The specification's
-optional keys have their defaults, and the events of extensions, which an application sends only if
-the test has put their names into the scope, are collected as they are.
+``_http_rules`` has checked every event that is read here. The events of extensions, which an
+application sends only if the scope offers them, are collected unchanged.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Self
 
-from ._connection import Connection, Rules
+from ._connection import Connection
+from ._http_rules import BODY, HINTS, START, TRAILERS, HttpRules, Phase
 from ._output import Output
 from ._scopes import Headers, HeadersLike, Overrides, connection_scope, decoded, encoded, has
 
@@ -33,16 +32,16 @@ class ResponseStart:
     headers: Headers
 
     def header(self, name: str) -> str | None:
-        """The value of a header, decoded as latin-1.
+        """Return the value of a header, decoded as latin-1.
 
         Args:
-            name: in any case.
+            name: the header's name; case does not matter.
 
         Returns:
-            The value; None without such a header.
+            The value, or None if there is no such header.
 
-        Several lines of one name are joined by ``", "``, which means the same (RFC 9110) for every
-        header but Set-Cookie; look for that in ``headers``.
+        Several lines with one name are joined with ``", "``, which has the same meaning (RFC 9110)
+        for every header except Set-Cookie; read that one from ``headers``.
         """
         wanted = name.lower().encode("latin-1")
         values = [value.decode("latin-1") for each, value in self.headers if each.lower() == wanted]
@@ -57,9 +56,9 @@ class HttpResponse(ResponseStart):
         status: the status code, for example 200.
         headers: the header lines in order, pairs of name and value as bytes.
         body: all pieces of the body, joined.
-        trailers: the header lines that came after the body; empty without that extension.
-        extras: the events of other extensions as they were sent, in order: debug information, early
-            hints, pushes, and files to be sent by the server, which are not read into ``body``.
+        trailers: the header lines after the body; empty without that extension.
+        extras: the events of other extensions, in order: debug information, early hints, pushes,
+            and files that the server would send, which are not read into ``body``.
 
     >>> response = HttpResponse(200, [], b"hello")
     >>> response.status, response.body, response.trailers
@@ -71,57 +70,8 @@ class HttpResponse(ResponseStart):
     extras: list[Output] = field(default_factory=list[Output])
 
 
-class _Phase(Enum):
-    """What is due next from the application."""
-
-    START = auto()
-    BODY = auto()
-    TRAILERS = auto()
-    NOTHING = auto()
-
-
-_START, _BODY, _TRAILERS = (f"http.response.{name}" for name in ("start", "body", "trailers"))
-_HINTS = ("http.response.early_hint", "http.response.push")
-_BEFORE_THE_START = ("http.response.debug", *_HINTS)
-_FILES = ("http.response.zerocopysend", "http.response.pathsend")
-
-
-class HttpRules(Rules):
-    """What is due next from an application that answers a request."""
-
-    def __init__(self, application: object) -> None:
-        super().__init__(application)
-        self._phase = _Phase.START
-        self._trailers_follow = False
-
-    def _advance(self, event: Output) -> None:
-        match self._phase:
-            case _Phase.START:
-                self._start(event)
-            case _Phase.BODY:
-                self._body(event)
-            case _:
-                self.require_due(event, _TRAILERS)
-                self.require_headers(event)
-                self.is_over = not event.get("more_trailers", False)
-
-    def _start(self, event: Output) -> None:
-        self.require_due(event, _START, *_BEFORE_THE_START)
-        if event["type"] == _START:
-            self.require_status(event)
-            self.require_headers(event)
-            self._trailers_follow = bool(event.get("trailers", False))
-            self._phase = _Phase.BODY
-
-    def _body(self, event: Output) -> None:
-        self.require_due(event, _BODY, *_FILES, *_HINTS)
-        if event["type"] in _HINTS:
-            return
-        if event["type"] == _BODY:
-            self.require_bytes(event, "body")
-        if not event.get("more_body", False):
-            self._phase = _Phase.TRAILERS
-            self.is_over = not self._trailers_follow
+#: Bytes of the body that an exchange keeps for `HttpExchange.response`.
+_MAX_BODY = 100 << 20
 
 
 class HttpExchange(Connection):
@@ -131,27 +81,28 @@ class HttpExchange(Connection):
         application: an ASGI application, single- or double-callable.
         method: the request's method.
         target: the path, percent-encoded or not, with an optional query; or a whole URL.
-        headers: a mapping of str, or pairs of str or bytes. A ``host`` is added, and what frames
-            the body (``content-length`` or ``transfer-encoding``), where they are missing.
-        body: the request's body, sent when the block begins. None if the test sends it, piece by
-            piece, with `send`.
+        headers: a mapping of str, or pairs of str or bytes. The helper adds ``host``, and
+            ``content-length`` or ``transfer-encoding`` if there is a body, unless they are given.
+        body: the request's body, sent at the start of the block. None if the test sends the body in
+            pieces with `send`.
         scope: keys of the scope to add or to replace, for example ``extensions``.
-        state: the state of a `Lifespan`; the scope gets a shallow copy, as each request does.
-        timeout: how many seconds each wait for the application may take; None is for ever.
+        state: the state of a `Lifespan`; each request gets a shallow copy.
+        timeout: how many seconds each wait for the application may take; None means no limit.
 
     Raises:
         TypeError: if ``application`` is not an ASGI application.
 
     Everything runs on the thread and the event loop of the test. Every wait raises TimeoutError
-    when the time is over, which cancels the application; AssertionError if the application sends
-    what the specification (ASGI HTTP 2.5) does not allow there; and the application's own exception
-    if it fails. What a server would have rejected also fails the block at its end, with the event
-    in the message, if the test has not read it. An application that sends much more than is read
-    waits in ``send``, as under a server.
+    when the time is over, and cancels the application; AssertionError if the application sends an
+    event that the specification (ASGI HTTP 2.5) does not allow; and the application's own exception
+    if it fails. An event that a server would reject also fails the block at its end, with the event
+    in the message, if the test has not read it; so does an application that returns without
+    completing its response. An application that sends more than 1 MiB before the test reads waits
+    in ``send``, as under a server.
 
-    At the end of the block the client hangs up. The application may go on, with background work for
-    example, for as long as ``timeout`` says; then it is cancelled, and TimeoutError raised. A block
-    that ends by an exception cancels it at once.
+    At the end of the block the client disconnects. The application may continue, with background
+    work for example, for ``timeout`` seconds; then it is cancelled, and TimeoutError is raised. A
+    block that ends with an exception cancels the application immediately.
 
     >>> import asyncio
     >>> async def application(scope, receive, send):
@@ -185,20 +136,21 @@ class HttpExchange(Connection):
                 lines.append((b"content-length", str(len(body)).encode()))
         made = connection_scope("http", "http", target, lines, state)
         made["method"] = method.upper()
-        rules = HttpRules(application)
-        super().__init__(application, {**made, **(scope or {})}, timeout, rules)
-        self._whole_body = body
-        self._phase = _Phase.START
-        self._start: ResponseStart | None = None
-        self._trailers_follow = False
-        self._pieces: list[bytes] = []
-        self._trailers: Headers = []
-        self._extras: list[Output] = []
+        made |= scope or {}
+        self.__rules = HttpRules(application, made)
+        super().__init__(application, made, timeout, self.__rules)
+        self.__request = body
+        self.__phase = Phase.START
+        self.__start: ResponseStart | None = None
+        self.__pieces: list[bytes] = []
+        self.__size = 0
+        self.__trailers: Headers = []
+        self.__extras: list[Output] = []
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
-        if self._whole_body is not None:
-            await self.send(self._whole_body, more=False)
+        if self.__request is not None:
+            await self.send(self.__request, more=False)
         return self
 
     async def send(self, piece: bytes = b"", *, more: bool = True) -> None:
@@ -208,7 +160,7 @@ class HttpExchange(Connection):
 
         Args:
             piece: the bytes; may be empty.
-            more: whether more will follow; the last piece has False.
+            more: whether more pieces follow; False for the last one.
 
         Raises:
             RuntimeError: if the application has returned.
@@ -237,10 +189,10 @@ class HttpExchange(Connection):
         await self.send_input({"type": "http.request", "body": piece, "more_body": more})
 
     async def start(self) -> ResponseStart:
-        """Wait for status and headers, or give them again.
+        """Wait for the status and the headers. Later calls return them again.
 
         Raises:
-            TimeoutError: if they do not come in time; as everywhere, see `HttpExchange`.
+            TimeoutError: if they do not arrive in time; see `HttpExchange`.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -252,23 +204,14 @@ class HttpExchange(Connection):
         >>> asyncio.run(main())
         204
         """
-        async with self._reading:
-            while self._start is None:
-                self._take_start(await self._event(_START))
-        return self._start
-
-    def _take_start(self, event: Output) -> None:
-        if event["type"] in _BEFORE_THE_START:
-            self._extras.append(event)
-            return
-        self._start = ResponseStart(event["status"], decoded(event.get("headers", ())))
-        self._trailers_follow = bool(event.get("trailers", False))
-        self._phase = _Phase.BODY
+        while self.__start is None:
+            await self.__read(None)
+        return self.__start
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The pieces of the response's body as they come, empty ones left out.
+        """Iterate over the pieces of the response's body as they arrive, without empty ones.
 
-        Another iteration goes on where the last one was left.
+        Another iteration continues where the last one stopped.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -282,19 +225,19 @@ class HttpExchange(Connection):
         >>> asyncio.run(main())
         [b'one', b'two']
         """
-        await self.start()
-        while True:
-            async with self._reading:
-                if self._phase is _Phase.NOTHING:
-                    return
-                piece = await self._read_piece() if self._phase is _Phase.BODY else b""
-                if self._phase is _Phase.TRAILERS:
-                    await self._read_trailers()
+        while self.__phase is not Phase.NOTHING:
+            piece = await self.__read(None)
             if piece:
                 yield piece
 
     async def response(self) -> HttpResponse:
-        """Wait for the whole response. Pieces of the body that were read before are part of it.
+        """Wait for the whole response, which may take ``timeout`` seconds in all.
+
+        Pieces of the body that have been read before are part of it.
+
+        Raises:
+            TimeoutError: if the response is not complete in time; see `HttpExchange`.
+            RuntimeError: if the body is larger than 100 MiB. Use `pieces` for such a body.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -307,18 +250,30 @@ class HttpExchange(Connection):
         >>> asyncio.run(main())
         (404, b'no /page')
         """
+        deadline = None
+        if self.timeout is not None:
+            deadline = asyncio.get_running_loop().time() + self.timeout
+        while self.__phase is not Phase.NOTHING:
+            await self.__read(deadline)
+            self.__require_kept_body()
+        self.__require_kept_body()
         start = await self.start()
-        async for _ in self.pieces():
-            pass
-        body = b"".join(self._pieces)
+        body = b"".join(self.__pieces)
         return HttpResponse(
-            start.status, list(start.headers), body, list(self._trailers), list(self._extras)
+            start.status, list(start.headers), body, list(self.__trailers), list(self.__extras)
         )
 
-    async def disconnect(self) -> None:
-        """Hang up. The application can receive that once, and its sends raise ``OSError``.
+    def __require_kept_body(self) -> None:
+        if self.__size > _MAX_BODY:
+            raise RuntimeError(
+                f"{self._asgiref_runner.name} sent a body of more than {_MAX_BODY >> 20} MiB. Read "
+                "such a body with pieces()."
+            )
 
-        What it sent before can still be read. Does not wait for its end, see `wait`.
+    async def disconnect(self) -> None:
+        """Disconnect. The application can receive the event once; its sends raise ``OSError``.
+
+        Events that it sent before can still be read. Does not wait for its end; see `wait`.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -331,34 +286,63 @@ class HttpExchange(Connection):
         >>> asyncio.run(main())
         http.disconnect
         """
-        await self._hang_up(self._departure())
+        await self._asgiref_client.hang_up(self._asgiref_departure())
 
-    def _departure(self) -> Output:
+    def _asgiref_departure(self) -> Output:
         return {"type": "http.disconnect"}
 
-    async def _read_piece(self) -> bytes:
-        """Take one event of the body; nothing if it is one of an extension."""
-        event = await self._event(_BODY)
-        if event["type"] in _HINTS:
-            self._extras.append(event)
-            return b""
-        piece: bytes = b""
-        if event["type"] in _FILES:
-            self._extras.append(event)
-        else:
-            piece = bytes(event.get("body", b""))
-            self._pieces.append(piece)
-        if not event.get("more_body", False):
-            await self._enter(_Phase.TRAILERS if self._trailers_follow else _Phase.NOTHING)
+    async def __read(self, deadline: float | None) -> bytes:
+        """Read one event; return the piece of the body that it carries, or nothing.
+
+        ``deadline`` limits the whole response: an endless stream never makes the test wait.
+        """
+        client, timeout = self._asgiref_client, self.timeout
+        if deadline is not None:
+            timeout = deadline - asyncio.get_running_loop().time()
+            if timeout < 0:
+                what = f"did not complete its response within {self.timeout} s"
+                await client.runner.time_out(what)
+        async with client.reading:
+            match self.__phase:
+                case Phase.START:
+                    self.__take_start(await client.event(timeout, START))
+                case Phase.BODY:
+                    return await self.__take_piece(await client.event(timeout, BODY))
+                case Phase.TRAILERS:
+                    await self.__take_trailers(await client.event(timeout, TRAILERS))
+                case Phase.NOTHING:  # a concurrent call has read the last event
+                    pass
+        return b""
+
+    def __take_start(self, event: Output) -> None:
+        if event["type"] != START:
+            self.__extras.append(event)
+            return
+        self.__start = ResponseStart(event["status"], decoded(event.get("headers", ())))
+        self.__phase = Phase.BODY
+
+    async def __take_piece(self, event: Output) -> bytes:
+        if event["type"] != BODY:
+            self.__extras.append(event)
+        piece: bytes = event.get("body", b"") if event["type"] == BODY else b""
+        self.__keep(piece)
+        if event["type"] not in HINTS and not event.get("more_body", False):
+            await self.__enter(self.__rules.after(event))
         return piece
 
-    async def _read_trailers(self) -> None:
-        event = await self._event(_TRAILERS)
-        self._trailers += decoded(event.get("headers", ()))
-        if not event.get("more_trailers", False):
-            await self._enter(_Phase.NOTHING)
+    def __keep(self, piece: bytes) -> None:
+        self.__size += len(piece)
+        if self.__size <= _MAX_BODY:
+            self.__pieces.append(piece)
+        else:
+            self.__pieces.clear()
 
-    async def _enter(self, phase: _Phase) -> None:
-        self._phase = phase
-        if phase is _Phase.NOTHING:  # a receive after the response tells of a disconnect
-            await self._tell_disconnect(self._departure())
+    async def __take_trailers(self, event: Output) -> None:
+        self.__trailers += decoded(event.get("headers", ()))
+        if not event.get("more_trailers", False):
+            await self.__enter(Phase.NOTHING)
+
+    async def __enter(self, phase: Phase) -> None:
+        self.__phase = phase
+        if phase is Phase.NOTHING:  # the next receive reports the disconnect
+            await self._asgiref_client.tell_disconnect(self._asgiref_departure())

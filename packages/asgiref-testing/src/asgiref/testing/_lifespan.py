@@ -1,15 +1,33 @@
-"""The life of a server around a block of a test.
+"""A server's lifespan around a block of a test.
 
-The application is started up when the block begins and shut down when it ends, in one task that is
-not the test's: whatever it keeps open between the two (task groups, cancel scopes) belongs to that
-task, as under a server.
+Startup and shutdown run in one task, which is not the test's: task groups and cancel scopes that
+the application keeps open between the two belong to that task, as under a server.
 """
 
 from types import TracebackType
 from typing import Any, Self
 
 from ._communicator import ApplicationCommunicator
-from ._report import type_of
+from ._output import Output
+from ._rules import CheckedQueue, Rules, next_event
+from ._runner import Runner
+
+
+class LifespanRules(Rules):
+    """The rules for an application that answers lifespan events."""
+
+    def __init__(self, application: object) -> None:
+        super().__init__(application)
+        self._due = _answers("startup")
+
+    def _advance(self, event: Output) -> None:
+        self.require_due(event, *self._due)
+        self.is_over = event["type"] != "lifespan.startup.complete"
+        self._due = _answers("shutdown")
+
+
+def _answers(step: str) -> tuple[str, str]:
+    return f"lifespan.{step}.complete", f"lifespan.{step}.failed"
 
 
 class LifespanFailed(RuntimeError):
@@ -25,27 +43,28 @@ class Lifespan(ApplicationCommunicator):
 
     Args:
         application: an ASGI application, single- or double-callable.
-        required: whether an application must have a lifespan. With False, one that fails or returns
-            instead of answering the startup is taken to have none, as servers do; the failure is
-            not raised then, and ``supported`` is False.
-        timeout: how many seconds startup and shutdown may take each; None is for ever.
+        required: whether an application must support the protocol. With False, an application that
+            fails or returns instead of answering the startup does not support it, as under a
+            server: the failure is not raised, and ``supported`` is False.
+        timeout: how many seconds startup and shutdown may each take; None means no limit.
 
     Raises:
         TypeError: if ``application`` is not an ASGI application.
         LifespanFailed: if the application answers that startup or shutdown failed.
-        TimeoutError: if it does not answer in time; it is cancelled then.
-        AssertionError: if it sends what the specification (ASGI lifespan 2.0) does not allow there.
+        TimeoutError: if the application does not answer in time; it is then cancelled.
+        AssertionError: if the application sends an event that the specification (ASGI lifespan 2.0)
+            does not allow, even if the test has not read it.
         Exception: the application's own, if it fails.
 
     Attributes:
-        state: what the application keeps for its requests. Pass it on as ``state`` of
+        state: values that the application keeps for its requests. Pass it as ``state`` to
             `HttpExchange` and `WebsocketConversation`, which copy it.
         supported: whether the application has answered the startup.
 
-    Everything runs on the thread and the event loop of the test. The application is shut down also
-    when the block ends by an exception, which nothing that happens then replaces. It has
-    ``timeout`` seconds to end after its last answer. A test that is cancelled while it waits
-    cancels it.
+    Everything runs on the thread and the event loop of the test. The application is also shut down
+    when the block ends with an exception; no failure of the shutdown replaces that exception. An
+    application that has returned by then needs no shutdown. After its last answer the application
+    has ``timeout`` seconds to end. Cancelling a test that waits cancels the application.
 
     >>> import asyncio
     >>> async def application(scope, receive, send):
@@ -72,15 +91,17 @@ class Lifespan(ApplicationCommunicator):
         self.supported: bool = False
         asgi = {"version": "3.0", "spec_version": "2.0"}
         super().__init__(application, {"type": "lifespan", "asgi": asgi, "state": self.state})
+        self.__rules = LifespanRules(application)
+        self._asgiref_use(Runner(application, CheckedQueue(self.__rules)))
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         await self.send_input({"type": "lifespan.startup"})
-        if self.required or not await self._ends_without_an_answer():
+        if self.required or not await self.__ends_without_an_answer():
             try:
-                await self._answer("startup")
+                await self.__answer("startup")
             except BaseException:
-                await self._cancel("its startup failed")
+                await self._asgiref_runner.cancel("its startup failed")
                 raise
             self.supported = True
         return self
@@ -93,36 +114,44 @@ class Lifespan(ApplicationCommunicator):
     ) -> None:
         try:
             if self.supported and not self.future.cancelling():
-                await self._shut_down()
+                await self.__shut_down()
         except Exception:
             if exc_type is None:
                 raise
         finally:
-            await self._cancel("the test is over")
+            await self._asgiref_runner.cancel("the test is over")
+        if exc_type is None and self.supported:
+            self.raise_unseen_failure()
 
-    async def _ends_without_an_answer(self) -> bool:
-        await self._outputs.until_output_or_end(self.future, self.timeout)
-        if not self._outputs.empty() or not self.future.done():
+    def raise_unseen_failure(self) -> None:
+        """Raise the failure of an application that has failed, unless the test has seen it.
+
+        An event that a server would reject is a failure. The end of an ``async with`` block does
+        this; call it at the end of a test that has no block. It does not wait, and needs no event
+        loop.
+        """
+        super().raise_unseen_failure()
+        self.__rules.raise_violation()
+
+    async def __ends_without_an_answer(self) -> bool:
+        runner = self._asgiref_runner
+        await runner.outputs.until_output_or_end(runner.task, self.timeout)
+        if not runner.outputs.empty() or not runner.task.done():
             return False
-        await self._cancel("it has no lifespan")  # it has ended; nobody else hears of its failure
+        self.__rules.raise_violation()
+        await runner.cancel("it does not support lifespans")  # marks its failure as retrieved
         return True
 
-    async def _shut_down(self) -> None:
-        await self.send_input({"type": "lifespan.shutdown"})
-        await self._answer("shutdown")
-        await self.wait(self.timeout)
+    async def __shut_down(self) -> None:
+        runner = self._asgiref_runner
+        if not runner.has_returned():  # servers accept an application that returns early
+            await runner.send({"type": "lifespan.shutdown"})
+            await self.__answer("shutdown")
+        await runner.wait(self.timeout)
 
-    async def _answer(self, step: str) -> None:
+    async def __answer(self, step: str) -> None:
         """Wait for the answer to ``lifespan.{step}``, which must be that it is complete."""
-        try:
-            answer = await self.receive_output(self.timeout)
-        except TimeoutError as error:
-            error.add_note(
-                f"The test waited for lifespan.{step}.complete or lifespan.{step}.failed."
-            )
-            raise
-        kind = type_of(answer)
-        if kind == f"lifespan.{step}.failed":
+        runner, complete_or_failed = self._asgiref_runner, _answers(step)
+        answer = await next_event(runner, self.__rules, self.timeout, *complete_or_failed)
+        if answer["type"] == complete_or_failed[1]:
             raise LifespanFailed(f"The {step} failed: {answer.get('message') or 'no reason given'}")
-        if kind != f"lifespan.{step}.complete":
-            raise AssertionError(f"{self._name} sent {kind!r} in answer to 'lifespan.{step}'.")

@@ -1,15 +1,12 @@
-"""What the application has sent, in order, and when something about that changes.
+"""The queue of events that the application has sent, which a test can wait on.
 
-A test waits for one of two things, the next output or the application's end, and sometimes only
-wants to know that neither came. So the queue can be waited on without taking from it: whoever waits
-leaves a future, every put and the application's end complete all of them, and the waiters look
-again. Waiting in ``Queue.get`` instead would not notice the end (asgiref sits out the time-out),
-and a message taken only to be looked at could not be put back at its place.
-
-Used only on the event loop's thread.
+A test waits for the next output or for the application's end, and sometimes only checks that
+neither comes. It can therefore wait without taking an event: each waiter registers a future, every
+change and the application's end complete all of them, and the waiters check again. ``Queue.get``
+would not notice the end (asgiref waits until the timeout). Used only on the event loop's thread.
 """
 
-# ruff: noqa: ASYNC109 - the time-out that the public methods were called with
+# ruff: noqa: ASYNC109 - the timeout of the public methods
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +16,7 @@ Output: TypeAlias = dict[str, Any]
 
 
 class OutputQueue(asyncio.Queue[Output]):
-    """An ``asyncio.Queue`` without a bound whose changes can be watched."""
+    """An unbounded ``asyncio.Queue`` whose changes can be awaited."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,14 +33,14 @@ class OutputQueue(asyncio.Queue[Output]):
         return item
 
     def wake(self, _: object = None) -> None:
-        """Let every waiter look again. Also fit to be a done-callback."""
+        """Let every waiter check again. Also used as a done-callback."""
         for watcher in self._watchers:
             _finish(watcher, True)
 
-    async def take(self, application: asyncio.Future[None], timeout: float | None) -> Output | None:
+    async def take(self, application: asyncio.Future[Any], timeout: float | None) -> Output | None:
         """Wait up to ``timeout`` seconds for the next output, after the calls that already wait.
 
-        None if there is none, because ``application`` is done or the time is over.
+        Returns None if ``application`` ends or the time is over.
         """
         turn = object()
         self._readers.append(turn)
@@ -60,16 +57,16 @@ class OutputQueue(asyncio.Queue[Output]):
             self.wake()
 
     async def until_output_or_end(
-        self, application: asyncio.Future[None], timeout: float | None
+        self, application: asyncio.Future[Any], timeout: float | None
     ) -> bool:
         """Wait up to ``timeout`` seconds until there is output or ``application`` is done.
 
-        False if neither came. An application about to run gets its turn even within 0 seconds.
+        Returns whether either came. A ready application runs once even if the timeout is 0.
         """
         return await self._until(lambda: not self.empty() or application.done(), timeout)
 
-    async def until_end(self, application: asyncio.Future[None], timeout: float | None) -> bool:
-        """Wait up to ``timeout`` seconds until ``application`` is done. False if it is not."""
+    async def until_end(self, application: asyncio.Future[Any], timeout: float | None) -> bool:
+        """Wait up to ``timeout`` seconds for ``application``; return whether it is done."""
         return await self._until(application.done, timeout)
 
     async def _until(self, is_settled: Callable[[], bool], timeout: float | None) -> bool:
@@ -82,11 +79,11 @@ class OutputQueue(asyncio.Queue[Output]):
         return is_settled()
 
     async def _changed_by(self, deadline: float | None) -> bool:
-        """Wait for the next change; False if it did not come in time.
+        """Wait for the next change; return False if it does not come in time.
 
-        A timer ends the wait with a result. With an exception, as of ``asyncio.timeout``, its
-        traceback would keep the caller's frames, and with them the communicator, alive until the
-        next garbage collection; and with ``asyncio.wait`` a message takes 1.8 times as long.
+        A timer ends the wait with a result. The traceback of an exception, as of
+        ``asyncio.timeout``, would keep the caller's frames, and with them the communicator, alive
+        until the next garbage collection; ``asyncio.wait`` would be slower.
         """
         loop = asyncio.get_running_loop()
         watcher: asyncio.Future[bool] = loop.create_future()

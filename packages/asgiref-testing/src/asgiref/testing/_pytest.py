@@ -1,17 +1,17 @@
-"""The pytest plugin: the ``asgi`` fixture.
+"""The pytest plugin: the ``asgi`` fixture. Only pytest loads this module, by its entry point.
 
-pytest loads this module by its entry point; nothing else imports it. The fixture is a plain
-function, so that no plugin for asynchronous tests has to know it: it works in the strict and the
-automatic mode of pytest-asyncio, with anyio's plugin, and in tests that call ``asyncio.run``.
+The fixture is a plain function, so that it works with every plugin for asynchronous tests.
+Communicators are closed as soon as the test function has returned: in the test's own coroutine if
+the plugin passes it on (anyio), otherwise right after it (pytest-asyncio). The teardown of a
+fixture would be too late, because plugins may close the loop first.
 
-What a test opened is closed as soon as its function has returned. The teardown of the fixture would
-be too late: the plugins may close the test's loop before it.
-
-The entry point is there whether or not the extra was asked for. So a pytest that is older than the
-extra allows, in which the hook below could not be declared, goes without the fixture.
+The entry point also exists without the extra. A pytest that is older than the extra allows cannot
+declare the hook, and gets no fixture.
 """
 
-from collections.abc import Generator
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Generator
 
 import pytest
 
@@ -28,18 +28,41 @@ if pytest.version_tuple >= (8,):
         try:
             yield stack
         finally:
-            stack.close()  # what other fixtures have opened for a test that was not reached
+            stack.close()  # for a test that was not reached, after fixtures that opened some
 
     @pytest.hookimpl(wrapper=True)
     def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-        """Close what the test opened; a failure that it has not seen is its own then."""
+        """Close the communicators of a test as part of its call, so that failures fail it."""
         stack = pyfuncitem.stash.get(_STACK, None)
+        if stack is None:
+            return (yield)
+        function = pyfuncitem.obj
+        if inspect.iscoroutinefunction(function):
+            pyfuncitem.obj = _closing(function, stack)
         try:
             result = yield
         except BaseException as error:
-            if stack is not None:
-                stack.close(error)
+            stack.close(error)
             raise
-        if stack is not None:
-            stack.close()
+        finally:
+            pyfuncitem.obj = function
+        stack.close()
         return result
+
+
+def _closing(
+    test: Callable[..., Awaitable[object]], stack: CommunicatorStack
+) -> Callable[..., Awaitable[object]]:
+    """Return a test function that closes the communicators of its loop before it returns."""
+
+    @functools.wraps(test)
+    async def closing(*args: object, **kwargs: object) -> object:
+        try:
+            result = await test(*args, **kwargs)
+        except BaseException as error:
+            await stack.aclose(error)
+            raise
+        await stack.aclose()
+        return result
+
+    return closing

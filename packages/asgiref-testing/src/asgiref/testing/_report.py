@@ -1,18 +1,18 @@
-"""What error messages say of an application: its name, where it stands, how it ended."""
+"""Describes an application for error messages: its name, its position, how it ended."""
 
 import asyncio
 import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import cast
+from typing import Any, cast
 
 _ASYNCIO = Path(asyncio.__file__).parent
 _QUEUE_GET = asyncio.Queue[object].get.__code__
 
 
 def describe(application: object) -> str:
-    """The application's dotted name, or else its repr."""
+    """Return the application's dotted name, or its repr."""
     try:
         name = getattr(application, "__qualname__", None)
         module = getattr(application, "__module__", None)
@@ -24,7 +24,7 @@ def describe(application: object) -> str:
 
 
 def safe_repr(value: object) -> str:
-    """``repr(value)``, or a description of an object whose ``repr`` raises."""
+    """Return ``repr(value)``, or a description of an object whose ``repr`` raises."""
     try:
         return repr(value)
     except Exception:
@@ -32,32 +32,32 @@ def safe_repr(value: object) -> str:
 
 
 def is_mapping(value: object) -> bool:
-    """Whether ``value`` is a mapping; asked of arguments whose annotation may not be heeded."""
+    """Return whether ``value`` is a mapping, also where its annotation says that it is one."""
     return isinstance(value, Mapping)
 
 
 def type_of(message: object) -> str:
-    """What a message calls itself, or else its repr."""
+    """Return the type of a message, or its repr."""
     kind = cast(Mapping[str, object], message).get("type") if is_mapping(message) else None
     return kind if isinstance(kind, str) else safe_repr(message)
 
 
-def doing(task: asyncio.Task[None]) -> str:
-    """What ``task`` is doing, as the end of a sentence about the application.
+def doing(task: asyncio.Task[Any]) -> str:
+    """Describe what ``task`` is doing, as the end of a sentence about the application.
 
     The position is the innermost one outside of asyncio: the line that a reader can change.
     """
     frames = list(_suspended_at(task.get_coro()))
     if not frames:
-        return "it had not begun to run" if not task.done() else how_it_ended(task)
+        return "it had not started to run" if not task.done() else how_it_ended(task)
     place = next((f for f in reversed(frames) if not _belongs_to_asyncio(f.f_code)), frames[-1])
     file = Path(place.f_code.co_filename).name
-    verb = "it waited for input" if frames[-1].f_code is _QUEUE_GET else "it stood"
+    verb = "it waited for input" if frames[-1].f_code is _QUEUE_GET else "it was waiting"
     return f"{verb} at {file}:{place.f_lineno} in {place.f_code.co_qualname}"
 
 
 def _suspended_at(awaitable: object) -> Iterator[FrameType]:
-    """The frames of a suspended coroutine, outermost first; none unless it is suspended."""
+    """Yield the frames of a suspended coroutine, outermost first; none if it is not suspended."""
     while inspect.iscoroutine(awaitable):
         suspended = inspect.getcoroutinestate(awaitable) == inspect.CORO_SUSPENDED
         frame: FrameType | None = awaitable.cr_frame
@@ -70,8 +70,8 @@ def _belongs_to_asyncio(code: CodeType) -> bool:
     return Path(code.co_filename).parent == _ASYNCIO
 
 
-def how_it_ended(task: asyncio.Task[None]) -> str:
-    """How the done ``task`` ended, as the end of a sentence about the application."""
+def how_it_ended(task: asyncio.Task[Any]) -> str:
+    """Describe how the done ``task`` ended, as the end of a sentence about the application."""
     if task.cancelled():
         return "it was cancelled"
     failure = task.exception()

@@ -1,8 +1,8 @@
-"""The scopes of the helpers: what a server would make of a client's request.
+"""The scopes of the helpers, and the checks of the headers that an application sends.
 
-A helper plays a server of today without extensions: HTTP and WebSocket 2.5, lifespan 2.0 with
-state. Whatever a test wants otherwise (another ``http_version``, ``extensions``, a user that some
-middleware would have found) it passes as ``scope``, and those keys win.
+A helper acts as a server without extensions: HTTP and WebSocket 2.5, lifespan 2.0 with state. A
+test passes other keys (another ``http_version``, ``extensions``, a user) as ``scope``; those keys
+take precedence.
 """
 
 import re
@@ -13,15 +13,16 @@ from urllib.parse import quote, unquote, urlsplit
 from ._report import safe_repr
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
-"""Header lines in order, as ASGI has them: pairs of a lower-case name and a value, as bytes."""
+"""Header lines in order, as in ASGI: pairs of a lower-case name and a value, as bytes."""
 
 HeadersLike: TypeAlias = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
-"""What the helpers take as headers: a mapping, or pairs where one name may come twice."""
+"""The headers that a helper accepts: a mapping, or pairs in which a name may be repeated."""
 
 Overrides: TypeAlias = Mapping[str, Any]
 """Keys of a scope."""
 
-_NEVER_IN_HEADERS = re.compile(rb"[\r\n\x00]")
+_HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NEVER_IN_VALUES = re.compile(rb"[\r\n\x00]")
 _CLIENT = ("127.0.0.1", 50000)
 _HOST = "testserver"
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
@@ -32,7 +33,7 @@ _KEPT_IN_URLS = "/%:@!$&'()*+,;=~?[]"
 def connection_scope(
     kind: str, scheme: str, target: str, headers: HeadersLike, state: Overrides | None
 ) -> dict[str, Any]:
-    """What the scopes of a request and of a socket have in common.
+    """Return the keys that the scopes of a request and of a websocket have in common.
 
     ``target`` is a path with an optional query, or a whole URL.
     """
@@ -61,8 +62,13 @@ def connection_scope(
     return scope if state is None else {**scope, "state": dict(state)}
 
 
+def extensions_of(scope: Overrides) -> frozenset[str]:
+    """Return the names of the extensions that a scope offers."""
+    return frozenset(scope.get("extensions") or ())
+
+
 def _authority(host: str, port: int | None) -> bytes:
-    """The value of the ``host`` header: an IPv6 address has brackets there."""
+    """Return the value of the ``host`` header, in which an IPv6 address has brackets."""
     if ":" in host:
         name = f"[{host}]".encode()
     else:
@@ -71,38 +77,55 @@ def _authority(host: str, port: int | None) -> bytes:
 
 
 def encoded(headers: HeadersLike) -> Headers:
-    """The headers as ASGI has them."""
+    """Return the headers as in ASGI."""
     pairs: Iterable[tuple[str | bytes, str | bytes]]
     pairs = cast(Mapping[str, str], headers).items() if isinstance(headers, Mapping) else headers
     return [(_as_bytes(name).lower(), _as_bytes(value)) for name, value in pairs]
 
 
 def decoded(headers: Iterable[Iterable[bytes]]) -> Headers:
-    """What an application sent as headers (an iterable of any pairs), as a list of tuples."""
+    """Return the headers that an application sent (an iterable of pairs) as a list of tuples."""
     return [(name, value) for name, value in headers]
 
 
 def fault_of_headers(headers: Any) -> str | None:
-    """Say what is wrong with headers that an application sent; None if nothing is."""
+    """Describe what is wrong with the headers that an application sent; None if nothing is."""
     lines: Any = headers
     if not isinstance(headers, Iterable) or isinstance(headers, str | bytes | Mapping):
-        return f"headers that are no list of pairs, but {safe_repr(cast(object, headers))}"
+        return f"headers that are not a list of pairs: {safe_repr(cast(object, headers))}"
     return next((fault for line in lines if (fault := _fault_of_header(line))), None)
 
 
 def _fault_of_header(line: Any) -> str | None:
     if not isinstance(line, list | tuple) or len(cast(list[Any], line)) != 2:
-        return f"a header that is no pair, but {safe_repr(cast(object, line))}"
+        return f"a header that is not a pair: {safe_repr(cast(object, line))}"
     pair = cast(list[Any], line)
     if not all(isinstance(part, bytes) for part in pair):
-        return f"a header with a name or value that is no bytes: {safe_repr(pair)}"
-    if any(_NEVER_IN_HEADERS.search(part) for part in pair):
-        return f"a header with a line break or a NUL in it: {safe_repr(pair)}"
-    return None if pair[0] else f"a header without a name: {safe_repr(pair)}"
+        return f"a header with a name or value that is not bytes: {safe_repr(pair)}"
+    name, value = pair
+    if not _HEADER_NAME.fullmatch(name):
+        return f"a header whose name is empty or has characters not allowed there: {pair!r}"
+    if _NEVER_IN_VALUES.search(value):
+        return f"a header with a line break or a NUL in its value: {pair!r}"
+    if value != value.strip(b" \t"):
+        return f"a header whose value starts or ends with whitespace: {pair!r}"
+    return None
+
+
+def declared_length(headers: Iterable[tuple[bytes, bytes]]) -> int | str | None:
+    """Return the ``content-length`` of valid headers: None without one, or a fault as text."""
+    values = {value for name, value in headers if name.lower() == b"content-length"}
+    if not values or any(name.lower() == b"transfer-encoding" for name, _ in headers):
+        return None
+    if len(values) > 1:
+        return f"different values of content-length: {sorted(values)!r}"
+    [value] = values
+    # int() would accept signs, underscores and spaces too.
+    return int(value) if value.isdigit() else f"a content-length that is not a number: {value!r}"
 
 
 def has(headers: Headers, name: bytes) -> bool:
-    """Whether there is a line of that name."""
+    """Return whether there is a line of that name."""
     return any(each == name for each, _ in headers)
 
 

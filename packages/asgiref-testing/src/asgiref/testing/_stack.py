@@ -1,9 +1,9 @@
-"""Communicators that stay open until a test is over, and are closed without its help.
+"""Communicators that stay open until a test is over.
 
-Closing happens outside of any event loop, after the test function has returned, and there are three
-cases. Most often the test's loop is still open and at rest, as under pytest-asyncio: it runs once
-more. A loop that is closed already, as after ``asyncio.run``, has cancelled what ran on it, and
-only failures are left to be told. A loop that still runs on another thread is a portal's.
+`CommunicatorStack.aclose` closes them on the test's loop. `CommunicatorStack.close` runs after the
+test function has returned, outside of any loop. The test's loop may then be open and idle, as with
+pytest-asyncio: it runs once more. It may be closed, as after ``asyncio.run``: closing has cancelled
+the applications, and only failures remain to be raised. Or it runs on another thread (a portal).
 """
 
 import asyncio
@@ -16,11 +16,11 @@ _C = TypeVar("_C", bound=ApplicationCommunicator)
 
 
 class CommunicatorStack:
-    """Enters communicators for the rest of a test; the ``asgi`` fixture of pytest is one.
+    """Keeps communicators open for the rest of a test; pytest's fixture ``asgi`` is a stack.
 
-    Await it with an `ApplicationCommunicator` or one of its subclasses (`HttpExchange`,
-    `WebsocketConversation`, `Lifespan`, a framework's own), as in ``async with``, on the loop of
-    the test.
+    To open an `ApplicationCommunicator` or an object of a subclass (`HttpExchange`,
+    `WebsocketConversation`, `Lifespan`, a framework's class), await the stack with it, on the loop
+    of the test.
 
     >>> import asyncio
     >>> async def application(scope, receive, send):
@@ -41,30 +41,69 @@ class CommunicatorStack:
         self._open: list[ApplicationCommunicator] = []
 
     async def __call__(self, communicator: _C) -> _C:
-        """Enter a communicator, and leave it when the test is over.
+        """Enter a communicator. It is left when the stack is closed.
 
         Args:
-            communicator: an `ApplicationCommunicator`, or one of a subclass.
+            communicator: an `ApplicationCommunicator`, or an object of a subclass.
 
         Returns:
             The communicator, started.
 
         Raises:
-            Exception: whatever entering it raises, `WebsocketDenied` for example.
+            Exception: the exception that entering it raises, for example `WebsocketDenied`.
         """
         entered = await communicator.__aenter__()
         self._open.append(entered)
         return entered
 
-    def close(self, error: BaseException | None = None) -> None:
-        """Leave all of them, the last one first. To be called when no loop runs on this thread.
+    async def aclose(self, error: BaseException | None = None) -> None:
+        """Leave the communicators of the running event loop, the last one first.
+
+        Communicators of other loops stay open for `close`. If the call is cancelled, the
+        application whose end it waits for is cancelled too.
 
         Args:
-            error: what the test raised; nothing that is raised while closing replaces it.
+            error: the exception that the test raised; no failure replaces it.
 
         Raises:
-            Exception: what leaving one raised, the failure of an application above all, which the
-                test has not seen; several of them as an ExceptionGroup.
+            Exception: the failure of an application that the test has not seen; several failures
+                are raised as an ExceptionGroup.
+
+        >>> import asyncio
+        >>> async def application(scope, receive, send):
+        ...     print((await receive())["type"])
+        >>> async def test():
+        ...     asgi = CommunicatorStack()
+        ...     communicator = await asgi(ApplicationCommunicator(application, {"type": "chat"}))
+        ...     await communicator.send_input({"type": "chat.message"})
+        ...     await communicator.wait()
+        ...     await asgi.aclose()
+        >>> asyncio.run(test())
+        chat.message
+        """
+        if not self._open:
+            return
+        loop = asyncio.get_running_loop()
+        mine = [each for each in self._open if each.future.get_loop() is loop]
+        failures: list[Exception] = []
+        for communicator in reversed(mine):
+            self._open.remove(communicator)
+            try:
+                await communicator.__aexit__(_type_of(error), error, None)
+            except Exception as failure:
+                failures.append(failure)
+        _raise(failures, error)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Leave all communicators, the last one first. No event loop of theirs may run this call.
+
+        Args:
+            error: the exception that the test raised; no failure replaces it.
+
+        Raises:
+            RuntimeError: if the loop of a communicator runs the call; await `aclose` there.
+            Exception: the failure of an application that the test has not seen; several failures
+                are raised as an ExceptionGroup.
         """
         failures: list[Exception] = []
         while self._open:
@@ -72,17 +111,19 @@ class CommunicatorStack:
                 _leave(self._open.pop(), error)
             except Exception as failure:
                 failures.append(failure)
-        try:
-            if error is not None:
-                return
-            if len(failures) == 1:
-                raise failures[0]
-            if failures:
-                raise ExceptionGroup(
-                    "Several applications failed when the test was over.", failures
-                )
-        finally:
-            failures.clear()  # their tracebacks refer to this frame
+        _raise(failures, error)
+
+
+def _raise(failures: list[Exception], error: BaseException | None) -> None:
+    try:
+        if error is not None:
+            return
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise ExceptionGroup("Several applications failed when the test was over.", failures)
+    finally:
+        failures.clear()  # their tracebacks refer to this frame
 
 
 def _leave(communicator: ApplicationCommunicator, error: BaseException | None) -> None:
@@ -90,13 +131,13 @@ def _leave(communicator: ApplicationCommunicator, error: BaseException | None) -
     if loop.is_closed():
         communicator.raise_unseen_failure()
         return
-    leaving = communicator.__aexit__(None if error is None else type(error), error, None)
+    leaving = communicator.__aexit__(_type_of(error), error, None)
     running = _running_loop()
     if running is loop:
         leaving.close()
         raise RuntimeError(
-            "close() cannot wait for a communicator on the event loop that calls it: call close() "
-            "when the test has returned."
+            "close() cannot wait for a communicator on the event loop that runs the call. Await "
+            "aclose() there, or call close() when the test has returned."
         )
     if loop.is_running():  # on another thread: the loop of a portal
         asyncio.run_coroutine_threadsafe(leaving, loop).result()
@@ -105,6 +146,10 @@ def _leave(communicator: ApplicationCommunicator, error: BaseException | None) -
     else:  # one thread cannot run two loops
         with ThreadPoolExecutor(1) as pool:
             pool.submit(loop.run_until_complete, leaving).result()
+
+
+def _type_of(error: BaseException | None) -> type[BaseException] | None:
+    return None if error is None else type(error)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -1,32 +1,45 @@
-"""A websocket conversation: the test is the client, the application the server's other half.
+"""A websocket conversation: the test is the client.
 
-The socket is open inside the block: entering it makes the handshake, leaving it closes. So a method
-never finds a socket that is not yet open, and a handshake that is refused is an exception there,
-with the HTTP response that a client would see.
+The socket is open inside the block: entering the block makes the handshake, leaving it closes the
+socket. A refused handshake raises an exception with the HTTP response that a client would see.
 """
 
 import json
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Self
 
-from ._connection import Connection, Rules
+from ._connection import Connection
 from ._http import HttpResponse
 from ._output import Output
-from ._scopes import Headers, HeadersLike, Overrides, connection_scope, decoded, encoded, has
+from ._report import safe_repr
+from ._rules import Rules
+from ._scopes import (
+    Headers,
+    HeadersLike,
+    Overrides,
+    connection_scope,
+    decoded,
+    encoded,
+    extensions_of,
+    has,
+)
 
 _DENIAL_START = "websocket.http.response.start"
 _DENIAL_BODY = "websocket.http.response.body"
-
+_DENIAL = "websocket.http.response"  # the extension
 
 _ACCEPT, _SEND, _CLOSE = (f"websocket.{name}" for name in ("accept", "send", "close"))
 
 
 class WebsocketRules(Rules):
-    """What is due next from an application that serves a websocket."""
+    """The rules for an application that serves a websocket."""
 
-    def __init__(self, application: object) -> None:
+    def __init__(self, application: object, scope: Overrides) -> None:
         super().__init__(application)
-        self._due: tuple[str, ...] = (_ACCEPT, _CLOSE, _DENIAL_START)
+        self._subprotocols: set[str | None] = {None, *(scope.get("subprotocols") or ())}
+        self._due: tuple[str, ...] = (_ACCEPT, _CLOSE)
+        if _DENIAL in extensions_of(scope):
+            self._due += (_DENIAL_START,)
 
     def _advance(self, event: Output) -> None:
         self.require_due(event, *self._due)
@@ -50,28 +63,32 @@ class WebsocketRules(Rules):
         self.require_headers(event)
         subprotocol = event.get("subprotocol")
         if not isinstance(subprotocol, str | None):
-            self.complain(f"sent {_ACCEPT!r} with a subprotocol that is no str", event)
+            self.complain(f"sent {_ACCEPT!r} with a subprotocol that is not a str", event)
+        if subprotocol not in self._subprotocols:
+            self.complain(f"sent {_ACCEPT!r} with a subprotocol that was not offered", event)
         self._due = (_SEND, _CLOSE)
 
     def _send(self, event: Output) -> None:
         text, binary = event.get("text"), event.get("bytes")
         if (text is None) == (binary is None):
-            self.complain(f"sent a {_SEND!r} that has not exactly one of text and bytes", event)
+            self.complain(f"sent {_SEND!r} without exactly one of text and bytes", event)
         if text is not None and not isinstance(text, str):
-            self.complain(f"sent a {_SEND!r} with a text that is no str", event)
+            self.complain(f"sent {_SEND!r} with a text that is not a str", event)
         if binary is not None:
             self.require_bytes(event, "bytes")
 
     def _close(self, event: Output) -> None:
         code, reason = event.get("code", 1000), event.get("reason") or ""
         if not isinstance(code, int) or not _may_be_sent(code):
-            self.complain(f"sent {_CLOSE!r} with the code {code!r}", event)
+            self.complain(f"sent {_CLOSE!r} with the code {safe_repr(code)}", event)
         if not isinstance(reason, str) or len(reason.encode()) > 123:
-            self.complain(f"sent {_CLOSE!r} with a reason that is no str of 123 bytes", event)
+            self.complain(
+                f"sent {_CLOSE!r} with a reason that is not a str of up to 123 bytes", event
+            )
 
 
 def _may_be_sent(code: int) -> bool:
-    """Whether RFC 6455 allows a close code on the wire."""
+    """Return whether RFC 6455 allows to send a close code."""
     return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
 
 
@@ -79,9 +96,9 @@ class WebsocketDenied(ConnectionError):
     """The application did not accept the socket.
 
     Attributes:
-        response: what the client sees instead: status 403, or the application's own response if it
-            uses the denial-response extension, which the helper offers.
-        reason: the reason that it gave when it closed the socket, or ``""``.
+        response: the response that the client sees: status 403, or the application's own response
+            if it uses the denial-response extension, which the helper offers.
+        reason: the reason of its ``websocket.close``, or ``""``.
 
     >>> WebsocketDenied(HttpResponse(401, [])).response.status
     401
@@ -99,8 +116,8 @@ class WebsocketClosed(ConnectionError):
     """The application has closed the socket.
 
     Attributes:
-        code: the close code of RFC 6455, 1000 if the application named none.
-        reason: the reason that it gave, or ``""``.
+        code: the close code of RFC 6455; the default is 1000.
+        reason: the application's reason, or ``""``.
 
     >>> str(WebsocketClosed(4000, "bye"))
     'The application closed the websocket: 4000 bye'
@@ -119,28 +136,28 @@ class WebsocketConversation(Connection):
         application: an ASGI application, single- or double-callable.
         target: the path, percent-encoded or not, with an optional query; or a whole URL.
         headers: a mapping of str, or pairs of str or bytes.
-        subprotocols: those that the client offers, the preferred one first.
+        subprotocols: the subprotocols that the client offers, the preferred one first.
         scope: keys of the scope to add or to replace.
         state: the state of a `Lifespan`; the scope gets a shallow copy.
-        timeout: how many seconds each wait for the application may take; None is for ever.
+        timeout: how many seconds each wait for the application may take; None means no limit.
 
     Raises:
         TypeError: if ``application`` is not an ASGI application.
-        WebsocketDenied: at the beginning of the block, if the application does not accept.
+        WebsocketDenied: at the start of the block, if the application does not accept.
 
     Attributes:
-        subprotocol: the one that the application chose, or None.
-        headers: header lines that it added to the handshake's response.
+        subprotocol: the subprotocol that the application chose, or None.
+        headers: header lines that the application added to the handshake's response.
 
     Everything runs on the thread and the event loop of the test. Every wait raises TimeoutError
-    when the time is over, which cancels the application; AssertionError if the application sends
-    what the specification (ASGI WebSocket 2.5) does not allow there; and the application's own
-    exception if it fails. What a server would have rejected also fails the block at its end, with
+    when the time is over, and cancels the application; AssertionError if the application sends an
+    event that the specification (ASGI WebSocket 2.5) does not allow; and the application's own
+    exception if it fails. An event that a server would reject also fails the block at its end, with
     the event in the message, if the test has not read it.
 
     At the end of the block the client closes the socket with code 1000, and the application has
-    ``timeout`` seconds to end; then it is cancelled, and TimeoutError raised. A block that ends by
-    an exception cancels it at once.
+    ``timeout`` seconds to end; then it is cancelled, and TimeoutError is raised. A block that ends
+    with an exception cancels the application immediately.
 
     >>> import asyncio
     >>> async def application(scope, receive, send):
@@ -171,19 +188,18 @@ class WebsocketConversation(Connection):
         if offered and not has(lines, b"sec-websocket-protocol"):
             lines.append((b"sec-websocket-protocol", ", ".join(offered).encode("latin-1")))
         made = connection_scope("websocket", "ws", target, lines, state)
-        made |= {"subprotocols": offered, "extensions": {"websocket.http.response": {}}}
-        rules = WebsocketRules(application)
-        super().__init__(application, {**made, **(scope or {})}, timeout, rules)
+        made |= {"subprotocols": offered, "extensions": {_DENIAL: {}}, **(scope or {})}
+        super().__init__(application, made, timeout, WebsocketRules(application, made))
         self.subprotocol: str | None = None
         self.headers: Headers = []
-        self._closed: tuple[int, str] | None = None  # code and reason of the application's close
+        self.__closed: tuple[int, str] | None = None  # code and reason of the application's close
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         try:
-            denied = await self._open()
+            denied = await self.__open()
         except BaseException:
-            await self._cancel("the handshake failed")
+            await self._asgiref_runner.cancel("the handshake failed")
             raise
         if denied is None:
             return self
@@ -197,7 +213,7 @@ class WebsocketConversation(Connection):
         """Send a message. Does not wait until the application has received it.
 
         Args:
-            message: a text, or the bytes of a binary message.
+            message: the str of a text message, or the bytes of a binary one.
 
         Raises:
             RuntimeError: if the application has returned.
@@ -221,10 +237,10 @@ class WebsocketConversation(Connection):
         """Send ``value`` as JSON in a text message.
 
         Args:
-            value: anything that `json.dumps` takes.
+            value: any value that `json.dumps` accepts.
 
         Raises:
-            TypeError: if ``value`` is not such a thing; nothing is sent then.
+            TypeError: if `json.dumps` does not accept ``value``; nothing is sent.
             RuntimeError: if the application has returned.
             Exception: the application's own, if it has failed.
 
@@ -245,7 +261,7 @@ class WebsocketConversation(Connection):
         """Wait for the next message.
 
         Returns:
-            str for a text, bytes for a binary one.
+            str for a text message, bytes for a binary one.
 
         Raises:
             WebsocketClosed: if the application closes, or has closed, the socket.
@@ -267,25 +283,25 @@ class WebsocketConversation(Connection):
         b'only this'
         4000
         """
-        async with self._reading:
-            closed = self._closed
+        async with self._asgiref_client.reading:
+            closed = self.__closed
             if closed is None:
-                event = await self._event(_SEND, _CLOSE)
+                event = await self._asgiref_client.event(self.timeout, _SEND, _CLOSE)
                 if event["type"] == _SEND:
                     text: str | None = event.get("text")
                     return bytes(event["bytes"]) if text is None else text
-                closed = await self._take_close(event)
+                closed = await self.__take_close(event)
         raise WebsocketClosed(*closed)
 
     async def receive_json(self) -> Any:
-        """Wait for the next message, text or binary, and give what its JSON says.
+        """Wait for the next message, text or binary, and decode it as JSON.
 
         Returns:
-            What `json.loads` makes of it.
+            The decoded value.
 
         Raises:
             WebsocketClosed: if the application closes, or has closed, the socket.
-            ValueError: if the message is not JSON or not UTF-8; it has been taken.
+            ValueError: if the message is not JSON or not UTF-8; the message is lost.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -301,7 +317,7 @@ class WebsocketConversation(Connection):
         return json.loads(await self.receive())
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
-        """The messages until the application closes the socket.
+        """Iterate over the messages until the application closes the socket.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -324,14 +340,14 @@ class WebsocketConversation(Connection):
             yield message
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the socket from the client's side. The application can receive that once, and its
-        sends raise ``OSError``.
+        """Close the socket from the client's side.
 
-        What it sent before can still be read. Does not wait for its end, see `wait`.
+        The application can receive the event once, and its sends raise ``OSError``. Messages that
+        it sent before can still be read. Does not wait for its end; see `wait`.
 
         Args:
             code: the close code of RFC 6455.
-            reason: the text that goes with it.
+            reason: the text that explains the code.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -344,36 +360,36 @@ class WebsocketConversation(Connection):
         >>> asyncio.run(main())
         {'type': 'websocket.disconnect', 'code': 1001, 'reason': 'going away'}
         """
-        await self._hang_up(_disconnect(code, reason))
+        await self._asgiref_client.hang_up(_disconnect(code, reason))
 
-    def _departure(self) -> Output:
+    def _asgiref_departure(self) -> Output:
         return _disconnect(1000, "")
 
-    async def _open(self) -> WebsocketDenied | None:
-        """Make the handshake; gives the refusal, if it is one."""
+    async def __open(self) -> WebsocketDenied | None:
+        """Make the handshake; return the exception of a refusal, or None."""
         await self.send_input({"type": "websocket.connect"})
-        event = await self._event(_ACCEPT, _CLOSE, _DENIAL_START)
+        event = await self._asgiref_client.event(self.timeout, _ACCEPT, _CLOSE, _DENIAL_START)
         if event["type"] == _CLOSE:
-            await self._take_close(event)
+            await self.__take_close(event)
             return WebsocketDenied(HttpResponse(403, []), event.get("reason") or "")
         if event["type"] == _DENIAL_START:
-            return WebsocketDenied(await self._denial(event))
+            return WebsocketDenied(await self.__denial(event))
         self.subprotocol = event.get("subprotocol")
         self.headers = decoded(event.get("headers", ()))
         return None
 
-    async def _denial(self, start: Output) -> HttpResponse:
+    async def __denial(self, start: Output) -> HttpResponse:
         body, more = b"", True
         while more:
-            event = await self._event(_DENIAL_BODY)
+            event = await self._asgiref_client.event(self.timeout, _DENIAL_BODY)
             body += event.get("body", b"")
             more = event.get("more_body", False)
         return HttpResponse(start["status"], decoded(start.get("headers", ())), body)
 
-    async def _take_close(self, event: Output) -> tuple[int, str]:
-        """The application closed: its next receive tells it that the socket is."""
-        self._closed = closed = (event.get("code", 1000), event.get("reason") or "")
-        await self._tell_disconnect(_disconnect(*closed))
+    async def __take_close(self, event: Output) -> tuple[int, str]:
+        """Record that the application closed the socket; its next receive reports that."""
+        self.__closed = closed = (event.get("code", 1000), event.get("reason") or "")
+        await self._asgiref_client.tell_disconnect(_disconnect(*closed))
         return closed
 
 

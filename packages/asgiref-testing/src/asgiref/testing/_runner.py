@@ -1,0 +1,214 @@
+"""Runs an application in a task, and tells the test how it ended.
+
+Everything happens on the event loop's thread. The invariant: the task and its coroutine never refer
+to the communicator. A communicator that is dropped is therefore finalized at once, and cancels its
+application.
+"""
+
+# ruff: noqa: ASYNC109 - asgiref's API takes timeouts as arguments
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Never
+
+from asgiref.compatibility import SingleCallable
+
+from ._output import Output, OutputQueue
+from ._report import describe, doing, how_it_ended, type_of
+
+#: Seconds that each cancellation waits for the application's end: the first one is for its cleanup.
+_CANCELLATIONS = (5.0, 0.1, 0.1)
+
+
+def _always_reported(_: BaseException) -> bool:
+    return False
+
+
+class Runner:
+    """One application's task and queues.
+
+    Attributes:
+        name: the application's name, for error messages.
+        inputs: events that the application has not received yet.
+        outputs: events that it sent and the test has not read yet.
+        failure_raised: whether the test has seen how the application failed.
+        stuck: a sentence about an application that ignored its cancellation, or None.
+    """
+
+    def __init__(
+        self,
+        application: object,
+        outputs: OutputQueue,
+        cancel_on_timeout: bool = True,
+        is_expected: Callable[[BaseException], bool] = _always_reported,
+    ) -> None:
+        self.name = describe(application)
+        self.inputs: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self.outputs = outputs
+        self.failure_raised = False
+        self.stuck: str | None = None
+        self._cancel_on_timeout = cancel_on_timeout
+        self._is_expected = is_expected  # asked about a failure at the end of the test only
+        self._task: asyncio.Task[Any] | None = None
+
+    def start(self, application: SingleCallable, scope: Mapping[str, Any]) -> asyncio.Task[Any]:
+        """Start the application unless it has been started, and return its task."""
+        if self._task is None:
+            create_task = asyncio.get_running_loop().create_task
+            # An empty context: a server does not leak the test's context variables either.
+            # create_task(context=...) needs a task factory that accepts a context; not all do.
+            self._task = contextvars.Context().run(
+                create_task, _run(application, scope, self.inputs, self.outputs)
+            )
+            self._task.add_done_callback(self.outputs.wake)
+        return self._task
+
+    @property
+    def task(self) -> asyncio.Task[Any]:
+        """The task of an application that has been started."""
+        if self._task is None:
+            raise RuntimeError(f"{self.name} has not been started.")
+        return self._task
+
+    def has_returned(self) -> bool:
+        """Whether the application has ended without a failure."""
+        task = self._task
+        return (
+            task is not None and task.done() and not task.cancelled() and task.exception() is None
+        )
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Put ``message`` into the input queue, unless the application can no longer receive it."""
+        if self.task.done():
+            self.raise_failure()
+            kind = type_of(message)
+            if not kind.endswith(".disconnect"):
+                raise RuntimeError(
+                    f"{self.name} cannot receive {kind!r} any more: {how_it_ended(self.task)}."
+                )
+        await self.inputs.put(message)
+
+    async def receive(self, timeout: float | None, cancel_on_timeout: bool | None = None) -> Output:
+        """Return the next output, or raise: the application's failure, or TimeoutError."""
+        output = await self.outputs.take(self.task, timeout)
+        if output is not None:
+            return output
+        if not self.task.done():
+            await self.time_out(f"sent nothing within {timeout:.4g} s", cancel_on_timeout)
+        self.raise_failure()
+        raise TimeoutError(f"{self.name} will send nothing more: {how_it_ended(self.task)}.")
+
+    async def sends_nothing(self, timeout: float, interval: float) -> bool:
+        """Return whether no output comes in time. Takes no output."""
+        if timeout > 0 or self.task.done():
+            await self.outputs.until_output_or_end(self.task, max(timeout, interval))
+        if not self.outputs.empty():
+            return False
+        if self.task.done():
+            self.raise_failure()
+        return True
+
+    async def wait(self, timeout: float | None, cancel_on_timeout: bool | None = None) -> None:
+        """Wait for the application's end, and raise its failure."""
+        cancel = self._cancel_on_timeout if cancel_on_timeout is None else cancel_on_timeout
+        if not await self.ends_within(timeout, cancel):
+            await self.time_out(f"did not end within {timeout} s", cancel)
+        if not self.task.cancelled():
+            self.raise_failure()
+
+    async def ends_within(self, timeout: float | None, cancel: bool = True) -> bool:
+        """Return whether the application ends within ``timeout`` seconds."""
+        try:
+            return await self.outputs.until_end(self.task, timeout)
+        except asyncio.CancelledError:
+            if cancel:
+                await self.cancel("the test that waited for it was cancelled")
+            raise
+
+    async def time_out(self, what: str, cancel: bool | None = None) -> Never:
+        """Raise TimeoutError; cancel the application first, and prefer its own failure if any."""
+        error = TimeoutError(f"{self.name} {what}: {doing(self.task)}.")
+        try:
+            if self._cancel_on_timeout if cancel is None else cancel:
+                await self.cancel(str(error))
+                if self.stuck is not None:
+                    self.failure_raised = True
+                    error.add_note(self.stuck)
+                elif not self.task.cancelled():
+                    self.raise_failure()
+            raise error
+        finally:
+            del error  # its traceback refers to this frame
+
+    def stop(self, exceptions: bool) -> None:
+        """Cancel the application without waiting; raise its failure if it has already ended."""
+        if self._task is None:
+            return
+        if not self._task.done():
+            self._task.cancel()
+        elif exceptions:
+            self.raise_failure()
+
+    def raise_failure(self) -> None:
+        """Raise how the ended application ended, unless it returned."""
+        self.failure_raised = True
+        if self.stuck is not None:
+            raise TimeoutError(self.stuck)
+        self.task.result()
+
+    def raise_unseen_failure(self) -> None:
+        """Raise a failure that no call has raised yet, unless it is how the application may end."""
+        task = self._task
+        if self.failure_raised or task is None:
+            return
+        if self.stuck is not None:
+            self.raise_failure()
+        if not task.done() or task.cancelled():
+            return
+        failure = task.exception()
+        try:
+            if failure is not None and not self._is_expected(failure):
+                self.raise_failure()
+        finally:
+            del failure  # its traceback refers to this frame
+
+    async def cancel(self, reason: str) -> None:
+        """Cancel the application and wait for its end; record it in ``stuck`` if it does not end.
+
+        The caller reports how it ended. Asyncio must not log the failure too, so mark it retrieved.
+        """
+        task = self.task
+        for seconds in _CANCELLATIONS:
+            if task.done():
+                break
+            task.cancel(f"{self.name} was cancelled: {reason}")
+            await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            self.stuck = f"{self.name} ignored its cancellation: {doing(task)}."
+            await _force_end(task)
+        if task.done() and not task.cancelled():
+            task.exception()
+
+
+async def _force_end(task: asyncio.Task[Any]) -> None:
+    """End a task that ignores its cancellation: ``asyncio.run`` would wait for it forever."""
+    coroutine = task.get_coro()
+    if inspect.iscoroutine(coroutine):
+        # GeneratorExit passes handlers of Exception and CancelledError. If a bare ``except:``
+        # swallows it, close() raises RuntimeError, which ends `_run` all the same.
+        with contextlib.suppress(BaseException):
+            coroutine.close()
+    task.cancel()  # resumes the closed coroutine, which ends the task with a RuntimeError
+    await asyncio.wait({task}, timeout=_CANCELLATIONS[-1])
+
+
+async def _run(
+    application: SingleCallable,
+    scope: Mapping[str, Any],
+    inputs: asyncio.Queue[Mapping[str, Any]],
+    outputs: OutputQueue,
+) -> Any:
+    return await application(scope, inputs.get, outputs.put)
