@@ -179,7 +179,7 @@ async def test_what_ignores_its_cancellation_is_abandoned_and_named(where, caplo
     assert "ignores its cancellation, and is abandoned" in caplog.text
     given_up.append(True)  # so that the test leaves nothing behind
     for task in server._StatelessServer__instances._abandoned:
-        task.future.cancel()
+        task.cancel()
     await turns()
 
 

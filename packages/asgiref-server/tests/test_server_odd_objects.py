@@ -198,7 +198,7 @@ async def test_a_scope_id_whose_hash_raises_later_ends_all_the_same(end, settled
     record = server.application_instances[odd]
     odd.works = False
     if end == "fails":
-        server.application_instances.move_to_end("other")
+        server.get_or_create_application_instance("other", {"type": "test", "id": 1})
         with pytest.raises(LookupError):
             queue.put_nowait("three")
         assert queue.empty()

@@ -14,13 +14,10 @@ import asyncio
 from collections import deque
 from collections.abc import Hashable
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from ._hooks import safe_repr
 from ._loop import LoopThread
-
-if TYPE_CHECKING:
-    from ._instance import ApplicationInstance
 
 #: So many messages wait in a list, more in a deque: a list for one message costs 0.1 µs, a deque
 #: 0.3 µs, of the 5 µs that a message takes.
@@ -31,9 +28,9 @@ class Keeper(Protocol):
     """The owner of a queue, which is told of each message before it goes in."""
 
     thread: LoopThread | None
-    latest: "ApplicationInstance | None"
+    latest: "asyncio.Future[Any] | None"
 
-    def accept_message(self, queue: "InputQueue") -> bool: ...
+    def accept_message(self, queue: "InputQueue", message: object) -> bool: ...
 
 
 class InputQueue(asyncio.Queue[Any]):
@@ -42,20 +39,20 @@ class InputQueue(asyncio.Queue[Any]):
     Attributes:
         scope_id, scope: the scope.
         items: the messages; None when there are none.
-        instance: the live instance that reads from the queue, if any.
-        predecessors: instances that were cancelled and have not ended.
+        live: the task of the live instance, which reads from the queue, if there is one.
+        runner: the task that runs the application for the scope: of the live instance, or of a
+            cancelled one for which the live one waits.
     """
 
     __slots__ = (
-        "_joiners",
         "_keeper",
         "_limit",
         "_putters",
-        "_readers",
         "_unfinished",
-        "instance",
+        "_waiters",
         "items",
-        "predecessors",
+        "live",
+        "runner",
         "scope",
         "scope_id",
     )
@@ -63,14 +60,13 @@ class InputQueue(asyncio.Queue[Any]):
     def __init__(self, maxsize: int, scope_id: Hashable, scope: object, keeper: Keeper) -> None:
         self.scope_id: Hashable = scope_id
         self.scope: object = scope
-        self.instance: ApplicationInstance | None = None
-        self.predecessors: tuple[ApplicationInstance, ...] = ()
+        self.live: asyncio.Future[Any] | None = None
+        self.runner: asyncio.Future[Any] | None = None
+        self.items: list[Any] | deque[Any] | None = None
         self._keeper = keeper
         self._limit = maxsize
-        self.items: list[Any] | deque[Any] | None = None
-        self._readers: tuple[asyncio.Future[None], ...] = ()
         self._putters: deque[asyncio.Future[None]] | None = None
-        self._joiners: tuple[asyncio.Future[None], ...] = ()
+        self._waiters: tuple[asyncio.Future[None], ...] = ()
         self._unfinished = 0
 
     def __repr__(self) -> str:
@@ -90,18 +86,34 @@ class InputQueue(asyncio.Queue[Any]):
     def full(self) -> bool:
         return 0 < self._limit <= self.qsize()
 
+    # Waiting for a change
+
+    def changed(self) -> "asyncio.Future[None]":
+        """Return a future that is done after the next `wake`."""
+        waiter = asyncio.get_running_loop().create_future()
+        others = [each for each in self._waiters if not each.done()]
+        self._waiters = (*others, waiter)
+        return waiter
+
+    def wake(self) -> None:
+        """Say that there is a message, a free turn or the end of an instance."""
+        waiters, self._waiters = self._waiters, ()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
     # Putting
 
     def put_nowait(self, item: object) -> None:
-        keeper, instance = self._keeper, self.instance
+        keeper, live = self._keeper, self.live
         thread = keeper.thread
         if thread is not None and thread.ident != get_ident():
             return thread.call(self.put_nowait, item)
         if self._limit and self.full():
             raise asyncio.QueueFull
         if (
-            instance is None or instance is not keeper.latest or instance.future.done()
-        ) and not keeper.accept_message(self):
+            live is None or live is not keeper.latest or live.done()
+        ) and not keeper.accept_message(self, item):
             return
         self._unfinished += 1
         items = self.items
@@ -111,8 +123,8 @@ class InputQueue(asyncio.Queue[Any]):
             if len(items) == _FEW and isinstance(items, list):
                 items = self.items = deque(items)
             items.append(item)
-        if self._readers:
-            self._wake_readers()
+        if self._waiters:
+            self.wake()
 
     async def put(self, item: object) -> None:
         while self.full():
@@ -134,7 +146,7 @@ class InputQueue(asyncio.Queue[Any]):
         except asyncio.CancelledError:
             if putter.done() and not putter.cancelled():
                 self._wake_putter()  # likewise
-            elif putter in self._putters:
+            elif self._putters and putter in self._putters:
                 self._putters.remove(putter)
             raise
 
@@ -162,33 +174,8 @@ class InputQueue(asyncio.Queue[Any]):
 
     async def get(self) -> Any:
         while self.items is None:
-            await self.next_put()
+            await self.changed()
         return self.get_nowait()
-
-    def next_put(self) -> "asyncio.Future[None]":
-        """Return a future that is done once something has been put. It wakes every reader."""
-        reader = asyncio.get_running_loop().create_future()
-        self._readers = (*self._waiting_readers(), reader) if self._readers else (reader,)
-        return reader
-
-    def _wake_readers(self) -> None:
-        readers, self._readers = self._readers, ()
-        for reader in readers:
-            if not reader.done():
-                reader.set_result(None)
-
-    def cancel_readers(self) -> None:
-        """Cancel the futures of `next_put`."""
-        readers, self._readers = self._readers, ()
-        for reader in readers:
-            reader.cancel()
-
-    def has_readers(self) -> bool:
-        """Whether a reader waits in `next_put`."""
-        return bool(self._waiting_readers())
-
-    def _waiting_readers(self) -> "list[asyncio.Future[None]]":
-        return [reader for reader in self._readers if not reader.done()]
 
     # Joining
 
@@ -197,16 +184,11 @@ class InputQueue(asyncio.Queue[Any]):
             raise ValueError("task_done() called too many times")
         self._unfinished -= 1
         if self._unfinished == 0:
-            joiners, self._joiners = self._joiners, ()
-            for joiner in joiners:
-                if not joiner.done():
-                    joiner.set_result(None)
+            self.wake()
 
     async def join(self) -> None:
         while self._unfinished:
-            joiner = asyncio.get_running_loop().create_future()
-            self._joiners = (*(each for each in self._joiners if not each.done()), joiner)
-            await joiner
+            await self.changed()
 
     def shutdown(self, immediate: bool = False) -> NoReturn:
         """Raise NotImplementedError: a scope ends, and starts again with its next message."""

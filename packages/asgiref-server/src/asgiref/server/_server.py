@@ -203,7 +203,10 @@ class StatelessServer:
 
     @application_instances.setter
     def application_instances(self, entries: Mapping[Hashable, Any]) -> None:
-        self.__instances.replace(entries)
+        instances = self.__instances
+        for record in instances.records():
+            instances.remove(record)
+        instances.table.update(entries)
 
     def get_or_create_application_instance(
         self, scope_id: Hashable, scope: Any
@@ -246,7 +249,9 @@ class StatelessServer:
         thread = self.__instances.thread
         if thread is not None and thread.ident != get_ident():
             return thread.call(self.delete_oldest_application_instance)
-        self.delete_application_instance(self.application_instances.oldest())
+        for scope_id in self.application_instances:
+            return self.delete_application_instance(scope_id)
+        raise ValueError("There is no application instance to delete.")
 
     def delete_application_instance(self, scope_id: Hashable) -> None:
         """Forget a scope and cancel its instance, without waiting until that has ended.
