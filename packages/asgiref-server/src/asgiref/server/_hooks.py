@@ -52,9 +52,7 @@ class HookCalls:
         self.on_ended: Callable[[], object] | None = None
         self.on_fatal: Callable[[BaseException], object] | None = None
 
-    def call(
-        self, key: object, scope_id: object, owner: object, name: str, *args: object
-    ) -> None:
+    def call(self, key: object, scope_id: object, owner: object, name: str, *args: object) -> None:
         """Call ``owner``'s method ``name`` soon, after the calls with the same ``key``."""
         where = f"{type(owner).__name__}.{name}() for scope {safe_repr(scope_id)}"
         if not is_loop_running():

@@ -16,6 +16,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, cast
 
 from asgiref.compatibility import SingleCallable
@@ -55,45 +56,28 @@ class Server(Protocol):
     def delete_application_instance(self, scope_id: Hashable) -> None: ...
 
 
+@dataclass(slots=True, eq=False)
 class Channel:
     """What one instance receives and sends through.
 
     It refers neither to the record nor, once the application has ended, to the task: a traceback
     leads from an exception to the application's frames and to here, and would close a cycle.
-
-    Attributes:
-        state: whether the instance is live, cancelled or ended.
-        active_at: when a message was last received or sent, in seconds of ``time.monotonic``.
-        received: whether a message was ever received.
-        sending: how many sends are in progress.
-        on_drained: called when the application asks for a message and none is there; set while
-            the server shuts down.
     """
 
-    __slots__ = (
-        "_refusals",
-        "_server",
-        "_turn",
-        "active_at",
-        "on_drained",
-        "queue",
-        "received",
-        "scope",
-        "sending",
-        "state",
-    )
-
-    def __init__(self, queue: InputQueue, scope: object, server: Server | None) -> None:
-        self.queue: InputQueue = queue
-        self.scope: object = scope
-        self.state: InstanceState = LIVE
-        self.active_at: float = time.monotonic()
-        self.received: bool = False
-        self.sending: int = 0
-        self.on_drained: Callable[[], object] | None = None
-        self._server: Any = server
-        self._turn: asyncio.Future[Any] | None = None
-        self._refusals = 0
+    queue: InputQueue
+    scope: object
+    _server: Any
+    state: InstanceState = LIVE
+    #: When a message was last received or sent, in seconds of ``time.monotonic``.
+    active_at: float = field(default_factory=time.monotonic)
+    #: Whether a message was ever received.
+    received: bool = False
+    #: How many sends are in progress.
+    sending: int = 0
+    #: Called when the application asks for a message and none is there, at the server's end.
+    on_drained: Callable[[], object] | None = None
+    _turn: "asyncio.Future[Any] | None" = None
+    _refusals: int = 0
 
     async def receive(self) -> Any:
         """Wait for the next message of the scope."""
@@ -225,32 +209,26 @@ class MessageSource:
         """
 
 
+@dataclass(slots=True, eq=False)
 class SourcedChannel(Channel):
     """The channel of a server that has a `MessageSource`."""
 
-    __slots__ = ("_in_hand", "_source", "_waiting", "instance")
-
-    instance: "ApplicationInstance"
-
-    def __init__(
-        self, queue: InputQueue, scope: object, server: Server, source: MessageSource
-    ) -> None:
-        super().__init__(queue, scope, server)
-        self._source = source
-        self._in_hand: list[Any] = []
-        self._waiting = 0
+    source: MessageSource = field(default_factory=MessageSource)
+    instance: "ApplicationInstance" = field(init=False)
+    _in_hand: list[Any] = field(default_factory=list)
+    _waiting: int = 0
 
     async def receive(self) -> Any:
         if self.state is not LIVE:
             await self._refuse()
         if self._in_hand:
-            await self._source.acknowledge(self.instance, self._in_hand[0])
+            await self.source.acknowledge(self.instance, self._in_hand[0])
             self._in_hand.clear()
         if self.on_drained is not None and self.queue.empty():
             await self._drained(self.on_drained)
         self._waiting += 1
         try:
-            message = await self._source.next_message(self.instance)
+            message = await self.source.next_message(self.instance)
         finally:
             self._waiting -= 1
         self._in_hand.append(message)
@@ -268,57 +246,36 @@ class SourcedChannel(Channel):
         future, unacknowledged = self.instance.future, list(self._in_hand)
         try:
             if unacknowledged and not future.cancelled() and future.exception() is None:
-                await self._source.acknowledge(self.instance, unacknowledged[0])
+                await self.source.acknowledge(self.instance, unacknowledged[0])
                 unacknowledged.clear()
         finally:
-            await self._source.instance_ended(self.instance, unacknowledged)
+            await self.source.instance_ended(self.instance, unacknowledged)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class ApplicationInstance(MutableMapping[str, Any]):
     """One run of the application for one scope: a value of ``server.application_instances``.
 
     It is a mapping too, with the keys ``"input_queue"``, ``"future"``, ``"scope"`` and
     ``"last_used"`` of asgiref's dicts. Read it on the server's event loop.
-
-    Attributes:
-        scope_id: the name that the server's ``handle`` gave the scope.
-        scope: the scope that the application was called with.
-        input_queue: the messages that it has not received yet.
-        future: its task.
-        channel: its ``receive`` and ``send``.
-        redelivery: whether it was started because its predecessor left messages.
-        idle_timer: the timer that ends it when it is idle for too long, if any.
-        extra: the other keys of an adopted instance.
     """
 
-    __slots__ = (
-        "channel",
-        "extra",
-        "future",
-        "idle_timer",
-        "input_queue",
-        "redelivery",
-        "scope",
-        "scope_id",
-    )
-
-    def __init__(
-        self,
-        scope_id: Hashable,
-        scope: object,
-        input_queue: "asyncio.Queue[Any]",
-        future: "asyncio.Future[Any]",
-        channel: Channel | None = None,
-    ) -> None:
-        self.scope_id: Hashable = scope_id
-        self.scope: object = scope
-        self.input_queue: asyncio.Queue[Any] = input_queue
-        self.future: asyncio.Future[Any] = future
-        # That of an adopted instance, which receives from its queue directly, has only its state.
-        self.channel: Channel = channel or Channel(cast(InputQueue, input_queue), scope, None)
-        self.redelivery: bool = False
-        self.idle_timer: asyncio.TimerHandle | None = None
-        self.extra: dict[str, Any] | None = None
+    #: The name that the server's ``handle`` gave the scope.
+    scope_id: Hashable
+    #: The scope that the application was called with.
+    scope: object
+    #: The messages that it has not received yet.
+    input_queue: "asyncio.Queue[Any]"
+    #: Its task.
+    future: "asyncio.Future[Any]"
+    #: Its ``receive`` and ``send``. An adopted instance has others; this one only holds its state.
+    channel: Channel
+    #: Whether it was started because its predecessor left messages.
+    redelivery: bool = False
+    #: The timer that ends it when it is idle for too long, if any.
+    idle_timer: asyncio.TimerHandle | None = None
+    #: The other keys of an adopted instance.
+    extra: dict[str, Any] | None = None
 
     @property
     def state(self) -> InstanceState:
@@ -381,11 +338,10 @@ def adopted(scope_id: Hashable, details: object) -> ApplicationInstance:
             f"The application instance of scope {safe_repr(scope_id)} must be a mapping with "
             f"'input_queue' and 'future', not {safe_repr(values)}."
         )
-    record = ApplicationInstance(
-        scope_id, values.get("scope"), values["input_queue"], values["future"]
-    )
-    record.extra = {key: value for key, value in values.items() if key not in _KEYS} or None
-    return record
+    queue, scope = values["input_queue"], values.get("scope")
+    extra = {key: value for key, value in values.items() if key not in _KEYS}
+    channel = Channel(queue, scope, None)
+    return ApplicationInstance(scope_id, scope, queue, values["future"], channel, extra=extra)
 
 
 async def run_application(application: SingleCallable, channel: Channel) -> None:

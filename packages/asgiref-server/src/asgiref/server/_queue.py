@@ -13,6 +13,7 @@ Here everything is created when it is first needed.
 import asyncio
 from collections import deque
 from collections.abc import Hashable
+from dataclasses import dataclass
 from threading import get_ident
 from typing import Any, NoReturn, Protocol
 
@@ -33,41 +34,24 @@ class Keeper(Protocol):
     def accept_message(self, queue: "InputQueue", message: object) -> bool: ...
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class InputQueue(asyncio.Queue[Any]):
-    """The messages that a scope's application has not received yet.
+    """The messages that a scope's application has not received yet."""
 
-    Attributes:
-        scope_id, scope: the scope.
-        items: the messages; None when there are none.
-        live: the task of the live instance, which reads from the queue, if there is one.
-        runner: the task that runs the application for the scope: of the live instance, or of a
-            cancelled one for which the live one waits.
-    """
-
-    __slots__ = (
-        "_keeper",
-        "_limit",
-        "_putters",
-        "_unfinished",
-        "_waiters",
-        "items",
-        "live",
-        "runner",
-        "scope",
-        "scope_id",
-    )
-
-    def __init__(self, maxsize: int, scope_id: Hashable, scope: object, keeper: Keeper) -> None:
-        self.scope_id: Hashable = scope_id
-        self.scope: object = scope
-        self.live: asyncio.Future[Any] | None = None
-        self.runner: asyncio.Future[Any] | None = None
-        self.items: list[Any] | deque[Any] | None = None
-        self._keeper = keeper
-        self._limit = maxsize
-        self._putters: deque[asyncio.Future[None]] | None = None
-        self._waiters: tuple[asyncio.Future[None], ...] = ()
-        self._unfinished = 0
+    _limit: int
+    scope_id: Hashable
+    scope: object
+    _keeper: Keeper
+    #: The task of the live instance, which reads from the queue, if there is one.
+    live: "asyncio.Future[Any] | None" = None
+    #: The task that runs the application for the scope: of the live instance, or of a cancelled one
+    #: for which the live one waits.
+    runner: "asyncio.Future[Any] | None" = None
+    #: The messages; None when there are none.
+    items: list[Any] | deque[Any] | None = None
+    _putters: "deque[asyncio.Future[None]] | None" = None
+    _waiters: "tuple[asyncio.Future[None], ...]" = ()
+    _unfinished: int = 0
 
     def __repr__(self) -> str:
         return f"<InputQueue of {safe_repr(self.scope_id)}, {self.qsize()} waiting>"
@@ -111,9 +95,9 @@ class InputQueue(asyncio.Queue[Any]):
             return thread.call(self.put_nowait, item)
         if self._limit and self.full():
             raise asyncio.QueueFull
-        if (
-            live is None or live is not keeper.latest or live.done()
-        ) and not keeper.accept_message(self, item):
+        if (live is None or live is not keeper.latest or live.done()) and not keeper.accept_message(
+            self, item
+        ):
             return
         self._unfinished += 1
         items = self.items

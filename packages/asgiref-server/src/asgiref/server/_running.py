@@ -160,35 +160,23 @@ class Run:
             await self._suspend(left)
         return True
 
-    async def _end(self, pending: Callable[[], Tasks], cancel: Callable[[], None]) -> None:
+    async def _end(
+        self, pending: Callable[[], Tasks], cancel: Callable[[], None] | None = None
+    ) -> None:
         """Cancel until nothing is pending, and abandon what ignores that."""
 
-        def done() -> bool:
-            return not pending()
-
-        cancel()
-        seconds = max(self._settings.shutdown_timeout, _CLEANUP_SECONDS)
-        if await self._until(done, seconds, _CLEANUP_SECONDS):
-            return
-        for _ in range(_ATTEMPTS):
-            cancel()
-            if await self._until(done, _ATTEMPT_SECONDS, _ATTEMPT_SECONDS):
-                return
-        for task in pending():
-            self._instances.abandon(task)
-
-    async def _end_tasks(self, *tasks: "asyncio.Future[Any]") -> None:
-        def pending() -> Tasks:
-            return [task for task in tasks if not task.done()]
-
-        def cancel() -> None:
+        def cancel_all() -> None:
             for task in pending():
                 task.cancel()
 
-        await self._end(pending, cancel)
-
-    async def _end_instances(self) -> None:
-        await self._end(self._instances.pending, self._instances.cancel)
+        seconds = max(self._settings.shutdown_timeout, _CLEANUP_SECONDS)
+        for attempt in range(1 + _ATTEMPTS):
+            (cancel or cancel_all)()
+            limits = (_ATTEMPT_SECONDS,) * 2 if attempt else (seconds, _CLEANUP_SECONDS)
+            if await self._until(lambda: not pending(), *limits):
+                return
+        for task in pending():
+            self._instances.abandon(task)
 
     # Serving
 
@@ -201,7 +189,7 @@ class Run:
         if not self._requests:
             ended, self._requests = main if main.done() else checker, 1
             raised = asyncio.CancelledError() if ended.cancelled() else _failure(ended)
-        await self._end_tasks(main, checker)
+        await self._end(lambda: [task for task in (main, checker) if not task.done()])
         for task in (main, checker):
             if (error := _failure(task)) is not None and error is not raised:
                 logger.error("%r failed while it was ended", task, exc_info=error)
@@ -239,33 +227,26 @@ class Run:
             if await self._lifespan.startup():
                 self._instances.lifespan_state = self._lifespan.state
         reconnect: Reconnect | None = self._settings.reconnect
-        if reconnect is None:
-            await self._handle()
-        while reconnect is not None and self._fatal is None:
-            await asyncio.sleep(await self._handle_once(reconnect))
+        while (delay := await self._handle(reconnect)) is not None and self._fatal is None:
+            await asyncio.sleep(delay)
 
-    async def _handle(self) -> None:
+    async def _handle(self, reconnect: Reconnect | None) -> float | None:
+        """Run ``handle``; return the seconds after which to run it again, if it is to be."""
+        error: Exception | None = None
+        if reconnect is not None:
+            self._instances.on_contact = reconnect.established
         try:
             await self._call(self._server.handle)
-        except Exception as error:
-            if not self._requests:
-                logger.error(
-                    "%s.handle() failed, and the server ends: %s", *(self._name, safe_repr(error))
-                )
-            raise
-
-    async def _handle_once(self, reconnect: "Reconnect") -> float:
-        """Run ``handle``, and return the seconds after which to run it again."""
-        self._instances.on_contact = reconnect.established if reconnect._failures else None  # pyright: ignore
-        try:
-            await self._call(self._server.handle)
-        except NotImplementedError:
-            raise  # it is no connection that was lost
-        except Exception as error:
-            return reconnect._lost(self._name, error)  # pyright: ignore
+        except Exception as raised:
+            if reconnect is None or isinstance(raised, NotImplementedError):
+                if not self._requests:
+                    text = "%s.handle() failed, and the server ends: %s"
+                    logger.error(text, self._name, safe_repr(raised))
+                raise
+            error = raised
         finally:
             self._instances.on_contact = None
-        return reconnect._lost(self._name, None)  # pyright: ignore
+        return None if reconnect is None else reconnect._lost(self._name, error)  # pyright: ignore
 
     # Closing
 
@@ -274,13 +255,13 @@ class Run:
         instances.state = ServerState.CLOSING
         instances.ask_to_finish()
         await self._until(instances.is_finished, seconds, 0)
-        await self._end_instances()
+        await self._end(instances.pending, instances.cancel)
         if (lifespan := self._lifespan) is not None:
             lifespan.ask_to_stop()
             if not await self._until(lambda: not lifespan.is_stopping(), seconds, 0):
                 logger.warning("The application did not answer lifespan.shutdown in %g s", seconds)
-            await self._end_tasks(lifespan.task)
-            await self._end_instances()
+            await self._end(lambda: [] if lifespan.task.done() else [lifespan.task])
+            await self._end(instances.pending, instances.cancel)
 
 
 def _failure(task: "asyncio.Future[None]") -> BaseException | None:

@@ -180,10 +180,13 @@ class Instances:
             self.thread = LoopThread(type(self._server).__name__)
         queue = self._queue_only(scope_id, scope)
         queue.scope = scope
-        channel = self._channel(queue, _with_state(scope, self.lifespan_state))
+        scope, source = _with_state(scope, self.lifespan_state), self.settings.source
+        if source is None:
+            channel = Channel(queue, scope, self._server)
+        else:
+            channel = SourcedChannel(queue, scope, self._server, source=source)
         future = start_task(run_application(application, channel))
-        instance = ApplicationInstance(scope_id, channel.scope, queue, future, channel)
-        instance.redelivery = redelivery
+        instance = ApplicationInstance(scope_id, scope, queue, future, channel, redelivery)
         if isinstance(channel, SourcedChannel):
             channel.instance = instance
         try:
@@ -210,12 +213,6 @@ class Instances:
             if not self._starts():
                 self._dormant[scope_id] = queue
         return queue
-
-    def _channel(self, queue: InputQueue, scope: object) -> Channel:
-        source = self.settings.source
-        if source is None:
-            return Channel(queue, scope, self._server)
-        return SourcedChannel(queue, scope, self._server, source)
 
     def adopt(self, scope_id: Hashable, details: object) -> None:
         """Take an instance into the table, in the place of another one for the same scope."""
@@ -264,8 +261,8 @@ class Instances:
         else:
             future = asyncio.get_running_loop().create_future()
             future.cancel()
-            none = ApplicationInstance(queue.scope_id, queue.scope, queue, future)
-            none.channel.state = ENDED
+            channel = Channel(queue, queue.scope, None, ENDED)
+            none = ApplicationInstance(queue.scope_id, queue.scope, queue, future, channel)
             self._hook("application_undelivered", none, [message], none)
 
     # Ending
