@@ -338,6 +338,27 @@ async def test_a_hook_that_fails_is_logged_and_the_server_goes_on(make_server, c
     await running
 
 
+@pytest.mark.parametrize("messages", [1, 3])
+async def test_a_hook_may_delete_the_failed_instance_as_with_asgiref(
+    make_server, caplog, settled, messages
+):
+    class Server(make_server):
+        async def application_exception(self, exception, application_details):
+            await super().application_exception(exception, application_details)
+            self.delete_application_instance("a")
+
+    async def application(scope, receive, send):
+        raise LookupError(await receive())
+
+    server = Server(application)
+    for number in range(messages):
+        server.put("a", number)
+    await settled()
+    assert server.failures == [("a", str(number)) for number in range(messages)]
+    assert server.undelivered == []
+    assert "failed" not in caplog.text
+
+
 async def test_an_error_of_application_send_reaches_the_application(make_server, settled):
     class Server(make_server):
         async def application_send(self, scope, message):

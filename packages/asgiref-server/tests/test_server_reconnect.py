@@ -104,6 +104,36 @@ async def test_a_server_without_a_handle_is_not_run_again():
         await StatelessServer(echo, reconnect=Reconnect(0, 0)).arun()
 
 
+async def lose_a_reader():
+    reader = asyncio.create_task(asyncio.Event().wait())
+    reader.cancel()
+    await reader
+
+
+async def test_handle_is_run_again_after_a_task_that_it_awaited_was_cancelled():
+    """As client libraries cancel their reader when the connection goes."""
+
+    class Reading(Bot):
+        async def handle(self):
+            if self.steps == ["cancelled"]:
+                self.steps.clear()
+                await lose_a_reader()
+            await super().handle()
+
+    bot = Reading(["cancelled"], reconnect=Reconnect(0.001, 0.002))
+    await run_until_done(bot)
+
+
+async def test_without_the_option_an_unexpected_cancellation_is_logged(caplog):
+    class Reading(Bot):
+        async def handle(self):
+            await lose_a_reader()
+
+    with pytest.raises(asyncio.CancelledError):
+        await Reading([]).arun()
+    assert "Reading.handle() failed, and the server ends: CancelledError()" in caplog.text
+
+
 async def test_system_exit_in_handle_ends_the_server(no_task_left):
     with pytest.raises(SystemExit):
         await Bot([SystemExit(3)], reconnect=Reconnect(0, 0)).arun()

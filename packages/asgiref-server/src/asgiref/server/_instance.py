@@ -21,7 +21,7 @@ from typing import Any, NoReturn, Protocol, cast
 
 from asgiref.compatibility import SingleCallable
 
-from ._hooks import safe_repr
+from ._hooks import leave_hook, safe_repr
 from ._loop import cancel
 from ._queue import InputQueue
 
@@ -85,7 +85,7 @@ class Channel:
         if self.state is not LIVE:
             await self._refuse()
         while queue.items is None:
-            if self.on_drained is not None:
+            if self.on_drained is not None and not self.sending:
                 await self._drained(self.on_drained)
             # Not Queue.get: a second suspended coroutine costs 350 bytes for every idle scope.
             await queue.changed()
@@ -104,16 +104,22 @@ class Channel:
         try:
             sending = self._server.application_send(self.scope, message)
             return await sending if inspect.isawaitable(sending) else sending
-        except Exception:
-            await asyncio.sleep(0)  # likewise for one that tries again at once
+        except BaseException as error:
+            await _suspend_after(error)  # likewise for one that tries again at once
             raise
         finally:
             self.sending -= 1
             self.active_at = time.monotonic()
+            if self.on_drained is not None:
+                self.queue.wake()
 
     def finish(self, on_drained: Callable[[], object]) -> None:
         """Have the instance end when it asks for a message and none is there, or waits for one."""
         self.on_drained = on_drained
+        self.queue.wake()
+
+    def release(self) -> None:
+        """The instance is no longer live: end the calls of ``receive`` that wait."""
         self.queue.wake()
 
     async def _drained(self, on_drained: Callable[[], object]) -> NoReturn:
@@ -164,6 +170,12 @@ class Channel:
             self.queue.wake()
 
 
+async def _suspend_after(error: BaseException) -> None:
+    """Let the others run before ``error`` reaches an application that may ignore it in a loop."""
+    if not isinstance(error, (GeneratorExit, KeyboardInterrupt)):
+        await asyncio.sleep(0)
+
+
 class MessageSource:
     """Where instances get their messages from, and where they acknowledge them.
 
@@ -183,8 +195,6 @@ class MessageSource:
         queue = cast(InputQueue, instance.input_queue)
         while queue.empty():
             await queue.changed()
-            if instance.state is not LIVE:
-                raise asyncio.CancelledError  # a task that the application left behind
         return queue.get_nowait()
 
     async def acknowledge(self, instance: "ApplicationInstance", message: Any) -> None:
@@ -216,21 +226,38 @@ class SourcedChannel(Channel):
     source: MessageSource = field(default_factory=MessageSource)
     instance: "ApplicationInstance" = field(init=False)
     _in_hand: list[Any] = field(default_factory=list)
-    _waiting: int = 0
+    #: One message at a time is in hand, so the calls of ``receive`` are served one after the other.
+    _turns: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: The task that waits in ``next_message``.
+    _reader: "asyncio.Task[Any] | None" = None
 
     async def receive(self) -> Any:
-        if self.state is not LIVE:
-            await self._refuse()
+        async with self._turns:
+            if self.state is not LIVE:
+                await self._refuse()
+            try:
+                return await self._receive()
+            except BaseException as error:
+                await _suspend_after(error)
+                raise
+
+    async def _receive(self) -> Any:
         if self._in_hand:
-            await self.source.acknowledge(self.instance, self._in_hand[0])
+            self.sending += 1  # an instance is not idle meanwhile
+            try:
+                await self.source.acknowledge(self.instance, self._in_hand[0])
+            finally:
+                self.sending -= 1
             self._in_hand.clear()
+        if self.state is not LIVE:
+            raise asyncio.CancelledError
         if self.on_drained is not None and self.queue.empty():
             await self._drained(self.on_drained)
-        self._waiting += 1
+        self._reader = asyncio.current_task()
         try:
             message = await self.source.next_message(self.instance)
         finally:
-            self._waiting -= 1
+            self._reader = None
         self._in_hand.append(message)
         self.received = True
         self.active_at = time.monotonic()
@@ -238,18 +265,24 @@ class SourcedChannel(Channel):
 
     def finish(self, on_drained: Callable[[], object]) -> None:
         self.on_drained = on_drained
-        if self._waiting and self.queue.empty():
+        if self._reader is not None and self.queue.empty():
             on_drained()
+
+    def release(self) -> None:
+        if self._reader is not None and self._reader is not self.instance.future:
+            self._reader.cancel()  # in a task of its own, which the application may leave behind
 
     async def instance_ended(self) -> None:
         """Tell the source. A hook of the server, as it were."""
-        future, unacknowledged = self.instance.future, list(self._in_hand)
-        try:
-            if unacknowledged and not future.cancelled() and future.exception() is None:
-                await self.source.acknowledge(self.instance, unacknowledged[0])
-                unacknowledged.clear()
-        finally:
-            await self.source.instance_ended(self.instance, unacknowledged)
+        future = self.instance.future
+        async with self._turns:  # a task that the application left behind may be acknowledging
+            unacknowledged = list(self._in_hand)
+            try:
+                if unacknowledged and not future.cancelled() and future.exception() is None:
+                    await self.source.acknowledge(self.instance, unacknowledged[0])
+                    unacknowledged.clear()
+            finally:
+                await self.source.instance_ended(self.instance, unacknowledged)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -314,6 +347,9 @@ class ApplicationInstance(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return len(_KEYS) + len(self.extra or ())
 
+    def copy(self) -> dict[str, Any]:
+        return dict(self)
+
     # Records are identities, not values, unlike other mappings.
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -346,6 +382,7 @@ def adopted(scope_id: Hashable, details: object) -> ApplicationInstance:
 
 async def run_application(application: SingleCallable, channel: Channel) -> None:
     """Run the application for a scope, after the instance before it for the same scope."""
+    leave_hook()
     await channel.begin_turn()
     try:
         scope: Any = channel.scope

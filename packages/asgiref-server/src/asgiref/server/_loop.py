@@ -8,6 +8,7 @@ loop, so two threads cannot wait for each other.
 
 import asyncio
 import contextvars
+import ctypes
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
@@ -121,10 +122,12 @@ def cancel(task: "asyncio.Future[Any]") -> None:
 
 
 def detach(task: "asyncio.Future[Any]") -> None:
-    """Stop asyncio from waiting for a task that ignores its cancellation.
+    """Stop Python from waiting for a task that ignores its cancellation.
 
-    ``asyncio.run`` waits for every task that it knows of, without a limit.
+    ``asyncio.run`` waits for every task that it knows of, without a limit. And a coroutine that is
+    destroyed gets a GeneratorExit, which it may catch as well, and go on for ever: so it never is.
     """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
     if isinstance(task, asyncio.Task):
         asyncio.tasks._unregister_task(task)  # pyright: ignore
         task._log_destroy_pending = False  # type: ignore[attr-defined] # pyright: ignore

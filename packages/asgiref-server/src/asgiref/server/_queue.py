@@ -32,6 +32,7 @@ class Keeper(Protocol):
     latest: "asyncio.Future[Any] | None"
 
     def accept_message(self, queue: "InputQueue", message: object) -> bool: ...
+    def other_thread(self) -> LoopThread | None: ...
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -89,12 +90,13 @@ class InputQueue(asyncio.Queue[Any]):
     # Putting
 
     def put_nowait(self, item: object) -> None:
-        keeper, live = self._keeper, self.live
+        keeper = self._keeper
         thread = keeper.thread
-        if thread is not None and thread.ident != get_ident():
-            return thread.call(self.put_nowait, item)
+        if thread is not None and thread.ident != get_ident() and (other := keeper.other_thread()):
+            return other.call(self.put_nowait, item)
         if self._limit and self.full():
             raise asyncio.QueueFull
+        live = self.live
         if (live is None or live is not keeper.latest or live.done()) and not keeper.accept_message(
             self, item
         ):

@@ -13,11 +13,14 @@ a request. So a cancellation interrupts no step, whenever and however often it c
 import asyncio
 import inspect
 import logging
+import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
@@ -87,7 +90,7 @@ class Run:
     """One run of a server. Create it on the event loop, in the task of ``arun``."""
 
     def __init__(self, server: Server, instances: Instances) -> None:
-        if instances.state in (ServerState.RUNNING, ServerState.CLOSING):
+        if instances.is_running():
             raise RuntimeError(f"This {type(server).__name__} is running already.")
         self._server = server
         self._name = type(server).__name__
@@ -227,17 +230,21 @@ class Run:
             if await self._lifespan.startup():
                 self._instances.lifespan_state = self._lifespan.state
         reconnect: Reconnect | None = self._settings.reconnect
-        while (delay := await self._handle(reconnect)) is not None and self._fatal is None:
+        delay = await self._handle(reconnect)
+        while delay is not None and self._fatal is None:
             await asyncio.sleep(delay)
+            delay = await self._handle(reconnect)
 
     async def _handle(self, reconnect: Reconnect | None) -> float | None:
         """Run ``handle``; return the seconds after which to run it again, if it is to be."""
-        error: Exception | None = None
+        error: BaseException | None = None
         if reconnect is not None:
             self._instances.on_contact = reconnect.established
         try:
             await self._call(self._server.handle)
-        except Exception as raised:
+        except (Exception, asyncio.CancelledError) as raised:
+            if _is_cancelled():
+                raise
             if reconnect is None or isinstance(raised, NotImplementedError):
                 if not self._requests:
                     text = "%s.handle() failed, and the server ends: %s"
@@ -261,12 +268,19 @@ class Run:
             if not await self._until(lambda: not lifespan.is_stopping(), seconds, 0):
                 logger.warning("The application did not answer lifespan.shutdown in %g s", seconds)
             await self._end(lambda: [] if lifespan.task.done() else [lifespan.task])
+            await self._until(instances.is_finished, max(seconds, _CLEANUP_SECONDS), 0)
             await self._end(instances.pending, instances.cancel)
 
 
 def _failure(task: "asyncio.Future[None]") -> BaseException | None:
     """Return the exception that ended a task, if one did."""
     return task.exception() if task.done() and not task.cancelled() else None
+
+
+def _is_cancelled() -> bool:
+    """Whether the current task is to end, as opposed to one that it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 # The event loop and the signals of `StatelessServer.run`
@@ -276,9 +290,12 @@ def run_to_end(
     arun: Callable[[], Coroutine[Any, Any, None]], instances: Instances
 ) -> signal.Signals | None:
     """Run a server on an event loop of its own; return the signal that ended it, if one did."""
+    if instances.is_running():
+        raise RuntimeError("This server is running already, on another thread.")
+    running = arun()
     runner = asyncio.Runner()
     loop = runner.get_loop()
-    main = loop.create_task(arun())
+    main = loop.create_task(running)
 
     def request_end() -> None:
         (instances.request_end or main.cancel)()
@@ -288,8 +305,12 @@ def run_to_end(
             escaped = _complete(loop, main, request_end)
             signals.closing = True
             loop.run_until_complete(_clear_loop(instances))
+            if signals.first is not None:  # do not wait for threads: see `_end_despite_threads`
+                loop.set_default_executor(ThreadPoolExecutor())
         finally:
             runner.close()
+    if signals.first is signal.SIGTERM:
+        _end_despite_threads(instances.settings.shutdown_timeout)
     if escaped is not None:
         raise escaped
     if not (signals.first is not None and main.cancelled()):
@@ -312,8 +333,45 @@ def _complete(
     return escaped
 
 
+def _end_despite_threads(shutdown_timeout: float) -> None:
+    """Have the process end by SIGTERM if threads keep it alive after its main thread has ended.
+
+    Python waits for them without a limit, also for one that waits on a socket.
+    """
+    main = threading.main_thread()
+
+    def threads() -> list[threading.Thread]:
+        return [each for each in threading.enumerate() if not each.daemon and each is not main]
+
+    def has_ended() -> bool:
+        frame = sys._current_frames().get(main.ident or 0)
+        while frame is not None and frame.f_back is not None:
+            frame = frame.f_back
+        return frame is None or frame.f_globals.get("__name__") == "threading"  # it joins threads
+
+    def watch() -> None:
+        while not has_ended():
+            time.sleep(_ATTEMPT_SECONDS)
+        end = time.monotonic() + max(shutdown_timeout, _CLEANUP_SECONDS)
+        while left := threads():
+            if time.monotonic() > end:
+                logger.error("Threads still run after SIGTERM, and are abandoned: %r", left)
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(_ATTEMPT_SECONDS)
+
+    if threads():
+        threading.Thread(target=watch, daemon=True).start()
+
+
 async def _clear_loop(instances: Instances) -> None:
-    """End the tasks that ``handle`` and applications left behind, and report their messages."""
+    """End what ``handle`` and applications left behind, and report their messages."""
+    await _end_other_tasks(instances)
+    generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
+    await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
+    await _end_other_tasks(instances)
+
+
+async def _end_other_tasks(instances: Instances) -> None:
 
     def others() -> "set[asyncio.Task[Any]]":
         return asyncio.all_tasks() - {asyncio.current_task()}
@@ -374,7 +432,8 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         self._over = True  # before the handlers go, so that none raises here
         for number in self._owned:
-            signal.signal(number, _DEFAULT_HANDLERS[number])
+            if signal.getsignal(number) == self._handle:  # unless the program has set its own
+                signal.signal(number, _DEFAULT_HANDLERS[number])
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Run on the main thread, between any two instructions."""

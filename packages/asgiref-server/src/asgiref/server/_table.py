@@ -23,6 +23,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
+from threading import get_ident
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
@@ -41,7 +42,7 @@ from ._instance import (
     adopted,
     run_application,
 )
-from ._loop import LoopThread, cancel, detach, start_task
+from ._loop import LoopThread, cancel, detach, is_loop_running, start_task
 from ._queue import InputQueue, drained
 
 logger = logging.getLogger("asgiref.server")
@@ -97,6 +98,12 @@ class InstanceTable(MutableMapping[Hashable, ApplicationInstance]):
     def copy(self) -> dict[Hashable, ApplicationInstance]:
         return dict(self)
 
+    def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
+        return {**self, **other}
+
+    def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
+        return {**other, **self}
+
 
 class Instances:
     """All application instances of one server.
@@ -122,7 +129,6 @@ class Instances:
         # One context for all done-callbacks, not a copy for each scope: there may be 50,000.
         self._context = contextvars.copy_context()
         self._on_end = self._ended  # likewise one bound method
-        self._abandoned: list[asyncio.Future[Any]] = []  # or the garbage collector would end them
         self.table: InstanceTable = InstanceTable(self)
         self.order: OrderedDict[Hashable, ApplicationInstance] = OrderedDict()
         self.unfinished: dict[asyncio.Future[Any], ApplicationInstance] = {}
@@ -155,6 +161,16 @@ class Instances:
             self.latest = instance.future
             self.order.move_to_end(scope_id)
         return instance.input_queue
+
+    def other_thread(self) -> LoopThread | None:
+        """Return the thread that runs the server's event loop, unless it is this one."""
+        thread = self.thread
+        if thread is None or thread.ident == get_ident():
+            return None
+        if thread.loop.is_closed() and is_loop_running():  # a main loop of the subclass's own
+            self.thread = None
+            self.forget_other_loops()
+        return self.thread
 
     def _starts(self) -> bool:
         return self.state is ServerState.RUNNING or self.state is ServerState.IDLE
@@ -226,6 +242,13 @@ class Instances:
             instance.future.add_done_callback(self._on_end, context=self._context)
             if previous is not None:
                 self.remove(previous)
+
+    def replace(self, entries: Mapping[Hashable, Any]) -> None:
+        """Have these entries and no others, in their order."""
+        for instance in self.records():
+            if not any(each is instance for each in entries.values()):
+                self.remove(instance)
+        self.table.update(entries)
 
     # Messages
 
@@ -300,7 +323,9 @@ class Instances:
         finally:
             del failure  # or this frame, to which the traceback may lead, would keep it
         if isinstance(channel := instance.channel, SourcedChannel):
-            self.hooks.call(channel.queue, instance.scope_id, channel, "instance_ended")
+            where = type(channel.source).__name__
+            call = channel.instance_ended
+            self.hooks.call(channel.queue, instance.scope_id, where, "instance_ended", call)
 
     def _release(self, instance: ApplicationInstance) -> None:
         """Leave the table, and the scope's queue to the next instance."""
@@ -313,7 +338,7 @@ class Instances:
         queue = instance.input_queue
         if isinstance(queue, InputQueue) and queue.live is instance.future:
             queue.live = None
-            queue.wake()  # tasks that the application left behind
+            instance.channel.release()
             try:
                 self._dormant[queue.scope_id] = queue
             except Exception:
@@ -347,10 +372,11 @@ class Instances:
         if not ended and isinstance(queue, InputQueue):
             try:
                 self._start(instance.scope_id, queue.scope, redelivery=True)
-            except Exception:
+            except BaseException as error:  # of an overridden method
                 logger.exception(
                     "No application can be started for scope %s", safe_repr(instance.scope_id)
                 )
+                self.hooks.check_fatal(error)
             if queue.live is not None:
                 return
         self._give_up(instance)
@@ -360,7 +386,11 @@ class Instances:
             self._hook("application_undelivered", instance, messages, instance)
 
     def _hook(self, name: str, instance: ApplicationInstance, *args: object) -> None:
-        self.hooks.call(instance.input_queue, instance.scope_id, self._server, name, *args)
+        def call() -> Any:
+            return getattr(self._server, name)(*args)
+
+        where = type(self._server).__name__
+        self.hooks.call(instance.input_queue, instance.scope_id, where, name, call)
 
     # Idle time
 
@@ -380,9 +410,18 @@ class Instances:
             self._watch(instance, 0.001, overdue=True)
         else:
             self._watch(instance, limit)  # for an overridden method that keeps it
-            self._server.delete_application_instance(instance.scope_id)
+            try:
+                self._server.delete_application_instance(instance.scope_id)
+            except Exception:
+                logger.exception("%r is idle, and cannot be deleted by its id", instance)
+                self.remove(instance)
 
     # Closing
+
+    def is_running(self) -> bool:
+        """Whether ``arun`` runs: if its loop was closed meanwhile, it never ends, and does not."""
+        closed = self.thread is not None and self.thread.loop.is_closed()
+        return self.state in (ServerState.RUNNING, ServerState.CLOSING) and not closed
 
     def is_finished(self) -> bool:
         """Whether nothing of this server is left on the event loop."""
@@ -415,10 +454,10 @@ class Instances:
 
     def abandon(self, task: "asyncio.Future[Any]") -> None:
         """Forget a task that ignores its cancellation: of an instance, a hook or the server."""
-        instance = self._forget(task)
-        logger.error("%r ignores its cancellation, and is abandoned", instance or task)
+        name = self.unfinished.get(task, task)
+        logger.error("%r ignores its cancellation, and is abandoned", name)
+        self._forget(task)
         self.hooks.tasks.discard(task)
-        self._abandoned.append(task)
         detach(task)
 
     def forget_other_loops(self) -> None:
@@ -426,15 +465,15 @@ class Instances:
         loop = asyncio.get_running_loop()
         for future in [each for each in self.unfinished if each.get_loop() is not loop]:
             self._forget(future)
+        self.hooks.forget_other_loops(loop)
 
-    def _forget(self, task: "asyncio.Future[Any]") -> ApplicationInstance | None:
+    def _forget(self, task: "asyncio.Future[Any]") -> None:
         instance = self.unfinished.pop(task, None)
         if instance is not None:
             if instance.state is LIVE:
                 self._release(instance)
             instance.channel.state = ENDED
             instance.channel.end_turn()
-        return instance
 
 
 def check_application(application: object) -> None:
