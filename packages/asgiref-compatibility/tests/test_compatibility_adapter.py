@@ -287,3 +287,21 @@ def test_an_application_whose_repr_raises_is_still_named():
 
     with pytest.raises(TypeError, match="Wrong, whose repr"):
         double_to_single_callable(Wrong())
+
+
+@pytest.mark.asyncio
+async def test_what_a_double_callables_instance_returns_is_passed_on():
+    def application(scope):
+        async def instance(receive, send):
+            return scope["type"]
+
+        return instance
+
+    adapted = double_to_single_callable(application)
+    assert await adapted({"type": "http"}, None, None) == "http"
+
+
+def test_a_keyword_may_have_the_name_of_a_positional_only_parameter():
+    def application(scope, /, **options): ...
+
+    guarantee_single_callable(functools.partial(application, scope=1))

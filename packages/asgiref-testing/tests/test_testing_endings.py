@@ -290,3 +290,52 @@ async def test_as_a_context_manager_it_does_not_replace_the_error_of_the_block(c
         await block()
     gc.collect()
     assert not caplog.records  # of asyncio, of a failure that was never retrieved
+
+
+@pytest.mark.parametrize("how", ["block", "read"])
+async def test_an_application_that_ignores_its_cancellation_is_abandoned(how, monkeypatch):
+    async def stubborn(scope, receive, send):
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if ended:
+                    raise
+
+    monkeypatch.setattr("asgiref.testing._communicator._CLEANUP_SECONDS", 0.01)
+    monkeypatch.setattr("asgiref.testing._communicator._ATTEMPT_SECONDS", 0.001)
+    ended = []
+    communicator = ApplicationCommunicator(stubborn, {})
+
+    async def talk():
+        if how == "read":
+            await communicator.receive_output(0.01)
+        async with communicator:
+            await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="stubborn ignores its cancellation, and is abandoned"):
+        await talk()
+    ended.append(True)
+    communicator.stop()
+    await asyncio.wait({communicator.future})
+
+
+async def test_a_task_factory_with_two_arguments_is_enough():
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(lambda loop, coroutine: asyncio.Task(coroutine, loop=loop))
+    try:
+        assert await ApplicationCommunicator(returning, {}).receive_output() == {"type": "last"}
+    finally:
+        loop.set_task_factory(None)
+
+
+async def test_a_subclass_may_have_private_names_of_its_own():
+    class Own(ApplicationCommunicator):
+        def __init__(self, application, scope):
+            super().__init__(application, scope)
+            self._outputs = self._inputs = self._name = self._cancel = None
+            self._give_up = self._timed_out = self._raise_failure = self._ended_within = None
+
+    async with Own(returning, {}) as communicator:
+        assert await communicator.receive_output() == {"type": "last"}
+        await communicator.wait()

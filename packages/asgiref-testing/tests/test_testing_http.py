@@ -503,3 +503,74 @@ async def test_targets_that_contain_urls_and_unusual_hosts(target, path, host, s
     assert scope["path"] == path
     assert dict(scope["headers"])[b"host"] == host
     assert scope["server"][0] == server
+
+
+async def one_buffer(send):
+    buffer = bytearray(3)
+    for word in (b"one", b"two"):
+        buffer[:] = word
+        await send({"type": "http.response.body", "body": buffer, "more_body": True})
+    buffer[:] = bytes(3)
+
+
+async def one_event(send):
+    event = {"type": "http.response.body", "more_body": True}
+    for word in (b"one", b"two"):
+        event["body"] = word
+        await send(event)
+
+
+async def released_view(send):
+    with memoryview(b"onetwo") as view:
+        await send({"type": "http.response.body", "body": view, "more_body": True})
+
+
+@pytest.mark.parametrize("reuse", [one_buffer, one_event, released_view])
+async def test_an_application_may_use_its_objects_again_after_a_send(reuse):
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await reuse(send)
+        await send({"type": "http.response.body"})
+        sent.set()
+
+    sent = asyncio.Event()
+    async with HttpExchange(application) as exchange:
+        await sent.wait()
+        assert (await exchange.response()).body == b"onetwo"
+
+
+@pytest.mark.parametrize("how", ["response", "pieces"])
+async def test_the_response_of_an_endless_stream_is_not_kept(how, monkeypatch):
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        while True:
+            await send({"type": "http.response.body", "body": bytes(1000), "more_body": True})
+
+    monkeypatch.setattr("asgiref.testing._http._MAX_BODY", 10_000)
+    async with HttpExchange(application) as exchange:
+        if how == "pieces":
+            pieces = exchange.pieces()
+            for _ in range(100):
+                await anext(pieces)
+        with pytest.raises(AssertionError, match=r"response\(\) does not keep: read it with piec"):
+            await exchange.response()
+
+
+async def test_two_tasks_that_pass_on_one_disconnect_are_no_failure():
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        except OSError as error:
+            gone = error
+
+        async def fail():
+            raise gone
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            group.create_task(fail())
+
+    async with HttpExchange(application) as exchange:
+        await exchange.start()

@@ -204,3 +204,37 @@ async def test_startup_and_shutdown_run_in_one_task():
     async with Lifespan(application) as lifespan:
         pass
     assert tasks == [lifespan.future] * 2
+
+
+async def test_what_is_sent_after_the_shutdown_is_told():
+    async def application(scope, receive, send):
+        for step in ("startup", "shutdown", "shutdown"):
+            if step == "startup" or not again:
+                await receive()
+            again.extend([step] * (step == "shutdown"))
+            await send({"type": f"lifespan.{step}.complete"})
+
+    again = []
+    with pytest.raises(AssertionError, match=r"sent something after the end: .*shutdown.complete"):
+        async with Lifespan(application):
+            pass
+
+
+async def test_an_application_that_returns_after_its_startup_needs_no_shutdown():
+    async def application(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+
+    async with Lifespan(application) as lifespan:
+        await lifespan.wait()
+
+
+async def test_an_application_that_fails_after_its_startup_fails_the_test():
+    async def application(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        raise LookupError("later")
+
+    with pytest.raises(LookupError, match="later"):
+        async with Lifespan(application) as lifespan:
+            await asyncio.wait({lifespan.future})

@@ -264,3 +264,23 @@ def test_close_on_the_loop_of_the_test_says_what_to_do():
             stack.close()
 
     asyncio.run(test())
+
+
+def test_a_violation_is_told_also_when_the_loop_is_closed(outcomes_of):
+    _, outcomes = outcomes_of(
+        """
+async def wrong(scope, receive, send):
+    try:
+        await send({"type": "http.response.body"})
+    except AssertionError:
+        pass
+
+def test_it(asgi):
+    async def main():
+        exchange = await asgi(HttpExchange(wrong))
+        await exchange.wait()
+
+    asyncio.run(main())
+"""
+    )
+    assert outcomes == {"failed": 1}

@@ -1,7 +1,7 @@
 """Turning a double-callable application into a single-callable one."""
 
 import inspect
-from typing import cast
+from typing import Any, cast
 
 from ._style import describe, is_double_callable, require_double_callable
 from ._types import DoubleCallable, Receive, Scope, Send, SingleCallable
@@ -35,11 +35,11 @@ def double_to_single_callable(application: DoubleCallable) -> SingleCallable:
         return _rejecting(application)
     require_double_callable(application)
 
-    async def single_callable(scope: Scope, receive: Receive, send: Send) -> None:
+    async def single_callable(scope: Scope, receive: Receive, send: Send) -> Any:
         instance = application(scope)
         if not callable(instance):
             raise TypeError(_no_instance(application, instance))
-        await instance(receive, send)
+        return await instance(receive, send)
 
     return single_callable
 

@@ -104,7 +104,7 @@ class _Called:
         takes_any = bool(code.co_flags & inspect.CO_VARARGS)
         return (
             (takes_any or given <= code.co_argcount)
-            and not self.keywords & set(positional[:given])
+            and not self.keywords & set(positional[code.co_posonlyargcount : given])
             and needed <= self.keyword_defaults | self.keywords
         )
 

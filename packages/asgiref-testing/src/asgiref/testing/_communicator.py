@@ -12,6 +12,7 @@ Rules, all on the thread of the event loop:
 - a time-out cancels the application, unless it is told not to, and awaits its end; so does the
   cancellation of a test in `wait`. If it answers by failing, that failure is raised. As in asgiref,
   the cancellation of a test that reads leaves the application running;
+- private names of methods and attributes start with ``_asgi``: subclasses have names of their own;
 - the task and its coroutine never refer to the communicator. A communicator that is dropped is
   thereby finalized at once, and cancels an application that nobody talks to any more.
 """
@@ -21,6 +22,7 @@ Rules, all on the thread of the event loop:
 import asyncio
 import contextlib
 import contextvars
+import ctypes
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Never, Self
@@ -29,6 +31,11 @@ from asgiref.compatibility import SingleCallable, guarantee_single_callable
 
 from ._output import Output, OutputQueue
 from ._report import describe, doing, how_it_ended, is_mapping, safe_repr, type_of
+
+#: Seconds that a cancelled application has to clean up.
+_CLEANUP_SECONDS = 10.0
+#: So often, and at intervals of so many seconds, one that goes on is cancelled again.
+_ATTEMPTS, _ATTEMPT_SECONDS = 20, 0.05
 
 
 class ApplicationCommunicator:
@@ -83,30 +90,30 @@ class ApplicationCommunicator:
             )
         self.scope: Mapping[str, Any] = scope
         self.cancel_on_timeout = cancel_on_timeout
-        self._inputs: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
-        self._outputs = OutputQueue()
-        self._name = describe(application)
-        self._failure_raised = False
+        self._asgi_inputs: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self._asgi_outputs = OutputQueue()
+        self._asgi_name = describe(application)
+        self._asgi_failure_raised = False
 
     @property
     def input_queue(self) -> asyncio.Queue[Mapping[str, Any]]:
         """What the application has not yet received."""
-        return self._inputs
+        return self._asgi_inputs
 
     @property
     def output_queue(self) -> asyncio.Queue[Output]:
         """What the application has sent and nobody has read."""
-        return self._outputs
+        return self._asgi_outputs
 
     @property
     def future(self) -> asyncio.Task[None]:
         """The application's task; it is started when this is first read."""
         if self._future is None:
-            self._future = asyncio.get_running_loop().create_task(
-                _run(self.application, self.scope, self._inputs, self._outputs),
-                context=contextvars.Context(),
-            )
-            self._future.add_done_callback(self._outputs.wake)
+            # Not create_task(context=...): some task factories take two arguments only.
+            create_task = asyncio.get_running_loop().create_task
+            running = _run(self.application, self.scope, self._asgi_inputs, self._asgi_outputs)
+            self._future = contextvars.Context().run(create_task, running)
+            self._future.add_done_callback(self._asgi_outputs.wake)
         return self._future
 
     async def send_input(self, message: Mapping[str, Any]) -> None:
@@ -124,13 +131,12 @@ class ApplicationCommunicator:
             Exception: the application's own, if it has failed.
         """
         if self.future.done():
-            self._raise_failure()
+            self._asgi_raise_failure()
             kind = type_of(message)
             if not kind.endswith(".disconnect"):
-                raise RuntimeError(
-                    f"{self._name} cannot receive {kind!r} any more: {how_it_ended(self.future)}."
-                )
-        await self._inputs.put(message)
+                ended = how_it_ended(self.future)
+                raise RuntimeError(f"{self._asgi_name} cannot receive {kind!r} any more: {ended}.")
+        await self._asgi_inputs.put(message)
 
     async def receive_output(
         self, timeout: float | None = 1, *, cancel_on_timeout: bool | None = None
@@ -165,15 +171,17 @@ class ApplicationCommunicator:
         >>> asyncio.run(main())
         True False
         """
-        output = await self._outputs.take(self.future, timeout)
+        output = await self._asgi_outputs.take(self.future, timeout)
         if output is not None:
             return output
         if not self.future.done():
-            await self._give_up(
-                self._timed_out(f"sent nothing within {timeout} s"), cancel_on_timeout
+            await self._asgi_give_up(
+                self._asgi_timed_out(f"sent nothing within {timeout} s"), cancel_on_timeout
             )
-        self._raise_failure()
-        raise TimeoutError(f"{self._name} will send nothing more: {how_it_ended(self.future)}.")
+        self._asgi_raise_failure()
+        raise TimeoutError(
+            f"{self._asgi_name} will send nothing more: {how_it_ended(self.future)}."
+        )
 
     async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:
         """Whether the application sends nothing for ``timeout`` seconds. Takes no message.
@@ -194,11 +202,11 @@ class ApplicationCommunicator:
         """
         future = self.future
         if timeout > 0 or future.done():
-            await self._outputs.until_output_or_end(future, max(timeout, interval))
-        if not self._outputs.empty():
+            await self._asgi_outputs.until_output_or_end(future, max(timeout, interval))
+        if not self._asgi_outputs.empty():
             return False
         if future.done():
-            self._raise_failure()
+            self._asgi_raise_failure()
         return True
 
     async def wait(
@@ -218,10 +226,12 @@ class ApplicationCommunicator:
             Exception: the application's own, if it has failed.
         """
         cancel = self.cancel_on_timeout if cancel_on_timeout is None else cancel_on_timeout
-        if not await self._ended_within(timeout, cancel):
-            await self._give_up(self._timed_out(f"did not end within {timeout} s"), cancel)
+        if not await self._asgi_ended_within(timeout, cancel):
+            await self._asgi_give_up(
+                self._asgi_timed_out(f"did not end within {timeout} s"), cancel
+            )
         if not self.future.cancelled():
-            self._raise_failure()
+            self._asgi_raise_failure()
 
     def stop(self, exceptions: bool = True) -> None:
         """Cancel the application if it runs, without waiting; do nothing if it never started.
@@ -235,7 +245,7 @@ class ApplicationCommunicator:
         if not future.done():
             future.cancel()
         elif exceptions:
-            self._raise_failure()
+            self._asgi_raise_failure()
 
     def raise_unseen_failure(self) -> None:
         """Raise the failure of an application that has failed, unless the test has seen it.
@@ -254,12 +264,12 @@ class ApplicationCommunicator:
         LookupError: nobody reads
         """
         future = self._future
-        if self._failure_raised or future is None or not future.done() or future.cancelled():
+        if self._asgi_failure_raised or future is None or not future.done() or future.cancelled():
             return
         failure = future.exception()
         try:
-            if failure is not None and not self._is_expected(failure):
-                self._raise_failure()
+            if failure is not None and not self._asgi_is_expected(failure):
+                self._asgi_raise_failure()
         finally:
             del failure  # its traceback refers to this frame
 
@@ -273,7 +283,7 @@ class ApplicationCommunicator:
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        await self._cancel("the test is over")
+        await self._asgi_cancel("the test is over")
         if exc_type is None:
             self.raise_unseen_failure()
 
@@ -281,48 +291,73 @@ class ApplicationCommunicator:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
             self.stop(exceptions=False)
 
-    def _is_expected(self, failure: BaseException) -> bool:
+    def _asgi_is_expected(self, failure: BaseException) -> bool:
         """Whether the application may end that way; asked at the end of the block only."""
         return False
 
-    def _raise_failure(self) -> None:
+    def _asgi_raise_failure(self) -> None:
         """Raise how the ended application ended, unless it simply returned."""
-        self._failure_raised = True
-        self.future.result()
-
-    async def _ended_within(self, timeout: float | None, cancel: bool = True) -> bool:
-        """Wait for the end; False if ``timeout`` seconds did not bring it."""
         try:
-            return await self._outputs.until_end(self.future, timeout)
-        except asyncio.CancelledError:
-            if cancel:
-                await self._cancel("the test that waited for it was cancelled")
+            self.future.result()
+        except BaseException:
+            self._asgi_failure_raised = True
             raise
 
-    def _timed_out(self, what: str) -> TimeoutError:
-        return TimeoutError(f"{self._name} {what}: {doing(self.future)}.")
+    async def _asgi_ended_within(self, timeout: float | None, cancel: bool = True) -> bool:
+        """Wait for the end; False if ``timeout`` seconds did not bring it."""
+        try:
+            return await self._asgi_outputs.until_end(self.future, timeout)
+        except asyncio.CancelledError:
+            if cancel:
+                await self._asgi_cancel("the test that waited for it was cancelled")
+            raise
 
-    async def _give_up(self, error: TimeoutError, cancel: bool | None) -> Never:
+    def _asgi_timed_out(self, what: str) -> TimeoutError:
+        return TimeoutError(f"{self._asgi_name} {what}: {doing(self.future)}.")
+
+    async def _asgi_give_up(self, error: TimeoutError, cancel: bool | None) -> Never:
         """Cancel the application, if wanted, and raise ``error``, or its failure if it has one."""
         try:
             if self.cancel_on_timeout if cancel is None else cancel:
-                await self._cancel(str(error))
+                await self._asgi_cancel(str(error))
                 if not self.future.cancelled():
-                    self._raise_failure()
+                    self._asgi_raise_failure()
             raise error
         finally:
             del error  # its traceback refers to this frame
 
-    async def _cancel(self, reason: str) -> None:
+    async def _asgi_cancel(self, reason: str) -> None:
         """Cancel the application and await its end, however it ends.
 
-        Who calls this tells of a failure, or has something better to tell; asyncio shall not.
+        The caller tells of a failure, or has something better to tell; asyncio shall not.
+
+        Raises:
+            RuntimeError: if it goes on although it is cancelled again and again.
         """
-        if not self.future.done():
-            self.future.cancel(f"{self._name} was cancelled: {reason}")
-            await asyncio.wait({self.future})
-        if not self.future.cancelled():
-            self.future.exception()
+        future = self.future
+        for seconds in (_CLEANUP_SECONDS, *[_ATTEMPT_SECONDS] * _ATTEMPTS):
+            if not future.done():
+                future.cancel(f"{self._asgi_name} was cancelled: {reason}")
+                await asyncio.wait({future}, timeout=seconds)
+        if not future.done():
+            what = doing(future)
+            _abandon(future)
+            raise RuntimeError(
+                f"{self._asgi_name} ignores its cancellation, and is abandoned: {what}."
+            )
+        if not future.cancelled():
+            future.exception()
+
+
+def _abandon(task: asyncio.Task[None]) -> None:
+    """Stop Python from waiting for a task that ignores its cancellation.
+
+    ``asyncio.run`` waits for every task that it knows of, without a limit. A coroutine that is
+    destroyed gets a GeneratorExit, which it may ignore as well: so this one never is.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
+    asyncio.tasks._unregister_task(task)  # pyright: ignore
+    task._log_destroy_pending = False  # type: ignore[attr-defined] # pyright: ignore
 
 
 async def _run(

@@ -41,12 +41,12 @@ class Rules:
     """
 
     def __init__(self, application: object) -> None:
-        self._name = describe(application)
+        self._asgi_name = describe(application)
         self.violation: str | None = None
         self.is_over = False
 
     def check(self, event: object) -> Output:
-        """Take note of an event that is sent, and return it, readable more than once.
+        """Take note of an event that is sent, and return a copy, readable more than once.
 
         Raises:
             AssertionError: if the specification does not allow it.
@@ -55,17 +55,23 @@ class Rules:
             self.complain("sent something that is no event: a mapping with a 'type'", event)
         if self.is_over:
             self.complain(f"sent {type_of(event)!r} after the end", event)
-        checked = cast(Output, event)
+        checked = dict(cast(Output, event))
         if isinstance(checked.get("headers"), Iterator):
-            checked = {**checked, "headers": list(checked["headers"])}
+            checked["headers"] = list(checked["headers"])
         self._advance(checked)
+        # The application may use its objects again, as under a server.
+        for key in ("body", "bytes"):
+            if isinstance(checked.get(key), bytearray | memoryview):
+                checked[key] = bytes(checked[key])
+        if "headers" in checked:
+            checked["headers"] = [tuple(line) for line in checked["headers"]]
         return checked
 
     def _advance(self, event: Output) -> None:
         raise NotImplementedError
 
     def complain(self, what: str, event: object) -> Never:
-        text = f"{self._name} {what}: {safe_repr(event)}"
+        text = f"{self._asgi_name} {what}: {safe_repr(event)}"
         self.violation = self.violation or text
         raise AssertionError(text)
 
@@ -132,7 +138,7 @@ class Connection(ApplicationCommunicator):
     ) -> None:
         super().__init__(application, scope)
         self._rules = rules
-        self._outputs = self._wire = Wire(rules)
+        self._asgi_outputs = self._wire = Wire(rules)
         self._told_disconnect = False
         self._told_violation = False
         self._reading = asyncio.Lock()  # an event and its consequences are one step
@@ -146,12 +152,16 @@ class Connection(ApplicationCommunicator):
     ) -> None:
         if exc_type is None:
             await self._hang_up(self._departure())
-            if not await self._ended_within(self.timeout):
-                await self._give_up(
-                    self._timed_out(f"did not end within {self.timeout} s of the disconnect"), True
+            if not await self._asgi_ended_within(self.timeout):
+                await self._asgi_give_up(
+                    self._asgi_timed_out(f"did not end within {self.timeout} s of the disconnect"),
+                    True,
                 )
         await super().__aexit__(exc_type, exc_val, exc_tb)
-        if exc_type is None and not self._failure_raised:
+
+    def raise_unseen_failure(self) -> None:
+        super().raise_unseen_failure()
+        if not self._asgi_failure_raised:
             self._raise_violation()
 
     def _raise_violation(self) -> None:
@@ -177,7 +187,7 @@ class Connection(ApplicationCommunicator):
 
     async def _event(self, *due: str) -> Output:
         """The next event that the application sends, of one of the types ``due``."""
-        if self._outputs.empty():
+        if self._asgi_outputs.empty():
             self._raise_violation()
         try:
             return await self.receive_output(self.timeout)
@@ -186,7 +196,7 @@ class Connection(ApplicationCommunicator):
             error.add_note(f"The test waited for {' or '.join(due)}.")
             raise
 
-    def _is_expected(self, failure: BaseException) -> bool:
+    def _asgi_is_expected(self, failure: BaseException) -> bool:
         return self._wire.hung_up and _passes_on_the_disconnect(failure)
 
 
@@ -196,19 +206,21 @@ def _passes_on_the_disconnect(failure: BaseException) -> bool:
     An exception that was only raised while the disconnect was handled may be a fault of a cleanup.
     It says the same if it was raised from it, or if it calls itself a disconnect.
     """
-    waiting, seen = [failure], set[int]()
+    waiting, groups = [failure], set[int]()
     while waiting:
-        each = waiting.pop()
-        if id(each) in seen:  # `raise e from e`
-            return False
-        seen.add(id(each))
-        if isinstance(each, BaseExceptionGroup):
-            group = cast(BaseExceptionGroup[BaseException], each)
-            waiting.extend(group.exceptions)
-        elif not isinstance(each, ClientDisconnected):
+        each, chain = waiting.pop(), set[int]()
+        while not isinstance(each, ClientDisconnected):
+            if id(each) in chain:  # `raise e from e`
+                return False
+            chain.add(id(each))
+            if isinstance(each, BaseExceptionGroup):
+                if id(each) not in groups:
+                    groups.add(id(each))
+                    waiting.extend(cast(BaseExceptionGroup[BaseException], each).exceptions)
+                break
             named = "Disconnect" in type(each).__name__
             before = each.__cause__ or (each.__context__ if named else None)
             if before is None:
                 return False
-            waiting.append(before)
+            each = before
     return True

@@ -71,6 +71,10 @@ class HttpResponse(ResponseStart):
     extras: list[Output] = field(default_factory=list[Output])
 
 
+#: The longest body that is kept.
+_MAX_BODY = 100 << 20
+
+
 class _Phase(Enum):
     """What is due next from the application."""
 
@@ -192,6 +196,7 @@ class HttpExchange(Connection):
         self._start: ResponseStart | None = None
         self._trailers_follow = False
         self._pieces: list[bytes] = []
+        self._length = 0
         self._trailers: Headers = []
         self._extras: list[Output] = []
 
@@ -296,6 +301,9 @@ class HttpExchange(Connection):
     async def response(self) -> HttpResponse:
         """Wait for the whole response. Pieces of the body that were read before are part of it.
 
+        Raises:
+            AssertionError: if the body is longer than 100 MB: such a one is read with `pieces`.
+
         >>> import asyncio
         >>> async def application(scope, receive, send):
         ...     await send({"type": "http.response.start", "status": 404})
@@ -309,7 +317,13 @@ class HttpExchange(Connection):
         """
         start = await self.start()
         async for _ in self.pieces():
-            pass
+            if self._is_too_long:
+                break
+        if self._is_too_long:
+            raise AssertionError(
+                f"{self._asgi_name} sent a body of more than {_MAX_BODY >> 20} MB, which "
+                "response() does not keep: read it with pieces()."
+            )
         body = b"".join(self._pieces)
         return HttpResponse(
             start.status, list(start.headers), body, list(self._trailers), list(self._extras)
@@ -347,10 +361,22 @@ class HttpExchange(Connection):
             self._extras.append(event)
         else:
             piece = bytes(event.get("body", b""))
-            self._pieces.append(piece)
+            self._keep(piece)
         if not event.get("more_body", False):
             await self._enter(_Phase.TRAILERS if self._trailers_follow else _Phase.NOTHING)
         return piece
+
+    def _keep(self, piece: bytes) -> None:
+        """Keep a piece for `response`, unless the stream may be one without an end."""
+        self._length += len(piece)
+        if self._is_too_long:
+            self._pieces.clear()
+        else:
+            self._pieces.append(piece)
+
+    @property
+    def _is_too_long(self) -> bool:
+        return self._length > _MAX_BODY
 
     async def _read_trailers(self) -> None:
         event = await self._event(_TRAILERS)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ._communicator import ApplicationCommunicator
-from ._report import type_of
+from ._report import safe_repr, type_of
 
 
 class LifespanFailed(RuntimeError):
@@ -80,7 +80,7 @@ class Lifespan(ApplicationCommunicator):
             try:
                 await self._answer("startup")
             except BaseException:
-                await self._cancel("its startup failed")
+                await self._asgi_cancel("its startup failed")
                 raise
             self.supported = True
         return self
@@ -98,19 +98,29 @@ class Lifespan(ApplicationCommunicator):
             if exc_type is None:
                 raise
         finally:
-            await self._cancel("the test is over")
+            await self._asgi_cancel("the test is over")
 
     async def _ends_without_an_answer(self) -> bool:
-        await self._outputs.until_output_or_end(self.future, self.timeout)
-        if not self._outputs.empty() or not self.future.done():
+        await self._asgi_outputs.until_output_or_end(self.future, self.timeout)
+        if not self._asgi_outputs.empty() or not self.future.done():
             return False
-        await self._cancel("it has no lifespan")  # it has ended; nobody else hears of its failure
+        await self._asgi_cancel(
+            "it has no lifespan"
+        )  # it has ended; nobody else hears of its failure
         return True
 
     async def _shut_down(self) -> None:
-        await self.send_input({"type": "lifespan.shutdown"})
-        await self._answer("shutdown")
-        await self.wait(self.timeout)
+        if self.future.done():  # as servers do, which need no answer then
+            self.raise_unseen_failure()
+        else:
+            await self.send_input({"type": "lifespan.shutdown"})
+            await self._answer("shutdown")
+            await self.wait(self.timeout)
+        if not self._asgi_outputs.empty():
+            event = self._asgi_outputs.get_nowait()
+            raise AssertionError(
+                f"{self._asgi_name} sent something after the end: {safe_repr(event)}."
+            )
 
     async def _answer(self, step: str) -> None:
         """Wait for the answer to ``lifespan.{step}``, which must be that it is complete."""
@@ -125,4 +135,4 @@ class Lifespan(ApplicationCommunicator):
         if kind == f"lifespan.{step}.failed":
             raise LifespanFailed(f"The {step} failed: {answer.get('message') or 'no reason given'}")
         if kind != f"lifespan.{step}.complete":
-            raise AssertionError(f"{self._name} sent {kind!r} in answer to 'lifespan.{step}'.")
+            raise AssertionError(f"{self._asgi_name} sent {kind!r} in answer to 'lifespan.{step}'.")

@@ -183,7 +183,7 @@ class WebsocketConversation(Connection):
         try:
             denied = await self._open()
         except BaseException:
-            await self._cancel("the handshake failed")
+            await self._asgi_cancel("the handshake failed")
             raise
         if denied is None:
             return self
