@@ -447,7 +447,8 @@ async def test_waiting_puts_go_on_when_a_deleted_scopes_messages_are_given_up(ma
     await server.close()
 
 
-async def test_an_idle_scope_is_ended(make_server):
+async def test_an_idle_scope_is_ended(make_server, fast_clock):
+    fast_clock()
     ended = asyncio.Event()
 
     async def application(scope, receive, send):
@@ -465,13 +466,15 @@ async def test_an_idle_scope_is_ended(make_server):
     assert not server.application_instances
 
 
-async def test_a_scope_that_only_sends_is_not_idle(make_server):
+async def test_a_scope_that_only_sends_is_not_idle(make_server, fast_clock):
+    fast_clock()
+
     async def application(scope, receive, send):
         for number in range(30):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
             await send(number)
 
-    server = make_server(application, idle_timeout=0.15)
+    server = make_server(application, idle_timeout=1)
     server.queue("a")
     assert [await server.next_sent() for _ in range(30)] == [("a", n) for n in range(30)]
     assert server.undelivered == []

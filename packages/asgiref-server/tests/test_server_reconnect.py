@@ -18,6 +18,12 @@ async def echo(scope, receive, send):
         await send((await receive(), count))
 
 
+async def turns():
+    """Let everything that can run without waiting do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 class Bot(StatelessServer):
     """Each run of ``handle`` plays the next of the steps."""
 
@@ -37,7 +43,7 @@ class Bot(StatelessServer):
         if step != "return":
             queue = self.get_or_create_application_instance("a", {"type": "test"})
             queue.put_nowait(step)
-            await asyncio.sleep(0.01)
+            await turns()
 
     async def application_send(self, scope, message):
         self.sent.append(message)
@@ -199,7 +205,7 @@ class Ledger(MessageSource):
 class Sourced(StatelessServer):
     async def handle(self):
         self.get_or_create_application_instance("a", {"type": "test"}).put_nowait("put")
-        await asyncio.sleep(0.02)
+        await turns()
 
     async def application_send(self, scope, message):
         pass

@@ -69,7 +69,7 @@ class Channel:
     _server: Any
     state: InstanceState = LIVE
     #: When a message was last received or sent, in seconds of ``time.monotonic``.
-    active_at: float = field(default_factory=time.monotonic)
+    active_at: float = field(default_factory=lambda: time.monotonic())
     #: Whether a message was ever received.
     received: bool = False
     #: How many sends are in progress.
