@@ -339,9 +339,12 @@ async def application(scope, receive, send):
 
 def stay_stubborn():
     say_signals()
-    os.write(1, b"stuck\\n")
+    said = False
     while True:
         try:
+            if not said:
+                said = True
+                os.write(1, b"stuck\\n")  # in here, because the signal comes at once
             time.sleep(0.01)
         except KeyboardInterrupt:
             os.write(1, b"swallowed\\n")
