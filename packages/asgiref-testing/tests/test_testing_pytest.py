@@ -284,3 +284,29 @@ def test_it(asgi):
 """
     )
     assert outcomes == {"failed": 1}
+
+
+def test_the_fixture_works_on_a_loop_of_the_whole_session(outcomes_of):
+    done, outcomes = outcomes_of(
+        """
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+loops = set()
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_visit(asgi, number):
+    log.clear()
+    loops.add(asyncio.get_running_loop())
+    await visit(asgi)
+
+async def test_an_unseen_failure(asgi):
+    exchange = await asgi(HttpExchange(failing))
+    await asyncio.wait({exchange.future})
+
+async def test_everything_was_closed_on_the_one_loop():
+    assert log == ["startup", "answered", "closed", "shutdown"]
+    assert len(loops) == 1
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+"""
+    )
+    assert outcomes == {"passed": 3, "failed": 1}
+    done.stdout.fnmatch_lines(["*LookupError: unseen*"])

@@ -344,7 +344,7 @@ def _end_despite_threads(shutdown_timeout: float) -> None:
         return [each for each in threading.enumerate() if not each.daemon and each is not main]
 
     def has_ended() -> bool:
-        frame = sys._current_frames().get(main.ident or 0)
+        frame = sys._current_frames().get(main.ident or 0)  # pyright: ignore
         while frame is not None and frame.f_back is not None:
             frame = frame.f_back
         return frame is None or frame.f_globals.get("__name__") == "threading"  # it joins threads

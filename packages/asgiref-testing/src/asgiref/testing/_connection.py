@@ -214,9 +214,10 @@ def _passes_on_the_disconnect(failure: BaseException) -> bool:
                 return False
             chain.add(id(each))
             if isinstance(each, BaseExceptionGroup):
-                if id(each) not in groups:
-                    groups.add(id(each))
-                    waiting.extend(cast(BaseExceptionGroup[BaseException], each).exceptions)
+                group = cast(BaseExceptionGroup[BaseException], each)
+                if id(group) not in groups:
+                    groups.add(id(group))
+                    waiting.extend(group.exceptions)
                 break
             named = "Disconnect" in type(each).__name__
             before = each.__cause__ or (each.__context__ if named else None)
