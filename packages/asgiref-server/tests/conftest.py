@@ -1,6 +1,8 @@
 """A server for tests: it records what its hooks are told, and drives itself by a test's calls."""
 
 import asyncio
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,6 +50,32 @@ async def settled():
     """Let everything that can run without waiting do so."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+@pytest.fixture
+def fast_clock(monkeypatch):
+    """Call it in a test: from then on, waiting for a timer takes no time."""
+
+    def start():
+        loop = asyncio.get_running_loop()
+        select, skipped = loop._selector.select, 0.0
+
+        def skip(timeout):
+            nonlocal skipped
+            events = select(0 if timeout else timeout)
+            if timeout and not events:
+                skipped += timeout
+            return events
+
+        clock = SimpleNamespace(
+            monotonic=lambda: time.monotonic() + skipped, time=lambda: time.time() + skipped
+        )
+        monkeypatch.setattr(loop._selector, "select", skip)
+        monkeypatch.setattr(loop, "time", clock.monotonic)
+        for module in ("_instance", "_table", "_running"):
+            monkeypatch.setattr(f"asgiref.server.{module}.time", clock)
+
+    return start
 
 
 @pytest.fixture

@@ -133,6 +133,7 @@ async def test_a_hook_that_puts_messages_back_at_the_end_is_called_once(no_task_
 @pytest.mark.parametrize("where", ["receive", "elsewhere", "send", "hook", "lifespan", "handle"])
 async def test_what_ignores_its_cancellation_is_abandoned_and_named(where, caplog):
     async def stubborn(wait):
+        stubborn_tasks.append(asyncio.current_task())
         while not given_up:
             with contextlib.suppress(asyncio.CancelledError, RuntimeError):
                 await wait()
@@ -163,7 +164,7 @@ async def test_what_ignores_its_cancellation_is_abandoned_and_named(where, caplo
         async def application_exception(self, exception, details):
             await stubborn(asyncio.Event().wait)
 
-    given_up = []
+    given_up, stubborn_tasks = [], []
     server = Server(application, shutdown_timeout=0.01, lifespan=where == "lifespan")
     running = asyncio.create_task(server.arun())
     await turns()
@@ -178,14 +179,15 @@ async def test_what_ignores_its_cancellation_is_abandoned_and_named(where, caplo
     assert asyncio.get_running_loop().time() - begin < 10  # a second each, with room
     assert "ignores its cancellation, and is abandoned" in caplog.text
     given_up.append(True)  # so that the test leaves nothing behind
-    for task in server._StatelessServer__instances._abandoned:
-        task.future.cancel()
+    for task in stubborn_tasks:
+        task.cancel()
     await turns()
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("catching", ["bare", "exception in a task"])
-async def test_an_application_that_reads_on_does_not_freeze_the_loop(catching, settled):
+async def test_an_application_that_reads_on_does_not_freeze_the_loop(catching, settled, fast_clock):
+    fast_clock()
     caught = []
     kind = BaseException if catching == "bare" else Exception
 
@@ -434,7 +436,9 @@ async def test_a_message_from_another_thread_reaches_a_server_without_plain_meth
 
 
 @pytest.mark.asyncio
-async def test_idle_time_counts_from_the_last_message_received_or_sent(settled):
+async def test_idle_time_counts_from_the_last_message_received_or_sent(fast_clock):
+    fast_clock()
+
     class Server(Chat):
         async def application_send(self, scope, message):
             await sent.wait()
@@ -450,12 +454,14 @@ async def test_idle_time_counts_from_the_last_message_received_or_sent(settled):
             cancelled.append(sent.is_set())
             raise
 
-    server = Server(application, idle_timeout=0.05)
+    server = Server(application, idle_timeout=10)
     server.put("a", 1)
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(40)
     assert cancelled == []
     sent.set()
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(9)
+    assert cancelled == []
+    await asyncio.sleep(2)
     assert cancelled == [True]
 
 
@@ -527,3 +533,131 @@ def test_asyncio_run_ends_although_hooks_of_late_messages_block():
     server = Server(reading)
     asyncio.run(server.arun())
     assert not server.application_instances
+
+
+@pytest.mark.asyncio
+async def test_messages_of_the_lifespans_shutdown_are_reported_in_full(no_task_left):
+    class Server(Chat):
+        async def application_undelivered(self, messages, details):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await super().application_undelivered(messages, details)
+
+    async def application(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            server.put("a", "last")
+            await send({"type": "lifespan.shutdown.complete"})
+
+    server = Server(application, lifespan=True)
+    server.finished.set()
+    await server.arun()
+    assert server.undelivered == [("a", "last")]
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_what_an_instance_sends_that_a_hook_has_started_is_reported(settled, no_task_left):
+    """As with a scope for dead letters, which `application_undelivered` starts."""
+
+    class Server(Chat):
+        async def application_undelivered(self, messages, details):
+            await super().application_undelivered(messages, details)
+            if details.scope_id == "busy":
+                self.put("dead letters", messages[0])
+
+    async def application(scope, receive, send):
+        if scope["id"] == "busy":
+            await asyncio.Event().wait()
+        try:
+            await reading(scope, receive, send)
+        finally:
+            await send({"to": "other", "text": "bye"})
+
+    server = Server(application)
+    running = asyncio.create_task(server.arun())
+    await settled()
+    server.put("busy", 1)
+    await settled()
+    server.delete_application_instance("busy")
+    await settled()
+    server.finished.set()
+    await running
+    assert server.undelivered == [("busy", 1), ("other", "bye")]
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_the_end_waits_for_a_send_beside_a_receive(settled, no_task_left):
+    class Server(Chat):
+        async def application_send(self, scope, message):
+            sending.set()
+            await go.wait()
+            sent.append(message)
+
+    async def application(scope, receive, send):
+        tasks = [asyncio.create_task(receive()), asyncio.create_task(send("answer"))]
+        await asyncio.gather(*tasks)
+
+    sending, go, sent = asyncio.Event(), asyncio.Event(), []
+    server = Server(application, shutdown_timeout=3600)
+    running = asyncio.create_task(server.arun())
+    await settled()
+    server.get_or_create_application_instance("a", scope_of("a"))
+    await sending.wait()
+    server.finished.set()
+    await settled()
+    assert not running.done()
+    go.set()
+    await asyncio.wait_for(running, 10)
+    assert sent == ["answer"]
+    no_task_left()
+
+
+class Unusual(BaseException):
+    """As ``pytest.fail()`` raises it."""
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, Unusual, SystemExit])
+async def test_a_send_that_raises_anything_suspends_first(kind, settled):
+    class Server(Chat):
+        async def application_send(self, scope, message):
+            raise kind
+
+    tries = []
+
+    async def application(scope, receive, send):
+        while len(tries) < 1000:
+            try:
+                await send("message")
+            except BaseException:
+                tries.append(scope["id"])
+
+    server = Server(application)
+    server.get_or_create_application_instance("a", scope_of("a"))
+    await settled()
+    assert 2 < len(tries) < 100
+    server.delete_application_instance("a")
+    server.finished.set()
+    await server.arun()
+
+
+@pytest.mark.asyncio
+async def test_a_put_cancelled_in_the_turn_that_makes_room_is_cancelled(settled):
+    async def busy(scope, receive, send):
+        await asyncio.Event().wait()
+
+    server = Chat(busy, queue_size=1)
+    queue = server.get_or_create_application_instance("a", scope_of("a"))
+    queue.put_nowait(1)
+    putting = asyncio.create_task(queue.put(2))
+    await settled()
+    putting.cancel()
+    queue.get_nowait()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    server.finished.set()
+    await server.arun()

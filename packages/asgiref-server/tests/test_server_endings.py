@@ -338,6 +338,27 @@ async def test_a_hook_that_fails_is_logged_and_the_server_goes_on(make_server, c
     await running
 
 
+@pytest.mark.parametrize("messages", [1, 3])
+async def test_a_hook_may_delete_the_failed_instance_as_with_asgiref(
+    make_server, caplog, settled, messages
+):
+    class Server(make_server):
+        async def application_exception(self, exception, application_details):
+            await super().application_exception(exception, application_details)
+            self.delete_application_instance("a")
+
+    async def application(scope, receive, send):
+        raise LookupError(await receive())
+
+    server = Server(application)
+    for number in range(messages):
+        server.put("a", number)
+    await settled()
+    assert server.failures == [("a", str(number)) for number in range(messages)]
+    assert server.undelivered == []
+    assert "failed" not in caplog.text
+
+
 async def test_an_error_of_application_send_reaches_the_application(make_server, settled):
     class Server(make_server):
         async def application_send(self, scope, message):
@@ -426,7 +447,8 @@ async def test_waiting_puts_go_on_when_a_deleted_scopes_messages_are_given_up(ma
     await server.close()
 
 
-async def test_an_idle_scope_is_ended(make_server):
+async def test_an_idle_scope_is_ended(make_server, fast_clock):
+    fast_clock()
     ended = asyncio.Event()
 
     async def application(scope, receive, send):
@@ -444,13 +466,15 @@ async def test_an_idle_scope_is_ended(make_server):
     assert not server.application_instances
 
 
-async def test_a_scope_that_only_sends_is_not_idle(make_server):
+async def test_a_scope_that_only_sends_is_not_idle(make_server, fast_clock):
+    fast_clock()
+
     async def application(scope, receive, send):
         for number in range(30):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
             await send(number)
 
-    server = make_server(application, idle_timeout=0.15)
+    server = make_server(application, idle_timeout=1)
     server.queue("a")
     assert [await server.next_sent() for _ in range(30)] == [("a", n) for n in range(30)]
     assert server.undelivered == []

@@ -441,3 +441,110 @@ async def test_a_put_that_is_cancelled_leaves_its_room_to_the_next(make_server, 
     assert second.done()
     assert queue.get_nowait() == 2
     await server.close()
+
+
+@pytest.mark.parametrize("how", ["taken out and put back", "filtered", "assigned to itself"])
+async def test_a_scope_is_served_on_after_its_entry_was_put_back(make_server, settled, how):
+    server = make_server(echo)
+    server.put("a", 0)
+    assert await server.next_sent() == ("a", 0)
+    table = server.application_instances
+    future = table["a"]["future"]
+    if how == "taken out and put back":
+        table["a"] = table.pop("a")
+    elif how == "filtered":
+        server.application_instances = {key: value for key, value in table.items() if key == "a"}
+    else:
+        server.application_instances = table
+    for number in (1, 2, 3):
+        await settled()
+        server.put("a", number)
+        assert await server.next_sent() == ("a", number)
+    assert server.undelivered == []
+    if how != "taken out and put back":
+        assert server.application_instances["a"]["future"] is future
+    await server.close()
+
+
+async def test_a_class_attribute_for_the_table_does_no_harm(make_server):
+    class Server(make_server):
+        application_instances = {}  # noqa: RUF012 - as in subclasses in the wild
+
+    server = Server(echo, max_applications=2)
+    for name in "abc":
+        server.queue(name)
+    assert list(server.application_instances) == ["b", "c"]
+    server.delete_application_instance("b")
+    assert list(server.application_instances) == ["c"]
+    await server.close()
+
+
+async def test_the_table_and_its_records_do_what_dicts_do(make_server):
+    server = make_server(echo)
+    server.queue("a")
+    server.queue("b")
+    table = server.application_instances
+    assert list(table.copy()) == ["a", "b"]
+    assert list(table | {"c": 1}) == ["a", "b", "c"]
+    assert list({"c": 1} | table) == ["c", "a", "b"]
+    assert table["a"].copy()["scope"] == {"type": "test", "id": "a"}
+    assert "'a': <ApplicationInstance of 'a', live>" in repr(table)
+    table.clear()
+    assert not table
+    await server.close()
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+async def test_an_idle_timeout_that_is_not_above_zero_is_rejected(limit):
+    with pytest.raises(ValueError, match="idle_timeout must be more than 0, or None, not"):
+        StatelessServer(echo, idle_timeout=limit)
+
+
+class Failed(BaseException):
+    """As ``pytest.fail()`` raises it."""
+
+
+async def test_an_overridden_deletion_that_raises_loses_no_message(make_server, settled):
+    class Server(make_server):
+        def delete_oldest_application_instance(self):
+            raise Failed
+
+    async def application(scope, receive, send):
+        if scope["id"] == "a":
+            await go.wait()
+            raise LookupError
+        await asyncio.Event().wait()
+
+    go = asyncio.Event()
+    server = Server(application, max_applications=2)
+    running = asyncio.create_task(server.arun())
+    await settled()
+    server.queue("b")
+    server.put("a", 1)
+    await settled()
+    server.max_applications = 1
+    go.set()
+    with pytest.raises(Failed):
+        await running
+    assert server.undelivered == [("a", [1])]
+
+
+async def test_a_subclass_may_have_the_name_of_its_base_class(settled):
+    def make():
+        class StatelessServer(base):
+            def __init__(self, application):
+                super().__init__(application)
+                self.__instances = {}
+
+            async def handle(self):
+                self.get_or_create_application_instance("a", {"type": "test"}).put_nowait(1)
+                await settled()
+
+            async def application_send(self, scope, message):
+                sent.append(message)
+
+        return StatelessServer
+
+    base, sent = StatelessServer, []
+    await make()(echo).arun()
+    assert sent == [1]

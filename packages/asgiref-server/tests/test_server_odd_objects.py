@@ -110,17 +110,18 @@ async def test_a_hook_that_wants_to_end_the_process_ends_the_server(kind, run, n
 
 
 async def test_a_hook_that_blocks_delays_the_next_one_for_its_scope_only_so_long(
-    run, monkeypatch, caplog
+    run, fast_clock, caplog
 ):
+    fast_clock()
+
     async def hook(server):
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("asgiref.server._hooks._PATIENCE", 0.01)
     server = Server(failing, hook)
     running = asyncio.create_task(server.arun())
     for message in ("first", "second"):
         server.put("a", message)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(6)
     assert server.calls == ["first", "second"]
     assert "does not wait any longer for the call before it" in caplog.text
     server.finished.set()
@@ -198,7 +199,7 @@ async def test_a_scope_id_whose_hash_raises_later_ends_all_the_same(end, settled
     record = server.application_instances[odd]
     odd.works = False
     if end == "fails":
-        server.application_instances.move_to_end("other")
+        server.get_or_create_application_instance("other", {"type": "test", "id": 1})
         with pytest.raises(LookupError):
             queue.put_nowait("three")
         assert queue.empty()
@@ -290,7 +291,7 @@ async def test_a_subclass_may_use_any_attribute_of_asgirefs_class_that_was_free(
         async def handle(self):
             for number in range(5):
                 self.get_or_create_application_instance("a", {"type": "test"}).put_nowait(number)
-            await asyncio.sleep(0.05)
+            await settled()
 
         async def application_send(self, scope, message):
             sent.append(message)

@@ -18,6 +18,12 @@ async def echo(scope, receive, send):
         await send((await receive(), count))
 
 
+async def turns():
+    """Let everything that can run without waiting do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 class Bot(StatelessServer):
     """Each run of ``handle`` plays the next of the steps."""
 
@@ -37,7 +43,7 @@ class Bot(StatelessServer):
         if step != "return":
             queue = self.get_or_create_application_instance("a", {"type": "test"})
             queue.put_nowait(step)
-            await asyncio.sleep(0.01)
+            await turns()
 
     async def application_send(self, scope, message):
         self.sent.append(message)
@@ -102,6 +108,36 @@ async def test_without_the_option_a_failure_of_handle_is_logged_and_raised(caplo
 async def test_a_server_without_a_handle_is_not_run_again():
     with pytest.raises(NotImplementedError):
         await StatelessServer(echo, reconnect=Reconnect(0, 0)).arun()
+
+
+async def lose_a_reader():
+    reader = asyncio.create_task(asyncio.Event().wait())
+    reader.cancel()
+    await reader
+
+
+async def test_handle_is_run_again_after_a_task_that_it_awaited_was_cancelled():
+    """As client libraries cancel their reader when the connection goes."""
+
+    class Reading(Bot):
+        async def handle(self):
+            if self.steps == ["cancelled"]:
+                self.steps.clear()
+                await lose_a_reader()
+            await super().handle()
+
+    bot = Reading(["cancelled"], reconnect=Reconnect(0.001, 0.002))
+    await run_until_done(bot)
+
+
+async def test_without_the_option_an_unexpected_cancellation_is_logged(caplog):
+    class Reading(Bot):
+        async def handle(self):
+            await lose_a_reader()
+
+    with pytest.raises(asyncio.CancelledError):
+        await Reading([]).arun()
+    assert "Reading.handle() failed, and the server ends: CancelledError()" in caplog.text
 
 
 async def test_system_exit_in_handle_ends_the_server(no_task_left):
@@ -169,7 +205,7 @@ class Ledger(MessageSource):
 class Sourced(StatelessServer):
     async def handle(self):
         self.get_or_create_application_instance("a", {"type": "test"}).put_nowait("put")
-        await asyncio.sleep(0.02)
+        await turns()
 
     async def application_send(self, scope, message):
         pass

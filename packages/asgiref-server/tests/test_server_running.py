@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -339,14 +338,18 @@ async def application(scope, receive, send):
         print("cleaned up", flush=True)
 
 def stay_stubborn():
-    os.write(1, b"stuck\\n")
+    say_signals()
+    said = False
     while True:
         try:
+            if not said:
+                said = True
+                os.write(1, b"stuck\\n")  # in here, because the signal comes at once
             time.sleep(0.01)
         except KeyboardInterrupt:
             os.write(1, b"swallowed\\n")
 
-def stay_away_from_the_loop():
+def say_signals():
     handler = signal.getsignal(signal.SIGINT)
 
     def say(number, frame):
@@ -355,6 +358,9 @@ def stay_away_from_the_loop():
 
     signal.signal(signal.SIGINT, say)
     signal.signal(signal.SIGTERM, say)
+
+def stay_away_from_the_loop():
+    say_signals()
     os.write(1, b"stuck\\n")
     while True:
         time.sleep(0.01)
@@ -485,7 +491,7 @@ def test_a_third_signal_ends_what_swallows_the_second(number):
     script = Script("stubborn")
     script.until("stuck")
     script.signal(number)
-    time.sleep(0.1)  # signals that are pending together are one
+    script.until("interrupted")  # signals that are pending together are one
     script.signal(number)
     script.until("swallowed")
     script.signal(number)

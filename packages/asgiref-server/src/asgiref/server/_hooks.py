@@ -19,13 +19,23 @@ logger = logging.getLogger("asgiref.server")
 #: Seconds after which a hook that has not returned no longer delays the next one for its scope.
 _PATIENCE = 5.0
 
-#: Set inside of ``application_undelivered``: messages that it puts back have been reported.
-_reporting: ContextVar[bool] = ContextVar("asgiref.server.reporting", default=False)
+#: The hook that called the caller, and its scope id.
+_current: ContextVar[tuple[str, object]] = ContextVar("asgiref.server.hook", default=("", None))
 
 
 def is_reporting() -> bool:
-    """Whether the caller was called by ``application_undelivered``."""
-    return _reporting.get()
+    """Whether ``application_undelivered`` called: messages that it puts back have been reported."""
+    return _current.get()[0] == "application_undelivered"
+
+
+def is_failed(scope_id: object) -> bool:
+    """Whether ``application_exception`` called, for the failed instance of this scope."""
+    return _current.get() == ("application_exception", scope_id)
+
+
+def leave_hook() -> None:
+    """Say that the current task is an application, although a hook may have started it."""
+    _current.set(("", None))
 
 
 def safe_repr(value: object) -> str:
@@ -41,65 +51,74 @@ class HookCalls:
 
     Attributes:
         tasks: these calls.
-        on_idle: called when the last of them has ended.
+        on_ended: called whenever one of them has ended.
         on_fatal: called with an exception that is meant to end the process, such as SystemExit.
     """
 
-    def __init__(self, server: object) -> None:
-        self._server = server
+    def __init__(self) -> None:
         self._last: dict[object, asyncio.Future[None]] = {}
         self._begun: set[asyncio.Future[Any]] = set()
         self.tasks: set[asyncio.Future[None]] = set()
-        self.on_idle: Callable[[], object] | None = None
+        self.on_ended: Callable[[], object] | None = None
         self.on_fatal: Callable[[BaseException], object] | None = None
 
     def call(
-        self, key: object, scope_id: object, name: str, *args: object, owner: object = None
+        self, key: object, scope_id: object, owner: str, name: str, hook: Callable[[], Any]
     ) -> None:
-        """Call a method of the server (or of ``owner``) soon, after the calls with that ``key``."""
-        owner = self._server if owner is None else owner
-        where = f"{type(owner).__name__}.{name}() for scope {safe_repr(scope_id)}"
+        """Call the ``hook`` of that name soon, after the calls with the same ``key``."""
+        where = f"{owner}.{name}() for scope {safe_repr(scope_id)}"
         if not is_loop_running():
             logger.error("%s was not called, because no event loop runs here", where)
             return
-        previous = self._last.get(key)
-        task = start_task(self._make(previous, where, owner, name, args))
-        self._last[key] = task
-        self.tasks.add(task)
 
-        def ended(_: "asyncio.Future[None]") -> None:
+        def ended(task: "asyncio.Future[None]") -> None:
             self.tasks.discard(task)
             if task not in self._begun:
                 logger.error("%s was not called, because the event loop ended", where)
             self._begun.discard(task)
             if self._last.get(key) is task:
                 del self._last[key]
-            if not self.tasks and self.on_idle is not None:
-                self.on_idle()
+            if self.on_ended is not None:
+                self.on_ended()
 
+        task = start_task(self._make(self._last.get(key), where, scope_id, name, hook))
         task.add_done_callback(ended)
+        self._last[key] = task
+        self.tasks.add(task)
 
     def cancel(self) -> None:
         """Cancel the calls that have begun. The others are still made: only they tell the user."""
         for task in self._begun:
             task.cancel()
 
+    def forget_other_loops(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Drop calls that can never end, because their event loop was closed."""
+        self.tasks = {task for task in self.tasks if task.get_loop() is loop}
+        self._begun &= self.tasks
+        self._last = {key: task for key, task in self._last.items() if task in self.tasks}
+
+    def check_fatal(self, error: BaseException) -> None:
+        """End the server by an exception that is meant to end the process."""
+        if self.on_fatal is not None and not isinstance(error, Exception):
+            self.on_fatal(error)
+
     async def _make(
         self,
         previous: "asyncio.Future[None] | None",
         where: str,
-        owner: object,
+        scope_id: object,
         name: str,
-        args: tuple[object, ...],
+        hook: Callable[[], Any],
     ) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._begun.add(task)
-        await self._wait_for(previous, where)
+        if previous is not None and not previous.done():
+            await self._wait_for(previous, where, task)
         del previous  # or a chain of calls would keep all of its predecessors
-        _reporting.set(name == "application_undelivered")
+        _current.set((name, scope_id))
         try:
-            result = getattr(owner, name)(*args)
+            result = hook()
             if inspect.isawaitable(result):
                 await result
         except asyncio.CancelledError:
@@ -107,25 +126,19 @@ class HookCalls:
         except Exception:
             logger.exception("%s failed", where)
         except BaseException as error:
-            self._raised(error, where)
+            # An asyncio task would throw SystemExit into whichever code runs the event loop.
+            logger.critical("%s raised %s", where, safe_repr(error), exc_info=error)
+            self.check_fatal(error)
 
-    async def _wait_for(self, previous: "asyncio.Future[None] | None", where: str) -> None:
-        if previous is None or previous.done():
-            return
+    async def _wait_for(
+        self, previous: "asyncio.Future[None]", where: str, task: "asyncio.Task[Any]"
+    ) -> None:
         try:
             await asyncio.wait({previous}, timeout=_PATIENCE)
         except asyncio.CancelledError:
             # The server is in a hurry. This call is still made, and cancelled where it waits:
             # asyncio.run cancels each task once, and would wait for a hook that blocks.
-            task = asyncio.current_task()
-            if task is not None:
-                task.cancel()
+            task.cancel()
             return
         if not previous.done():
             logger.warning("%s does not wait any longer for the call before it", where)
-
-    def _raised(self, error: BaseException, where: str) -> None:
-        # An asyncio task would throw SystemExit into whichever code runs the event loop.
-        logger.critical("%s raised %s", where, safe_repr(error), exc_info=error)
-        if self.on_fatal is not None:
-            self.on_fatal(error)

@@ -8,6 +8,7 @@ loop, so two threads cannot wait for each other.
 
 import asyncio
 import contextvars
+import ctypes
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
@@ -44,18 +45,18 @@ class LoopThread:
             RuntimeError: if the server has ended.
         """
         outcome: Future[_R] = Future()
+        context = contextvars.copy_context()
         with self._lock:
             if self._closed or self.loop.is_closed():
-                raise self._ended(function)
+                raise self._ended(function.__name__)
             self._waiting.add(outcome)
-            context = contextvars.copy_context()
             self.loop.call_soon_threadsafe(self._make, outcome, function, *args, context=context)
+        stopped = 0
+        while not wait([outcome], _CHECK_SECONDS).done:
+            stopped = 0 if self.loop.is_running() else stopped + 1
+            if self.loop.is_closed() or stopped == _MAX_CHECKS:
+                self.close()
         try:
-            stopped = 0
-            while not wait([outcome], _CHECK_SECONDS).done:
-                stopped = 0 if self.loop.is_running() else stopped + 1
-                if self.loop.is_closed() or stopped == _MAX_CHECKS:
-                    self.close()
             return outcome.result()
         finally:
             del outcome  # an exception's traceback leads to this frame
@@ -78,9 +79,8 @@ class LoopThread:
         except BaseException as error:
             outcome.set_exception(error)
 
-    def _ended(self, what: object) -> RuntimeError:
-        name = getattr(what, "__name__", what)
-        return RuntimeError(f"{self._server} has ended: {name} was called from another thread.")
+    def _ended(self, what: str) -> RuntimeError:
+        return RuntimeError(f"{self._server} has ended: {what} was called from another thread.")
 
 
 def is_loop_running() -> bool:
@@ -115,11 +115,19 @@ async def _later(coroutine: Coroutine[Any, Any, _R]) -> _R:
     return await coroutine
 
 
-def detach(task: "asyncio.Future[Any]") -> None:
-    """Stop asyncio from waiting for a task that ignores its cancellation.
+def cancel(task: "asyncio.Future[Any]") -> None:
+    """Cancel a task, unless its loop was closed before it ended."""
+    if not task.get_loop().is_closed():
+        task.cancel()
 
-    ``asyncio.run`` waits for every task that it knows of, without a limit.
+
+def detach(task: "asyncio.Future[Any]") -> None:
+    """Stop Python from waiting for a task that ignores its cancellation.
+
+    ``asyncio.run`` waits for every task that it knows of, without a limit. And a coroutine that is
+    destroyed gets a GeneratorExit, which it may catch as well, and go on for ever: so it never is.
     """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
     if isinstance(task, asyncio.Task):
         asyncio.tasks._unregister_task(task)  # pyright: ignore
         task._log_destroy_pending = False  # type: ignore[attr-defined] # pyright: ignore

@@ -13,14 +13,12 @@ Here everything is created when it is first needed.
 import asyncio
 from collections import deque
 from collections.abc import Hashable
+from dataclasses import dataclass
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from ._hooks import safe_repr
 from ._loop import LoopThread
-
-if TYPE_CHECKING:
-    from ._instance import ApplicationInstance
 
 #: So many messages wait in a list, more in a deque: a list for one message costs 0.1 µs, a deque
 #: 0.3 µs, of the 5 µs that a message takes.
@@ -31,47 +29,30 @@ class Keeper(Protocol):
     """The owner of a queue, which is told of each message before it goes in."""
 
     thread: LoopThread | None
-    latest: "ApplicationInstance | None"
+    latest: "asyncio.Future[Any] | None"
 
-    def accept_message(self, queue: "InputQueue") -> bool: ...
+    def accept_message(self, queue: "InputQueue", message: object) -> bool: ...
+    def other_thread(self) -> LoopThread | None: ...
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class InputQueue(asyncio.Queue[Any]):
-    """The messages that a scope's application has not received yet.
+    """The messages that a scope's application has not received yet."""
 
-    Attributes:
-        scope_id, scope: the scope.
-        items: the messages; None when there are none.
-        instance: the live instance that reads from the queue, if any.
-        predecessors: instances that were cancelled and have not ended.
-    """
-
-    __slots__ = (
-        "_joiners",
-        "_keeper",
-        "_limit",
-        "_putters",
-        "_readers",
-        "_unfinished",
-        "instance",
-        "items",
-        "predecessors",
-        "scope",
-        "scope_id",
-    )
-
-    def __init__(self, maxsize: int, scope_id: Hashable, scope: object, keeper: Keeper) -> None:
-        self.scope_id: Hashable = scope_id
-        self.scope: object = scope
-        self.instance: ApplicationInstance | None = None
-        self.predecessors: tuple[ApplicationInstance, ...] = ()
-        self._keeper = keeper
-        self._limit = maxsize
-        self.items: list[Any] | deque[Any] | None = None
-        self._readers: tuple[asyncio.Future[None], ...] = ()
-        self._putters: deque[asyncio.Future[None]] | None = None
-        self._joiners: tuple[asyncio.Future[None], ...] = ()
-        self._unfinished = 0
+    _limit: int
+    scope_id: Hashable
+    scope: object
+    _keeper: Keeper
+    #: The task of the live instance, which reads from the queue, if there is one.
+    live: "asyncio.Future[Any] | None" = None
+    #: The task that runs the application for the scope: of the live instance, or of a cancelled one
+    #: for which the live one waits.
+    runner: "asyncio.Future[Any] | None" = None
+    #: The messages; None when there are none.
+    items: list[Any] | deque[Any] | None = None
+    _putters: "deque[asyncio.Future[None]] | None" = None
+    _waiters: "tuple[asyncio.Future[None], ...]" = ()
+    _unfinished: int = 0
 
     def __repr__(self) -> str:
         return f"<InputQueue of {safe_repr(self.scope_id)}, {self.qsize()} waiting>"
@@ -90,18 +71,35 @@ class InputQueue(asyncio.Queue[Any]):
     def full(self) -> bool:
         return 0 < self._limit <= self.qsize()
 
+    # Waiting for a change
+
+    def changed(self) -> "asyncio.Future[None]":
+        """Return a future that is done after the next `wake`."""
+        waiter = asyncio.get_running_loop().create_future()
+        others = [each for each in self._waiters if not each.done()]
+        self._waiters = (*others, waiter)
+        return waiter
+
+    def wake(self) -> None:
+        """Say that there is a message, a free turn or the end of an instance."""
+        waiters, self._waiters = self._waiters, ()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
     # Putting
 
     def put_nowait(self, item: object) -> None:
-        keeper, instance = self._keeper, self.instance
+        keeper = self._keeper
         thread = keeper.thread
-        if thread is not None and thread.ident != get_ident():
-            return thread.call(self.put_nowait, item)
+        if thread is not None and thread.ident != get_ident() and (other := keeper.other_thread()):
+            return other.call(self.put_nowait, item)
         if self._limit and self.full():
             raise asyncio.QueueFull
-        if (
-            instance is None or instance is not keeper.latest or instance.future.done()
-        ) and not keeper.accept_message(self):
+        live = self.live
+        if (live is None or live is not keeper.latest or live.done()) and not keeper.accept_message(
+            self, item
+        ):
             return
         self._unfinished += 1
         items = self.items
@@ -111,8 +109,8 @@ class InputQueue(asyncio.Queue[Any]):
             if len(items) == _FEW and isinstance(items, list):
                 items = self.items = deque(items)
             items.append(item)
-        if self._readers:
-            self._wake_readers()
+        if self._waiters:
+            self.wake()
 
     async def put(self, item: object) -> None:
         while self.full():
@@ -134,7 +132,7 @@ class InputQueue(asyncio.Queue[Any]):
         except asyncio.CancelledError:
             if putter.done() and not putter.cancelled():
                 self._wake_putter()  # likewise
-            elif putter in self._putters:
+            elif self._putters and putter in self._putters:
                 self._putters.remove(putter)
             raise
 
@@ -162,33 +160,8 @@ class InputQueue(asyncio.Queue[Any]):
 
     async def get(self) -> Any:
         while self.items is None:
-            await self.next_put()
+            await self.changed()
         return self.get_nowait()
-
-    def next_put(self) -> "asyncio.Future[None]":
-        """Return a future that is done once something has been put. It wakes every reader."""
-        reader = asyncio.get_running_loop().create_future()
-        self._readers = (*self._waiting_readers(), reader) if self._readers else (reader,)
-        return reader
-
-    def _wake_readers(self) -> None:
-        readers, self._readers = self._readers, ()
-        for reader in readers:
-            if not reader.done():
-                reader.set_result(None)
-
-    def cancel_readers(self) -> None:
-        """Cancel the futures of `next_put`."""
-        readers, self._readers = self._readers, ()
-        for reader in readers:
-            reader.cancel()
-
-    def has_readers(self) -> bool:
-        """Whether a reader waits in `next_put`."""
-        return bool(self._waiting_readers())
-
-    def _waiting_readers(self) -> "list[asyncio.Future[None]]":
-        return [reader for reader in self._readers if not reader.done()]
 
     # Joining
 
@@ -197,16 +170,11 @@ class InputQueue(asyncio.Queue[Any]):
             raise ValueError("task_done() called too many times")
         self._unfinished -= 1
         if self._unfinished == 0:
-            joiners, self._joiners = self._joiners, ()
-            for joiner in joiners:
-                if not joiner.done():
-                    joiner.set_result(None)
+            self.wake()
 
     async def join(self) -> None:
         while self._unfinished:
-            joiner = asyncio.get_running_loop().create_future()
-            self._joiners = (*(each for each in self._joiners if not each.done()), joiner)
-            await joiner
+            await self.changed()
 
     def shutdown(self, immediate: bool = False) -> NoReturn:
         """Raise NotImplementedError: a scope ends, and starts again with its next message."""

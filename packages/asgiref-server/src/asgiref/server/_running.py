@@ -3,8 +3,8 @@
     serve ──> end `handle` ──> finish ──> cancel ──> cancel again ──> abandon ──> end the lifespan
     RUNNING                    CLOSING                                            CLOSED
 
-Each step has a limit. A request to end (a signal, a cancellation) ends the step that runs: the
-first one `serve`, the second one ``finish``, the third one the wait after the cancellation.
+Each step has a limit. A request to end (a signal, a cancellation) ends the step ``serve``; a second
+one makes all limits short.
 
 `Run._suspend` is the only place where the task of ``arun`` waits, and it turns a cancellation into
 a request. So a cancellation interrupts no step, whenever and however often it comes.
@@ -13,21 +13,24 @@ a request. So a cancellation interrupts no step, whenever and however often it c
 import asyncio
 import inspect
 import logging
+import os
 import random
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
 
 from ._hooks import safe_repr
+from ._instance import Server
 from ._lifespan import Lifespan
-from ._loop import LoopThread, detach, start_task
-from ._table import Instances, Server, ServerState
+from ._loop import LoopThread, start_task
+from ._table import Instances, ServerState
 
 logger = logging.getLogger("asgiref.server")
 
@@ -35,14 +38,8 @@ logger = logging.getLogger("asgiref.server")
 _CLEANUP_SECONDS = 1.0
 #: So often, and at intervals of so many seconds, a task that goes on is cancelled again.
 _ATTEMPTS, _ATTEMPT_SECONDS = 20, 0.05
-_ALWAYS = 1 << 30  # more requests than there will be
 
-
-class Runnable(Server, Protocol):
-    """The server, as far as running it needs it."""
-
-    def handle(self) -> Any: ...
-    def application_checker(self) -> Any: ...
+Tasks = Collection["asyncio.Future[Any]"]
 
 
 class Reconnect:
@@ -92,14 +89,13 @@ class Reconnect:
 class Run:
     """One run of a server. Create it on the event loop, in the task of ``arun``."""
 
-    def __init__(self, server: Runnable, instances: Instances) -> None:
-        if instances.state in (ServerState.RUNNING, ServerState.CLOSING):
+    def __init__(self, server: Server, instances: Instances) -> None:
+        if instances.is_running():
             raise RuntimeError(f"This {type(server).__name__} is running already.")
         self._server = server
         self._name = type(server).__name__
         self._instances = instances
         self._settings = instances.settings
-        self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._cancelled_before = self._task.cancelling() if self._task else 0
         self._requests = 0
@@ -118,7 +114,7 @@ class Run:
         instances = self._instances
         instances.forget_other_loops()
         instances.thread = LoopThread(self._name)
-        instances.on_finished = instances.hooks.on_idle = self._wake
+        instances.on_finished = self._wake
         instances.hooks.on_fatal = self._end_with
         instances.request_end = self.request_end
         instances.state = ServerState.RUNNING
@@ -126,14 +122,18 @@ class Run:
             await self._serve_and_close()
         finally:  # without an await: an abandoned coroutine is closed here
             instances.state = ServerState.CLOSED
-            instances.on_finished = instances.hooks.on_idle = instances.hooks.on_fatal = None
-            instances.lifespan_state = instances.on_contact = instances.request_end = None
+            instances.on_finished = instances.hooks.on_fatal = instances.request_end = None
+            instances.lifespan_state = instances.on_contact = None
             instances.thread.close()
 
     def request_end(self) -> None:
-        """End the step that runs. Call it on the event loop."""
+        """End the server, or make its end short. Call it on the event loop."""
         self._requests += 1
         self._wake()
+
+    def _end_with(self, error: BaseException) -> None:
+        self._fatal = error if self._fatal is None else self._fatal
+        self.request_end()
 
     # Waiting
 
@@ -143,59 +143,59 @@ class Run:
 
     async def _suspend(self, seconds: float | None) -> None:
         """Wait until `_wake` is called, or for so many seconds."""
-        self._waiter = self._loop.create_future()
-        timer = None if seconds is None else self._loop.call_later(seconds, self._wake)
+        self._waiter = asyncio.get_running_loop().create_future()
         try:
-            await self._waiter
+            await asyncio.wait({self._waiter}, timeout=seconds)
         except asyncio.CancelledError:
             self._cancelled = True
             count = self._task.cancelling() - self._cancelled_before if self._task else 0
             self._requests = max(self._requests + 1, count)
         finally:
             self._waiter = None
-            if timer is not None:
-                timer.cancel()
 
-    async def _until(
-        self, done: Callable[[], bool], requests: int, seconds: float | None = None
-    ) -> bool:
-        """Wait until ``done()``, a further request than so many, or the end of so many seconds."""
-        end = None if seconds is None else time.monotonic() + seconds
+    async def _until(self, done: Callable[[], bool], seconds: float, hurried: float) -> bool:
+        """Wait until ``done()``, or for so many seconds: ``hurried`` after a second request."""
+        begin = time.monotonic()
         while not done():
-            left = None if end is None else end - time.monotonic()
-            if self._requests > requests or (left is not None and left <= 0):
+            left = begin + (hurried if self._requests > 1 else seconds) - time.monotonic()
+            if left <= 0:
                 return False
             await self._suspend(left)
         return True
 
     async def _end(
-        self, done: Callable[[], bool], cancel: Callable[[], None], abandon: Callable[[], None]
+        self, pending: Callable[[], Tasks], cancel: Callable[[], None] | None = None
     ) -> None:
-        """Cancel until ``done()``, and abandon what ignores that."""
-        cancel()
-        hurried = self._requests > 1
-        limit = _CLEANUP_SECONDS if hurried else self._cleanup_seconds()
-        if await self._until(done, max(self._requests, 1), limit):
-            return
-        for _ in range(_ATTEMPTS):
-            cancel()
-            if await self._until(done, _ALWAYS, _ATTEMPT_SECONDS):
-                return
-        abandon()
+        """Cancel until nothing is pending, and abandon what ignores that."""
 
-    def _cleanup_seconds(self) -> float:
-        return max(self._settings.shutdown_timeout, _CLEANUP_SECONDS)
+        def cancel_all() -> None:
+            for task in pending():
+                task.cancel()
+
+        seconds = max(self._settings.shutdown_timeout, _CLEANUP_SECONDS)
+        for attempt in range(1 + _ATTEMPTS):
+            (cancel or cancel_all)()
+            limits = (_ATTEMPT_SECONDS,) * 2 if attempt else (seconds, _CLEANUP_SECONDS)
+            if await self._until(lambda: not pending(), *limits):
+                return
+        for task in pending():
+            self._instances.abandon(task)
 
     # Serving
 
     async def _serve_and_close(self) -> None:
         main = self._start(self._main())
         checker = self._start(self._call(self._server.application_checker))
-        await self._until(lambda: main.done() or self._has_failed(checker), 0)
-        raised = self._outcome(main, checker)
-        self._requests = max(self._requests, 1)
-        await self._end_tasks([main, checker])
-        self._log_failures([main, checker], raised)
+        while not (self._requests or main.done() or _failure(checker)):
+            await self._suspend(None)
+        raised: BaseException | None = None
+        if not self._requests:
+            ended, self._requests = main if main.done() else checker, 1
+            raised = asyncio.CancelledError() if ended.cancelled() else _failure(ended)
+        await self._end(lambda: [task for task in (main, checker) if not task.done()])
+        for task in (main, checker):
+            if (error := _failure(task)) is not None and error is not raised:
+                logger.error("%r failed while it was ended", task, exc_info=error)
         await self._close()
         if self._fatal is not None:
             raise self._fatal
@@ -223,10 +223,6 @@ class Run:
         except (KeyboardInterrupt, SystemExit) as error:
             self._end_with(error)  # a task would throw it into the code that runs the event loop
 
-    def _end_with(self, error: BaseException) -> None:
-        self._fatal = self._fatal or error
-        self.request_end()
-
     async def _main(self) -> None:
         if self._settings.lifespan:
             application = guarantee_single_callable(self._server.application)
@@ -234,90 +230,57 @@ class Run:
             if await self._lifespan.startup():
                 self._instances.lifespan_state = self._lifespan.state
         reconnect: Reconnect | None = self._settings.reconnect
-        if reconnect is None:
-            await self._handle()
-            return
-        while True:
-            error = await self._handle_once(reconnect)
-            if self._fatal is not None:
-                return
-            await asyncio.sleep(reconnect._lost(self._name, error))  # pyright: ignore
+        delay = await self._handle(reconnect)
+        while delay is not None and self._fatal is None:
+            await asyncio.sleep(delay)
+            delay = await self._handle(reconnect)
 
-    async def _handle(self) -> None:
+    async def _handle(self, reconnect: Reconnect | None) -> float | None:
+        """Run ``handle``; return the seconds after which to run it again, if it is to be."""
+        error: BaseException | None = None
+        if reconnect is not None:
+            self._instances.on_contact = reconnect.established
         try:
             await self._call(self._server.handle)
-        except Exception as error:
-            if not self._requests:
-                logger.error(
-                    "%s.handle() failed, and the server ends: %s", *(self._name, safe_repr(error))
-                )
-            raise
-
-    async def _handle_once(self, reconnect: Reconnect) -> Exception | None:
-        self._instances.on_contact = reconnect.established if reconnect._failures else None  # pyright: ignore
-        try:
-            await self._call(self._server.handle)
-        except NotImplementedError:
-            raise  # it is no connection that was lost
-        except Exception as error:
-            return error
+        except (Exception, asyncio.CancelledError) as raised:
+            if _is_cancelled():
+                raise
+            if reconnect is None or isinstance(raised, NotImplementedError):
+                if not self._requests:
+                    text = "%s.handle() failed, and the server ends: %s"
+                    logger.error(text, self._name, safe_repr(raised))
+                raise
+            error = raised
         finally:
             self._instances.on_contact = None
-        return None
-
-    def _has_failed(self, task: "asyncio.Future[None]") -> bool:
-        return task.done() and not task.cancelled() and task.exception() is not None
-
-    def _outcome(
-        self, main: "asyncio.Future[None]", checker: "asyncio.Future[None]"
-    ) -> BaseException | None:
-        """Return what ends the server, if that is an exception."""
-        if self._requests:
-            return None
-        if not main.done():
-            return checker.exception()
-        if main.cancelled():
-            return asyncio.CancelledError()
-        return main.exception()
+        return None if reconnect is None else reconnect._lost(self._name, error)  # pyright: ignore
 
     # Closing
 
-    async def _end_tasks(self, tasks: "Sequence[asyncio.Future[Any]]") -> None:
-        def cancel() -> None:
-            for task in tasks:
-                task.cancel()
-
-        def abandon() -> None:
-            for task in tasks:
-                if not task.done():
-                    logger.error("%r ignores its cancellation, and is abandoned", task)
-                    detach(task)
-
-        await self._end(lambda: all(task.done() for task in tasks), cancel, abandon)
-
-    def _log_failures(
-        self, tasks: "Sequence[asyncio.Future[Any]]", raised: BaseException | None
-    ) -> None:
-        for task in tasks:
-            if self._has_failed(task) and (error := task.exception()) is not raised:
-                logger.error("%r failed while it was ended", task, exc_info=error)
-
     async def _close(self) -> None:
-        instances = self._instances
+        instances, seconds = self._instances, self._settings.shutdown_timeout
         instances.state = ServerState.CLOSING
         instances.ask_to_finish()
-        await self._until(instances.is_finished, 1, self._settings.shutdown_timeout)
-        await self._end(instances.is_finished, instances.cancel, instances.abandon)
-        if self._lifespan is not None:
-            await self._end_lifespan(self._lifespan)
-            await self._end(instances.is_finished, instances.cancel, instances.abandon)
+        await self._until(instances.is_finished, seconds, 0)
+        await self._end(instances.pending, instances.cancel)
+        if (lifespan := self._lifespan) is not None:
+            lifespan.ask_to_stop()
+            if not await self._until(lambda: not lifespan.is_stopping(), seconds, 0):
+                logger.warning("The application did not answer lifespan.shutdown in %g s", seconds)
+            await self._end(lambda: [] if lifespan.task.done() else [lifespan.task])
+            await self._until(instances.is_finished, max(seconds, _CLEANUP_SECONDS), 0)
+            await self._end(instances.pending, instances.cancel)
 
-    async def _end_lifespan(self, lifespan: Lifespan) -> None:
-        seconds = self._settings.shutdown_timeout
-        lifespan.ask_to_stop()
-        if not await self._until(lambda: not lifespan.is_stopping(), 1, seconds):
-            logger.warning("The application did not answer lifespan.shutdown in %g s", seconds)
-        await self._end_tasks([lifespan.task])
+
+def _failure(task: "asyncio.Future[None]") -> BaseException | None:
+    """Return the exception that ended a task, if one did."""
+    return task.exception() if task.done() and not task.cancelled() else None
+
+
+def _is_cancelled() -> bool:
+    """Whether the current task is to end, as opposed to one that it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 # The event loop and the signals of `StatelessServer.run`
@@ -327,23 +290,27 @@ def run_to_end(
     arun: Callable[[], Coroutine[Any, Any, None]], instances: Instances
 ) -> signal.Signals | None:
     """Run a server on an event loop of its own; return the signal that ended it, if one did."""
+    if instances.is_running():
+        raise RuntimeError("This server is running already, on another thread.")
+    running = arun()
     runner = asyncio.Runner()
     loop = runner.get_loop()
-    main = loop.create_task(arun())
+    main = loop.create_task(running)
 
     def request_end() -> None:
-        if instances.request_end is not None:
-            instances.request_end()
-        else:
-            main.cancel()
+        (instances.request_end or main.cancel)()
 
-    with owned_signals(loop, request_end) as signals:
+    with Signals(loop, request_end) as signals:
         try:
             escaped = _complete(loop, main, request_end)
             signals.closing = True
             loop.run_until_complete(_clear_loop(instances))
+            if signals.first is not None:  # do not wait for threads: see `_end_despite_threads`
+                loop.set_default_executor(ThreadPoolExecutor())
         finally:
             runner.close()
+    if signals.first is signal.SIGTERM:
+        _end_despite_threads(instances.settings.shutdown_timeout)
     if escaped is not None:
         raise escaped
     if not (signals.first is not None and main.cancelled()):
@@ -361,39 +328,82 @@ def _complete(
             loop.run_until_complete(main)
         except BaseException as error:
             if not main.done():
-                escaped = escaped or error
+                escaped = error if escaped is None else escaped
                 request_end()
     return escaped
 
 
+def _end_despite_threads(shutdown_timeout: float) -> None:
+    """Have the process end by SIGTERM if threads keep it alive after its main thread has ended.
+
+    Python waits for them without a limit, also for one that waits on a socket.
+    """
+    main = threading.main_thread()
+
+    def threads() -> list[threading.Thread]:
+        return [each for each in threading.enumerate() if not each.daemon and each is not main]
+
+    def has_ended() -> bool:
+        frame = sys._current_frames().get(main.ident or 0)  # pyright: ignore
+        while frame is not None and frame.f_back is not None:
+            frame = frame.f_back
+        return frame is None or frame.f_globals.get("__name__") == "threading"  # it joins threads
+
+    def watch() -> None:
+        while not has_ended():
+            time.sleep(_ATTEMPT_SECONDS)
+        end = time.monotonic() + max(shutdown_timeout, _CLEANUP_SECONDS)
+        while left := threads():
+            if time.monotonic() > end:
+                logger.error("Threads still run after SIGTERM, and are abandoned: %r", left)
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(_ATTEMPT_SECONDS)
+
+    if threads():
+        threading.Thread(target=watch, daemon=True).start()
+
+
 async def _clear_loop(instances: Instances) -> None:
-    """End the tasks that ``handle`` and applications left behind, and report their messages."""
+    """End what ``handle`` and applications left behind, and report their messages."""
+    await _end_other_tasks(instances)
+    generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
+    await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
+    await _end_other_tasks(instances)
 
-    def rest() -> "set[asyncio.Task[Any]]":
-        return asyncio.all_tasks() - {asyncio.current_task()} - instances.hooks.tasks
 
-    for attempt in range(_ATTEMPTS):
-        if instances.is_finished() and not rest():
-            return
-        for task in rest():
+async def _end_other_tasks(instances: Instances) -> None:
+
+    def others() -> "set[asyncio.Task[Any]]":
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    left = _CLEANUP_SECONDS
+    end = time.monotonic() + left
+    while (tasks := others()) and left > -_ATTEMPTS * _ATTEMPT_SECONDS:
+        for task in tasks - instances.hooks.tasks:
             task.cancel()
-        await asyncio.sleep(0)  # what these tasks put on their way out is reported meanwhile
-        if pending := {*rest(), *instances.hooks.tasks}:
-            seconds = _CLEANUP_SECONDS if attempt == 0 else _ATTEMPT_SECONDS
-            await asyncio.wait(pending, timeout=seconds)
-    instances.cancel()
-    await asyncio.sleep(_ATTEMPT_SECONDS)
-    for task in rest():
-        logger.error("%r ignores its cancellation, and is abandoned", task)
-        detach(task)
-    instances.abandon()
+        if left <= 0:  # until then they tell of what these tasks put on their way out
+            instances.hooks.cancel()
+        await asyncio.wait(tasks, timeout=left if left > 0 else _ATTEMPT_SECONDS)
+        left = end - time.monotonic()
+    for task in others():
+        instances.abandon(task)
+
+
+#: A loop that has not turned for so many seconds after a signal is stuck.
+_STUCK_SECONDS = 0.5
+
+_DEFAULT_HANDLERS: dict[signal.Signals, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
 
 
 class Signals:
     """Turns SIGINT and SIGTERM into calls of ``request_end`` between two steps of the loop.
 
     If the loop is stuck in some function, the second signal raises KeyboardInterrupt there, and the
-    third one ends the process.
+    third one ends the process. A context manager: it handles signals during the block, on the main
+    thread and where no other code does.
 
     Attributes:
         first: the first signal that came.
@@ -403,6 +413,7 @@ class Signals:
     def __init__(self, loop: asyncio.AbstractEventLoop, request_end: Callable[[], None]) -> None:
         self._loop = loop
         self._request_end = request_end
+        self._owned: list[signal.Signals] = []
         self._unheard = False
         self._interrupted = False
         self._alive_at = 0.0
@@ -410,18 +421,30 @@ class Signals:
         self.closing = False
         self.first: signal.Signals | None = None
 
-    def handler(self, number: int, frame: FrameType | None) -> None:
+    def __enter__(self) -> "Signals":
+        if threading.current_thread() is threading.main_thread():
+            for number, default in _DEFAULT_HANDLERS.items():
+                if signal.getsignal(number) is default:
+                    self._owned.append(number)
+                    signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over = True  # before the handlers go, so that none raises here
+        for number in self._owned:
+            if signal.getsignal(number) == self._handle:  # unless the program has set its own
+                signal.signal(number, _DEFAULT_HANDLERS[number])
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         """Run on the main thread, between any two instructions."""
         if self._over or self._loop.is_closed():
             return
-        if self._unheard or (self.first and (self.closing or self._is_stuck())):
+        stuck = time.monotonic() - self._alive_at > _STUCK_SECONDS
+        if self._unheard or (self.first and (self.closing or stuck)):
             self._break_off(number)
         self._unheard = True
         self.first = self.first or signal.Signals(number)
         self._loop.call_soon_threadsafe(self._hear)
-
-    def _is_stuck(self) -> bool:
-        return time.monotonic() - self._alive_at > _STUCK_SECONDS
 
     def _break_off(self, number: int) -> None:
         if self._interrupted:
@@ -441,35 +464,3 @@ class Signals:
         self._alive_at = time.monotonic()
         if not self._over:
             self._loop.call_later(_STUCK_SECONDS / 5, self._beat)
-
-    def end(self) -> None:
-        """Ignore signals from now on: the handlers are about to be restored."""
-        self._over = True
-
-
-#: A loop that has not turned for so many seconds after a signal is stuck.
-_STUCK_SECONDS = 0.5
-
-
-@contextmanager
-def owned_signals(
-    loop: asyncio.AbstractEventLoop, request_end: Callable[[], None]
-) -> Generator[Signals, None, None]:
-    """Handle the signals during the block, on the main thread and where no other code does."""
-    signals = Signals(loop, request_end)
-    defaults: dict[signal.Signals, Any] = {
-        signal.SIGINT: signal.default_int_handler,
-        signal.SIGTERM: signal.SIG_DFL,
-    }
-    previous: dict[signal.Signals, Any] = {}
-    try:
-        if threading.current_thread() is threading.main_thread():
-            for number, default in defaults.items():
-                if signal.getsignal(number) is default:
-                    previous[number] = default
-                    signal.signal(number, signals.handler)
-        yield signals
-    finally:
-        signals.end()
-        for number, default in previous.items():
-            signal.signal(number, default)

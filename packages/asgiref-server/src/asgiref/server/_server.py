@@ -2,24 +2,33 @@
 
 Subclasses were written against asgiref's class. They have attributes and methods of their own, and
 some of them never call ``__init__`` but only assign ``self.application_instances = {}``. So all
-private state is in one attribute with a mangled name, created when it is first needed, and the
-options that asgiref does not have are arguments, not attributes.
+private state is in one attribute with a name that no code can spell, created when it is first
+needed, and the options that asgiref does not have are arguments, not attributes.
 """
 
 import asyncio
 import logging
 from collections.abc import Hashable, Mapping
-from functools import cached_property
-from threading import get_ident
 from typing import Any
 
-from ._hooks import safe_repr
+from ._hooks import is_failed, safe_repr
 from ._instance import MessageSource
 from ._loop import is_loop_running
 from ._running import Reconnect, Run, run_to_end
 from ._table import Instances, InstanceTable, Settings, check_application
 
 logger = logging.getLogger("asgiref.server")
+
+
+#: The attribute with all private state. No attribute of a subclass has a name like that.
+_PRIVATE = "asgiref.server instances"
+
+
+def _instances_of(server: "StatelessServer") -> Instances:
+    instances: Instances | None = server.__dict__.get(_PRIVATE)
+    if instances is None:
+        instances = server.__dict__[_PRIVATE] = Instances(server)
+    return instances
 
 
 class _Option:
@@ -29,8 +38,7 @@ class _Option:
         self._name = name
 
     def __get__(self, server: "StatelessServer | None", owner: type) -> Any:
-        instances: Instances | None = getattr(server, "_StatelessServer__instances", None)
-        return getattr(Settings() if instances is None else instances.settings, self._name)
+        return getattr(Settings() if server is None else _instances_of(server).settings, self._name)
 
 
 class StatelessServer:
@@ -63,7 +71,7 @@ class StatelessServer:
 
     Raises:
         TypeError: if ``application`` is not callable.
-        ValueError: if ``max_applications`` is below 1.
+        ValueError: if ``max_applications`` is below 1, or ``idle_timeout`` is not above 0.
 
     Everything runs on one event loop, the one that `run` creates or `arun` is awaited on. Plain
     functions are called on it too, and what they return is awaited if it can be. Decorate a method
@@ -120,16 +128,19 @@ class StatelessServer:
         check_application(application)
         if max_applications < 1:
             raise ValueError(f"max_applications must be at least 1, not {max_applications!r}.")
+        if idle_timeout is not None and idle_timeout <= 0:
+            raise ValueError(f"idle_timeout must be more than 0, or None, not {idle_timeout!r}.")
         self.application = application
         self.max_applications = max_applications
-        self.__instances.settings = Settings(
+        _instances_of(self).settings = Settings(
             idle_timeout, queue_size, shutdown_timeout, lifespan, reconnect, source
         )
 
-    @cached_property
-    def __instances(self) -> Instances:
-        """All private state."""
-        return Instances(self)
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Ignore an ``application_instances = {}`` of the class, which would hide the table."""
+        super().__init_subclass__(**options)
+        if isinstance(vars(cls).get("application_instances"), dict):
+            delattr(cls, "application_instances")
 
     # For subclasses to implement
 
@@ -199,11 +210,11 @@ class StatelessServer:
 
         Deleting an entry cancels its instance.
         """
-        return self.__instances.table
+        return _instances_of(self).table
 
     @application_instances.setter
     def application_instances(self, entries: Mapping[Hashable, Any]) -> None:
-        self.__instances.replace(entries)
+        _instances_of(self).replace(dict(entries))
 
     def get_or_create_application_instance(
         self, scope_id: Hashable, scope: Any
@@ -227,10 +238,9 @@ class StatelessServer:
             ValueError: if ``scope`` is a mapping without ``"type"``.
             RuntimeError: if no event loop is running on this thread, and none was before.
         """
-        instances = self.__instances
-        thread = instances.thread
-        if thread is not None and thread.ident != get_ident():
-            return thread.call(self.get_or_create_application_instance, scope_id, scope)
+        instances = _instances_of(self)
+        if (other := instances.other_thread()) is not None:
+            return other.call(self.get_or_create_application_instance, scope_id, scope)
         try:
             return instances.queue_for(scope_id, scope)
         except TypeError:
@@ -243,13 +253,16 @@ class StatelessServer:
         Raises:
             ValueError: if there is none.
         """
-        thread = self.__instances.thread
-        if thread is not None and thread.ident != get_ident():
-            return thread.call(self.delete_oldest_application_instance)
-        self.delete_application_instance(self.application_instances.oldest())
+        if (other := _instances_of(self).other_thread()) is not None:
+            return other.call(self.delete_oldest_application_instance)
+        for scope_id in _instances_of(self).order:
+            return self.delete_application_instance(scope_id)
+        raise ValueError("There is no application instance to delete.")
 
     def delete_application_instance(self, scope_id: Hashable) -> None:
         """Forget a scope and cancel its instance, without waiting until that has ended.
+
+        In `application_exception`, the failed instance is gone already, and this does nothing.
 
         Args:
             scope_id: the name that the scope was looked up by.
@@ -257,10 +270,11 @@ class StatelessServer:
         Raises:
             KeyError: if the scope has no live instance.
         """
-        thread = self.__instances.thread
-        if thread is not None and thread.ident != get_ident():
-            return thread.call(self.delete_application_instance, scope_id)
-        del self.application_instances[scope_id]
+        if (other := _instances_of(self).other_thread()) is not None:
+            return other.call(self.delete_application_instance, scope_id)
+        if is_failed(scope_id):
+            return  # it is gone already: there may be the next one, which has not failed
+        del _instances_of(self).table[scope_id]
 
     # Running
 
@@ -278,7 +292,7 @@ class StatelessServer:
         if is_loop_running():
             raise RuntimeError("An event loop is running on this thread: await arun() instead.")
         try:
-            number = run_to_end(self.arun, self.__instances)
+            number = run_to_end(self.arun, _instances_of(self))
         except KeyboardInterrupt:
             logger.info("Exiting due to Ctrl-C/interrupt")
             return
@@ -301,7 +315,7 @@ class StatelessServer:
             RuntimeError: if the application says that its startup failed (``lifespan=True``), or if
                 this server is running already.
         """
-        await Run(self, self.__instances).run()
+        await Run(self, _instances_of(self)).run()
 
     async def application_checker(self) -> None:
         """Wait until cancelled.

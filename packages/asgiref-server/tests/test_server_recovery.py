@@ -1,0 +1,216 @@
+"""The server goes on after loops were closed, threads got stuck and tasks did not end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from asgiref.server import StatelessServer
+
+pytestmark = pytest.mark.timeout(60)
+posix_only = pytest.mark.skipif(os.name == "nt", reason="signals are sent as POSIX does")
+
+
+class Server(StatelessServer):
+    def __init__(self, application, **options):
+        super().__init__(application, **options)
+        self.sent, self.undelivered = [], []
+
+    async def handle(self):
+        self.put("a", "hello")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    def put(self, name, message):
+        scope = {"type": "test", "id": name}
+        self.get_or_create_application_instance(name, scope).put_nowait(message)
+
+    async def application_send(self, scope, message):
+        self.sent.append(message)
+
+    async def application_undelivered(self, messages, details):
+        self.undelivered += messages
+
+
+async def echo(scope, receive, send):
+    while True:
+        await send(await receive())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("where", ["handle", "hook"])
+def test_a_server_whose_loop_was_closed_in_the_middle_runs_again(where):
+    class Stuck(Server):
+        stuck = True
+
+        async def handle(self):
+            await super().handle()
+            if self.stuck and where == "handle":
+                await asyncio.Event().wait()
+
+        async def application_exception(self, exception, details):
+            if self.stuck:
+                await asyncio.Event().wait()
+
+    async def application(scope, receive, send):
+        message = await receive()
+        if server.stuck and where == "hook":
+            raise LookupError
+        await send(message)
+
+    server = Stuck(application, shutdown_timeout=3600)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(server.arun())
+    for _ in range(20):
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    server.stuck = False
+    server.sent.clear()
+    asyncio.run(asyncio.wait_for(server.arun(), 20))
+    assert server.sent == ["hello"]
+    task._log_destroy_pending = False
+
+
+def test_a_scope_whose_application_was_abandoned_is_served_by_the_next_run(monkeypatch):
+    async def application(scope, receive, send):
+        first = not tasks
+        tasks.append(asyncio.current_task())
+        while first:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        await send(await receive())
+
+    monkeypatch.setattr("asgiref.server._running._CLEANUP_SECONDS", 0.01)
+    tasks = []
+    server = Server(application, shutdown_timeout=0.01)
+    server.run()
+    assert server.undelivered == ["hello"]
+    server.run()
+    assert server.sent == ["hello"]
+
+
+def test_a_main_loop_of_its_own_may_run_on_one_thread_after_the_other():
+    class Own(Server):
+        def run(self):
+            asyncio.run(self.handle())
+
+    def run():
+        try:
+            server.run()
+        except BaseException as error:
+            errors.append(error)
+
+    server, errors = Own(echo), []
+    for _ in range(3):
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join(20)
+    assert errors == []
+    assert server.sent == ["hello"] * 3
+
+
+def test_run_on_another_thread_leaves_the_running_server_alone():
+    class Long(Server):
+        async def handle(self):
+            self.put("a", "one")
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, self.run_by_mistake)
+            self.put("a", "two")
+
+        def run_by_mistake(self):
+            with pytest.raises(RuntimeError, match="is running already"):
+                self.run()
+
+    server = Long(echo, shutdown_timeout=30)
+    server.run()
+    assert server.sent == ["one", "two"]
+    assert server.undelivered == []
+
+
+def test_an_arun_that_raises_before_it_runs_leaves_no_event_loop():
+    class Broken(Server):
+        def arun(self):
+            raise LookupError("not written yet")
+
+    with pytest.raises(LookupError):
+        Broken(echo).run()  # an unclosed loop would be a ResourceWarning, which fails the test
+
+
+SCRIPT = """
+import asyncio, contextlib, os, signal, sys, threading, time
+from asgiref.server import StatelessServer
+
+async def endless():
+    try:
+        while True:
+            yield
+            await asyncio.sleep(0)
+    finally:
+        await asyncio.Event().wait()
+
+async def application(scope, receive, send):
+    while True:
+        try:
+            await (receive() if sys.argv[1] == "bare except" else asyncio.Event().wait())
+        except:
+            if sys.argv[1] != "bare except":
+                raise
+
+class Server(StatelessServer):
+    async def handle(self):
+        self.get_or_create_application_instance("a", {"type": "test"})
+        if sys.argv[1] == "generator":
+            self.generator = endless()
+            await anext(self.generator)
+        await asyncio.sleep(0)
+        if sys.argv[1] == "own handler":
+            signal.signal(signal.SIGTERM, own)
+            return
+        if sys.argv[1] == "thread":
+            await asyncio.to_thread(wait_for_ever)
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+def wait_for_ever():
+    print("ready", flush=True)
+    threading.Event().wait()
+
+def own(*_):
+    pass
+
+Server(application, shutdown_timeout=0.01).run()
+print("after run", signal.getsignal(signal.SIGTERM) is own, flush=True)
+"""
+
+
+@contextlib.contextmanager
+def script(*arguments):
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@posix_only
+@pytest.mark.parametrize("what", ["generator", "thread", "bare except"])
+def test_one_sigterm_ends_the_process_whatever_does_not_end(what):
+    with script(what) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    assert output == "after run False\n"
+    assert process.returncode == (-signal.SIGTERM if what == "thread" else 0)
+
+
+@posix_only
+def test_a_signal_handler_that_the_program_sets_meanwhile_is_kept():
+    with script("own handler") as process:
+        output, _ = process.communicate(timeout=30)
+    assert output.splitlines()[-1] == "after run True"

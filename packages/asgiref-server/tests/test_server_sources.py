@@ -1,0 +1,182 @@
+"""`MessageSource`: one message in hand at a time, whatever the application and the source do."""
+
+import asyncio
+
+import pytest
+
+from asgiref.server import MessageSource, StatelessServer
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(30)]
+
+
+class Source(MessageSource):
+    """Writes down what happens; `failing` names the method that raises, `hold` where it waits."""
+
+    def __init__(self, failing=None):
+        self.failing = failing
+        self.events = []
+        self.acknowledging, self.go = asyncio.Event(), asyncio.Event()
+        self.go.set()
+
+    async def next_message(self, instance):
+        if self.failing == "next_message":
+            raise ConnectionError("down")
+        return await super().next_message(instance)
+
+    async def acknowledge(self, instance, message):
+        if self.failing == "acknowledge":
+            raise ConnectionError("down")
+        self.acknowledging.set()
+        await self.go.wait()
+        self.events.append(message)
+
+    async def instance_ended(self, instance, unacknowledged):
+        self.events.append(unacknowledged)
+
+
+class Server(StatelessServer):
+    def __init__(self, application, source, **options):
+        super().__init__(application, source=source, **options)
+        self.undelivered = []
+        self.finished = asyncio.Event()
+
+    async def handle(self):
+        await self.finished.wait()
+
+    def queue(self):
+        return self.get_or_create_application_instance("a", {"type": "test"})
+
+    async def application_send(self, scope, message):
+        pass
+
+    async def application_undelivered(self, messages, details):
+        self.undelivered += messages
+
+
+@pytest.mark.parametrize("failing", ["next_message", "acknowledge"])
+async def test_an_application_that_retries_a_failing_source_does_not_freeze_the_loop(
+    failing, settled
+):
+    failures = []
+
+    async def application(scope, receive, send):
+        while len(failures) < 1000:
+            try:
+                await receive()
+            except Exception as error:
+                failures.append(error)
+
+    server = Server(application, Source(failing))
+    server.queue().put_nowait(1)
+    await settled()
+    assert 0 < len(failures) < 100
+    server.delete_application_instance("a")
+    await settled()
+
+
+async def test_concurrent_receives_are_served_in_order_and_acknowledged_once(settled):
+    received = []
+
+    async def application(scope, receive, send):
+        for _ in range(2):
+            received.append(await asyncio.gather(receive(), receive()))
+
+    source = Source()
+    server = Server(application, source)
+    for number in range(4):
+        server.queue().put_nowait(number)
+    await settled()
+    assert received == [[0, 1], [2, 3]]
+    assert source.events == [0, 1, 2, 3, []]
+
+
+@pytest.mark.parametrize("where", ["acknowledge", "next_message"])
+async def test_a_reader_left_behind_takes_nothing_of_the_next_instance(where, settled):
+    received, readers = [], []
+
+    async def read(receive):
+        while True:
+            received.append(("left behind", await receive()))
+
+    async def application(scope, receive, send):
+        if not readers:
+            readers.append(asyncio.create_task(read(receive)))
+            await asyncio.sleep(0)
+            await leave.wait()
+            return
+        received.append(("next", await receive()))
+        await asyncio.Event().wait()
+
+    source, leave = Source(), asyncio.Event()
+    if where == "acknowledge":
+        source.go.clear()
+    server = Server(application, source)
+    server.queue().put_nowait("first")
+    await settled()
+    leave.set()
+    await settled()
+    server.queue().put_nowait("second")
+    await settled()
+    source.go.set()
+    await settled()
+    assert received == [("left behind", "first"), ("next", "second")]
+    assert source.events == ["first", []]
+    with pytest.raises((asyncio.CancelledError, RuntimeError)):
+        await readers[0]
+    server.delete_application_instance("a")
+    await settled()
+    assert source.events == ["first", [], ["second"]]
+
+
+async def test_an_instance_that_waits_in_its_source_does_not_delay_the_end(no_task_left, settled):
+    class Elsewhere(Source):
+        async def next_message(self, instance):
+            await asyncio.Event().wait()
+
+    async def application(scope, receive, send):
+        await receive()
+
+    server = Server(application, Elsewhere(), shutdown_timeout=3600)
+    running = asyncio.create_task(server.arun())
+    await settled()
+    server.queue()
+    await settled()
+    server.finished.set()
+    await asyncio.wait_for(running, 10)
+    no_task_left()
+
+
+async def test_an_acknowledgement_in_progress_is_no_idle_time(settled):
+    async def application(scope, receive, send):
+        while True:
+            await receive()
+
+    source = Source()
+    source.go.clear()
+    server = Server(application, source, idle_timeout=1)
+    server.queue().put_nowait(1)
+    await asyncio.wait_for(source.acknowledging.wait(), 10)
+    record = server.application_instances["a"]
+    record["last_used"] = 0
+    server.queue()  # looks the instance up, and finds it live
+    instances = next(value for key, value in vars(server).items() if "instances" in key)
+    instances._check_idle(record, True)
+    assert "a" in server.application_instances
+    source.go.set()
+    await settled()
+    server.delete_application_instance("a")
+    await settled()
+    assert source.events == [1, []]
+
+
+async def test_a_source_whose_hook_fails_is_named_in_the_log(caplog, settled):
+    class Broken(Source):
+        async def instance_ended(self, instance, unacknowledged):
+            raise ZeroDivisionError
+
+    async def application(scope, receive, send):
+        pass
+
+    Server(application, Broken()).queue()
+    await settled()
+    assert "Broken.instance_ended() for scope 'a' failed" in caplog.text
