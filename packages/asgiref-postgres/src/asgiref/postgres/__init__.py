@@ -1,0 +1,3 @@
+"""asgiref.server on many hosts: a gateway and any number of workers, on PostgreSQL."""
+
+__version__ = "1.0.0"
