@@ -389,6 +389,23 @@ class Delivery:
         head = scope.queue[0]
         return not head.is_suspect or (head is self._isolated and self._is_isolated_written)
 
+    def partition_of(self, scope_id: str) -> int | None:
+        """Return the partition of a scope that has messages."""
+        scope = self._scopes.get(scope_id)
+        return None if scope is None else scope.partition.number
+
+    def idle_releases(self) -> list[int]:
+        """Return the partitions that are being released and have nothing in hand."""
+        return [
+            each.number
+            for each in self._partitions.values()
+            if each.is_releasing and not each.in_hand
+        ]
+
+    def offer(self, scope_id: str) -> None:
+        """Name the scope in `take_ready` again if it has a message to give out."""
+        self._offer(scope_id)
+
     def _offer(self, scope_id: str) -> None:
         scope = self._scopes.get(scope_id)
         if scope is not None and self._can_give(scope):

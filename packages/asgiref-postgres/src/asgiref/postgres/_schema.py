@@ -13,8 +13,8 @@ import re
 
 from ._codec import CannotStart
 
-#: The version that this release needs: the number of migrations.
-MINIMUM_SERVER = 140000
+#: The oldest major version of PostgreSQL: the first one with ``idle_session_timeout``.
+MINIMUM_SERVER = 14
 #: The second key of the advisory lock that every worker shares: their number is the group's size.
 MEMBERS = 2**31 - 1
 
@@ -36,7 +36,7 @@ CREATE TABLE "SCHEMA".producers (
 ) WITH (fillfactor = 50);
 CREATE SEQUENCE "SCHEMA".message_id;
 CREATE TABLE "SCHEMA".messages (
-    partition integer NOT NULL,
+    partition integer NOT NULL CHECK (partition >= 0),
     id bigint NOT NULL DEFAULT CASE WHEN pg_current_xact_id() IS NOT NULL
         THEN nextval('"SCHEMA".message_id') END,
     scope_id text NOT NULL, message bytea NOT NULL, attempts integer NOT NULL DEFAULT 0,
@@ -51,7 +51,8 @@ CREATE TABLE "SCHEMA".dead_letters (
 );
 
 CREATE FUNCTION "SCHEMA".partition_of(p_scope_id text) RETURNS integer LANGUAGE sql STABLE AS $$
-    SELECT 1 + (get_byte(hash, 0) << 16 | get_byte(hash, 1) << 8 | get_byte(hash, 2)) % s.partitions
+    SELECT 1 + (get_byte(hash, 0) * 65536 + get_byte(hash, 1) * 256 + get_byte(hash, 2))
+        % s.partitions
     FROM "SCHEMA".settings s, sha256(convert_to(p_scope_id, 'UTF8')) AS hash
 $$;
 

@@ -1,0 +1,415 @@
+"""One connection to PostgreSQL: the session that owns partitions.
+
+A session never reconnects. Its end, whatever the reason, is `SessionLost`: PostgreSQL has released
+the partitions, and another process may own them already.
+"""
+
+import asyncio
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import asyncpg
+
+from . import _schema
+from ._codec import CannotStart, SessionLost
+from ._delivery import Message, Read, Row, Writes
+
+Password = str | Callable[[], str] | Callable[[], Awaitable[str]]
+
+#: Errors that mean that the server or the way to it does not work at the moment.
+_LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleSessionTimeoutError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where the database is, and how to connect to it.
+
+    Attributes:
+        url: a URL or DSN as asyncpg takes it; None for the variables of libpq (PGHOST and others).
+            Several hosts, ``target_session_attrs``, ``passfile`` and ``service`` work.
+        schema: the schema that holds the tables.
+        password: overrides that of the URL; a function is called for each connection.
+        timeout: seconds without an answer after which the session counts as lost; as long after
+            its process is frozen or its host vanishes, PostgreSQL ends the session.
+    """
+
+    url: str | None
+    schema: str = "asgiref"
+    password: Password | None = None
+    timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        _schema.checked_schema(self.schema)
+        if not self.timeout >= 1.0:
+            raise CannotStart(f"The timeout must be at least 1 second, not {self.timeout!r}.")
+
+    async def connect(self, name: str = "asgiref.postgres", *, owner: bool = False) -> Any:
+        """Open a connection. With ``owner`` PostgreSQL ends it when it is silent for too long.
+
+        Raises:
+            Exception: what asyncpg raises, and OSError.
+        """
+        options = {
+            "application_name": name[:63],
+            "default_transaction_isolation": "read committed",
+        }
+        if owner:
+            milliseconds = str(int(self.timeout * 1000))
+            seconds = str(max(1, int(self.timeout / 3)))
+            options |= {
+                "idle_session_timeout": milliseconds,
+                "idle_in_transaction_session_timeout": milliseconds,
+                "tcp_user_timeout": milliseconds,
+                "tcp_keepalives_idle": seconds,
+                "tcp_keepalives_interval": seconds,
+                "tcp_keepalives_count": "2",
+                # The plans must not change with the statistics of a table that is nearly empty.
+                "plan_cache_mode": "force_generic_plan",
+                "enable_seqscan": "off",
+                "enable_bitmapscan": "off",
+                "jit": "off",
+            }
+        arguments: dict[str, Any] = {} if self.password is None else {"password": self.password}
+        return await asyncpg.connect(
+            self.url, server_settings=options, timeout=self.timeout, **arguments
+        )
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """Messages to insert with a transaction, and the scopes that belong to them."""
+
+    scope_ids: list[str]
+    messages: list[bytes]
+    redelivered: list[bool]
+    scopes: dict[str, bytes]
+    producer: uuid.UUID | None = None
+    batch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Locks:
+    """Which advisory locks of the schema are held, and by which backends."""
+
+    members: int
+    owners: dict[int, int]
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether ``error`` means that the connection is gone, or may come back later."""
+    return isinstance(error, _LOST) and not isinstance(error, asyncpg.ClientConfigurationError)
+
+
+def explained(error: BaseException, database: Database) -> CannotStart:
+    """Return the sentence for an error that a connection raised."""
+    if isinstance(error, CannotStart):
+        return error
+    schema = database.schema
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        text = (
+            f"The role lacks a right: {error}. Grant it with "
+            f"`python -m asgiref.postgres migrate --schema {schema} --grant ROLE`"
+        )
+    elif isinstance(error, asyncpg.UndefinedTableError | asyncpg.InvalidSchemaNameError):
+        text = (
+            f"The database has no schema {schema!r} of asgiref.postgres. Run "
+            f"`python -m asgiref.postgres migrate --schema {schema}`"
+        )
+    else:
+        text = f"The database cannot be used: {str(error).rstrip('.') or type(error).__name__}"
+    return CannotStart(text + ".")
+
+
+async def check_version(connection: Any, schema: str) -> tuple[int, int]:
+    """Return the number of partitions and the maximum size of a message.
+
+    Raises:
+        CannotStart: if the server is too old, or the schema is missing or has another version.
+    """
+    major = connection.get_server_version().major
+    if major < _schema.MINIMUM_SERVER:
+        raise CannotStart(
+            f"The server is PostgreSQL {major}; asgiref.postgres needs "
+            f"{_schema.MINIMUM_SERVER} or newer."
+        )
+    found = await connection.fetchrow(f'SELECT * FROM "{schema}".settings')
+    if found is None or found["version"] != _schema.VERSION:
+        raise CannotStart(
+            f"The schema {schema!r} has version {found and found['version']}, but this release of "
+            f"asgiref-postgres needs {_schema.VERSION}. Run `python -m asgiref.postgres migrate`"
+            f" of the newer release, then restart every process."
+        )
+    return found["partitions"], found["max_size"]
+
+
+async def migrate(database: Database, *, partitions: int = 64, max_size: int = 1 << 20) -> int:
+    """Create the schema or bring it up to date; return the version it had before.
+
+    Raises:
+        CannotStart: if that is impossible.
+    """
+    schema = database.schema
+    connection = await database.connect()
+    try:
+        if connection.get_server_version().major < _schema.MINIMUM_SERVER:
+            await check_version(connection, schema)
+        async with connection.transaction():
+            # A second migration waits for the first one, then finds nothing to do.
+            await connection.execute(f"SELECT pg_advisory_xact_lock(hashtext('{schema} migrate'))")
+            await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+            exists = await connection.fetchval("SELECT to_regclass($1)", f'"{schema}".settings')
+            installed = 0
+            if exists is not None:
+                installed = await connection.fetchval(f'SELECT version FROM "{schema}".settings')
+            if installed > _schema.VERSION:
+                raise CannotStart(
+                    f"The schema {schema!r} has version {installed}, which is newer than this "
+                    f"release of asgiref-postgres knows ({_schema.VERSION}). Install a newer one."
+                )
+            for script in _schema.statements(schema, installed):
+                await connection.execute(script)
+            if installed == 0:
+                await connection.execute(
+                    f'INSERT INTO "{schema}".settings VALUES ($1, $2, $3)',
+                    _schema.VERSION,
+                    partitions,
+                    max_size,
+                )
+                await connection.execute(
+                    f'INSERT INTO "{schema}".partitions SELECT generate_series(0, $1::integer)',
+                    partitions,
+                )
+            await connection.execute(
+                f'UPDATE "{schema}".settings SET version = $1', _schema.VERSION
+            )
+        return cast(int, installed)
+    finally:
+        await connection.close()
+
+
+class Session:
+    """A connection that can own partitions. Every method raises `SessionLost` when it is gone."""
+
+    def __init__(self, database: Database, name: str, on_wake: Callable[[int], object]) -> None:
+        self._database = database
+        self._name = name
+        self._on_wake = on_wake
+        self._connection: Any = None
+        self._exchange: Any = None
+        self.reader = uuid.uuid4()
+        self.taken = 0
+        self.partitions = 0
+        self.max_size = 0
+
+    async def open(self) -> None:
+        """Connect, check the schema, and listen.
+
+        Raises:
+            CannotStart: if a retry is no use.
+            SessionLost: if the server cannot be reached now.
+        """
+        database, schema = self._database, self._database.schema
+        try:
+            self._connection = await database.connect(self._name, owner=True)
+            self.partitions, self.max_size = await check_version(self._connection, schema)
+            places = ", ".join(f"${number}" for number in range(1, 34))
+            self._exchange = await self._connection.prepare(
+                f'SELECT * FROM "{schema}".exchange({places})'
+            )
+            await self._connection.add_listener(schema, self._notified)
+        except BaseException as error:
+            self.abort()
+            if isinstance(error, CannotStart) or not isinstance(error, Exception):
+                raise
+            if is_lost(error):
+                raise SessionLost(str(error) or type(error).__name__) from error
+            raise explained(error, database) from error
+
+    def _notified(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        if isinstance(payload, str) and payload.isdecimal():
+            self._on_wake(int(payload))
+
+    def abort(self) -> None:
+        """End the connection without a word to the server."""
+        if self._connection is not None and not self._connection.is_closed():
+            self._connection.terminate()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        try:
+            async with asyncio.timeout(self._database.timeout):
+                await self._connection.close(timeout=self._database.timeout)
+        except Exception:
+            self.abort()
+
+    async def _call(self, method: Any, *arguments: Any) -> Any:
+        try:
+            async with asyncio.timeout(self._database.timeout):
+                return await method(*arguments)
+        except BaseException as error:
+            # Whether a transaction was committed is unknown now, so the session must end.
+            self.abort()
+            if not isinstance(error, Exception):
+                raise
+            if isinstance(error, asyncpg.InsufficientPrivilegeError):
+                raise explained(error, self._database) from error
+            # Any other error of the server (a full disk, a schema that was dropped) may pass.
+            if is_lost(error) or isinstance(error, asyncpg.PostgresError):
+                raise SessionLost(str(error) or type(error).__name__) from error
+            raise
+
+    async def exchange(
+        self,
+        writes: Writes,
+        outgoing: Outgoing,
+        read: Read | None,
+        *,
+        to_gateway: bool,
+        asleep: bool | None,
+    ) -> tuple[list[Row], int, int]:
+        """Write and read in one transaction; return rows, xmin and xmax for `Delivery`."""
+        dead = [message for message, _ in writes.dead]
+        late = read.catch_up if read is not None else ()
+        rows = await self._call(
+            self._exchange.fetch,
+            self.reader,
+            self.taken,
+            asleep,
+            *_keys(writes.done),
+            *_keys(writes.tried),
+            [message.attempts for message in writes.tried],
+            *_keys(dead),
+            [message.attempts for message in dead],
+            [reason.replace("\0", "") for _, reason in writes.dead],
+            outgoing.producer,
+            outgoing.batch,
+            list(outgoing.scopes),
+            list(outgoing.scopes.values()),
+            to_gateway,
+            outgoing.scope_ids,
+            outgoing.messages,
+            outgoing.redelivered,
+            *((read.partitions, read.marks, read.cursors, read.limits) if read else ([],) * 4),
+            read.size if read else 0,
+            read.known if read else [],
+            read.behind if read else [],
+            [each.partition for each in late],
+            [each.scope_id for each in late],
+            [each.first for each in late],
+            [each.last for each in late],
+            [each.limit for each in late],
+            [id for each in late for id in each.known],
+        )
+        xmax, xmin = rows.pop()[1], rows.pop()[1]
+        found = [Row(*row) for row in rows]
+        self.taken = max([self.taken, *(row.id for row in found if row.data is not None)])
+        return found, xmin, xmax
+
+    async def acquire(self, partitions: Sequence[int]) -> dict[int, int]:
+        """Try to own ``partitions``; return those that are, each with its last suspect id."""
+        rows = await self._call(
+            self._connection.fetch,
+            f'SELECT * FROM "{self._database.schema}".acquire($1, $2, $3)',
+            self.reader,
+            self._name,
+            list(partitions),
+        )
+        return {row[0]: row[1] for row in rows}
+
+    async def release(self, partitions: dict[int, int]) -> None:
+        """Give up partitions, with what `Delivery.drop` returned for each."""
+        schema = self._database.schema
+        await self._call(
+            self._connection.execute,
+            f'SELECT "{schema}".release($1, $2)',
+            list(partitions),
+            list(partitions.values()),
+        )
+        # Locks do not wait for a commit, so this must come after that of the release.
+        await self._call(
+            self._connection.execute,
+            "SELECT pg_advisory_unlock($1::regnamespace::oid::integer, p) FROM unnest($2::int[]) p",
+            f'"{schema}"',
+            list(partitions),
+        )
+
+    async def join(self) -> None:
+        """Become a member of the group of workers, as long as the session lives."""
+        await self._call(
+            self._connection.execute,
+            "SELECT pg_advisory_lock_shared($1::regnamespace::oid::integer, $2)",
+            f'"{self._database.schema}"',
+            _schema.MEMBERS,
+        )
+
+    async def locks(self) -> Locks:
+        """Return who owns what."""
+        rows = await self._call(self._connection.fetch, LOCKS, f'"{self._database.schema}"')
+        owners = {row["key"]: row["pid"] for row in rows if row["key"] != _schema.MEMBERS}
+        return Locks(sum(row["key"] == _schema.MEMBERS for row in rows), owners)
+
+    @property
+    def pid(self) -> int:
+        """The number of the backend, which `locks` refers to."""
+        return cast(int, self._connection.get_server_pid())
+
+    async def reader_of(self, partition: int) -> uuid.UUID | None:
+        """Return which reader was the last to own ``partition``."""
+        found = await self._call(
+            self._connection.fetchval,
+            f'SELECT reader FROM "{self._database.schema}".partitions WHERE partition = $1',
+            partition,
+        )
+        return None if found is None else uuid.UUID(str(found))
+
+    async def scopes(self, scope_ids: Sequence[str]) -> dict[str, bytes]:
+        """Return the stored scopes; those that nobody ever stored are missing."""
+        rows = await self._call(
+            self._connection.fetch,
+            f'SELECT scope_id, scope FROM "{self._database.schema}".scopes'
+            " WHERE scope_id = ANY ($1)",
+            list(scope_ids),
+        )
+        return {row[0]: row[1] for row in rows}
+
+
+#: The advisory locks of a schema. Two keys of 32 bits are locks with objsubid 2.
+LOCKS = """
+SELECT objid::bigint AS key, pid FROM pg_locks
+WHERE locktype = 'advisory' AND objsubid = 2 AND granted
+    AND classid = $1::regnamespace::oid
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+def _keys(messages: Sequence[Message]) -> tuple[list[int], list[int]]:
+    return [each.partition for each in messages], [each.id for each in messages]
+
+
+class Backoff:
+    """Growing, random delays between attempts to connect."""
+
+    def __init__(self, maximum: float = 2.0) -> None:
+        self._maximum = maximum
+        self._delay = 0.05
+
+    def reset(self) -> None:
+        self._delay = 0.05
+
+    async def wait(self) -> None:
+        await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))  # noqa: S311
+        self._delay = min(self._delay * 2, self._maximum)

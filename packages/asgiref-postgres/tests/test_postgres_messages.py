@@ -1,0 +1,216 @@
+"""Gateway and workers in one process, on a real server."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+from real_postgres import RealPostgres
+
+from asgiref.postgres import Limits, PostgresGateway, PostgresWorker, send, send_sync
+
+pytestmark = pytest.mark.asyncio
+
+
+class Chat(PostgresGateway):
+    """Stores what it is told to, and collects what applications send."""
+
+    def __init__(self, database: Any, **options: Any) -> None:
+        super().__init__(database, **options)
+        self.started = asyncio.Event()
+        self.to_end = asyncio.Event()
+        self.events: asyncio.Queue[tuple[str, Any, bool]] = asyncio.Queue()
+
+    async def handle(self) -> None:
+        self.started.set()
+        await self.to_end.wait()
+
+    async def application_send(self, scope: Any, message: Any) -> None:
+        self.events.put_nowait((scope["user"], message, self.delivery.redelivered))
+
+
+async def shout(scope: Any, receive: Any, send: Any) -> None:
+    while True:
+        message = await receive()
+        await send({"type": "chat.say", "text": message["text"].upper()})
+
+
+def scope_of(user: str) -> dict[str, Any]:
+    return {"type": "chat", "user": user}
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"type": "chat.said", "text": text}
+
+
+async def with_workers(
+    gateway: Chat, workers: list[PostgresWorker], body: Callable[[], Awaitable[None]]
+) -> None:
+    """Run the gateway and workers around ``body``, and end them in order."""
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(gateway.arun())
+        tasks = [group.create_task(worker.arun()) for worker in workers]
+        await gateway.started.wait()
+        try:
+            await body()
+        finally:
+            for worker in workers:
+                worker.stop()
+            await asyncio.wait(tasks)
+            gateway.to_end.set()
+            await serving
+
+
+async def test_an_answer_comes_back(database: str) -> None:
+    gateway = Chat(database)
+
+    async def body() -> None:
+        await gateway.store("ada", scope_of("ada"), said("hello"))
+        assert await gateway.events.get() == (
+            "ada",
+            {"type": "chat.say", "text": "HELLO"},
+            False,
+        )
+
+    await with_workers(gateway, [PostgresWorker(shout, database)], body)
+
+
+async def test_answers_keep_their_order_among_two_workers(database: str) -> None:
+    gateway = Chat(database)
+    users, count = [f"user{number}" for number in range(50)], 40
+
+    async def body() -> None:
+        for number in range(count):
+            for user in users:
+                queue = gateway.get_or_create_application_instance(user, scope_of(user))
+                await queue.put(said(f"m{number}"))
+        found: dict[str, list[str]] = {user: [] for user in users}
+        for _ in range(count * len(users)):
+            user, message, redelivered = await gateway.events.get()
+            assert not redelivered
+            found[user].append(message["text"])
+        assert all(texts == [f"M{n}" for n in range(count)] for texts in found.values())
+
+    await with_workers(gateway, [PostgresWorker(shout, database) for _ in range(2)], body)
+
+
+async def test_a_message_that_fails_five_times_is_a_dead_letter(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    gateway = Chat(database)
+    tried = 0
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal tried
+        message = await receive()
+        if message["text"] == "bad":
+            tried += 1
+            assert bool(message.get("redelivered")) is (tried > 1)
+            raise ZeroDivisionError("on purpose")
+        await send({"type": "chat.say", "text": message["text"]})
+
+    async def body() -> None:
+        await gateway.store("ada", scope_of("ada"), said("bad"))
+        await gateway.store("ada", scope_of("ada"), said("good"))
+        assert (await gateway.events.get())[1]["text"] == "good"
+
+    limits = Limits(retry_delay=0.001)
+    await with_workers(gateway, [PostgresWorker(application, database, limits=limits)], body)
+    (dead,) = await connection.fetch("SELECT * FROM asgiref.dead_letters")
+    assert tried == dead["attempts"] == 5
+    assert "ZeroDivisionError: on purpose" in dead["reason"]
+    assert await connection.fetchval("SELECT count(*) FROM asgiref.messages") == 0
+
+
+async def test_a_chatty_scope_does_not_hold_up_its_neighbours(database: str) -> None:
+    gateway = Chat(database)
+    handling = asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        while True:
+            message = await receive()
+            if scope["user"] == "chatty":
+                await handling.wait()
+            await send({"type": "chat.say", "text": message["text"]})
+
+    async def body() -> None:
+        queue = gateway.get_or_create_application_instance("chatty", scope_of("chatty"))
+        for number in range(2000):
+            await queue.put(said(str(number)))
+        for number in range(20):
+            await gateway.store(f"quiet{number}", scope_of("quiet"), said("hello"))
+        for _ in range(20):
+            assert (await gateway.events.get())[0] == "quiet"
+        handling.set()
+        texts = [(await gateway.events.get())[1]["text"] for _ in range(2000)]
+        assert texts == [str(number) for number in range(2000)]
+
+    await with_workers(gateway, [PostgresWorker(application, database)], body)
+
+
+async def test_send_works_from_coroutines_functions_and_sql(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    gateway = Chat(database)
+
+    async def body() -> None:
+        await send("ada", said("one"), scope_of("ada"), database=database)
+        await asyncio.to_thread(send_sync, "ada", said("two"), database=database)
+        await connection.execute(
+            """SELECT asgiref.send('ada', '{"type": "chat.said", "text": "three"}')"""
+        )
+        for expected in ("ONE", "TWO", "THREE"):
+            assert (await gateway.events.get())[1]["text"] == expected
+
+    await with_workers(gateway, [PostgresWorker(shout, database)], body)
+
+
+async def test_a_message_exists_if_and_only_if_the_transaction_is_committed(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    transaction = connection.transaction()
+    await transaction.start()
+    await send("ada", said("never"), connection=connection)
+    await transaction.rollback()
+    assert await connection.fetchval("SELECT count(*) FROM asgiref.messages") == 0
+
+
+async def test_a_transaction_that_commits_late_is_not_passed_over(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    gateway = Chat(database)
+
+    async def body() -> None:
+        transaction = connection.transaction()
+        await transaction.start()
+        await send("late", said("late"), scope_of("late"), connection=connection)
+        for number in range(50):
+            await gateway.store(f"user{number}", scope_of("early"), said("early"))
+        for _ in range(50):
+            assert (await gateway.events.get())[0] == "early"
+        await transaction.commit()
+        assert (await gateway.events.get())[0] == "late"
+
+    await with_workers(gateway, [PostgresWorker(shout, database)], body)
+
+
+async def test_processes_come_back_after_a_restart_of_the_server(
+    database: str, server: RealPostgres
+) -> None:
+    gateway = Chat(database)
+
+    async def body() -> None:
+        await gateway.store("ada", scope_of("ada"), said("before"))
+        assert (await gateway.events.get())[1]["text"] == "BEFORE"
+        await asyncio.to_thread(server.kill)
+        queue = gateway.get_or_create_application_instance("ada", scope_of("ada"))
+        queue.put_nowait(said("meanwhile"))
+        await asyncio.to_thread(server.start)
+        while True:
+            _, message, redelivered = await gateway.events.get()
+            if message["text"] == "MEANWHILE":
+                break
+            assert redelivered
+
+    await with_workers(gateway, [PostgresWorker(shout, database)], body)
