@@ -144,9 +144,14 @@ BEGIN
     IF cardinality(p_out_scope_id) > 0 AND v_is_new THEN
         WITH written AS (
             INSERT INTO "SCHEMA".messages (partition, scope_id, message, redelivered)
-            SELECT CASE WHEN p_to_gateway THEN 0 ELSE "SCHEMA".partition_of(o.s) END, o.s, o.m, o.r
+            SELECT p.p, o.s, o.m, o.r
             FROM unnest(p_out_scope_id, p_out_message, p_out_redelivered)
-                WITH ORDINALITY AS o (s, m, r, place) ORDER BY place
+                WITH ORDINALITY AS o (s, m, r, place)
+            JOIN (
+                SELECT d.s, CASE WHEN p_to_gateway THEN 0 ELSE "SCHEMA".partition_of(d.s) END AS p
+                FROM (SELECT DISTINCT s FROM unnest(p_out_scope_id) AS s) d
+            ) p USING (s)
+            ORDER BY place
             RETURNING messages.partition
         )
         SELECT array_agg(DISTINCT w.partition) INTO v_partitions FROM written w;
@@ -199,11 +204,19 @@ BEGIN
         IF v_row.message IS NOT NULL AND v_row.id > v_taken THEN
             v_taken := v_row.id;
         END IF;
-        RETURN QUERY VALUES (v_row.p, v_row.id, v_row.scope_id, v_row.message, v_row.attempts,
-            v_row.redelivered);
+        partition := v_row.p;
+        id := v_row.id;
+        scope_id := v_row.scope_id;
+        message := v_row.message;
+        attempts := v_row.attempts;
+        redelivered := v_row.redelivered;
+        RETURN NEXT;
     END LOOP;
-    RETURN QUERY VALUES (-1, v_xmin, NULL::text, NULL::bytea, 0, false),
-        (-2, pg_snapshot_xmax(pg_current_snapshot())::text::bigint, NULL, NULL, 0, false);
+    partition := -1;
+    id := v_xmin;
+    RETURN NEXT;
+    id := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+    RETURN NEXT;
     IF v_taken > p_taken OR p_asleep IS NOT NULL THEN
         UPDATE "SCHEMA".readers r SET taken = greatest(r.taken, v_taken),
             asleep = coalesce(p_asleep, r.asleep)

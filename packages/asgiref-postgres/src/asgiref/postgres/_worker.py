@@ -109,15 +109,18 @@ class PostgresWorker:
 
     # Running
 
-    def run(self) -> None:
+    def run(self, *, health_port: int | None = None) -> None:
         """Run until SIGINT or SIGTERM; a second one does not wait for messages in hand.
 
-        Raises:
-            CannotStart: if the database cannot be used.
-        """
-        asyncio.run(self._run_with_signals())
+        Args:
+            health_port: answer HTTP requests on this port: 200 while connected, otherwise 503.
 
-    async def _run_with_signals(self) -> None:
+        Raises:
+            CannotStart: if the database or the port cannot be used.
+        """
+        asyncio.run(self._run_with_signals(health_port))
+
+    async def _run_with_signals(self, health_port: int | None) -> None:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
@@ -131,8 +134,30 @@ class PostgresWorker:
             # Not on Windows, where Ctrl-C cancels the task.
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, asked_to_end)
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.arun()
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                if health_port is not None:
+                    await stack.enter_async_context(await self._health_server(health_port))
+                await self.arun()
+        except asyncio.CancelledError:
+            logger.warning("Ended before all messages in hand were handled")
+
+    async def _health_server(self, port: int) -> asyncio.Server:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError, TimeoutError, asyncio.LimitOverrunError, EOFError):
+                async with asyncio.timeout(5):
+                    await reader.readuntil(b"\r\n\r\n")
+                status = b"200 OK" if self.is_connected else b"503 Service Unavailable"
+                writer.write(
+                    b"HTTP/1.1 %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status
+                )
+                await writer.drain()
+            writer.close()
+
+        try:
+            return await asyncio.start_server(answer, port=port)
+        except OSError as error:
+            raise CannotStart(f"The health port {port} cannot be used: {error}.") from error
 
     def stop(self) -> None:
         """End: finish the messages in hand, hand the partitions over, and return from `arun`."""
