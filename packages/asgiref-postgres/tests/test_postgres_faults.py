@@ -1,0 +1,238 @@
+"""Faults under load, on a real server with real processes: nothing lost, no silent duplicates."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+from ledger import Ledger, LedgerGateway
+from proxy import Proxy
+from real_postgres import RealPostgres
+
+from asgiref.postgres import Database, send
+
+pytestmark = pytest.mark.asyncio
+
+SUPPORT = Path(__file__).parent / "support"
+#: Each test is repeated so often; the release procedure asks for 20.
+REPEATS = int(os.environ.get("ASGIREF_POSTGRES_REPEATS", "1"))
+repeated = pytest.mark.parametrize("_round", range(REPEATS))
+
+
+async def start(*arguments: str, url: str, timeout: float = 2.0) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "asgiref.postgres",
+        "worker",
+        *(arguments or ("postgres_apps:echo",)),
+        "--database",
+        url,
+        "--timeout",
+        str(timeout),
+        cwd=SUPPORT,
+    )
+
+
+class Workers:
+    """Worker processes; all of them are killed at the end."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.processes: list[asyncio.subprocess.Process] = []
+
+    async def add(self) -> asyncio.subprocess.Process:
+        process = await start(url=self._url)
+        self.processes.append(process)
+        return process
+
+    async def end(self) -> None:
+        for process in self.processes:
+            if process.returncode is None:
+                process.kill()
+        await asyncio.gather(*(process.wait() for process in self.processes))
+
+
+@asynccontextmanager
+async def load(gateway_url: str, worker_url: str) -> AsyncIterator[tuple[LedgerGateway, Workers]]:
+    """Run a gateway that checks every answer, and two workers; at the end everything came back."""
+    gateway = LedgerGateway(Database(gateway_url, timeout=2.0))
+    workers = Workers(worker_url)
+    try:
+        for _ in range(2):
+            await workers.add()
+        async with asyncio.timeout(90):
+            serving = asyncio.ensure_future(gateway.arun())
+            await gateway.answers(500)
+            yield gateway, workers
+            await gateway.answers(500)
+            gateway.may_send = False
+            await serving
+    finally:
+        await workers.end()
+    gateway.ledger.check()
+
+
+@repeated
+async def test_a_killed_worker_loses_nothing(database: str, _round: int) -> None:
+    async with load(database, database) as (gateway, workers):
+        workers.processes[0].kill()
+        await gateway.answers(500)
+        await workers.add()
+
+
+@repeated
+async def test_a_frozen_worker_that_wakes_up_does_no_harm(database: str, _round: int) -> None:
+    async with load(database, database) as (gateway, workers):
+        frozen = workers.processes[0]
+        frozen.send_signal(signal.SIGSTOP)
+        await owners(database, 1)
+        await gateway.answers(2000)
+        frozen.send_signal(signal.SIGCONT)
+        await owners(database, 2)
+
+
+@repeated
+async def test_a_killed_server_loses_nothing(
+    database: str, server: RealPostgres, _round: int
+) -> None:
+    async with load(database, database) as (gateway, _):
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        await gateway.answers(500)
+
+
+@repeated
+async def test_a_connection_cut_in_the_middle_of_a_reply_loses_nothing(
+    database: str, server: RealPostgres, _round: int
+) -> None:
+    async with Proxy(server.port) as proxy:
+        url = database.replace(str(server.port), str(proxy.port))
+        async with load(url, url) as (gateway, _):
+            for size in (1, 1000, 5000, 20000):
+                proxy.cut_after = size
+                await gateway.answers(500)
+
+
+@repeated
+async def test_a_network_that_swallows_packets_loses_nothing(
+    database: str, server: RealPostgres, _round: int
+) -> None:
+    async with Proxy(server.port) as proxy:
+        url = database.replace(str(server.port), str(proxy.port))
+        async with load(url, url) as (gateway, _):
+            proxy.swallows = True
+            await owners(database, 0)
+            proxy.swallows = False
+            await gateway.answers(500)
+
+
+@repeated
+async def test_workers_that_join_and_leave_cut_no_message_off(
+    database: str, _round: int
+) -> None:
+    async with load(database, database) as (gateway, workers):
+        for _ in range(3):
+            await workers.add()
+            await owners(database, 3)
+            leaving = workers.processes.pop(0)
+            leaving.terminate()
+            assert await leaving.wait() == 0
+            await gateway.answers(300)
+        assert gateway.ledger.redelivered == 0
+
+
+@repeated
+async def test_a_second_gateway_takes_over_from_a_killed_one(
+    database: str, tmp_path: Path, _round: int
+) -> None:
+    path = tmp_path / "events"
+    workers, ledger = Workers(database), Ledger()
+    gateways = [await recorder(database, path)]
+    assert gateways[0].stdout is not None
+    assert await gateways[0].stdout.readline() == b"owner\n"
+    gateways.append(await recorder(database, path))
+    try:
+        await workers.add()
+        connection = await asyncpg.connect(database)
+        for number in range(600):
+            if number == 300:
+                gateways[0].kill()
+            scope_id = f"scope{number % 7}"
+            message = {"type": "count", "number": ledger.next_number(scope_id)}
+            await send(scope_id, message, connection=connection)
+        assert gateways[1].stdout is not None
+        assert await gateways[1].stdout.readline() == b"owner\n"
+        await until(lambda: empty(connection))
+        await connection.close()
+    finally:
+        await workers.end()
+        for gateway in gateways:
+            if gateway.returncode is None:
+                gateway.terminate()
+            await gateway.wait()
+    for line in path.read_text().splitlines():
+        scope_id, text, redelivered = line.split()
+        ledger.answer(scope_id, int(text), redelivered == "1")
+    ledger.check()
+
+
+@repeated
+async def test_a_message_that_kills_its_worker_becomes_a_dead_letter_alone(
+    database: str, _round: int
+) -> None:
+    async with load(database, database) as (gateway, workers):
+        await send("scope1x", {"type": "count", "number": 0, "poison": True}, database=database)
+        connection = await asyncpg.connect(database)
+
+        async def is_dead() -> bool:
+            for process in list(workers.processes):
+                if process.returncode is not None:
+                    workers.processes.remove(process)
+                    await workers.add()
+            found = await connection.fetch("SELECT scope_id FROM asgiref.dead_letters")
+            return [row[0] for row in found] == ["scope1x"]
+
+        await until(is_dead)
+        await connection.close()
+        await gateway.answers(500)
+
+
+async def recorder(url: str, path: Path) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "postgres_apps.py", url, str(path), cwd=SUPPORT,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
+    """Ask the server again and again; there is no event to wait for."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+async def empty(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
+    return await connection.fetchval("SELECT count(*) FROM asgiref.messages") == 0
+
+
+async def owners(url: str, count: int) -> None:
+    """Wait until so many workers own all partitions; with 0, until none owns any."""
+    connection = await asyncpg.connect(url)
+
+    async def are_owned() -> bool:
+        rows = await connection.fetch(
+            "SELECT pid, count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
+            " AND classid = 'asgiref'::regnamespace::oid AND objid BETWEEN 1 AND 4096 GROUP BY pid"
+        )
+        return len(rows) == count and (not count or sum(row["n"] for row in rows) == 16)
+
+    try:
+        await until(are_owned)
+    finally:
+        await connection.close()
