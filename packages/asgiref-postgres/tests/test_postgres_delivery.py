@@ -88,9 +88,7 @@ class Reader:
                     break
                 data = None if row.scope_id in read.behind else row.data
                 size += len(data or b"")
-                found.append(
-                    Row(number, row.id, row.scope_id, data, row.attempts, row.redelivered)
-                )
+                found.append(Row(number, row.id, row.scope_id, data, row.attempts, row.redelivered))
         for each in read.catch_up:
             rows = [
                 row

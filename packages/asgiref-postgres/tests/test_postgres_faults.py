@@ -21,10 +21,14 @@ pytestmark = pytest.mark.asyncio
 SUPPORT = Path(__file__).parent / "support"
 #: Each test is repeated so often; the release procedure asks for 20.
 REPEATS = int(os.environ.get("ASGIREF_POSTGRES_REPEATS", "1"))
-repeated = pytest.mark.parametrize("_round", range(REPEATS))
 
 
-async def start(*arguments: str, url: str, timeout: float = 2.0) -> asyncio.subprocess.Process:
+@pytest.fixture(params=range(REPEATS), autouse=True)
+def repetition(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+async def start(*arguments: str, url: str, silence: float = 2.0) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -34,7 +38,7 @@ async def start(*arguments: str, url: str, timeout: float = 2.0) -> asyncio.subp
         "--database",
         url,
         "--timeout",
-        str(timeout),
+        str(silence),
         cwd=SUPPORT,
     )
 
@@ -78,16 +82,14 @@ async def load(gateway_url: str, worker_url: str) -> AsyncIterator[tuple[LedgerG
     gateway.ledger.check()
 
 
-@repeated
-async def test_a_killed_worker_loses_nothing(database: str, _round: int) -> None:
+async def test_a_killed_worker_loses_nothing(database: str) -> None:
     async with load(database, database) as (gateway, workers):
         workers.processes[0].kill()
         await gateway.answers(500)
         await workers.add()
 
 
-@repeated
-async def test_a_frozen_worker_that_wakes_up_does_no_harm(database: str, _round: int) -> None:
+async def test_a_frozen_worker_that_wakes_up_does_no_harm(database: str) -> None:
     async with load(database, database) as (gateway, workers):
         frozen = workers.processes[0]
         frozen.send_signal(signal.SIGSTOP)
@@ -97,19 +99,15 @@ async def test_a_frozen_worker_that_wakes_up_does_no_harm(database: str, _round:
         await owners(database, 2)
 
 
-@repeated
-async def test_a_killed_server_loses_nothing(
-    database: str, server: RealPostgres, _round: int
-) -> None:
+async def test_a_killed_server_loses_nothing(database: str, server: RealPostgres) -> None:
     async with load(database, database) as (gateway, _):
         await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.start)
         await gateway.answers(500)
 
 
-@repeated
 async def test_a_connection_cut_in_the_middle_of_a_reply_loses_nothing(
-    database: str, server: RealPostgres, _round: int
+    database: str, server: RealPostgres
 ) -> None:
     async with Proxy(server.port) as proxy:
         url = database.replace(str(server.port), str(proxy.port))
@@ -119,9 +117,8 @@ async def test_a_connection_cut_in_the_middle_of_a_reply_loses_nothing(
                 await gateway.answers(500)
 
 
-@repeated
 async def test_a_network_that_swallows_packets_loses_nothing(
-    database: str, server: RealPostgres, _round: int
+    database: str, server: RealPostgres
 ) -> None:
     async with Proxy(server.port) as proxy:
         url = database.replace(str(server.port), str(proxy.port))
@@ -132,10 +129,7 @@ async def test_a_network_that_swallows_packets_loses_nothing(
             await gateway.answers(500)
 
 
-@repeated
-async def test_workers_that_join_and_leave_cut_no_message_off(
-    database: str, _round: int
-) -> None:
+async def test_workers_that_join_and_leave_cut_no_message_off(database: str) -> None:
     async with load(database, database) as (gateway, workers):
         for _ in range(3):
             await workers.add()
@@ -147,10 +141,7 @@ async def test_workers_that_join_and_leave_cut_no_message_off(
         assert gateway.ledger.redelivered == 0
 
 
-@repeated
-async def test_a_second_gateway_takes_over_from_a_killed_one(
-    database: str, tmp_path: Path, _round: int
-) -> None:
+async def test_a_second_gateway_takes_over_from_a_killed_one(database: str, tmp_path: Path) -> None:
     path = tmp_path / "events"
     workers, ledger = Workers(database), Ledger()
     gateways = [await recorder(database, path)]
@@ -182,10 +173,7 @@ async def test_a_second_gateway_takes_over_from_a_killed_one(
     ledger.check()
 
 
-@repeated
-async def test_a_message_that_kills_its_worker_becomes_a_dead_letter_alone(
-    database: str, _round: int
-) -> None:
+async def test_a_message_that_kills_its_worker_becomes_a_dead_letter_alone(database: str) -> None:
     async with load(database, database) as (gateway, workers):
         await send("scope1x", {"type": "count", "number": 0, "poison": True}, database=database)
         connection = await asyncpg.connect(database)
@@ -213,7 +201,7 @@ async def recorder(url: str, path: Path) -> asyncio.subprocess.Process:
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
     """Ask the server again and again; there is no event to wait for."""
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 

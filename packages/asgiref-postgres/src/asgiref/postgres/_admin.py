@@ -174,7 +174,7 @@ async def check(database: Database) -> list[str]:
     if pooled:
         raise CannotStart(
             "The connection goes through a pool that changes the server's session between "
-            "transactions. Advisory locks need one session: connect directly, or use session pooling."
+            "transactions. Advisory locks need one session: connect directly or pool sessions."
         )
     return [
         f"PostgreSQL {server.major}.{server.minor}",

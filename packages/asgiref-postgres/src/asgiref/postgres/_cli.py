@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"asgiref-postgres {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = _common()
-    _add_migrate(commands.add_parser("migrate", parents=[common], help="create or upgrade the schema"))
+    _add_migrate(
+        commands.add_parser("migrate", parents=[common], help="create or upgrade the schema")
+    )
     _add_worker(commands.add_parser("worker", parents=[common], help="run an application's scopes"))
     status = commands.add_parser("status", parents=[common], help="show who owns what")
     status.add_argument("--json", action="store_true", help="print everything as JSON")
@@ -319,7 +321,9 @@ def _add_dead_letters(actions: Any, common: argparse.ArgumentParser) -> None:
 def _list_dead(options: argparse.Namespace) -> None:
     for each in asyncio.run(_admin.dead_letters(_database(options), limit=options.limit)):
         reason = each.reason.strip().splitlines()[-1][:60]
-        print(f"{each.id:>10}  {each.died_at:%Y-%m-%d %H:%M:%S}  {each.scope_id[:20]:<20}  {reason}")
+        print(
+            f"{each.id:>10}  {each.died_at:%Y-%m-%d %H:%M:%S}  {each.scope_id[:20]:<20}  {reason}"
+        )
 
 
 def _show_dead(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ JSON objects start with ``{`` and msgpack maps with a byte above 127, so both ca
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, cast
 
 #: Bytes that an encoded scope or message may have, by default.
@@ -36,10 +37,9 @@ def encoder(codec: str) -> Encoder:
     if codec != "msgpack":
         raise CannotStart(f"The codec must be 'json' or 'msgpack', not {codec!r}.")
     try:
-        import msgpack
+        return cast(Encoder, import_module("msgpack").packb)
     except ImportError as error:
         raise CannotStart("Install msgpack to use the codec 'msgpack'.") from error
-    return cast(Encoder, msgpack.packb)
 
 
 _to_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -82,10 +82,11 @@ def decode(data: bytes) -> dict[str, Any]:
     if data[:1] == b"{":
         return cast(dict[str, Any], json.loads(data))
     try:
-        import msgpack
+        value: object = import_module("msgpack").unpackb(data)
     except ImportError as error:
         raise ValueError("msgpack is not installed, and the data is not JSON.") from error
-    value = msgpack.unpackb(data)
+    except Exception as error:  # msgpack raises classes of its own
+        raise ValueError(f"The data is neither JSON nor msgpack: {error!r}.") from error
     if not isinstance(value, dict):
         raise ValueError(f"A mapping was expected, not {type(value).__name__!r}.")
     return cast(dict[str, Any], value)

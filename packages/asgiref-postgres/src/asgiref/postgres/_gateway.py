@@ -10,12 +10,13 @@ import logging
 import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from asgiref.server import StatelessServer
 from asgiref.sync import iscoroutinefunction, sync_to_async
 
-from ._codec import SessionLost, check_scope_id, decode, encode, encoder
+from ._codec import MAX_SIZE, Encoder, SessionLost, check_scope_id, decode, encode, encoder
 from ._database import Database, Session
 from ._delivery import Limits, Message
 from ._instances import explained
@@ -56,8 +57,8 @@ async def _no_application(scope: Any, receive: Any, send: Any) -> None:
 class ScopeQueue:
     """The way to a scope: `put` and `put_nowait`, as a queue of `StatelessServer` has them."""
 
-    def __init__(self, gateway: "PostgresGateway", scope_id: str, scope: bytes) -> None:
-        self._gateway = gateway
+    def __init__(self, owner: "_GatewayOwner", scope_id: str, scope: bytes) -> None:
+        self._owner = owner
         self._scope_id = scope_id
         self._scope = scope
 
@@ -68,8 +69,7 @@ class ScopeQueue:
             TypeError: if the codec cannot carry it.
             ValueError: if it is too large.
         """
-        item = self._gateway._item(self._scope_id, self._scope, message)  # noqa: SLF001
-        await self._gateway._insert(item)  # noqa: SLF001
+        await self._owner.insert(self._owner.item(self._scope_id, self._scope, message))
 
     def put_nowait(self, message: dict[str, Any]) -> None:
         """Take a message into the backlog.
@@ -77,8 +77,7 @@ class ScopeQueue:
         Raises:
             asyncio.QueueFull: if the backlog is full; others as `put`.
         """
-        item = self._gateway._item(self._scope_id, self._scope, message)  # noqa: SLF001
-        self._gateway._insert_nowait(item)  # noqa: SLF001
+        self._owner.insert_nowait(self._owner.item(self._scope_id, self._scope, message))
 
 
 class PostgresGateway(StatelessServer):
@@ -113,20 +112,16 @@ class PostgresGateway(StatelessServer):
         name: str | None = None,
     ) -> None:
         super().__init__(_no_application, shutdown_timeout=shutdown_timeout)
-        chosen = database if isinstance(database, Database) else Database(database)
-        self.__encoder = encoder(codec)
         self.__timeout = shutdown_timeout
-        self.__max_size = 1 << 20
-        self.__owner = _GatewayOwner(self)
-        self.__pump = self.__owner.pump = Pump(
-            chosen,
-            name or process_name("gateway"),
+        self.__owner = _GatewayOwner(
+            self,
+            database if isinstance(database, Database) else Database(database),
             limits or Limits(),
-            self.__owner,
-            to_gateway=False,
-            backlog=backlog,
-            backlog_size=backlog_size,
+            encoder(codec),
+            name or process_name("gateway"),
+            (backlog, backlog_size),
         )
+        self.__pump = self.__owner.pump
 
     # For subclasses
 
@@ -137,7 +132,8 @@ class PostgresGateway(StatelessServer):
             TypeError: if ``scope_id`` is not a string, or ``scope`` not a dict of the codec.
             ValueError: if ``scope`` has no ``"type"``, or either is too large.
         """
-        return ScopeQueue(self, check_scope_id(scope_id), self._scope(scope_id, scope))
+        owner = self.__owner
+        return ScopeQueue(owner, check_scope_id(scope_id), owner.encoded_scope(scope_id, scope))
 
     async def store(self, scope_id: str, scope: Any, message: Any) -> None:
         """Return once the database has the message: from then on it cannot be lost.
@@ -145,9 +141,11 @@ class PostgresGateway(StatelessServer):
         Raises:
             SessionLost: if the gateway ends before; others as `get_or_create_application_instance`.
         """
-        item = self._item(check_scope_id(scope_id), self._scope(scope_id, scope), message)
+        owner = self.__owner
+        data = owner.encoded_scope(check_scope_id(scope_id), scope)
+        item = owner.item(scope_id, data, message)
         item.stored = asyncio.get_running_loop().create_future()
-        await self._insert(item)
+        await owner.insert(item)
         await item.stored
 
     @property
@@ -168,27 +166,6 @@ class PostgresGateway(StatelessServer):
     def is_connected(self) -> bool:
         """Whether it is the owner now."""
         return self.__pump.may_insert
-
-    def _scope(self, scope_id: str, scope: Any) -> bytes:
-        data = encode(self.__encoder, "scope", scope, self.__max_size)
-        if not isinstance(scope.get("type"), str):
-            raise ValueError(f"The scope of scope id {scope_id!r} has no 'type': {scope!r}.")
-        return data
-
-    def _item(self, scope_id: str, scope: bytes, message: Any) -> Item:
-        data = encode(self.__encoder, "message", message, self.__max_size)
-        return Item(scope_id, data, scope=scope)
-
-    async def _insert(self, item: Item) -> None:
-        await self.__pump.room()
-        self._insert_nowait(item)
-
-    def _insert_nowait(self, item: Item) -> None:
-        if self.__pump.is_full():
-            raise asyncio.QueueFull
-        if self.__owner.is_closed:
-            raise SessionLost("The gateway has ended.")
-        self.__pump.insert(item)
 
     # Running
 
@@ -212,7 +189,7 @@ class PostgresGateway(StatelessServer):
         owner = self.__owner
         owning = asyncio.ensure_future(owner.is_owner.wait())
         try:
-            await asyncio.wait({owning, pump}, return_when=asyncio.FIRST_COMPLETED)
+            await _first(owning, pump)
         finally:
             owning.cancel()
         if pump.done():
@@ -221,7 +198,7 @@ class PostgresGateway(StatelessServer):
         serving = asyncio.ensure_future(super().arun())
         taken = asyncio.ensure_future(owner.is_taken.wait())
         try:
-            await asyncio.wait({serving, taken, pump}, return_when=asyncio.FIRST_COMPLETED)
+            await _first(serving, taken, pump)
         finally:
             taken.cancel()
             if not serving.done():
@@ -242,24 +219,31 @@ class PostgresGateway(StatelessServer):
             logger.error("%d message(s) were not stored", self.__pump.backlog)
         self.__pump.forget_items(SessionLost("The gateway has ended."))
 
-    async def _deliver(self, scope: dict[str, Any], event: dict[str, Any]) -> None:
-        send: Any = self.application_send
-        if iscoroutinefunction(send):
-            await send(scope, event)
-        else:
-            await sync_to_async(send)(scope, event)
-
-    def _opened(self, max_size: int) -> None:
-        self.__max_size = max_size
-
 
 class _GatewayOwner:
     """Owns partition 0 for a gateway, and delivers its events: one task for each busy scope."""
 
-    pump: Pump
-
-    def __init__(self, gateway: PostgresGateway) -> None:
+    def __init__(
+        self,
+        gateway: PostgresGateway,
+        database: Database,
+        limits: Limits,
+        codec: Encoder,
+        name: str,
+        backlog: tuple[int, int],
+    ) -> None:
         self._gateway = gateway
+        self._codec = codec
+        self._max_size = MAX_SIZE
+        self.pump = Pump(
+            database,
+            name,
+            limits,
+            self,
+            to_gateway=False,
+            backlog=backlog[0],
+            backlog_size=backlog[1],
+        )
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._scopes: dict[str, dict[str, Any]] = {}
         self._reader: uuid.UUID | None = None
@@ -280,13 +264,38 @@ class _GatewayOwner:
         self._end_at = at
         self.pump.wake()
 
+    # What is inserted
+
+    def encoded_scope(self, scope_id: str, scope: Any) -> bytes:
+        data = encode(self._codec, "scope", scope, self._max_size)
+        if not isinstance(scope.get("type"), str):
+            raise ValueError(f"The scope of scope id {scope_id!r} has no 'type': {scope!r}.")
+        return data
+
+    def item(self, scope_id: str, scope: bytes, message: Any) -> Item:
+        data = encode(self._codec, "message", message, self._max_size)
+        return Item(scope_id, data, scope=scope)
+
+    async def insert(self, item: Item) -> None:
+        await self.pump.room()
+        self.insert_nowait(item)
+
+    def insert_nowait(self, item: Item) -> None:
+        if self.is_closed:
+            raise SessionLost("The gateway has ended.")
+        if self.pump.is_full():
+            raise asyncio.QueueFull
+        self.pump.insert(item)
+
+    # Owner of the pump
+
     def is_finished(self) -> bool:
         if self._end_at is not None and self.pump.session is None:
             return not self.pump.backlog or asyncio.get_running_loop().time() >= self._end_at
         return self._is_done
 
     async def opened(self, session: Session) -> None:
-        self._gateway._opened(session.max_size)  # noqa: SLF001
+        self._max_size = session.max_size
 
     def lost(self) -> None:
         self.pump.may_insert = False
@@ -341,9 +350,9 @@ class _GatewayOwner:
             if scope_id not in self._tasks:
                 task = asyncio.get_running_loop().create_task(self._deliver_scope(scope_id))
                 self._tasks[scope_id] = task
-                task.add_done_callback(lambda _, scope_id=scope_id: self._delivered(scope_id))
+                task.add_done_callback(partial(self._delivered, scope_id))
 
-    def _delivered(self, scope_id: str) -> None:
+    def _delivered(self, scope_id: str, _task: "asyncio.Task[None]") -> None:
         del self._tasks[scope_id]
         self.pump.delivery.offer(scope_id)
         self.pump.wake()
@@ -372,9 +381,18 @@ class _GatewayOwner:
             Delivered(message.id, message.scope_id, message.redelivered, message.attempts)
         )
         try:
-            await self._gateway._deliver(scope, decode(message.data))  # noqa: SLF001
+            send: Any = self._gateway.application_send
+            if iscoroutinefunction(send):
+                await send(scope, decode(message.data))
+            else:
+                await sync_to_async(send)(scope, decode(message.data))
         finally:
             _current.reset(token)
+
+
+async def _first(*futures: "asyncio.Future[Any]") -> None:
+    """Wait until one of ``futures`` is done."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _readable_scope(data: bytes | None, scope_id: str) -> dict[str, Any]:

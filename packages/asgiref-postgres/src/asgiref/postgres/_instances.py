@@ -49,9 +49,9 @@ class Instance:
 
     async def receive(self) -> dict[str, Any]:
         """Acknowledge the message in hand, and wait for the next one."""
-        if self.in_hand is not None:
-            message, self.in_hand = self.in_hand, None
-            self._source.acknowledge(message)
+        handled, self.in_hand = self.in_hand, None
+        if handled is not None:
+            self._source.acknowledge(handled)
         while True:
             if self.is_cancelled:
                 await asyncio.sleep(0)  # an application that catches this must not block the loop

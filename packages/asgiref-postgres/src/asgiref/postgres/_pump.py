@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ._codec import CannotStart, PostgresServerError, SessionLost
+from ._codec import CannotStart, PostgresServerError
 from ._database import Backoff, Database, Outgoing, Session
 from ._delivery import Delivery, Limits
 
@@ -32,7 +32,7 @@ _POLL, _AWAKE = 0.003, 0.05
 _STREAK = 4
 #: Seconds between two reads while transactions are in flight that may not have seen the mark.
 _SETTLING = (0.005, 0.1)
-#: A transaction inserts at most so many messages and bytes.
+#: A transaction of a gateway inserts at most so many messages and bytes.
 _MAX_BATCH, _MAX_BATCH_SIZE = 500, 4 << 20
 
 
@@ -325,7 +325,10 @@ class Pump:
         if self._batch is None and self._items and self.may_insert:
             items: list[Item] = []
             size = 0
-            while self._items and len(items) < _MAX_BATCH and size < _MAX_BATCH_SIZE:
+            # A worker's transaction acknowledges messages, so it must hold all of their answers.
+            while self._items and (
+                self._to_gateway or (len(items) < _MAX_BATCH and size < _MAX_BATCH_SIZE)
+            ):
                 items.append(self._items.popleft())
                 size += len(items[-1].data)
             self._batches += 1

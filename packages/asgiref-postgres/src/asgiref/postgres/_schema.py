@@ -253,18 +253,20 @@ def checked_schema(name: str) -> str:
 
 def statements(schema: str, installed: int) -> list[str]:
     """Return the scripts that bring ``schema`` from version ``installed`` to `VERSION`."""
-    return [re.sub(r"(['\"])SCHEMA\b(?=['\"])", rf"\g<1>{schema}", text) for text in MIGRATIONS[installed:]]
+    pattern, name = re.compile(r"""(['"])SCHEMA\b(?=['"])"""), rf"\g<1>{schema}"
+    return [pattern.sub(name, script) for script in MIGRATIONS[installed:]]
 
 
 def grants(schema: str, role: str, *, sender: bool) -> str:
-    """Return the statements that give ``role`` the rights of a sender, or of a worker or gateway."""
+    """Return the statements that give ``role`` the rights of a sender, or of any other process."""
     name = '"' + role.replace('"', '""') + '"'
     usage = f'GRANT USAGE ON SCHEMA "{schema}" TO {name};'
     if sender:
         return f'{usage} GRANT EXECUTE ON FUNCTION "{schema}".send TO {name};'
-    return (
-        f'{usage} GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{schema}" TO {name};'
-        f' REVOKE INSERT, UPDATE, DELETE ON "{schema}".settings FROM {name};'
-        f' GRANT USAGE ON ALL SEQUENCES IN SCHEMA "{schema}" TO {name};'
-        f' GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA "{schema}" TO {name};'
-    )
+    return f"""
+        {usage}
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{schema}" TO {name};
+        REVOKE INSERT, UPDATE, DELETE ON "{schema}".settings FROM {name};
+        GRANT USAGE ON ALL SEQUENCES IN SCHEMA "{schema}" TO {name};
+        GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA "{schema}" TO {name};
+    """

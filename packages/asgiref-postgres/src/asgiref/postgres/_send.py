@@ -79,7 +79,7 @@ def send_sync(
     cursor = connection.cursor()
     try:
         cursor.execute(
-            f'SELECT "{found.schema}".send(%s, %s::text::jsonb, %s::text::jsonb)',  # noqa: S608
+            f'SELECT "{found.schema}".send(%s, %s::text::jsonb, %s::text::jsonb)',
             (*arguments, stored),
         )
         return int(cursor.fetchone()[0])
