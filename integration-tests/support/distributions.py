@@ -47,6 +47,11 @@ COMPONENTS = (
 # Not brought by the meta-package: it needs something of others.
 EXTRAS = (
     Distribution(
+        "asgiref-postgres",
+        "asgiref.postgres",
+        frozenset({"asgiref-sync", "asgiref-compatibility", "asgiref-server", "asyncpg"}),
+    ),
+    Distribution(
         "asgiref-redis",
         "asgiref.redis",
         frozenset({"asgiref-sync", "asgiref-compatibility", "asgiref-server", "redis"}),

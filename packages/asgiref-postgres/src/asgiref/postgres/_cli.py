@@ -112,7 +112,7 @@ def _common() -> argparse.ArgumentParser:
     common.add_argument(
         "--log-config",
         metavar="FILE",
-        help="a logging configuration: JSON for dictConfig, or the format of fileConfig",
+        help="JSON for dictConfig, or the format of fileConfig (default: the log level alone)",
     )
     return common
 
@@ -135,6 +135,7 @@ def _add_migrate(parser: argparse.ArgumentParser) -> None:
         "--partitions",
         type=int,
         default=64,
+        metavar="PARTITIONS",
         help="at least as many as there will ever be workers; cannot be changed later "
         "(default: %(default)s)",
     )
@@ -146,9 +147,9 @@ def _add_migrate(parser: argparse.ArgumentParser) -> None:
         help="the maximum size of a message (default: %(default)s)",
     )
     parser.add_argument(
-        "--grant", metavar="ROLE", help="also give a role the rights of a worker or gateway"
+        "--grant", metavar="ROLE", help="also give a role the rights of a worker or gateway (default: no role)"
     )
-    parser.add_argument("--grant-send", metavar="ROLE", help="also give a role the right to send")
+    parser.add_argument("--grant-send", metavar="ROLE", help="also give a role the right to send (default: no role)")
     parser.set_defaults(command=_migrate)
 
 
@@ -192,21 +193,26 @@ def _add_worker(parser: argparse.ArgumentParser) -> None:
     limits = Limits()
     parser.add_argument("application", metavar="MODULE:APPLICATION", help="an ASGI application")
     parser.add_argument("--name", help="the name in the status (default: host and process id)")
-    parser.add_argument("--codec", choices=("json", "msgpack"), default="json")
-    add("--messages", int, limits.messages, "N", "at most so many messages are read ahead")
+    parser.add_argument(
+        "--codec",
+        choices=("json", "msgpack"),
+        default="json",
+        help="how events are encoded; both are always read (default: %(default)s)",
+    )
+    add("--messages", int, limits.messages, "MESSAGES", "at most so many messages are read ahead")
     add("--size", int, limits.size, "BYTES", "and so many bytes")
-    add("--scope-messages", int, limits.scope_messages, "N", "of these at most so many of a scope")
+    add("--scope-messages", int, limits.scope_messages, "MESSAGES", "of these at most so many of a scope")
     add("--scope-size", int, limits.scope_size, "BYTES", "and so many bytes")
-    add("--attempts", int, limits.attempts, "N", "so many failures make a dead letter")
+    add("--attempts", int, limits.attempts, "TIMES", "so many failures make a dead letter")
     add("--retry-delay", float, limits.retry_delay, "SECONDS", "before the second; then doubled")
-    add("--max-applications", int, 10_000, "N", "one more instance evicts an idle one")
+    add("--max-applications", int, 10_000, "INSTANCES", "one more instance evicts an idle one")
     add("--idle-timeout", float, None, "SECONDS", "cancel an instance without messages")
     add("--shutdown-timeout", float, 10.0, "SECONDS", "for messages in hand at the end")
     parser.add_argument(
         "--health-port",
         type=int,
         metavar="PORT",
-        help="answer HTTP requests there: 200 while connected, else 503",
+        help="answer HTTP requests there: 200 while connected, else 503 (default: do not)",
     )
     parser.add_argument(
         "--reload", action="store_true", help="restart when a Python file here changes"
@@ -309,7 +315,7 @@ def _add_dead_letters(actions: Any, common: argparse.ArgumentParser) -> None:
         return parser
 
     listing = add("list", _list_dead, "one line for each, the latest first")
-    listing.add_argument("--limit", type=int, default=100, help="at most so many")
+    listing.add_argument("--limit", type=int, default=100, metavar="MESSAGES", help="at most so many (default: 100)")
     for name, command, text in (
         ("show", _show_dead, "everything about some"),
         ("requeue", _requeue_dead, "let the application handle some again"),

@@ -42,7 +42,7 @@ class Database:
 
     Attributes:
         url: a URL or DSN as asyncpg takes it; None for the variables of libpq (PGHOST and others).
-            Several hosts, ``target_session_attrs``, ``passfile`` and ``service`` work.
+            Several hosts, ``target_session_attrs`` and ``passfile`` work.
         schema: the schema that holds the tables.
         password: overrides that of the URL; a function is called for each connection.
         timeout: seconds without an answer after which the session counts as lost; as long after
