@@ -77,6 +77,9 @@ async def load(gateway_url: str, worker_url: str) -> AsyncIterator[tuple[LedgerG
             await gateway.answers(500)
             gateway.may_send = False
             await serving
+    except TimeoutError:
+        gateway.ledger.check()  # which tells more
+        raise
     finally:
         await workers.end()
     gateway.ledger.check()
@@ -124,8 +127,9 @@ async def test_a_network_that_swallows_packets_loses_nothing(
         url = database.replace(str(server.port), str(proxy.port))
         async with load(url, url) as (gateway, _):
             proxy.swallows = True
-            await owners(database, 0)
+            await until(gateway.is_away)
             proxy.swallows = False
+            await owners(database, 2)
             await gateway.answers(500)
 
 
@@ -210,7 +214,7 @@ async def empty(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
 
 
 async def owners(url: str, count: int) -> None:
-    """Wait until so many workers own all partitions; with 0, until none owns any."""
+    """Wait until so many workers own all partitions."""
     connection = await asyncpg.connect(url)
 
     async def are_owned() -> bool:
@@ -218,9 +222,25 @@ async def owners(url: str, count: int) -> None:
             "SELECT pid, count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
             " AND classid = 'asgiref'::regnamespace::oid AND objid BETWEEN 1 AND 4096 GROUP BY pid"
         )
-        return len(rows) == count and (not count or sum(row["n"] for row in rows) == 16)
+        return len(rows) == count and sum(row["n"] for row in rows) == 16
 
     try:
         await until(are_owned)
     finally:
         await connection.close()
+
+
+async def test_a_session_that_is_stuck_in_a_request_is_ended(database: str) -> None:
+    async with load(database, database) as (gateway, workers):
+        stuck = await asyncpg.connect(database)
+        workers.processes[0].terminate()
+        workers.processes[1].terminate()
+        await asyncio.gather(*(process.wait() for process in workers.processes))
+        await stuck.execute("SELECT pg_advisory_lock('asgiref'::regnamespace::oid::integer, 1)")
+        sleeping = asyncio.ensure_future(stuck.execute("SELECT pg_sleep(600)"))
+        workers.processes.clear()
+        await workers.add()
+        with pytest.raises((asyncpg.AdminShutdownError, asyncpg.ConnectionDoesNotExistError)):
+            await sleeping
+        await owners(database, 1)
+        await gateway.answers(10)

@@ -69,6 +69,10 @@ class LedgerGateway(PostgresGateway):
         async with self.progress:
             self.progress.notify_all()
 
+    async def is_away(self) -> bool:
+        """Whether the gateway has lost its session."""
+        return not self.is_connected
+
     async def answers(self, count: int) -> None:
         """Wait for ``count`` more answers."""
         goal = sum(self.ledger.answered.values()) + count

@@ -147,9 +147,13 @@ def _add_migrate(parser: argparse.ArgumentParser) -> None:
         help="the maximum size of a message (default: %(default)s)",
     )
     parser.add_argument(
-        "--grant", metavar="ROLE", help="also give a role the rights of a worker or gateway (default: no role)"
+        "--grant",
+        metavar="ROLE",
+        help="also give a role the rights of a worker or gateway (default: no role)",
     )
-    parser.add_argument("--grant-send", metavar="ROLE", help="also give a role the right to send (default: no role)")
+    parser.add_argument(
+        "--grant-send", metavar="ROLE", help="also give a role the right to send (default: no role)"
+    )
     parser.set_defaults(command=_migrate)
 
 
@@ -201,7 +205,13 @@ def _add_worker(parser: argparse.ArgumentParser) -> None:
     )
     add("--messages", int, limits.messages, "MESSAGES", "at most so many messages are read ahead")
     add("--size", int, limits.size, "BYTES", "and so many bytes")
-    add("--scope-messages", int, limits.scope_messages, "MESSAGES", "of these at most so many of a scope")
+    add(
+        "--scope-messages",
+        int,
+        limits.scope_messages,
+        "MESSAGES",
+        "of these at most so many of a scope",
+    )
     add("--scope-size", int, limits.scope_size, "BYTES", "and so many bytes")
     add("--attempts", int, limits.attempts, "TIMES", "so many failures make a dead letter")
     add("--retry-delay", float, limits.retry_delay, "SECONDS", "before the second; then doubled")
@@ -315,7 +325,9 @@ def _add_dead_letters(actions: Any, common: argparse.ArgumentParser) -> None:
         return parser
 
     listing = add("list", _list_dead, "one line for each, the latest first")
-    listing.add_argument("--limit", type=int, default=100, metavar="MESSAGES", help="at most so many (default: 100)")
+    listing.add_argument(
+        "--limit", type=int, default=100, metavar="MESSAGES", help="at most so many (default: 100)"
+    )
     for name, command, text in (
         ("show", _show_dead, "everything about some"),
         ("requeue", _requeue_dead, "let the application handle some again"),

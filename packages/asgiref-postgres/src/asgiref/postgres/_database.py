@@ -226,13 +226,14 @@ class Session:
         """
         database, schema = self._database, self._database.schema
         try:
-            self._connection = await database.connect(self._name, owner=True)
-            self.partitions, self.max_size = await check_version(self._connection, schema)
-            places = ", ".join(f"${number}" for number in range(1, 34))
-            self._exchange = await self._connection.prepare(
-                f'SELECT * FROM "{schema}".exchange({places})'
-            )
-            await self._connection.add_listener(schema, self._notified)
+            async with asyncio.timeout(database.timeout * 2):
+                self._connection = await database.connect(self._name, owner=True)
+                self.partitions, self.max_size = await check_version(self._connection, schema)
+                places = ", ".join(f"${number}" for number in range(1, 34))
+                self._exchange = await self._connection.prepare(
+                    f'SELECT * FROM "{schema}".exchange({places})'
+                )
+                await self._connection.add_listener(schema, self._notified)
         except BaseException as error:
             self.abort()
             if isinstance(error, CannotStart) or not isinstance(error, Exception):
@@ -358,6 +359,19 @@ class Session:
             _schema.MEMBERS,
         )
 
+    async def end_stuck_sessions(self) -> None:
+        """End sessions that own partitions and have been in one statement for too long.
+
+        Their processes gave up on them. ``idle_session_timeout`` does not end a session that waits
+        for the rest of a request, or whose reply is not read.
+        """
+        await self._call(
+            self._connection.execute,
+            _END_STUCK,
+            f'"{self._database.schema}"',
+            self._database.timeout,
+        )
+
     async def locks(self) -> Locks:
         """Return who owns what."""
         rows = await self._call(self._connection.fetch, LOCKS, f'"{self._database.schema}"')
@@ -395,6 +409,14 @@ SELECT objid::bigint AS key, pid FROM pg_locks
 WHERE locktype = 'advisory' AND objsubid = 2 AND granted
     AND classid = $1::regnamespace::oid
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+#: Only sessions of the same role: others may not be ended, nor are their statements visible.
+_END_STUCK = f"""
+SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
+WHERE a.pid IN (SELECT pid FROM ({LOCKS}) AS held) AND a.pid <> pg_backend_pid()
+    AND a.usename = current_user AND a.state = 'active'
+    AND a.query_start < clock_timestamp() - $2 * interval '1 second'
 """
 
 

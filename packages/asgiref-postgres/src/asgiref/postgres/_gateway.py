@@ -215,6 +215,7 @@ class PostgresGateway(StatelessServer):
         self.__owner.end(asyncio.get_running_loop().time() + self.__timeout)
         with contextlib.suppress(Exception):
             await pump
+        await self.__owner.ended(1.0)
         if self.__pump.backlog:
             logger.error("%d message(s) were not stored", self.__pump.backlog)
         self.__pump.forget_items(SessionLost("The gateway has ended."))
@@ -289,6 +290,12 @@ class _GatewayOwner:
 
     # Owner of the pump
 
+    async def ended(self, seconds: float) -> None:
+        """Cancel the deliveries that are left, and wait for them."""
+        self.lost()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=seconds)
+
     def is_finished(self) -> bool:
         if self._end_at is not None and self.pump.session is None:
             return not self.pump.backlog or asyncio.get_running_loop().time() >= self._end_at
@@ -308,10 +315,11 @@ class _GatewayOwner:
             await self._drain(session, self._end_at)
         elif OUTGOING in delivery.partitions:
             return
-        elif (suspects := await session.acquire([OUTGOING])) or self._reader is None:
-            if suspects:
-                self._own(session, suspects[OUTGOING])
-        elif await session.reader_of(OUTGOING) != self._reader:
+        elif OUTGOING not in (await session.locks()).owners:
+            for suspect in (await session.acquire([OUTGOING])).values():
+                self._own(session, suspect)
+        elif self._reader is not None and await session.reader_of(OUTGOING) != self._reader:
+            # Otherwise the lock belongs to a session of this gateway that has not ended yet.
             self._reader = None
             self.is_owner.clear()
             self.is_taken.set()

@@ -24,6 +24,8 @@ logger = logging.getLogger("asgiref.postgres")
 
 #: Seconds between two looks at which partitions are free, and the longest silence of a session.
 TICK = 0.4
+#: Seconds between two looks for sessions that are stuck.
+_CHECK = 2.0
 #: Seconds to collect more work before the next transaction.
 _LINGER = 0.001
 #: Seconds between two reads of a reader that is awake, and without rows until it goes to sleep.
@@ -251,11 +253,14 @@ class Pump:
         loop = asyncio.get_running_loop()
         await self._owner.opened(session)
         self.session = session
-        next_tick = 0.0
+        next_tick = next_check = 0.0
         while not self._owner.is_finished():
             now = loop.time()
             if now >= next_tick:
                 await self._owner.tick(session)
+                if now >= next_check:
+                    await session.end_stuck_sessions()
+                    next_check = now + _CHECK
                 next_tick = loop.time() + TICK
             self._is_woken = False
             await self._give_out(session)
