@@ -73,7 +73,8 @@ class Reader:
         if read is None:
             return False
         found: list[Row] = []
-        xmin = table.xmin()
+        xmin, own = table.xmin(), table.next_transaction
+        table.next_transaction += 1
         for number, mark, cursor, limit in zip(
             read.partitions, read.marks, read.cursors, read.limits, strict=True
         ):
@@ -102,7 +103,7 @@ class Reader:
                 for r in rows[: each.limit]
             ]
         self.taken = max([self.taken, *(row.id for row in found if row.data is not None)])
-        return delivery.rows_read(read, found, xmin, table.next_transaction)
+        return delivery.rows_read(read, found, xmin, own)
 
 
 class DeliveryMachine(RuleBasedStateMachine):
@@ -152,7 +153,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     def give(self, owner: Reader, scope_id: str) -> bool:
         """Give out one message; return whether the reader survived."""
-        message = owner.delivery.next_message(scope_id, self.now)
+        message = owner.delivery.next_message(scope_id)
         if message is None:
             return True
         assert all(scope_id not in reader.hand for reader in self.readers)

@@ -195,6 +195,28 @@ async def test_a_transaction_that_commits_late_is_not_passed_over(
     await with_workers(gateway, [PostgresWorker(shout, database)], body)
 
 
+async def test_a_lower_id_under_a_higher_transaction_id_is_not_passed_over(database: str) -> None:
+    gateway = Chat(database)
+    first, second = await asyncpg.connect(database), await asyncpg.connect(database)
+
+    async def body() -> None:
+        older, newer = first.transaction(), second.transaction()
+        await older.start()
+        await first.execute("SELECT pg_current_xact_id()")
+        await newer.start()
+        # No transaction that ended has a higher id than this one, which a snapshot does not show.
+        await send("ada", said("low"), scope_of("ada"), connection=second)
+        await send("ada", said("high"), scope_of("ada"), connection=first)
+        await older.commit()
+        assert (await gateway.events.get())[1]["text"] == "HIGH"
+        await newer.commit()
+        assert (await gateway.events.get())[1]["text"] == "LOW"
+
+    await with_workers(gateway, [PostgresWorker(shout, database)], body)
+    await first.close()
+    await second.close()
+
+
 async def test_processes_come_back_after_a_restart_of_the_server(
     database: str, server: RealPostgres
 ) -> None:
@@ -214,3 +236,94 @@ async def test_processes_come_back_after_a_restart_of_the_server(
             assert redelivered
 
     await with_workers(gateway, [PostgresWorker(shout, database)], body)
+
+
+async def test_a_plain_function_sends_within_its_own_transaction(database: str) -> None:
+    psycopg = pytest.importorskip("psycopg")
+
+    def transactions() -> int:
+        with psycopg.connect(database) as connection:
+            send_sync("ada", said("never"), connection=connection)
+            connection.rollback()
+            send_sync("ada", said("yes"), connection=connection)
+            connection.commit()
+            count = connection.execute("SELECT count(*) FROM asgiref.messages").fetchone()
+        return int(count[0])
+
+    assert await asyncio.to_thread(transactions) == 1
+
+
+async def test_a_delivery_that_waits_holds_up_its_own_scope_only(database: str) -> None:
+    released = asyncio.Event()
+
+    class Limited(Chat):
+        async def application_send(self, scope: Any, message: Any) -> None:
+            if scope["user"] == "slow":
+                await released.wait()
+            await super().application_send(scope, message)
+
+    gateway = Limited(database)
+
+    async def body() -> None:
+        for number in range(200):
+            await gateway.store("slow", scope_of("slow"), said(f"s{number}"))
+        await gateway.store("fast", scope_of("fast"), said("f"))
+        assert (await gateway.events.get())[0] == "fast"
+        released.set()
+        texts = [(await gateway.events.get())[1]["text"] for _ in range(200)]
+        assert texts == [f"S{number}" for number in range(200)]
+
+    await with_workers(gateway, [PostgresWorker(shout, database)], body)
+
+
+async def test_a_failed_delivery_is_repeated_and_marked(database: str) -> None:
+    class Failing(Chat):
+        failures = 2
+
+        async def application_send(self, scope: Any, message: Any) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise OSError("on purpose")
+            assert self.delivery.attempts == 2
+            await super().application_send(scope, message)
+
+    gateway = Failing(database, limits=Limits(retry_delay=0.001))
+
+    async def body() -> None:
+        await gateway.store("ada", scope_of("ada"), said("hello"))
+        assert await gateway.events.get() == ("ada", {"type": "chat.say", "text": "HELLO"}, True)
+
+    await with_workers(gateway, [PostgresWorker(shout, database)], body)
+
+
+async def test_an_application_that_never_receives_does_not_run_for_ever(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    gateway = Chat(database)
+    runs = 0
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal runs
+        runs += 1
+
+    async def body() -> None:
+        await gateway.store("ada", scope_of("ada"), said("hello"))
+        query = "SELECT count(*) FROM asgiref.dead_letters"
+        while not await connection.fetchval(query):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    limits = Limits(retry_delay=0.001)
+    await with_workers(gateway, [PostgresWorker(application, database, limits=limits)], body)
+    assert runs == 5
+
+
+async def test_messages_that_cannot_be_sent_are_refused(database: str) -> None:
+    gateway = Chat(database)
+    with pytest.raises(TypeError, match="A message must be a dict, not 'str'"):
+        await gateway.store("ada", scope_of("ada"), "hello")
+    with pytest.raises(TypeError, match="A scope id must be a string, not 1"):
+        await gateway.store(1, scope_of("ada"), said("hello"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="has no 'type'"):
+        await gateway.store("ada", {}, said("hello"))
+    with pytest.raises(ValueError, match="the maximum is 1048576"):
+        await gateway.store("ada", scope_of("ada"), said("x" * (1 << 20)))

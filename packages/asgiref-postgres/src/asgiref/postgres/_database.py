@@ -284,7 +284,7 @@ class Session:
         to_gateway: bool,
         asleep: bool | None,
     ) -> tuple[list[Row], int, int]:
-        """Write and read in one transaction; return rows, xmin and xmax for `Delivery`."""
+        """Write and read in one transaction; return rows, xmin and own id for `Delivery`."""
         dead = [message for message, _ in writes.dead]
         late = read.catch_up if read is not None else ()
         rows = await self._call(
@@ -317,10 +317,10 @@ class Session:
             [each.limit for each in late],
             [id for each in late for id in each.known],
         )
-        xmax, xmin = rows.pop()[1], rows.pop()[1]
+        own, xmin = rows.pop()[1], rows.pop()[1]
         found = [Row(*row) for row in rows]
         self.taken = max([self.taken, *(row.id for row in found if row.data is not None)])
-        return found, xmin, xmax
+        return found, xmin, own
 
     async def acquire(self, partitions: Sequence[int]) -> dict[int, int]:
         """Try to own ``partitions``; return those that are, each with its last suspect id."""

@@ -129,7 +129,7 @@ class _Scope:
     in_hand: Message | None = None
     size: int = 0
     behind: tuple[int, int] | None = None
-    blocked_until: float = 0.0
+    is_blocked: bool = False
 
     def count(self) -> int:
         return len(self.queue) + (self.in_hand is not None)
@@ -147,7 +147,8 @@ class _Partition:
         suspect: rows up to this id may have been given out by a reader that died.
         mark: every row up to this id has been read.
         cursor: the highest id that was read.
-        candidate: the next mark, and the transaction id from which on it counts.
+        candidate: the next mark, and the transaction id below which all must have ended; 0 while
+            that is unknown.
         known: ids above the mark that were read and may still be in the table.
         in_hand: how many messages applications have.
     """
@@ -267,14 +268,14 @@ class Delivery:
             held.append(scope.in_hand.id)
         return CatchUp(scope.partition.number, scope_id, *scope.behind, room, held)
 
-    def rows_read(self, read: Read, rows: Iterable[Row], xmin: int, xmax: int) -> bool:
+    def rows_read(self, read: Read, rows: Iterable[Row], xmin: int, own: int) -> bool:
         """Take the rows of a read; return whether the next read will find more for sure.
 
         Args:
             read: what was to be read.
             rows: the rows, those of each partition and of each catch-up in order.
             xmin: the oldest transaction that was in flight when the read started.
-            xmax: the first transaction id that was not given away when the read ended.
+            own: the id of the transaction that read, 0 if it has none.
         """
         forward: dict[int, list[Row]] = {}
         late: dict[str, list[Row]] = {}
@@ -297,7 +298,7 @@ class Delivery:
             size = sum(len(row.data) for row in found if row.data is not None)
             is_cut = len(found) >= limit or size >= read.size
             more = more or is_cut
-            self._move_mark(partition, found[-1].id if is_cut else None, xmin, xmax)
+            self._move_mark(partition, found[-1].id if is_cut else None, xmin, own)
         return more
 
     def _caught_up(self, catch_up: CatchUp, rows: list[Row]) -> None:
@@ -350,23 +351,30 @@ class Delivery:
         return scope.count() >= limits.scope_messages or scope.size >= limits.scope_size
 
     @staticmethod
-    def _move_mark(partition: _Partition, cut_at: int | None, xmin: int, xmax: int) -> None:
+    def _move_mark(partition: _Partition, cut_at: int | None, xmin: int, own: int) -> None:
         if partition.candidate is not None:
             mark, since = partition.candidate
             # A read that was cut may have left rows out below the candidate.
-            if xmin >= since and (cut_at is None or cut_at >= mark):
+            if since and xmin >= since and (cut_at is None or cut_at >= mark):
                 partition.mark = mark
                 partition.known = {id for id in partition.known if id > mark}
                 partition.candidate = None
+            elif not since:
+                # This transaction got its id after the candidate's read, so it is above all that
+                # were in flight then.
+                partition.candidate = (mark, own)
         if partition.candidate is None and partition.cursor > partition.mark:
-            partition.candidate = (partition.cursor, xmax)
+            partition.candidate = (partition.cursor, 0)
 
     # Giving out
 
     def take_ready(self, now: float) -> list[str]:
         """Return the scopes that have got a message to give out since the last call."""
         while self._blocked and self._blocked[0][0] <= now:
-            self._offer(heapq.heappop(self._blocked)[1])
+            scope_id = heapq.heappop(self._blocked)[1]
+            if (scope := self._scopes.get(scope_id)) is not None:
+                scope.is_blocked = False
+            self._offer(scope_id)
         ready, self._ready = self._ready, {}
         return list(ready)
 
@@ -374,17 +382,19 @@ class Delivery:
         """Return when the next retry is due, if one waits."""
         return self._blocked[0][0] if self._blocked else None
 
-    def next_message(self, scope_id: str, now: float) -> Message | None:
+    def next_message(self, scope_id: str) -> Message | None:
         """Return the next message of a scope, which is in hand from now on, or None."""
         scope = self._scopes.get(scope_id)
-        if scope is None or not self._can_give(scope) or scope.blocked_until > now:
+        if scope is None or not self._can_give(scope):
             return None
         message = scope.in_hand = scope.queue.popleft()
         scope.partition.in_hand += 1
         return message
 
     def _can_give(self, scope: _Scope) -> bool:
-        if scope.in_hand is not None or not scope.queue or scope.partition.is_releasing:
+        if scope.in_hand is not None or scope.is_blocked or not scope.queue:
+            return False
+        if scope.partition.is_releasing:
             return False
         head = scope.queue[0]
         return not head.is_suspect or (head is self._isolated and self._is_isolated_written)
@@ -434,8 +444,9 @@ class Delivery:
         self._requeue(message)
         scope = self._scopes[message.scope_id]
         doublings = min(message.attempts - 1, 20)
-        scope.blocked_until = now + min(self._limits.retry_delay * 2.0**doublings, 60.0)
-        heapq.heappush(self._blocked, (scope.blocked_until, message.scope_id))
+        scope.is_blocked = True
+        delay = min(self._limits.retry_delay * 2.0**doublings, 60.0)
+        heapq.heappush(self._blocked, (now + delay, message.scope_id))
         return False
 
     def put_back(self, message: Message) -> None:

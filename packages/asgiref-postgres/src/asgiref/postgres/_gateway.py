@@ -368,7 +368,7 @@ class _GatewayOwner:
     async def _deliver_scope(self, scope_id: str) -> None:
         """Deliver the events of one scope until there are no more."""
         delivery, loop = self.pump.delivery, asyncio.get_running_loop()
-        while (message := delivery.next_message(scope_id, loop.time())) is not None:
+        while (message := delivery.next_message(scope_id)) is not None:
             try:
                 await self._deliver(message)
             except asyncio.CancelledError:

@@ -307,7 +307,7 @@ class Pump:
         batch = self._next_batch()
         asleep = self._next_mark(now)
         self._is_notified = False
-        rows, xmin, xmax = await session.exchange(
+        rows, xmin, own = await session.exchange(
             writes,
             batch.outgoing if batch is not None else _NOTHING,
             read,
@@ -322,8 +322,8 @@ class Pump:
         counts.acknowledged += len(writes.done)
         counts.dead += len(writes.dead)
         counts.read += len(rows)
-        more = read is not None and delivery.rows_read(read, rows, xmin, xmax)
-        self._plan_next(bool(rows), more, asleep, xmin, xmax)
+        more = read is not None and delivery.rows_read(read, rows, xmin, own)
+        self._plan_next(bool(rows), more, asleep, xmin, own)
 
     def _next_batch(self) -> _Batch | None:
         """Return the batch to insert: again the last one, if its commit was not seen."""
@@ -377,15 +377,16 @@ class Pump:
         """Return the mark that the transaction has to write, or None for no change."""
         if self._sleep is Sleep.AWAKE:
             return True if now - self._last_found > _AWAKE else None
+        if self._sleep is Sleep.SETTLING and not self._settled_at:
+            return True  # again: this transaction's id is above those that may have missed the mark
         # A single message does not wake it for good: that would cost two more writes.
         return False if self._streak >= _STREAK else None
 
-    def _plan_next(
-        self, found: bool, more: bool, asleep: bool | None, xmin: int, xmax: int
-    ) -> None:
+    def _plan_next(self, found: bool, more: bool, asleep: bool | None, xmin: int, own: int) -> None:
         now = asyncio.get_running_loop().time()
         if asleep:
-            self._sleep, self._settled_at = Sleep.SETTLING, xmax
+            self._settled_at = own if self._sleep is Sleep.SETTLING else 0
+            self._sleep = Sleep.SETTLING
             self._settling_delay = _SETTLING[0]
         elif asleep is False:
             self._sleep = Sleep.AWAKE

@@ -6,7 +6,9 @@ applications.
 
 A reader may not simply remember the highest id that it has seen: a transaction that took a lower id
 may commit later. A row gets its transaction id before its own id, so once every transaction that
-was in flight at a read has ended, no row can appear any more below the ids of that read.
+was in flight at a read has ended, no row can appear any more below the ids of that read. A snapshot
+does not show all of those, its xmax being that of the last one that ended; but the transaction id
+that the reader itself gets after the read is above them.
 """
 
 import re
@@ -183,12 +185,14 @@ BEGIN
                 SELECT m.id, m.scope_id,
                     CASE WHEN m.scope_id = ANY (p_behind) THEN NULL ELSE m.message END AS message,
                     m.attempts, m.redelivered,
-                    sum(octet_length(m.message)) OVER (ORDER BY m.id) - octet_length(m.message) AS b
+                    sum(CASE WHEN m.scope_id = ANY (p_behind) THEN 0 ELSE octet_length(m.message)
+                        END) OVER (ORDER BY m.id ROWS BETWEEN UNBOUNDED PRECEDING
+                        AND 1 PRECEDING) AS b
                 FROM "SCHEMA".messages m
                 WHERE m.partition = r.p AND m.id > r.mark
                     AND (m.id > r.cur OR m.id <> ALL (p_known))
                 ORDER BY m.id LIMIT r.lim
-            ) m WHERE m.b < p_bytes
+            ) m WHERE coalesce(m.b, 0) < p_bytes
         ) m
         UNION ALL
         SELECT r.p, m.*, 0 FROM unnest(p_late_partition, p_late_scope_id, p_late_first, p_late_last,
@@ -215,13 +219,13 @@ BEGIN
     partition := -1;
     id := v_xmin;
     RETURN NEXT;
-    id := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
-    RETURN NEXT;
     IF v_taken > p_taken OR p_asleep IS NOT NULL THEN
         UPDATE "SCHEMA".readers r SET taken = greatest(r.taken, v_taken),
             asleep = coalesce(p_asleep, r.asleep)
         WHERE r.reader = p_reader;
     END IF;
+    id := coalesce(pg_current_xact_id_if_assigned()::text::bigint, 0);
+    RETURN NEXT;
 END $$;
 
 CREATE FUNCTION "SCHEMA".release(p_partitions integer[], p_suspects bigint[])

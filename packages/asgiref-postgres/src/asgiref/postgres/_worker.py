@@ -261,8 +261,7 @@ class PostgresWorker:
     # Source of the instances
 
     def next_message(self, scope_id: str) -> Message | None:
-        now = asyncio.get_running_loop().time()
-        message = self._pump.delivery.next_message(scope_id, now)
+        message = self._pump.delivery.next_message(scope_id)
         if message is not None and message.redelivered:
             self.counts.redelivered += 1
         return message
