@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import redis_readmes
 from record import Measured, Record, Table
 from tables import figure, markdown, measured, times
 
@@ -174,10 +173,6 @@ def rule_of_thumb(records: Records) -> str:
     return markdown(("", "about"), rows)
 
 
-def of_redis(text: Callable[[Record], str]) -> Callable[[Records], str]:
-    return lambda records: text(records["redis_streams"])
-
-
 BRIDGE = {
     "sensitive": "`sync_to_async`, thread-sensitive",
     "in a context": "the same inside a `ThreadSensitiveContext`",
@@ -213,16 +208,6 @@ BLOCKS = (
         for name in ("testing", "compatibility", "typing")
     ),
     Block("packages/asgiref-server/README.md", "server", ("server",), all_cases(SERVER, "server")),
-    *(
-        Block(file, name, ("redis_streams",), of_redis(text))
-        for file, name, text in (
-            ("packages/asgiref-redis/README.md", "rates", redis_readmes.rates),
-            ("docs/explanation/redis.md", "rates", redis_readmes.rates),
-            ("docs/explanation/redis.md", "latency", redis_readmes.latency),
-            ("docs/explanation/redis.md", "processor", redis_readmes.processor),
-            ("docs/explanation/redis.md", "cluster", redis_readmes.cluster),
-        )
-    ),
     Block("packages/asgiref-wsgi/README.md", "wsgi", ("wsgi",), wsgi),
     Block("packages/asgiref-wsgi/README.md", "wsgi_servers", ("wsgi_servers",), servers),
     Block("packages/asgiref-wsgi/README.md", "asgi_to_wsgi", ("asgi_to_wsgi",), adapters_of_asgi),

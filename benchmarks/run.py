@@ -76,7 +76,6 @@ BENCHMARKS = (
     Benchmark("server"),
     Benchmark("local"),
     Benchmark("helpers"),
-    Benchmark("redis_streams", 5, programs=("redis-server",), modules=("redis", "hiredis")),
 )
 
 

@@ -2,7 +2,7 @@
 """Run the demo: ``python3 demo/run.py`` (``--check``, ``--help``); needs Python 3.11 or newer only.
 
 How it works: the first start makes a private virtual environment in ``.demo/`` at the top of the
-repository, builds the wheels of ``packages/*``, and installs those, Flask, uvicorn and redis-py
+repository, builds the wheels of ``packages/*``, and installs those, Flask, uvicorn and asyncpg
 into it. Then this same file starts again with the environment's Python and hands over to
 ``app.main``. Later starts go straight there, until something that the environment was made of
 changes. Nothing outside ``.demo/`` is written but pip's own cache and what the system keeps for
@@ -113,7 +113,7 @@ def prepare():
     call([*pip, "install", "--quiet", "flit_core>=3.12,<5"], "the build backend")
     build = [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", WHEELS]
     call([*build, *packages], "the wheels")
-    say("Installing them, Flask, uvicorn and redis-py ...")
+    say("Installing them, Flask, uvicorn and asyncpg ...")
     install(pip, sorted(WHEELS.glob("*.whl")))
 
 
@@ -123,8 +123,8 @@ def install(pip, wheels):
     ``asgiref`` is also the name of a well-known distribution, which others may ask for. Ours are
     installed first, without any index; after that the constraints hold the names to these files.
     """
-    # asgiref-redis needs something of others, so it is the last.
-    last = [wheel for wheel in wheels if wheel.name.startswith("asgiref_redis-")]
+    # asgiref-postgres needs something of others, so it is the last.
+    last = [wheel for wheel in wheels if wheel.name.startswith("asgiref_postgres-")]
     first = [wheel for wheel in wheels if wheel not in last]
     ours = [*pip, "install", "--quiet", "--no-index", "--find-links", WHEELS]
     call([*ours, *first], "the wheels")
@@ -133,8 +133,8 @@ def install(pip, wheels):
     lines = [f"{name} @ {wheel.as_uri()}\n" for name, wheel in zip(names, wheels)]  # noqa: B905
     constraints.write_text("".join(lines))
     rest = ["--constraint", constraints, "--requirement", REQUIREMENTS]
-    call([*pip, "install", "--quiet", *rest], "Flask, uvicorn and redis-py")
-    call([*ours, *last], "the wheel of asgiref-redis")
+    call([*pip, "install", "--quiet", *rest], "Flask, uvicorn and asyncpg")
+    call([*ours, *last], "the wheel of asgiref-postgres")
     call([*pip, "check"], "a consistent set of packages")
 
 

@@ -32,7 +32,7 @@ DISTRIBUTIONS = (
     "asgiref-compatibility",
     "asgiref-typing",
     "asgiref-server",
-    "asgiref-redis",
+    "asgiref-postgres",
     "asgiref-wsgi",
     "asgiref-testing",
 )

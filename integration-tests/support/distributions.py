@@ -51,11 +51,6 @@ EXTRAS = (
         "asgiref.postgres",
         frozenset({"asgiref-sync", "asgiref-compatibility", "asgiref-server", "asyncpg"}),
     ),
-    Distribution(
-        "asgiref-redis",
-        "asgiref.redis",
-        frozenset({"asgiref-sync", "asgiref-compatibility", "asgiref-server", "redis"}),
-    ),
 )
 META = Distribution("asgiref", "asgiref", frozenset(component.name for component in COMPONENTS))
 ALL = (*COMPONENTS, META)

@@ -104,7 +104,6 @@ def test_the_parsers_are_found() -> None:
         "run_tests.py",
         "demo/app/options.py",
         "packages/asgiref-postgres/src/asgiref/postgres/_cli.py",
-        "packages/asgiref-redis/src/asgiref/redis/_cli.py",
         "tools/command_line.py",
         "benchmarks/run.py",
         "soak/run.py",
