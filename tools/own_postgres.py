@@ -118,7 +118,9 @@ class OwnPostgres:
         folder = Path(tempfile.mkdtemp(prefix="asgiref-own-postgres-"))
         try:
             binaries = _prepare(binaries, folder, password)
-            flags = [f"--{name.replace('_', '-')}={value}" for name, value in self._settings.items()]
+            flags = [
+                f"--{name.replace('_', '-')}={value}" for name, value in self._settings.items()
+            ]
             self._keep(binaries, folder, str(port), flags)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
