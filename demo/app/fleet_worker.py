@@ -1,4 +1,4 @@
-"""What a worker process of the demo runs: ``python -m asgiref.postgres worker app.fleet_worker:game``.
+"""The application of a worker process, which is ``python -m asgiref.postgres worker``.
 
 The folder of the data comes in the environment, as ``ASGIREF_DEMO_DATA``; so does the database's
 URL, since every user of a machine sees command lines.
