@@ -98,10 +98,13 @@ class Reader:
                 and each.first <= id <= each.last
                 and id not in each.known
             ]
-            found += [
-                Row(each.partition, r.id, r.scope_id, r.data, r.attempts, r.redelivered)
-                for r in rows[: each.limit]
-            ]
+            size = 0
+            for row in rows[: each.limit]:
+                if size >= each.size:
+                    break
+                size += len(row.data)
+                values = (row.id, row.scope_id, row.data, row.attempts, row.redelivered)
+                found.append(Row(each.partition, *values))
         self.taken = max([self.taken, *(row.id for row in found if row.data is not None)])
         return delivery.rows_read(read, found, xmin, own)
 
@@ -228,7 +231,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @invariant()
     def limits_hold(self) -> None:
         for reader in self.readers:
-            assert reader.delivery.held <= LIMITS.messages + len(PARTITIONS)
+            assert reader.delivery.held <= LIMITS.messages
 
     def teardown(self) -> None:
         for scope_id in list(self.table.in_flight):
