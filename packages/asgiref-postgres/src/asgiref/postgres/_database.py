@@ -236,17 +236,31 @@ async def migrate(
 
 
 class Session:
-    """A connection that can own partitions. Every method raises `SessionLost` when it is gone."""
+    """A connection that can own partitions. Every method raises `SessionLost` when it is gone.
 
-    def __init__(self, database: Database, name: str, on_wake: Callable[[int], object]) -> None:
+    Attributes:
+        reader: identifies the process, over all of its sessions.
+        taken: the highest id of a message that the process has read.
+        partitions, max_size: the settings of the schema.
+        is_member: whether it belongs to the group of workers.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        reader: uuid.UUID,
+        taken: int,
+        on_wake: Callable[[int], object],
+    ) -> None:
         self._database = database
         self._name = name
         self._on_wake = on_wake
         self._connection: Any = None
         self._exchange: Any = None
-        self.reader = uuid.uuid4()
+        self.reader = reader
         self.is_member = False
-        self.taken = 0
+        self.taken = taken
         self.partitions = 0
         self.max_size = 0
 
@@ -356,8 +370,8 @@ class Session:
         self.taken = max([self.taken, *(row.id for row in found if row.data is not None)])
         return found, xmin, own
 
-    async def acquire(self, partitions: Sequence[int]) -> dict[int, int]:
-        """Try to own ``partitions``; return those that are, each with its last suspect id."""
+    async def acquire(self, partitions: Sequence[int]) -> list[tuple[int, int, int]]:
+        """Try to own ``partitions``; return the arguments of `Delivery.acquire` for each."""
         rows = await self._call(
             self._connection.fetch,
             f'SELECT * FROM "{self._database.schema}".acquire($1, $2, $3, $4)',
@@ -366,7 +380,7 @@ class Session:
             self.taken,
             list(partitions),
         )
-        return {row[0]: row[1] for row in rows}
+        return [(row[0], row[1], row[2]) for row in rows]
 
     async def release(self, partitions: dict[int, int]) -> None:
         """Give up partitions, with what `Delivery.drop` returned for each."""

@@ -6,7 +6,8 @@ the oldest one that is held; and a row of an owned partition is held, or *behind
 later, because its scope has reached its limit), or above the partition's mark.
 
 After the death of a reader, the rows that it had read are *suspects*: one of them may have killed
-it. They are given out one at a time, and each attempt is written before it starts.
+it. They are given out one at a time, and each attempt is written before it starts. A reader that
+has only lost its session is alive, so the rows that it has *seen* before are merely redelivered.
 """
 
 import heapq
@@ -159,6 +160,7 @@ class _Partition:
 
     Attributes:
         suspect: rows up to this id may have been given out by a reader that died.
+        seen: rows up to this id may have been given out before.
         mark: every row up to this id has been read.
         cursor: the highest id that was read.
         candidate: the next mark, and the transaction id below which all must have ended; 0 while
@@ -169,6 +171,7 @@ class _Partition:
 
     number: int
     suspect: int
+    seen: int
     mark: int = 0
     cursor: int = 0
     candidate: tuple[int, int] | None = None
@@ -206,9 +209,15 @@ class Delivery:
         """How many messages are held."""
         return self._held
 
-    def acquire(self, partition: int, suspect: int) -> None:
-        """Start to read a partition; rows up to the id ``suspect`` may have killed a reader."""
-        self._partitions[partition] = _Partition(partition, suspect)
+    def acquire(self, partition: int, suspect: int, seen: int) -> None:
+        """Start to read a partition.
+
+        Args:
+            partition: its number.
+            suspect: rows up to this id may have killed a reader.
+            seen: rows up to this id may have been given out before; at least ``suspect``.
+        """
+        self._partitions[partition] = _Partition(partition, suspect, seen)
 
     def begin_release(self, partition: int) -> None:
         """Give out no more messages of ``partition``."""
@@ -235,9 +244,9 @@ class Delivery:
         """
         found = self._partitions.pop(partition)
         scopes = found.scopes
-        left = found.mark < found.suspect or any(
-            any(message.is_suspect for message in scope.queue)
-            or (scope.behind is not None and scope.behind[0] <= found.suspect)
+        left = found.mark < found.seen or any(
+            any(message.id <= found.seen for message in scope.queue)
+            or (scope.behind is not None and scope.behind[0] <= found.seen)
             for scope in scopes.values()
         )
         for scope_id, scope in scopes.items():
@@ -247,7 +256,7 @@ class Delivery:
             for message in scope.queue:
                 self._forget_suspect(message)
             del self._scopes[scope_id]
-        return found.suspect if left else 0
+        return found.seen if left else 0
 
     # Reading
 
@@ -349,14 +358,15 @@ class Delivery:
 
     def _hold(self, scope: _Scope, row: Row) -> None:
         assert row.data is not None
-        is_suspect = row.id <= scope.partition.suspect
+        partition = scope.partition
+        is_suspect = row.id <= partition.suspect
         message = Message(
             row.partition,
             row.id,
             row.scope_id,
             row.data,
             row.attempts,
-            row.redelivered or is_suspect or row.attempts > 0,
+            row.redelivered or row.id <= partition.seen or row.attempts > 0,
             is_suspect,
         )
         scope.queue.append(message)

@@ -7,7 +7,6 @@ can own that; only the owner runs ``handle``.
 import asyncio
 import inspect
 import logging
-import uuid
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextvars import ContextVar
@@ -265,7 +264,6 @@ class _GatewayOwner:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._scopes: dict[str, dict[str, Any]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._reader: uuid.UUID | None = None
         self.is_owner = asyncio.Event()
         self.is_taken = asyncio.Event()
         self._end_at: float | None = None
@@ -275,7 +273,7 @@ class _GatewayOwner:
         self._loop = asyncio.get_running_loop()
         self.is_owner, self.is_taken = asyncio.Event(), asyncio.Event()
         self._is_done = False
-        self._end_at = self._reader = None
+        self._end_at = None
 
     def end(self, at: float) -> None:
         self._end_at = at
@@ -361,12 +359,10 @@ class _GatewayOwner:
             return
         elif OUTGOING not in (await session.locks()).owners:
             if await self.pump.acquire(session, [OUTGOING]):
-                self._reader = session.reader
                 self.is_taken.clear()
                 self.is_owner.set()
-        elif self._reader is not None and await session.reader_of(OUTGOING) != self._reader:
+        elif self.is_owner.is_set() and await session.reader_of(OUTGOING) != session.reader:
             # Otherwise the lock belongs to a session of this gateway that has not ended yet.
-            self._reader = None
             self.is_owner.clear()
             self.is_taken.set()
 

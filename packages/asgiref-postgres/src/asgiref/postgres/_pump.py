@@ -10,6 +10,7 @@ such a message waits no longer for the reader than its transaction took.
 
 import asyncio
 import logging
+import uuid
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,6 +103,10 @@ class Pump:
         owner: who is told.
         outbox: what is to be inserted.
         to_gateway: whether messages go to the gateway, or to their scopes' partitions.
+
+    Attributes:
+        reader: identifies this process as the owner of partitions.
+        former: the partitions that the last session owned.
     """
 
     def __init__(
@@ -120,6 +125,9 @@ class Pump:
         self._owner = owner
         self._to_gateway = to_gateway
         self.outbox = outbox
+        self.reader = uuid.uuid4()
+        self.former: set[int] = set()
+        self._taken = 0
         self.delivery = Delivery(limits)
         self.counts = Counts()
         self.session: Session | None = None
@@ -157,12 +165,12 @@ class Pump:
     async def acquire(self, session: Session, partitions: list[int]) -> list[int]:
         """Try to own ``partitions``; return those that are owned from now on."""
         acquired = await session.acquire(partitions)
-        for partition, suspect in acquired.items():
-            self.delivery.acquire(partition, suspect)
+        for each in acquired:
+            self.delivery.acquire(*each)
         # The database has forgotten the mark of a reader that owned no partition.
         self._sleep = Sleep()
         self.read_soon()
-        return list(acquired)
+        return [partition for partition, _, _ in acquired]
 
     async def release(self, session: Session, partitions: list[int]) -> None:
         """Give up partitions that are being released and have nothing in hand."""
@@ -179,7 +187,7 @@ class Pump:
             CannotStart: if no session has worked yet, and a retry is no use.
         """
         while not self._owner.is_finished():
-            session = Session(self._database, self._name, self._notified)
+            session = Session(self._database, self._name, self.reader, self._taken, self._notified)
             try:
                 await session.open()
                 await self._serve(session)
@@ -190,6 +198,8 @@ class Pump:
                 self._went_away(error)
             finally:
                 session.abort()
+                self._taken = session.taken
+                self.former = set(self.delivery.partitions) or self.former
                 self._reset()
                 self.outbox.session_lost()
                 self._owner.lost()

@@ -94,9 +94,11 @@ END $$;
 
 CREATE FUNCTION "SCHEMA".acquire(
     p_reader uuid, p_name text, p_taken bigint, p_partitions integer[])
-RETURNS TABLE (partition integer, suspect bigint) LANGUAGE plpgsql AS $$
+RETURNS TABLE (partition integer, suspect bigint, seen bigint) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
-DECLARE v_partition integer;
+DECLARE
+    v_partition integer;
+    v_last uuid;
 BEGIN
     INSERT INTO "SCHEMA".readers AS r VALUES (p_reader, p_name, p_taken)
     ON CONFLICT (reader) DO UPDATE SET opened_at = now(), asleep = false;
@@ -105,10 +107,12 @@ BEGIN
     DELETE FROM "SCHEMA".producers WHERE used_at < now() - interval '7 days';
     FOREACH v_partition IN ARRAY p_partitions LOOP
         IF pg_try_advisory_lock('"SCHEMA"'::regnamespace::oid::integer, v_partition) THEN
+            SELECT p.reader INTO v_last FROM "SCHEMA".partitions p WHERE p.partition = v_partition;
             RETURN QUERY UPDATE "SCHEMA".partitions p SET reader = p_reader,
-                suspect = greatest(p.suspect,
-                    (SELECT r.taken FROM "SCHEMA".readers r WHERE r.reader = p.reader))
-                WHERE p.partition = v_partition RETURNING p.partition, p.suspect;
+                suspect = greatest(p.suspect, (SELECT r.taken FROM "SCHEMA".readers r
+                    WHERE r.reader = v_last AND v_last <> p_reader))
+                WHERE p.partition = v_partition RETURNING p.partition, p.suspect,
+                    greatest(p.suspect, CASE WHEN v_last = p_reader THEN p_taken END);
         END IF;
     END LOOP;
 END $$;

@@ -22,6 +22,9 @@ from ._pump import Counts, Pump
 
 logger = logging.getLogger("asgiref.postgres")
 
+#: After an outage, a worker leaves the others so many seconds to come back to their partitions: the
+#: owner of before knows that no message has killed it.
+_RETURN_SECONDS = 2.0
 #: Seconds for cleaning up after the shutdown timeout.
 _CLEANUP_SECONDS = 1.0
 
@@ -105,6 +108,7 @@ class PostgresWorker:
         self._failure: Exception | None = None
         self._end_at: float | None = None
         self._is_done = False
+        self._others_from = 0.0
 
     @property
     def counts(self) -> Counts:
@@ -183,6 +187,7 @@ class PostgresWorker:
 
     async def opened(self, session: Session) -> None:
         self._instances.max_size = session.max_size
+        self._others_from = asyncio.get_running_loop().time() + _RETURN_SECONDS
         await session.join()
 
     def lost(self) -> None:
@@ -212,6 +217,8 @@ class PostgresWorker:
                 delivery.keep(partition)
                 count -= 1
         free = [each for each in range(1, session.partitions + 1) if each not in taken]
+        if self._pump.former and asyncio.get_running_loop().time() < self._others_from:
+            free = [each for each in free if each in self._pump.former]
         if free and count > 0:
             await self._pump.acquire(session, random.sample(free, min(count, len(free))))
 
