@@ -98,10 +98,13 @@ class Reader:
                 and each.first <= id <= each.last
                 and id not in each.known
             ]
-            found += [
-                Row(each.partition, r.id, r.scope_id, r.data, r.attempts, r.redelivered)
-                for r in rows[: each.limit]
-            ]
+            size = 0
+            for row in rows[: each.limit]:
+                if size >= each.size:
+                    break
+                size += len(row.data)
+                values = (row.id, row.scope_id, row.data, row.attempts, row.redelivered)
+                found.append(Row(each.partition, *values))
         self.taken = max([self.taken, *(row.id for row in found if row.data is not None)])
         return delivery.rows_read(read, found, xmin, own)
 
@@ -119,7 +122,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.poison: set[int] = set()
         self.scope_of: dict[int, str] = {}
         for partition in PARTITIONS:
-            self.readers[0].delivery.acquire(partition, 0)
+            self.readers[0].delivery.acquire(partition, 0, 0)
 
     @rule(scope_id=st.sampled_from(SCOPES), size=st.integers(1, 40), poison=st.booleans())
     def send(self, scope_id: str, size: int, poison: bool) -> None:
@@ -173,18 +176,34 @@ class DeliveryMachine(RuleBasedStateMachine):
     def die(self, reader: Reader) -> None:
         place = self.readers.index(reader)
         survivor = self.readers[1 - place]
-        # What was acknowledged but not committed is handled again, and marked.
         owned = reader.delivery.partitions
+        self.forget_uncommitted(owned)
+        for partition in owned:
+            suspect = self.table.suspect[partition]
+            self.table.suspect[partition] = max(suspect, reader.taken)
+            suspect = self.table.suspect[partition]
+            survivor.delivery.acquire(partition, suspect, suspect)
+        self.readers[place] = Reader(self.table)
+
+    @rule(place=st.integers(0, 1))
+    def lose_session(self, place: int) -> None:
+        """The reader comes back with a new session and the same partitions."""
+        before = self.readers[place]
+        owned = before.delivery.partitions
+        self.forget_uncommitted(owned)
+        reader = self.readers[place] = Reader(self.table)
+        reader.taken = before.taken
+        for partition in owned:
+            suspect = self.table.suspect[partition]
+            reader.delivery.acquire(partition, suspect, max(suspect, reader.taken))
+
+    def forget_uncommitted(self, owned: list[int]) -> None:
+        """Messages that were acknowledged but not committed are handled again, and marked."""
         self.handled = [
             id
             for id in self.handled
             if not (int(self.scope_of[id][0]) in owned and self.exists(id))
         ]
-        for partition in owned:
-            suspect = self.table.suspect[partition]
-            self.table.suspect[partition] = max(suspect, reader.taken)
-            survivor.delivery.acquire(partition, self.table.suspect[partition])
-        self.readers[place] = Reader(self.table)
 
     def exists(self, id: int) -> bool:
         return any(id in rows for rows in self.table.rows.values())
@@ -223,12 +242,13 @@ class DeliveryMachine(RuleBasedStateMachine):
             giver.delivery.acknowledge(message)
         giver.exchange()
         self.table.suspect[partition] = giver.delivery.drop(partition)
-        taker.delivery.acquire(partition, self.table.suspect[partition])
+        suspect = self.table.suspect[partition]
+        taker.delivery.acquire(partition, suspect, suspect)
 
     @invariant()
     def limits_hold(self) -> None:
         for reader in self.readers:
-            assert reader.delivery.held <= LIMITS.messages + len(PARTITIONS)
+            assert reader.delivery.held <= LIMITS.messages
 
     def teardown(self) -> None:
         for scope_id in list(self.table.in_flight):

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ._codec import CannotStart, decode
-from ._database import LOCKS, Database, check_version, explained
+from ._database import LOCKS, Database, connected, settings_of
 from ._schema import MEMBERS
 
 
@@ -49,23 +49,6 @@ class DeadLetter:
     died_at: Any
 
 
-async def _connected(database: Database) -> Any:
-    """Return a connection to a schema of the right version.
-
-    Raises:
-        CannotStart: if there is none.
-    """
-    connection = None
-    try:
-        connection = await database.connect("asgiref.postgres admin")
-        await check_version(connection, database.schema)
-    except Exception as error:
-        if connection is not None:
-            await connection.close()
-        raise explained(error, database) from error
-    return connection
-
-
 _STATUS = """
 SELECT p.partition, r.name, o.pid IS NOT NULL AS is_owned, m.backlog, m.oldest
 FROM "{schema}".partitions p
@@ -84,8 +67,7 @@ async def status(database: Database) -> Status:
         CannotStart: if the database cannot be used.
     """
     schema = database.schema
-    connection = await _connected(database)
-    try:
+    async with connected(database) as connection:
         locks = await connection.fetch(LOCKS, f'"{schema}"')
         rows = await connection.fetch(_STATUS.format(schema=schema, locks=LOCKS), f'"{schema}"')
         dead = await connection.fetchval(f'SELECT count(*) FROM "{schema}".dead_letters')
@@ -94,8 +76,6 @@ async def status(database: Database) -> Status:
             " WHERE relnamespace = $1::regnamespace AND relkind = 'r' ORDER BY relname",
             f'"{schema}"',
         )
-    finally:
-        await connection.close()
     partitions = [
         PartitionStatus(
             row["partition"],
@@ -137,6 +117,18 @@ def _shortened(name: str) -> str:
     return name if len(name) <= 48 else name[:45] + "..."
 
 
+_LACKING = """
+SELECT p.oid::regprocedure::text FROM pg_proc p
+WHERE pronamespace = $1::regnamespace AND NOT has_function_privilege(p.oid, 'EXECUTE')
+UNION ALL
+SELECT c.oid::regclass::text FROM pg_class c CROSS JOIN
+    unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS right_to
+WHERE relnamespace = $1::regnamespace AND relkind = 'r' AND NOT has_table_privilege(c.oid, right_to)
+    AND (relname <> 'settings' OR right_to = 'SELECT')
+ORDER BY 1
+"""
+
+
 async def check(database: Database) -> list[str]:
     """Return sentences about everything that a worker or gateway needs.
 
@@ -144,38 +136,26 @@ async def check(database: Database) -> list[str]:
         CannotStart: with the first thing that is missing.
     """
     schema = database.schema
-    connection = await _connected(database)
-    try:
+    async with connected(database) as connection:
         server = connection.get_server_version()
-        partitions, max_size = await check_version(connection, schema)
-        lacking = await connection.fetch(
-            "SELECT p.oid::regprocedure::text FROM pg_proc p WHERE pronamespace = $1::regnamespace"
-            " AND NOT has_function_privilege(p.oid, 'EXECUTE')"
-            " UNION ALL SELECT c.oid::regclass::text FROM pg_class c"
-            " WHERE relnamespace = $1::regnamespace AND relkind = 'r' AND relname <> 'settings'"
-            " AND NOT has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE')",
-            f'"{schema}"',
-        )
+        partitions, max_size = await settings_of(connection, schema)
+        lacking = await connection.fetch(_LACKING, f'"{schema}"')
         if lacking:
+            names = ", ".join(dict.fromkeys(row[0] for row in lacking))
             raise CannotStart(
-                f"The role has no rights for {', '.join(row[0] for row in lacking)}. Grant them "
-                f"with `python -m asgiref.postgres migrate --schema {schema} --grant ROLE`."
+                f"The role has no rights for {names}. Grant them with "
+                f"`python -m asgiref.postgres migrate --schema {schema} --grant ROLE`."
             )
         if await connection.fetchval("SELECT pg_is_in_recovery()"):
-            raise CannotStart("The server is a standby. Name the primary, or all with "
-                              "target_session_attrs=read-write.")  # fmt: skip
-        pooled = await _is_transaction_pooled(connection)
-    except CannotStart:
-        raise
-    except Exception as error:
-        raise explained(error, database) from error
-    finally:
-        await connection.close()
-    if pooled:
-        raise CannotStart(
-            "The connection goes through a pool that changes the server's session between "
-            "transactions. Advisory locks need one session: connect directly or pool sessions."
-        )
+            raise CannotStart(
+                "The server is a standby. Name the primary, or every server with "
+                "target_session_attrs=read-write."
+            )
+        if await _is_transaction_pooled(connection):
+            raise CannotStart(
+                "The connection goes through a pool that changes the server's session between "
+                "transactions. Advisory locks need one session: connect directly or pool sessions."
+            )
     return [
         f"PostgreSQL {server.major}.{server.minor}",
         f"schema {schema!r}: {partitions} partitions, messages of at most {max_size} bytes",
@@ -192,8 +172,7 @@ async def dead_letters(
     database: Database, ids: list[int] | None = None, *, limit: int = 100
 ) -> list[DeadLetter]:
     """Return dead letters, the latest first: those with ``ids``, or at most ``limit``."""
-    connection = await _connected(database)
-    try:
+    async with connected(database) as connection:
         rows = await connection.fetch(
             "SELECT id, partition, scope_id, message, attempts, reason, died_at FROM"
             f' "{database.schema}".dead_letters'
@@ -201,8 +180,6 @@ async def dead_letters(
             ids,
             limit if ids is None else len(ids),
         )
-    finally:
-        await connection.close()
     return [DeadLetter(*row) for row in rows]
 
 
@@ -224,21 +201,13 @@ async def drop(database: Database, ids: list[int]) -> int:
 
 async def _remove(database: Database, ids: list[int], query: str) -> int:
     schema = database.schema
-    connection = await _connected(database)
-    try:
-        async with connection.transaction():
-            rows = await connection.fetch(
-                f'WITH gone AS (DELETE FROM "{schema}".dead_letters WHERE id = ANY ($1)'
-                f" RETURNING *) {query.format(schema=schema)}",
-                ids,
-            )
-            await connection.execute(
-                f'SELECT "{schema}".wake($1)', [row["partition"] for row in rows]
-            )
-    except Exception as error:
-        raise explained(error, database) from error
-    finally:
-        await connection.close()
+    async with connected(database) as connection, connection.transaction():
+        rows = await connection.fetch(
+            f'WITH gone AS (DELETE FROM "{schema}".dead_letters WHERE id = ANY ($1)'
+            f" RETURNING *) {query.format(schema=schema)}",
+            ids,
+        )
+        await connection.execute(f'SELECT "{schema}".wake($1)', [row["partition"] for row in rows])
     return len(rows)
 
 

@@ -12,22 +12,51 @@ import json
 import logging
 import logging.config
 import os
+import signal
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from . import __version__, _admin, _schema
 from ._codec import MAX_SIZE, CannotStart, PostgresServerError
-from ._database import Database, explained, migrate
+from ._database import Database, migrate
 from ._delivery import Limits
 from ._worker import PostgresWorker
 
 #: Names the database where no ``--database`` is given.
 VARIABLE = "ASGIREF_POSTGRES_DATABASE"
+
+_LIMITS = Limits()
+#: Options of each command: name, type, default, unit and text.
+_Option = tuple[str, Callable[[str], Any], Any, str, str]
+_COMMON: list[_Option] = [
+    ("schema", str, "asgiref", "SCHEMA", "the schema of the tables"),
+    ("timeout", float, 10.0, "SECONDS", "until a frozen or vanished process loses its partitions"),
+]
+_MIGRATE: list[_Option] = [
+    ("partitions", int, 64, "PARTITIONS", "at least as many as workers, ever; for a new schema"),
+    ("max-size", int, MAX_SIZE, "BYTES", "the maximum size of a message; for a new schema"),
+    ("grant", str, None, "ROLE", "a role that gets the rights of a worker or gateway"),
+    ("grant-send", str, None, "ROLE", "a role that gets the right to send"),
+]
+_WORKER: list[_Option] = [
+    ("messages", int, _LIMITS.messages, "MESSAGES", "at most so many are read ahead"),
+    ("size", int, _LIMITS.size, "BYTES", "and so many bytes"),
+    ("scope-messages", int, _LIMITS.scope_messages, "MESSAGES", "of these, so many of a scope"),
+    ("scope-size", int, _LIMITS.scope_size, "BYTES", "and so many bytes"),
+    ("attempts", int, _LIMITS.attempts, "TIMES", "so many failures make a dead letter"),
+    ("retry-delay", float, _LIMITS.retry_delay, "SECONDS", "before the second; then doubled"),
+    ("max-applications", int, 10_000, "INSTANCES", "one more evicts an idle one"),
+    ("idle-timeout", float, None, "SECONDS", "cancel an instance after so long without messages"),
+    ("shutdown-timeout", float, 10.0, "SECONDS", "for messages in hand at the end"),
+    ("name", str, None, "NAME", "shown by the status, instead of host and process id"),
+    ("health-port", int, None, "PORT", "answer HTTP requests: 200 while connected, else 503"),
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,19 +75,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _set_up_logging(options: argparse.Namespace) -> None:
-    if options.log_config is None:
-        text = "%(asctime)s %(levelname)s %(message)s"
-        logging.basicConfig(level=options.log_level, format=text)
-        return
+    path = options.log_config
     try:
-        if options.log_config.endswith(".json"):
-            logging.config.dictConfig(json.loads(Path(options.log_config).read_text()))
+        if path is None:
+            text = "%(asctime)s %(levelname)s %(message)s"
+            logging.basicConfig(level=options.log_level, format=text)
+        elif path.endswith(".json"):
+            logging.config.dictConfig(json.loads(Path(path).read_text()))
         else:
-            logging.config.fileConfig(options.log_config, disable_existing_loggers=False)
+            logging.config.fileConfig(path, disable_existing_loggers=False)
     except Exception as error:
-        raise CannotStart(
-            f"The log configuration {options.log_config!r} cannot be used: {error}."
-        ) from error
+        raise CannotStart(f"The log configuration {path!r} cannot be used: {error}.") from error
+
+
+# Options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,53 +98,62 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"asgiref-postgres {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    common = _common()
-    _add_migrate(
-        commands.add_parser("migrate", parents=[common], help="create or upgrade the schema")
-    )
-    _add_worker(commands.add_parser("worker", parents=[common], help="run an application's scopes"))
-    status = commands.add_parser("status", parents=[common], help="show who owns what")
+    migrating = _command(commands, "migrate", _migrate, "create or upgrade the schema")
+    _add_options(migrating, _MIGRATE)
+    _add_worker(_command(commands, "worker", _worker, "run an application's scopes"))
+    status = _command(commands, "status", _status, "show the owner and backlog of each partition")
     status.add_argument("--json", action="store_true", help="print everything as JSON")
-    status.set_defaults(command=_status)
-    check = commands.add_parser("check", parents=[common], help="check a setup, for health probes")
-    check.set_defaults(command=_check)
+    _command(commands, "check", _check, "check a setup, for health probes")
     dead = commands.add_parser("dead-letters", help="list, show, requeue or drop dead letters")
-    _add_dead_letters(dead.add_subparsers(required=True, metavar="ACTION"), common)
+    _add_dead_letters(dead.add_subparsers(required=True, metavar="ACTION"))
     return parser
 
 
-def _common() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], text: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
+    parser.set_defaults(command=run)
+    parser.add_argument(
         "--database",
         default=os.environ.get(VARIABLE),
         metavar="URL",
-        help=f"where PostgreSQL is (default: what {VARIABLE} says, else PGHOST and the like)",
+        help=f"where PostgreSQL is (default: the variable {VARIABLE}, else PGHOST and the like)",
     )
-    common.add_argument(
-        "--schema", default="asgiref", help="the schema of the tables (default: %(default)s)"
-    )
-    common.add_argument(
-        "--timeout",
-        type=float,
-        default=10.0,
-        metavar="SECONDS",
-        help="after so long a frozen process or vanished host loses its partitions "
-        "(default: %(default)s)",
-    )
-    common.add_argument(
+    _add_options(parser, _COMMON)
+    parser.add_argument(
         "--log-level",
         default="INFO",
         type=_log_level,
         metavar="LEVEL",
         help="the lowest level that is logged (default: %(default)s)",
     )
-    common.add_argument(
-        "--log-config",
-        metavar="FILE",
-        help="JSON for dictConfig, or the format of fileConfig (default: the log level alone)",
+    parser.add_argument(
+        "--log-config", metavar="FILE", help="JSON for dictConfig, or the format of fileConfig"
     )
-    return common
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, options: list[_Option]) -> None:
+    for name, kind, default, unit, text in options:
+        shown = "none" if default is None else "%(default)s"
+        parser.add_argument(
+            f"--{name}", type=kind, default=default, metavar=unit, help=f"{text} (default: {shown})"
+        )
+
+
+def _add_worker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("application", metavar="MODULE:APPLICATION", help="an ASGI application")
+    _add_options(parser, _WORKER)
+    parser.add_argument(
+        "--codec",
+        choices=("json", "msgpack"),
+        default="json",
+        help="how events are encoded; both are always read (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--reload", action="store_true", help="restart when a Python file here changes"
+    )
 
 
 def _log_level(text: str) -> str:
@@ -127,132 +166,37 @@ def _database(options: argparse.Namespace) -> Database:
     return Database(options.database, options.schema, timeout=options.timeout)
 
 
-# migrate
-
-
-def _add_migrate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--partitions",
-        type=int,
-        default=64,
-        metavar="PARTITIONS",
-        help="at least as many as there will ever be workers; cannot be changed later "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-size",
-        type=int,
-        default=MAX_SIZE,
-        metavar="BYTES",
-        help="the maximum size of a message (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--grant",
-        metavar="ROLE",
-        help="also give a role the rights of a worker or gateway (default: no role)",
-    )
-    parser.add_argument(
-        "--grant-send", metavar="ROLE", help="also give a role the right to send (default: no role)"
-    )
-    parser.set_defaults(command=_migrate)
+# migrate, worker
 
 
 def _migrate(options: argparse.Namespace) -> None:
-    database = _database(options)
-    if not 1 <= options.partitions <= 4096:
-        raise CannotStart(f"--partitions must be between 1 and 4096, not {options.partitions}.")
-
-    async def run() -> int:
-        try:
-            before = await migrate(
-                database, partitions=options.partitions, max_size=options.max_size
-            )
-            connection = await database.connect()
-            try:
-                for role, sender in ((options.grant, False), (options.grant_send, True)):
-                    if role is not None:
-                        await connection.execute(
-                            _schema.grants(options.schema, role, sender=sender)
-                        )
-            finally:
-                await connection.close()
-        except Exception as error:
-            raise explained(error, database) from error
-        return before
-
-    before = asyncio.run(run())
-    print(f"The schema {options.schema!r} has version {_schema.VERSION} (before: {before}).")
-
-
-# worker
-
-
-def _add_worker(parser: argparse.ArgumentParser) -> None:
-    def add(name: str, kind: type, default: Any, unit: str, text: str) -> None:
-        shown = "no limit" if default is None else "%(default)s"
-        parser.add_argument(
-            name, type=kind, default=default, metavar=unit, help=f"{text} (default: {shown})"
+    before = asyncio.run(
+        migrate(
+            _database(options),
+            partitions=options.partitions,
+            max_size=options.max_size,
+            grant=options.grant,
+            grant_send=options.grant_send,
         )
-
-    limits = Limits()
-    parser.add_argument("application", metavar="MODULE:APPLICATION", help="an ASGI application")
-    parser.add_argument("--name", help="the name in the status (default: host and process id)")
-    parser.add_argument(
-        "--codec",
-        choices=("json", "msgpack"),
-        default="json",
-        help="how events are encoded; both are always read (default: %(default)s)",
     )
-    add("--messages", int, limits.messages, "MESSAGES", "at most so many messages are read ahead")
-    add("--size", int, limits.size, "BYTES", "and so many bytes")
-    add(
-        "--scope-messages",
-        int,
-        limits.scope_messages,
-        "MESSAGES",
-        "of these at most so many of a scope",
-    )
-    add("--scope-size", int, limits.scope_size, "BYTES", "and so many bytes")
-    add("--attempts", int, limits.attempts, "TIMES", "so many failures make a dead letter")
-    add("--retry-delay", float, limits.retry_delay, "SECONDS", "before the second; then doubled")
-    add("--max-applications", int, 10_000, "INSTANCES", "one more instance evicts an idle one")
-    add("--idle-timeout", float, None, "SECONDS", "cancel an instance without messages")
-    add("--shutdown-timeout", float, 10.0, "SECONDS", "for messages in hand at the end")
-    parser.add_argument(
-        "--health-port",
-        type=int,
-        metavar="PORT",
-        help="answer HTTP requests there: 200 while connected, else 503 (default: do not)",
-    )
-    parser.add_argument(
-        "--reload", action="store_true", help="restart when a Python file here changes"
-    )
-    parser.set_defaults(command=_worker)
+    print(f"The schema {options.schema!r} has version {_schema.VERSION} (before: {before}).")
 
 
 def _worker(options: argparse.Namespace) -> int | None:
     if options.reload:
         return _run_reloading()
     application = load(options.application)
-    limits = Limits(
-        messages=options.messages,
-        size=options.size,
-        scope_messages=options.scope_messages,
-        scope_size=options.scope_size,
-        attempts=options.attempts,
-        retry_delay=options.retry_delay,
-    )
-    worker = PostgresWorker(
+    PostgresWorker(
         application,
         _database(options),
-        limits=limits,
+        limits=Limits(**{each.name: getattr(options, each.name) for each in fields(Limits)}),
         max_applications=options.max_applications,
         idle_timeout=options.idle_timeout,
         shutdown_timeout=options.shutdown_timeout,
         codec=options.codec,
         name=options.name,
-    )
-    worker.run(health_port=options.health_port)
+        health_port=options.health_port,
+    ).run()
     return None
 
 
@@ -269,7 +213,7 @@ def load(name: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         traceback.print_exception(error)
         raise CannotStart(f"The application {name!r} cannot be imported; see above.") from error
     for part in path.split("."):
@@ -286,6 +230,11 @@ def _run_reloading() -> int:
     """Run the same command without ``--reload``, again whenever a file changes."""
     command = [sys.executable, "-m", "asgiref.postgres"]
     command += [each for each in sys.argv[1:] if each != "--reload"]
+
+    def end(_number: int, _frame: object) -> None:
+        sys.exit(0)  # which ends the worker, too
+
+    signal.signal(signal.SIGTERM, end)
     while True:
         seen = _modified()
         process = subprocess.Popen(command)
@@ -318,27 +267,20 @@ def _check(options: argparse.Namespace) -> None:
         print(f"ok: {line}")
 
 
-def _add_dead_letters(actions: Any, common: argparse.ArgumentParser) -> None:
-    def add(name: str, command: Callable[[argparse.Namespace], int | None], text: str) -> Any:
-        parser = actions.add_parser(name, parents=[common], help=text)
-        parser.set_defaults(command=command)
-        return parser
-
-    listing = add("list", _list_dead, "one line for each, the latest first")
-    listing.add_argument(
-        "--limit", type=int, default=100, metavar="MESSAGES", help="at most so many (default: 100)"
-    )
-    for name, command, text in (
+def _add_dead_letters(actions: Any) -> None:
+    listing = _command(actions, "list", _list_dead, "one line for each, the latest first")
+    _add_options(listing, [("limit", int, 100, "MESSAGES", "at most so many")])
+    for name, run, text in (
         ("show", _show_dead, "everything about some"),
         ("requeue", _requeue_dead, "let the application handle some again"),
         ("drop", _drop_dead, "delete some"),
     ):
-        add(name, command, text).add_argument("ids", metavar="ID", type=int, nargs="+")
+        _command(actions, name, run, text).add_argument("ids", metavar="ID", type=int, nargs="+")
 
 
 def _list_dead(options: argparse.Namespace) -> None:
     for each in asyncio.run(_admin.dead_letters(_database(options), limit=options.limit)):
-        reason = each.reason.strip().splitlines()[-1][:60]
+        reason = (each.reason.strip().splitlines() or [""])[-1][:60]
         print(
             f"{each.id:>10}  {each.died_at:%Y-%m-%d %H:%M:%S}  {each.scope_id[:20]:<20}  {reason}"
         )
@@ -364,5 +306,5 @@ def _drop_dead(options: argparse.Namespace) -> int:
 def _all_found(count: int, options: argparse.Namespace) -> int:
     missing = len(set(options.ids)) - count
     if missing:
-        print(f"asgiref.postgres: {missing} of these ids are no dead letters.", file=sys.stderr)
+        print(f"asgiref.postgres: {missing} of these ids are not dead letters.", file=sys.stderr)
     return 1 if missing else 0

@@ -4,12 +4,15 @@ JSON objects start with ``{`` and msgpack maps with a byte above 127, so both ca
 """
 
 import json
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, cast
 
 #: Bytes that an encoded scope or message may have, by default.
 MAX_SIZE = 1 << 20
+#: Characters of a traceback that are stored with a dead letter.
+_MAX_REASON = 8000
 
 Encoder = Callable[[Any], bytes]
 
@@ -79,13 +82,14 @@ def decode(data: bytes) -> dict[str, Any]:
     Raises:
         ValueError: if the bytes cannot be read.
     """
-    if data[:1] == b"{":
-        return cast(dict[str, Any], json.loads(data))
     try:
-        value: object = import_module("msgpack").unpackb(data)
+        if data[:1] == b"{":
+            return cast(dict[str, Any], json.loads(data))
+        # The encoder takes keys of every type, so they must come back too.
+        value: object = import_module("msgpack").unpackb(data, strict_map_key=False)
     except ImportError as error:
         raise ValueError("msgpack is not installed, and the data is not JSON.") from error
-    except Exception as error:  # msgpack raises classes of its own
+    except Exception as error:  # msgpack has classes of its own; deep JSON is a RecursionError
         raise ValueError(f"The data is neither JSON nor msgpack: {error!r}.") from error
     if not isinstance(value, dict):
         raise ValueError(f"A mapping was expected, not {type(value).__name__!r}.")
@@ -108,3 +112,13 @@ def check_scope_id(scope_id: object) -> str:
     except UnicodeEncodeError as error:
         raise ValueError(f"The scope id {scope_id!r} is not valid Unicode.") from error
     return scope_id
+
+
+def explained(error: BaseException) -> str:
+    """Return the traceback of ``error``, shortened at its start, as PostgreSQL can store it."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception:
+        text = f"{type(error).__name__}, whose text cannot be read"
+    text = text if len(text) <= _MAX_REASON else "... " + text[-_MAX_REASON:]
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()

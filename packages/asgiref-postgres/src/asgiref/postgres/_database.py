@@ -5,16 +5,19 @@ the partitions, and another process may own them already.
 """
 
 import asyncio
+import os
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 from . import _schema
-from ._codec import CannotStart, SessionLost
+from ._codec import MAX_SIZE, CannotStart, SessionLost
 from ._delivery import Message, Read, Row, Writes
+from ._outbox import Batch
 
 # The driver has no types of its own; importing it this way makes it Any, and not an error.
 asyncpg: Any = import_module("asyncpg")
@@ -65,14 +68,34 @@ class Database:
         Raises:
             Exception: what asyncpg raises, and OSError.
         """
-        options = {
+        arguments: dict[str, Any] = {} if self.password is None else {"password": self.password}
+        if owner and "target_session_attrs" not in (self.url or ""):
+            arguments["target_session_attrs"] = os.environ.get("PGTARGETSESSIONATTRS", "read-write")
+        connection = await asyncpg.connect(self.url, timeout=self.timeout, **arguments)
+        try:
+            await self._set_up(connection, name, owner)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _set_up(self, connection: Any, name: str, owner: bool) -> None:
+        """Change the settings of the session; a pool such as PgBouncer takes none at its start."""
+        if (major := connection.get_server_version().major) < _schema.MINIMUM_SERVER:
+            raise CannotStart(
+                f"The server is PostgreSQL {major}; asgiref.postgres needs "
+                f"{_schema.MINIMUM_SERVER} or newer."
+            )
+        settings = {
             "application_name": name[:63],
             "default_transaction_isolation": "read committed",
         }
         if owner:
             milliseconds = str(int(self.timeout * 1000))
             seconds = str(max(1, int(self.timeout / 3)))
-            options |= {
+            settings |= {
+                "statement_timeout": milliseconds,
+                "lock_timeout": "0",
                 "idle_session_timeout": milliseconds,
                 "idle_in_transaction_session_timeout": milliseconds,
                 "tcp_user_timeout": milliseconds,
@@ -85,22 +108,12 @@ class Database:
                 "enable_bitmapscan": "off",
                 "jit": "off",
             }
-        arguments: dict[str, Any] = {} if self.password is None else {"password": self.password}
-        return await asyncpg.connect(
-            self.url, server_settings=options, timeout=self.timeout, **arguments
+        await connection.execute(
+            "SELECT set_config(n, v, false) FROM unnest($1::text[], $2::text[]) AS s (n, v)",
+            list(settings),
+            list(settings.values()),
+            timeout=self.timeout,
         )
-
-
-@dataclass(slots=True)
-class Outgoing:
-    """Messages to insert with a transaction, and the scopes that belong to them."""
-
-    scope_ids: list[str]
-    messages: list[bytes]
-    redelivered: list[bool]
-    scopes: dict[str, bytes]
-    producer: uuid.UUID | None = None
-    batch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +149,32 @@ def explained(error: BaseException, database: Database) -> CannotStart:
     return CannotStart(text + ".")
 
 
-async def check_version(connection: Any, schema: str) -> tuple[int, int]:
+@asynccontextmanager
+async def connected(database: Database, *, check: bool = True) -> AsyncGenerator[Any]:
+    """Yield a connection for an operator's command, to a schema of the right version.
+
+    Raises:
+        CannotStart: if there is none, or a statement in the block fails.
+    """
+    connection = None
+    try:
+        connection = await database.connect("asgiref.postgres admin")
+        if check:
+            await settings_of(connection, database.schema)
+        yield connection
+    except Exception as error:
+        raise explained(error, database) from error
+    finally:
+        if connection is not None:
+            await connection.close(timeout=database.timeout)
+
+
+async def settings_of(connection: Any, schema: str) -> tuple[int, int]:
     """Return the number of partitions and the maximum size of a message.
 
     Raises:
-        CannotStart: if the server is too old, or the schema is missing or has another version.
+        CannotStart: if the schema is missing or has another version.
     """
-    major = connection.get_server_version().major
-    if major < _schema.MINIMUM_SERVER:
-        raise CannotStart(
-            f"The server is PostgreSQL {major}; asgiref.postgres needs "
-            f"{_schema.MINIMUM_SERVER} or newer."
-        )
     found = await connection.fetchrow(f'SELECT * FROM "{schema}".settings')
     if found is None or found["version"] != _schema.VERSION:
         raise CannotStart(
@@ -158,62 +185,82 @@ async def check_version(connection: Any, schema: str) -> tuple[int, int]:
     return found["partitions"], found["max_size"]
 
 
-async def migrate(database: Database, *, partitions: int = 64, max_size: int = 1 << 20) -> int:
+async def migrate(
+    database: Database,
+    *,
+    partitions: int = 64,
+    max_size: int = MAX_SIZE,
+    grant: str | None = None,
+    grant_send: str | None = None,
+) -> int:
     """Create the schema or bring it up to date; return the version it had before.
+
+    It is one transaction: a migration that fails changes nothing.
+
+    Args:
+        database: the database, and a role that may create the schema or owns it.
+        partitions: at least as many as there will ever be workers; only for a new schema.
+        max_size: bytes that a message may have; only for a new schema.
+        grant: a role that gets the rights of a worker or gateway.
+        grant_send: a role that gets the right to send.
 
     Raises:
         CannotStart: if that is impossible.
     """
+    if not 1 <= partitions <= 4096:
+        raise CannotStart(f"There must be between 1 and 4096 partitions, not {partitions}.")
     schema = database.schema
-    connection = await database.connect()
-    try:
-        if connection.get_server_version().major < _schema.MINIMUM_SERVER:
-            await check_version(connection, schema)
-        async with connection.transaction():
-            # A second migration waits for the first one, then finds nothing to do.
-            await connection.execute(f"SELECT pg_advisory_xact_lock(hashtext('{schema} migrate'))")
-            await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
-            exists = await connection.fetchval("SELECT to_regclass($1)", f'"{schema}".settings')
-            installed: int = 0
-            if exists is not None:
-                installed = await connection.fetchval(f'SELECT version FROM "{schema}".settings')
-            if installed > _schema.VERSION:
-                raise CannotStart(
-                    f"The schema {schema!r} has version {installed}, which is newer than this "
-                    f"release of asgiref-postgres knows ({_schema.VERSION}). Install a newer one."
-                )
-            for script in _schema.statements(schema, installed):
-                await connection.execute(script)
-            if installed == 0:
-                await connection.execute(
-                    f'INSERT INTO "{schema}".settings VALUES ($1, $2, $3)',
-                    _schema.VERSION,
-                    partitions,
-                    max_size,
-                )
-                await connection.execute(
-                    f'INSERT INTO "{schema}".partitions SELECT generate_series(0, $1::integer)',
-                    partitions,
-                )
-            await connection.execute(
-                f'UPDATE "{schema}".settings SET version = $1', _schema.VERSION
+    async with connected(database, check=False) as connection, connection.transaction():
+        # A second migration waits for the first one, then finds nothing to do.
+        await connection.execute(f"SELECT pg_advisory_xact_lock(hashtext('{schema} migrate'))")
+        if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", f'"{schema}"'):
+            await connection.execute(f'CREATE SCHEMA "{schema}"')
+        installed: int = 0
+        if await connection.fetchval("SELECT to_regclass($1)", f'"{schema}".settings') is not None:
+            installed = await connection.fetchval(f'SELECT version FROM "{schema}".settings')
+        if installed > _schema.VERSION:
+            raise CannotStart(
+                f"The schema {schema!r} has version {installed}, which is newer than this "
+                f"release of asgiref-postgres knows ({_schema.VERSION}). Install a newer one."
             )
-        return installed
-    finally:
-        await connection.close()
+        for script in _schema.statements(schema, installed):
+            await connection.execute(script)
+        if installed == 0:
+            await connection.execute(_schema.fill(schema, partitions, max_size))
+        await connection.execute(f'UPDATE "{schema}".settings SET version = {_schema.VERSION}')
+        if grant is not None:
+            await connection.execute(_schema.grants(schema, grant, sender=False))
+        if grant_send is not None:
+            await connection.execute(_schema.grants(schema, grant_send, sender=True))
+    return installed
 
 
 class Session:
-    """A connection that can own partitions. Every method raises `SessionLost` when it is gone."""
+    """A connection that can own partitions. Every method raises `SessionLost` when it is gone.
 
-    def __init__(self, database: Database, name: str, on_wake: Callable[[int], object]) -> None:
+    Attributes:
+        reader: identifies the process, over all of its sessions.
+        taken: the highest id of a message that the process has read.
+        partitions, max_size: the settings of the schema.
+        is_member: whether it belongs to the group of workers.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        reader: uuid.UUID,
+        taken: int,
+        on_wake: Callable[[int], object],
+    ) -> None:
         self._database = database
         self._name = name
         self._on_wake = on_wake
         self._connection: Any = None
         self._exchange: Any = None
-        self.reader = uuid.uuid4()
-        self.taken = 0
+        self.reader = reader
+        self.is_member = False
+        self.taken = taken
         self.partitions = 0
         self.max_size = 0
 
@@ -228,8 +275,8 @@ class Session:
         try:
             async with asyncio.timeout(database.timeout * 2):
                 self._connection = await database.connect(self._name, owner=True)
-                self.partitions, self.max_size = await check_version(self._connection, schema)
-                places = ", ".join(f"${number}" for number in range(1, 34))
+                self.partitions, self.max_size = await settings_of(self._connection, schema)
+                places = ", ".join(f"${number}" for number in range(1, 35))
                 self._exchange = await self._connection.prepare(
                     f'SELECT * FROM "{schema}".exchange({places})'
                 )
@@ -278,7 +325,7 @@ class Session:
     async def exchange(
         self,
         writes: Writes,
-        outgoing: Outgoing,
+        batch: Batch,
         read: Read | None,
         *,
         to_gateway: bool,
@@ -297,15 +344,15 @@ class Session:
             [message.attempts for message in writes.tried],
             *_keys(dead),
             [message.attempts for message in dead],
-            [reason.replace("\0", "") for _, reason in writes.dead],
-            outgoing.producer,
-            outgoing.batch,
-            list(outgoing.scopes),
-            list(outgoing.scopes.values()),
+            [reason for _, reason in writes.dead],
+            batch.producer,
+            batch.number,
+            list(batch.scopes),
+            list(batch.scopes.values()),
             to_gateway,
-            outgoing.scope_ids,
-            outgoing.messages,
-            outgoing.redelivered,
+            [item.scope_id for item in batch.items],
+            [item.data for item in batch.items],
+            [item.redelivered for item in batch.items],
             *((read.partitions, read.marks, read.cursors, read.limits) if read else ([],) * 4),
             read.size if read else 0,
             read.known if read else [],
@@ -315,6 +362,7 @@ class Session:
             [each.first for each in late],
             [each.last for each in late],
             [each.limit for each in late],
+            [each.size for each in late],
             [id for each in late for id in each.known],
         )
         own, xmin = rows.pop()[1], rows.pop()[1]
@@ -322,16 +370,17 @@ class Session:
         self.taken = max([self.taken, *(row.id for row in found if row.data is not None)])
         return found, xmin, own
 
-    async def acquire(self, partitions: Sequence[int]) -> dict[int, int]:
-        """Try to own ``partitions``; return those that are, each with its last suspect id."""
+    async def acquire(self, partitions: Sequence[int]) -> list[tuple[int, int, int]]:
+        """Try to own ``partitions``; return the arguments of `Delivery.acquire` for each."""
         rows = await self._call(
             self._connection.fetch,
-            f'SELECT * FROM "{self._database.schema}".acquire($1, $2, $3)',
+            f'SELECT * FROM "{self._database.schema}".acquire($1, $2, $3, $4)',
             self.reader,
             self._name,
+            self.taken,
             list(partitions),
         )
-        return {row[0]: row[1] for row in rows}
+        return [(row[0], row[1], row[2]) for row in rows]
 
     async def release(self, partitions: dict[int, int]) -> None:
         """Give up partitions, with what `Delivery.drop` returned for each."""
@@ -351,10 +400,19 @@ class Session:
         )
 
     async def join(self) -> None:
-        """Become a member of the group of workers, as long as the session lives."""
+        """Become a member of the group of workers, until `leave` or the end of the session."""
+        await self._member_lock("pg_advisory_lock_shared")
+        self.is_member = True
+
+    async def leave(self) -> None:
+        """Leave the group, so that the others share all partitions among them."""
+        self.is_member = False
+        await self._member_lock("pg_advisory_unlock_shared")
+
+    async def _member_lock(self, function: str) -> None:
         await self._call(
             self._connection.execute,
-            "SELECT pg_advisory_lock_shared($1::regnamespace::oid::integer, $2)",
+            f"SELECT {function}($1::regnamespace::oid::integer, $2)",
             f'"{self._database.schema}"',
             _schema.MEMBERS,
         )
@@ -377,11 +435,6 @@ class Session:
         rows = await self._call(self._connection.fetch, LOCKS, f'"{self._database.schema}"')
         owners = {row["key"]: row["pid"] for row in rows if row["key"] != _schema.MEMBERS}
         return Locks(sum(row["key"] == _schema.MEMBERS for row in rows), owners)
-
-    @property
-    def pid(self) -> int:
-        """The number of the backend, which `locks` refers to."""
-        return cast(int, self._connection.get_server_pid())
 
     async def reader_of(self, partition: int) -> uuid.UUID | None:
         """Return which reader was the last to own ``partition``."""

@@ -6,13 +6,16 @@ the oldest one that is held; and a row of an owned partition is held, or *behind
 later, because its scope has reached its limit), or above the partition's mark.
 
 After the death of a reader, the rows that it had read are *suspects*: one of them may have killed
-it. They are given out one at a time, and each attempt is written before it starts.
+it. They are given out one at a time, and each attempt is written before it starts. A reader that
+has only lost its session is alive, so the rows that it has *seen* before are merely redelivered.
 """
 
 import heapq
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+
+from ._codec import CannotStart
 
 #: A read returns at most so many rows of one partition.
 _MAX_ROWS = 500
@@ -55,7 +58,8 @@ class Limits:
 
     Attributes:
         messages, size: for all scopes together, in messages and bytes.
-        scope_messages, scope_size: for one scope.
+        scope_messages, scope_size: for one scope. Once half of the room for all is taken, a scope
+            holds one message at a time, so that a few hundred slow ones cannot take all of it.
         attempts: so many failures make a dead letter.
         retry_delay: seconds before the second attempt; doubled each time, up to a minute.
     """
@@ -66,6 +70,13 @@ class Limits:
     scope_size: int = 2 << 20
     attempts: int = 5
     retry_delay: float = 0.1
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            minimum = 0 if each.name == "retry_delay" else 1
+            if not value >= minimum:
+                raise CannotStart(f"The limit {each.name} must be at least {minimum}: {value!r}.")
 
 
 @dataclass(slots=True)
@@ -88,13 +99,17 @@ class Writes:
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """The part of a read for a scope that is behind: its rows from ``first`` to ``last``."""
+    """The part of a read for a scope that is behind: its rows from ``first`` to ``last``.
+
+    It ends after ``limit`` rows, or with the row that makes it ``size`` bytes or more.
+    """
 
     partition: int
     scope_id: str
     first: int
     last: int
     limit: int
+    size: int
     known: list[int]
 
 
@@ -145,6 +160,7 @@ class _Partition:
 
     Attributes:
         suspect: rows up to this id may have been given out by a reader that died.
+        seen: rows up to this id may have been given out before.
         mark: every row up to this id has been read.
         cursor: the highest id that was read.
         candidate: the next mark, and the transaction id below which all must have ended; 0 while
@@ -155,6 +171,7 @@ class _Partition:
 
     number: int
     suspect: int
+    seen: int
     mark: int = 0
     cursor: int = 0
     candidate: tuple[int, int] | None = None
@@ -192,9 +209,15 @@ class Delivery:
         """How many messages are held."""
         return self._held
 
-    def acquire(self, partition: int, suspect: int) -> None:
-        """Start to read a partition; rows up to the id ``suspect`` may have killed a reader."""
-        self._partitions[partition] = _Partition(partition, suspect)
+    def acquire(self, partition: int, suspect: int, seen: int) -> None:
+        """Start to read a partition.
+
+        Args:
+            partition: its number.
+            suspect: rows up to this id may have killed a reader.
+            seen: rows up to this id may have been given out before; at least ``suspect``.
+        """
+        self._partitions[partition] = _Partition(partition, suspect, seen)
 
     def begin_release(self, partition: int) -> None:
         """Give out no more messages of ``partition``."""
@@ -221,9 +244,9 @@ class Delivery:
         """
         found = self._partitions.pop(partition)
         scopes = found.scopes
-        left = found.mark < found.suspect or any(
-            any(message.is_suspect for message in scope.queue)
-            or (scope.behind is not None and scope.behind[0] <= found.suspect)
+        left = found.mark < found.seen or any(
+            any(message.id <= found.seen for message in scope.queue)
+            or (scope.behind is not None and scope.behind[0] <= found.seen)
             for scope in scopes.values()
         )
         for scope_id, scope in scopes.items():
@@ -233,7 +256,7 @@ class Delivery:
             for message in scope.queue:
                 self._forget_suspect(message)
             del self._scopes[scope_id]
-        return found.suspect if left else 0
+        return found.seen if left else 0
 
     # Reading
 
@@ -258,15 +281,19 @@ class Delivery:
         )
 
     def _catch_up(self, scope_id: str) -> CatchUp | None:
-        scope = self._scopes[scope_id]
+        scope = self._scopes.get(scope_id)
+        if scope is None or scope.behind is None or self._is_full(scope):
+            return None
         # Half of the limit, so that a scope that is behind is read in batches.
-        room = self._limits.scope_messages - scope.count()
-        if scope.behind is None or self._is_full(scope) or room * 2 < self._limits.scope_messages:
+        limit = self._scope_limit()
+        room = limit - scope.count()
+        if room * 2 < limit:
             return None
         held = [message.id for message in scope.queue]
         if scope.in_hand is not None:
             held.append(scope.in_hand.id)
-        return CatchUp(scope.partition.number, scope_id, *scope.behind, room, held)
+        size = self._limits.scope_size - scope.size
+        return CatchUp(scope.partition.number, scope_id, *scope.behind, room, size, held)
 
     def rows_read(self, read: Read, rows: Iterable[Row], xmin: int, own: int) -> bool:
         """Take the rows of a read; return whether the next read will find more for sure.
@@ -303,14 +330,16 @@ class Delivery:
 
     def _caught_up(self, catch_up: CatchUp, rows: list[Row]) -> None:
         scope = self._scopes[catch_up.scope_id]
-        scope.behind = (rows[-1].id + 1, catch_up.last) if len(rows) >= catch_up.limit else None
-        for place, row in enumerate(rows):
-            if self._is_full(scope):  # in bytes
+        size = sum(len(row.data or b"") for row in rows)
+        is_cut = len(rows) >= catch_up.limit or size >= catch_up.size
+        scope.behind = (rows[-1].id + 1, catch_up.last) if is_cut else None
+        for row in rows:
+            if self._is_full(scope):  # others have taken the room meanwhile
                 scope.behind = (row.id, catch_up.last)
-                return
+                break
             self._hold(scope, row)
-            if place == 0:
-                self._offer(row.scope_id)
+        self._offer(catch_up.scope_id)
+        self._forget_if_empty(catch_up.scope_id, scope)
 
     def _row(self, partition: _Partition, row: Row, was_behind: bool) -> None:
         if row.id in partition.known:
@@ -329,14 +358,15 @@ class Delivery:
 
     def _hold(self, scope: _Scope, row: Row) -> None:
         assert row.data is not None
-        is_suspect = row.id <= scope.partition.suspect
+        partition = scope.partition
+        is_suspect = row.id <= partition.suspect
         message = Message(
             row.partition,
             row.id,
             row.scope_id,
             row.data,
             row.attempts,
-            row.redelivered or is_suspect or row.attempts > 0,
+            row.redelivered or row.id <= partition.seen or row.attempts > 0,
             is_suspect,
         )
         scope.queue.append(message)
@@ -347,8 +377,14 @@ class Delivery:
             self._suspects[message.id] = message
 
     def _is_full(self, scope: _Scope) -> bool:
+        return scope.count() >= self._scope_limit() or scope.size >= self._limits.scope_size
+
+    def _scope_limit(self) -> int:
         limits = self._limits
-        return scope.count() >= limits.scope_messages or scope.size >= limits.scope_size
+        taken = max(self._held / limits.messages, self._size / limits.size)
+        if taken >= 1:
+            return 0
+        return 1 if taken >= 0.5 else limits.scope_messages
 
     @staticmethod
     def _move_mark(partition: _Partition, cut_at: int | None, xmin: int, own: int) -> None:
@@ -486,11 +522,13 @@ class Delivery:
         self._size -= len(message.data)
         self._held -= 1
         self._forget_suspect(message)
-        if scope.queue:
-            self._offer(message.scope_id)
-        elif scope.behind is None:
-            del self._scopes[message.scope_id]
-            del scope.partition.scopes[message.scope_id]
+        self._offer(message.scope_id)
+        self._forget_if_empty(message.scope_id, scope)
+
+    def _forget_if_empty(self, scope_id: str, scope: _Scope) -> None:
+        if not scope.count() and scope.behind is None:
+            del self._scopes[scope_id]
+            del scope.partition.scopes[scope_id]
 
     def _forget_suspect(self, message: Message) -> None:
         self._suspects.pop(message.id, None)

@@ -77,7 +77,11 @@ BEGIN
         RAISE EXCEPTION 'The message for scope % has % bytes; the maximum is %.', p_scope_id,
             octet_length(v_message), (SELECT max_size FROM "SCHEMA".settings);
     END IF;
-    IF p_scope IS NOT NULL THEN
+    IF octet_length(p_scope_id) > 1000 OR jsonb_typeof(p_scope) <> 'object'
+        OR octet_length(p_scope::text) > (SELECT max_size FROM "SCHEMA".settings) THEN
+        RAISE EXCEPTION 'The scope id % or its scope is too long, or the scope not a JSON object.',
+            left(p_scope_id, 50);
+    ELSIF p_scope IS NOT NULL THEN
         INSERT INTO "SCHEMA".scopes AS s VALUES (p_scope_id, convert_to(p_scope::text, 'UTF8'))
         ON CONFLICT (scope_id) DO UPDATE SET scope = excluded.scope
         WHERE s.scope <> excluded.scope;
@@ -88,22 +92,27 @@ BEGIN
     RETURN v_id;
 END $$;
 
-CREATE FUNCTION "SCHEMA".acquire(p_reader uuid, p_name text, p_partitions integer[])
-RETURNS TABLE (partition integer, suspect bigint) LANGUAGE plpgsql AS $$
+CREATE FUNCTION "SCHEMA".acquire(
+    p_reader uuid, p_name text, p_taken bigint, p_partitions integer[])
+RETURNS TABLE (partition integer, suspect bigint, seen bigint) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
-DECLARE v_partition integer;
+DECLARE
+    v_partition integer;
+    v_last uuid;
 BEGIN
-    INSERT INTO "SCHEMA".readers VALUES (p_reader, p_name)
-    ON CONFLICT (reader) DO UPDATE SET opened_at = now();
+    INSERT INTO "SCHEMA".readers AS r VALUES (p_reader, p_name, p_taken)
+    ON CONFLICT (reader) DO UPDATE SET opened_at = now(), asleep = false;
     DELETE FROM "SCHEMA".readers r WHERE r.opened_at < now() - interval '1 hour'
         AND NOT EXISTS (SELECT FROM "SCHEMA".partitions p WHERE p.reader = r.reader);
     DELETE FROM "SCHEMA".producers WHERE used_at < now() - interval '7 days';
     FOREACH v_partition IN ARRAY p_partitions LOOP
         IF pg_try_advisory_lock('"SCHEMA"'::regnamespace::oid::integer, v_partition) THEN
+            SELECT p.reader INTO v_last FROM "SCHEMA".partitions p WHERE p.partition = v_partition;
             RETURN QUERY UPDATE "SCHEMA".partitions p SET reader = p_reader,
-                suspect = greatest(p.suspect,
-                    (SELECT r.taken FROM "SCHEMA".readers r WHERE r.reader = p.reader))
-                WHERE p.partition = v_partition RETURNING p.partition, p.suspect;
+                suspect = greatest(p.suspect, (SELECT r.taken FROM "SCHEMA".readers r
+                    WHERE r.reader = v_last AND v_last <> p_reader))
+                WHERE p.partition = v_partition RETURNING p.partition, p.suspect,
+                    greatest(p.suspect, CASE WHEN v_last = p_reader THEN p_taken END);
         END IF;
     END LOOP;
 END $$;
@@ -118,7 +127,7 @@ CREATE FUNCTION "SCHEMA".exchange(
     p_partition integer[], p_mark bigint[], p_cursor bigint[], p_limit integer[], p_bytes bigint,
     p_known bigint[], p_behind text[],
     p_late_partition integer[], p_late_scope_id text[], p_late_first bigint[],
-    p_late_last bigint[], p_late_limit integer[], p_late_known bigint[]
+    p_late_last bigint[], p_late_limit integer[], p_late_bytes bigint[], p_late_known bigint[]
 ) RETURNS TABLE (
     partition integer, id bigint, scope_id text, message bytea, attempts integer,
     redelivered boolean
@@ -195,14 +204,18 @@ BEGIN
             ) m WHERE coalesce(m.b, 0) < p_bytes
         ) m
         UNION ALL
-        SELECT r.p, m.*, 0 FROM unnest(p_late_partition, p_late_scope_id, p_late_first, p_late_last,
-            p_late_limit) AS r (p, s, first, last, lim)
+        SELECT r.p, m.* FROM unnest(p_late_partition, p_late_scope_id, p_late_first, p_late_last,
+            p_late_limit, p_late_bytes) AS r (p, s, first, last, lim, bytes)
         CROSS JOIN LATERAL (
-            SELECT m.id, m.scope_id, m.message, m.attempts, m.redelivered
-            FROM "SCHEMA".messages m
-            WHERE m.partition = r.p AND m.id BETWEEN r.first AND r.last AND m.scope_id = r.s
-                AND m.id <> ALL (p_late_known)
-            ORDER BY m.id LIMIT r.lim
+            SELECT * FROM (
+                SELECT m.id, m.scope_id, m.message, m.attempts, m.redelivered,
+                    sum(octet_length(m.message)) OVER (ORDER BY m.id ROWS BETWEEN
+                        UNBOUNDED PRECEDING AND 1 PRECEDING) AS b
+                FROM "SCHEMA".messages m
+                WHERE m.partition = r.p AND m.id BETWEEN r.first AND r.last AND m.scope_id = r.s
+                    AND m.id <> ALL (p_late_known)
+                ORDER BY m.id LIMIT r.lim
+            ) m WHERE coalesce(m.b, 0) < r.bytes
         ) m
     LOOP
         IF v_row.message IS NOT NULL AND v_row.id > v_taken THEN
@@ -259,6 +272,14 @@ def statements(schema: str, installed: int) -> list[str]:
     """Return the scripts that bring ``schema`` from version ``installed`` to `VERSION`."""
     pattern, name = re.compile(r"""(['"])SCHEMA\b(?=['"])"""), rf"\g<1>{schema}"
     return [pattern.sub(name, script) for script in MIGRATIONS[installed:]]
+
+
+def fill(schema: str, partitions: int, max_size: int) -> str:
+    """Return the statements that fill a new schema."""
+    return f"""
+        INSERT INTO "{schema}".settings VALUES ({VERSION}, {partitions:d}, {max_size:d});
+        INSERT INTO "{schema}".partitions SELECT generate_series(0, {partitions:d});
+    """
 
 
 def grants(schema: str, role: str, *, sender: bool) -> str:
