@@ -1,17 +1,19 @@
 """The command line as an operator meets it: exit codes, and sentences on stderr."""
 
 import asyncio
+import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 from real_postgres import RealPostgres, free_port
 
-from asgiref.postgres import Database, migrate, send
+from asgiref.postgres import Database, Limits, PostgresWorker, migrate, send
 
 SUPPORT = Path(__file__).parent / "support"
 
@@ -158,3 +160,169 @@ def test_two_schemas_of_one_database_do_not_meet(database: str) -> None:
     assert execute(database, "SELECT count(*) FROM asgiref.messages")[0][0] == 0
     assert execute(database, "SELECT count(*) FROM other_chat.messages")[0][0] == 1
     execute(database, "DROP SCHEMA other_chat CASCADE", "SELECT 1")
+
+
+def test_a_server_that_is_too_old_is_refused_with_both_versions() -> None:
+    with subprocess.Popen(
+        [sys.executable, SUPPORT / "old_postgres.py"], stdout=subprocess.PIPE, text=True
+    ) as old:
+        assert old.stdout is not None
+        url = f"postgresql://postgres@127.0.0.1:{int(old.stdout.readline())}/postgres"
+        for command in (["worker", "postgres_apps:echo"], ["check"], ["migrate"]):
+            done = run(*command, url=url)
+            assert done.returncode == 1
+            assert done.stderr == (
+                "asgiref.postgres: The server is PostgreSQL 13; asgiref.postgres needs 14 or"
+                " newer.\n"
+            )
+        old.kill()
+
+
+def test_every_option_of_the_classes_is_on_the_command_line(database: str) -> None:
+    text = run("worker", "--help", url=database).stdout
+    arguments = {
+        *inspect.signature(PostgresWorker).parameters,
+        *inspect.signature(Limits).parameters,
+    }
+    arguments |= {*inspect.signature(Database).parameters, "reload", "log-level", "log-config"}
+    # The URL names the password, or a file of passwords; limits are options of their own.
+    arguments -= {"application", "database", "limits", "url", "password"}
+
+    assert [name for name in arguments if f"--{name.replace('_', '-')}" not in text] == []
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_a_wrong_option_is_refused_with_a_sentence(database: str) -> None:
+    for options, sentence in (
+        (["--messages", "0"], "The limit messages must be at least 1: 0."),
+        (["--max-applications", "0"], "max_applications must be at least 1, not 0."),
+        (["--timeout", "0.5"], "The timeout must be at least 1 second, not 0.5."),
+        (["--schema", "Chat"], "The schema name 'Chat' cannot be used"),
+        (["--log-config", "absent.json"], "The log configuration 'absent.json' cannot be used"),
+    ):
+        done = run("worker", "postgres_apps:echo", *options, url=database)
+        assert done.returncode == 1
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_log_configuration_is_used(database: str, tmp_path: Path) -> None:
+    path = tmp_path / "logging.json"
+    path.write_text(
+        '{"version": 1, "disable_existing_loggers": false,'
+        ' "formatters": {"own": {"format": "OWN %(message)s"}},'
+        ' "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "own"}},'
+        ' "root": {"level": "INFO", "handlers": ["stderr"]}}'
+    )
+    url = f"postgresql://postgres@127.0.0.1:{free_port()}/postgres"
+    with subprocess.Popen(
+        [sys.executable, "-m", "asgiref.postgres", "worker", "postgres_apps:echo",
+         "--log-config", str(path), "--database", url],
+        cwd=SUPPORT, stderr=subprocess.PIPE, text=True,
+    ) as worker:  # fmt: skip
+        assert worker.stderr is not None
+        assert worker.stderr.readline().startswith("OWN The database is away")
+        worker.terminate()
+        assert worker.wait() == 0
+
+
+def test_a_worker_starts_again_when_a_file_changes_and_ends_with_its_parent(
+    database: str, tmp_path: Path
+) -> None:
+    module = tmp_path / "reloaded.py"
+    body = "async def application(scope, receive, send): await receive()\n"
+    module.write_text("print('first', flush=True)\n" + body)
+    with subprocess.Popen(
+        [sys.executable, "-m", "asgiref.postgres", "worker", "reloaded:application", "--reload",
+         "--database", database],
+        cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+    ) as parent:  # fmt: skip
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "first\n"
+        module.write_text("print('second', flush=True)\n" + body + "# longer\n")
+        assert parent.stdout.readline() == "second\n"
+        parent.terminate()
+        assert parent.stdout.read() == ""  # the worker has ended, too
+        assert parent.wait() == 0
+
+
+def test_a_migration_that_fails_changes_nothing(server: RealPostgres, database: str) -> None:
+    done = run("migrate", "--schema", "half", "--grant", "no_such_role", url=database)
+
+    assert done.returncode == 1
+    assert 'role "no_such_role" does not exist' in done.stderr
+    assert execute(database, "SELECT to_regnamespace('half') IS NULL")[0][0]
+
+
+def test_a_role_without_the_right_to_create_a_schema_is_told_so(database: str) -> None:
+    execute(database, "DROP ROLE IF EXISTS poor", "CREATE ROLE poor LOGIN", "SELECT 1")
+
+    done = run("migrate", "--schema", "other", url=database.replace("postgres@", "poor@"))
+
+    assert done.returncode == 1
+    assert "permission denied for database" in done.stderr
+    assert "Traceback" not in done.stderr
+    execute(database, "DROP ROLE poor", "SELECT 1")
+
+
+@pytest.mark.parametrize("kind", ["passfile", "service"])
+def test_credentials_come_from_a_file(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    parts = urlsplit(database)
+    path = tmp_path / kind
+    if kind == "passfile":
+        path.write_text(f"{parts.hostname}:{parts.port}:postgres:postgres:secret\n")
+        url = f"{database}?passfile={path}"
+    else:
+        path.write_text(
+            f"[chat]\nhost={parts.hostname}\nport={parts.port}\nuser=postgres\ndbname=postgres\n"
+        )
+        monkeypatch.setenv("PGSERVICEFILE", str(path))
+        url = "postgresql://?service=chat"
+    path.chmod(0o600)
+
+    done = run("check", url=url)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_first_server_that_takes_writes_is_used(server: RealPostgres, database: str) -> None:
+    port = urlsplit(database).port
+    url = f"postgresql://postgres@127.0.0.1:{free_port()},127.0.0.1:{port}/postgres"
+
+    assert run("check", url=url + "?target_session_attrs=read-write").returncode == 0
+
+
+def test_metrics_reach_opentelemetry_where_it_is_installed(database: str) -> None:
+    pytest.importorskip("opentelemetry.sdk")
+    program = """
+import asyncio, sys
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from asgiref.postgres import PostgresWorker
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider([reader]))
+async def application(scope, receive, send): await receive()
+async def main():
+    worker = PostgresWorker(application, sys.argv[1], name="worker one")
+    working = asyncio.ensure_future(worker.arun())
+    while not worker.partitions:
+        await asyncio.sleep(0.02)
+    for resource in reader.get_metrics_data().resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                for point in metric.data.data_points:
+                    print(metric.name, point.value >= 0, dict(point.attributes))
+    worker.stop()
+    await working
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, database], capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode == 0, done.stderr
+    for name in ("transactions", "acknowledged", "dead", "held", "outbox"):
+        assert f"asgiref.postgres.{name} True {{'process': 'worker one'}}" in done.stdout

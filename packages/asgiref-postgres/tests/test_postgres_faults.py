@@ -3,22 +3,20 @@
 import asyncio
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
-from ledger import Ledger, LedgerGateway
+from chat import until
+from ledger import Ledger
+from processes import Workers, empty, load, owners, recorder
 from proxy import Proxy
 from real_postgres import RealPostgres
 
-from asgiref.postgres import Database, send
+from asgiref.postgres import send
 
 pytestmark = pytest.mark.asyncio
 
-SUPPORT = Path(__file__).parent / "support"
 #: Each test is repeated so often; the release procedure asks for 20.
 REPEATS = int(os.environ.get("ASGIREF_POSTGRES_REPEATS", "1"))
 
@@ -28,63 +26,6 @@ def repetition(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-async def start(*arguments: str, url: str, silence: float = 2.0) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "asgiref.postgres",
-        "worker",
-        *(arguments or ("postgres_apps:echo",)),
-        "--database",
-        url,
-        "--timeout",
-        str(silence),
-        cwd=SUPPORT,
-    )
-
-
-class Workers:
-    """Worker processes; all of them are killed at the end."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.processes: list[asyncio.subprocess.Process] = []
-
-    async def add(self) -> asyncio.subprocess.Process:
-        process = await start(url=self._url)
-        self.processes.append(process)
-        return process
-
-    async def end(self) -> None:
-        for process in self.processes:
-            if process.returncode is None:
-                process.kill()
-        await asyncio.gather(*(process.wait() for process in self.processes))
-
-
-@asynccontextmanager
-async def load(gateway_url: str, worker_url: str) -> AsyncIterator[tuple[LedgerGateway, Workers]]:
-    """Run a gateway that checks every answer, and two workers; at the end everything came back."""
-    gateway = LedgerGateway(Database(gateway_url, timeout=2.0))
-    workers = Workers(worker_url)
-    try:
-        for _ in range(2):
-            await workers.add()
-        async with asyncio.timeout(90):
-            serving = asyncio.ensure_future(gateway.arun())
-            await gateway.answers(500)
-            yield gateway, workers
-            await gateway.answers(500)
-            gateway.may_send = False
-            await serving
-    except TimeoutError:
-        gateway.ledger.check()  # which tells more
-        raise
-    finally:
-        await workers.end()
-    gateway.ledger.check()
-
-
 async def test_a_killed_worker_loses_nothing(database: str) -> None:
     async with load(database, database) as (gateway, workers):
         workers.processes[0].kill()
@@ -92,6 +33,7 @@ async def test_a_killed_worker_loses_nothing(database: str) -> None:
         await workers.add()
 
 
+@pytest.mark.thorough
 async def test_a_frozen_worker_that_wakes_up_does_no_harm(database: str) -> None:
     async with load(database, database) as (gateway, workers):
         frozen = workers.processes[0]
@@ -102,6 +44,7 @@ async def test_a_frozen_worker_that_wakes_up_does_no_harm(database: str) -> None
         await owners(database, 2)
 
 
+@pytest.mark.thorough
 async def test_a_killed_server_loses_nothing(database: str, server: RealPostgres) -> None:
     async with load(database, database) as (gateway, _):
         await asyncio.to_thread(server.kill)
@@ -109,6 +52,7 @@ async def test_a_killed_server_loses_nothing(database: str, server: RealPostgres
         await gateway.answers(500)
 
 
+@pytest.mark.thorough
 async def test_a_connection_cut_in_the_middle_of_a_reply_loses_nothing(
     database: str, server: RealPostgres
 ) -> None:
@@ -120,6 +64,7 @@ async def test_a_connection_cut_in_the_middle_of_a_reply_loses_nothing(
                 await gateway.answers(500)
 
 
+@pytest.mark.thorough
 async def test_a_network_that_swallows_packets_loses_nothing(
     database: str, server: RealPostgres
 ) -> None:
@@ -133,6 +78,7 @@ async def test_a_network_that_swallows_packets_loses_nothing(
             await gateway.answers(500)
 
 
+@pytest.mark.thorough
 async def test_workers_that_join_and_leave_cut_no_message_off(database: str) -> None:
     async with load(database, database) as (gateway, workers):
         for _ in range(3):
@@ -177,6 +123,7 @@ async def test_a_second_gateway_takes_over_from_a_killed_one(database: str, tmp_
     ledger.check()
 
 
+@pytest.mark.thorough
 async def test_a_message_that_kills_its_worker_becomes_a_dead_letter_alone(database: str) -> None:
     async with load(database, database) as (gateway, workers):
         await send("scope1x", {"type": "count", "number": 0, "poison": True}, database=database)
@@ -195,41 +142,7 @@ async def test_a_message_that_kills_its_worker_becomes_a_dead_letter_alone(datab
         await gateway.answers(500)
 
 
-async def recorder(url: str, path: Path) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "postgres_apps.py", url, str(path), cwd=SUPPORT,
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
-    """Ask the server again and again; there is no event to wait for."""
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-
-
-async def empty(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
-    return await connection.fetchval("SELECT count(*) FROM asgiref.messages") == 0
-
-
-async def owners(url: str, count: int) -> None:
-    """Wait until so many workers own all partitions."""
-    connection = await asyncpg.connect(url)
-
-    async def are_owned() -> bool:
-        rows = await connection.fetch(
-            "SELECT pid, count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
-            " AND classid = 'asgiref'::regnamespace::oid AND objid BETWEEN 1 AND 4096 GROUP BY pid"
-        )
-        return len(rows) == count and sum(row["n"] for row in rows) == 16
-
-    try:
-        await until(are_owned)
-    finally:
-        await connection.close()
-
-
+@pytest.mark.thorough
 async def test_a_session_that_is_stuck_in_a_request_is_ended(database: str) -> None:
     async with load(database, database) as (gateway, workers):
         stuck = await asyncpg.connect(database)

@@ -112,6 +112,28 @@ class RealPostgres:
         # A server that starts before the old one's last process has ended refuses to.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
+    def start_again(self) -> None:
+        """Start it unless it runs."""
+        assert self._process is not None
+        while True:
+            try:
+                self.wait()
+                return
+            except NoServer:
+                self._process.wait()
+                (self.data / "postmaster.pid").unlink(missing_ok=True)
+                with contextlib.suppress(NoServer):
+                    self.start()
+
+    def copy(self, primary: "RealPostgres") -> None:
+        """Become a replica of ``primary``."""
+        self._call("pg_basebackup", "-D", str(self.data), "-R", "-X", "stream", "-c", "fast",
+                   "-d", primary.url)  # fmt: skip
+
+    def promote(self) -> None:
+        """Turn a replica into a primary."""
+        self._call("pg_ctl", "promote", "-w", "-D", str(self.data))
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop it: SIGINT is a fast shutdown, SIGQUIT an immediate one."""
         if self._process is not None and self._process.poll() is None:

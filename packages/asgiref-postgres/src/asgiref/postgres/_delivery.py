@@ -19,6 +19,9 @@ from ._codec import CannotStart
 
 #: A read returns at most so many rows of one partition.
 _MAX_ROWS = 500
+#: A scope gives out at most so many messages whose acknowledgement is not written yet. So after the
+#: death of a reader, one of the first of each scope, so many and one, has killed it.
+_MAX_UNWRITTEN = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -137,7 +140,14 @@ class Read:
 
 @dataclass(slots=True)
 class _Scope:
-    """The held messages of one scope; ``behind`` is the range of ids that holds the others."""
+    """The held messages of one scope.
+
+    Attributes:
+        behind: the range of ids that holds the others.
+        is_blocked: whether a retry waits for its time.
+        unwritten: messages that are handled, but not yet deleted.
+        suspects: how many of its messages were held as suspects.
+    """
 
     partition: "_Partition"
     queue: deque[Message] = field(default_factory=deque[Message])
@@ -145,6 +155,8 @@ class _Scope:
     size: int = 0
     behind: tuple[int, int] | None = None
     is_blocked: bool = False
+    unwritten: int = 0
+    suspects: int = 0
 
     def count(self) -> int:
         return len(self.queue) + (self.in_hand is not None)
@@ -359,7 +371,8 @@ class Delivery:
     def _hold(self, scope: _Scope, row: Row) -> None:
         assert row.data is not None
         partition = scope.partition
-        is_suspect = row.id <= partition.suspect
+        is_suspect = row.id <= partition.suspect and scope.suspects <= _MAX_UNWRITTEN
+        scope.suspects += is_suspect
         message = Message(
             row.partition,
             row.id,
@@ -430,7 +443,7 @@ class Delivery:
     def _can_give(self, scope: _Scope) -> bool:
         if scope.in_hand is not None or scope.is_blocked or not scope.queue:
             return False
-        if scope.partition.is_releasing:
+        if scope.partition.is_releasing or scope.unwritten >= _MAX_UNWRITTEN:
             return False
         head = scope.queue[0]
         return not head.is_suspect or (head is self._isolated and self._is_isolated_written)
@@ -521,12 +534,12 @@ class Delivery:
         scope.size -= len(message.data)
         self._size -= len(message.data)
         self._held -= 1
+        scope.unwritten += 1
         self._forget_suspect(message)
         self._offer(message.scope_id)
-        self._forget_if_empty(message.scope_id, scope)
 
     def _forget_if_empty(self, scope_id: str, scope: _Scope) -> None:
-        if not scope.count() and scope.behind is None:
+        if not scope.count() and scope.behind is None and not scope.unwritten:
             del self._scopes[scope_id]
             del scope.partition.scopes[scope_id]
 
@@ -551,9 +564,12 @@ class Delivery:
     def written(self, writes: Writes) -> None:
         """The transaction with ``writes`` has been committed."""
         for message in (*writes.done, *(message for message, _ in writes.dead)):
-            partition = self._partitions.get(message.partition)
-            if partition is not None:
-                partition.known.discard(message.id)
+            scope = self._scopes.get(message.scope_id)
+            if scope is not None:  # else its partition was dropped
+                scope.partition.known.discard(message.id)
+                scope.unwritten -= 1
+                self._offer(message.scope_id)
+                self._forget_if_empty(message.scope_id, scope)
         isolated = self._isolated
         if isolated is not None and isolated in writes.tried:
             self._is_isolated_written = True
