@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import random
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -370,3 +371,40 @@ async def test_sigterm_ends_a_waiting_gateway_and_a_worker_with_code_0(database:
 async def has_sessions(connection: Any, count: int) -> bool:
     query = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'asgiref.postgres %'"
     return bool(await connection.fetchval(query) == count)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_cancellation_at_any_moment_ends_a_process_and_its_ownership(
+    database: str, connection: "asyncpg.Connection[Any]", seed: int
+) -> None:
+    chance = random.Random(seed)
+    query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+
+    async def is_free() -> bool:
+        return bool(await connection.fetchval(query) == 0)
+
+    for number in range(15):
+        await send(f"user{number}", {"type": "x", "text": "hello"}, scope_of("ada"),
+                   connection=connection)  # fmt: skip
+        process: Any = Chat(database) if chance.random() < 0.5 else PostgresWorker(shout, database)
+        task = asyncio.ensure_future(process.arun())
+        for _ in range(chance.randrange(1, 3)):
+            await asyncio.sleep(chance.random() * 0.4)
+            task.cancel()
+        async with asyncio.timeout(20):
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await until(is_free)
+    # Nothing was lost on the way.
+    gateway = Chat(database)
+
+    async def body() -> None:
+        async def is_empty() -> bool:
+            count = "SELECT count(*) FROM asgiref.messages"
+            return bool(await connection.fetchval(count) == 0)
+
+        await until(is_empty)
+        assert await connection.fetchval("SELECT count(*) FROM asgiref.dead_letters") == 0
+
+    await with_workers(gateway, [PostgresWorker(shout, database)], body)

@@ -21,7 +21,7 @@ from ._codec import CannotStart
 _MAX_ROWS = 500
 #: A scope gives out at most so many messages whose acknowledgement is not written yet. So after the
 #: death of a reader, one of the first of each scope, so many and one, has killed it.
-_MAX_UNWRITTEN = 32
+_MAX_UNWRITTEN = 8
 
 
 @dataclass(slots=True, eq=False)
