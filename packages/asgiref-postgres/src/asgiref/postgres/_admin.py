@@ -151,7 +151,7 @@ async def check(database: Database) -> list[str]:
                 "The server is a standby. Name the primary, or every server with "
                 "target_session_attrs=read-write."
             )
-        if await _is_transaction_pooled(connection):
+        if await _is_transaction_pooled(connection, database):
             raise CannotStart(
                 "The connection goes through a pool that changes the server's session between "
                 "transactions. Advisory locks need one session: connect directly or pool sessions."
@@ -163,9 +163,11 @@ async def check(database: Database) -> list[str]:
     ]
 
 
-async def _is_transaction_pooled(connection: Any) -> bool:
-    pids = {await connection.fetchval("SELECT pg_backend_pid()") for _ in range(5)}
-    return len(pids) > 1 or pids != {connection.get_server_pid()}
+async def _is_transaction_pooled(connection: Any, database: Database) -> bool:
+    """Whether another connection gets the server's session of one that is only idle."""
+    async with connected(database) as other, other.transaction():
+        pids = [await each.fetchval("SELECT pg_backend_pid()") for each in (connection, other)]
+    return bool(pids[0] == pids[1])
 
 
 async def dead_letters(

@@ -275,7 +275,8 @@ def _add_dead_letters(actions: Any) -> None:
         ("requeue", _requeue_dead, "let the application handle some again"),
         ("drop", _drop_dead, "delete some"),
     ):
-        _command(actions, name, run, text).add_argument("ids", metavar="ID", type=int, nargs="+")
+        parser = _command(actions, name, run, text)
+        parser.add_argument("ids", metavar="ID", type=int, nargs="+", help="as the list shows it")
 
 
 def _list_dead(options: argparse.Namespace) -> None:

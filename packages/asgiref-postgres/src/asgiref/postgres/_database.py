@@ -63,51 +63,60 @@ class Database:
             raise CannotStart(f"The timeout must be at least 1 second, not {self.timeout!r}.")
 
     async def connect(self, name: str = "asgiref.postgres", *, owner: bool = False) -> Any:
-        """Open a connection. With ``owner`` PostgreSQL ends it when it is silent for too long.
+        """Open a connection of asyncpg.
+
+        Args:
+            name: shown by PostgreSQL.
+            owner: whether the session may own partitions: it goes to a server that takes writes,
+                and PostgreSQL ends it when it is silent for too long.
 
         Raises:
+            CannotStart: if the server is too old.
             Exception: what asyncpg raises, and OSError.
         """
         arguments: dict[str, Any] = {} if self.password is None else {"password": self.password}
         if owner and "target_session_attrs" not in (self.url or ""):
             arguments["target_session_attrs"] = os.environ.get("PGTARGETSESSIONATTRS", "read-write")
-        connection = await asyncpg.connect(self.url, timeout=self.timeout, **arguments)
+        connection = await asyncpg.connect(
+            self.url,
+            timeout=self.timeout,
+            # No prepared statement outlives a transaction, for pools that change the session then.
+            statement_cache_size=100 if owner else 0,
+            server_settings={"application_name": name[:63]},
+            **arguments,
+        )
         try:
-            await self._set_up(connection, name, owner)
+            if (major := connection.get_server_version().major) < _schema.MINIMUM_SERVER:
+                raise CannotStart(
+                    f"The server is PostgreSQL {major}; asgiref.postgres needs "
+                    f"{_schema.MINIMUM_SERVER} or newer."
+                )
+            if owner:
+                await self._set_up_owner(connection)
         except BaseException:
             connection.terminate()
             raise
         return connection
 
-    async def _set_up(self, connection: Any, name: str, owner: bool) -> None:
-        """Change the settings of the session; a pool such as PgBouncer takes none at its start."""
-        if (major := connection.get_server_version().major) < _schema.MINIMUM_SERVER:
-            raise CannotStart(
-                f"The server is PostgreSQL {major}; asgiref.postgres needs "
-                f"{_schema.MINIMUM_SERVER} or newer."
-            )
+    async def _set_up_owner(self, connection: Any) -> None:
+        """Change settings after the start: PgBouncer takes none of them at the start."""
+        milliseconds, seconds = str(int(self.timeout * 1000)), str(max(1, int(self.timeout / 3)))
         settings = {
-            "application_name": name[:63],
             "default_transaction_isolation": "read committed",
+            "statement_timeout": milliseconds,
+            "lock_timeout": "0",
+            "idle_session_timeout": milliseconds,
+            "idle_in_transaction_session_timeout": milliseconds,
+            "tcp_user_timeout": milliseconds,
+            "tcp_keepalives_idle": seconds,
+            "tcp_keepalives_interval": seconds,
+            "tcp_keepalives_count": "2",
+            # The plans must not change with the statistics of a table that is nearly empty.
+            "plan_cache_mode": "force_generic_plan",
+            "enable_seqscan": "off",
+            "enable_bitmapscan": "off",
+            "jit": "off",
         }
-        if owner:
-            milliseconds = str(int(self.timeout * 1000))
-            seconds = str(max(1, int(self.timeout / 3)))
-            settings |= {
-                "statement_timeout": milliseconds,
-                "lock_timeout": "0",
-                "idle_session_timeout": milliseconds,
-                "idle_in_transaction_session_timeout": milliseconds,
-                "tcp_user_timeout": milliseconds,
-                "tcp_keepalives_idle": seconds,
-                "tcp_keepalives_interval": seconds,
-                "tcp_keepalives_count": "2",
-                # The plans must not change with the statistics of a table that is nearly empty.
-                "plan_cache_mode": "force_generic_plan",
-                "enable_seqscan": "off",
-                "enable_bitmapscan": "off",
-                "jit": "off",
-            }
         await connection.execute(
             "SELECT set_config(n, v, false) FROM unnest($1::text[], $2::text[]) AS s (n, v)",
             list(settings),
@@ -118,15 +127,24 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Locks:
-    """Which advisory locks of the schema are held, and by which backends."""
+    """The advisory locks of the schema.
+
+    Attributes:
+        members: how many workers there are, at least 1.
+        rank: this one's place among them, from 0.
+        owned: the partitions that have an owner.
+    """
 
     members: int
-    owners: dict[int, int]
+    rank: int
+    owned: frozenset[int]
 
 
 def is_lost(error: BaseException) -> bool:
     """Whether ``error`` means that the connection is gone, or may come back later."""
-    return isinstance(error, _LOST) and not isinstance(error, asyncpg.ClientConfigurationError)
+    return isinstance(error, _LOST) and not isinstance(
+        error, asyncpg.ClientConfigurationError | asyncpg.ProtocolViolationError
+    )
 
 
 def explained(error: BaseException, database: Database) -> CannotStart:
@@ -431,10 +449,13 @@ class Session:
         )
 
     async def locks(self) -> Locks:
-        """Return who owns what."""
-        rows = await self._call(self._connection.fetch, LOCKS, f'"{self._database.schema}"')
-        owners = {row["key"]: row["pid"] for row in rows if row["key"] != _schema.MEMBERS}
-        return Locks(sum(row["key"] == _schema.MEMBERS for row in rows), owners)
+        """Return the members and the partitions that have an owner."""
+        query = f"SELECT key, pid, pg_backend_pid() AS own FROM ({LOCKS}) AS held"
+        rows = await self._call(self._connection.fetch, query, f'"{self._database.schema}"')
+        members = [row["pid"] for row in rows if row["key"] == _schema.MEMBERS]
+        rank = sum(pid < rows[0]["own"] for pid in members)
+        owned = frozenset(row["key"] for row in rows if row["key"] != _schema.MEMBERS)
+        return Locks(max(1, len(members)), rank, owned)
 
     async def reader_of(self, partition: int) -> uuid.UUID | None:
         """Return which reader was the last to own ``partition``."""

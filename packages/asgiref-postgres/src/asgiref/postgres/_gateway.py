@@ -357,7 +357,7 @@ class _GatewayOwner:
             await self._drain(session)
         elif OUTGOING in delivery.partitions:
             return
-        elif OUTGOING not in (await session.locks()).owners:
+        elif OUTGOING not in (await session.locks()).owned:
             if await self.pump.acquire(session, [OUTGOING]):
                 self.is_taken.clear()
                 self.is_owner.set()

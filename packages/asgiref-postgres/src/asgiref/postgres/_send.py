@@ -47,7 +47,8 @@ async def send(
         return int(await connection.fetchval(query, *arguments, stored))
     own = await found.connect()
     try:
-        return int(await own.fetchval(query, *arguments, stored))
+        async with own.transaction():
+            return int(await own.fetchval(query, *arguments, stored))
     finally:
         await own.close()
 

@@ -1,8 +1,9 @@
 """The worker: owns partitions, and runs the application for their scopes.
 
-Partitions are shared evenly: with N live workers each owns at most 1/N of them, rounded up. A
-worker that has more gives up idle partitions first, and waits for messages in hand in the others.
-A worker that ends leaves the group first, so the others take over what it gives up.
+Partitions are shared evenly: with N live workers each owns 1/N of them, and the first by backend
+number one more each, while there are any left. A worker that has more gives up idle partitions
+first, and waits for messages in hand in the others. A worker that ends leaves the group first, so
+the others take over what it gives up.
 """
 
 import asyncio
@@ -84,48 +85,39 @@ class PostgresWorker:
         name: str | None = None,
         health_port: int | None = None,
     ) -> None:
-        self._shutdown_timeout = shutdown_timeout
-        self._health_port = health_port
-        self._name = name or process_name("worker")
-        self._pump = Pump(
+        self._owner = _WorkerOwner(shutdown_timeout, health_port, name or process_name("worker"))
+        self._owner.pump = Pump(
             database if isinstance(database, Database) else Database(database),
-            self._name,
+            self._owner.name,
             limits or Limits(),
-            self,
+            self._owner,
             Outbox(10_000, 16 << 20, is_repeating=False),
             to_gateway=True,
         )
-        self._instances = Instances(
+        self._owner.instances = Instances(
             application,
-            self._pump,
-            self._serve,
+            self._owner.pump,
+            self._owner.serve,
             encoder(codec),
             max_applications=max_applications,
             idle_timeout=idle_timeout,
             shutdown_timeout=shutdown_timeout + 2 * _CLEANUP_SECONDS,
         )
-        self._running: asyncio.Future[None] | None = None
-        self._failure: Exception | None = None
-        self._end_at: float | None = None
-        self._is_done = False
-        self._others_from = 0.0
 
     @property
     def counts(self) -> Counts:
         """What this worker has done."""
-        return self._pump.counts
+        return self._owner.pump.counts
 
     @property
     def is_connected(self) -> bool:
         """Whether it has a session now."""
-        return self._pump.session is not None
+        return self._owner.pump.session is not None
 
     @property
     def partitions(self) -> list[int]:
         """The partitions that it owns now."""
-        return self._pump.delivery.partitions
-
-    # Running
+        return self._owner.pump.delivery.partitions
 
     def run(self) -> None:
         """Run until SIGINT or SIGTERM; a second one does not wait for messages in hand.
@@ -133,10 +125,8 @@ class PostgresWorker:
         Raises:
             CannotStart: if the database or the port cannot be used.
         """
-        self._failure = None
-        self._instances.run()
-        if self._failure is not None:
-            raise self._failure
+        self._owner.instances.run()
+        self._owner.raise_failure()
 
     async def arun(self) -> None:
         """Run until `stop` or a cancellation, which waits for messages in hand too.
@@ -144,28 +134,51 @@ class PostgresWorker:
         Raises:
             CannotStart: if the database or the port cannot be used.
         """
-        self._failure = None
-        await self._instances.arun()
-        if self._failure is not None:
-            raise self._failure
+        await self._owner.instances.arun()
+        self._owner.raise_failure()
 
     def stop(self) -> None:
         """End: finish the messages in hand, hand the partitions over, and return from `arun`.
 
         Call it on the event loop.
         """
+        self._owner.stop()
+
+
+class _WorkerOwner:
+    """Owns partitions for a worker."""
+
+    pump: Pump
+    instances: Instances
+
+    def __init__(self, shutdown_timeout: float, health_port: int | None, name: str) -> None:
+        self.name: str = name
+        self._shutdown_timeout = shutdown_timeout
+        self._health_port = health_port
+        self._running: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+        self._end_at: float | None = None
+        self._is_done = False
+        self._others_from = 0.0
+
+    def raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def stop(self) -> None:
         if self._end_at is None:
             self._end_at = asyncio.get_running_loop().time() + self._shutdown_timeout
-            self._pump.tick_soon()
-        if self._pump.session is None and self._running is not None:
+            self.pump.tick_soon()
+        if self.pump.session is None and self._running is not None:
             self._running.cancel()  # it waits for the database
 
-    async def _serve(self) -> None:
+    async def serve(self) -> None:
         """Run the pump; a cancellation asks it to end, a second one does not wait for it."""
         try:
-            async with health_endpoint(self._health_port, lambda: self.is_connected):
-                export_metrics(self._name, self._pump)
-                self._running = asyncio.ensure_future(self._pump.run())
+            async with health_endpoint(self._health_port, lambda: self.pump.session is not None):
+                export_metrics(self.name, self.pump)
+                self._running = asyncio.ensure_future(self.pump.run())
                 try:
                     await asyncio.wait({self._running})
                 except asyncio.CancelledError:
@@ -183,17 +196,17 @@ class PostgresWorker:
     # Owner of the pump
 
     def is_finished(self) -> bool:
-        return self._is_done or (self._end_at is not None and self._pump.session is None)
+        return self._is_done or (self._end_at is not None and self.pump.session is None)
 
     async def opened(self, session: Session) -> None:
-        self._instances.max_size = session.max_size
+        self.instances.max_size = session.max_size
         self._others_from = asyncio.get_running_loop().time() + _RETURN_SECONDS
         await session.join()
 
     def lost(self) -> None:
         """End every instance: another worker may run the same scopes already."""
-        self._instances.end()
-        self._pump.outbox.forget(SessionLost("The session ended before the event was stored."))
+        self.instances.end()
+        self.pump.outbox.forget(SessionLost("The session ended before the event was stored."))
 
     async def tick(self, session: Session) -> None:
         """Share the partitions with the other workers."""
@@ -201,63 +214,64 @@ class PostgresWorker:
             await self._drain(session, self._end_at)
             return
         locks = await session.locks()
-        share = -(-session.partitions // max(1, locks.members))
-        delivery = self._pump.delivery
+        share = session.partitions // locks.members
+        share += locks.rank < session.partitions % locks.members
+        delivery = self.pump.delivery
         mine = [each for each in delivery.partitions if not delivery.is_releasing(each)]
         idle_first = sorted(mine, key=delivery.in_hand)
         for partition in idle_first[: max(0, len(mine) - share)]:
             delivery.begin_release(partition)
-        await self._acquire(session, share - len(mine), set(locks.owners))
+        await self._acquire(session, share - len(mine), locks.owned)
         await self._release(session)
 
-    async def _acquire(self, session: Session, count: int, taken: set[int]) -> None:
-        delivery = self._pump.delivery
+    async def _acquire(self, session: Session, count: int, taken: frozenset[int]) -> None:
+        delivery = self.pump.delivery
         for partition in delivery.partitions:
             if count > 0 and delivery.is_releasing(partition):
                 delivery.keep(partition)
                 count -= 1
         free = [each for each in range(1, session.partitions + 1) if each not in taken]
-        if self._pump.former and asyncio.get_running_loop().time() < self._others_from:
-            free = [each for each in free if each in self._pump.former]
+        if self.pump.former and asyncio.get_running_loop().time() < self._others_from:
+            free = [each for each in free if each in self.pump.former]
         if free and count > 0:
-            await self._pump.acquire(session, random.sample(free, min(count, len(free))))
+            await self.pump.acquire(session, random.sample(free, min(count, len(free))))
 
     async def _release(self, session: Session) -> None:
         """Give up the partitions that have no message in hand, and whose instances have ended."""
-        idle = self._pump.delivery.idle_releases()
+        idle = self.pump.delivery.idle_releases()
         for partition in idle:
-            self._instances.end(partition)
-        if free := [each for each in idle if self._instances.have_ended(each)]:
-            await self._pump.release(session, free)
+            self.instances.end(partition)
+        if free := [each for each in idle if self.instances.have_ended(each)]:
+            await self.pump.release(session, free)
 
     async def _drain(self, session: Session, end_at: float) -> None:
-        delivery = self._pump.delivery
+        delivery = self.pump.delivery
         if session.is_member:
             await session.leave()
         for partition in delivery.partitions:
             delivery.begin_release(partition)
         if asyncio.get_running_loop().time() >= end_at:
             logger.warning("The shutdown timeout is over; messages in hand will be redelivered")
-            await self._instances.ended(_CLEANUP_SECONDS)
+            await self.instances.ended(_CLEANUP_SECONDS)
             self._is_done = True
         await self._release(session)
         self._is_done = self._is_done or not delivery.partitions
 
     async def ready(self, session: Session, scope_ids: list[str]) -> None:
-        new = [each for each in scope_ids if not self._instances.wake(each)]
+        new = [each for each in scope_ids if not self.instances.wake(each)]
         stored = await session.scopes(new) if new else {}
         for scope_id in new:
-            partition = self._pump.delivery.partition_of(scope_id)
-            if partition is None or self._instances.wake(scope_id):
+            partition = self.pump.delivery.partition_of(scope_id)
+            if partition is None or self.instances.wake(scope_id):
                 continue
             try:
                 scope = scope_from(stored.get(scope_id), scope_id)
             except ValueError as error:
                 self._discard(scope_id, f"The scope cannot be read: {error}")
             else:
-                self._instances.start(scope_id, partition, scope)
+                self.instances.start(scope_id, partition, scope)
 
     def _discard(self, scope_id: str, reason: str) -> None:
-        message = self._pump.delivery.next_message(scope_id)
+        message = self.pump.delivery.next_message(scope_id)
         if message is not None:
-            self._pump.delivery.discard(message, reason)
+            self.pump.delivery.discard(message, reason)
