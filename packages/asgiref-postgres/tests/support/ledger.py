@@ -60,6 +60,8 @@ class LedgerGateway(PostgresGateway):
                 queue = self.get_or_create_application_instance(name, {"type": "test"})
                 await queue.put({"type": "count", "number": self.ledger.next_number(name)})
             await asyncio.sleep(self._pause * len(self._names))
+            async with self.progress:  # no more than a slow machine can answer
+                await self.progress.wait_for(lambda: not self.may_send or self._waiting() < 1000)
         async with self.progress:
             await self.progress.wait_for(self.ledger.is_complete)
 
@@ -68,6 +70,9 @@ class LedgerGateway(PostgresGateway):
         self.ledger.answer(delivery.scope_id, message["number"], delivery.redelivered)
         async with self.progress:
             self.progress.notify_all()
+
+    def _waiting(self) -> int:
+        return sum(self.ledger.sent.values()) - sum(self.ledger.answered.values())
 
     async def is_away(self) -> bool:
         """Whether the gateway has lost its session."""

@@ -276,11 +276,11 @@ class Session:
         self._on_wake = on_wake
         self._connection: Any = None
         self._exchange: Any = None
-        self.reader = reader
-        self.is_member = False
-        self.taken = taken
-        self.partitions = 0
-        self.max_size = 0
+        self.reader: uuid.UUID = reader
+        self.is_member: bool = False
+        self.taken: int = taken
+        self.partitions: int = 0
+        self.max_size: int = 0
 
     async def open(self) -> None:
         """Connect, check the schema, and listen.

@@ -69,7 +69,13 @@ async def _no_application(scope: Any, receive: Any, send: Any) -> None:
 
 
 class ScopeQueue:
-    """The way to a scope: `put` and `put_nowait`, as a queue of `StatelessServer` has them."""
+    """The way to a scope: `put` and `put_nowait`, as a queue of `StatelessServer` has them.
+
+    Args:
+        owner: internal; `PostgresGateway.get_or_create_application_instance` makes the queue.
+        scope_id: the scope's id.
+        scope: the encoded scope.
+    """
 
     def __init__(self, owner: "_GatewayOwner", scope_id: str, scope: bytes) -> None:
         self._owner = owner
@@ -78,6 +84,9 @@ class ScopeQueue:
 
     async def put(self, message: dict[str, Any]) -> None:
         """Take a message into the backlog; wait while that is full.
+
+        Args:
+            message: a dict that the codec can carry.
 
         Raises:
             TypeError: if the codec cannot carry it.
@@ -88,6 +97,9 @@ class ScopeQueue:
 
     def put_nowait(self, message: dict[str, Any]) -> None:
         """Take a message into the backlog. Any thread may call this.
+
+        Args:
+            message: a dict that the codec can carry.
 
         Raises:
             asyncio.QueueFull: if the backlog is full; others as `put`.
@@ -107,7 +119,8 @@ class PostgresGateway(StatelessServer):
     Args:
         database: a `Database`, or its URL.
         limits: how many events are read ahead, and when a failed one becomes a dead letter.
-        backlog, backlog_size: how many messages and bytes may wait here for the database.
+        backlog: how many messages may wait here for the database.
+        backlog_size: how many bytes of messages may wait here.
         shutdown_timeout: seconds at the end for the backlog and for events being delivered.
         reconnect: as for a `StatelessServer`.
         codec: ``"json"`` or ``"msgpack"``.
@@ -161,6 +174,10 @@ class PostgresGateway(StatelessServer):
     def get_or_create_application_instance(self, scope_id: Any, scope: Any) -> Any:
         """Return the queue of a scope, whose application a worker runs. Any thread may call this.
 
+        Args:
+            scope_id: a string that identifies the scope.
+            scope: what the scope's application is called with, a dict with a ``"type"``.
+
         Raises:
             TypeError: if ``scope_id`` is not a string, or ``scope`` not a dict of the codec.
             ValueError: if ``scope`` has no ``"type"``, or either is too large.
@@ -172,6 +189,11 @@ class PostgresGateway(StatelessServer):
         """Return once the database has the message: from then on it cannot be lost.
 
         A cancelled call may store the message all the same.
+
+        Args:
+            scope_id: a string that identifies the scope.
+            scope: what the scope's application is called with, a dict with a ``"type"``.
+            message: a dict that the codec can carry.
 
         Raises:
             SessionLost: if the gateway ends before; others as `get_or_create_application_instance`.
@@ -264,8 +286,8 @@ class _GatewayOwner:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._scopes: dict[str, dict[str, Any]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.is_owner = asyncio.Event()
-        self.is_taken = asyncio.Event()
+        self.is_owner: asyncio.Event = asyncio.Event()
+        self.is_taken: asyncio.Event = asyncio.Event()
         self._end_at: float | None = None
         self._is_done = False
 

@@ -124,12 +124,12 @@ class Pump:
         self._limits = limits
         self._owner = owner
         self._to_gateway = to_gateway
-        self.outbox = outbox
-        self.reader = uuid.uuid4()
+        self.outbox: Outbox = outbox
+        self.reader: uuid.UUID = uuid.uuid4()
         self.former: set[int] = set()
         self._taken = 0
-        self.delivery = Delivery(limits)
-        self.counts = Counts()
+        self.delivery: Delivery = Delivery(limits)
+        self.counts: Counts = Counts()
         self.session: Session | None = None
         self._backoff = Backoff()
         self._has_worked = self._is_away = False

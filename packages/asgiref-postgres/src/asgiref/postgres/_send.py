@@ -65,9 +65,14 @@ def send_sync(
     """Do the same as `send` in plain code.
 
     Args:
+        scope_id: as for `send`.
+        message: as for `send`.
+        scope: as for `send`.
+        database: as for `send`.
         connection: a DB-API connection, such as ``django.db.connection`` or one of psycopg: the
             message becomes part of its transaction. Inside ``transaction.atomic()`` it exists if
-            and only if the block's rows do. Others as `send`.
+            and only if the block's rows do.
+        schema: as for `send`.
 
     Raises:
         Exception: what the driver of the connection raises; others as `send`.
