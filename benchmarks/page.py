@@ -58,13 +58,12 @@ Reading and writing one attribute, by where it was set and where it is read.""",
 A communicator of `asgiref.testing` carries a message to an application and back.
 `guarantee_single_callable` is given an application, where an ASGI 2 class is also looked at whether
 it takes a scope; a call goes through the adapter. `asgiref.typing` is imported.""",
-    "redis_streams": """\
-Messages from one producer through Redis to the applications of as many scopes, which all live, in
-so many workers: as fast as it goes, then at a steady rate, where the time is from when a message is
-due to the receipt. `bare streams` is a loop of `XADD` in pipelines of 128, `XREADGROUP` and
-`XACK`, without scopes: its workers take from one stream in whatever order, and keep nothing of a
-scope. `Channels` is channels_redis with Channels' `Worker` on asgiref 3.13.0, one channel for all.
-Processor time is of all processes of a kind together.""",
+    "postgres_echo": """\
+Messages from a gateway through PostgreSQL to two workers, and their echoes back to the gateway: as
+fast as it goes, then at a steady rate, where the time is from when a message is due to its echo.
+`bare loop` is a loop of batched statements that insert, select and delete as many rows, without
+scopes, order or acknowledgements. `Channels` is channels_redis with Channels' `Worker` on asgiref
+3.13.0, one channel for all. Processor time is of all processes of a kind together.""",
 }
 
 

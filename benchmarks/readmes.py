@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import redis_readmes
 from record import Measured, Record, Table
-from tables import figure, markdown, measured, times
+from tables import figure, markdown, measured, tables_of, times
 
 __all__ = ["BLOCKS", "Block", "with_block", "write_blocks"]
 
@@ -174,8 +173,31 @@ def rule_of_thumb(records: Records) -> str:
     return markdown(("", "about"), rows)
 
 
-def of_redis(text: Callable[[Record], str]) -> Callable[[Records], str]:
-    return lambda records: text(records["redis_streams"])
+def postgres(records: Records) -> str:
+    """All tables on asgiref-postgres, as the page of the benchmarks has them."""
+    record = records["postgres_echo"]
+    command = "`tox run -e bench -- --only postgres_echo`"
+    text = tables_of(record)
+    return f"{measured(record)}; load {record.load:.1f} before ({command}):\n\n{text}"
+
+
+#: What a well-equipped machine has, and the share of it that an operator plans with.
+CORES, SHARE = 32, 0.5
+
+
+def capacity(records: Records) -> str:
+    """What one primary, one gateway and one worker carry, by the worst case of each."""
+    [spent] = [each for each in records["postgres_echo"].tables if "processor" in each.title]
+    rows = []
+    for name, role, cores in (
+        (f"one primary with {CORES} cores, {SHARE:.0%} of them busy", "server", CORES * SHARE),
+        ("one gateway, on one core", "gateway", 1),
+        ("one worker that only echoes, on one core", "workers", 1),
+    ):
+        cost = max(case.columns[f"here: {role}"] for case in spent.cases)
+        carries = float(f"{cores * 1e6 / cost:.2g}")
+        rows.append((name, f"{cost:.0f} µs", f"{carries:,.0f} echoes a second"))
+    return markdown(("", "an echo takes", "carries"), rows)
 
 
 BRIDGE = {
@@ -213,16 +235,8 @@ BLOCKS = (
         for name in ("testing", "compatibility", "typing")
     ),
     Block("packages/asgiref-server/README.md", "server", ("server",), all_cases(SERVER, "server")),
-    *(
-        Block(file, name, ("redis_streams",), of_redis(text))
-        for file, name, text in (
-            ("packages/asgiref-redis/README.md", "rates", redis_readmes.rates),
-            ("docs/explanation/redis.md", "rates", redis_readmes.rates),
-            ("docs/explanation/redis.md", "latency", redis_readmes.latency),
-            ("docs/explanation/redis.md", "processor", redis_readmes.processor),
-            ("docs/explanation/redis.md", "cluster", redis_readmes.cluster),
-        )
-    ),
+    Block("docs/explanation/postgres-capacity.md", "echoes", ("postgres_echo",), postgres),
+    Block("docs/explanation/postgres-capacity.md", "capacity", ("postgres_echo",), capacity),
     Block("packages/asgiref-wsgi/README.md", "wsgi", ("wsgi",), wsgi),
     Block("packages/asgiref-wsgi/README.md", "wsgi_servers", ("wsgi_servers",), servers),
     Block("packages/asgiref-wsgi/README.md", "asgi_to_wsgi", ("asgi_to_wsgi",), adapters_of_asgi),

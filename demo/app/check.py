@@ -32,7 +32,7 @@ DISTRIBUTIONS = (
     "asgiref-compatibility",
     "asgiref-typing",
     "asgiref-server",
-    "asgiref-redis",
+    "asgiref-postgres",
     "asgiref-wsgi",
     "asgiref-testing",
 )
@@ -325,7 +325,7 @@ def run(demo: Demo, say: Callable[[str], object], steps: Sequence[Step] = STEPS)
             with EventReader(browser) as events:
                 visit = Visit(addresses, browser, events, secrets.token_hex(4))
                 failed = sum(not _content(step, visit, say) for step in steps)
-        pieces = {"uvicorn", "fleet", "bot", "irc-server", "redis-log", "check-events"}
+        pieces = {"uvicorn", "fleet", "bot", "irc-server", "own-postgres", "check-events"}
         left = pieces & {t.name for t in threading.enumerate() if t not in before}
         if left:
             raise PieceFailed(f"still running: {', '.join(sorted(left))}")

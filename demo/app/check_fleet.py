@@ -19,12 +19,12 @@ KILL_AFTER = 5
 
 
 def workers_share(visit: Visit) -> str:
-    """Every worker lives and holds a part, and the page has a place for that."""
+    """Every worker lives and owns a part, and the page has a place for that."""
     page = visit.browser.request("GET", "/").text
-    require("Who holds which scope" in page, "the page does not show the workers")
+    require("Who owns which scope" in page, "the page does not show the workers")
     fleet = visit.events.wait_for("fleet", all_work).data
-    shares = [len(held_by(fleet, worker["name"])) for worker in fleet["workers"]]
-    return f"{len(shares)} workers hold {shares} partitions"
+    shares = [len(owned_by(fleet, worker["name"])) for worker in fleet["workers"]]
+    return f"{len(shares)} workers own {shares} partitions"
 
 
 def kill_a_worker(visit: Visit) -> str:
@@ -34,8 +34,8 @@ def kill_a_worker(visit: Visit) -> str:
         user.ask(bot, "new")
         while "right" in user.ask(bot, "50"):  # from here on 50 is known to be wrong
             user.ask(bot, "new")
-        fleet = visit.events.wait_for("fleet", lambda seen: holder_of(seen, user.nick) != "").data
-        killed = holder_of(fleet, user.nick)
+        fleet = visit.events.wait_for("fleet", lambda seen: owner_of(seen, user.nick) != "").data
+        killed = owner_of(fleet, user.nick)
         for _ in range(GUESSES):
             user.send(f"PRIVMSG {bot} :50")
         answers = [user.hear() for _ in range(KILL_AFTER)]
@@ -48,10 +48,10 @@ def kill_a_worker(visit: Visit) -> str:
         expected = f"{user.nick}, your guesses: {', '.join(['50'] * (GUESSES + 1))}"
         require(told == expected, f"{told!r} instead of {expected!r}")
         heir = _heir(visit, user, killed)
-    again = sum(partition["redelivered"] for partition in _latest(visit)["partitions"])
+    again = _latest(visit)["redelivered"]
     return (
         f"{killed} killed after answer {KILL_AFTER}; {heir} gave the rest of {GUESSES}, in order "
-        f"({again} messages were redelivered)"
+        f"({again} of the answers were to redelivered messages)"
     )
 
 
@@ -63,9 +63,9 @@ def _heir(visit: Visit, user: IrcUser, killed: str) -> str:
     def moved(seen: Any) -> bool:
         lives = {worker["name"]: worker["life"] for worker in seen["workers"]}
         dead = lives.get(killed, "ended") == "ended"
-        return dead and holder_of(seen, user.nick) not in ("", killed)
+        return dead and owner_of(seen, user.nick) not in ("", killed)
 
-    return holder_of(visit.events.wait_for("fleet", moved).data, user.nick)
+    return owner_of(visit.events.wait_for("fleet", moved).data, user.nick)
 
 
 def fleet_returns(visit: Visit) -> str:
@@ -80,7 +80,7 @@ def fleet_returns(visit: Visit) -> str:
     after = visit.events.wait_for("fleet", returned).data
     new = sorted({worker["name"] for worker in after["workers"]} - before)
     require(len(new) == 1, f"one worker was killed, but {new} came")
-    return f"{new[0]} came, and holds {len(held_by(after, new[0]))} partitions"
+    return f"{new[0]} came, and owns {len(owned_by(after, new[0]))} partitions"
 
 
 def kill_is_guarded(visit: Visit) -> str:
@@ -106,19 +106,19 @@ def kill_is_guarded(visit: Visit) -> str:
 def all_work(seen: Any) -> bool:
     """Whether all workers work and share all partitions among them."""
     lives = {worker["life"] for worker in seen["workers"]}
-    shared = all(held_by(seen, worker["name"]) for worker in seen["workers"])
-    held = all(partition["holder"] for partition in seen["partitions"])
-    return lives == {"works"} and shared and held
+    shared = all(owned_by(seen, worker["name"]) for worker in seen["workers"])
+    owned = all(partition["owner"] for partition in seen["partitions"])
+    return lives == {"works"} and shared and owned
 
 
-def held_by(seen: Any, worker: str) -> list[int]:
-    """The numbers of the partitions that a worker holds."""
-    return [each["number"] for each in seen["partitions"] if each["holder"] == worker]
+def owned_by(seen: Any, worker: str) -> list[int]:
+    """The numbers of the partitions that a worker owns."""
+    return [each["number"] for each in seen["partitions"] if each["owner"] == worker]
 
 
-def holder_of(seen: Any, user: str) -> str:
-    """The worker that holds a user's scope; empty if it is not known."""
-    found = (each["holder"] for each in seen["partitions"] if user in each["users"])
+def owner_of(seen: Any, user: str) -> str:
+    """The worker that owns a user's scope; empty if it is not known."""
+    found = (each["owner"] for each in seen["partitions"] if user in each["users"])
     return str(next(found, ""))
 
 

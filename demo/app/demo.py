@@ -5,25 +5,34 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import queue
+import secrets
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import own_postgres  # from tools/
+
+from asgiref.sync import async_to_sync
 
 from .bot import ChatBot
 from .bot_connection import BotConnection
 from .chat_users import ChatUsers
+from .fleet_facts import PARTITIONS, TIMEOUT_SECONDS
 from .game import GuessingGame
 from .guestbook import ChatFacts, make_guestbook
 from .irc_server import IrcServer
 from .pieces import Piece, PieceFailed, PieceThread
 from .ports import HOST, bind
-from .redis_server import OwnRedis, find_redis_server
 from .storage import Storage
 from .trace import Trace
 from .uvicorn_piece import UvicornPiece
 from .web import KillWorker, Web
+
+if TYPE_CHECKING:
+    from asgiref.postgres import Database
 
 
 class Wake(Enum):
@@ -38,7 +47,7 @@ class Settings:
     """What the command line decides.
 
     ``irc`` is ``None`` for the embedded server. With ``workers``, the bot's scopes run in so many
-    processes; ``redis`` is the URL between them, ``None`` for a server of our own.
+    processes; ``database`` is the URL between them, ``None`` for a PostgreSQL of our own.
     """
 
     data: Path
@@ -47,7 +56,7 @@ class Settings:
     bot_nick: str = "guessbot"
     channel: str = "#asgiref"
     workers: int = 0
-    redis: str | None = None
+    database: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +90,8 @@ class Demo:
         self._storage = Storage(settings.data)
         self._threads: list[PieceThread] = []
         self._games = ""
-        self._redis = OwnRedis(lambda: self.wakes.put(Wake.PIECE_ENDED))
+        self._postgres = own_postgres.OwnPostgres(lambda: self.wakes.put(Wake.PIECE_ENDED))
+        self._database: Database | None = None
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Addresses]:
@@ -93,7 +103,7 @@ class Demo:
 
     def _start(self) -> Addresses:
         # First of all what may not be there.
-        redis = self._start_redis() if self._settings.workers else ""
+        database = self._start_database() if self._settings.workers else None
         irc_host, irc_port = self._settings.irc or self._start_irc_server()
         listener = bind(self._settings.port)
         try:
@@ -101,8 +111,8 @@ class Demo:
                 irc_host, irc_port, self._settings.bot_nick, self._settings.channel, self.trace
             )
             kill = None
-            if redis:
-                kill = self._start_fleet(connection, redis)
+            if database is not None:
+                kill = self._start_fleet(connection, database)
             else:
                 self._start_bot(connection)
             self._start_web(connection, kill, irc_host, irc_port, listener)
@@ -111,10 +121,26 @@ class Demo:
             raise
         return Addresses(listener.getsockname()[1], irc_host, irc_port)
 
-    def _start_redis(self) -> str:
-        if reason := why_no_fleet(self._settings.redis):
+    def _start_database(self) -> Database:
+        """Start a PostgreSQL where none is named, and make a schema of our own in it."""
+        if reason := why_no_fleet(self._settings.database):
             raise PieceFailed(f"there can be no workers, since {reason}")
-        return self._settings.redis or self._redis.start()
+        # Imported here: without workers, asgiref-postgres need not be installed.
+        from asgiref.postgres import Database, migrate
+
+        try:
+            url = self._settings.database or self._postgres.start()
+        except own_postgres.NoServer as error:
+            raise PieceFailed(str(error)) from None
+        # Two demos in one schema would have one gateway, and the other would wait.
+        schema = f"asgiref_demo_{secrets.token_hex(4)}"
+        database = Database(url, schema, timeout=TIMEOUT_SECONDS)
+        try:
+            async_to_sync(migrate)(database, partitions=PARTITIONS)
+        except Exception as error:  # the driver's, which has many
+            raise PieceFailed(f"the database cannot be used: {error or repr(error)}") from error
+        self._database = database
+        return database
 
     def _start_irc_server(self) -> tuple[str, int]:
         server = IrcServer(self.trace)
@@ -125,15 +151,14 @@ class Demo:
         game = self._make_game(self._storage, self.trace)
         self._start_piece(ChatBot(game, self.trace, connection))
 
-    def _start_fleet(self, connection: BotConnection, redis: str) -> KillWorker:
-        # Imported here: without workers, asgiref-redis need not be installed.
+    def _start_fleet(self, connection: BotConnection, database: Database) -> KillWorker:
         from .fleet import Fleet
         from .fleet_bot import FleetBot
 
-        bot = FleetBot(redis, self.trace, connection)
+        bot = FleetBot(database, self.trace, connection)
         self._start_piece(bot)
         self._games = f"{bot.run_mark}/"
-        fleet = Fleet(redis, self._settings.data, self._settings.workers, bot, self.trace)
+        fleet = Fleet(database, self._settings.data, self._settings.workers, bot, self.trace)
         self._start_piece(fleet)
         return fleet.kill
 
@@ -170,22 +195,40 @@ class Demo:
             except PieceFailed as failure:
                 failures.append(failure)
         try:
-            self._redis.stop()
-        except PieceFailed as failure:
-            failures.append(failure)
+            self._leave_database()
+        except (PieceFailed, own_postgres.NoServer) as failure:
+            failures.append(PieceFailed(str(failure)))
         if self._games:
             self._storage.forget_games(self._games)
         if failures:
             raise failures[0]
 
+    def _leave_database(self) -> None:
+        """Leave nothing in a database that others use; end one of our own."""
+        database, self._database = self._database, None
+        if database is not None and self._settings.database:
+            try:
+                async_to_sync(_drop_schema)(database)
+            except Exception as error:  # the driver's, which has many
+                raise PieceFailed(f"the schema {database.schema} stays: {error}") from error
+        self._postgres.stop()
 
-def why_no_fleet(redis: str | None = None) -> str | None:
-    """What is missing for workers that have this Redis, or one of our own."""
-    if not all(map(importlib.util.find_spec, ("asgiref.redis", "redis"))):
-        return "asgiref-redis is not installed"
-    if redis is None and find_redis_server() is None:
+
+async def _drop_schema(database: Database) -> None:
+    connection = await database.connect()
+    try:
+        await connection.execute(f'DROP SCHEMA "{database.schema}" CASCADE')
+    finally:
+        await connection.close()
+
+
+def why_no_fleet(database: str | None = None) -> str | None:
+    """What is missing for workers that have this database, or one of our own."""
+    if not all(map(importlib.util.find_spec, ("asgiref.postgres", "asyncpg"))):
+        return "asgiref-postgres is not installed"
+    if database is None and own_postgres.find_binaries() is None:
         return (
-            "redis-server is not installed "
-            "(Debian and Ubuntu: apt install redis-server; or name a Redis with --redis URL)"
+            "there is no PostgreSQL on this machine "
+            "(Debian and Ubuntu: apt install postgresql; or name a database with --database URL)"
         )
     return None

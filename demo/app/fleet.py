@@ -1,15 +1,14 @@
 """The worker processes: started, watched, killed at the press of a button, and replaced.
 
-What the page shows comes from two sides: the processes are this module's own, and who holds which
-partition is what ``asgiref.redis.status`` says, asked several times a second. Both go into one
-``FleetSeen``, published when it changes; a partition that has got another holder is also news.
+What the page shows comes from two sides: the processes are this module's own, and PostgreSQL says
+which session holds the advisory lock of which partition; its name is the worker's. Both go into one
+``FleetSeen``, published when it changes; a partition that has got another owner is also news.
 
 Rules: everything runs on the fleet's own loop; ``stop`` and ``kill`` may be called from elsewhere.
 A worker is named, never numbered by the system: what a name stands for is looked up here, among the
 processes that this fleet started and has not reaped, so no request can reach any other process. A
-worker that ended, whoever ended it, keeps its place for ``REPLACE_SECONDS``, which is longer than
-the lease: its partitions are seen to go to the others first. The new one has a new name, since a
-lease belongs to a name, and the dead one's may not have run out.
+worker that ended keeps its place for ``REPLACE_SECONDS``: the others are seen to take over its
+partitions first. The new one has a new name.
 """
 
 from __future__ import annotations
@@ -25,17 +24,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from asgiref.redis import PartitionStatus, RedisServerError, Status, status
+from asgiref.postgres import Database
 
-from .fleet_bot import FleetBot, Tally
-from .fleet_facts import CONNECTION, GROUP, LEASE_SECONDS, REPLACE_SECONDS
+from .fleet_bot import FleetBot
+from .fleet_facts import PARTITIONS, REPLACE_SECONDS
+from .irc import fold
 from .pieces import PieceFailed
 from .trace import FleetPartition, FleetSeen, FleetWorker, News, Trace
 
 LOOK_SECONDS = 0.25
 END_SECONDS = 8.0
 _APP_PARENT = Path(__file__).resolve().parents[1]
+
+_LOOK = """
+SELECT p AS number, coalesce(owner.name, '') AS owner,
+    (SELECT count(*) FROM "{schema}".messages m WHERE m.partition = p) AS backlog
+FROM generate_series(1, {partitions}) p LEFT JOIN (
+    SELECT l.objid::bigint AS partition, a.application_name AS name
+    FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.classid = '"{schema}"'::regnamespace AND l.granted
+) owner ON owner.partition = p ORDER BY p
+"""
+_PARTITIONS_OF = 'SELECT id, "{schema}".partition_of(id) FROM unnest($1::text[]) id'
 
 
 class Life(StrEnum):
@@ -62,8 +74,11 @@ class Fleet:
 
     name = "fleet"
 
-    def __init__(self, url: str, data: Path, count: int, bot: FleetBot, trace: Trace) -> None:
-        self._url = url
+    def __init__(
+        self, database: Database, data: Path, count: int, bot: FleetBot, trace: Trace
+    ) -> None:
+        self._ownership = Ownership(database)
+        self._database = database
         self._data = data.resolve()  # workers have another working directory
         self._count = count
         self._bot = bot
@@ -73,12 +88,10 @@ class Fleet:
         self._ready = False
         self._started = 0
         self._workers: list[Worker] = []
-        self._status: Status | None = None
-        self._holders: dict[int, str] = {}
         self._seen: FleetSeen | None = None
 
     def run_piece(self, ready: Callable[[], None]) -> None:
-        """Run on this thread; calls ``ready`` once every worker holds a part of the scopes."""
+        """Run on this thread; calls ``ready`` once every worker owns a part of the scopes."""
         try:
             asyncio.run(self._run(ready))
         finally:
@@ -102,32 +115,40 @@ class Fleet:
         if worker is None or worker.process.poll() is not None:
             return False
         worker.process.kill()
-        self._tell(f"kill -9 {worker.process.pid}: {name} is dead; its lease is not renewed.")
+        self._tell(f"kill -9 {worker.process.pid}: {name} is dead; PostgreSQL releases its locks.")
         return True
 
     async def _run(self, ready: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._trace.name_loop("the fleet's loop")
         self._workers = [self._start_worker() for _ in range(self._count)]
-        while not self._stopping.is_set():
-            self._look_at_processes()
-            await self._look_at_redis()
-            self._publish()
-            if not self._ready and self._all_hold_some():
-                self._ready = True
-                ready()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), LOOK_SECONDS)
+        async with contextlib.aclosing(self._ownership):
+            while not self._stopping.is_set():
+                self._look_at_processes()
+                self._note_owners(await self._ownership.look(self._bot.tally.users))
+                self._publish()
+                if not self._ready and self._all_own_some():
+                    self._ready = True
+                    ready()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), LOOK_SECONDS)
 
     # The processes
 
     def _start_worker(self) -> Worker:
         self._started += 1
         name = f"worker-{self._started}"
+        command = [sys.executable, "-m", "asgiref.postgres", "worker", "app.fleet_worker:game"]
+        command += ["--name", name, "--schema", self._database.schema, "--log-level", "WARNING"]
+        command += ["--timeout", str(self._database.timeout), "--shutdown-timeout", "3"]
+        variables = {
+            "ASGIREF_POSTGRES_DATABASE": self._database.url or "",
+            "ASGIREF_DEMO_DATA": str(self._data),
+        }
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.fleet_worker", name, self._data, str(LEASE_SECONDS)],
+            command,
             cwd=_APP_PARENT,
-            env={**os.environ, "ASGIREF_REDIS_URL": self._url},
+            env={**os.environ, **variables},
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is the demo's alone, which ends things in order
         )
@@ -148,7 +169,7 @@ class Fleet:
                 _close_stdin(worker)
 
     def _end_workers(self) -> None:
-        """Ask all to end, so that they hand over what they hold; kill who does not."""
+        """Ask all to end, so that they release what they own; kill those that do not."""
         for worker in self._workers:
             worker.process.terminate()
         deadline = time.monotonic() + END_SECONDS
@@ -160,83 +181,110 @@ class Fleet:
                 worker.process.wait()
             _close_stdin(worker)
 
-    # What Redis knows
+    # What PostgreSQL knows
 
-    async def _look_at_redis(self) -> None:
-        with contextlib.suppress(RedisServerError):  # it is away: what was seen last stays
-            self._status = await status(self._url, CONNECTION)
-            self._note_live(self._status.workers.get(GROUP, ()))
-            self._note_holders(self._status.partitions)
-
-    def _note_live(self, names: Sequence[str]) -> None:
+    def _note_owners(self, moves: Sequence[tuple[str, str, FleetPartition]]) -> None:
+        owners = {each.owner for each in self._ownership.partitions}
         for worker in self._workers:
-            if worker.life is not Life.ENDED and worker.name in names:
+            if worker.life is not Life.ENDED and worker.name in owners:
                 worker.life = Life.WORKING
             elif worker.life is Life.WORKING:
-                worker.life = Life.SILENT  # it was stopped, say, or cannot reach Redis
+                worker.life = Life.SILENT  # it was stopped, say, or cannot reach the database
+        grouped: dict[tuple[str, str], list[FleetPartition]] = defaultdict(list)
+        for before, owner, partition in moves if self._ready else ():
+            grouped[before, owner].append(partition)
+        for (before, owner), partitions in grouped.items():
+            self._tell_move(before, owner, partitions)
 
-    def _note_holders(self, partitions: Sequence[PartitionStatus]) -> None:
-        moved: dict[tuple[str, str], list[int]] = defaultdict(list)
-        for partition in partitions:
-            holder = _holder(partition)
-            before = self._holders.get(partition.number)
-            if holder and holder != before:
-                self._holders[partition.number] = holder
-                if before:
-                    moved[before, holder].append(partition.number)
-        if self._ready:
-            for (before, holder), numbers in moved.items():
-                self._tell_move(before, holder, numbers)
-
-    def _tell_move(self, before: str, holder: str, numbers: Sequence[int]) -> None:
-        users = [user for user, number in self._bot.tally.scopes if number in numbers]
-        what = _counted("partition", numbers)
+    def _tell_move(self, before: str, owner: str, partitions: Sequence[FleetPartition]) -> None:
+        users = [user for partition in partitions for user in partition.users]
+        what = _counted("partition", [each.number for each in partitions])
         if users:
             what += f" with {_counted('scope', users)}"
         alive = any(each.name == before and each.life is Life.WORKING for each in self._workers)
         if alive:
-            self._tell(f"{before} hands {what} over to {holder}.")
+            self._tell(f"{before} hands {what} over to {owner}.")
         else:
-            self._tell(f"{holder} takes {what} over from {before}, and begins with what waits.")
+            self._tell(f"{owner} takes {what} over from {before}, and starts with what waits.")
 
-    def _all_hold_some(self) -> bool:
-        """Whether every partition has a holder, and every worker is one."""
-        if self._status is None:
-            return False
-        holders = [_holder(partition) for partition in self._status.partitions]
-        return set(holders) == {worker.name for worker in self._workers}
+    def _all_own_some(self) -> bool:
+        """Whether every partition has an owner, and every worker is one."""
+        owners = {each.owner for each in self._ownership.partitions}
+        return owners == {worker.name for worker in self._workers}
 
     # What the page sees
 
     def _publish(self) -> None:
-        seen = self._look(self._bot.tally)
-        if seen != self._seen:
-            self._seen = seen
-            self._trace.show(seen)
-
-    def _look(self, tally: Tally) -> FleetSeen:
+        tally = self._bot.tally
         workers = tuple(
             FleetWorker(each.name, each.process.pid, each.life.value) for each in self._workers
         )
-        found = self._status.partitions if self._status else ()
-        partitions = tuple(_partition(each, tally) for each in found)
-        return FleetSeen(workers, partitions, tally.asked, tally.answered, tally.repeated)
+        seen = FleetSeen(
+            workers,
+            self._ownership.partitions,
+            tally.asked,
+            tally.answered,
+            tally.redelivered,
+            tally.repeated,
+        )
+        if seen != self._seen:
+            self._seen = seen
+            self._trace.show(seen)
 
     def _tell(self, text: str) -> None:
         self._trace.publish(News(time.strftime("%H:%M:%S"), text))
 
 
-def _holder(partition: PartitionStatus) -> str:
-    return next((each.holder or "" for each in partition.groups if each.group == GROUP), "")
+class Ownership:
+    """Asks PostgreSQL who owns what, over one connection; ``partitions`` is what it said last."""
 
+    def __init__(self, database: Database) -> None:
+        self.partitions: tuple[FleetPartition, ...] = ()
+        self._database = database
+        self._connection: Any = None
+        self._places: dict[str, int] = {}
+        self._owners: dict[int, str] = {}
 
-def _partition(partition: PartitionStatus, tally: Tally) -> FleetPartition:
-    group = next((each for each in partition.groups if each.group == GROUP), None)
-    users = tuple(user for user, number in tally.scopes if number == partition.number)
-    if group is None:
-        return FleetPartition(partition.number, "", 0, 0, 0, users)
-    numbers = (group.lag, group.pending, group.redelivered)
-    return FleetPartition(partition.number, group.holder or "", *numbers, users)
+    async def aclose(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def look(self, users: Sequence[str]) -> list[tuple[str, str, FleetPartition]]:
+        """Ask again; return each partition with a new owner, after the owners before and now.
+
+        While the database is away, everything stays as it was seen last.
+        """
+        try:
+            rows = await self._ask(users)
+        except Exception:  # the driver has many; all of them mean: not now
+            self._connection = None
+            return []
+        self.partitions = tuple(
+            FleetPartition(number, owner, backlog, self._users_in(number, users))
+            for number, owner, backlog in rows
+        )
+        moves = []
+        for each in self.partitions:
+            before = self._owners.get(each.number, "")
+            if each.owner and each.owner != before:
+                self._owners[each.number] = each.owner
+                if before:
+                    moves.append((before, each.owner, each))
+        return moves
+
+    async def _ask(self, users: Sequence[str]) -> Any:
+        schema = self._database.schema
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._database.connect("the demo's page")
+        new = [fold(user) for user in users if fold(user) not in self._places]
+        if new:
+            rows = await self._connection.fetch(_PARTITIONS_OF.format(schema=schema), new)
+            self._places |= {row[0]: row[1] for row in rows}
+        return await self._connection.fetch(_LOOK.format(schema=schema, partitions=PARTITIONS))
+
+    def _users_in(self, number: int, users: Sequence[str]) -> tuple[str, ...]:
+        return tuple(user for user in users if self._places.get(fold(user)) == number)
 
 
 def _counted(noun: str, things: Sequence[object]) -> str:

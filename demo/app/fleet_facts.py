@@ -1,18 +1,15 @@
-"""What the demo, its gateway and its workers agree on; known without asgiref-redis, too."""
+"""What the demo, its gateway and its workers agree on; known without asgiref-postgres, too."""
 
 from __future__ import annotations
 
-CONNECTION = "asgiref-demo"
-"""The connection's name in Redis."""
+PARTITIONS = 32
+"""Enough that each of ``MOST_WORKERS`` workers owns some."""
 
-GROUP = "bots"
-"""The name that the workers share."""
+MOST_WORKERS = 8
+"""As many as the page has room for."""
 
-PARTITIONS = 8
-"""Few enough to be shown on a page, and as many as there may be workers."""
+TIMEOUT_SECONDS = 2
+"""A frozen worker loses its partitions after this; ten seconds are asgiref.postgres's default."""
 
-LEASE_SECONDS = 2
-"""Short, so that a take-over can be watched; ten seconds are the default of asgiref.redis."""
-
-REPLACE_SECONDS = 6
-"""How long the place of a dead worker stays empty: longer than the lease, to show the others."""
+REPLACE_SECONDS = 4
+"""How long the place of a dead worker stays empty: long enough to see the others take over."""

@@ -18,7 +18,7 @@ from flask import Flask, Response, jsonify, redirect, render_template, request, 
 from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
 from werkzeug.utils import secure_filename
 
-from .fleet_facts import LEASE_SECONDS, REPLACE_SECONDS
+from .fleet_facts import REPLACE_SECONDS
 from .storage import BLOCK, File, Storage, TooLarge
 from .trace import Signed, Stored, Tracer
 
@@ -33,8 +33,7 @@ class ChatFacts:
     """What the page says about the chat: the server's address, the bot's nickname, the channel.
 
     ``workers`` is the number of processes that the bot's scopes run in, 0 for this one alone;
-    ``lease`` and ``replace`` are the seconds after which others take over from a killed one, and
-    after which another one is started.
+    ``replace`` are the seconds after which another one is started in the place of a killed one.
     """
 
     server: str
@@ -42,7 +41,6 @@ class ChatFacts:
     channel: str
     embedded: bool
     workers: int = 0
-    lease: int = LEASE_SECONDS
     replace: int = REPLACE_SECONDS
 
 

@@ -6,13 +6,14 @@ one transaction: the game, the number of the message, the answer, and the win if
 
 A message that comes again (``redelivered``) was either not kept yet, then it is played now, or it
 was, then its answer is sent again and the guess is not counted twice. There may be several of
-those: a worker tells Redis of what is handled in batches, and goes on playing meanwhile.
+those: a worker acknowledges in batches, and goes on playing meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 
 from asgiref.sync import sync_to_async
 
@@ -21,26 +22,28 @@ from .storage import Turn, Win
 
 
 class KeptGuessingGame(GuessingGame):
-    """The application of ``GuessingGame`` for scopes of ``asgiref.redis``.
+    """The application of ``GuessingGame`` for scopes of ``asgiref.postgres``.
 
-    It takes two types of messages: ``chat.message``, and ``chat.left``, after which the game is
-    forgotten. Both have the mark of the ``run`` of the demo that they belong to, and a ``number``
-    that no other message of the run has. Its replies say in ``where`` on which thread and in which
-    task they were made.
+    A scope has the mark of the ``run`` of the demo that it belongs to. There are two types of
+    messages: ``chat.message``, and ``chat.left``, after which the game is forgotten; each has a
+    ``number`` that no other message of the run has. A reply says in ``where`` on which thread and
+    in which task it was made, and in ``answers`` which message it answers.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Play with one user until the user leaves or the server cancels this scope."""
         user: str = scope["user"]
-        scope_id: str = scope["redis"]["scope_id"]
+        # Two demos may use one file, and both have a user of that name.
+        key = f"{scope['run']}/{scope['scope_id']}"
+        self._trace.name_loop(f"the loop of pid {os.getpid()}")
         if task := asyncio.current_task():
             task.set_name(f"scope of {user}")
         while (message := await receive())["type"] != "chat.left":
             where = self._trace.ran("Bot application (one task per user)")
             reply = {"type": "chat.reply", "target": message["target"]}
-            text = await self._play(user, _key(message, scope_id), message)
-            await send({**reply, "text": text, "where": dataclasses.asdict(where)})
-        await sync_to_async(self._storage.forget_game)(_key(message, scope_id))
+            reply |= {"answers": message["number"], "where": dataclasses.asdict(where)}
+            await send({**reply, "text": await self._play(user, key, message)})
+        await sync_to_async(self._storage.forget_game)(key)
 
     async def _play(self, user: str, key: str, message: Event) -> str:
         """Make a turn and keep it, or find it kept; return the answer."""
@@ -63,8 +66,3 @@ class KeptGuessingGame(GuessingGame):
 
     def _record_win(self, user: str, guesses: int) -> str:
         return self._best(Win(user, guesses))  # it is recorded with the turn
-
-
-def _key(message: Event, scope_id: str) -> str:
-    """What a game is kept under: two demos may use one file, and both have a user of that name."""
-    return f"{message['run']}/{scope_id}"

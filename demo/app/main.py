@@ -38,7 +38,7 @@ def main(arguments: Sequence[str], state_folder: Path) -> int:
         bot_nick=options.bot_nick,
         channel=options.channel,
         workers=options.workers,
-        redis=options.redis,
+        database=options.database,
     )
     try:
         if options.check:
@@ -88,11 +88,11 @@ def _check(settings: Settings) -> int:
         say = functools.partial(print, flush=True)
         here = replace(settings, data=Path(folder))
         failed = check.run(Demo(replace(here, workers=0)), say)
-        if not settings.workers and (reason := why_no_fleet()):
+        if not settings.workers and (reason := why_no_fleet(settings.database)):
             say(f"The bot with workers was not visited: {reason}.")
             return failed
         fleet = replace(here, workers=settings.workers or CHECK_WORKERS)
-        say(f"The same bot, with {fleet.workers} workers behind Redis:")
+        say(f"The same bot, with {fleet.workers} workers on PostgreSQL:")
         return check.run(Demo(fleet), say, check_fleet.STEPS) or failed
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from .fleet_facts import PARTITIONS
+from .fleet_facts import MOST_WORKERS
 
 DEFAULT_PORT = 8000
+VARIABLE = "ASGIREF_POSTGRES_DATABASE"
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the options. Ends the program after ``--help`` and for a wrong command line."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.redis and not options.workers:
-        parser.error("--redis is for the workers: say how many with --workers")
+    if options.database and not options.workers and not options.check:
+        parser.error("--database is for the workers: say how many with --workers")
+    options.database = options.database or os.environ.get(VARIABLE)
     return options
 
 
@@ -58,10 +61,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_count,
         default=0,
         metavar="PROCESSES",
-        help=f"run the bot's scopes in so many, 1 to {PARTITIONS} (default: in this one)",
+        help=f"run the bot's scopes in so many, 1 to {MOST_WORKERS} (default: in this one)",
     )
     parser.add_argument(
-        "--redis", metavar="URL", help="the Redis between them (default: a redis-server of our own)"
+        "--database",
+        metavar="URL",
+        help=f"the PostgreSQL between them (default: {VARIABLE}, else a server of our own)",
     )
     parser.add_argument(
         "--data",
@@ -86,8 +91,8 @@ def _port(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= PARTITIONS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {PARTITIONS}")
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {MOST_WORKERS}")
     return int(text)
 
 

@@ -34,7 +34,7 @@ CREATE INDEX IF NOT EXISTS turn_of_game ON turn (game, id);
 BLOCK = 64 * 1024
 
 KEPT_TURNS = 1000
-"""Of one game: several times as many as a worker may have played before Redis knows of it."""
+"""Of one game: several times as many as a worker may have played before it acknowledges any."""
 
 
 class TooLarge(Exception):

@@ -107,29 +107,31 @@ class FleetWorker:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FleetPartition:
-    """A partition, its holder (empty if nobody holds it) and the users whose scopes are in it.
+    """A partition, its owner (empty if it has none) and the users whose scopes are in it.
 
-    ``lag`` messages were not read yet, ``pending`` were and are not acknowledged; ``redelivered``
-    counts from the beginning.
+    ``backlog`` messages are not acknowledged yet.
     """
 
     number: int
-    holder: str
-    lag: int
-    pending: int
-    redelivered: int
+    owner: str
+    backlog: int
     users: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FleetSeen:
-    """All workers and partitions; how many messages were taken, answered, and answered twice."""
+    """All workers and partitions; how many messages were taken and answered.
+
+    ``redelivered`` counts answers to messages that came again, ``repeated`` those of them that had
+    been said already.
+    """
 
     kind: ClassVar[Kind] = Kind.FLEET
     workers: tuple[FleetWorker, ...]
     partitions: tuple[FleetPartition, ...]
     asked: int
     answered: int
+    redelivered: int
     repeated: int
 
 

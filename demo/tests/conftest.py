@@ -5,4 +5,5 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+DEMO = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(DEMO), str(DEMO.parent / "tools")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import select
@@ -11,16 +12,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import asyncpg
+import own_postgres
 import pytest
 from app import check, check_clients, check_fleet, fleet, main, web
 from app.demo import Demo, Settings, why_no_fleet
 from app.fleet_bot import FleetBot
 from app.game import Event, Scope
-from app.redis_server import OwnRedis
 
 DEMO = Path(__file__).resolve().parents[1]
 START = (
-    "import sys; from pathlib import Path; from app.main import main; "
+    "import sys; from pathlib import Path; sys.path.append('../tools'); "
+    "from app.main import main; "
     "sys.exit(main(sys.argv[2:], Path(sys.argv[1])))"
 )
 
@@ -28,8 +31,8 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks at proces
 
 
 @pytest.fixture(autouse=True)
-def redis_server() -> None:
-    """Skip where the program is missing; where nobody reads that, in CI, fail."""
+def postgres() -> None:
+    """Skip where there is no PostgreSQL; in CI, where no reader sees that, fail."""
     if reason := why_no_fleet():
         if os.environ.get("CI"):
             pytest.fail(reason)
@@ -37,10 +40,10 @@ def redis_server() -> None:
 
 
 def run_check(
-    tmp_path: Path, *steps: check.Step, workers: int = 2, redis: str | None = None
+    tmp_path: Path, *steps: check.Step, workers: int = 2, database: str | None = None
 ) -> tuple[int, list[str]]:
     lines: list[str] = []
-    settings = Settings(data=tmp_path, port=0, workers=workers, redis=redis)
+    settings = Settings(data=tmp_path, port=0, workers=workers, database=database)
     code = check.run(Demo(settings), lines.append, steps)
     return code, [line for line in lines if line.startswith("FAIL")]
 
@@ -89,12 +92,20 @@ def test_nobody_but_the_page_kills(tmp_path: Path) -> None:
     assert run_check(tmp_path, check_fleet.kill_is_guarded) == (0, [])
 
 
-def test_a_redis_that_is_there_is_used(tmp_path: Path) -> None:
-    redis = OwnRedis()
-    try:
-        assert run_check(tmp_path, check_fleet.kill_a_worker, redis=redis.start()) == (0, [])
-    finally:
-        redis.stop()
+def test_a_database_that_is_there_is_used_and_left_as_it_was(tmp_path: Path) -> None:
+    with own_postgres.own_postgres() as server:
+        assert run_check(tmp_path, check_fleet.kill_a_worker, database=server.url) == (0, [])
+        assert schemas_of(server.url) == []
+
+
+def schemas_of(url: str) -> list[str]:
+    async def ask() -> list[str]:
+        connection = await asyncpg.connect(url)
+        rows = await connection.fetch("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'asg%'")
+        await connection.close()
+        return [row[0] for row in rows]
+
+    return asyncio.run(ask())
 
 
 # What the check finds
@@ -134,44 +145,45 @@ def test_a_guard_that_sleeps_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "was answered with 200" in complaints[0]
 
 
-def test_the_check_without_a_redis_says_what_it_left_out(
+def test_the_check_without_a_postgres_says_what_it_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(check, "STEPS", ())
-    monkeypatch.setattr(main, "why_no_fleet", lambda: "no redis-server is installed")
+    monkeypatch.setattr(main, "why_no_fleet", lambda database: "there is no PostgreSQL")
     assert main.main(["--check", "--port", "0"], tmp_path) in (0, 1)
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == "The bot with workers was not visited: no redis-server is installed."
+    assert last == "The bot with workers was not visited: there is no PostgreSQL."
 
 
 # How it begins, and ends
 
 
-def test_no_redis_server_is_one_sentence(
+def test_no_postgres_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("app.demo.find_redis_server", lambda: None)
+    monkeypatch.setattr(own_postgres, "find_binaries", lambda: None)
     assert main.main(["--workers", "2", "--port", "0"], tmp_path) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert len(captured.err.splitlines()) == 1
-    reason = "there can be no workers, since redis-server is not installed (Debian and Ubuntu: apt"
+    reason = "there can be no workers, since there is no PostgreSQL on this machine (Debian and"
     assert reason in captured.err
 
 
-def test_a_redis_that_does_not_answer_is_one_sentence(
+def test_a_database_that_does_not_answer_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = "redis://127.0.0.1:1"
-    assert main.main(["--workers", "2", "--port", "0", "--redis", url], tmp_path) == 1
+    url = "postgresql://127.0.0.1:1/none"
+    assert main.main(["--workers", "2", "--port", "0", "--database", url], tmp_path) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert len(captured.err.splitlines()) == 1
-    assert f"{url} does not answer" in captured.err
+    assert "the database cannot be used" in captured.err
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--workers", "0"], ["--workers", "9"], ["--workers", "x"], ["--redis", "r://"]]
+    "arguments",
+    [["--workers", "0"], ["--workers", "9"], ["--workers", "x"], ["--database", "p://"]],
 )
 def test_a_wrong_command_line_is_refused(
     tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -182,23 +194,23 @@ def test_a_wrong_command_line_is_refused(
     assert arguments[0] in capsys.readouterr().err
 
 
-WITHOUT = "import sys; sys.modules.update(dict.fromkeys(['asgiref.redis', 'redis'])); " + START
+WITHOUT = "import sys; sys.modules.update(dict.fromkeys(['asgiref.postgres', 'asyncpg'])); " + START
 
 
-def test_without_asgiref_redis_workers_are_refused(tmp_path: Path) -> None:
+def test_without_asgiref_postgres_workers_are_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WITHOUT, str(tmp_path), "--port", "0", "--workers", "2"]
     done = subprocess.run(command, cwd=DEMO, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    reason = "there can be no workers, since asgiref-redis is not installed"
+    reason = "there can be no workers, since asgiref-postgres is not installed"
     assert done.stderr == f"The demo cannot run: {reason}\n"
 
 
-def test_without_asgiref_redis_the_rest_is_as_it_was(tmp_path: Path) -> None:
+def test_without_asgiref_postgres_the_rest_is_as_it_was(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WITHOUT, str(tmp_path), "--port", "0", "--check"]
     done = subprocess.run(command, cwd=DEMO, capture_output=True, text=True, check=False)
     failed = [line.split(":")[0] for line in done.stdout.splitlines() if line.startswith("FAIL")]
     assert set(failed) <= {"FAIL  own wheels"}  # how this environment was made is another matter
-    assert done.stdout.splitlines()[-1].endswith("asgiref-redis is not installed.")
+    assert done.stdout.splitlines()[-1].endswith("asgiref-postgres is not installed.")
 
 
 @linux_only
@@ -216,8 +228,8 @@ def test_no_process_outlives_the_demo(tmp_path: Path, number: signal.Signals) ->
         assert re.search(r"http://127\.0\.0\.1:\d+/", demo.stdout.readline()), demo.communicate()
         children = children_of(demo.pid)
         names = " ".join(map(name_of, children))
-        assert len(re.findall(r"fleet_worker worker-\d", names)) == 2
-        folder = re.search(r"redis_keeper \S+ (\S+)", names)
+        assert len(set(re.findall(r"--name worker-\d", names))) == 2
+        folder = re.search(r"own_postgres.py \S+ (\S+)", names)
         assert folder is not None
         wait_for_end(children, lambda: demo.send_signal(number))
         out, err = demo.communicate(timeout=30)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("asgiref.redis")
+pytest.importorskip("asgiref.postgres")
 
 from app.bot_connection import BotConnection
 from app.fleet_bot import FleetBot
@@ -18,7 +18,7 @@ from app.kept_game import KeptGuessingGame
 from app.storage import Storage, Win
 from app.trace import Trace
 
-from asgiref.redis import Delivery
+from asgiref.postgres import Database, Delivered
 
 pytestmark = pytest.mark.asyncio
 
@@ -28,7 +28,7 @@ class Killed(Exception):
 
 
 def message(number: int, text: str, redelivered: bool = False) -> Event:
-    event = {"type": "chat.message", "text": text, "target": "ann", "run": "run", "number": number}
+    event = {"type": "chat.message", "text": text, "target": "ann", "number": number}
     return {**event, "redelivered": True} if redelivered else event
 
 
@@ -47,7 +47,7 @@ async def play(storage: Storage, messages: Iterable[Event]) -> list[str]:
 
     secrets: Any = SimpleNamespace(randint=lambda lowest, highest: 42)
     game = KeptGuessingGame(storage, Trace(), secrets)
-    scope = {"type": "chat", "user": "Ann", "redis": {"scope_id": "ann"}}
+    scope = {"type": "chat", "user": "Ann", "run": "run", "scope_id": "ann"}
     try:
         await game(scope, receive, send)
     except Killed:
@@ -129,18 +129,19 @@ class Said(BotConnection):
 class Gateway(FleetBot):
     """Delivers what a test says."""
 
-    delivery = Delivery("1", False, 3)
+    delivery = Delivered(1, "ann", False, 0)
 
 
 async def test_an_answer_that_comes_twice_is_said_once() -> None:
-    trace = Trace()
     connection = Said()
-    gateway = Gateway("redis://nowhere", trace, connection)
+    gateway = Gateway(Database("postgresql://nowhere"), Trace(), connection)
     where = {"thread": "worker-1", "thread_id": 1, "loop": "", "task": ""}
     reply = {"type": "chat.reply", "target": "ann", "where": where}
-    deliveries = [("1", False), ("1", True), ("2", True), ("2", True)]
-    for id, redelivered in deliveries:
-        gateway.delivery = Delivery(id, redelivered, 3)
-        await gateway.application_send({"user": "ann"}, {**reply, "text": f"answer {id}"})
+    answers = [(1, False), (1, True), (2, True), (2, True)]
+    for id, (number, redelivered) in enumerate(answers):
+        gateway.delivery = Delivered(id, "ann", redelivered, 0)
+        message = {**reply, "answers": number, "text": f"answer {number}"}
+        await gateway.application_send({"user": "ann"}, message)
     assert connection.said == ["answer 1", "answer 2"]
     assert (gateway.tally.answered, gateway.tally.repeated) == (2, 2)
+    assert gateway.tally.redelivered == 3

@@ -17,7 +17,8 @@ import pytest
 
 DEMO = Path(__file__).resolve().parents[1]
 START = (
-    "import sys; from pathlib import Path; from app.main import main; "
+    "import sys; from pathlib import Path; sys.path.append('../tools'); "
+    "from app.main import main; "
     "sys.exit(main(sys.argv[2:], Path(sys.argv[1])))"
 )
 

@@ -49,9 +49,9 @@ COMPONENTS = (
 # Not brought by the meta-package: it needs something of others.
 EXTRAS = (
     Distribution(
-        "asgiref-redis",
-        "asgiref.redis",
-        frozenset({"asgiref-sync", "asgiref-compatibility", "asgiref-server", "redis"}),
+        "asgiref-postgres",
+        "asgiref.postgres",
+        frozenset({"asgiref-sync", "asgiref-compatibility", "asgiref-server", "asyncpg"}),
     ),
 )
 META = Distribution("asgiref", "asgiref", frozenset(component.name for component in COMPONENTS))

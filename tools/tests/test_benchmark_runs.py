@@ -91,9 +91,7 @@ def test_a_benchmark_that_breaks_fails_the_run_after_the_others_have_run(
     assert shown.endswith("bridge: it broke, with status 3\n")
 
 
-@pytest.mark.parametrize(
-    ("name", "program"), [("wsgi_servers", "wrk"), ("redis_streams", "redis-server")]
-)
+@pytest.mark.parametrize(("name", "program"), [("wsgi_servers", "wrk"), ("asgi_to_wsgi", "wrk")])
 def test_a_benchmark_that_cannot_run_here_is_said_and_does_not_fail_the_run(
     name: str, program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

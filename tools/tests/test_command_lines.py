@@ -13,9 +13,11 @@ FOLDERS = ("tools", "benchmarks", "soak", "dependents", "demo", "examples", "pac
 GENERATED = {".tox", ".demo", "build", "dist", "_build", "tests"}
 NEED_NO_VALUE = {"store_true", "store_false", "store_const", "count", "version", "help"}
 UNITS = {
+    "BYTES",
     "CALLS",
     "INSTANCES",
     "MESSAGES",
+    "PARTITIONS",
     "PORT",
     "REPLICAS",
     "ROUNDS",
@@ -101,7 +103,7 @@ def test_the_parsers_are_found() -> None:
     assert {
         "run_tests.py",
         "demo/app/options.py",
-        "packages/asgiref-redis/src/asgiref/redis/_cli.py",
+        "packages/asgiref-postgres/src/asgiref/postgres/_cli.py",
         "tools/command_line.py",
         "benchmarks/run.py",
         "soak/run.py",

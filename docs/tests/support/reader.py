@@ -3,9 +3,11 @@
 The environment is empty at first; only the page's own commands install into it. Commands find the
 programs of that environment and no others. Two of them are stand-ins: ``pip`` is uv's, which takes
 a tenth of a second where pip takes five, and ``curl`` is a few lines of Python, since not every
-machine has one.
+machine has one. A page on PostgreSQL finds an empty database in its environment. In what a page
+shows, ``...`` stands for any text.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -21,7 +23,11 @@ from markdown_it import MarkdownIt
 from repository import ROOT
 from uv import find_uv_bin
 
-__all__ = ["Reader", "has_examples", "is_skipped"]
+sys.path.append(str(ROOT / "tools"))
+
+from own_postgres import own_postgres  # from tools/
+
+__all__ = ["Reader", "has_examples"]
 
 CURL = """\
 import argparse, sys, urllib.request
@@ -31,17 +37,11 @@ parser.add_argument("url")
 typed = parser.parse_args()
 print(urllib.request.urlopen(typed.url, typed.data).read().decode())
 """
-# What a page shows and a test of examples cannot do: it takes a Redis that listens on its port.
-NEEDS_REDIS = ("redis-cli ", "python -m asgiref.redis ")
 SAVE_THIS_AS = re.compile(r"Save this as `(\w+\.py)`")
 
 
 def has_examples(page: Path) -> bool:
     return "```python\n" in page.read_text("utf-8")
-
-
-def is_skipped(command: str) -> bool:
-    return command.startswith(NEEDS_REDIS)
 
 
 @dataclass(slots=True)
@@ -54,11 +54,16 @@ class Reader:
     unread_code: bool = False
     port: str = "8000"
     servers: list[subprocess.Popen[str]] = field(default_factory=list)
+    database: str = ""
 
     def read(self, page: Path) -> None:
         self._make_environment()
-        with self._ending_servers():
-            for kind, text in _parts(page.read_text("utf-8")):
+        whole = page.read_text("utf-8")
+        with contextlib.ExitStack() as stack:
+            if "python -m asgiref.postgres" in whole:
+                self.database = stack.enter_context(own_postgres()).url
+            stack.enter_context(self._ending_servers())
+            for kind, text in _parts(whole):
                 self._take(kind, text)
             self._run_code()
 
@@ -107,7 +112,9 @@ class Reader:
     def _run_command(self, command: str, shown: str) -> None:
         if command.startswith("uvicorn "):
             self._serve(command)
-        elif not is_skipped(command):
+        elif command.endswith(" &"):
+            self._start(command.removesuffix(" &"))
+        else:
             here = command.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
             done = self._call("sh", "-c", here)
             _compare(command, done.stdout if done.returncode == 0 else done.stderr, shown)
@@ -128,20 +135,14 @@ class Reader:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIP_", "UV_"))}
         own = self.folder / "environment"
         path = f"{self.folder / 'programs'}{os.pathsep}{own / 'bin'}"
-        return {**kept, "PATH": path, "VIRTUAL_ENV": str(own)}
+        variables = {"PATH": path, "VIRTUAL_ENV": str(own)}
+        if self.database:
+            variables["ASGIREF_POSTGRES_DATABASE"] = self.database
+        return {**kept, **variables}
 
     def _serve(self, command: str) -> None:
         """Start a server on a free port, and wait until it says on which."""
-        server = subprocess.Popen(
-            ["/bin/sh", "-c", f"exec {command} --port 0"],
-            cwd=self.folder,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.servers.append(server)
+        server = self._start(f"{command} --port 0")
         said = []
         assert server.stderr is not None
         for line in server.stderr:
@@ -150,6 +151,20 @@ class Reader:
                 self.port = found[1]
                 return
         raise AssertionError(f"{command} ended: {''.join(said)}")
+
+    def _start(self, command: str) -> subprocess.Popen[str]:
+        """Start what the page leaves running in the background."""
+        server = subprocess.Popen(
+            ["/bin/sh", "-c", f"exec {command}"],
+            cwd=self.folder,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.servers.append(server)
+        return server
 
     @contextmanager
     def _ending_servers(self) -> Iterator[None]:
@@ -163,7 +178,7 @@ class Reader:
 
 
 def _compare(what: str, found: str, shown: str) -> None:
-    if found != shown:
+    if re.fullmatch(re.escape(shown).replace(r"\.\.\.", ".*"), found) is None:
         raise AssertionError(f"{what}: the page shows\n{shown}\nand this is\n{found}")
 
 

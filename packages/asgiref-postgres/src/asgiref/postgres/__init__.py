@@ -1,0 +1,36 @@
+"""asgiref.server on many hosts: a gateway and any number of workers, on PostgreSQL.
+
+A `PostgresGateway` holds the connection to the outside; the applications of its scopes run in
+`PostgresWorker` processes. The holder of a partition's advisory lock owns its scopes.
+
+- ``_gateway``, ``_worker``: the two kinds of process; ``_instances``: the applications;
+- ``_pump``: the loop of transactions; ``_delivery``: what each of them reads and writes;
+- ``_database``: a session; ``_schema``: tables and SQL functions; ``_codec``: bytes and errors;
+- ``_send``: sending from anywhere; ``_admin``: status, check and dead letters; ``_cli``.
+"""
+
+from ._codec import CannotStart, PostgresServerError, SessionLost
+from ._database import Database, migrate
+from ._delivery import Limits
+from ._gateway import Delivered, PostgresGateway, ScopeQueue
+from ._pump import Counts
+from ._send import send, send_sync
+from ._worker import PostgresWorker
+
+__all__ = [
+    "CannotStart",
+    "Counts",
+    "Database",
+    "Delivered",
+    "Limits",
+    "PostgresGateway",
+    "PostgresServerError",
+    "PostgresWorker",
+    "ScopeQueue",
+    "SessionLost",
+    "migrate",
+    "send",
+    "send_sync",
+]
+
+__version__ = "1.0.0"

@@ -1,0 +1,124 @@
+"""How scopes and messages become bytes, and the errors that users see.
+
+JSON objects start with ``{`` and msgpack maps with a byte above 127, so both can always be read.
+"""
+
+import json
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, cast
+
+#: Bytes that an encoded scope or message may have, by default.
+MAX_SIZE = 1 << 20
+#: Characters of a traceback that are stored with a dead letter.
+_MAX_REASON = 8000
+
+Encoder = Callable[[Any], bytes]
+
+
+class PostgresServerError(Exception):
+    """Base class of the errors of this package."""
+
+
+class CannotStart(PostgresServerError):
+    """An option, the application or the database makes a start impossible; retrying is no use."""
+
+
+class SessionLost(PostgresServerError):
+    """The connection to the database ended, and with it the ownership of partitions."""
+
+
+def encoder(codec: str) -> Encoder:
+    """Return the function that encodes for ``"json"`` or ``"msgpack"``.
+
+    Raises:
+        CannotStart: for another name, or if msgpack is not installed.
+    """
+    if codec == "json":
+        return _to_json
+    if codec != "msgpack":
+        raise CannotStart(f"The codec must be 'json' or 'msgpack', not {codec!r}.")
+    try:
+        return cast(Encoder, import_module("msgpack").packb)
+    except ImportError as error:
+        raise CannotStart("Install msgpack to use the codec 'msgpack'.") from error
+
+
+_to_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+def _to_json(value: Any) -> bytes:
+    return _to_text(value).encode()
+
+
+def encode(codec: Encoder, what: str, value: Any, max_size: int) -> bytes:
+    """Encode a scope or message.
+
+    Args:
+        codec: what `encoder` returned.
+        what: "scope" or "message", for errors.
+        value: a mapping with string keys.
+        max_size: the maximum of bytes.
+
+    Raises:
+        TypeError: if it is not a mapping, or holds a value that the codec cannot carry.
+        ValueError: if it is too large.
+    """
+    if not isinstance(value, dict):
+        raise TypeError(f"A {what} must be a dict, not {type(value).__name__!r}.")
+    try:
+        data = codec(cast(Any, value))
+    except (TypeError, ValueError, OverflowError, RecursionError, UnicodeEncodeError) as error:
+        raise TypeError(f"The {what} cannot be encoded: {error}.") from error
+    if len(data) > max_size:
+        raise ValueError(f"The {what} has {len(data)} bytes; the maximum is {max_size}.")
+    return data
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """Decode what `encode` returned.
+
+    Raises:
+        ValueError: if the bytes cannot be read.
+    """
+    try:
+        if data[:1] == b"{":
+            return cast(dict[str, Any], json.loads(data))
+        # The encoder takes keys of every type, so they must come back too.
+        value: object = import_module("msgpack").unpackb(data, strict_map_key=False)
+    except ImportError as error:
+        raise ValueError("msgpack is not installed, and the data is not JSON.") from error
+    except Exception as error:  # msgpack has classes of its own; deep JSON is a RecursionError
+        raise ValueError(f"The data is neither JSON nor msgpack: {error!r}.") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"A mapping was expected, not {type(value).__name__!r}.")
+    return cast(dict[str, Any], value)
+
+
+def check_scope_id(scope_id: object) -> str:
+    """Return ``scope_id``.
+
+    Raises:
+        TypeError: if it is not a string.
+        ValueError: if PostgreSQL cannot store it: it holds NUL or a lone surrogate, or is too long.
+    """
+    if not isinstance(scope_id, str):
+        raise TypeError(f"A scope id must be a string, not {scope_id!r}.")
+    if "\0" in scope_id or len(scope_id.encode(errors="replace")) > 1000:
+        raise ValueError(f"A scope id must have at most 1,000 bytes and no NUL: {scope_id[:50]!r}.")
+    try:
+        scope_id.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"The scope id {scope_id!r} is not valid Unicode.") from error
+    return scope_id
+
+
+def explained(error: BaseException) -> str:
+    """Return the traceback of ``error``, shortened at its start, as PostgreSQL can store it."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception:
+        text = f"{type(error).__name__}, whose text cannot be read"
+    text = text if len(text) <= _MAX_REASON else "... " + text[-_MAX_REASON:]
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()

@@ -1,0 +1,480 @@
+"""The gateway: a `StatelessServer` whose applications run in workers.
+
+It owns partition 0, which holds the events that applications sent. A second gateway waits until it
+can own that; only the owner runs ``handle``.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from asgiref.server import Reconnect, StatelessServer
+
+from ._codec import (
+    MAX_SIZE,
+    CannotStart,
+    Encoder,
+    SessionLost,
+    check_scope_id,
+    decode,
+    encode,
+    encoder,
+    explained,
+)
+from ._database import Database, Session
+from ._delivery import Limits, Message
+from ._monitoring import export_metrics, health_endpoint
+from ._outbox import Item, Outbox
+from ._pump import Counts, Pump
+from ._worker import process_name, scope_from
+
+logger = logging.getLogger("asgiref.postgres")
+
+#: The partition of events on their way to the gateway.
+OUTGOING = 0
+#: Seconds for cleaning up after the shutdown timeout.
+_CLEANUP_SECONDS = 1.0
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The event that `PostgresGateway.application_send` is called with.
+
+    Attributes:
+        id: the number of the event, which is the same if it is delivered again.
+        scope_id: its scope.
+        redelivered: whether the event, or another one for the same message, may have been
+            delivered before.
+        attempts: how often the delivery failed.
+    """
+
+    id: int
+    scope_id: str
+    redelivered: bool
+    attempts: int
+
+
+_current: ContextVar[Delivered] = ContextVar("asgiref.postgres.delivery")
+
+
+async def _no_application(scope: Any, receive: Any, send: Any) -> None:
+    raise RuntimeError("A gateway runs no applications: its workers do.")
+
+
+class ScopeQueue:
+    """The way to a scope: `put` and `put_nowait`, as a queue of `StatelessServer` has them.
+
+    Args:
+        owner: internal; `PostgresGateway.get_or_create_application_instance` makes the queue.
+        scope_id: the scope's id.
+        scope: the encoded scope.
+    """
+
+    def __init__(self, owner: "_GatewayOwner", scope_id: str, scope: bytes) -> None:
+        self._owner = owner
+        self._scope_id = scope_id
+        self._scope = scope
+
+    async def put(self, message: dict[str, Any]) -> None:
+        """Take a message into the backlog; wait while that is full.
+
+        Args:
+            message: a dict that the codec can carry.
+
+        Raises:
+            TypeError: if the codec cannot carry it.
+            ValueError: if it is too large.
+            SessionLost: if the gateway has ended.
+        """
+        await self._owner.insert(self._owner.item(self._scope_id, self._scope, message))
+
+    def put_nowait(self, message: dict[str, Any]) -> None:
+        """Take a message into the backlog. Any thread may call this.
+
+        Args:
+            message: a dict that the codec can carry.
+
+        Raises:
+            asyncio.QueueFull: if the backlog is full; others as `put`.
+        """
+        item = self._owner.item(self._scope_id, self._scope, message)
+        self._owner.call(self._owner.insert_nowait, item)
+
+
+class PostgresGateway(StatelessServer):
+    """Base class for the process with the connection to the outside.
+
+    Implement `handle` and `application_send` as for a `StatelessServer`. Scope ids are strings;
+    scopes and messages are dicts that the codec can carry. `handle` runs while this gateway is the
+    owner; another one waits meanwhile, and takes over when this one ends. `handle` goes on while
+    the database restarts.
+
+    Args:
+        database: a `Database`, or its URL.
+        limits: how many events are read ahead, and when a failed one becomes a dead letter.
+        backlog: how many messages may wait here for the database.
+        backlog_size: how many bytes of messages may wait here.
+        shutdown_timeout: seconds at the end for the backlog and for events being delivered.
+        reconnect: as for a `StatelessServer`.
+        codec: ``"json"`` or ``"msgpack"``.
+        name: shown by the status.
+        health_port: answer HTTP requests on this port: 200 while connected to the database, as the
+            owner or waiting for that; otherwise 503.
+
+    Raises:
+        CannotStart: if an argument cannot be used.
+
+    >>> class Chat(PostgresGateway):
+    ...     async def handle(self):
+    ...         await self.store("ada", {"type": "chat"}, {"type": "said", "text": "hello"})
+    ...
+    ...     async def application_send(self, scope, message):
+    ...         print(self.delivery.scope_id, message["text"])
+    >>> Chat("postgresql://localhost/chat").run()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        database: Database | str | None,
+        *,
+        limits: Limits | None = None,
+        backlog: int = 10_000,
+        backlog_size: int = 64 << 20,
+        shutdown_timeout: float = 10.0,
+        reconnect: Reconnect | None = None,
+        codec: str = "json",
+        name: str | None = None,
+        health_port: int | None = None,
+    ) -> None:
+        super().__init__(_no_application, shutdown_timeout=shutdown_timeout, reconnect=reconnect)
+        if backlog < 1 or backlog_size < 1:
+            raise CannotStart("The backlog must hold at least one message and one byte.")
+        self.__timeout = shutdown_timeout
+        self.__health_port = health_port
+        self.__name = name or process_name("gateway")
+        self.__owner = _GatewayOwner(self, encoder(codec))
+        self.__pump = self.__owner.pump = Pump(
+            database if isinstance(database, Database) else Database(database),
+            self.__name,
+            limits or Limits(),
+            self.__owner,
+            Outbox(backlog, backlog_size, is_repeating=True),
+            to_gateway=False,
+        )
+
+    # For subclasses
+
+    def get_or_create_application_instance(self, scope_id: Any, scope: Any) -> Any:
+        """Return the queue of a scope, whose application a worker runs. Any thread may call this.
+
+        Args:
+            scope_id: a string that identifies the scope.
+            scope: what the scope's application is called with, a dict with a ``"type"``.
+
+        Raises:
+            TypeError: if ``scope_id`` is not a string, or ``scope`` not a dict of the codec.
+            ValueError: if ``scope`` has no ``"type"``, or either is too large.
+        """
+        owner = self.__owner
+        return ScopeQueue(owner, check_scope_id(scope_id), owner.encoded_scope(scope_id, scope))
+
+    async def store(self, scope_id: str, scope: Any, message: Any) -> None:
+        """Return once the database has the message: from then on it cannot be lost.
+
+        A cancelled call may store the message all the same.
+
+        Args:
+            scope_id: a string that identifies the scope.
+            scope: what the scope's application is called with, a dict with a ``"type"``.
+            message: a dict that the codec can carry.
+
+        Raises:
+            SessionLost: if the gateway ends before; others as `get_or_create_application_instance`.
+        """
+        owner = self.__owner
+        data = owner.encoded_scope(check_scope_id(scope_id), scope)
+        item = owner.item(scope_id, data, message)
+        item.stored = asyncio.get_running_loop().create_future()
+        await owner.insert(item)
+        await item.stored
+
+    @property
+    def delivery(self) -> Delivered:
+        """The event that is being delivered; inside of `application_send`.
+
+        Raises:
+            LookupError: anywhere else.
+        """
+        return _current.get()
+
+    @property
+    def counts(self) -> Counts:
+        """What this gateway has done."""
+        return self.__pump.counts
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it has a session and is the owner now."""
+        return OUTGOING in self.__pump.delivery.partitions
+
+    # Running
+
+    async def arun(self) -> None:
+        """Run until `handle` returns or raises, or a cancellation; first wait to be the owner.
+
+        Raises:
+            CannotStart: if the database or the port cannot be used; others as
+                `StatelessServer.arun`.
+        """
+        self.__owner.open()
+        async with health_endpoint(self.__health_port, lambda: self.__pump.session is not None):
+            export_metrics(self.__name, self.__pump)
+            pump = asyncio.ensure_future(self.__pump.run())
+            try:
+                while not await self.__serve_as_owner(pump):
+                    logger.warning("Another gateway has taken over; this one waits")
+            finally:
+                await self.__end(pump)
+
+    async def __serve_as_owner(self, pump: "asyncio.Future[None]") -> bool:
+        """Run `handle` while this gateway is the owner; return whether it is over."""
+        owner = self.__owner
+        await _first(asyncio.ensure_future(owner.is_owner.wait()), pump)
+        if not pump.done():
+            serving = asyncio.ensure_future(super().arun())
+            try:
+                await _first(asyncio.ensure_future(owner.is_taken.wait()), serving, pump)
+            finally:
+                await _cancelled(serving)
+            if not serving.cancelled():
+                serving.result()
+                return True
+        if pump.done():
+            pump.result()
+        return pump.done()
+
+    async def __end(self, pump: "asyncio.Future[None]") -> None:
+        owner, outbox = self.__owner, self.__pump.outbox
+        owner.end(asyncio.get_running_loop().time() + self.__timeout)
+        try:
+            if outbox or self.__pump.session is not None:
+                await asyncio.wait({pump}, timeout=self.__timeout + _CLEANUP_SECONDS)
+        finally:
+            pump.cancel()
+            if outbox:
+                logger.error("%d message(s) were not stored", len(outbox))
+            outbox.forget(SessionLost("The gateway has ended."))
+            await owner.ended(pump, _CLEANUP_SECONDS)
+
+
+class _GatewayOwner:
+    """Owns partition 0 for a gateway, and delivers its events: one task for each busy scope."""
+
+    pump: Pump
+
+    def __init__(self, gateway: PostgresGateway, codec: Encoder) -> None:
+        self._gateway = gateway
+        self._codec = codec
+        self._max_size = MAX_SIZE
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._scopes: dict[str, dict[str, Any]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.is_owner: asyncio.Event = asyncio.Event()
+        self.is_taken: asyncio.Event = asyncio.Event()
+        self._end_at: float | None = None
+        self._is_done = False
+
+    def open(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.is_owner, self.is_taken = asyncio.Event(), asyncio.Event()
+        self._is_done = False
+        self._end_at = None
+
+    def end(self, at: float) -> None:
+        self._end_at = at
+        self.pump.tick_soon()
+
+    # Messages to be inserted
+
+    def encoded_scope(self, scope_id: str, scope: Any) -> bytes:
+        data = encode(self._codec, "scope", scope, self._max_size)
+        if not isinstance(scope.get("type"), str):
+            raise ValueError(f"The scope of scope id {scope_id!r} has no 'type': {scope!r}.")
+        return data
+
+    def item(self, scope_id: str, scope: bytes, message: Any) -> Item:
+        data = encode(self._codec, "message", message, self._max_size)
+        return Item(scope_id, data, scope=scope)
+
+    async def insert(self, item: Item) -> None:
+        await self.pump.outbox.room()
+        self.insert_nowait(item)
+
+    def insert_nowait(self, item: Item) -> None:
+        if self._end_at is not None:
+            raise SessionLost("The gateway has ended.")
+        if self.pump.outbox.is_full():
+            raise asyncio.QueueFull
+        self.pump.outbox.add(item)
+        self.pump.wake()
+
+    def call(self, function: Callable[..., _R], *args: Any) -> _R:
+        """Return ``function(*args)`` as called on the gateway's event loop.
+
+        Raises:
+            SessionLost: if the loop ends first.
+        """
+        loop = self._loop
+        if loop is None or loop is _running_loop():
+            return function(*args)
+
+        async def body() -> _R:
+            return function(*args)
+
+        coroutine = body()
+        try:
+            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        except RuntimeError:  # it is closed
+            coroutine.close()
+            raise SessionLost("The gateway has ended.") from None
+        while not loop.is_closed():
+            try:
+                return future.result(timeout=0.5)
+            except TimeoutError:
+                if future.done():
+                    raise
+            except CancelledError:
+                break
+        raise SessionLost("The gateway has ended.")
+
+    # Owner of the pump
+
+    async def ended(self, pump: "asyncio.Future[None]", seconds: float) -> None:
+        """Cancel the deliveries that are left, and wait for them and the pump."""
+        self.lost()
+        await asyncio.wait([*self._tasks.values(), pump], timeout=seconds)
+        if pump.done() and not pump.cancelled():
+            pump.exception()  # it was raised before, or there is no one left to be told
+
+    def is_finished(self) -> bool:
+        return self._is_done
+
+    async def opened(self, session: Session) -> None:
+        self._max_size = session.max_size
+
+    def lost(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def tick(self, session: Session) -> None:
+        delivery = self.pump.delivery
+        if self._end_at is not None:
+            await self._drain(session)
+        elif OUTGOING in delivery.partitions:
+            return
+        elif OUTGOING not in (await session.locks()).owned:
+            if await self.pump.acquire(session, [OUTGOING]):
+                self.is_taken.clear()
+                self.is_owner.set()
+        elif self.is_owner.is_set() and await session.reader_of(OUTGOING) != session.reader:
+            # Otherwise the lock belongs to a session of this gateway that has not ended yet.
+            self.is_owner.clear()
+            self.is_taken.set()
+
+    async def _drain(self, session: Session) -> None:
+        """Wait for the backlog and for the events that are being delivered."""
+        delivery = self.pump.delivery
+        if OUTGOING in delivery.partitions:
+            delivery.begin_release(OUTGOING)
+            if delivery.idle_releases() and not self.pump.outbox:
+                await self.pump.release(session, [OUTGOING])
+        self._is_done = not delivery.partitions and not self.pump.outbox
+
+    async def ready(self, session: Session, scope_ids: list[str]) -> None:
+        new = [each for each in scope_ids if each not in self._tasks]
+        if missing := [each for each in new if each not in self._scopes]:
+            stored = await session.scopes(missing)
+            for scope_id in missing:
+                self._scopes[scope_id] = _readable_scope(stored.get(scope_id), scope_id)
+        for scope_id in new:
+            if scope_id not in self._tasks:
+                task = asyncio.get_running_loop().create_task(self._deliver_scope(scope_id))
+                self._tasks[scope_id] = task
+                task.add_done_callback(partial(self._delivered, scope_id))
+
+    def _delivered(self, scope_id: str, _task: "asyncio.Task[None]") -> None:
+        del self._tasks[scope_id], self._scopes[scope_id]
+        self.pump.delivery.offer(scope_id)
+        self.pump.wake()
+
+    async def _deliver_scope(self, scope_id: str) -> None:
+        """Deliver the events of one scope until there are no more."""
+        delivery, task = self.pump.delivery, asyncio.current_task()
+        while (message := delivery.next_message(scope_id)) is not None:
+            try:
+                await self._deliver(message)
+            except (Exception, asyncio.CancelledError) as error:
+                if task is not None and task.cancelling():
+                    delivery.put_back(message)
+                    raise
+                logger.error("application_send failed for scope %r", scope_id, exc_info=error)
+                delivery.fail(message, explained(error), asyncio.get_running_loop().time())
+            else:
+                delivery.acknowledge(message)
+            self.pump.wake()
+            if self._end_at is not None:
+                self.pump.tick_soon()
+
+    async def _deliver(self, message: Message) -> None:
+        self.pump.counts.redelivered += message.redelivered
+        token = _current.set(
+            Delivered(message.id, message.scope_id, message.redelivered, message.attempts)
+        )
+        try:
+            sending: Any = self._gateway.application_send(
+                self._scopes[message.scope_id], decode(message.data)
+            )
+            if inspect.isawaitable(sending):
+                await sending
+        finally:
+            _current.reset(token)
+
+
+async def _first(waiting: "asyncio.Future[Any]", *others: "asyncio.Future[Any]") -> None:
+    """Wait until one of them is done; ``waiting`` is cancelled then."""
+    try:
+        await asyncio.wait({waiting, *others}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+
+
+async def _cancelled(serving: "asyncio.Future[None]") -> None:
+    """Cancel a server's ``arun`` and wait for its end, which each cancellation makes shorter."""
+    serving.cancel()
+    while not serving.done():
+        try:
+            await asyncio.wait({serving})
+        except asyncio.CancelledError:
+            serving.cancel()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _readable_scope(data: bytes | None, scope_id: str) -> dict[str, Any]:
+    try:
+        return scope_from(data, scope_id)
+    except ValueError:
+        logger.exception("The scope of %r cannot be read", scope_id)
+        return scope_from(None, scope_id)

@@ -1,0 +1,260 @@
+"""The application's instances in a worker: a `StatelessServer` whose messages come from the pump.
+
+Invariant: an instance is live exactly as long as it has a record here. When an instance is to end
+for another reason than its own (its partition or the session is given up, it is idle), its record
+goes first, so what it does from then on changes nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from asgiref.server import ApplicationInstance, MessageSource, StatelessServer
+
+from ._codec import MAX_SIZE, CannotStart, Encoder, decode, encode, explained
+from ._delivery import Message
+from ._outbox import Item
+from ._pump import Pump
+
+#: Seconds that a partition waits for cancelled instances before another worker may own it.
+_CLEANUP_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _Record:
+    """The part of an instance's state that this module owns."""
+
+    partition: int
+    message: Message | None = None
+    has_received: bool = False
+    waiters: "list[asyncio.Future[None]]" = field(default_factory=list["asyncio.Future[None]"])
+
+    def wake(self) -> None:
+        """Let every task that waits for a message look for one."""
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Instances(StatelessServer):
+    """Runs an application for the scopes of the partitions that a worker owns.
+
+    Args:
+        application: the application.
+        pump: where messages come from.
+        serve: called once, as the server's ``handle``.
+        codec: how sent events are encoded.
+        max_applications, idle_timeout, shutdown_timeout: as for a `StatelessServer`.
+    """
+
+    def __init__(
+        self,
+        application: Any,
+        pump: Pump,
+        serve: Callable[[], Awaitable[None]],
+        codec: Encoder,
+        *,
+        max_applications: int,
+        idle_timeout: float | None,
+        shutdown_timeout: float,
+    ) -> None:
+        try:
+            super().__init__(
+                application,
+                max_applications,
+                idle_timeout=idle_timeout,
+                shutdown_timeout=shutdown_timeout,
+                source=_Source(self),
+            )
+        except (TypeError, ValueError) as error:
+            raise CannotStart(str(error)) from error
+        self._pump = pump
+        self._serve = serve
+        self._codec = codec
+        self.max_size = MAX_SIZE
+        self._records: dict[ApplicationInstance, _Record] = {}
+        self._ending: dict[int, set[asyncio.Future[Any]]] = {}
+        self._give_up_at: dict[int, float] = {}
+
+    async def handle(self) -> None:
+        await self._serve()
+
+    # Called by the worker
+
+    def wake(self, scope_id: str) -> bool:
+        """Wake the live instance of a scope; return whether there is one."""
+        instance = self.application_instances.get(scope_id)
+        if instance is None or instance.future.done():
+            return False
+        if (record := self._records.get(instance)) is not None:
+            record.wake()
+        self.application_instances.move_to_end(scope_id)
+        return True
+
+    def start(self, scope_id: str, partition: int, scope: dict[str, Any]) -> None:
+        """Start an instance for a scope that has none; it waits for the cancelled one before it."""
+        self.get_or_create_application_instance(scope_id, scope)
+        self._records[self.application_instances[scope_id]] = _Record(partition)
+
+    def end(self, partition: int | None = None) -> None:
+        """Cancel the instances of a partition, or all, and put back the messages in hand."""
+        for instance, record in list(self._records.items()):
+            if partition is None or record.partition == partition:
+                self._end(instance)
+
+    def have_ended(self, partition: int) -> bool:
+        """Whether no instance of ``partition`` runs any more, or has had its time to clean up."""
+        if not self._ending.get(partition):
+            self._give_up_at.pop(partition, None)
+            return True
+        now = asyncio.get_running_loop().time()
+        return now >= self._give_up_at.setdefault(partition, now + _CLEANUP_SECONDS)
+
+    async def ended(self, seconds: float) -> None:
+        """Cancel all instances, and give them so many seconds to clean up."""
+        self.end()
+        if running := [each for futures in self._ending.values() for each in futures]:
+            await asyncio.wait(running, timeout=seconds)
+
+    # The end of instances
+
+    def _end(self, instance: ApplicationInstance) -> None:
+        record = self._records.pop(instance)
+        record.wake()
+        if record.message is not None:
+            self._pump.delivery.put_back(record.message)
+        ending = self._ending.setdefault(record.partition, set())
+        ending.add(instance.future)
+
+        def ended(future: "asyncio.Future[Any]") -> None:
+            ending.discard(future)
+            self._pump.tick_soon()
+
+        instance.future.add_done_callback(ended)
+        if self.application_instances.get(instance.scope_id) is instance:
+            super().delete_application_instance(instance.scope_id)
+
+    def delete_application_instance(self, scope_id: Any) -> None:
+        """Cancel an idle instance; one that has a message, or was started for one, is not idle."""
+        instance = self.application_instances[scope_id]
+        if self._is_idle(instance):
+            self._end(instance)
+
+    def delete_oldest_application_instance(self) -> None:
+        for instance in self.application_instances.values():
+            if self._is_idle(instance):
+                self._end(instance)
+                return
+
+    def _is_idle(self, instance: ApplicationInstance) -> bool:
+        record = self._records.get(instance)
+        return record is not None and record.has_received and record.message is None
+
+    # Called for the application
+
+    async def next_event(self, instance: ApplicationInstance) -> dict[str, Any]:
+        """Return the next message of the instance's scope, as the application gets it."""
+        while (record := self._records.get(instance)) is not None:
+            message = self._pump.delivery.next_message(cast(str, instance.scope_id))
+            if message is None:
+                waiter = asyncio.get_running_loop().create_future()
+                record.waiters.append(waiter)
+                await waiter
+                continue
+            event = self._decoded(message)
+            if event is not None:
+                record.message, record.has_received = message, True
+                return event
+        raise asyncio.CancelledError
+
+    def _decoded(self, message: Message) -> dict[str, Any] | None:
+        """Return the message as a dict; if it cannot be read, it becomes a dead letter."""
+        try:
+            event = decode(message.data)
+        except ValueError as error:
+            self._pump.delivery.discard(message, f"The message cannot be read: {error}")
+            self._pump.wake()
+            return None
+        if message.redelivered:
+            event["redelivered"] = True
+            self._pump.counts.redelivered += 1
+        return event
+
+    def acknowledge(self, instance: ApplicationInstance) -> None:
+        """The application has handled its message."""
+        record = self._records.get(instance)
+        if record is not None and record.message is not None:
+            self._pump.delivery.acknowledge(record.message)
+            record.message = None
+            self._pump.wake()
+
+    def instance_ended(self, instance: ApplicationInstance) -> None:
+        """The instance ended by itself, unless its record is gone."""
+        record = self._records.pop(instance, None)
+        if record is None:
+            return
+        record.wake()
+        delivery, message = self._pump.delivery, record.message
+        if message is None and not record.has_received:
+            # Otherwise an application that cannot even start would be started again and again.
+            message = delivery.next_message(cast(str, instance.scope_id))
+        if message is not None:
+            reason = _reason(instance.future)
+            delivery.fail(message, reason, asyncio.get_running_loop().time())
+        delivery.offer(cast(str, instance.scope_id))
+        self._pump.wake()
+
+    async def application_send(self, scope: Any, message: Any) -> None:
+        """Store an event: with the acknowledgement of the message in hand, or else at once."""
+        outbox = self._pump.outbox
+        await self._live_record(scope)
+        data = encode(self._codec, "message", message, self.max_size)
+        await outbox.room()
+        in_hand = (await self._live_record(scope)).message
+        item = Item(scope["scope_id"], data, in_hand is not None and in_hand.redelivered)
+        if in_hand is None:
+            # No message would bring this about again, so the application has to know.
+            item.stored = asyncio.get_running_loop().create_future()
+        outbox.add(item)
+        self._pump.wake()
+        if item.stored is not None:
+            await item.stored
+
+    async def _live_record(self, scope: Any) -> _Record:
+        instance = self.application_instances.get(scope["scope_id"])
+        record = None if instance is None else self._records.get(instance)
+        if instance is None or instance.scope is not scope or record is None:
+            await asyncio.sleep(0)  # an application that catches this must not block the loop
+            raise asyncio.CancelledError
+        return record
+
+
+def _reason(future: "asyncio.Future[Any]") -> str:
+    if future.cancelled():
+        return "The application cancelled itself."
+    error = future.exception()
+    return (
+        "The application returned without receiving the message."
+        if error is None
+        else (explained(error))
+    )
+
+
+class _Source(MessageSource):
+    """Asks `Instances`, which knows the messages of each scope."""
+
+    def __init__(self, instances: Instances) -> None:
+        self._instances = instances
+
+    async def next_message(self, instance: ApplicationInstance) -> Any:
+        return await self._instances.next_event(instance)
+
+    async def acknowledge(self, instance: ApplicationInstance, message: Any) -> None:
+        self._instances.acknowledge(instance)
+
+    async def instance_ended(
+        self, instance: ApplicationInstance, unacknowledged: list[Any]
+    ) -> None:
+        self._instances.instance_ended(instance)

@@ -1,0 +1,296 @@
+"""The loop that makes transactions: everything that is to be written and the next read, as one.
+
+Each session has a delivery core of its own. When the session is lost, everything that it held is
+forgotten; the table has it.
+
+Senders notify a reader only while it is marked as asleep. A sender that did not see the mark was in
+flight when that was committed. The reader goes on polling, at intervals that double each time, so
+such a message waits no longer for the reader than its transaction took.
+"""
+
+import asyncio
+import logging
+import uuid
+from dataclasses import dataclass
+from typing import Protocol
+
+from ._codec import CannotStart, PostgresServerError
+from ._database import Backoff, Database, Session
+from ._delivery import Delivery, Limits
+from ._outbox import Outbox
+
+logger = logging.getLogger("asgiref.postgres")
+
+#: Seconds between two looks at which partitions are free, and the longest silence of a session.
+TICK = 0.4
+#: Seconds between two looks for sessions that are stuck.
+_CHECK = 2.0
+#: Seconds to collect more work before the next transaction.
+_LINGER = 0.001
+
+
+class Owner(Protocol):
+    """The worker or gateway that a pump works for."""
+
+    async def opened(self, session: Session) -> None: ...
+    async def tick(self, session: Session) -> None: ...
+    async def ready(self, session: Session, scope_ids: list[str]) -> None: ...
+    def lost(self) -> None: ...
+    def is_finished(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class Counts:
+    """The work of a process since its start, for the status and metrics."""
+
+    transactions: int = 0
+    read: int = 0
+    redelivered: int = 0
+    sent: int = 0
+    acknowledged: int = 0
+    dead: int = 0
+    lost_sessions: int = 0
+
+
+class Sleep:
+    """When a reader polls, and when senders must notify it. Knows nothing of time but ``now``."""
+
+    #: Seconds between two reads of a reader that is awake, and without rows until it sleeps.
+    POLL, AWAKE = 0.003, 0.05
+    #: After so many reads with rows, in short succession, a reader stays awake.
+    STREAK = 4
+    #: Seconds until the first and at most until the next read of a reader that is asleep.
+    DELAYS = (0.005, 1.0)
+
+    def __init__(self) -> None:
+        self.next_poll = 0.0
+        self._is_asleep = False
+        self._delay = self.DELAYS[0]
+        self._last_found = 0.0
+        self._streak = 0
+
+    def mark(self, now: float) -> bool | None:
+        """Return the mark that the next transaction has to write, or None for no change."""
+        if not self._is_asleep:
+            return True if now - self._last_found > self.AWAKE else None
+        # A single message does not wake it for good: that would cost two more writes.
+        return False if self._streak >= self.STREAK else None
+
+    def has_read(self, now: float, mark: bool | None, *, found: bool, more: bool) -> None:
+        """The transaction that wrote ``mark`` was committed; ``more`` rows wait for sure."""
+        if mark is not None:
+            self._is_asleep = mark
+            self._delay = self.DELAYS[0]
+        if found:
+            self._streak = self._streak + 1 if now - self._last_found < self.AWAKE else 1
+            self._last_found = now
+        if more:
+            self.next_poll = now
+        elif self._is_asleep:
+            self.next_poll = now + self._delay
+            self._delay = min(self._delay * 2, self.DELAYS[1])
+        else:
+            self.next_poll = now + self.POLL
+
+
+class Pump:
+    """Transactions for one worker or gateway, over as many sessions as it takes.
+
+    Args:
+        database: where to connect to.
+        name: shown by PostgreSQL and by the status.
+        limits: how much is held at once.
+        owner: who is told.
+        outbox: what is to be inserted.
+        to_gateway: whether messages go to the gateway, or to their scopes' partitions.
+
+    Attributes:
+        reader: identifies this process as the owner of partitions.
+        former: the partitions that the last session owned.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        limits: Limits,
+        owner: Owner,
+        outbox: Outbox,
+        *,
+        to_gateway: bool,
+    ) -> None:
+        self._database = database
+        self._name = name
+        self._limits = limits
+        self._owner = owner
+        self._to_gateway = to_gateway
+        self.outbox: Outbox = outbox
+        self.reader: uuid.UUID = uuid.uuid4()
+        self.former: set[int] = set()
+        self._taken = 0
+        self.delivery: Delivery = Delivery(limits)
+        self.counts: Counts = Counts()
+        self.session: Session | None = None
+        self._backoff = Backoff()
+        self._has_worked = self._is_away = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.session = None
+        self.delivery = Delivery(self._limits)
+        self._sleep = Sleep()
+        self._is_woken = False
+        self._is_notified = True
+        self._next_tick = 0.0
+
+    # Called by the owner
+
+    def wake(self) -> None:
+        """Look whether there is something to do."""
+        self._is_woken = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def read_soon(self) -> None:
+        """Read with the next transaction, which is due at once."""
+        self._is_notified = True
+        self.wake()
+
+    def tick_soon(self) -> None:
+        """Call the owner's ``tick`` at once."""
+        self._next_tick = 0.0
+        self.wake()
+
+    async def acquire(self, session: Session, partitions: list[int]) -> list[int]:
+        """Try to own ``partitions``; return those that are owned from now on."""
+        acquired = await session.acquire(partitions)
+        for each in acquired:
+            self.delivery.acquire(*each)
+        # The database has forgotten the mark of a reader that owned no partition.
+        self._sleep = Sleep()
+        self.read_soon()
+        return [partition for partition, _, _ in acquired]
+
+    async def release(self, session: Session, partitions: list[int]) -> None:
+        """Give up partitions that are being released and have nothing in hand."""
+        # Nothing of them can be acknowledged any more, so one transaction writes all that is left.
+        await self.exchange(session)
+        await session.release({each: self.delivery.drop(each) for each in partitions})
+
+    # Sessions
+
+    async def run(self) -> None:
+        """Open sessions and make transactions until the owner is finished.
+
+        Raises:
+            CannotStart: if no session has worked yet, and a retry is no use.
+        """
+        while not self._owner.is_finished():
+            session = Session(self._database, self._name, self.reader, self._taken, self._notified)
+            try:
+                await session.open()
+                await self._serve(session)
+                return
+            except PostgresServerError as error:
+                if isinstance(error, CannotStart) and not self._has_worked:
+                    raise
+                self._went_away(error)
+            finally:
+                session.abort()
+                self._taken = session.taken
+                self.former = set(self.delivery.partitions) or self.former
+                self._reset()
+                self.outbox.session_lost()
+                self._owner.lost()
+            await self._backoff.wait()
+
+    def _went_away(self, error: Exception) -> None:
+        if not self._is_away:
+            logger.warning("The database is away: %s. Trying again until it is back", error)
+            self.counts.lost_sessions += self._has_worked
+        self._is_away = True
+
+    def _has_answered(self) -> None:
+        """A transaction was committed; a mere connection proves little, say when a disk is full."""
+        if self._is_away:
+            logger.info("The database is back")
+            self._backoff.reset()
+        self._has_worked, self._is_away = True, False
+
+    def _notified(self, partition: int) -> None:
+        if partition in self.delivery.partitions:
+            self.read_soon()
+
+    async def _serve(self, session: Session) -> None:
+        loop = asyncio.get_running_loop()
+        await self._owner.opened(session)
+        self.session = session
+        next_check = 0.0
+        while not self._owner.is_finished():
+            now = loop.time()
+            if now >= self._next_tick:
+                self._next_tick = now + TICK
+                await self._owner.tick(session)
+                if now >= next_check:
+                    await session.end_stuck_sessions()
+                    next_check = now + _CHECK
+            self._is_woken = False
+            await self._give_out(session)
+            if self._is_due(loop.time()):
+                await self.exchange(session)
+                await self._give_out(session)
+                await asyncio.sleep(_LINGER)
+            else:
+                await self._wait()
+        await session.close()
+
+    def _is_due(self, now: float) -> bool:
+        return (
+            self._is_notified
+            or now >= self._sleep.next_poll
+            or self.delivery.has_writes()
+            or len(self.outbox) > 0
+        )
+
+    async def _wait(self) -> None:
+        if self._is_woken:
+            return
+        loop = asyncio.get_running_loop()
+        times = [self._next_tick, self._sleep.next_poll]
+        if (retry := self.delivery.next_time()) is not None:
+            times.append(retry)
+        self._waiter = loop.create_future()
+        timer = loop.call_at(min(times), self.wake)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    async def _give_out(self, session: Session) -> None:
+        ready = self.delivery.take_ready(asyncio.get_running_loop().time())
+        if ready:
+            await self._owner.ready(session, ready)
+
+    # One transaction
+
+    async def exchange(self, session: Session) -> None:
+        """Write what waits, and read as much as there is room for."""
+        delivery, counts, now = self.delivery, self.counts, asyncio.get_running_loop().time
+        writes, read = delivery.take_writes(), delivery.next_read()
+        batch, mark = self.outbox.next_batch(), self._sleep.mark(now())
+        self._is_notified = False
+        rows, xmin, own = await session.exchange(
+            writes, batch, read, to_gateway=self._to_gateway, asleep=mark
+        )
+        delivery.written(writes)
+        self.outbox.stored(batch)
+        counts.transactions += 1
+        counts.acknowledged += len(writes.done)
+        counts.dead += len(writes.dead)
+        counts.sent += len(batch.items)
+        counts.read += len(rows)
+        more = read is not None and delivery.rows_read(read, rows, xmin, own)
+        self._sleep.has_read(now(), mark, found=bool(rows), more=more)
+        self._has_answered()

@@ -1,0 +1,277 @@
+"""The worker: owns partitions, and runs the application for their scopes.
+
+Partitions are shared evenly: with N live workers each owns 1/N of them, and the first by backend
+number one more each, while there are any left. A worker that has more gives up idle partitions
+first, and waits for messages in hand in the others. A worker that ends leaves the group first, so
+the others take over what it gives up.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import socket
+from typing import Any
+
+from ._codec import CannotStart, SessionLost, decode, encoder
+from ._database import Database, Session
+from ._delivery import Limits
+from ._instances import Instances
+from ._monitoring import export_metrics, health_endpoint
+from ._outbox import Outbox
+from ._pump import Counts, Pump
+
+logger = logging.getLogger("asgiref.postgres")
+
+#: After an outage, a worker leaves the others so many seconds to come back to their partitions: the
+#: owner of before knows that no message has killed it.
+_RETURN_SECONDS = 2.0
+#: Seconds for cleaning up after the shutdown timeout.
+_CLEANUP_SECONDS = 1.0
+
+
+def process_name(kind: str) -> str:
+    """Return a name for this process: kind, host and process id."""
+    return f"asgiref.postgres {kind} {socket.gethostname()[:24]}:{os.getpid()}"
+
+
+def scope_from(data: bytes | None, scope_id: str) -> dict[str, Any]:
+    """Return the stored scope, or a minimal one for a scope that was never stored."""
+    scope: dict[str, Any] = {"type": "asgiref.postgres"} if data is None else decode(data)
+    scope["scope_id"] = scope_id
+    return scope
+
+
+class PostgresWorker:
+    """Runs an application for the scopes of a gateway.
+
+    Messages of a scope are handled in order, by one instance at a time. A message is acknowledged
+    when the application asks for the next one or returns. What it sends while it has a message in
+    hand is stored at the latest with the acknowledgement, in the same transaction.
+
+    Args:
+        application: an ASGI application of either style; called with the scope, with
+            ``"scope_id"`` added. Messages that it may have seen have ``"redelivered": True``.
+        database: a `Database`, or its URL.
+        limits: how much is read ahead, and after how many failures a message is a dead letter.
+        max_applications: so many instances may be live; one more evicts an idle one.
+        idle_timeout: seconds without a message after which an instance is cancelled.
+        shutdown_timeout: seconds that messages in hand get at the end.
+        codec: ``"json"`` or ``"msgpack"``, for what the application sends.
+        name: shown by the status.
+        health_port: answer HTTP requests on this port: 200 while connected, otherwise 503.
+
+    Raises:
+        CannotStart: if an argument cannot be used.
+
+    >>> async def shout(scope, receive, send):
+    ...     while True:
+    ...         message = await receive()
+    ...         await send({"type": "say", "text": message["text"].upper()})
+    >>> worker = PostgresWorker(shout, "postgresql://localhost/chat")
+    >>> worker.run()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        application: Any,
+        database: Database | str | None,
+        *,
+        limits: Limits | None = None,
+        max_applications: int = 10_000,
+        idle_timeout: float | None = None,
+        shutdown_timeout: float = 10.0,
+        codec: str = "json",
+        name: str | None = None,
+        health_port: int | None = None,
+    ) -> None:
+        self._owner = _WorkerOwner(shutdown_timeout, health_port, name or process_name("worker"))
+        self._owner.pump = Pump(
+            database if isinstance(database, Database) else Database(database),
+            self._owner.name,
+            limits or Limits(),
+            self._owner,
+            Outbox(10_000, 16 << 20, is_repeating=False),
+            to_gateway=True,
+        )
+        self._owner.instances = Instances(
+            application,
+            self._owner.pump,
+            self._owner.serve,
+            encoder(codec),
+            max_applications=max_applications,
+            idle_timeout=idle_timeout,
+            shutdown_timeout=shutdown_timeout + 2 * _CLEANUP_SECONDS,
+        )
+
+    @property
+    def counts(self) -> Counts:
+        """What this worker has done."""
+        return self._owner.pump.counts
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it has a session now."""
+        return self._owner.pump.session is not None
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions that it owns now."""
+        return self._owner.pump.delivery.partitions
+
+    def run(self) -> None:
+        """Run until SIGINT or SIGTERM; a second one does not wait for messages in hand.
+
+        Raises:
+            CannotStart: if the database or the port cannot be used.
+        """
+        self._owner.instances.run()
+        self._owner.raise_failure()
+
+    async def arun(self) -> None:
+        """Run until `stop` or a cancellation, which waits for messages in hand too.
+
+        Raises:
+            CannotStart: if the database or the port cannot be used.
+        """
+        await self._owner.instances.arun()
+        self._owner.raise_failure()
+
+    def stop(self) -> None:
+        """End: finish the messages in hand, hand the partitions over, and return from `arun`.
+
+        Call it on the event loop.
+        """
+        self._owner.stop()
+
+
+class _WorkerOwner:
+    """Owns partitions for a worker."""
+
+    pump: Pump
+    instances: Instances
+
+    def __init__(self, shutdown_timeout: float, health_port: int | None, name: str) -> None:
+        self.name: str = name
+        self._shutdown_timeout = shutdown_timeout
+        self._health_port = health_port
+        self._running: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+        self._end_at: float | None = None
+        self._is_done = False
+        self._others_from = 0.0
+
+    def raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def stop(self) -> None:
+        if self._end_at is None:
+            self._end_at = asyncio.get_running_loop().time() + self._shutdown_timeout
+            self.pump.tick_soon()
+        if self.pump.session is None and self._running is not None:
+            self._running.cancel()  # it waits for the database
+
+    async def serve(self) -> None:
+        """Run the pump; a cancellation asks it to end, a second one does not wait for it."""
+        try:
+            async with health_endpoint(self._health_port, lambda: self.pump.session is not None):
+                export_metrics(self.name, self.pump)
+                self._running = asyncio.ensure_future(self.pump.run())
+                try:
+                    await asyncio.wait({self._running})
+                except asyncio.CancelledError:
+                    self.stop()
+                    await asyncio.wait({self._running})
+                finally:
+                    self._running.cancel()
+                if self._running.done() and not self._running.cancelled():
+                    self._running.result()
+        except CannotStart as error:  # which the server would log, too
+            self._failure = error
+        finally:
+            self._end_at, self._is_done = None, False
+
+    # Owner of the pump
+
+    def is_finished(self) -> bool:
+        return self._is_done or (self._end_at is not None and self.pump.session is None)
+
+    async def opened(self, session: Session) -> None:
+        self.instances.max_size = session.max_size
+        self._others_from = asyncio.get_running_loop().time() + _RETURN_SECONDS
+        await session.join()
+
+    def lost(self) -> None:
+        """End every instance: another worker may run the same scopes already."""
+        self.instances.end()
+        self.pump.outbox.forget(SessionLost("The session ended before the event was stored."))
+
+    async def tick(self, session: Session) -> None:
+        """Share the partitions with the other workers."""
+        if self._end_at is not None:
+            await self._drain(session, self._end_at)
+            return
+        locks = await session.locks()
+        share = session.partitions // locks.members
+        share += locks.rank < session.partitions % locks.members
+        delivery = self.pump.delivery
+        mine = [each for each in delivery.partitions if not delivery.is_releasing(each)]
+        idle_first = sorted(mine, key=delivery.in_hand)
+        for partition in idle_first[: max(0, len(mine) - share)]:
+            delivery.begin_release(partition)
+        await self._acquire(session, share - len(mine), locks.owned)
+        await self._release(session)
+
+    async def _acquire(self, session: Session, count: int, taken: frozenset[int]) -> None:
+        delivery = self.pump.delivery
+        for partition in delivery.partitions:
+            if count > 0 and delivery.is_releasing(partition):
+                delivery.keep(partition)
+                count -= 1
+        free = [each for each in range(1, session.partitions + 1) if each not in taken]
+        if self.pump.former and asyncio.get_running_loop().time() < self._others_from:
+            free = [each for each in free if each in self.pump.former]
+        if free and count > 0:
+            await self.pump.acquire(session, random.sample(free, min(count, len(free))))
+
+    async def _release(self, session: Session) -> None:
+        """Give up the partitions that have no message in hand, and whose instances have ended."""
+        idle = self.pump.delivery.idle_releases()
+        for partition in idle:
+            self.instances.end(partition)
+        if free := [each for each in idle if self.instances.have_ended(each)]:
+            await self.pump.release(session, free)
+
+    async def _drain(self, session: Session, end_at: float) -> None:
+        delivery = self.pump.delivery
+        if session.is_member:
+            await session.leave()
+        for partition in delivery.partitions:
+            delivery.begin_release(partition)
+        if asyncio.get_running_loop().time() >= end_at:
+            logger.warning("The shutdown timeout is over; messages in hand will be redelivered")
+            await self.instances.ended(_CLEANUP_SECONDS)
+            self._is_done = True
+        await self._release(session)
+        self._is_done = self._is_done or not delivery.partitions
+
+    async def ready(self, session: Session, scope_ids: list[str]) -> None:
+        new = [each for each in scope_ids if not self.instances.wake(each)]
+        stored = await session.scopes(new) if new else {}
+        for scope_id in new:
+            partition = self.pump.delivery.partition_of(scope_id)
+            if partition is None or self.instances.wake(scope_id):
+                continue
+            try:
+                scope = scope_from(stored.get(scope_id), scope_id)
+            except ValueError as error:
+                self._discard(scope_id, f"The scope cannot be read: {error}")
+            else:
+                self.instances.start(scope_id, partition, scope)
+
+    def _discard(self, scope_id: str, reason: str) -> None:
+        message = self.pump.delivery.next_message(scope_id)
+        if message is not None:
+            self.pump.delivery.discard(message, reason)

@@ -1,0 +1,281 @@
+"""The delivery core against a model of the table, with transactions that commit out of order."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from asgiref.postgres._delivery import Delivery, Limits, Message, Row
+
+PARTITIONS = (1, 2)
+SCOPES = tuple(f"{partition}{name}" for partition in PARTITIONS for name in "abc")
+LIMITS = Limits(messages=12, size=200, scope_messages=4, scope_size=60, attempts=5, retry_delay=1.0)
+
+
+@dataclass
+class Stored:
+    id: int
+    scope_id: str
+    data: bytes
+    attempts: int = 0
+    redelivered: bool = False
+
+
+@dataclass
+class Table:
+    """The table of messages, as far as a reader can see it: rows of ended transactions."""
+
+    rows: dict[int, dict[int, Stored]] = field(default_factory=lambda: {p: {} for p in PARTITIONS})
+    in_flight: dict[str, tuple[int, list[Stored]]] = field(default_factory=dict)
+    suspect: dict[int, int] = field(default_factory=lambda: dict.fromkeys(PARTITIONS, 0))
+    dead: list[int] = field(default_factory=list)
+    next_id: int = 1
+    next_transaction: int = 1
+
+    def insert(self, scope_id: str, size: int) -> None:
+        if scope_id not in self.in_flight:
+            self.in_flight[scope_id] = (self.next_transaction, [])
+            self.next_transaction += 1
+        self.in_flight[scope_id][1].append(Stored(self.next_id, scope_id, b"x" * size))
+        self.next_id += 1
+
+    def commit(self, scope_id: str) -> None:
+        for row in self.in_flight.pop(scope_id)[1]:
+            self.rows[int(scope_id[0])][row.id] = row
+
+    def xmin(self) -> int:
+        return min((xid for xid, _ in self.in_flight.values()), default=self.next_transaction)
+
+
+class Reader:
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.delivery = Delivery(LIMITS)
+        self.taken = 0
+        self.hand: dict[str, Message] = {}
+
+    def exchange(self) -> bool:
+        """One transaction, as the SQL function makes it."""
+        delivery, table = self.delivery, self.table
+        read, writes = delivery.next_read(), delivery.take_writes()
+        for message in writes.done:
+            del table.rows[message.partition][message.id]
+        for message in writes.tried:
+            row = table.rows[message.partition].get(message.id)
+            if row is not None:
+                row.attempts, row.redelivered = message.attempts, True
+        for message, _ in writes.dead:
+            del table.rows[message.partition][message.id]
+            table.dead.append(message.id)
+        delivery.written(writes)
+        if read is None:
+            return False
+        found: list[Row] = []
+        xmin, own = table.xmin(), table.next_transaction
+        table.next_transaction += 1
+        for number, mark, cursor, limit in zip(
+            read.partitions, read.marks, read.cursors, read.limits, strict=True
+        ):
+            size = 0
+            rows = [
+                row
+                for id, row in sorted(table.rows[number].items())
+                if id > mark and (id > cursor or id not in read.known)
+            ]
+            for row in rows[:limit]:
+                if size >= read.size:
+                    break
+                data = None if row.scope_id in read.behind else row.data
+                size += len(data or b"")
+                found.append(Row(number, row.id, row.scope_id, data, row.attempts, row.redelivered))
+        for each in read.catch_up:
+            rows = [
+                row
+                for id, row in sorted(table.rows[each.partition].items())
+                if row.scope_id == each.scope_id
+                and each.first <= id <= each.last
+                and id not in each.known
+            ]
+            size = 0
+            for row in rows[: each.limit]:
+                if size >= each.size:
+                    break
+                size += len(row.data)
+                values = (row.id, row.scope_id, row.data, row.attempts, row.redelivered)
+                found.append(Row(each.partition, *values))
+        self.taken = max([self.taken, *(row.id for row in found if row.data is not None)])
+        return delivery.rows_read(read, found, xmin, own)
+
+
+class DeliveryMachine(RuleBasedStateMachine):
+    """Two readers, senders with open transactions, failures, deaths, poison and handing over."""
+
+    @initialize()
+    def start(self) -> None:
+        self.table = Table()
+        self.now = 0.0
+        self.readers = [Reader(self.table), Reader(self.table)]
+        self.given: set[int] = set()
+        self.handled: list[int] = []
+        self.poison: set[int] = set()
+        self.scope_of: dict[int, str] = {}
+        for partition in PARTITIONS:
+            self.readers[0].delivery.acquire(partition, 0, 0)
+
+    @rule(scope_id=st.sampled_from(SCOPES), size=st.integers(1, 40), poison=st.booleans())
+    def send(self, scope_id: str, size: int, poison: bool) -> None:
+        if poison and len(self.poison) < 3:
+            self.poison.add(self.table.next_id)
+        self.scope_of[self.table.next_id] = scope_id
+        self.table.insert(scope_id, size)
+
+    @rule(scope_id=st.sampled_from(SCOPES), count=st.integers(5, 30))
+    def chatter(self, scope_id: str, count: int) -> None:
+        for _ in range(count):
+            self.send(scope_id, 2, False)
+        self.table.commit(scope_id)
+
+    @precondition(lambda self: self.table.in_flight)
+    @rule(data=st.data())
+    def commit(self, data: st.DataObject) -> None:
+        self.table.commit(data.draw(st.sampled_from(sorted(self.table.in_flight))))
+
+    @rule(reader=st.integers(0, 1))
+    def exchange(self, reader: int) -> None:
+        self.readers[reader].exchange()
+
+    @rule(reader=st.integers(0, 1), seconds=st.sampled_from((0.0, 0.5, 70.0)))
+    def give_out(self, reader: int, seconds: float) -> None:
+        self.now += seconds
+        owner = self.readers[reader]
+        for scope_id in owner.delivery.take_ready(self.now):
+            if not self.give(owner, scope_id):
+                return
+
+    def give(self, owner: Reader, scope_id: str) -> bool:
+        """Give out one message; return whether the reader survived."""
+        message = owner.delivery.next_message(scope_id)
+        if message is None:
+            return True
+        assert all(scope_id not in reader.hand for reader in self.readers)
+        before = {id for id, scope in self.scope_of.items() if scope == scope_id} & set(
+            range(message.id)
+        )
+        assert before <= {*self.handled, *self.table.dead}, "out of order"
+        assert message.redelivered or message.id not in self.given, "unmarked duplicate"
+        assert message.id not in self.handled, "handled twice"
+        self.given.add(message.id)
+        owner.hand[scope_id] = message
+        if message.id in self.poison:
+            self.die(owner)
+            return False
+        return True
+
+    def die(self, reader: Reader) -> None:
+        place = self.readers.index(reader)
+        survivor = self.readers[1 - place]
+        owned = reader.delivery.partitions
+        self.forget_uncommitted(owned)
+        for partition in owned:
+            suspect = self.table.suspect[partition]
+            self.table.suspect[partition] = max(suspect, reader.taken)
+            suspect = self.table.suspect[partition]
+            survivor.delivery.acquire(partition, suspect, suspect)
+        self.readers[place] = Reader(self.table)
+
+    @rule(place=st.integers(0, 1))
+    def lose_session(self, place: int) -> None:
+        """The reader comes back with a new session and the same partitions."""
+        before = self.readers[place]
+        owned = before.delivery.partitions
+        self.forget_uncommitted(owned)
+        reader = self.readers[place] = Reader(self.table)
+        reader.taken = before.taken
+        for partition in owned:
+            suspect = self.table.suspect[partition]
+            reader.delivery.acquire(partition, suspect, max(suspect, reader.taken))
+
+    def forget_uncommitted(self, owned: list[int]) -> None:
+        """Messages that were acknowledged but not committed are handled again, and marked."""
+        self.handled = [
+            id
+            for id in self.handled
+            if not (int(self.scope_of[id][0]) in owned and self.exists(id))
+        ]
+
+    def exists(self, id: int) -> bool:
+        return any(id in rows for rows in self.table.rows.values())
+
+    def pick(self, reader: int, data: st.DataObject) -> Message | None:
+        hand = self.readers[reader].hand
+        return hand.pop(data.draw(st.sampled_from(sorted(hand)))) if hand else None
+
+    @rule(reader=st.integers(0, 1), data=st.data())
+    def acknowledge(self, reader: int, data: st.DataObject) -> None:
+        if (message := self.pick(reader, data)) is not None:
+            self.handled.append(message.id)
+            self.readers[reader].delivery.acknowledge(message)
+
+    @rule(reader=st.integers(0, 1), data=st.data())
+    def put_back(self, reader: int, data: st.DataObject) -> None:
+        if (message := self.pick(reader, data)) is not None:
+            self.readers[reader].delivery.put_back(message)
+
+    @rule(reader=st.integers(0, 1), data=st.data())
+    def fail(self, reader: int, data: st.DataObject) -> None:
+        message = self.pick(reader, data)
+        if message is not None and message.attempts < LIMITS.attempts - 1:
+            assert not self.readers[reader].delivery.fail(message, "reason", self.now)
+        elif message is not None:
+            self.readers[reader].delivery.put_back(message)
+
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def hand_over(self, partition: int) -> None:
+        giver = next(each for each in self.readers if partition in each.delivery.partitions)
+        taker = self.readers[1 - self.readers.index(giver)]
+        giver.delivery.begin_release(partition)
+        for scope_id in [each for each in giver.hand if int(each[0]) == partition]:
+            message = giver.hand.pop(scope_id)
+            self.handled.append(message.id)
+            giver.delivery.acknowledge(message)
+        giver.exchange()
+        self.table.suspect[partition] = giver.delivery.drop(partition)
+        suspect = self.table.suspect[partition]
+        taker.delivery.acquire(partition, suspect, suspect)
+
+    @invariant()
+    def limits_hold(self) -> None:
+        for reader in self.readers:
+            assert reader.delivery.held <= LIMITS.messages
+
+    def teardown(self) -> None:
+        for scope_id in list(self.table.in_flight):
+            self.table.commit(scope_id)
+        for _ in range(2000):
+            if not any(self.table.rows.values()):
+                break
+            self.now += 100.0
+            for reader in list(self.readers):
+                reader.exchange()
+                for message in list(reader.hand.values()):
+                    del reader.hand[message.scope_id]
+                    self.handled.append(message.id)
+                    reader.delivery.acknowledge(message)
+                for scope_id in reader.delivery.take_ready(self.now):
+                    if not self.give(reader, scope_id):
+                        break
+        assert not any(self.table.rows.values()), "messages are left"
+        if any(id not in self.poison for id in self.table.dead):
+            pytest.fail("A message became a dead letter beside one that kills its reader.")
+        assert sorted({*self.handled, *self.table.dead}) == sorted(self.scope_of)
+
+
+TestDelivery = DeliveryMachine.TestCase
+TestDelivery.settings = settings(
+    max_examples=200,
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

