@@ -90,7 +90,8 @@ class Instances(StatelessServer):
             return False
         if (record := self._records.get(instance)) is not None:
             record.wake()
-        self.application_instances.move_to_end(scope_id)
+        # A look-up makes it the most recently used.
+        self.get_or_create_application_instance(scope_id, instance["scope"])
         return True
 
     def start(self, scope_id: str, partition: int, scope: dict[str, Any]) -> None:
