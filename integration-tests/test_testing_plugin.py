@@ -1,4 +1,4 @@
-"""pytest has the fixture of asgiref-testing with the extra, and not without it."""
+"""The pytest fixture of asgiref-testing: there with the extra, and nothing of it without."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ async def test_with_anyio(asgi, anyio_backend):
 """
 
 
-def test_the_helpers_work_without_pytest_if_the_extra_is_not_installed(
+def test_without_the_extra_the_helpers_need_nothing_of_pytest(
     fresh_environment: Environment,
 ) -> None:
     fresh_environment.install_ours("asgiref-testing")
@@ -55,11 +55,11 @@ def test_the_helpers_work_without_pytest_if_the_extra_is_not_installed(
     assert "HttpExchange" in seen[1]
 
 
-def test_pytest_finds_the_fixture_if_the_extra_is_installed(
+def test_with_the_extra_pytest_finds_the_fixture(
     fresh_environment: Environment, tmp_path: Path
 ) -> None:
     fresh_environment.install_ours("asgiref-testing")
-    # Our distribution must not be looked up on an index; the extra's requirements may be.
+    # The name is ours, and must not be asked of an index; what the extra asks for may be.
     asked = fresh_environment.evaluate(
         "import importlib.metadata, json\n"
         "print(json.dumps(importlib.metadata.requires('asgiref-testing')))"
