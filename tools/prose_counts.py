@@ -90,7 +90,7 @@ class Count:
     """The words of one folder, and how often each counted word occurs among them."""
 
     words: int = 0
-    found: Counter[str] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter[str])
 
     def add(self, text: str) -> None:
         self.words += len(WORD.findall(text))
@@ -122,6 +122,8 @@ def docstrings(source: str) -> Iterator[str]:
         match node:
             case ast.Expr(value=ast.Constant(value=str(text))):
                 yield text
+            case _:
+                pass
 
 
 def comments(source: str) -> str:

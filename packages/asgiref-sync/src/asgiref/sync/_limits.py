@@ -293,7 +293,7 @@ class LimitedExecutor(Executor):
             RuntimeError: the executor was shut down, or no thread can be started.
         """
         if not self._open:
-            raise RuntimeError("this LimitedExecutor was shut down and accepts no further calls")
+            raise RuntimeError("this LimitedExecutor was shut down and takes no further calls")
         self._limiter.submit(call)
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":

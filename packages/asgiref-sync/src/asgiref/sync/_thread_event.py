@@ -70,7 +70,7 @@ class ThreadEvent:
             RuntimeError: another task is waiting already.
         """
         if self._waiter is not None:
-            raise RuntimeError("another task already waits for this ThreadEvent")
+            raise RuntimeError("another task waits for this ThreadEvent already")
         if not self._is_set:
             self._waiter = self._queue.loop.create_future()
             try:
