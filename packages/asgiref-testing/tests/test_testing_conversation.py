@@ -81,11 +81,17 @@ async def test_any_task_factory_starts_the_application_in_an_empty_context(facto
         await send({"value": variable.get()})
         await send({"value": (await receive())["type"]})
 
-    asyncio.get_running_loop().set_task_factory(factory)
-    async with ApplicationCommunicator(application, {}) as communicator:
-        assert await communicator.receive_output() == {"value": "unset"}
-        await communicator.send_input({"type": "go"})
-        assert await communicator.receive_output() == {"value": "go"}
+    loop = asyncio.get_running_loop()
+    if factory is two_arguments and not isinstance(loop, asyncio.BaseEventLoop):
+        pytest.skip("uvloop itself passes three arguments")
+    loop.set_task_factory(factory)
+    try:
+        async with ApplicationCommunicator(application, {}) as communicator:
+            assert await communicator.receive_output() == {"value": "unset"}
+            await communicator.send_input({"type": "go"})
+            assert await communicator.receive_output() == {"value": "go"}
+    finally:
+        loop.set_task_factory(None)
 
 
 async def test_the_application_does_not_start_before_it_is_needed():
