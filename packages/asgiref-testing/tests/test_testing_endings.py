@@ -5,7 +5,12 @@ import gc
 
 import pytest
 
-from asgiref.testing import ApplicationCommunicator
+from asgiref.testing import (
+    ApplicationCommunicator,
+    HttpExchange,
+    Lifespan,
+    WebsocketConversation,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -238,6 +243,21 @@ async def test_an_application_whose_repr_raises_can_be_tested():
 
     with pytest.raises(LookupError, match="its own"):
         await ApplicationCommunicator(Application(), {}).receive_output()
+
+
+@pytest.mark.parametrize("helper", [HttpExchange, WebsocketConversation, Lifespan])
+async def test_helpers_name_an_application_and_an_event_whose_repr_raises(helper):
+    class Unprintable:
+        def __repr__(self):
+            raise ZeroDivisionError("no repr")
+
+    class Application(Unprintable):
+        async def __call__(self, scope, receive, send):
+            await send({"type": "wrong", "value": Unprintable()})
+
+    with pytest.raises(AssertionError, match=r"Application at .* sent 'wrong' where .*: <dict at"):
+        async with helper(Application()) as communicator:
+            await communicator.wait()
 
 
 async def test_stop_cancels_without_waiting():
