@@ -1,4 +1,4 @@
-"""A test that talks to an application which behaves."""
+"""Conversations with applications that behave well."""
 
 import asyncio
 import contextvars
@@ -162,7 +162,7 @@ async def test_a_subclass_may_have_attributes_of_any_name(name):
         await communicator.wait()
 
 
-async def test_a_subclass_that_does_not_call_its_base_is_told_so():
+async def test_a_subclass_that_does_not_call_its_base_raises_an_error_that_says_so():
     class Subclass(ApplicationCommunicator):
         def __init__(self):
             pass
