@@ -1,11 +1,16 @@
-"""Applications that end, fail, hang or are cancelled, and what the test is told."""
+"""Applications that end, fail, hang or are cancelled, and the errors that the test gets."""
 
 import asyncio
 import gc
 
 import pytest
 
-from asgiref.testing import ApplicationCommunicator
+from asgiref.testing import (
+    ApplicationCommunicator,
+    HttpExchange,
+    Lifespan,
+    WebsocketConversation,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -116,14 +121,14 @@ async def test_a_timeout_error_shows_the_line_where_the_application_waits():
         await communicator.receive_output(timeout=0.01)
 
 
-async def test_the_error_tells_that_the_application_waits_for_input():
+async def test_a_timeout_error_shows_that_the_application_waits_for_input():
     communicator = ApplicationCommunicator(listening, {})
     with pytest.raises(TimeoutError, match=r"it waited for input at .* in listening\."):
         await communicator.receive_output(timeout=0.01)
 
 
 @pytest.mark.parametrize("at_the_call", [False, True])
-async def test_a_time_out_can_leave_the_application_running(at_the_call):
+async def test_a_timeout_can_leave_the_application_running(at_the_call):
     async def application(scope, receive, send):
         await receive()
         await send({"type": "alive"})
@@ -157,7 +162,7 @@ async def test_waiting_for_an_application_that_does_not_end_times_out_and_cancel
 
 
 @pytest.mark.parametrize("call", ["receive_output", "wait"])
-async def test_a_failure_caused_by_the_time_out_is_raised(call):
+async def test_a_failure_caused_by_the_timeout_is_raised(call):
     async def application(scope, receive, send):
         try:
             await asyncio.Event().wait()
@@ -214,7 +219,7 @@ async def test_readers_at_once_are_served_in_the_order_of_their_calls():
     communicator.stop()
 
 
-async def test_the_reader_that_finds_nothing_left_is_told_that_the_application_returned():
+async def test_a_reader_left_without_output_learns_that_the_application_returned():
     async def one(scope, receive, send):
         await receive()
         await send({"type": "one"})
@@ -240,6 +245,21 @@ async def test_an_application_whose_repr_raises_can_be_tested():
         await ApplicationCommunicator(Application(), {}).receive_output()
 
 
+@pytest.mark.parametrize("helper", [HttpExchange, WebsocketConversation, Lifespan])
+async def test_helpers_name_an_application_and_an_event_whose_repr_raises(helper):
+    class Unprintable:
+        def __repr__(self):
+            raise ZeroDivisionError("no repr")
+
+    class Application(Unprintable):
+        async def __call__(self, scope, receive, send):
+            await send({"type": "wrong", "value": Unprintable()})
+
+    with pytest.raises(AssertionError, match=r"Application at .* sent 'wrong' where .*: <dict at"):
+        async with helper(Application()) as communicator:
+            await communicator.wait()
+
+
 async def test_stop_cancels_without_waiting():
     communicator = ApplicationCommunicator(silent, {})
     assert await communicator.receive_nothing(0.001) is True
@@ -255,7 +275,7 @@ async def test_as_a_context_manager_it_cleans_up():
     assert communicator.future.cancelled()
 
 
-async def test_as_a_context_manager_it_raises_a_failure_that_nobody_saw():
+async def test_as_a_context_manager_it_raises_an_unseen_failure():
     with pytest.raises(LookupError, match="inside the application"):
         async with ApplicationCommunicator(failing, {}) as communicator:
             await communicator.receive_output()
@@ -263,7 +283,7 @@ async def test_as_a_context_manager_it_raises_a_failure_that_nobody_saw():
 
 async def test_a_failure_can_be_asked_for_without_waiting_until_it_was_seen():
     communicator = ApplicationCommunicator(failing, {})
-    communicator.raise_unseen_failure()  # it has not even begun
+    communicator.raise_unseen_failure()  # not started yet
     assert await communicator.receive_nothing() is False
     for _ in range(2):
         await communicator.receive_output()

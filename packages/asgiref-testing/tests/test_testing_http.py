@@ -1,4 +1,4 @@
-"""One HTTP exchange, seen from both of its ends."""
+"""HTTP exchanges, seen from both ends."""
 
 import asyncio
 
@@ -84,7 +84,7 @@ async def test_the_scope_has_every_key_of_the_specification():
     }
 
 
-async def test_a_whole_url_tells_scheme_and_host():
+async def test_a_whole_url_sets_scheme_and_host():
     scope = scope_of("GET", "https://example.org:8443?a=//b")
     assert (scope["scheme"], scope["path"], scope["query_string"]) == ("https", "/", b"a=//b")
     assert scope["headers"] == [(b"host", b"example.org:8443")]
@@ -165,7 +165,7 @@ async def test_a_path_for_the_server_to_send_completes_the_response():
         ([START, {**END, "body": "text"}], "'http.response.body' with a body that is not bytes"),
     ],
 )
-async def test_an_event_against_the_specification_is_told(events, complaint):
+async def test_an_event_against_the_specification_raises_an_error(events, complaint):
     async def exchange_with(application):
         async with HttpExchange(application) as exchange:
             await exchange.response()
@@ -174,7 +174,7 @@ async def test_an_event_against_the_specification_is_told(events, complaint):
         await exchange_with(sending(*events))
 
 
-async def test_a_response_that_is_not_begun_says_what_was_waited_for():
+async def test_the_error_for_a_missing_response_names_the_event_that_was_due():
     async def silent(scope, receive, send):
         await asyncio.Event().wait()
 
@@ -185,7 +185,7 @@ async def test_a_response_that_is_not_begun_says_what_was_waited_for():
     assert exchange.future.cancelled()
 
 
-async def test_a_response_that_is_not_completed_is_told_at_once():
+async def test_reading_a_response_that_is_not_completed_fails_at_once():
     async with HttpExchange(sending(START, MORE), timeout=None) as exchange:
         with pytest.raises(TimeoutError, match="will send nothing more: it returned"):
             await exchange.response()
@@ -218,7 +218,7 @@ async def test_work_after_the_response_is_not_cut_short():
     assert done == [True]
 
 
-async def test_a_complete_response_tells_the_application_of_the_disconnect():
+async def test_after_a_complete_response_the_application_receives_a_disconnect():
     async def application(scope, receive, send):
         await send(START)
         await send(END)
@@ -321,7 +321,7 @@ async def test_a_disconnect_reaches_both_of_the_application_s_ends():
         assert seen == ["http.request", "http.disconnect", "OSError"]
 
 
-async def test_an_application_that_stays_after_the_disconnect_is_cancelled_and_told_of():
+async def test_an_application_that_stays_after_the_disconnect_is_cancelled_and_fails_the_test():
     async def staying(scope, receive, send):
         await asyncio.Event().wait()
 
@@ -344,12 +344,12 @@ async def test_a_block_that_fails_cancels_the_application_at_once():
 
 
 async def test_cancelling_a_test_that_leaves_its_block_cancels_the_application():
-    begun = asyncio.Event()
+    started = asyncio.Event()
 
     async def staying(scope, receive, send):
         while (await receive())["type"] != "http.disconnect":
             pass
-        begun.set()
+        started.set()
         await asyncio.Event().wait()
 
     exchange = HttpExchange(staying, timeout=None)
@@ -359,7 +359,7 @@ async def test_cancelling_a_test_that_leaves_its_block_cancels_the_application()
             pass
 
     task = asyncio.create_task(test())
-    await begun.wait()
+    await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -562,7 +562,7 @@ async def test_a_released_memoryview_fails_the_block():
             await asyncio.wait({exchange.future})
 
 
-async def test_a_violation_that_the_test_has_seen_is_told_once():
+async def test_a_violation_that_the_test_has_seen_is_raised_once():
     async with HttpExchange(sending(END)) as exchange:
         with pytest.raises(AssertionError, match="was due"):
             await exchange.start()

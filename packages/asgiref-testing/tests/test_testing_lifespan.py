@@ -1,4 +1,4 @@
-"""A lifespan around a block, and applications that have none or fail."""
+"""Lifespans around a block, and applications that fail or do not support them."""
 
 import asyncio
 import gc
@@ -60,7 +60,7 @@ async def test_a_startup_that_failed_is_raised_with_its_message(required):
 
     with pytest.raises(LifespanFailed, match="The startup failed: no database"):
         async with Lifespan(application, required=required):
-            raise AssertionError("never begun")
+            raise AssertionError("not reached")
 
 
 async def test_a_shutdown_that_failed_is_raised():
@@ -70,7 +70,7 @@ async def test_a_shutdown_that_failed_is_raised():
 
 
 @pytest.mark.parametrize("step", ["startup", "shutdown"])
-async def test_an_answer_against_the_specification_is_told(step):
+async def test_an_answer_against_the_specification_raises_an_error(step):
     async def live(site):
         async with Lifespan(site):
             pass
@@ -118,7 +118,7 @@ async def test_a_wrong_answer_is_not_taken_for_an_application_without_a_lifespan
 
     with pytest.raises(AssertionError, match="sent 'lifespan_ready' where lifespan"):
         async with Lifespan(application, required=required):
-            raise AssertionError("never begun")
+            raise AssertionError("not reached")
 
 
 async def test_an_application_may_return_before_its_shutdown():
@@ -142,10 +142,10 @@ async def leaving(scope, receive, send):
 async def test_an_application_without_a_lifespan_fails_the_block_if_it_is_required():
     with pytest.raises(LookupError, match="http only"):
         async with Lifespan(refusing):
-            raise AssertionError("never begun")
+            raise AssertionError("not reached")
     with pytest.raises(TimeoutError, match="leaving will send nothing more: it returned"):
         async with Lifespan(leaving):
-            raise AssertionError("never begun")
+            raise AssertionError("not reached")
 
 
 @pytest.mark.parametrize("application", [refusing, leaving])
@@ -175,7 +175,7 @@ async def test_a_startup_without_an_answer_times_out_and_cancels(required):
     assert lifespan.future.cancelled()
 
 
-async def test_an_application_that_stays_after_its_shutdown_is_cancelled_and_told_of():
+async def test_an_application_that_stays_after_its_shutdown_is_cancelled_and_fails_the_test():
     lifespan = Lifespan(Site(after=asyncio.Event().wait), timeout=0.01)
     with pytest.raises(TimeoutError, match=r"did not end within .*: it was waiting at"):
         async with lifespan:
@@ -221,15 +221,15 @@ async def test_a_block_that_fails_shuts_down_and_keeps_its_error():
 
 
 async def test_cancelling_the_test_in_its_block_shuts_down_too():
-    site, begun = Site(), asyncio.Event()
+    site, started = Site(), asyncio.Event()
 
     async def test():
         async with Lifespan(site):
-            begun.set()
+            started.set()
             await asyncio.Event().wait()
 
     task = asyncio.create_task(test())
-    await begun.wait()
+    await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

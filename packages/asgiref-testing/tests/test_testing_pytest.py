@@ -1,4 +1,4 @@
-"""The ``asgi`` fixture, in whole runs of pytest, and that nothing of pytest is there without it."""
+"""The ``asgi`` fixture in whole runs of pytest, and imports without pytest."""
 
 import asyncio
 import subprocess
@@ -277,6 +277,25 @@ def test_run(asgi, make):
     done.stdout.fnmatch_lines(["E *AssertionError: *swallowing sent 'http.response.body' where*"])
     done.stdout.fnmatch_lines(["E *AssertionError: *swallowing sent 'http.response.body' where*"])
     done.stdout.fnmatch_lines(["E *silent returned without starting a response"])
+
+
+def test_a_response_that_the_end_of_the_loop_interrupts_does_not_fail_the_test(outcomes_of):
+    _, outcomes = outcomes_of(
+        """
+async def returning(scope, receive, send):
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        return
+
+def test_run(asgi):
+    async def main():
+        await asgi(HttpExchange(returning))
+        await asyncio.sleep(0)
+    asyncio.run(main())
+"""
+    )
+    assert outcomes == {"passed": 1}
 
 
 def test_the_failure_of_a_test_is_not_replaced_and_applications_are_still_closed(outcomes_of):

@@ -1,4 +1,4 @@
-"""A websocket conversation, seen from both of its ends."""
+"""Websocket conversations, seen from both ends."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ async def test_messages_of_each_kind_go_both_ways():
     assert not socket.future.cancelled()
 
 
-async def test_the_handshake_tells_what_both_sides_want():
+async def test_the_handshake_carries_the_requests_of_both_sides():
     accept = {**ACCEPT, "subprotocol": "b", "headers": iter([[b"x-a", b"1"]])}
     socket = WebsocketConversation(
         *(answering(accept), "/room/caf%C3%A9?since=1"),
@@ -125,7 +125,7 @@ async def test_a_handshake_without_an_answer_times_out_and_cancels():
         ([ACCEPT, {"type": "websocket.send", "text": "", "bytes": b""}], "without exactly one"),
     ],
 )
-async def test_an_event_against_the_specification_is_told(events, complaint):
+async def test_an_event_against_the_specification_raises_an_error(events, complaint):
     async def converse():
         async with WebsocketConversation(answering(*events)) as socket:
             await socket.receive()
@@ -134,7 +134,7 @@ async def test_an_event_against_the_specification_is_told(events, complaint):
         await converse()
 
 
-async def test_a_close_of_the_application_is_told_at_every_read_and_to_the_application():
+async def test_every_read_and_the_application_learn_that_the_application_closed():
     application = answering(
         *(ACCEPT, {"type": "websocket.send", "text": "a", "bytes": None}),
         {"type": "websocket.close", "code": 4000, "reason": "done"},
@@ -156,7 +156,7 @@ async def test_iteration_ends_with_the_socket():
         assert [message async for message in socket] == ["one", "two"]
 
 
-async def test_the_client_s_close_is_told_with_its_code():
+async def test_the_application_receives_the_code_of_the_client_s_close():
     application = answering(ACCEPT)
     async with WebsocketConversation(application) as socket:
         await socket.close(1001, "going")
@@ -196,7 +196,7 @@ async def test_a_failure_in_the_conversation_is_raised_by_the_wait():
             await socket.receive()
 
 
-async def test_an_application_that_stays_after_the_close_is_told_of():
+async def test_an_application_that_stays_after_the_close_fails_the_test():
     async def staying(scope, receive, send):
         await receive()
         await send(ACCEPT)

@@ -74,11 +74,11 @@ class Runner:
         return self._task
 
     def has_returned(self) -> bool:
-        """Whether the application has ended without a failure."""
+        """Return whether the application has ended by itself, without a failure."""
         task = self._task
-        return (
-            task is not None and task.done() and not task.cancelled() and task.exception() is None
-        )
+        if task is None or not task.done() or task.cancelled():
+            return False
+        return task.exception() is None and not task.cancelling()
 
     async def send(self, message: Mapping[str, Any]) -> None:
         """Put ``message`` into the input queue, unless the application can no longer receive it."""
