@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 
 import pytest
@@ -50,6 +51,59 @@ async def test_an_empty_chunk_in_a_list_is_no_reason_to_watch():
     exchange = Exchange(WsgiToAsgi(lambda e, s: (s("200 OK", []), [b""])[1])).start().feed()
     await exchange.end()
     assert exchange.receives == 1
+
+
+class Chunks:
+    """A response that counts how many of its kind were made and closed."""
+
+    def __init__(self, made, closed):
+        made.append(self)
+        self.closed = closed
+        self.left = 12
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.left -= 1
+        if not self.left:
+            raise StopIteration
+        return b"x" * 65536 if self.left % 3 else b""
+
+    def close(self):
+        self.closed.append(self)
+
+
+@pytest.mark.parametrize("way", ["cancelled", "client left", "send fails"])
+async def test_a_request_that_ends_at_any_step_closes_its_response_and_leaves_no_task(way):
+    made, closed = [], []
+
+    def application(environ, start_response):
+        with contextlib.suppress(OSError):
+            environ["wsgi.input"].read()
+        start_response("200 OK", [])
+        return Chunks(made, closed)
+
+    pool = concurrent.futures.ThreadPoolExecutor(4)
+    adapter = WsgiToAsgi(application, executor=pool, backpressure=200_000)
+    before = asyncio.all_tasks()
+    for step in range(80):
+        scope = http_scope(headers=[(b"content-length", b"2")])
+        exchange = Exchange(adapter, scope).start().feed(b"a", more=True).feed(b"b")
+        for _ in range(step):
+            await asyncio.sleep(0)
+        if way == "cancelled":
+            exchange.task.cancel()
+        elif way == "client left":
+            exchange.disconnect()
+        else:
+            exchange.send_error = OSError("the connection is lost")
+        await asyncio.wait([exchange.task])
+        assert exchange.task.cancelled() or exchange.task.exception() is None
+        assert asyncio.all_tasks() == before
+    await asyncio.to_thread(pool.shutdown)
+    assert len(made) == len(closed)
+    assert set(made) == set(closed)
 
 
 async def occupy(run):

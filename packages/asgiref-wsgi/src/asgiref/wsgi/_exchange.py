@@ -199,26 +199,13 @@ class Exchange:
     async def _relay(
         self, application: asyncio.Task[None], source: RequestInput, outbox: Outbox
     ) -> None:
-        in_a_row = 0
+        in_a_row = 0  # sends since other tasks could run
         while True:
             if not application.done() and await outbox.sleep():
                 in_a_row = 0
             # Looked at before the events: once the application has ended, these are the last.
             finished = application.done()
-            for event in outbox.take():
-                if in_a_row == SENDS_IN_A_ROW:
-                    await asyncio.sleep(0)  # `send` did not let other tasks run
-                    in_a_row = 0
-                is_first, self._has_sent = not self._has_sent, True
-                try:
-                    await self._send(event)
-                except OSError:  # the client has left
-                    outbox.close()
-                    source.fail("the client has disconnected")
-                    break
-                in_a_row += 1
-                if is_first and not outbox.ended:
-                    source.start()  # the next `send` may wait for a client that leaves
+            in_a_row = await self._send_batch(source, outbox, in_a_row)
             if outbox.closed and await self._is_over(application):
                 return
             if finished:
@@ -229,6 +216,25 @@ class Exchange:
                 in_a_row = 0
             if outbox.is_watched and not outbox.ended:
                 source.start()
+
+    async def _send_batch(self, source: RequestInput, outbox: Outbox, in_a_row: int) -> int:
+        """Send the events that are there; return how many since other tasks could run."""
+        send = self._send
+        for event in outbox.take():
+            if in_a_row == SENDS_IN_A_ROW:
+                await asyncio.sleep(0)  # `send` did not let other tasks run
+                in_a_row = 0
+            is_first, self._has_sent = not self._has_sent, True
+            try:
+                await send(event)
+            except OSError:  # the client has left
+                outbox.close()
+                source.fail("the client has disconnected")
+                break
+            in_a_row += 1
+            if is_first and not outbox.ended:
+                source.start()  # the next `send` may wait for a client that leaves
+        return in_a_row
 
     async def _is_over(self, application: asyncio.Task[None]) -> bool:
         """Whether a request that was closed will never run; tells the client of a large body."""

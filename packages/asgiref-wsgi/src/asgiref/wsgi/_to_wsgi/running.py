@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import sys
 import threading
-from collections.abc import Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from typing import Any
 
+from .._tasks import start_task
 from .call import ApplicationCall
 from .lifespan import Application, Lifespan, LifespanFailed, LifespanMode
 from .loops import LoopClosed, LoopFactory, LoopThread, loop_thread
@@ -126,7 +124,7 @@ class RunningApplication:
         if self.is_ended or thread.is_ending:
             call.abandon()
             return
-        task = _start_task(call.run(self._application), context)
+        task = start_task(call.run(self._application), thread.loop, context)
         self._tasks[call] = task
         task.add_done_callback(lambda _: self._tasks.pop(call))
 
@@ -170,14 +168,6 @@ class RunningApplication:
     async def _wait_for_tasks(self) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=self.options.disconnect_timeout)
-
-
-def _start_task(run: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None]:
-    """Run the coroutine up to its first wait, where Python can, and the rest in a task."""
-    loop = asyncio.get_running_loop()
-    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
-        return asyncio.Task(run, loop=loop, context=context, eager_start=True)
-    return loop.create_task(run, context=context)
 
 
 def _result_of(task: asyncio.Task[LifespanFailed | None]) -> LifespanFailed | None:
