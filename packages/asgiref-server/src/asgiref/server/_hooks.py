@@ -126,6 +126,8 @@ class HookCalls:
         except Exception:
             logger.exception("%s failed", where)
         except BaseException as error:
+            if task.get_loop().is_closed():
+                raise  # a GeneratorExit: the call is destroyed, and means nothing to a later run
             # An asyncio task would throw SystemExit into whichever code runs the event loop.
             logger.critical("%s raised %s", where, safe_repr(error), exc_info=error)
             self.check_fatal(error)
