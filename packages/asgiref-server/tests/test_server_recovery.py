@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -52,6 +53,8 @@ def test_a_server_whose_loop_was_closed_in_the_middle_runs_again(where):
             await super().handle()
             if self.stuck and where == "handle":
                 await asyncio.Event().wait()
+            gc.collect()  # destroys what the closed loop has left
+            await asyncio.sleep(0)
 
         async def application_exception(self, exception, details):
             if self.stuck:
