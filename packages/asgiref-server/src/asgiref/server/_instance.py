@@ -147,7 +147,8 @@ class Channel:
         """Wait until no cancelled instance runs for the scope, but not without a limit."""
         queue = self.queue
         for seconds in (_PREDECESSOR_SECONDS, 2 * _PREDECESSOR_SECONDS):
-            if (runner := queue.runner) is None:
+            runner = queue.runner
+            if runner is None:
                 break
             try:
                 async with asyncio.timeout(_PREDECESSOR_SECONDS):
@@ -225,7 +226,7 @@ class SourcedChannel(Channel):
 
     source: MessageSource = field(default_factory=MessageSource)
     instance: "ApplicationInstance" = field(init=False)
-    _in_hand: list[Any] = field(default_factory=list)
+    _in_hand: list[Any] = field(default_factory=list[Any])
     #: One message at a time is in hand, so the calls of ``receive`` are served one after the other.
     _turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: The task that waits in ``next_message``.
