@@ -226,6 +226,7 @@ def test_a_log_configuration_is_used(database: str, tmp_path: Path) -> None:
         assert worker.wait() == 0
 
 
+@pytest.mark.thorough
 def test_a_worker_starts_again_when_a_file_changes_and_ends_with_its_parent(
     database: str, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The delivery core against a model of the table, with transactions that commit out of order."""
 
+import os
 from dataclasses import dataclass, field
 
 import pytest
@@ -274,7 +275,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
 TestDelivery = DeliveryMachine.TestCase
 TestDelivery.settings = settings(
-    max_examples=200,
+    max_examples=int(os.environ.get("ASGIREF_POSTGRES_EXAMPLES", "50")),
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

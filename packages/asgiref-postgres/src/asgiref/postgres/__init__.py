@@ -4,7 +4,8 @@ A `PostgresGateway` holds the connection to the outside; the applications of its
 `PostgresWorker` processes. The holder of a partition's advisory lock owns its scopes.
 
 - ``_gateway``, ``_worker``: the two kinds of process; ``_instances``: the applications;
-- ``_pump``: the loop of transactions; ``_delivery``: what each of them reads and writes;
+- ``_pump``: the loop of transactions; ``_delivery``: the messages that each reads and writes;
+- ``_outbox``: messages to be inserted; ``_monitoring``: health and metrics;
 - ``_database``: a session; ``_schema``: tables and SQL functions; ``_codec``: bytes and errors;
 - ``_send``: sending from anywhere; ``_admin``: status, check and dead letters; ``_cli``.
 """

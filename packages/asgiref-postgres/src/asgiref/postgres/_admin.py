@@ -165,9 +165,9 @@ async def check(database: Database) -> list[str]:
 
 async def _is_transaction_pooled(connection: Any, database: Database) -> bool:
     """Whether another connection gets the server's session of one that is only idle."""
+    own = await connection.fetchval("SELECT pg_backend_pid()")
     async with connected(database) as other, other.transaction():
-        pids = [await each.fetchval("SELECT pg_backend_pid()") for each in (connection, other)]
-    return bool(pids[0] == pids[1])
+        return bool(await other.fetchval("SELECT pg_backend_pid()") == own)
 
 
 async def dead_letters(

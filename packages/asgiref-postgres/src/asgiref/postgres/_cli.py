@@ -129,7 +129,9 @@ def _command(
         help="the lowest level that is logged (default: %(default)s)",
     )
     parser.add_argument(
-        "--log-config", metavar="FILE", help="JSON for dictConfig, or the format of fileConfig"
+        "--log-config",
+        metavar="FILE",
+        help="JSON for dictConfig, or the format of fileConfig (default: the log level alone)",
     )
     return parser
 

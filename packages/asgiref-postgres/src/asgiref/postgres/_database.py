@@ -48,8 +48,8 @@ class Database:
             Several hosts, ``target_session_attrs`` and ``passfile`` work.
         schema: the schema that holds the tables.
         password: overrides that of the URL; a function is called for each connection.
-        timeout: seconds without an answer after which the session counts as lost; as long after
-            its process is frozen or its host vanishes, PostgreSQL ends the session.
+        timeout: seconds without an answer after which the session counts as lost. A process that
+            is frozen, or whose host vanishes, loses its partitions within the same time.
     """
 
     url: str | None
@@ -100,7 +100,8 @@ class Database:
 
     async def _set_up_owner(self, connection: Any) -> None:
         """Change settings after the start: PgBouncer takes none of them at the start."""
-        milliseconds, seconds = str(int(self.timeout * 1000)), str(max(1, int(self.timeout / 3)))
+        # A bit less than the timeout, which includes the next look of the others.
+        milliseconds, seconds = str(int(self.timeout * 900)), str(max(1, int(self.timeout / 3)))
         settings = {
             "default_transaction_isolation": "read committed",
             "statement_timeout": milliseconds,
@@ -445,7 +446,7 @@ class Session:
             self._connection.execute,
             _END_STUCK,
             f'"{self._database.schema}"',
-            self._database.timeout,
+            self._database.timeout * 0.7,
         )
 
     async def locks(self) -> Locks:
