@@ -71,6 +71,9 @@ HELD = frozenset(
         "packages/asgiref-typing/changes",
         "packages/asgiref-typing/src",
         "packages/asgiref-typing/tests",
+        "packages/asgiref-wsgi",
+        "packages/asgiref-wsgi/changes",
+        "packages/asgiref-wsgi/src",
         "packages/asgiref/src",
         "packages/asgiref/tests",
     }
