@@ -154,8 +154,8 @@ def _check_content_length(value: str, previous: int | None) -> int:
 
 def _as_bytes(chunk: object) -> bytes:
     if isinstance(chunk, bytes | bytearray | memoryview):
-        # Copy, because the application may reuse its buffer; by way of the buffer protocol, because
-        # a override every method.
+        # Copy, because the application may reuse its buffer. Use the buffer protocol, because a
+        # subclass may override every method.
         view: memoryview[int] = memoryview(chunk)  # pyright: ignore[reportUnknownArgumentType]
         return view.tobytes()
     raise TypeError(f"WSGI applications send bytes, not {type(chunk).__name__}")
