@@ -9,7 +9,7 @@ import pytest
 
 from asgiref.testing import ApplicationCommunicator, CommunicatorStack
 
-# What every inner test module begins with.
+# The start of every inner test module.
 APPLICATIONS = """
 import asyncio
 import pytest
@@ -52,7 +52,7 @@ async def visit(asgi):
 
 @pytest.fixture
 def outcomes_of(pytester):
-    """Runs pytest on a module of these tests and counts how they ended."""
+    """Runs pytest on a module with these tests and counts the outcomes."""
 
     def run(source, *options):
         pytester.makepyfile(APPLICATIONS + source)
@@ -151,7 +151,7 @@ def test_failure(asgi):
 
 
 def test_a_plugin_that_closes_the_loop_with_the_test_leaves_time_for_shutdown(outcomes_of):
-    """The plugin of anyio does."""
+    """anyio's plugin does this."""
     done, outcomes = outcomes_of(
         """
 import inspect
@@ -361,7 +361,7 @@ async def test_denied(asgi):
 
 
 def test_close_leaves_a_communicator_on_a_loop_that_runs_on_another_thread():
-    """As that of a portal does."""
+    """A portal's loop does this."""
 
     async def application(scope, receive, send):
         try:

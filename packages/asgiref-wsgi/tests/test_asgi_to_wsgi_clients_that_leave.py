@@ -21,7 +21,7 @@ def adapt(application, **options):
 
 
 class Site:
-    """Streams without end until it is told to stop; keeps what it was told."""
+    """Streams without end until an event stops it; records the events."""
 
     def __init__(self, *, ignores_disconnect=False):
         self.ignores_disconnect = ignores_disconnect

@@ -124,7 +124,7 @@ async def echo(scope, receive, send):
 
 
 class Input(io.BytesIO):
-    """Counts the bytes that were read."""
+    """A stream that counts the bytes read from it."""
 
     count = 0
     largest = 0

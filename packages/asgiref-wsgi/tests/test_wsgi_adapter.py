@@ -22,7 +22,7 @@ def hello(environ, start_response):
 
 
 def caller(function):
-    """An application that answers with what the function returns."""
+    """An application that responds with the function's result."""
 
     def application(environ, start_response):
         start_response("200 OK", [])
@@ -254,7 +254,7 @@ async def test_the_state_of_the_response_can_be_asked():
 
 
 async def meet(application, count):
-    """Send `count` requests at once; returns the bodies."""
+    """Send `count` requests at once; return the bodies."""
     answers = await asyncio.gather(*(request(application) for _ in range(count)))
     return [answer.body for answer in answers]
 
@@ -266,7 +266,7 @@ async def test_requests_run_side_by_side():
 
 
 class Gauge:
-    """How many threads are inside at once; each waits there until `together` have come."""
+    """Counts the threads inside at once; each waits there until `together` have entered."""
 
     def __init__(self, together):
         self.barrier = threading.Barrier(together)
@@ -529,7 +529,7 @@ async def test_a_request_leaves_nothing_for_the_cyclic_collector(fails):
         except LookupError:
             assert fails
         for _ in range(2):
-            await sync_to_async(int)()  # both threads have let go of the call before
+            await sync_to_async(int)()  # both threads have released the previous call
         assert [instance() for instance in instances] == [None]
     finally:
         gc.enable()

@@ -1,4 +1,4 @@
-"""Uploads that come without a length, and uploads that are too long."""
+"""Uploads without a length, and uploads that are too long."""
 
 import asyncio
 import io
@@ -17,7 +17,7 @@ MEGABYTE = 1024 * 1024
 
 
 class Site:
-    """Reads as many bytes as CONTENT_LENGTH says, as Django and Falcon do."""
+    """Reads CONTENT_LENGTH bytes, as Django and Falcon do."""
 
     def __init__(self, reads=True):
         self.environs = []

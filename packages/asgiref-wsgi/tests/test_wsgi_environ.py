@@ -1,4 +1,4 @@
-"""The environ that a scope becomes; no thread runs here."""
+"""The conversion of a scope to an environ; these tests use no threads."""
 
 import pytest
 from wsgi_client import http_scope

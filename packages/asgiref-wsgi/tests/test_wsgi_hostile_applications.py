@@ -1,4 +1,4 @@
-"""Nothing that an application raises, yields or returns loses a request, a worker or a client."""
+"""An application cannot lose a request, worker or client with its exceptions or results."""
 
 import asyncio
 import threading
@@ -87,7 +87,7 @@ def hello(environ, start_response):
 
 
 async def outcome_of(application, adapter):
-    """What the call raises, and what was sent; the only worker must be free afterwards."""
+    """Return the call's exception and events; check that the only worker is free afterwards."""
     adapter.wsgi_application = application
     exchange = Exchange(adapter).start().feed()
     [outcome] = await asyncio.gather(exchange.task, return_exceptions=True)
@@ -113,7 +113,7 @@ async def test_an_exception_reaches_the_server_and_no_worker_is_lost(place, erro
 async def test_an_exception_that_is_no_exception_becomes_one(place, error):
     outcome, _ = await outcome_of(place(error), WsgiToAsgi(hello, workers=1))
     if place is at_a_chunk and isinstance(error, StopIteration):
-        assert isinstance(outcome, RuntimeError)  # Python's own, of a generator
+        assert isinstance(outcome, RuntimeError)  # raised by Python for a generator
     else:
         assert type(outcome) is RuntimeError
         assert outcome.__cause__ is error

@@ -1,4 +1,4 @@
-"""What the application reads from wsgi.input, and when it is received."""
+"""Reading from wsgi.input, and the time at which the body is received."""
 
 import asyncio
 import io
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.asyncio
 
 
 def reader(read, results):
-    """An application that stores what `read` makes of its input."""
+    """An application that stores the result of `read` for its input."""
 
     def application(environ, start_response):
         try:
@@ -157,7 +157,7 @@ async def test_read_ahead_is_bounded_and_goes_on_when_there_is_room():
         exchange.feed(block, more=True)
     exchange.feed()
     await first_read.wait()
-    for _ in range(100):  # the pump receives what it may
+    for _ in range(100):  # the pump receives up to its limit
         await asyncio.sleep(0)
     waiting = exchange.receives * len(block) - 70_000
     assert READ_AHEAD - 65536 <= waiting <= READ_AHEAD + 65536  # BufferedReader holds one block

@@ -1,4 +1,4 @@
-"""`workers=N` means N: how many threads run the application, and which."""
+"""`workers=N` means N: the number of threads that run the application."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Gauge:
-    """Counts the threads that are inside at the same time."""
+    """Counts the threads inside at the same time."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -34,14 +34,14 @@ def spin():
 
 
 async def serve_slow_clients(adapter, count, upload=b"y" * 1000):
-    """Have `count` clients that read and send slowly at the same time."""
+    """Run `count` clients that read and send slowly at the same time."""
     exchanges = []
     for number in range(count):
         headers = [(b"content-length", str(2 * len(upload)).encode())]
         exchange = Exchange(adapter, http_scope(path=f"/{number}", headers=headers))
         exchange.sends_open.clear()
         exchanges.append(exchange.start().feed(upload, more=True))
-    await asyncio.sleep(0.02)  # lets threads run out of patience; nothing depends on it
+    await asyncio.sleep(0.02)  # lets threads lend their tokens; the result does not depend on it
     for exchange in exchanges:
         exchange.feed(upload)
     for exchange in exchanges:
