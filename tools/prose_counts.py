@@ -72,6 +72,7 @@ HELD = frozenset(
         "packages/asgiref-sync",
         "packages/asgiref-sync/changes",
         "packages/asgiref-sync/src",
+        "packages/asgiref-sync/tests",
         "packages/asgiref-testing",
         "packages/asgiref-testing/changes",
         "packages/asgiref-testing/src",

@@ -102,7 +102,7 @@ def test_values_are_not_compared_by_equality():
 
 
 class Traveller:
-    """A value that says on which threads it was asked, and from which it came."""
+    """A value that records the threads that call its methods, and the thread that created it."""
 
     def __init__(self, asked=()):
         self.asked = asked
@@ -200,7 +200,7 @@ def test_a_handled_exception_does_not_replace_the_one_that_the_thread_handles():
         raise ValueError("outer")
     except ValueError as error:
         outer, context = error, async_to_sync(inner)()
-    # The inner exception was raised while the bridge made the outer one visible there.
+    # The inner exception was raised while the bridge made the outer one visible to it.
     assert context is outer
 
 

@@ -17,7 +17,7 @@ variable = contextvars.ContextVar("variable", default="unset")
 
 
 class Recorder:
-    """A generator that says on which threads it ran."""
+    """A generator that records the threads on which it runs."""
 
     def __init__(self):
         self.threads = []
@@ -236,7 +236,7 @@ def test_below_async_code_the_steps_run_on_its_loop():
 
 
 def elsewhere(where, function, *args):
-    """Return a coroutine that calls the function in another place than the caller's."""
+    """Return a coroutine that calls the function on the thread that `where` names."""
     if where == "a plain thread":
         return asyncio.to_thread(function, *args)
     return sync_to_async(function)(*args)

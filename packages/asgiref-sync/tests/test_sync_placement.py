@@ -249,7 +249,7 @@ def test_a_context_that_was_set_by_hand_keeps_its_thread_after_a_block_inside_it
 
 
 def test_a_block_that_was_entered_inside_another_keeps_its_thread_when_that_one_is_left():
-    """As the next request of a connection does that a server starts inside the one before."""
+    """A server may start a connection's next request inside the previous one."""
 
     async def inside(entered, other_is_left):
         async with ThreadSensitiveContext():
@@ -281,7 +281,7 @@ def test_a_block_that_was_entered_inside_another_keeps_its_thread_when_that_one_
 @pytest.mark.timeout(20, method="thread")
 @pytest.mark.parametrize("call", [asyncio.run, lambda coroutine: async_to_sync(_await)(coroutine)])
 def test_a_block_inside_a_function_of_the_shared_thread_can_outlast_the_one_around_it(call):
-    """Its end must not wait for the function, which waits for it."""
+    """Its end must not wait for the function, because the function waits for it."""
     entered, other_is_left = threading.Event(), threading.Event()
 
     async def inside():
