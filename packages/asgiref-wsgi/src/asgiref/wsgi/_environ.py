@@ -6,10 +6,7 @@ Rules:
   recover the bytes (PEP 3333, "Unicode Issues").
 * SCRIPT_NAME is removed from the path only where a path segment ends: ``/app`` is not a prefix of
   ``/application``.
-* Two headers must never share a key by accident. ``X_User`` and ``X-User`` would both become
-  ``HTTP_X_USER``, so a client could pose as any user behind a proxy that strips only one of them;
-  names with an underscore are dropped. ``Proxy`` is dropped too: it would become ``HTTP_PROXY``,
-  which HTTP clients inside the application read as their own configuration.
+* No header can pose as another header or variable; see `environ_key`.
 * An ambiguous request (a Content-Length that is not a number, or two that disagree) is a
   ``BadRequest``. The adapter never guesses the length of a body: guesses allow request smuggling.
 """
@@ -279,7 +276,13 @@ def _settle_content_length(environ: dict[str, Any]) -> None:
 
 
 def environ_key(name: bytes, allow_underscores: bool) -> str | None:
-    """The environ key of a header, or None for a header that must not reach the application."""
+    """The environ key of a header, or None for a header that must not reach the application.
+
+    ``X_User`` and ``X-User`` would both become ``HTTP_X_USER``. Behind a proxy that strips only one
+    of them, a client could then pose as any user, so names with an underscore are dropped.
+    ``Proxy`` is dropped too: it would become ``HTTP_PROXY``, which HTTP clients inside the
+    application read as their own configuration.
+    """
     lower = name.lower()
     if lower in _KEYS:
         return _KEYS[lower]

@@ -1,5 +1,4 @@
-"""``wsgi.file_wrapper``: a file as an iterable of blocks (PEP 3333, "Optional Platform-Specific
-File Handling").
+"""``wsgi.file_wrapper`` of PEP 3333: a file as an iterable of blocks.
 
 The file is sent from its current position to its end, or until Content-Length is reached.
 

@@ -1,17 +1,9 @@
 """The response rules of PEP 3333: from the application's calls and chunks to ASGI events.
 
-Everything here runs on the application's thread and does no I/O. Events go to a `Sink`, which may
-block or raise ClientDisconnected.
-
-Rules:
-
-* Headers that belong to the connection (hop-by-hop) are dropped.
-* start_response detects every other error in a status line or a header, so the traceback shows the
-  line that caused it, and no invalid header is ever sent.
-* The headers wait for the first non-empty chunk or for the end. Until then the application may call
-  start_response again with exc_info; the last call counts.
-* The body is exactly as long as Content-Length. Excess bytes are cut. Missing bytes are an error,
-  and the final event is not sent, so the client sees a broken response, not a short one.
+All code runs on the application's thread and does no I/O. Events go to a `Sink`, which may block or
+raise ClientDisconnected. start_response checks the status line and all headers, so no invalid header
+is ever sent. The headers wait for the first non-empty chunk or for the end; until then, the
+application may call start_response again with exc_info. The body never exceeds Content-Length.
 
 The states and their transitions::
 
@@ -294,7 +286,10 @@ class Response:
             self._append(data)
 
     def finish(self) -> None:
-        """End the response; raises RuntimeError if the body is shorter than Content-Length."""
+        """End the response; raises RuntimeError if the body is shorter than Content-Length.
+
+        The final event is then not sent, so the client sees a broken response, not a short one.
+        """
         if self.state is not State.SENT:
             self._send_start()
             if self._empty_chunk_held and not self._bodyless:

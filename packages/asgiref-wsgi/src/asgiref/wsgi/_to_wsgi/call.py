@@ -54,7 +54,7 @@ class Signal(enum.Enum):
 
 @dataclass(slots=True)
 class Opening:
-    """The head of a response, with the first chunk."""
+    """The head of a response, with the first chunk or the path of a file."""
 
     head: Head
     chunk: bytes
