@@ -211,7 +211,7 @@ print("all ran")
 @posix
 @pytest.mark.parametrize("base", ["BaseException", "Exception", "KeyboardInterrupt"])
 @pytest.mark.parametrize("how", ["loop", "executor", "submit"])
-def test_a_call_whose_submission_is_interrupted_holds_up_no_later_one(how, base):
+def test_a_call_whose_submission_is_interrupted_delays_no_later_call(how, base):
     script = INTERRUPTED_SUBMISSIONS.replace("{base}", base).replace("{how}", how)
     check_program(script, output="all ran")
 

@@ -209,7 +209,7 @@ def test_a_cancelled_consumer_in_a_context_does_not_keep_its_thread():
 
 
 @each_kind
-def test_a_loop_that_ends_while_a_step_runs_closes_the_generator_all_the_same(sensitive):
+def test_a_loop_that_ends_while_a_step_runs_still_closes_the_generator(sensitive):
     source = Source()
 
     async def main():

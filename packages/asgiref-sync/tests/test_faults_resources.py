@@ -325,7 +325,7 @@ print("worked")
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="limits threads as Linux does")
-def test_others_go_on_when_no_thread_can_be_started():
+def test_other_calls_continue_when_no_thread_can_be_started():
     check_program(
         """
         start = threading.Thread.start

@@ -160,7 +160,7 @@ print("end")
 
 
 @pytest.mark.parametrize("executor", ["LimitedExecutor(4)", "SyncToAsync.single_thread_executor"])
-def test_what_is_submitted_just_before_the_end_is_run(executor):
+def test_a_function_submitted_just_before_the_end_runs(executor):
     """Even if an agent that wraps `Thread.run` delays the thread until the exit waits for it."""
     check_program(
         f"""

@@ -108,7 +108,7 @@ def test_the_second_coroutine_below_is_cancelled_too():
     assert asyncio.run(main())
 
 
-def test_a_coroutine_below_that_completes_all_the_same_gives_the_result():
+def test_a_coroutine_below_that_completes_anyway_gives_the_result():
     async def main():
         waiting = asyncio.Event()
 
@@ -150,7 +150,7 @@ def test_cancelling_again_reaches_the_next_coroutine_below():
     assert asyncio.run(main())
 
 
-def test_cancelling_reaches_a_coroutine_on_a_loop_of_its_own():
+def test_cancelling_reaches_a_coroutine_on_its_own_loop():
     async def main():
         waiting = threading.Event()
 
@@ -269,7 +269,7 @@ def test_asyncio_run_cancels_the_calls_that_its_last_tasks_wait_for():
     assert main.task.cancelled()
 
 
-def test_a_loop_closed_under_a_coroutine_is_an_error_and_no_hang():
+def test_a_loop_closed_under_a_coroutine_is_an_error_and_not_a_hang():
     failed = []
     below_started, ended = threading.Event(), threading.Event()
 

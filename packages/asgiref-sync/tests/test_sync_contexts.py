@@ -161,7 +161,7 @@ def handled_exception():
     return sys.exc_info()[1]
 
 
-def test_the_handled_exception_is_visible_in_sync_code_and_stays_as_it_was():
+def test_the_handled_exception_is_visible_in_sync_code_and_unchanged():
     async def main():
         try:
             raise KeyError("handled")
@@ -174,7 +174,7 @@ def test_the_handled_exception_is_visible_in_sync_code_and_stays_as_it_was():
     assert sys.exc_info() == (None, None, None)
 
 
-def test_the_handled_exception_is_visible_in_async_code_and_stays_as_it_was():
+def test_the_handled_exception_is_visible_in_async_code_and_unchanged():
     async def seen():
         await asyncio.sleep(0)
         return sys.exc_info()[1]

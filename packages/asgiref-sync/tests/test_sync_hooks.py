@@ -146,7 +146,7 @@ def test_an_error_of_a_wrapper_around_main_wrap_reaches_the_caller(monkeypatch):
         async_to_sync(nothing)()
 
 
-def test_what_a_hook_does_after_the_outcome_is_finished_when_the_call_returns(monkeypatch):
+def test_a_hooks_work_after_the_outcome_is_finished_when_the_call_returns(monkeypatch):
     """A tracer that sends its records does this; its code may need the blocked thread."""
     original = AsyncToSync.main_wrap
     flushed_on = []

@@ -58,7 +58,7 @@ def test_every_step_and_the_close_run_on_the_sensitive_thread():
     assert recorder.closed_on is thread
 
 
-def test_a_generator_that_is_given_up_is_closed_by_the_loop():
+def test_an_abandoned_generator_is_closed_by_the_loop():
     recorder = Recorder()
 
     async def main():

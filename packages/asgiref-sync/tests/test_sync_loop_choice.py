@@ -99,7 +99,7 @@ def test_the_loop_of_a_chosen_plain_factory_is_used_again():
     assert call() is call()
 
 
-def test_below_sync_to_async_the_loop_above_is_used_whatever_was_chosen(default):
+def test_below_sync_to_async_the_loop_above_is_used_despite_any_choice(default):
     default(FirstLoop)
 
     async def main():

@@ -151,7 +151,7 @@ def test_parallel_functions_that_run_loops_of_their_own_do_not_starve(where, own
     assert set(asyncio.run(main())) == {1}
 
 
-def test_functions_that_block_hold_up_the_parallel_calls_of_no_other_loop():
+def test_functions_that_block_do_not_delay_parallel_calls_of_other_loops():
     limit = ThreadPoolExecutor()._max_workers
     everybody, release = threading.Barrier(limit + 1), threading.Event()
 
@@ -174,7 +174,7 @@ def test_functions_that_block_hold_up_the_parallel_calls_of_no_other_loop():
         occupied.result()
 
 
-def test_functions_left_behind_hold_up_no_later_use_of_the_loop():
+def test_abandoned_functions_do_not_delay_later_uses_of_the_loop():
     limit = ThreadPoolExecutor()._max_workers
     everybody, release = threading.Barrier(limit + 1), threading.Event()
 
@@ -219,7 +219,7 @@ def test_the_default_executor_that_asyncio_makes_is_not_used():
     assert not asyncio.run(main()).startswith("asyncio")
 
 
-def test_a_context_has_a_new_thread_of_its_own():
+def test_a_context_has_its_own_new_thread():
     async def main():
         async with ThreadSensitiveContext():
             first = await current_thread()
@@ -655,7 +655,7 @@ def test_a_chain_that_says_it_occupies_the_shared_thread_is_refused():
         asyncio.run(main())
 
 
-def test_a_loop_that_stopped_is_given_up_for_another():
+def test_a_stopped_loop_is_replaced_by_another():
     holder = {}
     go_on, called = threading.Event(), threading.Event()
 

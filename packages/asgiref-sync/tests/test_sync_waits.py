@@ -256,6 +256,6 @@ def test_short_waits_are_not_logged(caplog):
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
-def test_a_time_that_makes_no_sense_is_refused(seconds):
+def test_an_invalid_time_is_rejected(seconds):
     with pytest.raises(ValueError, match="positive number or None"):
         log_slow_waits(seconds)

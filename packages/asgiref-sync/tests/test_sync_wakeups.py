@@ -129,7 +129,7 @@ def test_a_task_that_never_rests_does_not_hold_up_the_results_of_others():
     assert asyncio.run(main())
 
 
-def test_the_calls_of_one_loop_thread_follow_each_other_whatever_was_left_on_it():
+def test_calls_of_one_loop_thread_run_in_order_despite_leftover_work():
     tasks = []
 
     async def leave(what):

@@ -53,7 +53,7 @@ async def test_both_bodies_stream_piece_by_piece():
         assert (await exchange.response()).body == b"onetwo"
 
 
-async def test_an_iteration_goes_on_where_the_last_one_was_left():
+async def test_an_iteration_continues_where_the_last_one_stopped():
     application = sending(START, MORE, {**MORE, "body": b""}, {**MORE, "body": b"rest"}, END)
     async with HttpExchange(application) as exchange:
         async for piece in exchange.pieces():
@@ -454,7 +454,9 @@ LATE = {"type": "http.response.body", "body": b"late"}
 )
 @pytest.mark.parametrize("reads", [True, False])
 @pytest.mark.parametrize("swallowed", [True, False])
-async def test_what_a_server_would_reject_fails_the_block(events, complaint, reads, swallowed):
+async def test_an_event_that_a_server_would_reject_fails_the_block(
+    events, complaint, reads, swallowed
+):
     async def application(scope, receive, send):
         for event in events:
             try:

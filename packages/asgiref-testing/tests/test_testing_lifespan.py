@@ -92,7 +92,7 @@ COMPLETE = [{"type": f"lifespan.{step}.complete"} for step in ("startup", "shutd
     ],
 )
 @pytest.mark.parametrize("swallowed", [True, False])
-async def test_what_a_server_would_reject_fails_the_block(
+async def test_an_event_that_a_server_would_reject_fails_the_block(
     after_startup, after_shutdown, complaint, swallowed
 ):
     async def application(scope, receive, send):

@@ -91,7 +91,9 @@ def test_a_pytest_that_is_too_old_goes_without_the_fixture():
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_what_a_test_opened_is_closed_in_reverse_order_on_its_loop(outcomes_of, mode):
+def test_communicators_that_a_test_opened_are_closed_in_reverse_order_on_its_loop(
+    outcomes_of, mode
+):
     mark = "@pytest.mark.asyncio" if mode == "strict" else ""
     _, outcomes = outcomes_of(
         f"""
@@ -344,7 +346,7 @@ def test_afterwards():
     assert outcomes == {"passed": 2, "errors": 1}
 
 
-def test_what_could_not_be_entered_is_not_left(outcomes_of):
+def test_a_communicator_that_could_not_be_entered_is_not_exited(outcomes_of):
     _, outcomes = outcomes_of(
         """
 async def refusing(scope, receive, send):

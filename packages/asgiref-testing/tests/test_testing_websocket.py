@@ -230,7 +230,7 @@ CLOSE = {"type": "websocket.close"}
         ([ACCEPT, {"type": "websocket.send", "bytes": "a"}], "with a bytes that is not bytes"),
     ],
 )
-async def test_what_a_server_would_reject_fails_the_block(events, complaint):
+async def test_an_event_that_a_server_would_reject_fails_the_block(events, complaint):
     async def application(scope, receive, send):
         await receive()
         for event in events:

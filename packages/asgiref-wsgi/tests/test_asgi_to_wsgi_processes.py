@@ -144,7 +144,7 @@ def test_a_request_after_the_end_is_answered_with_503():
 
 @needs_fork
 @pytest.mark.parametrize("used", [False, True])
-def test_a_child_of_a_fork_has_a_loop_and_a_lifespan_of_its_own(used):
+def test_a_forked_child_has_its_own_loop_and_lifespan(used):
     lines = run(
         f"""
         import warnings

@@ -369,7 +369,7 @@ def test_an_error_after_the_response_is_logged(caplog):
         ({"shutdown_timeout": float("nan")}, "shutdown_timeout must be"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options, error):
+def test_invalid_options_are_rejected(options, error):
     async def application(scope, receive, send): ...
 
     with pytest.raises(ValueError, match=error):

@@ -106,7 +106,7 @@ async def test_other_scopes_are_refused(kind):
         ({"workers": 1, "thread_sensitive": True}, TypeError),
     ],
 )
-async def test_options_that_make_no_sense_are_refused(options, error):
+async def test_invalid_options_are_rejected(options, error):
     with pytest.raises(error):
         WsgiToAsgi(hello, **options)
 
@@ -143,7 +143,7 @@ async def test_a_request_that_cannot_be_trusted_is_answered_with_400(headers, te
     assert called == []
 
 
-async def test_a_value_error_of_a_subclass_is_a_400_that_tells_no_secrets(caplog):
+async def test_a_value_error_of_a_subclass_is_a_400_without_its_message(caplog):
     class Instance(WsgiToAsgiInstance):
         def build_environ(self, scope, body):
             raise ValueError("secret")
@@ -299,7 +299,7 @@ async def test_thread_sensitive_requests_run_one_by_one_on_the_shared_thread():
 
 
 @pytest.mark.parametrize("thread_sensitive", [False, True])
-async def test_the_application_is_told_whether_requests_run_side_by_side(thread_sensitive):
+async def test_the_environ_says_whether_requests_run_in_parallel(thread_sensitive):
     told = {}
 
     def application(environ, start_response):
@@ -330,7 +330,7 @@ async def test_inside_a_thread_sensitive_context_its_thread_runs_the_request():
 
 
 @pytest.mark.parametrize("stall", ["reading", "writing"])
-async def test_clients_that_stall_never_use_the_workers_up(stall):
+async def test_stalled_clients_never_occupy_all_workers(stall):
     def application(environ, start_response):
         if environ["PATH_INFO"] == "/stall":
             if stall == "reading":
@@ -357,7 +357,7 @@ async def test_clients_that_stall_never_use_the_workers_up(stall):
     assert (await request(adapter)).body == b"served"
 
 
-async def test_cancelled_requests_never_use_the_workers_up():
+async def test_cancelled_requests_never_occupy_all_workers():
     adapter = WsgiToAsgi(lambda environ, start_response: environ["wsgi.input"].read(), workers=2)
     for _ in range(20):
         exchange = Exchange(adapter).start().feed(b"begun", more=True)
@@ -418,7 +418,7 @@ async def test_async_to_sync_in_the_application_uses_the_server_s_loop():
     assert loops == [asyncio.get_running_loop()]
 
 
-async def test_a_cancelled_call_cancels_what_the_application_awaits():
+async def test_a_cancelled_call_cancels_the_coroutine_that_the_application_awaits():
     waiting, cancelled = asyncio.Event(), []
 
     async def wait_forever():

@@ -47,7 +47,7 @@ async def test_a_response_that_yields_nothing_until_there_is_news_is_stopped(way
     assert closed.is_set()
 
 
-async def test_an_empty_chunk_in_a_list_is_no_reason_to_watch():
+async def test_an_empty_chunk_in_a_list_starts_no_watch():
     exchange = Exchange(WsgiToAsgi(lambda e, s: (s("200 OK", []), [b""])[1])).start().feed()
     await exchange.end()
     assert exchange.receives == 1

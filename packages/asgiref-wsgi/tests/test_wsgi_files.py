@@ -103,7 +103,7 @@ async def test_a_path_that_leads_elsewhere_by_now_is_not_used(path):
 
 
 @pytest.mark.parametrize("kind", ["memory", "compressed", "empty", "pipe"])
-async def test_what_is_no_plain_file_is_read(kind, tmp_path):
+async def test_an_object_that_is_not_a_plain_file_is_read(kind, tmp_path):
     path = tmp_path / "file"
     expected = b"" if kind == "empty" else b"content"
     if kind == "memory":

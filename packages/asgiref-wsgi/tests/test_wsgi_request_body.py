@@ -127,7 +127,7 @@ async def test_a_refused_100_continue_receives_nothing():
     assert exchange.sent()[0]["type"] == "http.response.start"
 
 
-async def test_an_application_that_never_reads_is_not_held_up():
+async def test_an_application_that_never_reads_is_not_delayed():
     def application(environ, start_response):
         start_response("200 OK", [])
         return [b"thanks"]
@@ -244,7 +244,7 @@ async def test_a_broken_receive_reaches_the_reader_and_the_server():
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-async def test_reading_after_the_request_is_an_error_and_no_hang():
+async def test_reading_after_the_request_raises_and_does_not_hang():
     kept = []
 
     def application(environ, start_response):

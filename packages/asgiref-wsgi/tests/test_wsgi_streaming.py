@@ -64,7 +64,7 @@ async def test_a_validated_application_is_served():
     assert (answer.status, answer.body) == (200, b"written hello")
 
 
-async def test_each_chunk_leaves_at_once():
+async def test_each_chunk_is_sent_at_once():
     may_go_on = threading.Event()
 
     def application(environ, start_response):
@@ -82,7 +82,7 @@ async def test_each_chunk_leaves_at_once():
     await exchange.end()
 
 
-async def test_what_is_written_leaves_at_once():
+async def test_written_data_is_sent_at_once():
     may_go_on = threading.Event()
 
     def application(environ, start_response):
@@ -263,7 +263,7 @@ async def test_a_header_that_must_not_be_sent_is_an_error_with_nothing_on_the_wi
     "error", [StopIteration, SystemExit, GeneratorExit, KeyboardInterrupt, asyncio.CancelledError]
 )
 @pytest.mark.parametrize("late", [False, True])
-async def test_an_exception_that_is_no_exception_never_loses_a_request(error, late):
+async def test_a_base_exception_never_loses_a_request(error, late):
     def raise_it():
         raise error("culprit")
 

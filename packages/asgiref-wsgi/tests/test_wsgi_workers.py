@@ -56,7 +56,7 @@ async def let_threads_run():
 
 
 @pytest.mark.parametrize("stall", ["reading", "writing"])
-async def test_a_thread_whose_client_goes_on_waits_for_its_turn(stall):
+async def test_a_thread_whose_client_resumes_waits_for_a_free_worker(stall):
     gauge, busy, may_end = Gauge(), threading.Semaphore(0), threading.Event()
 
     def application(environ, start_response):
@@ -114,7 +114,7 @@ async def test_no_more_threads_than_workers_run_the_application_with_slow_client
     assert gauge.most <= workers
 
 
-async def test_one_worker_runs_each_request_from_beginning_to_end_on_one_thread():
+async def test_one_worker_runs_each_request_from_start_to_end_on_one_thread():
     gauge, threads = Gauge(), set()
 
     def application(environ, start_response):

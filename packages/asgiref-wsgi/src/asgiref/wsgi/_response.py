@@ -1,8 +1,8 @@
 """The response rules of PEP 3333: from the application's calls and chunks to ASGI events.
 
 All code runs on the application's thread and does no I/O. Events go to a `Sink`, which may block or
-raise ClientDisconnected. start_response checks the status line and all headers, so no invalid header
-is ever sent. The headers wait for the first non-empty chunk or for the end; until then, the
+raise ClientDisconnected. start_response checks the status line and all headers, so no invalid
+header is ever sent. The headers wait for the first non-empty chunk or for the end; until then, the
 application may call start_response again with exc_info. The body never exceeds Content-Length.
 
 The states and their transitions::
