@@ -1,4 +1,4 @@
-"""An adapted application when it runs."""
+"""Running an adapted application."""
 
 import asyncio
 import functools
@@ -153,7 +153,7 @@ def takes_a_scope(application):
         inspect.signature(application, follow_wrapped=False).bind({})
     except TypeError:
         return False
-    except ValueError:  # no signature: only calling it shows
+    except ValueError:  # without a signature, only a call can tell
         return True
     return True
 

@@ -173,7 +173,7 @@ def test_a_callable_without_a_signature_is_accepted():
 
 
 class HintedInstance:
-    """Its ``__call__`` does not show whether it returns a coroutine; a hint decides."""
+    """A hint decides, because ``__call__`` does not show whether it returns a coroutine."""
 
     def __init__(self, **hints):
         vars(self).update(hints)

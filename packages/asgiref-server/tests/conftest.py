@@ -1,4 +1,4 @@
-"""A server for tests: it records what its hooks are told, and drives itself by a test's calls."""
+"""A server for tests, which records the calls of its hooks."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from asgiref.server import StatelessServer
 
 
 class Recorder(StatelessServer):
-    """``handle`` waits for `finish`; everything else is done by the test from outside."""
+    """A server whose ``handle`` only waits for `finished`; the test drives it from outside."""
 
     def __init__(self, application, *args, **kwargs):
         super().__init__(application, *args, **kwargs)
@@ -32,7 +32,7 @@ class Recorder(StatelessServer):
         self.undelivered.append((application_details.scope["id"], messages))
 
     async def close(self):
-        """Run to an end that cancels the instances that the test has started."""
+        """Run the server to its end, which cancels the instances that the test started."""
         self.finished.set()
         await self.arun()
 
@@ -47,14 +47,14 @@ class Recorder(StatelessServer):
 
 
 async def settled():
-    """Let everything that can run without waiting do so."""
+    """Let all tasks and callbacks run until they wait."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 @pytest.fixture
 def fast_clock(monkeypatch):
-    """Call it in a test: from then on, waiting for a timer takes no time."""
+    """Return a function after whose call timers take no time."""
 
     def start():
         loop = asyncio.get_running_loop()
@@ -90,7 +90,7 @@ def settled_fixture():
 
 @pytest.fixture
 def no_task_left():
-    """Call it at a test's end: the only task is the test's own."""
+    """Return a check for the end of a test: no task but the test's own is left."""
 
     def check():
         assert asyncio.all_tasks() == {asyncio.current_task()}

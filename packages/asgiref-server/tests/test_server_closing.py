@@ -1,4 +1,4 @@
-"""The end of a server: it comes in time, nothing starts any more, and every message is told of."""
+"""The end of a server: it is on time, no instance starts, and every message is reported."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ def scope_of(name):
 
 
 class Chat(StatelessServer):
-    """Applications send ``{"to": scope_id}``; ``handle`` waits for `finish`."""
+    """Applications send ``{"to": scope_id}``; ``handle`` waits for `finished`."""
 
     def __init__(self, application, **options):
         super().__init__(application, **options)
@@ -131,7 +131,7 @@ async def test_a_hook_that_puts_messages_back_at_the_end_is_called_once(no_task_
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("where", ["receive", "elsewhere", "send", "hook", "lifespan", "handle"])
-async def test_what_ignores_its_cancellation_is_abandoned_and_named(where, caplog):
+async def test_a_task_that_ignores_its_cancellation_is_abandoned_and_named(where, caplog):
     async def stubborn(wait):
         stubborn_tasks.append(asyncio.current_task())
         while not given_up:
@@ -176,9 +176,9 @@ async def test_what_ignores_its_cancellation_is_abandoned_and_named(where, caplo
     begin = asyncio.get_running_loop().time()
     await asyncio.wait({running}, timeout=15)
     assert running.done()
-    assert asyncio.get_running_loop().time() - begin < 10  # a second each, with room
+    assert asyncio.get_running_loop().time() - begin < 10  # one second for each step, with a margin
     assert "ignores its cancellation, and is abandoned" in caplog.text
-    given_up.append(True)  # so that the test leaves nothing behind
+    given_up.append(True)  # so that no task is left after the test
     for task in stubborn_tasks:
         task.cancel()
     await turns()
@@ -186,7 +186,9 @@ async def test_what_ignores_its_cancellation_is_abandoned_and_named(where, caplo
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("catching", ["bare", "exception in a task"])
-async def test_an_application_that_reads_on_does_not_freeze_the_loop(catching, settled, fast_clock):
+async def test_an_application_that_keeps_reading_does_not_block_the_loop(
+    catching, settled, fast_clock
+):
     fast_clock()
     caught = []
     kind = BaseException if catching == "bare" else Exception
@@ -253,7 +255,7 @@ CANCELLATIONS = [[0], [1], [4], [0, 0], [1, 0], [3, 1], [0, 0, 0], [1, 1, 1], [2
 @pytest.mark.parametrize("cancellations", CANCELLATIONS, ids=str)
 @pytest.mark.parametrize("natural", [False, True])
 @pytest.mark.parametrize("factory", ["none", "eager", "two arguments"])
-async def test_cancelled_at_any_step_it_leaves_nothing_and_runs_again(
+async def test_a_server_cancelled_at_any_step_leaves_nothing_and_can_run_again(
     cancellations, natural, factory, no_task_left
 ):
     async def application(scope, receive, send):
@@ -559,8 +561,8 @@ async def test_messages_of_the_lifespans_shutdown_are_reported_in_full(no_task_l
 
 
 @pytest.mark.asyncio
-async def test_what_an_instance_sends_that_a_hook_has_started_is_reported(settled, no_task_left):
-    """As with a scope for dead letters, which `application_undelivered` starts."""
+async def test_messages_for_an_instance_that_a_hook_started_are_reported(settled, no_task_left):
+    """An example is a scope for dead letters, which `application_undelivered` starts."""
 
     class Server(Chat):
         async def application_undelivered(self, messages, details):
@@ -617,7 +619,7 @@ async def test_the_end_waits_for_a_send_beside_a_receive(settled, no_task_left):
 
 
 class Unusual(BaseException):
-    """As ``pytest.fail()`` raises it."""
+    """A BaseException, like the exception of ``pytest.fail()``."""
 
 
 @pytest.mark.asyncio

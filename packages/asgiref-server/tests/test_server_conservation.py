@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: every message is received once or undelivered once."""
+"""In any order of events, every message is received once or reported undelivered once."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Applications that end, fail or are cancelled: what is reported, and who gets their messages."""
+"""Applications that end, fail or are cancelled: their reports, and the fate of their messages."""
 
 import asyncio
 import contextlib
@@ -82,7 +82,7 @@ async def test_a_failed_application_leaves_no_reference_cycle(settled):
         gc.enable()
 
 
-async def test_a_cancelled_application_is_no_failure(make_server, settled):
+async def test_a_cancelled_application_is_not_a_failure(make_server, settled):
     server = make_server(echo)
     running = asyncio.create_task(server.arun())
     server.queue("a")
@@ -164,7 +164,7 @@ async def test_undelivered_messages_are_logged_by_default(caplog, settled):
     ]
 
 
-async def test_a_kept_queue_serves_the_scope_for_ever(make_server, settled):
+async def test_a_kept_queue_keeps_serving_the_scope(make_server, settled):
     server = make_server(one_message)
     kept = server.queue("a")
     for number in range(3):
@@ -288,10 +288,10 @@ async def test_a_task_that_an_instance_left_behind_takes_nothing_of_its_successo
         await left[0]
 
 
-async def test_an_evicted_application_that_receives_in_tasks_of_its_own_is_no_failure(
+async def test_an_evicted_application_that_receives_in_its_own_tasks_is_not_a_failure(
     make_server, settled
 ):
-    """As Channels' consumers do, which await a task for each of their sources."""
+    """Channels' consumers do this: they await a task for each of their sources."""
 
     async def dispatch(receive):
         tasks = [asyncio.create_task(wait()) for wait in (receive, asyncio.Event().wait)]

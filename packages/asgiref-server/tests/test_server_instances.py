@@ -1,4 +1,4 @@
-"""Instances: created, used again, evicted, deleted, and as asgiref's dicts."""
+"""Instances: creation, reuse, eviction, deletion, and records as asgiref's dicts."""
 
 import asyncio
 import re
@@ -94,7 +94,7 @@ async def test_never_more_than_max_applications_live(make_server):
         server.queue(number)
         await asyncio.sleep(0)
         assert len(server.application_instances) <= 5
-    assert max(most) <= 6  # a new one may begin before the evicted one sees its cancellation
+    assert max(most) <= 6  # a new one may start before the evicted one sees its cancellation
     await server.close()
 
 
@@ -179,7 +179,7 @@ async def test_a_record_answers_as_asgirefs_dict(make_server):
 
 async def test_a_table_replaced_by_a_dict_works_on():
     class Bot(StatelessServer):
-        """As a bot in the wild: it never calls the base class's __init__."""
+        """Like a published bot, it never calls the base class's __init__."""
 
         def __init__(self, application):
             self.application = application
@@ -229,7 +229,7 @@ async def test_an_instance_that_a_subclass_made_itself_is_watched(make_server, s
 
 async def test_a_server_with_its_own_run_starts_the_checker_itself(settled):
     class Bot(StatelessServer):
-        """As a long-polling bot in the wild: its own loop, its own run(), details["scope"]."""
+        """Like a published long-polling bot: its own loop, its own run(), details["scope"]."""
 
         def __init__(self, application):
             super().__init__(application)
@@ -269,7 +269,7 @@ async def test_a_server_with_its_own_run_starts_the_checker_itself(settled):
     assert bot.told == [(1, "hello"), (2, "LookupError('broken')"), (1, "again")]
 
 
-async def test_something_else_in_the_table_is_rejected(make_server):
+async def test_an_entry_of_the_table_that_is_not_an_instance_is_rejected(make_server):
     server = make_server(echo)
     with pytest.raises(TypeError, match="instance of scope 'a' must be a mapping with 'input_q"):
         server.application_instances["a"] = {"webcorn": 1}
@@ -335,7 +335,7 @@ async def test_an_application_that_fails_before_it_runs_has_failed_like_any_othe
     server = make_server(bad)
     server.put("a", 1)
     await settled()
-    # Once for the message, once for what that instance left.
+    # Once for the message, and once for the message that the instance left.
     assert [scope_id for scope_id, _ in server.failures] == ["a"] * 2
     assert re.search(reason, server.failures[0][1])
     assert server.undelivered == [("a", [1])]
@@ -393,7 +393,7 @@ async def test_hooks_that_are_missing_say_which(make_server):
         await server.application_send({}, "message")
 
 
-async def test_a_queue_is_an_asyncio_queue_in_what_it_does(make_server, settled):
+async def test_a_queue_behaves_like_an_asyncio_queue(make_server, settled):
     async def application(scope, receive, send):
         await asyncio.Event().wait()
 
@@ -435,7 +435,7 @@ async def test_a_put_that_is_cancelled_leaves_its_room_to_the_next(make_server, 
     queue.put_nowait(0)
     first, second = (asyncio.create_task(queue.put(number)) for number in (1, 2))
     await settled()
-    assert queue.get_nowait() == 0  # wakes the first, which is cancelled before it goes on
+    assert queue.get_nowait() == 0  # wakes the first, which is cancelled before it resumes
     first.cancel()
     await settled()
     assert second.done()
@@ -468,7 +468,7 @@ async def test_a_scope_is_served_on_after_its_entry_was_put_back(make_server, se
 
 async def test_a_class_attribute_for_the_table_does_no_harm(make_server):
     class Server(make_server):
-        application_instances = {}  # noqa: RUF012 - as in subclasses in the wild
+        application_instances = {}  # noqa: RUF012 - as in published subclasses
 
     server = Server(echo, max_applications=2)
     for name in "abc":
@@ -479,7 +479,7 @@ async def test_a_class_attribute_for_the_table_does_no_harm(make_server):
     await server.close()
 
 
-async def test_the_table_and_its_records_do_what_dicts_do(make_server):
+async def test_the_table_and_its_records_behave_like_dicts(make_server):
     server = make_server(echo)
     server.queue("a")
     server.queue("b")
@@ -501,7 +501,7 @@ async def test_an_idle_timeout_that_is_not_above_zero_is_rejected(limit):
 
 
 class Failed(BaseException):
-    """As ``pytest.fail()`` raises it."""
+    """A BaseException, like the exception of ``pytest.fail()``."""
 
 
 async def test_an_overridden_deletion_that_raises_loses_no_message(make_server, settled):

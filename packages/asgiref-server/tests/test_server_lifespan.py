@@ -9,7 +9,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Application:
-    """Records what happens; answers the lifespan as it is told to."""
+    """An application that records events and answers the lifespan as configured."""
 
     def __init__(self, startup="complete", shutdown="complete"):
         self.events = []
@@ -126,7 +126,7 @@ async def test_the_next_instance_of_a_scope_gets_a_copy_of_its_own(make_recorder
     await running
 
 
-async def test_a_failed_startup_is_an_error_and_handle_never_begins(make_recorder, no_task_left):
+async def test_a_failed_startup_is_an_error_and_handle_never_starts(make_recorder, no_task_left):
     application = Application(startup="failed")
     with pytest.raises(RuntimeError, match="The application's startup failed: no database"):
         await make_recorder(application).arun()
@@ -205,7 +205,7 @@ async def test_the_shutdown_is_told_also_when_handle_raises(make_server, no_task
     no_task_left()
 
 
-async def test_a_cancellation_ends_a_startup_that_takes_for_ever(
+async def test_a_cancellation_ends_a_startup_that_never_finishes(
     make_recorder, no_task_left, settled
 ):
     class Slow(Application):

@@ -1,4 +1,4 @@
-"""The logger that subclasses and settings of asgiref 3.13 refer to."""
+"""The logger that subclasses and logging settings written for asgiref 3.13 use."""
 
 import logging
 

@@ -1,8 +1,8 @@
-"""Random histories of a server: no message is lost or doubled, no task is left, it ends in time.
+"""Random histories of a server: no message is lost or duplicated, no task is left, it ends in time.
 
-Every rule does one thing; `turns` decides how far the event loop gets before the next one, so that
-things meet in every state in between. An instance takes as many messages as its scope's plan says,
-then does what that says, unless a rule ends it before.
+Each rule takes one step; `turns` sets how far the event loop runs before the next step, so that
+steps meet in every intermediate state. An instance takes the number of messages in its scope's plan
+and then ends as planned, unless a rule ends it earlier.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from asgiref.server import StatelessServer
 
-pytestmark = pytest.mark.timeout(300)  # hooks that block take their seconds
+pytestmark = pytest.mark.timeout(300)  # hooks that block take seconds
 
 MOST = 3
-#: Seconds to finish, to clean up twice (with the lifespan), and room for a slow machine.
+#: Seconds to finish and to clean up twice (with the lifespan), and a margin for a slow machine.
 PROMISED = 0.02 + 2 * (0.05 + 0.1) + 10
-#: The limits of a server that is in use would make a hook that blocks cost seconds each time.
+#: With the real limits, each hook that blocks would cost seconds.
 SHORT = {"_CLEANUP_SECONDS": 0.05, "_ATTEMPT_SECONDS": 0.005}
 SCOPES = "abcde"
 scopes = st.sampled_from(SCOPES)
@@ -31,7 +31,7 @@ turns = st.integers(0, 4)
 
 
 class Failure(Exception):
-    """What applications of this test raise."""
+    """The exception that applications of this test raise."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ plans = st.builds(
 
 @dataclass
 class History:
-    """What happened, as the applications and the hooks saw it."""
+    """The events that the applications and the hooks saw."""
 
     live: Counter[str] = field(default_factory=Counter)
     most_live: int = 0
@@ -87,10 +87,10 @@ class Server(StatelessServer):
             await asyncio.sleep(0)
             if self.plans[scope["id"]].farewell:
                 await send(scope["id"])
-        self.do(then)  # last: a cancellation of the farewell would replace the failure
+        self.do(then)  # last, because a cancellation of the farewell would replace the failure
 
     async def application_send(self, scope: Any, message: str) -> None:
-        """A farewell goes to the next scope."""
+        """Put a farewell into the queue of the next scope."""
         other = SCOPES[(SCOPES.index(message) + 1) % len(SCOPES)]
         scope = {"type": "test", "id": other}
         self.put_next(self.get_or_create_application_instance(other, scope))
@@ -150,7 +150,7 @@ class Server(StatelessServer):
 
 
 def has_begun(machine: "ServerMachine") -> bool:
-    """Nothing is worth ending before something was sent."""
+    """Whether a message was sent: before that, there is no instance to end."""
     return bool(machine.server.history.sent)
 
 
@@ -214,7 +214,7 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(has_begun)
     @rule(scope=scopes, how=st.sampled_from(["return", "raise", "cancel"]), turns=turns)
     def end(self, scope: str, how: str, turns: int) -> None:
-        """An instance finishes, fails or is cancelled, whatever it would do by itself."""
+        """End an instance by a return, a failure or a cancellation, regardless of its plan."""
 
         def end() -> None:
             details = self.server.application_instances.get(scope)
@@ -269,10 +269,10 @@ class ServerMachine(RuleBasedStateMachine):
     async def ended(self) -> None:
         await asyncio.wait({self.running}, timeout=PROMISED)
         assert self.running.done(), "arun does not end in time"
-        for _ in range(5):  # a message that came after the end is reported in the next turns
+        for _ in range(5):  # a message that arrived after the end is reported in the next turns
             await asyncio.sleep(0)
         hooks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in hooks:  # only hooks of messages that came after the end, which may block
+        for task in hooks:  # only hooks for messages that arrived after the end; they may block
             assert "HookCalls" in repr(task)
             task.cancel()
         if hooks:

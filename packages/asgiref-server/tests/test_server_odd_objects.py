@@ -11,11 +11,11 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(30)]
 
 
 class Failed(BaseException):
-    """As ``pytest.fail()`` raises it."""
+    """A BaseException, like the exception of ``pytest.fail()``."""
 
 
 class Server(StatelessServer):
-    """Its ``application_exception`` does what `hook` says for a scope's first failure."""
+    """A server whose ``application_exception`` calls `hook` for a scope's first failure."""
 
     def __init__(self, application, hook=None):
         super().__init__(application, shutdown_timeout=0.05)
@@ -45,7 +45,7 @@ async def failing(scope, receive, send):
 
 @pytest.fixture
 def run(settled):
-    """Run a server that gets three messages for one scope, which fails with each."""
+    """Run a server that gets three messages for one scope, whose application fails each time."""
 
     async def run(server, scope_id="a"):
         async def put_messages():
@@ -57,7 +57,7 @@ def run(settled):
 
         putting = asyncio.create_task(put_messages())
         try:
-            await server.arun()  # in this task: SystemExit of another one would end the event loop
+            await server.arun()  # in this task: SystemExit in another would end the event loop
         finally:
             await putting
             await settled()
@@ -109,7 +109,7 @@ async def test_a_hook_that_wants_to_end_the_process_ends_the_server(kind, run, n
     no_task_left()
 
 
-async def test_a_hook_that_blocks_delays_the_next_one_for_its_scope_only_so_long(
+async def test_a_hook_that_blocks_delays_the_next_one_for_its_scope_up_to_a_limit(
     run, fast_clock, caplog
 ):
     fast_clock()
@@ -134,7 +134,7 @@ class Unprintable:
 
 
 class Incomparable:
-    """All of them collide."""
+    """A scope id whose hash collides with every other."""
 
     def __hash__(self):
         return 1
@@ -144,7 +144,7 @@ class Incomparable:
 
 
 class Fickle:
-    """Its hash raises once it is in use."""
+    """A scope id whose hash raises once it is in use."""
 
     def __init__(self):
         self.works = True
@@ -181,7 +181,7 @@ async def test_scope_ids_that_cannot_be_compared_do_not_disturb_the_others(settl
 
 
 @pytest.mark.parametrize("end", ["fails", "is cancelled", "shutdown"])
-async def test_a_scope_id_whose_hash_raises_later_ends_all_the_same(end, settled, no_task_left):
+async def test_a_scope_whose_id_raises_when_hashed_later_still_ends(end, settled, no_task_left):
     async def application(scope, receive, send):
         while (message := await receive()) != "fail":
             seen.append(message)

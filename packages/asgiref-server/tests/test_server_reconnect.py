@@ -1,4 +1,4 @@
-"""`Reconnect`: handle is run again; and `MessageSource`: messages from elsewhere."""
+"""`Reconnect` runs handle again, and `MessageSource` supplies messages."""
 
 import asyncio
 import logging
@@ -19,13 +19,13 @@ async def echo(scope, receive, send):
 
 
 async def turns():
-    """Let everything that can run without waiting do so."""
+    """Let all tasks and callbacks run until they wait."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 class Bot(StatelessServer):
-    """Each run of ``handle`` plays the next of the steps."""
+    """A server each run of whose ``handle`` takes the next of the steps."""
 
     def __init__(self, steps, **options):
         super().__init__(echo, **options)
@@ -117,7 +117,7 @@ async def lose_a_reader():
 
 
 async def test_handle_is_run_again_after_a_task_that_it_awaited_was_cancelled():
-    """As client libraries cancel their reader when the connection goes."""
+    """Client libraries cancel their reader in this way when the connection is lost."""
 
     class Reading(Bot):
         async def handle(self):
@@ -183,7 +183,7 @@ async def test_a_decorated_method_runs_on_a_worker_thread():
 
 
 class Ledger(MessageSource):
-    """Gives the numbers in `backlog`, and writes down what happens to them."""
+    """Supplies the numbers in `backlog`, and records their fate."""
 
     def __init__(self, backlog):
         self.backlog = backlog

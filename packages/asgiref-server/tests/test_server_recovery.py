@@ -1,4 +1,4 @@
-"""The server goes on after loops were closed, threads got stuck and tasks did not end."""
+"""The server keeps working after loops are closed, threads hang and tasks do not end."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ def test_a_server_whose_loop_was_closed_in_the_middle_runs_again(where):
             await super().handle()
             if self.stuck and where == "handle":
                 await asyncio.Event().wait()
-            gc.collect()  # destroys what the closed loop has left
+            gc.collect()  # destroys the coroutines that the closed loop left
             await asyncio.sleep(0)
 
         async def application_exception(self, exception, details):
@@ -203,7 +203,7 @@ def script(*arguments):
 
 @posix_only
 @pytest.mark.parametrize("what", ["generator", "thread", "bare except"])
-def test_one_sigterm_ends_the_process_whatever_does_not_end(what):
+def test_one_sigterm_ends_the_process_despite_threads_and_tasks_that_do_not_end(what):
     with script(what) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)

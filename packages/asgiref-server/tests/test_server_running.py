@@ -1,4 +1,4 @@
-"""run() and arun(): how a server ends, and that nothing of it is left."""
+"""run() and arun(): how a server ends, without leaving tasks or threads behind."""
 
 import asyncio
 import contextlib
@@ -70,7 +70,7 @@ async def test_a_server_can_run_again(make_server, no_task_left):
 
 
 @pytest.mark.asyncio
-async def test_applications_finish_what_they_have(make_server, no_task_left):
+async def test_applications_finish_the_messages_that_they_have(make_server, no_task_left):
     async def application(scope, receive, send):
         while True:
             message = await receive()
@@ -266,7 +266,7 @@ async def test_a_worker_of_channels_shape_serves_its_channels(no_task_left):
 
 
 @pytest.mark.asyncio
-async def test_nothing_is_complained_of_after_the_end(make_server, no_task_left, settled):
+async def test_no_complaint_follows_the_end(make_server, no_task_left, settled):
     async def application(scope, receive, send):
         if scope["id"] % 2:
             raise LookupError("broken")
@@ -400,7 +400,7 @@ print("after run")
 
 
 class Script:
-    """The script in a process of its own; what it says is read line by line."""
+    """A script in a separate process, whose output is read line by line."""
 
     def __init__(self, *arguments):
         self.process = subprocess.Popen(
@@ -457,7 +457,7 @@ def test_a_second_signal_cuts_the_grace_short(number):
 
 @posix_only
 @pytest.mark.parametrize("number", LAST_WORDS)
-def test_a_second_signal_breaks_off_what_does_not_return_to_the_loop(number):
+def test_a_second_signal_interrupts_code_that_does_not_return_to_the_loop(number):
     script = Script("stuck")
     script.until("stuck")
     script.signal(number)
@@ -470,7 +470,7 @@ def test_a_second_signal_breaks_off_what_does_not_return_to_the_loop(number):
 
 @posix_only
 @pytest.mark.parametrize("number", LAST_WORDS)
-def test_a_second_signal_also_breaks_off_a_cleanup_that_is_stuck(number):
+def test_a_second_signal_also_interrupts_a_cleanup_that_is_stuck(number):
     script = Script("stuck at the end")
     script.until("ready")
     script.signal(number)
@@ -487,11 +487,11 @@ def test_a_second_signal_also_breaks_off_a_cleanup_that_is_stuck(number):
 
 @posix_only
 @pytest.mark.parametrize("number", LAST_WORDS)
-def test_a_third_signal_ends_what_swallows_the_second(number):
+def test_a_third_signal_ends_a_process_that_swallows_the_second(number):
     script = Script("stubborn")
     script.until("stuck")
     script.signal(number)
-    script.until("interrupted")  # signals that are pending together are one
+    script.until("interrupted")  # pending signals of the same kind are merged
     script.signal(number)
     script.until("swallowed")
     script.signal(number)

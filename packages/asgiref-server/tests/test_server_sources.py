@@ -1,4 +1,4 @@
-"""`MessageSource`: one message in hand at a time, whatever the application and the source do."""
+"""`MessageSource`: an instance always holds at most one message."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(30)]
 
 
 class Source(MessageSource):
-    """Writes down what happens; `failing` names the method that raises, `hold` where it waits."""
+    """Records calls; `failing` names the method that raises, and `hold` the method that waits."""
 
     def __init__(self, failing=None):
         self.failing = failing
@@ -146,7 +146,7 @@ async def test_an_instance_that_waits_in_its_source_does_not_delay_the_end(no_ta
     no_task_left()
 
 
-async def test_an_acknowledgement_in_progress_is_no_idle_time(settled):
+async def test_an_acknowledgement_in_progress_does_not_count_as_idle_time(settled):
     async def application(scope, receive, send):
         while True:
             await receive()
@@ -158,7 +158,7 @@ async def test_an_acknowledgement_in_progress_is_no_idle_time(settled):
     await asyncio.wait_for(source.acknowledging.wait(), 10)
     record = server.application_instances["a"]
     record["last_used"] = 0
-    server.queue()  # looks the instance up, and finds it live
+    server.queue()  # looks up the instance, which is live
     instances = next(value for key, value in vars(server).items() if "instances" in key)
     instances._check_idle(record, True)
     assert "a" in server.application_instances

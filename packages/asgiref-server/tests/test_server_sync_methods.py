@@ -1,4 +1,4 @@
-"""handle, application_send and hooks on worker threads, and plain functions on the loop."""
+"""handle, application_send and hooks on worker threads; plain functions on the loop."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ async def echo(scope, receive, send):
 
 
 class Sync(StatelessServer):
-    """A server without any coroutine function of its own."""
+    """A server that defines no coroutine functions."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

@@ -1,1 +1,1 @@
-import loops  # noqa: F401 - the choice of event loops, before any is made
+import loops  # noqa: F401 - chooses the event loops before any is created

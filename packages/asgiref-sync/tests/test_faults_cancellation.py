@@ -1,7 +1,7 @@
 """As with any other `await`, a cancellation is neither lost nor delivered to another call.
 
-The table runs each program twice: around plain `await`s, and around calls of the bridge. What the
-program sees must be the same.
+The table runs each program twice: around plain `await`s, and around calls of the bridge. The
+program must see the same events both times.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ INNER = [for_ever, slow_to_end, completes_in_spite, fails_instead]
 
 
 class Started:
-    """Tells the loop that the inner coroutine runs, from whatever loop it runs on."""
+    """Tells the outer loop that the inner coroutine runs, from any loop."""
 
     def __init__(self):
         self.loop = asyncio.get_running_loop()
@@ -232,7 +232,7 @@ def seen(program, way, inner):
     return events
 
 
-#: At its end a loop cancels the inner tasks as well as the outer one, that is, more than once.
+#: When a loop ends, it cancels inner tasks as well as the outer one, so more than once.
 PAIRS = [
     (program, inner)
     for program in PROGRAMS
@@ -315,7 +315,7 @@ def test_a_call_cancelled_in_the_queue_never_runs_and_costs_no_token(sensitive):
 @pytest.mark.parametrize("way", WAYS, ids=lambda one: one.__name__)
 @pytest.mark.parametrize("turns", range(6))
 def test_a_cancellation_in_the_step_in_which_the_coroutine_ends_is_not_lost(way, turns):
-    """The cancellation comes after the coroutine has ended and before its thread continues."""
+    """The cancellation arrives after the coroutine has ended and before its thread resumes."""
 
     def cancel_later(task, left):
         loop = task.get_loop()
@@ -339,7 +339,7 @@ def test_a_cancellation_in_the_step_in_which_the_coroutine_ends_is_not_lost(way,
             assert done
             assert task.cancelled()
 
-    # Each turn of the consumer asks for a cancellation: count only the first.
+    # Each turn of the consumer requests a cancellation; count only the first.
     async def consume_once():
         async def once():
             await way(inner, asyncio.current_task())

@@ -1,4 +1,4 @@
-"""Names of asgiref 3.13 that integrations read or assign: they exist, and they have an effect."""
+"""Names of asgiref 3.13 that integrations read or assign exist and have an effect."""
 
 import asyncio
 import contextvars
@@ -99,7 +99,7 @@ def test_a_parent_loop_that_is_hidden_is_not_used_until_it_is_shown_again(kind, 
         assert hidden != await where()
         assert shown == await where()
         assert restored
-        # What one function hid, the next one sees.
+        # The next function sees the loop that this one hid.
         assert await call(kind, parent_loop) is asyncio.get_running_loop()
 
     asyncio.run(main())
@@ -133,7 +133,7 @@ def test_a_calling_loop_that_a_function_hides_is_hidden_only_on_its_own_thread()
 
 
 def test_the_parent_loop_can_be_set_where_none_called():
-    """A program that runs a loop in a thread gives it to the code of another."""
+    """A program that runs a loop in one thread passes it to code in another."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -155,7 +155,7 @@ def test_the_parent_loop_can_be_set_where_none_called():
 
 @pytest.mark.parametrize("by", ["context", "blocked call"])
 def test_a_blocked_loop_can_have_a_function_run_that_calls_coroutines(by):
-    """As a framework does that runs the ORM from its loop: hide the loop, which waits."""
+    """A framework that runs the ORM from its loop hides the loop, which is blocked."""
 
     def without_parent_loop():
         local = SyncToAsync.threadlocal
@@ -247,7 +247,7 @@ def test_an_executor_that_is_assigned_to_a_loop_runs_its_sensitive_functions():
 
 
 def test_the_mapping_of_loops_can_be_replaced(monkeypatch):
-    """As test suites do, to find out or to isolate which executors are in use."""
+    """Test suites do this to inspect or isolate the executors in use."""
     monkeypatch.setattr(AsyncToSync, "loop_thread_executors", {})
     assert_all_works()
 

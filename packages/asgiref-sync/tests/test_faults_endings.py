@@ -44,7 +44,7 @@ def in_thread(function, *args):
 
 @pytest.fixture
 def nothing_left():
-    """Assert that afterwards all works, and that the process holds no more than before."""
+    """Assert that all calls work afterwards, and that the process holds no more than before."""
     for _ in range(2):
         assert_all_works()
     before = Resources.now()
@@ -78,7 +78,7 @@ def test_a_result_for_a_loop_that_closes_is_written_to_no_other_descriptor(sensi
             pass
         loop.close()
         del loop
-        pipes = [os.pipe() for _ in range(4)]  # they get the numbers that have just become free
+        pipes = [os.pipe() for _ in range(4)]  # they reuse the descriptors that were just closed
         time.sleep(0)
         for reading, writing in pipes:
             os.set_blocking(reading, False)
@@ -109,7 +109,7 @@ def test_many_results_for_a_closing_loop_are_harmless(sensitive):
             tasks = [asyncio.ensure_future(call(SOON)) for _ in range(5)]
             await asyncio.sleep(0)
             await asyncio.to_thread(barrier.set)
-            return tasks  # the loop stops here, with whatever has arrived
+            return tasks  # the loop stops here, with queued callbacks
 
         with pytest.raises(TimeoutError):
             asyncio.run(_give_up(main))
@@ -226,7 +226,7 @@ def test_a_context_that_is_left_elsewhere_is_an_error_and_its_thread_ends(where)
 
 
 def test_a_context_that_a_function_on_its_own_thread_leaves_is_an_error_there():
-    """The end of the block must not wait for the function, which waits for it."""
+    """The end of the block must not wait for the function, because the function waits for it."""
 
     async def main():
         context = await ThreadSensitiveContext().__aenter__()
@@ -305,7 +305,7 @@ def test_a_single_thread_context_can_be_left_elsewhere(where):
             left = in_thread(*leave)
         else:
             left = outcome(contextvars.copy_context().run, *leave)
-        # The token of another context, or one that was used: asgiref lets these errors out.
+        # The token of another context, or a used token: asgiref raises these errors too.
         assert left is None or isinstance(left, (ValueError, RuntimeError))
         del block, use, leave
     assert_all_works()

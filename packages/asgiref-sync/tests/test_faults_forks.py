@@ -84,7 +84,7 @@ async def without_a_loop(function=use):
     await sync_to_async(function)()
 """
 
-#: Where the parent is when it forks.
+#: The states in which the parent forks.
 STATES = {
     "first use": """
         in_child()
@@ -196,7 +196,7 @@ STATES = {
 }
 
 
-#: The states in which another thread is in the middle of something when the process forks.
+#: The states in which another thread is running code when the process forks.
 OTHER_THREADS_RUN = {
     "sensitive function",
     "parallel function",
@@ -226,7 +226,7 @@ IDLE = {
     "there and back": "async_to_sync(sync_to_async(int))()",
 }
 
-#: A thread that asgiref 3.13 keeps as well: the one for all thread-sensitive functions.
+#: Calls that keep a thread, as in asgiref 3.13: the one for all thread-sensitive functions.
 KEEPS_A_THREAD = {"sync_to_async"}
 
 
@@ -266,8 +266,8 @@ os._exit(0)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the warning is new in 3.12")
-def test_a_fork_right_after_a_call_warns_of_no_threads():
-    """The thread that ran a function may not be idle yet when the caller has the result."""
+def test_a_fork_right_after_a_call_does_not_warn_of_threads():
+    """When the caller has the result, the thread that ran the function may not be idle yet."""
     check_program(
         """
 import warnings
@@ -315,8 +315,8 @@ os._exit(0)
     )
 
 
-#: A call during which the process forks, and from which both processes return. `finish` ends the
-#: child afterwards.
+#: A call during which the process forks and from which both processes return. `finish` then ends
+#: the child.
 FORKED_DURING = {
     "a function of the blocked thread": """
 try:

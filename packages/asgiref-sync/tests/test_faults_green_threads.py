@@ -16,7 +16,7 @@ PATCHES = {
 }
 SLEEP = {"gevent": "gevent.sleep", "eventlet": "eventlet.sleep"}
 
-#: The time limit is a process of its own: a hang of one thread is a hang of all.
+#: A separate process enforces the time limit, because if one green thread hangs, all do.
 PRELUDE = """
 import faulthandler
 faulthandler.dump_traceback_later({seconds}, exit=True)
@@ -67,7 +67,7 @@ def in_threads(functions):
     return results
 """
 
-#: Programs, each with what it prints.
+#: Programs, each with its output.
 PROGRAMS = {
     "one after the other": """
         for n in range(3):
@@ -220,7 +220,7 @@ def test_a_process_that_was_patched_ends_by_itself(library):
 
 @pytest.mark.parametrize("library", PATCHES)
 def test_a_fork_ends_idle_greenlets_and_waits_for_no_thread_of_the_system(library):
-    """A wait that polls would read this clock, which counts its readings, a hundred times."""
+    """The clock counts its readings: a wait that polls would read it a hundred times."""
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
     script = "\n".join(
@@ -253,7 +253,7 @@ def test_a_fork_ends_idle_greenlets_and_waits_for_no_thread_of_the_system(librar
 
 
 def test_at_least_the_supported_library_is_tested_on_released_pythons():
-    """Not a skipped case dressed as passed: the extra `tests` installs it where it has wheels."""
+    """Otherwise all tests here could be skipped. The extra `tests` installs gevent."""
     if sys.version_info >= (3, 14):
         pytest.skip("wheels may be missing there")
     assert importlib.util.find_spec("gevent") is not None

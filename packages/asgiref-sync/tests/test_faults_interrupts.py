@@ -36,7 +36,7 @@ ASYNCHRONOUS = [
 ]
 
 
-#: In these a trace or profile function that raises crashes CPython 3.11 itself, in one run of ten.
+#: In these scenarios, a trace or profile function that raises crashes CPython 3.11, one run in ten.
 CRASH_ON_3_11 = {"limited", "submitted", "shut_down"}
 
 
@@ -68,7 +68,7 @@ def test_an_executor_that_is_interrupted_anywhere_can_be_shut_down(error, points
 
 @pytest.mark.parametrize("scenario", ASYNCHRONOUS)
 def test_an_interrupt_at_any_line_of_an_asynchronous_call_is_raised(scenario):
-    # The only ones that a loop lets out of its callbacks: any other exception it logs.
+    # A loop re-raises only these from its callbacks; it logs all others.
     inject(scenario, "KeyboardInterrupt", "lines")
 
 
@@ -211,7 +211,7 @@ print("all ran")
 @posix
 @pytest.mark.parametrize("base", ["BaseException", "Exception", "KeyboardInterrupt"])
 @pytest.mark.parametrize("how", ["loop", "executor", "submit"])
-def test_a_call_whose_submission_is_interrupted_holds_up_no_later_one(how, base):
+def test_a_call_whose_submission_is_interrupted_delays_no_later_call(how, base):
     script = INTERRUPTED_SUBMISSIONS.replace("{base}", base).replace("{how}", how)
     check_program(script, output="all ran")
 

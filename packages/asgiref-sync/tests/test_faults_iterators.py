@@ -32,7 +32,7 @@ each_kind = pytest.mark.parametrize("sensitive", [True, False])
 
 
 class Source:
-    """Blocks in its first step until it is released."""
+    """A generator that blocks in its first step until it is released."""
 
     def __init__(self):
         self.blocked = threading.Event()
@@ -107,7 +107,7 @@ def test_a_consumer_is_released_while_its_source_still_blocks(how, shape, sensit
             with pytest.raises(ExceptionGroup):
                 await in_group(_await(task), fail())
             await asyncio.wait([task])
-        # Before 3.13 a TaskGroup that was left by an error may forget to uncancel its own task.
+        # Before 3.13, a TaskGroup that exits with an error may fail to uncancel its own task.
         is_cancelling = asyncio.current_task().cancelling() and sys.version_info >= (3, 13)
         return task.cancelled() and not is_cancelling
 
@@ -117,7 +117,7 @@ def test_a_consumer_is_released_while_its_source_still_blocks(how, shape, sensit
         assert not source.closed.is_set()
         source.release.set()
         if shape == "generator":
-            # The thread that ran the step closes the generator, after it.
+            # The thread that ran the step then closes the generator.
             assert await asyncio.to_thread(source.closed.wait, SOON)
 
     try:
@@ -209,7 +209,7 @@ def test_a_cancelled_consumer_in_a_context_does_not_keep_its_thread():
 
 
 @each_kind
-def test_a_loop_that_ends_while_a_step_runs_closes_the_generator_all_the_same(sensitive):
+def test_a_loop_that_ends_while_a_step_runs_still_closes_the_generator(sensitive):
     source = Source()
 
     async def main():
@@ -295,14 +295,14 @@ async def _endless(closed):
 
 
 def test_an_abandoned_iterator_that_dies_on_a_loop_does_not_block_it():
-    """The collector closes it in whatever thread it runs, which may be a loop's."""
+    """The garbage collector closes it in the current thread, which may run a loop."""
     closed = threading.Event()
 
     def abandon():
         iterator = async_to_sync_iterator(_endless(closed))
         next(iterator)
         holder = [iterator]
-        holder.append(holder)  # only the collector finds it
+        holder.append(holder)  # a cycle, so only the garbage collector finds it
 
     async def main():
         await sync_to_async(abandon)()

@@ -1,4 +1,4 @@
-"""Many threads that each run loops of their own, starting and ending all the time."""
+"""Many threads that each start, run and end their own loops."""
 
 import asyncio
 import collections
@@ -67,7 +67,7 @@ def own_loop(coroutine_function):
 
 
 def run_everywhere(works):
-    """Run the works, each in its share of the threads, for some seconds; return what went wrong."""
+    """Run each work in its share of the threads for some seconds; return the errors."""
     errors, calls = collections.Counter(), collections.Counter()
     deadline = time.monotonic() + SECONDS
     start = threading.Barrier(THREADS)

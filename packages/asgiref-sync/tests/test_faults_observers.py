@@ -33,7 +33,7 @@ def below(coroutine_function):
 
 @pytest.fixture
 def traced(monkeypatch):
-    """The tasks that `loop.create_task` has made, as a tracer wraps it on the class."""
+    """The tasks that `loop.create_task` created; wrapped on the class, as tracers do."""
     made = []
     plain = asyncio.BaseEventLoop.create_task
 
@@ -276,7 +276,7 @@ ASYNCHRONOUS = {
     "class method of an instance": lambda: Bot().make,
     "parallel": lambda: Bot().parallel,
 }
-if sys.version_info >= (3, 12):  # before, inspect looks through methods only
+if sys.version_info >= (3, 12):  # older versions of inspect unwrap only methods
     ASYNCHRONOUS["function of the class"] = lambda: Bot.greet
     ASYNCHRONOUS["static method"] = lambda: Bot.say
     ASYNCHRONOUS["function"] = lambda: sync_to_async(len)
@@ -315,7 +315,7 @@ def marked(note):
 
 
 def run_all_kinds(function):
-    """Run `function` on each kind of worker thread, all of them new where that can be."""
+    """Run `function` on each kind of worker thread, in new threads if possible."""
 
     async def main():
         await sync_to_async(function)()
@@ -330,7 +330,7 @@ def run_all_kinds(function):
 
 @pytest.mark.parametrize("which", ["setprofile", "settrace"])
 def test_a_profile_function_for_new_threads_sees_the_functions_of_a_context(which):
-    """A context's thread is new, so that it is profiled from its first function on."""
+    """A context's thread is new, so its first function is already profiled."""
     seen, ran = [], []
 
     def watch(frame, event, arg):
@@ -430,7 +430,7 @@ def test_monitoring_sees_the_functions_on_every_thread():
 
 
 def test_a_wrapped_thread_run_sees_the_thread_of_a_context(monkeypatch):
-    """As agents do that follow work from thread to thread."""
+    """Agents that follow work between threads do this."""
     names = []
     plain = threading.Thread.run
 

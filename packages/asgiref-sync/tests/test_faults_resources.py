@@ -1,4 +1,4 @@
-"""If a thread, loop, descriptor or memory is not available, one caller gets one exception."""
+"""If a thread, loop, descriptor or memory is unavailable, one caller gets one exception."""
 
 import asyncio
 import errno
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(30, method="thread")
 
 
 class Failing:
-    """A function that works, but for its n-th call."""
+    """A function that works except for its n-th call."""
 
     def __init__(self, function, number, error):
         self.function = function
@@ -40,7 +40,7 @@ class Failing:
         return self if instance is None else lambda *args, **kw: self(instance, *args, **kw)
 
 
-#: Name: the object and its attributes that hand out the resource, and the error when there is none.
+#: Name: the object and its attributes that provide the resource, and the error if there is none.
 RESOURCES = {
     "thread": (threading.Thread, ["start"], RuntimeError("can't start new thread")),
     "thread of the system": (
@@ -107,7 +107,7 @@ async def _parallel():
     calls = (asyncio.create_task(call(1)) for _ in range(3))
     results = await asyncio.gather(*calls, return_exceptions=True)
     for result in results:
-        # Those whose thread could be started wait for the one that could not.
+        # The functions whose threads started wait for the one whose thread did not.
         if isinstance(result, BaseException) and not isinstance(
             result, threading.BrokenBarrierError
         ):
@@ -123,7 +123,7 @@ async def _below():
     assert await sync_to_async(async_to_sync(double))(2) == 4
 
 
-#: Calls, and whether a loop of the application runs around them, on which nothing may fail then.
+#: Calls, and whether they run on a loop of the application, on which no failure may occur.
 WAYS = {
     "top level": (at_top_level, None),
     "leftovers": (leave_something, None),
@@ -137,7 +137,7 @@ WAYS = {
 
 
 def run_on_own_loop(main, start_failing):
-    """Run `main` on a loop; what fails from then on is not the loop's own creation."""
+    """Run `main` on a loop that exists before the failures start."""
 
     async def run():
         start_failing()
@@ -210,7 +210,7 @@ def test_the_calls_of_a_limit_run_on_the_thread_that_could_be_started(error, mon
             started.append(thread)
             if len(started) > 1:
                 raise error
-            # They are queued by the time the thread takes its first call, and wants another thread.
+            # They are queued before the thread takes its first call and requests another thread.
             futures.extend(executor.submit(threading.current_thread) for _ in range(3))
         start(thread)
 
@@ -220,7 +220,7 @@ def test_the_calls_of_a_limit_run_on_the_thread_that_could_be_started(error, mon
         threads = {future.result(SOON) for future in futures}
     assert len(started) > 1
     assert threads == {started[0]}
-    # Both tokens are there.
+    # Both tokens are available again.
     meet = threading.Barrier(2)
     places = [executor.submit(meet.wait, SOON) for _ in range(2)]
     assert sorted(place.result(SOON) for place in places) == [0, 1]
@@ -325,7 +325,7 @@ print("worked")
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="limits threads as Linux does")
-def test_others_go_on_when_no_thread_can_be_started():
+def test_other_calls_continue_when_no_thread_can_be_started():
     check_program(
         """
         start = threading.Thread.start

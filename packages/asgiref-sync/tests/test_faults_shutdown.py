@@ -33,7 +33,7 @@ def in_single_thread():
         async_to_sync(both_ways)()
 """
 
-#: How the call comes to be made when the interpreter is on its way out.
+#: The ways in which a call happens during interpreter shutdown.
 MOMENTS = {
     "finalizer of a global": """
         class Client:
@@ -160,8 +160,8 @@ print("end")
 
 
 @pytest.mark.parametrize("executor", ["LimitedExecutor(4)", "SyncToAsync.single_thread_executor"])
-def test_what_is_submitted_just_before_the_end_is_run(executor):
-    """Also where an agent that wraps `Thread.run` delays the thread until the exit waits for it."""
+def test_a_function_submitted_just_before_the_end_runs(executor):
+    """Even if an agent that wraps `Thread.run` delays the thread until the exit waits for it."""
     check_program(
         f"""
         from probes import eventually

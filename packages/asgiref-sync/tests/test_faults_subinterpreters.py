@@ -63,7 +63,7 @@ with AsyncSingleThreadContext():
     assert async_to_sync(back)() == 1
 """
 
-#: Isolated interpreters of 3.11 have no threads, and those of 3.12 crash in asyncio itself.
+#: Isolated interpreters of 3.11 have no threads; those of 3.12 crash in asyncio itself.
 KINDS = ["isolated", "legacy"] if sys.version_info >= (3, 13) else ["legacy"]
 
 ends = pytest.mark.skipif(
@@ -145,7 +145,7 @@ print("ended")
     )
 
 
-#: What an application leaves open: the loop of each runs in a thread.
+#: Objects that an application leaves open, each with a loop that runs in a thread.
 LEFT_OPEN = {
     "context": "block = AsyncSingleThreadContext(); block.__enter__(); async_to_sync(turn)()",
     "iterator": """

@@ -40,7 +40,7 @@ each_exception = pytest.mark.parametrize("make", EXCEPTIONS.values(), ids=list(E
 
 @contextlib.asynccontextmanager
 async def caller(kind, wrapper=sync_to_async):
-    """Yield what makes a function a call of this kind."""
+    """Yield a wrapper that turns a function into a call of this kind."""
     if kind == "context":
         async with ThreadSensitiveContext():
             yield wrapper
@@ -65,9 +65,9 @@ def run(main, *args):
 
 
 def same(one, other):
-    """Compare by identity, without asking either of them anything.
+    """Compare by identity, without using any method of either.
 
-    A coroutine that is closed raises a GeneratorExit of its own.
+    A coroutine that is closed raises its own GeneratorExit.
     """
     return one is other or type(one) is type(other) is GeneratorExit
 
@@ -133,7 +133,7 @@ def test_a_function_called_from_an_except_block_sees_the_handled_exception(kind,
     async def main():
         async with caller(kind) as call:
             result = await outcome_of(call_while_handling(call, make()))
-            assert type(result) is bool, type(result)  # a traceback would ask for more
+            assert type(result) is bool, type(result)  # assertion messages would call more methods
             assert result
             assert await call(sys.exception)() is None
 
@@ -321,7 +321,7 @@ def test_a_main_wrap_may_raise(make, when):
 
     call = Called(double) if when == "called" else Awaited(double)
     assert is_expected(outcome(call, 2))
-    # Below async code the task is one of the application's loop: SystemExit ends that.
+    # Below async code, the task runs on the application's loop, which SystemExit ends.
     assert is_expected(outcome(asyncio.run, sync_to_async(outcome)(call, 2)))
     assert async_to_sync(double)(2) == 4
     assert asyncio.run(sync_to_async(async_to_sync(double))(2)) == 4

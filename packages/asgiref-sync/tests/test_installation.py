@@ -5,7 +5,7 @@ import sys
 
 import asgiref.sync
 
-# As asgiref 3.13.0 leaves it: a version, and no sign of the meta-package of these components.
+# The state after asgiref 3.13.0: a version, and no mark of the meta-package.
 BESIDE_ANOTHER = """
 import asgiref
 

@@ -108,7 +108,7 @@ def test_the_second_coroutine_below_is_cancelled_too():
     assert asyncio.run(main())
 
 
-def test_a_coroutine_below_that_completes_all_the_same_gives_the_result():
+def test_a_coroutine_below_that_completes_anyway_gives_the_result():
     async def main():
         waiting = asyncio.Event()
 
@@ -150,7 +150,7 @@ def test_cancelling_again_reaches_the_next_coroutine_below():
     assert asyncio.run(main())
 
 
-def test_cancelling_reaches_a_coroutine_on_a_loop_of_its_own():
+def test_cancelling_reaches_a_coroutine_on_its_own_loop():
     async def main():
         waiting = threading.Event()
 
@@ -172,7 +172,7 @@ def test_cancelling_reaches_a_coroutine_on_a_loop_of_its_own():
 def test_a_cancellation_too_late_for_a_coroutine_on_another_loop_releases_the_caller(
     how, sensitive
 ):
-    """As around a function that has no coroutine below it: the function goes on alone."""
+    """As with a function that calls no coroutine, the function continues alone."""
     at_last_step, finish = threading.Event(), threading.Event()
     coroutine_ended, release = threading.Event(), threading.Event()
 
@@ -230,7 +230,7 @@ def test_a_coroutine_cancelled_before_its_first_step_ends_the_wait():
     async def main():
         task = asyncio.create_task(sync_to_async(work)())
         await asyncio.sleep(0)
-        # The loop does not turn from here to the cancellation: the start stays queued.
+        # The loop does not run between here and the cancellation, so the start stays queued.
         started.wait(30)
         call = None
         while call is None:
@@ -269,7 +269,7 @@ def test_asyncio_run_cancels_the_calls_that_its_last_tasks_wait_for():
     assert main.task.cancelled()
 
 
-def test_a_loop_closed_under_a_coroutine_is_an_error_and_no_hang():
+def test_a_loop_closed_under_a_coroutine_is_an_error_and_not_a_hang():
     failed = []
     below_started, ended = threading.Event(), threading.Event()
 
@@ -296,6 +296,6 @@ def test_a_loop_closed_under_a_coroutine_is_an_error_and_no_hang():
     loop.close()
     assert ended.wait(30)
     assert "closed" in failed[0]
-    # Nobody will ever finish these tasks; asyncio would complain when they are collected.
+    # These tasks never finish; asyncio would complain when they are collected.
     for pending in (task, *asyncio.all_tasks(loop)):
         pending._log_destroy_pending = False

@@ -22,7 +22,7 @@ variable = contextvars.ContextVar("variable", default="unset")
 
 
 class Recorder:
-    """A synchronous manager that notes what happens to it, and where."""
+    """A synchronous manager that records its calls and their threads."""
 
     def __init__(self, suppresses=False):
         self.events = []
@@ -51,7 +51,7 @@ class AsyncRecorder(Recorder):
 
 
 async def turns():
-    """Let the loop do what it has to do now."""
+    """Let the loop run its pending callbacks."""
     for _ in range(10):
         await asyncio.sleep(0)
 

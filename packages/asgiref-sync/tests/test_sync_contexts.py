@@ -102,7 +102,7 @@ def test_values_are_not_compared_by_equality():
 
 
 class Traveller:
-    """A value that says on which threads it was asked, and from which it came."""
+    """A value that records the threads that call its methods, and the thread that created it."""
 
     def __init__(self, asked=()):
         self.asked = asked
@@ -161,7 +161,7 @@ def handled_exception():
     return sys.exc_info()[1]
 
 
-def test_the_handled_exception_is_visible_in_sync_code_and_stays_as_it_was():
+def test_the_handled_exception_is_visible_in_sync_code_and_unchanged():
     async def main():
         try:
             raise KeyError("handled")
@@ -174,7 +174,7 @@ def test_the_handled_exception_is_visible_in_sync_code_and_stays_as_it_was():
     assert sys.exc_info() == (None, None, None)
 
 
-def test_the_handled_exception_is_visible_in_async_code_and_stays_as_it_was():
+def test_the_handled_exception_is_visible_in_async_code_and_unchanged():
     async def seen():
         await asyncio.sleep(0)
         return sys.exc_info()[1]
@@ -200,7 +200,7 @@ def test_a_handled_exception_does_not_replace_the_one_that_the_thread_handles():
         raise ValueError("outer")
     except ValueError as error:
         outer, context = error, async_to_sync(inner)()
-    # The inner exception was raised while the bridge made the outer one visible there.
+    # The inner exception was raised while the bridge made the outer one visible to it.
     assert context is outer
 
 

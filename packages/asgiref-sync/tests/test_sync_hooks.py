@@ -146,8 +146,8 @@ def test_an_error_of_a_wrapper_around_main_wrap_reaches_the_caller(monkeypatch):
         async_to_sync(nothing)()
 
 
-def test_what_a_hook_does_after_the_outcome_is_finished_when_the_call_returns(monkeypatch):
-    """As a tracer does that sends its records; its synchronous code may need the blocked thread."""
+def test_a_hooks_work_after_the_outcome_is_finished_when_the_call_returns(monkeypatch):
+    """A tracer that sends its records does this; its code may need the blocked thread."""
     original = AsyncToSync.main_wrap
     flushed_on = []
 
@@ -188,7 +188,7 @@ def test_an_error_of_a_hook_after_the_outcome_is_raised_in_the_caller(monkeypatc
 
 
 class PlainAwaitable:
-    """Awaitable, but not a coroutine, as the proxies of some agents are."""
+    """Awaitable, but not a coroutine, like the proxies of some agents."""
 
     def __init__(self, coroutine):
         self._coroutine = coroutine
@@ -249,7 +249,7 @@ def test_a_hook_can_read_the_exception(error):
 
 
 def test_a_subclass_may_run_thread_handler_on_a_thread_of_its_own():
-    """As asgiref's own `__call__` does: the coroutines below still run on the caller's loop."""
+    """asgiref's `__call__` does this: the coroutines below still run on the caller's loop."""
 
     class Own(SyncToAsync):
         async def __call__(self, *args, **kwargs):
@@ -271,7 +271,7 @@ def test_a_subclass_may_run_thread_handler_on_a_thread_of_its_own():
 
 @pytest.mark.parametrize("force_new_loop", [False, True])
 def test_thread_handler_can_see_the_task_that_its_function_waits_for(force_new_loop):
-    """As asgiref's own `__call__` does, in order to cancel the task."""
+    """asgiref's own `__call__` does this in order to cancel the task."""
     tasks = []
 
     class Sees(SyncToAsync):

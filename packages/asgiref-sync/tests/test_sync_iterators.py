@@ -17,7 +17,7 @@ variable = contextvars.ContextVar("variable", default="unset")
 
 
 class Recorder:
-    """A generator that says on which threads it ran."""
+    """A generator that records the threads on which it runs."""
 
     def __init__(self):
         self.threads = []
@@ -58,7 +58,7 @@ def test_every_step_and_the_close_run_on_the_sensitive_thread():
     assert recorder.closed_on is thread
 
 
-def test_a_generator_that_is_given_up_is_closed_by_the_loop():
+def test_an_abandoned_generator_is_closed_by_the_loop():
     recorder = Recorder()
 
     async def main():
@@ -236,7 +236,7 @@ def test_below_async_code_the_steps_run_on_its_loop():
 
 
 def elsewhere(where, function, *args):
-    """Return a coroutine that calls the function in another place than the caller's."""
+    """Return a coroutine that calls the function on the thread that `where` names."""
     if where == "a plain thread":
         return asyncio.to_thread(function, *args)
     return sync_to_async(function)(*args)

@@ -1,4 +1,4 @@
-"""`LimitedExecutor`: a limit on functions, and threads that serve one executor."""
+"""`LimitedExecutor`: limits concurrent functions, on threads that serve one executor."""
 
 import asyncio
 import contextvars
@@ -20,7 +20,7 @@ def on(threads):
 
 
 class Crowd:
-    """Counts how many are in at once; each stays until `enough` were, or `open` is set."""
+    """Counts the functions inside at once; each stays until `enough` entered or `open` is set."""
 
     def __init__(self, enough):
         self.enough = enough
@@ -54,7 +54,7 @@ async def test_functions_that_a_function_submits_wait_until_it_ends():
         return threading.current_thread(), futures
 
     thread, futures = await on(threads)(fan_out)()
-    # One at a time, they need no other thread than that of the function.
+    # One at a time, they need only the function's own thread.
     assert {await asyncio.wrap_future(future) for future in futures} == {thread}
 
 
@@ -97,7 +97,7 @@ async def test_a_function_that_waits_does_not_count(how):
 
     loop = asyncio.get_running_loop()
     assert (await on(threads)(wait_for_another)()).is_alive()
-    # Nothing of the count was lost on the way.
+    # The count is still exact.
     crowd = Crowd(2)
     crowd.open = True
     await asyncio.gather(*[on(threads)(crowd.enter)() for _ in range(10)])
@@ -214,7 +214,7 @@ def test_a_function_that_waits_for_the_end_of_its_own_executor_gets_an_error(ask
     error, thread = asyncio.run(main())
     assert isinstance(error, RuntimeError)
     assert "wait=False" in str(error)
-    # It is shut down all the same: it takes no more, and its threads end.
+    # It is shut down anyway: it accepts no functions, and its threads end.
     with pytest.raises(RuntimeError, match="shut down"):
         threads.submit(int)
     threads.shutdown()

@@ -99,7 +99,7 @@ def test_the_loop_of_a_chosen_plain_factory_is_used_again():
     assert call() is call()
 
 
-def test_below_sync_to_async_the_loop_above_is_used_whatever_was_chosen(default):
+def test_below_sync_to_async_the_loop_above_is_used_despite_any_choice(default):
     default(FirstLoop)
 
     async def main():
@@ -123,7 +123,7 @@ def test_an_exception_of_a_factory_is_raised_in_the_caller():
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="policies are deprecated since 3.14")
 def test_loops_are_made_without_policies(monkeypatch, default):
-    """As on asyncio of Python 3.16, which has no policies."""
+    """asyncio of Python 3.16 has no policies."""
     for module in (asyncio, asyncio.events):
         for name in ("_get_event_loop_policy", "get_event_loop_policy"):
             monkeypatch.delattr(module, name, raising=False)
@@ -135,7 +135,7 @@ def test_loops_are_made_without_policies(monkeypatch, default):
     assert async_to_sync(double)(2) == 4
 
 
-# Where a loop runs already
+# If a loop already runs
 
 
 def test_the_refusal_where_a_loop_runs_names_the_option():

@@ -151,7 +151,7 @@ def test_parallel_functions_that_run_loops_of_their_own_do_not_starve(where, own
     assert set(asyncio.run(main())) == {1}
 
 
-def test_functions_that_block_hold_up_the_parallel_calls_of_no_other_loop():
+def test_functions_that_block_do_not_delay_parallel_calls_of_other_loops():
     limit = ThreadPoolExecutor()._max_workers
     everybody, release = threading.Barrier(limit + 1), threading.Event()
 
@@ -174,7 +174,7 @@ def test_functions_that_block_hold_up_the_parallel_calls_of_no_other_loop():
         occupied.result()
 
 
-def test_functions_left_behind_hold_up_no_later_use_of_the_loop():
+def test_abandoned_functions_do_not_delay_later_uses_of_the_loop():
     limit = ThreadPoolExecutor()._max_workers
     everybody, release = threading.Barrier(limit + 1), threading.Event()
 
@@ -219,7 +219,7 @@ def test_the_default_executor_that_asyncio_makes_is_not_used():
     assert not asyncio.run(main()).startswith("asyncio")
 
 
-def test_a_context_has_a_new_thread_of_its_own():
+def test_a_context_has_its_own_new_thread():
     async def main():
         async with ThreadSensitiveContext():
             first = await current_thread()
@@ -249,7 +249,7 @@ def test_a_context_that_was_set_by_hand_keeps_its_thread_after_a_block_inside_it
 
 
 def test_a_block_that_was_entered_inside_another_keeps_its_thread_when_that_one_is_left():
-    """As the next request of a connection does that a server starts inside the one before."""
+    """A server may start a connection's next request inside the previous one."""
 
     async def inside(entered, other_is_left):
         async with ThreadSensitiveContext():
@@ -281,7 +281,7 @@ def test_a_block_that_was_entered_inside_another_keeps_its_thread_when_that_one_
 @pytest.mark.timeout(20, method="thread")
 @pytest.mark.parametrize("call", [asyncio.run, lambda coroutine: async_to_sync(_await)(coroutine)])
 def test_a_block_inside_a_function_of_the_shared_thread_can_outlast_the_one_around_it(call):
-    """Its end must not wait for the function, which waits for it."""
+    """Its end must not wait for the function, because the function waits for it."""
     entered, other_is_left = threading.Event(), threading.Event()
 
     async def inside():
@@ -655,7 +655,7 @@ def test_a_chain_that_says_it_occupies_the_shared_thread_is_refused():
         asyncio.run(main())
 
 
-def test_a_loop_that_stopped_is_given_up_for_another():
+def test_a_stopped_loop_is_replaced_by_another():
     holder = {}
     go_on, called = threading.Event(), threading.Event()
 

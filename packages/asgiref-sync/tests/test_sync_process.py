@@ -1,4 +1,4 @@
-"""Fork, signals and the end of the process: each in a process of its own."""
+"""Forks, signals and process exit, each in a separate process."""
 
 import subprocess
 import sys

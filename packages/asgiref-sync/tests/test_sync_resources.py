@@ -1,4 +1,4 @@
-"""No thread, loop, task or reference is left behind."""
+"""Calls leave no thread, loop, task or reference behind."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 
 class Argument:
-    """Something whose death can be watched."""
+    """An object that supports weak references."""
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_arguments_of_sync_code_die_without_the_collector(function, sensitive):
         with contextlib.suppress(ValueError):
             await sync_to_async(function, thread_sensitive=sensitive)(argument)
         del argument
-        # The thread may still be on its way back to its queue: the next call lets it pass.
+        # The thread may not be back at its queue yet; the next call waits for it.
         await sync_to_async(int, thread_sensitive=sensitive)()
         return watched()
 
@@ -159,14 +159,14 @@ def test_an_idle_loop_does_not_keep_the_context_of_the_call_that_it_was_made_for
         return weakref.ref(argument)
 
     def calls():
-        """One more at once than there were loops, so that at least one is made."""
+        """Make one more call at once than there are loops, so that at least one is created."""
         barrier = threading.Barrier(loops + 1)
         with ThreadPoolExecutor(loops + 1) as threads:
             contexts = [contextvars.copy_context() for _ in range(loops + 1)]
             return list(threads.map(lambda context: context.run(call, barrier), contexts))
 
     first = calls()
-    calls()  # and each of the loops is through with the first
+    calls()  # afterwards, each loop has finished the first
     gc.collect()
     assert [argument() for argument in first] == [None] * len(first)
 

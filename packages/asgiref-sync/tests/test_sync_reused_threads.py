@@ -17,7 +17,7 @@ DEFAULT_MAXIMUM = ThreadSensitiveContext.max_idle_threads
 
 @pytest.fixture(autouse=True)
 def _no_idle_threads(monkeypatch):
-    """Let the threads that a test leaves end with it."""
+    """End the threads that a test leaves."""
     yield
     monkeypatch.setattr(ThreadSensitiveContext, "max_idle_threads", 0)
 
@@ -147,7 +147,7 @@ def test_a_thread_that_still_runs_a_call_is_not_taken_over():
 
 
 def test_a_thread_that_outlasts_its_context_by_a_call_is_not_taken_over():
-    """A block inside the call keeps the thread, and is the last to leave."""
+    """A block inside the call keeps the thread, and exits last."""
     entered, other_is_left, release = threading.Event(), threading.Event(), threading.Event()
     inner_is_left = threading.Event()
 

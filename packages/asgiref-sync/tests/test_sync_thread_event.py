@@ -53,7 +53,7 @@ async def test_every_signal_of_many_is_seen():
     assert not back.acquire(blocking=False)
 
 
-async def test_a_wait_can_be_cancelled_and_begun_again():
+async def test_a_wait_can_be_cancelled_and_restarted():
     signal = ThreadEvent()
     waiting = asyncio.create_task(signal.wait())
     await asyncio.sleep(0)

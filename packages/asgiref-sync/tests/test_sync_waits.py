@@ -19,7 +19,7 @@ from asgiref.sync import (
 
 
 def in_a_thread(function):
-    """Run `function` in a new thread and join it, as the code that deadlocks does."""
+    """Run `function` in a new thread and join it, like code that deadlocks."""
     outcome = []
 
     def work():
@@ -53,7 +53,7 @@ def test_a_loop_in_a_joined_thread_that_needs_the_joining_one_is_an_error():
 
 @pytest.mark.timeout(20, method="thread")
 def test_a_join_that_starts_before_its_call_is_counted_is_an_error():
-    """The thread that queued the function may be interrupted by others at any line."""
+    """Other threads may run at any line of the thread that queued the function."""
     started, asked = threading.Event(), threading.Event()
 
     async def needs_it_at_once():
@@ -65,7 +65,7 @@ def test_a_join_that_starts_before_its_call_is_counted_is_an_error():
         return in_a_thread(lambda: asyncio.run(needs_it_at_once()))
 
     def pause(frame, event, argument):
-        """Let the function start at the first line after it was queued, and get to its wait."""
+        """At the first line after queuing, let the function start and reach its wait."""
         if event == "line" and started.wait(0.01):
             asked.wait(0.5)
             sys.settrace(None)
@@ -169,7 +169,7 @@ def test_a_busy_thread_is_not_a_deadlock():
         blocked = asyncio.create_task(sync_to_async(release.wait)(30))
         await asyncio.sleep(0)
         waiting = asyncio.create_task(needs_the_shared_thread())
-        # The loop looks after the queue several times before the thread is free.
+        # The loop checks the queue several times before the thread is free.
         asyncio.get_running_loop().call_later(0.5, release.set)
         return await waiting, await blocked
 
@@ -256,6 +256,6 @@ def test_short_waits_are_not_logged(caplog):
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
-def test_a_time_that_makes_no_sense_is_refused(seconds):
+def test_an_invalid_time_is_rejected(seconds):
     with pytest.raises(ValueError, match="positive number or None"):
         log_slow_waits(seconds)

@@ -1,4 +1,4 @@
-"""A loop runs everything that is queued for it, in every way in which its thread can wait."""
+"""A loop runs all queued work, however its thread is waiting."""
 
 import asyncio
 import contextvars
@@ -26,7 +26,7 @@ def descriptors():
 
 
 def comes_back_to(before):
-    """Whether no more descriptors are open, once the threads of the last calls are through."""
+    """Whether no additional descriptors are open once the threads of the last calls finish."""
     return eventually(lambda: descriptors() <= before)
 
 
@@ -129,7 +129,7 @@ def test_a_task_that_never_rests_does_not_hold_up_the_results_of_others():
     assert asyncio.run(main())
 
 
-def test_the_calls_of_one_loop_thread_follow_each_other_whatever_was_left_on_it():
+def test_calls_of_one_loop_thread_run_in_order_despite_leftover_work():
     tasks = []
 
     async def leave(what):
@@ -272,7 +272,7 @@ def test_a_loop_in_debug_mode_does_not_complain_of_the_bridge(caplog):
         return "done"
 
     assert async_to_sync(main)() == "done"
-    # Anything may take long on a busy machine, but for the callback that would wait.
+    # On a busy machine any step may be slow, except the callback that would wait.
     complaints = [record.getMessage() for record in caplog.records]
     assert [text for text in complaints if "_wait()" in text] == []
 
@@ -319,7 +319,7 @@ def test_a_loop_that_runs_again_does_not_start_a_call_that_moved_to_another():
     def work():
         started.set()
         release.wait(20)
-        # It stops just after the bridge has looked.
+        # It stops just after the bridge's check.
         answers = iter([True])
         loop.is_running = lambda: next(answers, False)
         async_to_sync(where)()
@@ -422,7 +422,7 @@ def test_an_interrupt_between_the_selector_and_the_loop_loses_nothing():
 
 @pytest.mark.skipif(loops.CHOICE == "uvloop", reason="uvloop cannot be run by turns")
 def test_a_loop_can_be_run_inside_its_own_callbacks():
-    """As nest_asyncio makes it possible: it leaves the running task for the inner run."""
+    """nest_asyncio makes this possible: it leaves the running task for the inner run."""
     loop = asyncio.new_event_loop()
 
     def run_inside(coroutine):
@@ -536,7 +536,7 @@ def test_a_cancellation_before_the_loop_is_made_is_not_lost(monkeypatch):
         monkeypatch.setattr(asyncio, "new_event_loop", slow_make)
         monkeypatch.setattr(asyncio.events, "new_event_loop", slow_make)
         task = asyncio.create_task(sync_to_async(work, thread_sensitive=False)())
-        await asyncio.to_thread(eventually, making.is_set, 1)  # a loop that is there is not made
+        await asyncio.to_thread(eventually, making.is_set, 1)  # never set if a loop is reused
         task.cancel()
         asyncio.get_running_loop().call_later(0.001, cancelled.set)
         await asyncio.wait([task])

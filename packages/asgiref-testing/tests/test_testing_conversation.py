@@ -280,7 +280,7 @@ async def test_a_dropped_communicator_cancels_its_application():
     communicator = ApplicationCommunicator(application, {})
     assert await communicator.receive_nothing(0.001) is True
     gone = weakref.ref(communicator)
-    gc.disable()  # it must go by its reference count, at once
+    gc.disable()  # the reference count alone must free it at once
     try:
         del communicator
         assert gone() is None

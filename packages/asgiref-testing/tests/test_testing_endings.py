@@ -309,4 +309,4 @@ async def test_as_a_context_manager_it_does_not_replace_the_error_of_the_block(c
     with pytest.raises(ZeroDivisionError):
         await block()
     gc.collect()
-    assert not caplog.records  # of asyncio, of a failure that was never retrieved
+    assert not caplog.records  # asyncio logs failures that were never retrieved

@@ -14,7 +14,7 @@ END = {"type": "http.response.body"}
 
 
 def sending(*events):
-    """An application that sends these events, whatever it is asked."""
+    """An application that sends these events for every request."""
 
     async def application(scope, receive, send):
         for event in events:
@@ -53,7 +53,7 @@ async def test_both_bodies_stream_piece_by_piece():
         assert (await exchange.response()).body == b"onetwo"
 
 
-async def test_an_iteration_goes_on_where_the_last_one_was_left():
+async def test_an_iteration_continues_where_the_last_one_stopped():
     application = sending(START, MORE, {**MORE, "body": b""}, {**MORE, "body": b"rest"}, END)
     async with HttpExchange(application) as exchange:
         async for piece in exchange.pieces():
@@ -258,7 +258,7 @@ async def test_a_response_without_end_ends_with_the_block():
 
 
 class WebSocketDisconnect(Exception):
-    """As frameworks name what they raise instead of the OSError."""
+    """A name that frameworks use for the exception that replaces the OSError."""
 
 
 @pytest.mark.parametrize("wrapped", ["named", "cause", "group", "shared", "causes", "nested"])
@@ -283,7 +283,7 @@ async def test_an_application_may_end_by_passing_the_disconnect_on(wrapped):
                 raise ExceptionGroup("tasks", [error]) from None
             if wrapped == "cause":
                 raise LookupError from error
-            raise WebSocketDisconnect  # noqa: B904 - its context tells
+            raise WebSocketDisconnect  # noqa: B904 - its context shows it
 
     async with HttpExchange(application) as exchange:
         await exchange.start()
@@ -407,7 +407,7 @@ async def test_a_failure_of_the_cleanup_after_a_disconnect_fails_the_block(kind)
 
 
 def length(*values):
-    """A start with these values of content-length."""
+    """A response start with these content-length values."""
     return {**START, "headers": [(b"content-length", value) for value in values]}
 
 
@@ -454,7 +454,9 @@ LATE = {"type": "http.response.body", "body": b"late"}
 )
 @pytest.mark.parametrize("reads", [True, False])
 @pytest.mark.parametrize("swallowed", [True, False])
-async def test_what_a_server_would_reject_fails_the_block(events, complaint, reads, swallowed):
+async def test_an_event_that_a_server_would_reject_fails_the_block(
+    events, complaint, reads, swallowed
+):
     async def application(scope, receive, send):
         for event in events:
             try:
@@ -470,7 +472,7 @@ async def test_what_a_server_would_reject_fails_the_block(events, complaint, rea
             if reads:
                 await exchange.response()
             else:
-                for _ in range(20):  # the application sends all of it meanwhile
+                for _ in range(20):  # meanwhile the application sends all of it
                     await asyncio.sleep(0)
 
     with pytest.raises(AssertionError, match=f"application .*{complaint}"):

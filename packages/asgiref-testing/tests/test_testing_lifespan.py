@@ -11,7 +11,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Site:
-    """An application with a lifespan, told how to behave; ``log`` is what happened."""
+    """An application with a configurable lifespan, which records events in ``log``."""
 
     def __init__(self, startup="complete", shutdown="complete", after=None):
         self.answers = {"startup": startup, "shutdown": shutdown}
@@ -39,7 +39,7 @@ async def test_the_application_lives_around_the_block_and_requests_have_its_stat
     async with Lifespan(site) as lifespan:
         assert site.log == ["startup"]
         assert lifespan.supported is True
-        for _ in range(2):  # each has a copy of its own
+        for _ in range(2):  # each gets its own copy
             async with HttpExchange(site, state=lifespan.state) as exchange:
                 assert (await exchange.response()).body == b"hello"
     assert site.log == ["startup", "shutdown", "end"]
@@ -92,7 +92,7 @@ COMPLETE = [{"type": f"lifespan.{step}.complete"} for step in ("startup", "shutd
     ],
 )
 @pytest.mark.parametrize("swallowed", [True, False])
-async def test_what_a_server_would_reject_fails_the_block(
+async def test_an_event_that_a_server_would_reject_fails_the_block(
     after_startup, after_shutdown, complaint, swallowed
 ):
     async def application(scope, receive, send):
@@ -156,7 +156,7 @@ async def test_an_application_without_a_lifespan_may_be_served_as_servers_do(app
         assert lifespan.future.done()
     del lifespan
     gc.collect()
-    assert not caplog.records  # of asyncio, of a failure that was never retrieved
+    assert not caplog.records  # asyncio logs failures that were never retrieved
 
 
 async def silent(scope, receive, send):

@@ -9,7 +9,7 @@ import pytest
 
 from asgiref.testing import ApplicationCommunicator, CommunicatorStack
 
-# What every inner test module begins with.
+# The start of every inner test module.
 APPLICATIONS = """
 import asyncio
 import pytest
@@ -52,7 +52,7 @@ async def visit(asgi):
 
 @pytest.fixture
 def outcomes_of(pytester):
-    """Runs pytest on a module of these tests and counts how they ended."""
+    """Runs pytest on a module with these tests and counts the outcomes."""
 
     def run(source, *options):
         pytester.makepyfile(APPLICATIONS + source)
@@ -91,7 +91,9 @@ def test_a_pytest_that_is_too_old_goes_without_the_fixture():
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_what_a_test_opened_is_closed_in_reverse_order_on_its_loop(outcomes_of, mode):
+def test_communicators_that_a_test_opened_are_closed_in_reverse_order_on_its_loop(
+    outcomes_of, mode
+):
     mark = "@pytest.mark.asyncio" if mode == "strict" else ""
     _, outcomes = outcomes_of(
         f"""
@@ -151,7 +153,7 @@ def test_failure(asgi):
 
 
 def test_a_plugin_that_closes_the_loop_with_the_test_leaves_time_for_shutdown(outcomes_of):
-    """The plugin of anyio does."""
+    """anyio's plugin does this."""
     done, outcomes = outcomes_of(
         """
 import inspect
@@ -344,7 +346,7 @@ def test_afterwards():
     assert outcomes == {"passed": 2, "errors": 1}
 
 
-def test_what_could_not_be_entered_is_not_left(outcomes_of):
+def test_a_communicator_that_could_not_be_entered_is_not_exited(outcomes_of):
     _, outcomes = outcomes_of(
         """
 async def refusing(scope, receive, send):
@@ -361,7 +363,7 @@ async def test_denied(asgi):
 
 
 def test_close_leaves_a_communicator_on_a_loop_that_runs_on_another_thread():
-    """As that of a portal does."""
+    """A portal's loop does this."""
 
     async def application(scope, receive, send):
         try:

@@ -11,7 +11,7 @@ from asgiref.testing import ApplicationCommunicator, CommunicatorStack, HttpExch
 
 
 class JumpingSelector(selectors.DefaultSelector):
-    """Lets time pass without waiting: a loop that would sleep moves its clock instead."""
+    """Makes time pass without waiting: instead of sleeping, the loop advances its clock."""
 
     elapsed = 0.0
 

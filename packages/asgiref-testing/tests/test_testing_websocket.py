@@ -13,7 +13,7 @@ ACCEPT = {"type": "websocket.accept"}
 
 
 def answering(*events):
-    """An application that answers the handshake by these events."""
+    """An application that answers the handshake with these events."""
 
     async def application(scope, receive, send):
         assert await receive() == {"type": "websocket.connect"}
@@ -230,7 +230,7 @@ CLOSE = {"type": "websocket.close"}
         ([ACCEPT, {"type": "websocket.send", "bytes": "a"}], "with a bytes that is not bytes"),
     ],
 )
-async def test_what_a_server_would_reject_fails_the_block(events, complaint):
+async def test_an_event_that_a_server_would_reject_fails_the_block(events, complaint):
     async def application(scope, receive, send):
         await receive()
         for event in events:
@@ -238,7 +238,7 @@ async def test_what_a_server_would_reject_fails_the_block(events, complaint):
 
     async def converse():
         async with WebsocketConversation(application):
-            for _ in range(20):  # the application sends all of it meanwhile
+            for _ in range(20):  # meanwhile the application sends all of it
                 await asyncio.sleep(0)
 
     async def read_all():

@@ -21,7 +21,7 @@ def adapt(application, **options):
 
 
 class Site:
-    """Streams without end until it is told to stop; keeps what it was told."""
+    """Streams without end until an event stops it; records the events."""
 
     def __init__(self, *, ignores_disconnect=False):
         self.ignores_disconnect = ignores_disconnect
@@ -89,7 +89,7 @@ def test_a_stream_that_listens_for_a_disconnect_does_not_end_early():
     assert call(adapt(application), b"hello").body == b"0123456789"
 
 
-def test_an_abandoned_application_that_goes_on_is_cancelled():
+def test_an_abandoned_application_that_keeps_running_is_cancelled():
     site = Site(ignores_disconnect=True)
     request = Request(adapt(site, disconnect_timeout=0)).open()
     request.next()

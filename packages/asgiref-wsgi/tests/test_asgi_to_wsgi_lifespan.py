@@ -46,7 +46,7 @@ def test_startup_comes_before_the_first_request_and_shutdown_at_the_end(lifespan
     site = Site()
     application = AsgiToWsgi(site, lifespan=lifespan)
     assert call(application).body == b"{'number': 42}"
-    assert call(application).body == b"{'number': 42}"  # each request has a copy
+    assert call(application).body == b"{'number': 42}"  # each request gets a copy
     application.close()
     assert site.log == ["lifespan.startup", "request", "request", "lifespan.shutdown"]
 

@@ -1,4 +1,4 @@
-"""An ASGI application under a WSGI server: forks, threads that go on, and the end of a process."""
+"""An ASGI application under a WSGI server: forks, threads that outlive the main one, and exit."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ def ask():
 
 
 def run(script, *, first="", status=0, warnings="error"):
-    """Run the script in a process of its own; return the lines that it prints."""
+    """Run the script in a separate process; return the lines that it prints."""
     source = first + SITE + textwrap.dedent(script)
     support = str(Path(__file__).with_name("support"))
     path = os.pathsep.join([support, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -123,7 +123,7 @@ def test_a_thread_that_serves_after_the_main_thread_has_ended_is_served():
     )
     assert lines in (
         ["startup", "shutdown", "startup", "served", "shutdown"],
-        ["startup", "served", "shutdown"],  # where the end of the main thread cannot be noticed
+        ["startup", "served", "shutdown"],  # if the end of the main thread cannot be detected
     )
 
 
@@ -144,7 +144,7 @@ def test_a_request_after_the_end_is_answered_with_503():
 
 @needs_fork
 @pytest.mark.parametrize("used", [False, True])
-def test_a_child_of_a_fork_has_a_loop_and_a_lifespan_of_its_own(used):
+def test_a_forked_child_has_its_own_loop_and_lifespan(used):
     lines = run(
         f"""
         import warnings

@@ -124,7 +124,7 @@ async def echo(scope, receive, send):
 
 
 class Input(io.BytesIO):
-    """Counts the bytes that were read."""
+    """A stream that counts the bytes read from it."""
 
     count = 0
     largest = 0
@@ -244,7 +244,7 @@ def test_a_body_that_breaks_off_is_a_disconnect_and_an_error_for_the_server():
     assert events == ["http.request", "http.disconnect"]
 
 
-def test_what_the_input_raises_arrives_at_the_server():
+def test_an_exception_of_the_input_reaches_the_server():
     class Broken:
         def read(self, size):
             raise KeyError("culprit")

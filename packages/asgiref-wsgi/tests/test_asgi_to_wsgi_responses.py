@@ -1,4 +1,4 @@
-"""The response of an ASGI application under a WSGI server: order, bounds, rules, errors."""
+"""The response of an ASGI application under a WSGI server: order, limits, rules, errors."""
 
 import asyncio
 import logging
@@ -278,7 +278,7 @@ def test_an_error_before_the_headers_is_a_500_with_exc_info(error, caplog):
     assert "culprit" in str(shown)
     assert shown is error or shown.__cause__ is error
     assert "The ASGI application failed" in caplog.text
-    assert call(adapted).status == "500 Internal Server Error"  # the loop goes on
+    assert call(adapted).status == "500 Internal Server Error"  # the loop keeps running
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -327,7 +327,7 @@ def test_events_in_the_wrong_order_are_errors_of_the_application():
     async def wait(scope, receive, send):
         await answer_with(send)
 
-    call(adapt(wait))  # the first has ended: the loop runs in order
+    call(adapt(wait))  # the first has ended, because the loop runs tasks in order
     assert errors == [RuntimeError, RuntimeError, ValueError, RuntimeError]
 
 
@@ -369,7 +369,7 @@ def test_an_error_after_the_response_is_logged(caplog):
         ({"shutdown_timeout": float("nan")}, "shutdown_timeout must be"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options, error):
+def test_invalid_options_are_rejected(options, error):
     async def application(scope, receive, send): ...
 
     with pytest.raises(ValueError, match=error):

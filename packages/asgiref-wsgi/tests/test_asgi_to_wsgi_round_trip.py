@@ -1,4 +1,4 @@
-"""Random requests through both adapters, in either order, fare as they do without them."""
+"""Random requests through both adapters, in either order, get the same responses as without."""
 
 import asyncio
 import io
@@ -18,21 +18,21 @@ values = st.binary(max_size=8).map(
     lambda value: bytes(byte for byte in value if byte > 32 and byte != 127)
 )
 pieces = st.lists(st.binary(max_size=40) | st.just(b"x" * 70_000), max_size=5)
-# A path of valid UTF-8: servers replace what is not before an application sees it.
+# Only valid UTF-8: servers replace invalid bytes before an application sees the path.
 paths = st.text(st.characters(exclude_categories=["Cs"]), max_size=6).map(lambda text: "/" + text)
 statuses = st.sampled_from([200, 201, 204, 299, 304, 404, 500])
 
 
 @dataclass
 class Seen:
-    """What an application has seen of a request."""
+    """The parts of a request that an application saw."""
 
     scope: dict[str, Any]
     body: bytes
 
 
 class Echo:
-    """An ASGI application that keeps what it sees, and answers in given pieces."""
+    """An ASGI application that records its request, and responds in given chunks."""
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], chunks: list[bytes]):
         self.status, self.headers, self.chunks = status, headers, chunks
@@ -53,7 +53,7 @@ class Echo:
 
 
 def merged(headers: Any) -> dict[bytes, list[bytes]]:
-    """The headers by name, the values of one name joined as an environ has to join them."""
+    """The headers by name, with repeated values joined as an environ must join them."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         found.setdefault(name.lower(), []).append(value)
@@ -118,13 +118,13 @@ def test_an_asgi_application_through_both_adapters(
         assert seen.scope[key] == wanted.scope[key], key
     wanted_headers = merged(headers)
     if not wanted_headers[b"content-length"][0].strip(b"0"):
-        # A request without a body may say so or not.
+        # A request without a body may or may not have a Content-Length.
         seen.scope["headers"] = [
             pair for pair in seen.scope["headers"] if pair[0] != b"content-length"
         ]
         del wanted_headers[b"content-length"]
     if not wanted_headers.get(b"content-type", [b"x"])[0]:
-        del wanted_headers[b"content-type"]  # an environ has an empty one where there is none
+        del wanted_headers[b"content-type"]  # without this header, an environ has an empty one
     assert merged(seen.scope["headers"]) == wanted_headers
 
     has_body = method != "HEAD" and status not in (204, 304)
@@ -134,7 +134,7 @@ def test_an_asgi_application_through_both_adapters(
 
 
 class WsgiEcho:
-    """A WSGI application that keeps what it sees, and answers in given pieces."""
+    """A WSGI application that records its request, and responds in given chunks."""
 
     def __init__(self, status: str, headers: list[tuple[str, str]], chunks: list[bytes]):
         self.status, self.headers, self.chunks = status, headers, chunks

@@ -22,7 +22,7 @@ def hello(environ, start_response):
 
 
 def caller(function):
-    """An application that answers with what the function returns."""
+    """An application that responds with the function's result."""
 
     def application(environ, start_response):
         start_response("200 OK", [])
@@ -106,7 +106,7 @@ async def test_other_scopes_are_refused(kind):
         ({"workers": 1, "thread_sensitive": True}, TypeError),
     ],
 )
-async def test_options_that_make_no_sense_are_refused(options, error):
+async def test_invalid_options_are_rejected(options, error):
     with pytest.raises(error):
         WsgiToAsgi(hello, **options)
 
@@ -143,7 +143,7 @@ async def test_a_request_that_cannot_be_trusted_is_answered_with_400(headers, te
     assert called == []
 
 
-async def test_a_value_error_of_a_subclass_is_a_400_that_tells_no_secrets(caplog):
+async def test_a_value_error_of_a_subclass_is_a_400_without_its_message(caplog):
     class Instance(WsgiToAsgiInstance):
         def build_environ(self, scope, body):
             raise ValueError("secret")
@@ -254,7 +254,7 @@ async def test_the_state_of_the_response_can_be_asked():
 
 
 async def meet(application, count):
-    """Send `count` requests at once; returns the bodies."""
+    """Send `count` requests at once; return the bodies."""
     answers = await asyncio.gather(*(request(application) for _ in range(count)))
     return [answer.body for answer in answers]
 
@@ -266,7 +266,7 @@ async def test_requests_run_side_by_side():
 
 
 class Gauge:
-    """How many threads are inside at once; each waits there until `together` have come."""
+    """Counts the threads inside at once; each waits there until `together` have entered."""
 
     def __init__(self, together):
         self.barrier = threading.Barrier(together)
@@ -299,7 +299,7 @@ async def test_thread_sensitive_requests_run_one_by_one_on_the_shared_thread():
 
 
 @pytest.mark.parametrize("thread_sensitive", [False, True])
-async def test_the_application_is_told_whether_requests_run_side_by_side(thread_sensitive):
+async def test_the_environ_says_whether_requests_run_in_parallel(thread_sensitive):
     told = {}
 
     def application(environ, start_response):
@@ -330,7 +330,7 @@ async def test_inside_a_thread_sensitive_context_its_thread_runs_the_request():
 
 
 @pytest.mark.parametrize("stall", ["reading", "writing"])
-async def test_clients_that_stall_never_use_the_workers_up(stall):
+async def test_stalled_clients_never_occupy_all_workers(stall):
     def application(environ, start_response):
         if environ["PATH_INFO"] == "/stall":
             if stall == "reading":
@@ -357,7 +357,7 @@ async def test_clients_that_stall_never_use_the_workers_up(stall):
     assert (await request(adapter)).body == b"served"
 
 
-async def test_cancelled_requests_never_use_the_workers_up():
+async def test_cancelled_requests_never_occupy_all_workers():
     adapter = WsgiToAsgi(lambda environ, start_response: environ["wsgi.input"].read(), workers=2)
     for _ in range(20):
         exchange = Exchange(adapter).start().feed(b"begun", more=True)
@@ -418,7 +418,7 @@ async def test_async_to_sync_in_the_application_uses_the_server_s_loop():
     assert loops == [asyncio.get_running_loop()]
 
 
-async def test_a_cancelled_call_cancels_what_the_application_awaits():
+async def test_a_cancelled_call_cancels_the_coroutine_that_the_application_awaits():
     waiting, cancelled = asyncio.Event(), []
 
     async def wait_forever():
@@ -529,7 +529,7 @@ async def test_a_request_leaves_nothing_for_the_cyclic_collector(fails):
         except LookupError:
             assert fails
         for _ in range(2):
-            await sync_to_async(int)()  # both threads have let go of the call before
+            await sync_to_async(int)()  # both threads have released the previous call
         assert [instance() for instance in instances] == [None]
     finally:
         gc.enable()

@@ -1,4 +1,4 @@
-"""Uploads that come without a length, and uploads that are too long."""
+"""Uploads without a length, and uploads that are too long."""
 
 import asyncio
 import io
@@ -17,7 +17,7 @@ MEGABYTE = 1024 * 1024
 
 
 class Site:
-    """Reads as many bytes as CONTENT_LENGTH says, as Django and Falcon do."""
+    """Reads CONTENT_LENGTH bytes, as Django and Falcon do."""
 
     def __init__(self, reads=True):
         self.environs = []
@@ -179,7 +179,7 @@ async def test_without_a_spool_one_log_line_says_that_a_body_was_not_read(caplog
     assert "max_spool_size" in record.getMessage()
 
 
-async def test_without_a_spool_a_body_that_is_read_is_no_reason_for_a_log_line(caplog):
+async def test_without_a_spool_reading_the_body_logs_nothing(caplog):
     def application(environ, start_response):
         environ["wsgi.input"].read()
         start_response("200 OK", [])
@@ -268,7 +268,7 @@ async def test_a_body_that_grows_too_large_while_it_is_read_is_answered_with_413
     assert "exceeds 10 bytes" in str(errors[0])
 
 
-async def test_a_response_that_has_started_goes_on_when_the_body_grows_too_large():
+async def test_a_started_response_continues_when_the_body_grows_too_large():
     def application(environ, start_response):
         write = start_response("200 OK", [])
         write(b"started ")

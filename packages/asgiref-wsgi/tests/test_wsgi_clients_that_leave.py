@@ -1,4 +1,4 @@
-"""What stops when the client is gone, and how the application learns of it."""
+"""When the client leaves, the request stops, and the application can find out."""
 
 import asyncio
 import concurrent.futures
@@ -47,14 +47,14 @@ async def test_a_response_that_yields_nothing_until_there_is_news_is_stopped(way
     assert closed.is_set()
 
 
-async def test_an_empty_chunk_in_a_list_is_no_reason_to_watch():
+async def test_an_empty_chunk_in_a_list_starts_no_watch():
     exchange = Exchange(WsgiToAsgi(lambda e, s: (s("200 OK", []), [b""])[1])).start().feed()
     await exchange.end()
     assert exchange.receives == 1
 
 
 class Chunks:
-    """A response that counts how many of its kind were made and closed."""
+    """A response that counts how many were created and closed."""
 
     def __init__(self, made, closed):
         made.append(self)
@@ -138,7 +138,7 @@ async def test_a_request_whose_client_left_the_queue_is_not_run(more):
     task, release = await occupy(first)
     second = Exchange(adapter, http_scope(path="/second", headers=[(b"content-length", b"9")]))
     second.start().feed(b"x" if more else b"x" * 9, more=more).disconnect()
-    await second.end()  # although the only worker is still busy
+    await second.end()  # even though the only worker is still busy
     assert second.sent() == []
     release.set()
     await task

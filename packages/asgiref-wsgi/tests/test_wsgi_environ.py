@@ -1,4 +1,4 @@
-"""The environ that a scope becomes; no thread runs here."""
+"""The conversion of a scope to an environ; these tests use no threads."""
 
 import pytest
 from wsgi_client import http_scope
@@ -127,7 +127,7 @@ def test_the_client_is_named_if_it_is_known():
     assert not {"REMOTE_ADDR", "REMOTE_PORT"} & environ_of(client=None).keys()
 
 
-def test_https_is_told():
+def test_https_is_set_in_the_environ():
     assert environ_of(scheme="https")["HTTPS"] == "on"
     assert environ_of(scheme="https")["wsgi.url_scheme"] == "https"
     assert "HTTPS" not in environ_of()
@@ -200,7 +200,7 @@ def test_the_limit_can_be_off(limit):
 @pytest.mark.parametrize(
     "value", [b"", b"-1", b"+1", b"1_000", b"0x10", b"1.0", b"\xb2", b"9" * 30]
 )
-def test_a_content_length_that_is_no_number_is_a_bad_request(value):
+def test_a_content_length_that_is_not_a_number_is_a_bad_request(value):
     with pytest.raises(BadRequest, match="Content-Length is not a number"):
         environ_of(headers=[(b"content-length", value)])
 

@@ -1,4 +1,4 @@
-"""Files that the server sends itself, where it offers that."""
+"""Files that the server itself sends, if it can."""
 
 import asyncio
 import gzip
@@ -44,7 +44,7 @@ class Site:
         return environ["wsgi.file_wrapper"](self.file)
 
     async def events(self, *offers, method="GET"):
-        """Return the events after the start, as (type, what is sent) pairs."""
+        """Return the events after the start as pairs of type and content."""
         scope = http_scope(method=method, extensions={offer: {} for offer in offers})
         exchange = Exchange(WsgiToAsgi(self, send_files_by_path=self.by_path), scope).start().feed()
         await exchange.end()
@@ -103,7 +103,7 @@ async def test_a_path_that_leads_elsewhere_by_now_is_not_used(path):
 
 
 @pytest.mark.parametrize("kind", ["memory", "compressed", "empty", "pipe"])
-async def test_what_is_no_plain_file_is_read(kind, tmp_path):
+async def test_an_object_that_is_not_a_plain_file_is_read(kind, tmp_path):
     path = tmp_path / "file"
     expected = b"" if kind == "empty" else b"content"
     if kind == "memory":
@@ -133,7 +133,7 @@ class First(io.BufferedReader):
 
 
 def limited(path):
-    """A plain file whose instance limits what is read."""
+    """A plain file with a `read` attribute that limits reads."""
     file = io.FileIO(path)
     read = file.read
     file.read = lambda size: read(min(size, 100 - file.tell()))
@@ -218,7 +218,7 @@ async def test_a_file_that_cannot_be_read_is_not_sent(path):
 
 @pytest.fixture
 def short_file():
-    """A file that reports a larger size than it has."""
+    """A file that reports a size larger than its content."""
     path = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if not path.exists():
         pytest.skip(f"needs {path} of Linux's sysfs")
@@ -232,7 +232,7 @@ async def test_a_file_that_reports_a_size_it_does_not_have_is_read(short_file):
 
 @pytest.mark.parametrize("fate", ["deleted", "replaced", "truncated"])
 async def test_a_file_that_does_not_outlive_close_arrives_whole(path, fate):
-    """The server opens the file that an event names after `send` has returned, as Granian does."""
+    """Like Granian, the server opens the file after `send` has returned."""
 
     def application(environ, start_response):
         start_response("200 OK", [])

@@ -1,4 +1,4 @@
-"""Nothing that an application raises, yields or returns loses a request, a worker or a client."""
+"""An application cannot lose a request, worker or client with its exceptions or results."""
 
 import asyncio
 import threading
@@ -87,7 +87,7 @@ def hello(environ, start_response):
 
 
 async def outcome_of(application, adapter):
-    """What the call raises, and what was sent; the only worker must be free afterwards."""
+    """Return the call's exception and events; check that the only worker is free afterwards."""
     adapter.wsgi_application = application
     exchange = Exchange(adapter).start().feed()
     [outcome] = await asyncio.gather(exchange.task, return_exceptions=True)
@@ -110,10 +110,10 @@ async def test_an_exception_reaches_the_server_and_no_worker_is_lost(place, erro
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("error", BASE_EXCEPTIONS.values(), ids=BASE_EXCEPTIONS)
-async def test_an_exception_that_is_no_exception_becomes_one(place, error):
+async def test_a_base_exception_becomes_an_exception(place, error):
     outcome, _ = await outcome_of(place(error), WsgiToAsgi(hello, workers=1))
     if place is at_a_chunk and isinstance(error, StopIteration):
-        assert isinstance(outcome, RuntimeError)  # Python's own, of a generator
+        assert isinstance(outcome, RuntimeError)  # raised by Python for a generator
     else:
         assert type(outcome) is RuntimeError
         assert outcome.__cause__ is error
@@ -180,7 +180,7 @@ async def test_a_wrong_result_is_an_error_with_nothing_sent(wrong):
     assert events == []
 
 
-async def test_a_close_that_blocks_holds_up_no_client_and_no_other_request():
+async def test_a_close_that_blocks_delays_neither_the_client_nor_other_requests():
     closing, may_close = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -251,7 +251,7 @@ async def test_a_header_of_the_connection_is_dropped_with_one_warning(name, form
     assert (record.name, record.levelname) == ("asgiref.wsgi", "WARNING")
 
 
-async def test_each_name_has_a_warning_of_its_own(caplog):
+async def test_each_name_gets_its_own_warning(caplog):
     def application(environ, start_response):
         start_response("200 OK", [(name, "x") for name in HOP_BY_HOP])
         return []

@@ -57,7 +57,7 @@ def scopes(draw):
 
 @dataclass
 class Site:
-    """Reads its input in a given way, as far as it gets, and answers in a given way."""
+    """Reads its input in a given way, as far as possible, and responds in a given way."""
 
     reads: list[str]
     response: str
@@ -97,7 +97,7 @@ class Site:
 
 
 def declared_length(headers):
-    """Return the Content-Length, None if there is none, ValueError if it is not to be trusted."""
+    """Return the Content-Length, None without one, ValueError if it cannot be trusted."""
     if any(name.lower() == b"transfer-encoding" for name, _ in headers):
         return None
     found = {
@@ -112,7 +112,7 @@ def declared_length(headers):
 
 
 async def serve(site, scope, body, cut):
-    """Send the pieces of `body`, all or the first `cut`, and return what was answered."""
+    """Send the chunks of `body`, all or the first `cut`; return the response."""
     exchange = Exchange(WsgiToAsgi(validator(site)), scope).start()
     for number, piece in enumerate(body[:cut]):
         exchange.feed(piece, more=cut is not None or number < len(body) - 1)
@@ -146,7 +146,7 @@ def test_no_byte_is_lost_or_invented(scope, body, cut, reads, response, answer):
         assert not events or events[0]["status"] == 400
         return
     if not site.environ:
-        # The client left before its first piece, or before the end of a body without a length.
+        # The client left before its first chunk, or before the end of a body without a length.
         assert cut == 0 or (cut is not None and length is None)
         assert events == []
         return
@@ -170,7 +170,7 @@ def test_no_byte_is_lost_or_invented(scope, body, cut, reads, response, answer):
 def check_answer(events, answer):
     start, *rest = events
     assert (start["type"], start["status"]) == ("http.response.start", 200)
-    # The client has left, so the answer may break off, but not between two other bytes.
+    # The client has left, so the response may end early, but must not differ up to there.
     received = b"".join(event.get("body", b"") for event in rest)
     assert answer.startswith(received)
     if rest and not rest[-1].get("more_body"):

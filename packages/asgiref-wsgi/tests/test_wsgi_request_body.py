@@ -1,4 +1,4 @@
-"""What the application reads from wsgi.input, and when it is received."""
+"""Reading from wsgi.input, and the time at which the body is received."""
 
 import asyncio
 import io
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.asyncio
 
 
 def reader(read, results):
-    """An application that stores what `read` makes of its input."""
+    """An application that stores the result of `read` for its input."""
 
     def application(environ, start_response):
         try:
@@ -127,7 +127,7 @@ async def test_a_refused_100_continue_receives_nothing():
     assert exchange.sent()[0]["type"] == "http.response.start"
 
 
-async def test_an_application_that_never_reads_is_not_held_up():
+async def test_an_application_that_never_reads_is_not_delayed():
     def application(environ, start_response):
         start_response("200 OK", [])
         return [b"thanks"]
@@ -157,7 +157,7 @@ async def test_read_ahead_is_bounded_and_goes_on_when_there_is_room():
         exchange.feed(block, more=True)
     exchange.feed()
     await first_read.wait()
-    for _ in range(100):  # the pump receives what it may
+    for _ in range(100):  # the pump receives up to its limit
         await asyncio.sleep(0)
     waiting = exchange.receives * len(block) - 70_000
     assert READ_AHEAD - 65536 <= waiting <= READ_AHEAD + 65536  # BufferedReader holds one block
@@ -244,7 +244,7 @@ async def test_a_broken_receive_reaches_the_reader_and_the_server():
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-async def test_reading_after_the_request_is_an_error_and_no_hang():
+async def test_reading_after_the_request_raises_and_does_not_hang():
     kept = []
 
     def application(environ, start_response):

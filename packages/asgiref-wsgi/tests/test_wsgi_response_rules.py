@@ -1,4 +1,4 @@
-"""The rules of start_response and of the body; no thread runs here."""
+"""The rules of start_response and of the body; these tests use no threads."""
 
 import gc
 import sys
@@ -207,7 +207,7 @@ def test_exc_info_is_raised_once_headers_are_sent(response):
     assert caught.traceback[-1].name == "exc_info_of"
 
 
-def test_exc_info_makes_no_reference_cycle(response):
+def test_exc_info_creates_no_reference_cycle(response):
     class Culprit(Exception):
         pass
 
@@ -224,7 +224,7 @@ def test_exc_info_makes_no_reference_cycle(response):
         gc.enable()
 
 
-def test_a_refused_header_leaves_the_response_as_it_was(response, sink):
+def test_a_rejected_header_leaves_the_response_unchanged(response, sink):
     response.start("200 OK", [("Content-Length", "1")])
     with pytest.raises(ValueError, match="not a token"):
         response.start("500 Oh", [("a b", "")], exc_info_of(KeyError))
@@ -256,7 +256,7 @@ def test_a_body_is_cut_where_content_length_ends(response, sink):
     assert len(asked) == 2
 
 
-def test_a_body_that_falls_short_is_an_error_and_has_no_end(response, sink):
+def test_a_body_that_is_too_short_is_an_error_without_a_final_event(response, sink):
     response.start("200 OK", [("Content-Length", "8")])
     with pytest.raises(RuntimeError, match="sent 4 of the 8 bytes"):
         response.relay([b"0123"])

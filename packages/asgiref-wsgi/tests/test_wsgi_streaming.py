@@ -1,4 +1,4 @@
-"""The response on its way out: when chunks leave, what bounds them, and who stops whom."""
+"""The stream of a response: when chunks are sent, their limits, and how a response stops."""
 
 import asyncio
 import io
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Body:
-    """An iterable that tells what became of it."""
+    """An iterable that records whether it was read and closed."""
 
     def __init__(self, chunks, on_close=None):
         self.chunks = iter(chunks)
@@ -64,7 +64,7 @@ async def test_a_validated_application_is_served():
     assert (answer.status, answer.body) == (200, b"written hello")
 
 
-async def test_each_chunk_leaves_at_once():
+async def test_each_chunk_is_sent_at_once():
     may_go_on = threading.Event()
 
     def application(environ, start_response):
@@ -82,7 +82,7 @@ async def test_each_chunk_leaves_at_once():
     await exchange.end()
 
 
-async def test_what_is_written_leaves_at_once():
+async def test_written_data_is_sent_at_once():
     may_go_on = threading.Event()
 
     def application(environ, start_response):
@@ -263,7 +263,7 @@ async def test_a_header_that_must_not_be_sent_is_an_error_with_nothing_on_the_wi
     "error", [StopIteration, SystemExit, GeneratorExit, KeyboardInterrupt, asyncio.CancelledError]
 )
 @pytest.mark.parametrize("late", [False, True])
-async def test_an_exception_that_is_no_exception_never_loses_a_request(error, late):
+async def test_a_base_exception_never_loses_a_request(error, late):
     def raise_it():
         raise error("culprit")
 
@@ -340,7 +340,7 @@ async def test_an_endless_response_leaves_the_event_loop_to_others():
         return {"type": "http.disconnect"}
 
     async def send(event):
-        pass  # at once, as to a fast client
+        pass  # returns at once, as for a fast client
 
     call = asyncio.create_task(serve(endless(closed))(http_scope(), receive, send))
     await asyncio.sleep(0)
@@ -350,7 +350,7 @@ async def test_an_endless_response_leaves_the_event_loop_to_others():
 
 
 async def test_a_server_hears_that_a_connection_is_lost_before_five_more_chunks():
-    """asyncio tells of a lost connection in the next turn of the loop, and logs more writes."""
+    """asyncio reports a lost connection in the next turn, and logs writes until then."""
     closed, sent, after_the_loss = threading.Event(), [], []
 
     async def receive():
@@ -360,7 +360,7 @@ async def test_a_server_hears_that_a_connection_is_lost_before_five_more_chunks(
         sent.append(event)
         if len(sent) == 1:
             await asyncio.to_thread(closed.wait)  # until all chunks wait
-        # The loss that this write finds is told by a call of the next turn.
+        # This write finds the connection lost; asyncio reports it in the next turn.
         asyncio.get_running_loop().call_soon(
             lambda n: after_the_loss.append(len(sent) - n), len(sent)
         )
@@ -492,7 +492,7 @@ async def test_receive_is_not_awaited_when_the_call_is_over():
         may_end.wait()
 
     exchange = Exchange(WsgiToAsgi(application)).start().feed()
-    while exchange.receives < 2:  # the watch
+    while exchange.receives < 2:  # by the watch for a client that leaves
         await exchange.event() if not exchange.events.empty() else await asyncio.sleep(0)
     may_end.set()
     await exchange.end()

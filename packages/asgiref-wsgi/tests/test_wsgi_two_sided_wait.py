@@ -1,4 +1,4 @@
-"""How a task and a thread wait for each other, apart from any request."""
+"""A task and a thread that wait for each other, without a request."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""`workers=N` means N: how many threads run the application, and which."""
+"""`workers=N` means N: the number of threads that run the application."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Gauge:
-    """Counts the threads that are inside at the same time."""
+    """Counts the threads inside at the same time."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -34,14 +34,14 @@ def spin():
 
 
 async def serve_slow_clients(adapter, count, upload=b"y" * 1000):
-    """Have `count` clients that read and send slowly at the same time."""
+    """Run `count` clients that read and send slowly at the same time."""
     exchanges = []
     for number in range(count):
         headers = [(b"content-length", str(2 * len(upload)).encode())]
         exchange = Exchange(adapter, http_scope(path=f"/{number}", headers=headers))
         exchange.sends_open.clear()
         exchanges.append(exchange.start().feed(upload, more=True))
-    await asyncio.sleep(0.02)  # lets threads run out of patience; nothing depends on it
+    await asyncio.sleep(0.02)  # lets threads lend their tokens; the result does not depend on it
     for exchange in exchanges:
         exchange.feed(upload)
     for exchange in exchanges:
@@ -56,7 +56,7 @@ async def let_threads_run():
 
 
 @pytest.mark.parametrize("stall", ["reading", "writing"])
-async def test_a_thread_whose_client_goes_on_waits_for_its_turn(stall):
+async def test_a_thread_whose_client_resumes_waits_for_a_free_worker(stall):
     gauge, busy, may_end = Gauge(), threading.Semaphore(0), threading.Event()
 
     def application(environ, start_response):
@@ -114,7 +114,7 @@ async def test_no_more_threads_than_workers_run_the_application_with_slow_client
     assert gauge.most <= workers
 
 
-async def test_one_worker_runs_each_request_from_beginning_to_end_on_one_thread():
+async def test_one_worker_runs_each_request_from_start_to_end_on_one_thread():
     gauge, threads = Gauge(), set()
 
     def application(environ, start_response):

@@ -1,4 +1,4 @@
-"""Exceptions and values of user code that make every assumption about them false."""
+"""Exceptions and values of user code that violate common assumptions."""
 
 import asyncio
 import dataclasses
@@ -6,7 +6,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Frozen(Exception):
-    """A frozen dataclass: assigning any attribute raises, also `__traceback__`."""
+    """A frozen dataclass: assigning any attribute raises, even `__traceback__`."""
 
     name: str = "x"
 
@@ -49,7 +49,7 @@ class LiesAboutItsClass(Exception):
 
 
 class _Reluctant:
-    """Mixed into an exception: every question that Python code may ask of it raises."""
+    """A mixin for exceptions: every method that Python code may call raises."""
 
     def __repr__(self):
         raise ValueError("no repr")
@@ -95,11 +95,11 @@ class _RefusesAnyName(type):
 
 
 class Expression(metaclass=_AnswersToAnyName):
-    """Made by its class for any name, as query builders and mocks do."""
+    """The attribute that its class creates for any name, like query builders and mocks."""
 
 
 class Registered(metaclass=_RefusesAnyName):
-    """Its class looks names up in a table, and raises another error than AttributeError."""
+    """Its class looks up names in a table, and raises an error other than AttributeError."""
 
 
 class Unhashable(Exception):
@@ -115,7 +115,7 @@ class False_(Exception):
 
 
 class NeedsTwoArguments(Exception):
-    """Neither copying nor pickling nor raising the class makes another one."""
+    """An exception that cannot be copied, pickled or created by raising its class."""
 
     def __init__(self, one, two):
         super().__init__()
@@ -133,7 +133,7 @@ def _in_a_circle():
     return first
 
 
-#: Name: a function that makes one. The caller of a bridged function gets the very object.
+#: Name: a function that creates one. The caller of a bridged function gets the same object.
 EXCEPTIONS = {
     "plain": ValueError,
     "frozen": Frozen,

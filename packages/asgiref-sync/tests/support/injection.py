@@ -1,9 +1,9 @@
-"""Raise an exception at each point of the bridge that the calling thread comes to, one at a time.
+"""Raise an exception at each point of the bridge that the calling thread reaches, one at a time.
 
-Run as a program with the name of a scenario, of a class, and of what counts as a point ("lines" or
-"signals"): it runs the scenario with an exception at the first point (or the one whose number is
-the fourth argument), then at the next, until it comes to its end without one. Exit status 0: the
-exception reached the caller each time, nothing hung, and nothing is left behind.
+A program. Its arguments are the names of a scenario, an exception class, and a kind of point
+("lines" or "signals"). It runs the scenario with an exception at the first point (or at the point
+whose number is the fourth argument), then at the next, until a run ends without one. Exit status 0
+means: the exception reached the caller each time, no call hung, and no resource leaked.
 """
 
 import ast
@@ -19,7 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import loops  # noqa: F401 - the choice of event loops, before any is made
+import loops  # noqa: F401 - chooses the event loops before any is created
 from probes import Resources, assert_all_works, assert_no_more_than, double
 
 import asgiref.sync
@@ -37,11 +37,11 @@ PACKAGE = str(Path(asgiref.sync.__file__).parent)
 
 
 class SoftTimeLimit(Exception):
-    """What a task queue raises in a signal handler."""
+    """The exception that a task queue raises in a signal handler."""
 
 
 class Life:
-    """How many coroutines have started and ended."""
+    """The numbers of coroutines that have started and ended."""
 
     started = ended = 0
 
@@ -114,7 +114,7 @@ def iterator_of_async():
         for number in range(3):
             yield number
 
-    # Were it closed by the reference count, the interpreter would print an exception, and go on.
+    # If the reference count closed it, the interpreter would print an exception and continue.
     with contextlib.closing(async_to_sync_iterator(numbers())) as iterator:
         assert next(iterator) == 0
 
@@ -173,7 +173,7 @@ def iterator_of_sync():
     asyncio.run(main())
 
 
-#: Each with the exceptions that may come: a loop lets only these two out of its callbacks.
+#: Each with the exceptions to raise: a loop re-raises only these two from its callbacks.
 SYNCHRONOUS = [
     top_level,
     top_level_and_back,
@@ -199,7 +199,7 @@ class Injection:
         self.place = None
 
     def _is_here(self, frame):
-        """Count this point; whether it is the one."""
+        """Count this point; return whether the exception belongs here."""
         if self.place is not None:
             return False
         self.number -= 1
@@ -221,7 +221,7 @@ class Injection:
 
 
 class AtLines(Injection):
-    """The points are the lines."""
+    """Counts each line as a point."""
 
     def _watch(self):
         self._before = {}
@@ -246,9 +246,9 @@ class AtLines(Injection):
 
 
 class AtSignals(Injection):
-    """The points are those where CPython looks for signals: on entering a function, after a call.
+    """Counts the points where CPython checks for signals: on entering a function, after a call.
 
-    (And at the end of each turn of a loop, which nothing shows.)
+    (CPython also checks at the end of each turn of a loop, which no event shows.)
     """
 
     def _watch(self):
@@ -259,7 +259,7 @@ class AtSignals(Injection):
 
     def _event(self, frame, event, arg):
         if event not in ("call", "c_return") or getattr(arg, "__name__", None) == "__enter__":
-            # 3.14 looks for signals between `__enter__` and the body of a `with`: then any lock in
+            # 3.14 checks for signals between `__enter__` and the body of a `with`: then any lock in
             # the process stays locked, and no Python code can prevent that.
             return
         if frame.f_code.co_filename.startswith(PACKAGE) and self._is_here(frame):
@@ -268,10 +268,10 @@ class AtSignals(Injection):
 
 
 def _is_cleaning_up(frame, before):
-    """Whether an exception before this line would come where no signal can be handled.
+    """Whether CPython never handles a signal before this line, so no exception belongs there.
 
-    The interpreter looks for signals between the body of a `with` and the release of what it holds
-    no more than between the end of a `try` and the first call of its `finally`.
+    The interpreter does not check for signals between the body of a `with` and its `__exit__`, nor
+    between the end of a `try` and the first call of its `finally`.
     """
     bodies, finals = _blocks(frame.f_code.co_filename)
     line = frame.f_lineno
@@ -293,11 +293,11 @@ def _blocks(path):
 
 
 for _path in Path(PACKAGE).glob("*.py"):
-    _blocks(str(_path))  # not while tracing, where the parser of 3.11 counts its depth wrong
+    _blocks(str(_path))  # not while tracing, because the parser of 3.11 then miscounts its depth
 
 
 class Watchdog:
-    """Ends the program, with all stacks, when one injection takes too long."""
+    """Ends the program and prints all stacks if an injection takes too long."""
 
     def __init__(self, seconds):
         self.seconds = seconds
@@ -321,9 +321,9 @@ class Watchdog:
 
 
 def problems_of(scenario, make_injection, error_class, watchdog, first):
-    """Yield what went wrong, for an exception of this class at each point from `first` on."""
+    """Yield the faults after an exception of this class at each point from `first` on."""
     printed = []
-    # Without the traceback, whose frames would keep what the finalizer was about to end.
+    # Without the traceback, whose frames would keep the finalizer's object alive.
     sys.unraisablehook = lambda args: printed.append(args.exc_value.with_traceback(None))
     number = first - 1
     while True:
@@ -335,7 +335,7 @@ def problems_of(scenario, make_injection, error_class, watchdog, first):
             if result is not None:
                 yield f"the call fails without an injection: {result!r}"
             return
-        # The interpreter prints an exception of a finalizer, and continues.
+        # The interpreter prints a finalizer's exception and continues.
         if result is not injection.error and injection.error not in printed:
             yield f"{error_class.__name__} at {injection.place}: the caller gets {result!r}"
         del result
@@ -361,7 +361,8 @@ def main(name, class_name, points="lines", first="1"):
     watchdog.feed("the end")
     try:
         assert_all_works()
-        # An exception raised just as main_wrap suspends leaves the coroutine to the collector.
+        # An exception raised just as main_wrap suspends leaves the coroutine to the garbage
+        # collector.
         gc.collect()
         assert Life.started == Life.ended, "a coroutine that was started has not ended"
         assert_no_more_than(before, spare=4)

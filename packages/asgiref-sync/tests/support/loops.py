@@ -1,7 +1,7 @@
-"""The event loops that the tests run on: asyncio's own, or what the environment variable names.
+"""The event loops that the tests run on: asyncio's own, or those that a variable selects.
 
-``ASGIREF_SYNC_TEST_LOOPS`` is "uvloop", or "subclass" for a subclass of asyncio's loop, as
-instrumented programs have. Importing this module makes the choice for the process.
+The environment variable ``ASGIREF_SYNC_TEST_LOOPS`` is "uvloop", or "subclass" for a subclass of
+asyncio's loop, as in instrumented programs. Importing this module applies it to the process.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What an outsider sees of the process: threads, loops, descriptors, whether calls still work."""
+"""Checks of the process from outside: threads, loops, descriptors, and whether calls work."""
 
 import asyncio
 import gc
@@ -12,12 +12,12 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 #: As many functions run at once by default as `concurrent.futures.ThreadPoolExecutor` would run.
 DEFAULT_LIMIT = min(32, (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 4)
 
-#: How long something may take that should happen at once, on a machine that is busy.
+#: The time limit, on a busy machine, for an event that should be immediate.
 SOON = 10
 
 
 def eventually(condition, seconds=SOON):
-    """Return whether `condition` becomes true: for ends that only the system can see."""
+    """Return whether `condition` becomes true, by polling: for ends without an event."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -28,7 +28,7 @@ def eventually(condition, seconds=SOON):
 
 @dataclass(frozen=True)
 class Resources:
-    """What a process holds."""
+    """The resources that a process holds."""
 
     threads: int
     loops: int
@@ -47,10 +47,10 @@ class Resources:
         return cls(threading.active_count(), open_loops, held)
 
     def within(self, other, spare=0):
-        """Whether this is no more than `other` and, of threads and loops, `spare` idle ones.
+        """Whether this is at most `other`, plus `spare` idle threads and loops.
 
-        A loop costs four descriptors. An idle thread keeps one, which counts as closed; a loop that
-        is open, which an interrupted block can leave behind, has its own.
+        A loop uses four descriptors. An idle thread keeps a loop, which counts as closed; an open
+        loop, which an interrupted block can leave behind, has its own descriptors.
         """
         open_loops = max(0, self.loops - other.loops)
         return (
@@ -61,7 +61,7 @@ class Resources:
 
 
 def assert_no_more_than(before, spare=0):
-    """Assert that the process comes back to what it held before, some idle threads apart."""
+    """Assert that the process returns to its former resources, except for some idle threads."""
     if not eventually(lambda: Resources.now().within(before, spare), seconds=5):
         names = sorted(thread.name for thread in threading.enumerate())
         raise AssertionError(f"{Resources.now()} instead of {before}, with {names}")
@@ -103,10 +103,10 @@ async def _outcome_of(awaitable):
 
 
 async def outcome_of(awaitable):
-    """Return what `awaitable` returned or the exception that it raised, of any class.
+    """Return the result of `awaitable`, or the exception that it raised, of any class.
 
-    In a task of its own: asyncio throws the exception of a future into the task that waits, and a
-    GeneratorExit that is thrown closes every coroutine but the outermost.
+    It runs in a separate task, because asyncio throws the exception of a future into the waiting
+    task, and throwing a GeneratorExit closes every coroutine but the outermost.
     """
     return await asyncio.create_task(_outcome_of(awaitable))
 

@@ -1,4 +1,4 @@
-"""Programs in a process of their own, with a time limit that shows where each thread stood."""
+"""Programs in separate processes, with a time limit that prints each thread's stack."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run_program(script, *options, seconds=15, prelude=_PRELUDE, environment=None):
-    """Run `script` and return what it printed; a program that hangs says where, and fails."""
+    """Run `script` and return its output; a program that hangs prints its stacks and fails."""
     source = prelude.format(seconds=seconds, support=_SUPPORT) + textwrap.dedent(script)
     process = subprocess.Popen(
         [sys.executable, "-u", *options, "-c", source],
@@ -41,7 +41,7 @@ def run_program(script, *options, seconds=15, prelude=_PRELUDE, environment=None
 
 
 def check_program(script, *options, output, status=0, **settings):
-    """Assert that `script` prints `output` (spaces apart) and ends with `status`."""
+    """Assert that `script` prints `output` (except for whitespace) and exits with `status`."""
     result = run_program(script, *options, **settings)
     assert (result.stdout.split(), result.returncode) == (output.split(), status), result.stderr
     return result

@@ -1,8 +1,8 @@
-"""Exceptions, strings and bytes whose classes break what code usually relies on."""
+"""Exceptions, strings and bytes whose classes break common assumptions."""
 
 
 class Frozen(Exception):
-    """Refuses attributes, as `@dataclass(frozen=True)` does."""
+    """Rejects attributes, like `@dataclass(frozen=True)`."""
 
     def __setattr__(self, name, value):
         raise AttributeError(f"cannot assign to {name}")
@@ -28,7 +28,7 @@ class UnreadableExit(BaseException):
 
 
 class Empty(Exception):
-    """Is false."""
+    """An exception whose truth value is false."""
 
     def __len__(self):
         return 0

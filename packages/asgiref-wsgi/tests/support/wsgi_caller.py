@@ -1,4 +1,4 @@
-"""A WSGI server without a network: what a server would do with one request, one step at a time."""
+"""A WSGI server without a network, which takes the steps of one request one at a time."""
 
 import io
 from collections.abc import Awaitable, Callable, Iterable
@@ -80,7 +80,7 @@ class Answer:
 
 
 def call(application: Any, body: bytes = b"", *, validate: bool = True, **changes: Any) -> Answer:
-    """Make one whole request, in sight of wsgiref's validator unless told otherwise."""
+    """Make one whole request, by default through wsgiref's validator."""
     environ = make_environ(body, **changes)
     request = Request(validator(application) if validate else application, environ)
     body = request.open().finish()
@@ -109,7 +109,7 @@ async def answer_with(send: Any, *chunks: bytes, **start: Any) -> None:
 
 
 def without_lifespan(application: Application) -> Application:
-    """Refuse the lifespan scope, as simple applications do."""
+    """Reject the lifespan scope, as simple applications do."""
 
     async def wrapper(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":

@@ -1,4 +1,4 @@
-"""A client at the raw ASGI level: what a server would do, one step at a time."""
+"""A client at the raw ASGI level, which takes a server's steps one at a time."""
 
 import asyncio
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ def http_scope(**changes: Any) -> dict[str, Any]:
 
 @dataclass
 class Exchange:
-    """One call of an ASGI application. `sends_open` cleared makes `send` block."""
+    """One call of an ASGI application. `send` blocks while `sends_open` is cleared."""
 
     application: Any
     scope: dict[str, Any] = field(default_factory=http_scope)
@@ -59,7 +59,7 @@ class Exchange:
         return self
 
     async def event(self) -> Event:
-        """The next event; raises what the application raises if there is none before its end."""
+        """Return the next event. If the application ends first, raise its exception."""
         getter = asyncio.create_task(self.events.get())
         assert self.task is not None
         await asyncio.wait([getter, self.task], return_when=asyncio.FIRST_COMPLETED)
@@ -70,7 +70,7 @@ class Exchange:
         raise AssertionError("the application ended without a further event")
 
     async def received(self, count: int) -> None:
-        """Wait until `receive` was awaited so many times."""
+        """Wait until `receive` was awaited this many times."""
         async with self.receiving:
             await self.receiving.wait_for(lambda: self.receives >= count)
 
@@ -79,7 +79,7 @@ class Exchange:
         await self.task
 
     def sent(self) -> list[Event]:
-        """The events that nobody took with `event` yet."""
+        """The events that `event` has not returned yet."""
         return [self.events.get_nowait() for _ in range(self.events.qsize())]
 
     async def _receive(self) -> Event:

@@ -1,12 +1,13 @@
 """Servers without incoming connections: chat bots, queue workers, long polling, radio.
 
-`StatelessServer` is subclassed; see there. The modules, from the outside in:
+Users subclass `StatelessServer`. The modules, from the outside in:
 
-- ``_server``: the class, its hooks and options;
+- ``_server``: the base class, its hooks and options;
 - ``_running``: one run from start to end, reconnecting, signals; ``_lifespan``;
-- ``_table``: the instances by scope, their eviction, idle time and succession;
-- ``_instance``: the record of one, its ``receive`` and ``send``; ``_queue``: its input queue;
-- ``_hooks``: calls of the server's hooks; ``_loop``: tasks, and calls from other threads.
+- ``_table``: the instances by scope: eviction, idle time, succession;
+- ``_instance``: the record of one instance, its ``receive`` and ``send``; ``_queue``: its input
+  queue;
+- ``_hooks``: the calls of hooks; ``_loop``: tasks, and calls from other threads.
 """
 
 import logging
@@ -19,5 +20,5 @@ __all__ = ["ApplicationInstance", "MessageSource", "Reconnect", "StatelessServer
 
 __version__ = "1.0.0"
 
-#: The logger of this package, under the name that asgiref 3.13 gave it.
+#: The logger of this package; asgiref 3.13 uses the same name.
 logger: logging.Logger = logging.getLogger("asgiref.server")

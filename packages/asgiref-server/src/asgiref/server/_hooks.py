@@ -1,8 +1,9 @@
-"""Calls of the server's hooks, for whose results the caller does not wait.
+"""Runs the server's hooks in the background.
 
-Each call is a task of its own. It waits for the call before it for the same scope, so a failure is
-reported before the messages that it left behind; but not longer than `_PATIENCE` seconds, so a hook
-that blocks does not silence its scope. Whatever a hook raises, the next call is made.
+Each call runs in its own task. It waits for the previous call for the same scope, so that a failure
+is reported before the messages that the failed instance left. The wait ends after `_PATIENCE`
+seconds, so that a hook that blocks does not silence its scope. An exception in one hook never
+prevents the next call.
 """
 
 import asyncio
@@ -16,26 +17,26 @@ from ._loop import is_loop_running, start_task
 
 logger = logging.getLogger("asgiref.server")
 
-#: Seconds after which a hook that has not returned no longer delays the next one for its scope.
+#: Seconds that a hook waits for the previous hook of the same scope.
 _PATIENCE = 5.0
 
-#: The hook that called the caller, and its scope id.
+#: The name and scope id of the hook that is running in this context.
 _current: ContextVar[tuple[str, object]] = ContextVar("asgiref.server.hook", default=("", None))
 
 
 def is_reporting() -> bool:
-    """Whether ``application_undelivered`` called: messages that it puts back have been reported."""
+    """Whether ``application_undelivered`` is the caller: its messages are already reported."""
     return _current.get()[0] == "application_undelivered"
 
 
 def is_failed(scope_id: object) -> bool:
-    """Whether ``application_exception`` called, for the failed instance of this scope."""
+    """Whether ``application_exception`` is the caller, for the failed instance of this scope."""
     return _current.get() == ("application_exception", scope_id)
 
 
 def leave_hook() -> None:
-    """Say that the current task is an application, although a hook may have started it."""
-    if _current.get()[0]:  # setting it costs 100 bytes in each idle scope
+    """Mark the current task as an application, even if a hook started it."""
+    if _current.get()[0]:  # setting it costs 100 bytes per idle scope
         _current.set(("", None))
 
 
@@ -48,12 +49,12 @@ def safe_repr(value: object) -> str:
 
 
 class HookCalls:
-    """The calls of one server's hooks that have not ended.
+    """One server's hook calls that have not finished.
 
     Attributes:
-        tasks: these calls.
-        on_ended: called whenever one of them has ended.
-        on_fatal: called with an exception that is meant to end the process, such as SystemExit.
+        tasks: the tasks of these calls.
+        on_ended: called each time one of them finishes.
+        on_fatal: called with an exception that should end the process, such as SystemExit.
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class HookCalls:
     def call(
         self, key: object, scope_id: object, owner: str, name: str, hook: Callable[[], Any]
     ) -> None:
-        """Call the ``hook`` of that name soon, after the calls with the same ``key``."""
+        """Schedule a call of ``hook``, after earlier calls with the same ``key``."""
         where = f"{owner}.{name}() for scope {safe_repr(scope_id)}"
         if not is_loop_running():
             logger.error("%s was not called, because no event loop runs here", where)
@@ -88,18 +89,21 @@ class HookCalls:
         self.tasks.add(task)
 
     def cancel(self) -> None:
-        """Cancel the calls that have begun. The others are still made: only they tell the user."""
+        """Cancel the calls that have started.
+
+        The others still run: the user learns of the failure or the messages only from them.
+        """
         for task in self._begun:
             task.cancel()
 
     def forget_other_loops(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Drop calls that can never end, because their event loop was closed."""
+        """Discard calls that can never finish because their event loop was closed."""
         self.tasks = {task for task in self.tasks if task.get_loop() is loop}
         self._begun &= self.tasks
         self._last = {key: task for key, task in self._last.items() if task in self.tasks}
 
     def check_fatal(self, error: BaseException) -> None:
-        """End the server by an exception that is meant to end the process."""
+        """End the server if ``error`` is an exception that should end the process."""
         if self.on_fatal is not None and not isinstance(error, Exception):
             self.on_fatal(error)
 
@@ -116,7 +120,7 @@ class HookCalls:
         self._begun.add(task)
         if previous is not None and not previous.done():
             await self._wait_for(previous, where, task)
-        del previous  # or a chain of calls would keep all of its predecessors
+        del previous  # otherwise each call would keep all of its predecessors alive
         _current.set((name, scope_id))
         try:
             result = hook()
@@ -128,8 +132,8 @@ class HookCalls:
             logger.exception("%s failed", where)
         except BaseException as error:
             if task.get_loop().is_closed():
-                raise  # a GeneratorExit: the call is destroyed, and means nothing to a later run
-            # An asyncio task would throw SystemExit into whichever code runs the event loop.
+                raise  # a GeneratorExit from destroying this coroutine: no concern of a later run
+            # An asyncio task would raise SystemExit in the code that runs the event loop.
             logger.critical("%s raised %s", where, safe_repr(error), exc_info=error)
             self.check_fatal(error)
 
@@ -139,8 +143,8 @@ class HookCalls:
         try:
             await asyncio.wait({previous}, timeout=_PATIENCE)
         except asyncio.CancelledError:
-            # The server is in a hurry. This call is still made, and cancelled where it waits:
-            # asyncio.run cancels each task once, and would wait for a hook that blocks.
+            # The server is shutting down. Still call the hook, but cancel it at its first await:
+            # asyncio.run cancels each task only once, and would wait for a hook that blocks.
             task.cancel()
             return
         if not previous.done():

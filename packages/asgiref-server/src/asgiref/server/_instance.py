@@ -1,13 +1,14 @@
-"""One run of the application for a scope: its record, and the ``receive`` and ``send`` it gets.
+"""One run of the application for a scope: its record, ``receive`` and ``send``.
 
     LIVE ── leaves the table ──> CANCELLED ── its task ends ──> ENDED
       └───────────────────── its task ends ───────────────────────┘
 
-A record is LIVE exactly as long as it is in ``server.application_instances``. Only a LIVE instance
-receives; a CANCELLED one may still send. The table makes these transitions; see there.
+A record is LIVE exactly while it is in ``server.application_instances``. Only a LIVE instance
+receives; a CANCELLED one may still send. The module ``_table`` makes these transitions.
 
-asgiref kept a dict for each instance. Servers read ``details["scope"]`` and ``details["future"]``
-from it, and insert dicts of their own: a record answers to those keys, `adopted` makes one.
+asgiref keeps a dict for each instance. Servers read ``details["scope"]`` and ``details["future"]``
+from it, and insert their own dicts. So a record answers to those keys, and `adopted` turns such a
+dict into a record.
 """
 
 import asyncio
@@ -28,9 +29,9 @@ from ._queue import InputQueue
 logger = logging.getLogger("asgiref.server")
 
 _KEYS = ("input_queue", "future", "scope", "last_used")
-#: Seconds that a new instance waits for the cleanup of a cancelled one, twice.
+#: Seconds that a new instance waits, twice, for a cancelled instance to clean up.
 _PREDECESSOR_SECONDS = 10.0
-#: After so many calls of ``receive`` an instance that has ended waits in it until it is cancelled.
+#: After this many refused calls of ``receive``, the next call waits until it is cancelled.
 _MAX_REFUSALS = 5
 
 
@@ -44,7 +45,7 @@ LIVE, CANCELLED, ENDED = InstanceState.LIVE, InstanceState.CANCELLED, InstanceSt
 
 
 class Server(Protocol):
-    """A `StatelessServer`, which is defined above this module."""
+    """A `StatelessServer`; that class imports this module."""
 
     application: Any
     max_applications: int
@@ -58,10 +59,11 @@ class Server(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Channel:
-    """What one instance receives and sends through.
+    """The ``receive`` and ``send`` of one instance.
 
-    It refers neither to the record nor, once the application has ended, to the task: a traceback
-    leads from an exception to the application's frames and to here, and would close a cycle.
+    A channel refers neither to the record nor, once the application has ended, to the task. A
+    traceback refers to the application's frames and through them to the channel, so such a
+    reference would close a cycle.
     """
 
     queue: InputQueue
@@ -74,7 +76,7 @@ class Channel:
     received: bool = False
     #: How many sends are in progress.
     sending: int = 0
-    #: Called when the application asks for a message and none is there, at the server's end.
+    #: Set while the server is ending; called when the application waits for a message.
     on_drained: Callable[[], object] | None = None
     _turn: "asyncio.Future[Any] | None" = None
     _refusals: int = 0
@@ -96,7 +98,7 @@ class Channel:
         return queue.get_nowait()
 
     async def send(self, message: Any) -> Any:
-        """Pass ``message`` to the server's ``application_send``, and wait for that."""
+        """Pass ``message`` to the server's ``application_send`` and wait for it."""
         if self.state is not LIVE:
             await asyncio.sleep(0)  # an application that sends in a loop must not block the others
         self.sending += 1
@@ -105,7 +107,7 @@ class Channel:
             sending = self._server.application_send(self.scope, message)
             return await sending if inspect.isawaitable(sending) else sending
         except BaseException as error:
-            await _suspend_after(error)  # likewise for one that tries again at once
+            await _suspend_after(error)  # likewise if it retries at once
             raise
         finally:
             self.sending -= 1
@@ -114,37 +116,37 @@ class Channel:
                 self.queue.wake()
 
     def finish(self, on_drained: Callable[[], object]) -> None:
-        """Have the instance end when it asks for a message and none is there, or waits for one."""
+        """End the instance when it waits for a message and none is queued."""
         self.on_drained = on_drained
         self.queue.wake()
 
     def release(self) -> None:
-        """The instance is no longer live: end the calls of ``receive`` that wait."""
+        """End the waiting calls of ``receive``, because the instance is no longer live."""
         self.queue.wake()
 
     async def _drained(self, on_drained: Callable[[], object]) -> NoReturn:
         on_drained()
-        await asyncio.sleep(0)  # here the task is cancelled, unless another one than this receives
+        await asyncio.sleep(0)  # raises CancelledError here, unless a child task receives
         raise asyncio.CancelledError
 
     async def _refuse(self) -> NoReturn:
-        """Suspend, then raise. An application that goes on all the same waits longer each time."""
+        """Suspend, then raise. An application that ignores this waits longer each time."""
         self._refusals += 1
         if self._refusals > _MAX_REFUSALS:
             self.end_turn()  # the next instance need not wait for this one
             await asyncio.get_running_loop().create_future()
         await asyncio.sleep(0 if self._refusals == 1 else 0.005 * 2**self._refusals)
         if self._refusals > 1:
-            raise asyncio.CancelledError  # `except Exception` in a loop does not catch this
+            raise asyncio.CancelledError  # an `except Exception` in a loop does not catch this
         raise RuntimeError(
             f"The application for scope {safe_repr(self.queue.scope_id)} has ended or was "
             "cancelled, and cannot receive any more."
         )
 
-    # No two instances run for one scope
+    # One instance at a time runs for a scope
 
     async def begin_turn(self) -> None:
-        """Wait until no cancelled instance runs for the scope, but not without a limit."""
+        """Wait, up to a limit, until no cancelled instance runs for the scope."""
         queue = self.queue
         for seconds in (_PREDECESSOR_SECONDS, 2 * _PREDECESSOR_SECONDS):
             runner = queue.runner
@@ -164,7 +166,7 @@ class Channel:
         self._turn = queue.runner = asyncio.current_task()
 
     def end_turn(self) -> None:
-        """Let the next instance run, if this one runs."""
+        """Let the next instance run, if this one is running."""
         turn, self._turn = self._turn, None
         if turn is not None and self.queue.runner is turn:
             self.queue.runner = None
@@ -172,26 +174,28 @@ class Channel:
 
 
 async def _suspend_after(error: BaseException) -> None:
-    """Let the others run before ``error`` reaches an application that may ignore it in a loop."""
+    """Let other tasks run before ``error`` reaches an application that may ignore it in a loop."""
     if not isinstance(error, (GeneratorExit, KeyboardInterrupt)):
         await asyncio.sleep(0)
 
 
 class MessageSource:
-    """Where instances get their messages from, and where they acknowledge them.
+    """Supplies instances with messages and acknowledges them.
 
-    Subclass it and pass an object to `StatelessServer` to connect a message broker or a database.
-    One message at a time is in an instance's hands: from the moment ``receive`` returns it until
-    the application asks for the next one or returns. All methods run on the server's event loop.
+    To connect a message broker or a database, subclass this and pass an object to
+    `StatelessServer`. An instance holds one message at a time: from the moment ``receive`` returns
+    it until the application asks for the next one or returns. All methods run on the server's event
+    loop.
     """
 
     async def next_message(self, instance: "ApplicationInstance") -> Any:
-        """Return the next message for ``instance``. By default it comes from the input queue.
+        """Return the next message for ``instance``; by default, from the input queue.
 
         Args:
             instance: the record of the live instance that asks.
 
-        Cancelled together with the application's ``receive``. Take nothing before the last await.
+        This is cancelled together with the application's ``receive``. Take no message before the
+        last await, or a cancellation loses it.
         """
         queue = cast(InputQueue, instance.input_queue)
         while queue.empty():
@@ -199,24 +203,24 @@ class MessageSource:
         return queue.get_nowait()
 
     async def acknowledge(self, instance: "ApplicationInstance", message: Any) -> None:
-        """The application has finished with ``message``. By default nothing is done.
+        """Acknowledge ``message``, which the application has finished. By default, do nothing.
 
         Args:
             instance: the record of the instance that received the message.
-            message: the message, the same object.
+            message: the object that ``next_message`` returned.
 
-        An exception is raised from the application's next ``receive``, or logged if the application
+        An exception is raised in the ``receive`` call that follows, or logged if the application
         has returned.
         """
 
     async def instance_ended(
         self, instance: "ApplicationInstance", unacknowledged: list[Any]
     ) -> None:
-        """The task of ``instance`` has ended. By default nothing is done.
+        """React to the end of the task of ``instance``. By default, do nothing.
 
         Args:
-            instance: the record; its ``future`` tells how it ended.
-            unacknowledged: the message that it had in hand when it failed or was cancelled, if any.
+            instance: the record; its ``future`` shows how it ended.
+            unacknowledged: the message that it held when it failed or was cancelled, if any.
         """
 
 
@@ -227,7 +231,7 @@ class SourcedChannel(Channel):
     source: MessageSource = field(default_factory=MessageSource)
     instance: "ApplicationInstance" = field(init=False)
     _in_hand: list[Any] = field(default_factory=list[Any])
-    #: One message at a time is in hand, so the calls of ``receive`` are served one after the other.
+    #: An instance holds one message at a time, so calls of ``receive`` run one after the other.
     _turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: The task that waits in ``next_message``.
     _reader: "asyncio.Task[Any] | None" = None
@@ -244,7 +248,7 @@ class SourcedChannel(Channel):
 
     async def _receive(self) -> Any:
         if self._in_hand:
-            self.sending += 1  # an instance is not idle meanwhile
+            self.sending += 1  # so that the instance does not count as idle
             try:
                 await self.source.acknowledge(self.instance, self._in_hand[0])
             finally:
@@ -271,10 +275,10 @@ class SourcedChannel(Channel):
 
     def release(self) -> None:
         if self._reader is not None and self._reader is not self.instance.future:
-            self._reader.cancel()  # in a task of its own, which the application may leave behind
+            self._reader.cancel()  # a separate task that may outlive the application
 
     async def instance_ended(self) -> None:
-        """Tell the source. A hook of the server, as it were."""
+        """Tell the source that the instance ended. The server runs this like one of its hooks."""
         future = self.instance.future
         async with self._turns:  # a task that the application left behind may be acknowledging
             unacknowledged = list(self._in_hand)
@@ -290,25 +294,25 @@ class SourcedChannel(Channel):
 class ApplicationInstance(MutableMapping[str, Any]):
     """One run of the application for one scope: a value of ``server.application_instances``.
 
-    It is a mapping too, with the keys ``"input_queue"``, ``"future"``, ``"scope"`` and
+    It is also a mapping, with the keys ``"input_queue"``, ``"future"``, ``"scope"`` and
     ``"last_used"`` of asgiref's dicts. Read it on the server's event loop.
     """
 
-    #: The name that the server's ``handle`` gave the scope.
+    #: The id that the server's ``handle`` gave the scope.
     scope_id: Hashable
     #: The scope that the application was called with.
     scope: object
-    #: The messages that it has not received yet.
+    #: The messages that the application has not yet received.
     input_queue: "asyncio.Queue[Any]"
-    #: Its task.
+    #: The task of the instance.
     future: "asyncio.Future[Any]"
-    #: Its ``receive`` and ``send``. An adopted instance has others; this one only holds its state.
+    #: Its ``receive`` and ``send``. For an adopted instance, this only holds the state.
     channel: Channel
-    #: Whether it was started because its predecessor left messages.
+    #: Whether it was started for messages that its predecessor left.
     redelivery: bool = False
-    #: The timer that ends it when it is idle for too long, if any.
+    #: The timer that checks whether it is idle, if there is an idle timeout.
     idle_timer: asyncio.TimerHandle | None = None
-    #: The other keys of an adopted instance.
+    #: The additional keys of an adopted instance.
     extra: dict[str, Any] | None = None
 
     @property
@@ -318,7 +322,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
 
     @property
     def last_used(self) -> float:
-        """When a message was last received or sent, as ``time.time`` counts."""
+        """When a message was last received or sent, in seconds of ``time.time``."""
         return time.time() - (time.monotonic() - self.channel.active_at)
 
     def __getitem__(self, key: str) -> Any:
@@ -351,7 +355,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
     def copy(self) -> dict[str, Any]:
         return dict(self)
 
-    # Records are identities, not values, unlike other mappings.
+    # Unlike other mappings, records compare by identity.
     def __eq__(self, other: object) -> bool:
         return self is other
 
@@ -365,7 +369,7 @@ def adopted(scope_id: Hashable, details: object) -> ApplicationInstance:
     """Return the record for an entry that a server's own code puts into the table.
 
     Raises:
-        TypeError: if it neither has the shape of asgiref's dict nor is a live record itself.
+        TypeError: if the entry is neither a live record nor a mapping like asgiref's dict.
     """
     if isinstance(details, ApplicationInstance) and details.state is LIVE:
         return details
@@ -382,7 +386,7 @@ def adopted(scope_id: Hashable, details: object) -> ApplicationInstance:
 
 
 async def run_application(application: SingleCallable, channel: Channel) -> None:
-    """Run the application for a scope, after the instance before it for the same scope."""
+    """Run the application for a scope, once the previous instance for that scope has ended."""
     leave_hook()
     await channel.begin_turn()
     try:
@@ -395,7 +399,7 @@ async def run_application(application: SingleCallable, channel: Channel) -> None
             )
         await running
     except SystemExit as error:
-        # A task would throw it into whichever code runs the event loop, and end every scope.
+        # A task would raise it in the code that runs the event loop, and end every scope.
         raise RuntimeError(f"The application exited with {error.code!r}.") from error
     finally:
         channel.end_turn()

@@ -1,13 +1,13 @@
-"""The application's lifespan: it is told when the server starts and ends.
+"""The application's lifespan: tells the application when the server starts and ends.
 
     STARTING ─┬─ startup.complete ─> STARTED ── `ask_to_stop` ──> STOPPING ─┬─> STOPPED
               ├─ startup.failed ───> FAILED                                 │
               └─ it ends ──────────> UNSUPPORTED            an answer, or it ends
 
-This is version 2.0 of the lifespan protocol: one instance of the application lives as long as the
-server, with the scope ``{"type": "lifespan"}``. An application that raises at this scope, or
-returns without an answer, does not support the protocol, and is served without: the specification
-has no other way to say so. Its ``state`` is filled by the application during its startup.
+This is version 2.0 of the lifespan protocol: one instance of the application, with the scope
+``{"type": "lifespan"}``, lives as long as the server. If the application raises for this scope, or
+returns without an answer, it does not support the protocol, and the server runs it without a
+lifespan. (The specification offers no other signal.) The application fills ``state`` at startup.
 """
 
 import asyncio
@@ -38,10 +38,10 @@ class Lifespan:
 
     Args:
         application: the application.
-        on_change: called when the application has answered or ended.
+        on_change: called when the application answers or ends.
 
     Attributes:
-        state: the application's state, for all of its scopes.
+        state: the application's state, which all of its scopes get.
         task: the application's task.
     """
 
@@ -68,13 +68,13 @@ class Lifespan:
         return self._phase is Phase.STARTED
 
     def ask_to_stop(self) -> None:
-        """Tell the application that the server ends."""
+        """Tell the application that the server is shutting down."""
         if self._phase is Phase.STARTED and not self.task.done():
             self._phase = Phase.STOPPING
             self._events.put_nowait({"type": "lifespan.shutdown"})
 
     def is_stopping(self) -> bool:
-        """Whether the application has yet to answer."""
+        """Whether the application has not answered the shutdown yet."""
         return self._phase is Phase.STOPPING
 
     # The application's side
@@ -99,7 +99,7 @@ class Lifespan:
     def _failed(self, error: BaseException) -> None:
         if self._phase is Phase.STARTING:
             logger.info("The application does not support the lifespan protocol: %r", error)
-        elif self._phase is not Phase.FAILED:  # it may both say that it failed and raise
+        elif self._phase is not Phase.FAILED:  # it may send startup.failed and raise as well
             logger.error("Exception in the application's lifespan: %s", error, exc_info=error)
 
     async def _send(self, message: Mapping[str, Any]) -> None:

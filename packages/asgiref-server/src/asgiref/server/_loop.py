@@ -1,9 +1,9 @@
 """Work on the server's event loop: tasks, and calls from other threads.
 
-Everything in this package belongs to one event loop. Worker threads (methods decorated with
-``sync_to_async``) and threads that users start ask for instances and put messages all the same:
-these few calls are made on the loop while their thread waits. They never wait for anything on the
-loop, so two threads cannot wait for each other.
+All state in this package belongs to one event loop. Other threads (users' own threads, and worker
+threads that run methods decorated with ``sync_to_async``) may still ask for instances and put
+messages: these calls run on the loop while their thread waits. On the loop they never wait for
+anything, so two threads cannot deadlock.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 
 _R = TypeVar("_R")
 
-#: How often a waiting thread checks that the loop has not been closed without running its call.
+#: Seconds between a waiting thread's checks whether the loop was closed without running its call.
 _CHECK_SECONDS = 0.5
-#: After so many checks that found the loop stopped, the call fails.
+#: The call fails after this many successive checks that find the loop stopped.
 _MAX_CHECKS = 10
 
 
 class LoopThread:
-    """The event loop that a server uses, and the thread that runs it; created on that thread.
+    """A server's event loop and the thread that runs it. Create it on that thread.
 
     Attributes:
         loop: the event loop.
@@ -39,7 +39,7 @@ class LoopThread:
         self._closed = False
 
     def call(self, function: Callable[..., _R], *args: object) -> _R:
-        """Return ``function(*args)`` as called on the loop, and block the calling thread meanwhile.
+        """Run ``function(*args)`` on the loop and return its result; blocks the calling thread.
 
         Raises:
             RuntimeError: if the server has ended.
@@ -59,10 +59,10 @@ class LoopThread:
         try:
             return outcome.result()
         finally:
-            del outcome  # an exception's traceback leads to this frame
+            del outcome  # otherwise the exception's traceback and this frame form a cycle
 
     def close(self) -> None:
-        """Refuse calls from now on, and those that are still waiting."""
+        """Refuse new calls and the calls that are still waiting."""
         with self._lock:
             self._closed = True
             waiting, self._waiting = self._waiting, set()
@@ -84,7 +84,7 @@ class LoopThread:
 
 
 def is_loop_running() -> bool:
-    """Whether an event loop runs on this thread."""
+    """Whether an event loop is running on this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -93,10 +93,10 @@ def is_loop_running() -> bool:
 
 
 def start_task(coroutine: Coroutine[Any, Any, _R]) -> "asyncio.Future[_R]":
-    """Start a task that takes its first step later, whichever task factory the loop has.
+    """Start a task whose first step runs later, even if the loop has an eager task factory.
 
-    An eager task factory would run other people's code in the middle of the caller's work. The
-    factory is called with two arguments, which is all that some of them accept.
+    An eager task factory would run users' code in the middle of the caller's work. The factory is
+    called with two arguments, because some factories accept no more.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -116,7 +116,7 @@ async def _later(coroutine: Coroutine[Any, Any, _R]) -> _R:
 
 
 def cancel(task: "asyncio.Future[Any]") -> None:
-    """Cancel a task, unless its loop was closed before it ended."""
+    """Cancel a task, unless its loop is closed."""
     if not task.get_loop().is_closed():
         task.cancel()
 
@@ -124,8 +124,9 @@ def cancel(task: "asyncio.Future[Any]") -> None:
 def detach(task: "asyncio.Future[Any]") -> None:
     """Stop Python from waiting for a task that ignores its cancellation.
 
-    ``asyncio.run`` waits for every task that it knows of, without a limit. And a coroutine that is
-    destroyed gets a GeneratorExit, which it may catch as well, and go on for ever: so it never is.
+    ``asyncio.run`` waits without a limit for every task that it knows. Destroying the coroutine
+    would raise GeneratorExit in it, which it may ignore as well, and keep running. So the task is
+    unregistered from asyncio, and one reference to it is leaked on purpose.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
     if isinstance(task, asyncio.Task):

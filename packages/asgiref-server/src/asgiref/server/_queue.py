@@ -1,13 +1,13 @@
 """The input queue of a scope: an ``asyncio.Queue`` that keeps no message for an ended application.
 
-Servers keep the queue that they were given for a scope, some of them for as long as they run. So
-the queue belongs to the scope: when an instance ends, the next one for the same scope reads from
-the same queue, in the same order. Before each message the queue tells its keeper, which starts an
-instance if none reads; nothing has changed if that fails.
+Servers keep the queue of a scope, sometimes for as long as they run. So the queue belongs to the
+scope, not to an instance: when an instance ends, the next one reads from the same queue, in order.
+Before the queue accepts a message, it asks its keeper to start an instance if none is live. If that
+fails, the queue is unchanged.
 
-It is an ``asyncio.Queue`` by type and by what its methods do, but shares no state with that class:
-the four deques of an ``asyncio.Queue`` take 3 kB of the 5.5 kB that an idle scope costs in asgiref.
-Here everything is created when it is first needed.
+The class is an ``asyncio.Queue`` by type and behaves like one, but shares no state with it: the
+four deques of an ``asyncio.Queue`` take 3 kB of the 5.5 kB that an idle scope costs in asgiref.
+Here each container is created when it is first needed.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from typing import Any, NoReturn, Protocol
 from ._hooks import safe_repr
 from ._loop import LoopThread
 
-#: So many messages wait in a list, more in a deque: a list for one message costs 0.1 µs, a deque
-#: 0.3 µs, of the 5 µs that a message takes.
+#: Up to this many messages wait in a list, more in a deque. For one message, a list costs 0.1 µs
+#: and a deque 0.3 µs, of the 5 µs that a message takes in total.
 _FEW = 8
 
 
 class Keeper(Protocol):
-    """The owner of a queue, which is told of each message before it goes in."""
+    """The owner of a queue, which the queue asks before it accepts a message."""
 
     thread: LoopThread | None
     latest: "asyncio.Future[Any] | None"
@@ -37,18 +37,18 @@ class Keeper(Protocol):
 
 @dataclass(slots=True, eq=False, repr=False)
 class InputQueue(asyncio.Queue[Any]):
-    """The messages that a scope's application has not received yet."""
+    """The messages that a scope's application has not yet received."""
 
     _limit: int
     scope_id: Hashable
     scope: object
     _keeper: Keeper
-    #: The task of the live instance, which reads from the queue, if there is one.
+    #: The task of the live instance, which reads from the queue; None without one.
     live: "asyncio.Future[Any] | None" = None
-    #: The task that runs the application for the scope: of the live instance, or of a cancelled one
-    #: for which the live one waits.
+    #: The task that runs the application for the scope: the live instance's, or that of a cancelled
+    #: instance that the live one waits for.
     runner: "asyncio.Future[Any] | None" = None
-    #: The messages; None when there are none.
+    #: The messages; None if there are none.
     items: list[Any] | deque[Any] | None = None
     _putters: "deque[asyncio.Future[None]] | None" = None
     _waiters: "tuple[asyncio.Future[None], ...]" = ()
@@ -81,7 +81,7 @@ class InputQueue(asyncio.Queue[Any]):
         return waiter
 
     def wake(self) -> None:
-        """Say that there is a message, a free turn or the end of an instance."""
+        """Report a new message, a free turn or the end of an instance."""
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             if not waiter.done():
@@ -118,11 +118,11 @@ class InputQueue(asyncio.Queue[Any]):
         try:
             self.put_nowait(item)
         except BaseException:
-            self._wake_putter()  # the next one may use the room that this one leaves
+            self._wake_putter()  # the next putter can use the free space
             raise
 
     async def _room(self) -> None:
-        """Wait until there may be room, after the calls that already wait."""
+        """Wait until the queue may have space, behind the callers that already wait."""
         putter = asyncio.get_running_loop().create_future()
         if self._putters is None:
             self._putters = deque()
@@ -131,7 +131,7 @@ class InputQueue(asyncio.Queue[Any]):
             await putter
         except asyncio.CancelledError:
             if putter.done() and not putter.cancelled():
-                self._wake_putter()  # likewise
+                self._wake_putter()  # as in `put`
             elif self._putters and putter in self._putters:
                 self._putters.remove(putter)
             raise
@@ -177,7 +177,7 @@ class InputQueue(asyncio.Queue[Any]):
             await self.changed()
 
     def shutdown(self, immediate: bool = False) -> NoReturn:
-        """Raise NotImplementedError: a scope ends, and starts again with its next message."""
+        """Raise NotImplementedError: the queue outlives its instances."""
         raise NotImplementedError(
             f"The queue of scope {safe_repr(self.scope_id)} cannot be shut down: call "
             "delete_application_instance instead."
@@ -185,5 +185,5 @@ class InputQueue(asyncio.Queue[Any]):
 
 
 def drained(queue: "asyncio.Queue[Any]") -> list[Any]:
-    """Take everything out of ``queue``."""
+    """Remove all messages from ``queue`` and return them."""
     return [queue.get_nowait() for _ in range(queue.qsize())]

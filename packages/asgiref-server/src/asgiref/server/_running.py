@@ -1,13 +1,13 @@
-"""One run of a server, from its first step to an end that leaves nothing on the event loop.
+"""One run of a server, from its start to an end that leaves nothing on the event loop.
 
     serve ──> end `handle` ──> finish ──> cancel ──> cancel again ──> abandon ──> end the lifespan
     RUNNING                    CLOSING                                            CLOSED
 
-Each step has a limit. A request to end (a signal, a cancellation) ends the step ``serve``; a second
-one makes all limits short.
+Each step has a time limit. A request to end (a signal or a cancellation) ends the step ``serve``; a
+second request shortens all limits.
 
-`Run._suspend` is the only place where the task of ``arun`` waits, and it turns a cancellation into
-a request. So a cancellation interrupts no step, whenever and however often it comes.
+The task of ``arun`` waits only in `Run._suspend`, which turns a cancellation into a request. So no
+cancellation interrupts a step, no matter when or how often it arrives.
 """
 
 import asyncio
@@ -34,24 +34,24 @@ from ._table import Instances, ServerState
 
 logger = logging.getLogger("asgiref.server")
 
-#: Seconds that a cancelled task gets at least to clean up.
+#: The minimum number of seconds that a cancelled task gets to clean up.
 _CLEANUP_SECONDS = 1.0
-#: So often, and at intervals of so many seconds, a task that goes on is cancelled again.
+#: How often a task that ignores its cancellation is cancelled again, and at which intervals.
 _ATTEMPTS, _ATTEMPT_SECONDS = 20, 0.05
 
 Tasks = Collection["asyncio.Future[Any]"]
 
 
 class Reconnect:
-    """Runs ``handle`` again after it returns or raises, later and later while that goes on.
+    """Runs ``handle`` again after it returns or raises, with a growing delay.
 
     Pass one to `StatelessServer`. A connection counts as established when ``handle`` looks up its
     first scope, or calls `established`.
 
     Args:
-        first_delay: seconds before ``handle`` is run again for the first time.
-        max_delay: the maximum; the delay doubles until then. Each delay is shortened by a random
-            part of up to a half, so that many bots do not come back in the same moment.
+        first_delay: seconds before ``handle`` runs again for the first time.
+        max_delay: the maximum; the delay doubles until it reaches this. Each delay is shortened at
+            random by up to a half, so that many bots do not reconnect at the same moment.
 
     Raises:
         ValueError: if a delay is negative.
@@ -65,13 +65,13 @@ class Reconnect:
         self._failures = 0
 
     def established(self) -> None:
-        """Say that the connection works; called by ``handle``, on the server's event loop."""
+        """Report that the connection works. Call it in ``handle``, on the server's event loop."""
         if self._failures:
             logger.info("The connection is back, after %d attempt(s)", self._failures)
         self._failures = 0
 
     def _lost(self, server: str, error: BaseException | None) -> float:
-        """Take note that ``handle`` has ended; return the seconds to wait."""
+        """Record that ``handle`` has ended; return the seconds to wait."""
         first, self._failures = not self._failures, self._failures + 1
         delay = min(self._first_delay * 2.0 ** min(self._failures - 1, 60), self._max_delay)
         delay *= random.uniform(0.5, 1.0)
@@ -108,7 +108,7 @@ class Run:
         """Serve, then close.
 
         Raises:
-            Exception: what ``handle`` or the checker raised.
+            Exception: any exception of ``handle`` or the checker.
             CancelledError: if this task was cancelled.
         """
         instances = self._instances
@@ -120,14 +120,14 @@ class Run:
         instances.state = ServerState.RUNNING
         try:
             await self._serve_and_close()
-        finally:  # without an await: an abandoned coroutine is closed here
+        finally:  # no await here: this also runs when an abandoned coroutine is closed
             instances.state = ServerState.CLOSED
             instances.on_finished = instances.hooks.on_fatal = instances.request_end = None
             instances.lifespan_state = instances.on_contact = None
             instances.thread.close()
 
     def request_end(self) -> None:
-        """End the server, or make its end short. Call it on the event loop."""
+        """End the server, or shorten an end in progress. Call it on the event loop."""
         self._requests += 1
         self._wake()
 
@@ -142,7 +142,7 @@ class Run:
             self._waiter.set_result(None)
 
     async def _suspend(self, seconds: float | None) -> None:
-        """Wait until `_wake` is called, or for so many seconds."""
+        """Wait until `_wake` is called, for at most ``seconds``."""
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await asyncio.wait({self._waiter}, timeout=seconds)
@@ -154,7 +154,7 @@ class Run:
             self._waiter = None
 
     async def _until(self, done: Callable[[], bool], seconds: float, hurried: float) -> bool:
-        """Wait until ``done()``, or for so many seconds: ``hurried`` after a second request."""
+        """Wait until ``done()``, for at most ``seconds``, or ``hurried`` after a second request."""
         begin = time.monotonic()
         while not done():
             left = begin + (hurried if self._requests > 1 else seconds) - time.monotonic()
@@ -166,7 +166,7 @@ class Run:
     async def _end(
         self, pending: Callable[[], Tasks], cancel: Callable[[], None] | None = None
     ) -> None:
-        """Cancel until nothing is pending, and abandon what ignores that."""
+        """Cancel tasks until none is pending; abandon those that ignore it."""
 
         def cancel_all() -> None:
             for task in pending():
@@ -221,7 +221,7 @@ class Run:
                 )
             await running
         except (KeyboardInterrupt, SystemExit) as error:
-            self._end_with(error)  # a task would throw it into the code that runs the event loop
+            self._end_with(error)  # a task would raise it in the code that runs the event loop
 
     async def _main(self) -> None:
         if self._settings.lifespan:
@@ -236,7 +236,7 @@ class Run:
             delay = await self._handle(reconnect)
 
     async def _handle(self, reconnect: Reconnect | None) -> float | None:
-        """Run ``handle``; return the seconds after which to run it again, if it is to be."""
+        """Run ``handle``; return the seconds until the next run, or None for no next run."""
         error: BaseException | None = None
         if reconnect is not None:
             self._instances.on_contact = reconnect.established
@@ -273,12 +273,12 @@ class Run:
 
 
 def _failure(task: "asyncio.Future[None]") -> BaseException | None:
-    """Return the exception that ended a task, if one did."""
+    """Return the exception that ended a task, or None."""
     return task.exception() if task.done() and not task.cancelled() else None
 
 
 def _is_cancelled() -> bool:
-    """Whether the current task is to end, as opposed to one that it awaits."""
+    """Whether the current task itself was cancelled, and not only a task that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -289,7 +289,7 @@ def _is_cancelled() -> bool:
 def run_to_end(
     arun: Callable[[], Coroutine[Any, Any, None]], instances: Instances
 ) -> signal.Signals | None:
-    """Run a server on an event loop of its own; return the signal that ended it, if one did."""
+    """Run a server on its own event loop; return the signal that ended it, or None."""
     if instances.is_running():
         raise RuntimeError("This server is running already, on another thread.")
     running = arun()
@@ -321,7 +321,7 @@ def run_to_end(
 def _complete(
     loop: asyncio.AbstractEventLoop, main: "asyncio.Task[None]", request_end: Callable[[], None]
 ) -> BaseException | None:
-    """Run the loop until the server has ended, also when an exception breaks out of the loop."""
+    """Run the loop until the server has ended, even if an exception escapes from the loop."""
     escaped: BaseException | None = None
     while not main.done():
         try:
@@ -334,9 +334,9 @@ def _complete(
 
 
 def _end_despite_threads(shutdown_timeout: float) -> None:
-    """Have the process end by SIGTERM if threads keep it alive after its main thread has ended.
+    """Kill the process with SIGTERM if threads keep it alive after its main thread has ended.
 
-    Python waits for them without a limit, also for one that waits on a socket.
+    Python waits for them without a limit, even for a thread that waits on a socket.
     """
     main = threading.main_thread()
 
@@ -347,7 +347,7 @@ def _end_despite_threads(shutdown_timeout: float) -> None:
         frame = sys._current_frames().get(main.ident or 0)  # pyright: ignore
         while frame is not None and frame.f_back is not None:
             frame = frame.f_back
-        return frame is None or frame.f_globals.get("__name__") == "threading"  # it joins threads
+        return frame is None or frame.f_globals.get("__name__") == "threading"  # joining threads
 
     def watch() -> None:
         while not has_ended():
@@ -364,7 +364,7 @@ def _end_despite_threads(shutdown_timeout: float) -> None:
 
 
 async def _clear_loop(instances: Instances) -> None:
-    """End what ``handle`` and applications left behind, and report their messages."""
+    """End the tasks that ``handle`` and applications left behind, and report their messages."""
     await _end_other_tasks(instances)
     generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
     await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
@@ -381,7 +381,7 @@ async def _end_other_tasks(instances: Instances) -> None:
     while (tasks := others()) and left > -_ATTEMPTS * _ATTEMPT_SECONDS:
         for task in tasks - instances.hooks.tasks:
             task.cancel()
-        if left <= 0:  # until then they tell of what these tasks put on their way out
+        if left <= 0:  # until then, hooks report messages that the tasks put as they end
             instances.hooks.cancel()
         await asyncio.wait(tasks, timeout=left if left > 0 else _ATTEMPT_SECONDS)
         left = end - time.monotonic()
@@ -389,7 +389,7 @@ async def _end_other_tasks(instances: Instances) -> None:
         instances.abandon(task)
 
 
-#: A loop that has not turned for so many seconds after a signal is stuck.
+#: A loop that has not run for this many seconds after a signal is stuck.
 _STUCK_SECONDS = 0.5
 
 _DEFAULT_HANDLERS: dict[signal.Signals, Any] = {
@@ -401,13 +401,13 @@ _DEFAULT_HANDLERS: dict[signal.Signals, Any] = {
 class Signals:
     """Turns SIGINT and SIGTERM into calls of ``request_end`` between two steps of the loop.
 
-    If the loop is stuck in some function, the second signal raises KeyboardInterrupt there, and the
-    third one ends the process. A context manager: it handles signals during the block, on the main
-    thread and where no other code does.
+    If a function blocks the loop, the second signal raises KeyboardInterrupt there, and the third
+    one kills the process. This is a context manager: it handles signals during the block, on the
+    main thread, unless the program has its own handler for the signal.
 
     Attributes:
-        first: the first signal that came.
-        closing: the server has ended and the loop is being closed: there is nothing left to ask.
+        first: the first signal that arrived.
+        closing: the server has ended and the loop is being closed, so `request_end` has no effect.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, request_end: Callable[[], None]) -> None:
@@ -430,13 +430,13 @@ class Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over = True  # before the handlers go, so that none raises here
+        self._over = True  # before the handlers are removed, so that none raises here
         for number in self._owned:
             if signal.getsignal(number) == self._handle:  # unless the program has set its own
                 signal.signal(number, _DEFAULT_HANDLERS[number])
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """Run on the main thread, between any two instructions."""
+        """Handle a signal; Python calls this on the main thread, between any two instructions."""
         if self._over or self._loop.is_closed():
             return
         stuck = time.monotonic() - self._alive_at > _STUCK_SECONDS

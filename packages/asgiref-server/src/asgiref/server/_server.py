@@ -1,9 +1,9 @@
 """The base class: the methods that subclasses call and override.
 
-Subclasses were written against asgiref's class. They have attributes and methods of their own, and
-some of them never call ``__init__`` but only assign ``self.application_instances = {}``. So all
-private state is in one attribute with a name that no code can spell, created when it is first
-needed, and the options that asgiref does not have are arguments, not attributes.
+Existing subclasses were written for asgiref's class. They have their own attributes and methods,
+and some assign ``self.application_instances = {}`` without calling ``__init__``. So all private
+state lives in one attribute whose name is not an identifier, created when it is first needed; and
+options that asgiref lacks are arguments, not attributes.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from ._table import Instances, InstanceTable, Settings, check_application
 logger = logging.getLogger("asgiref.server")
 
 
-#: The attribute with all private state. No attribute of a subclass has a name like that.
+#: The attribute with all private state. It is not an identifier, so no subclass can have it.
 _PRIVATE = "asgiref.server instances"
 
 
@@ -32,7 +32,7 @@ def _instances_of(server: "StatelessServer") -> Instances:
 
 
 class _Option:
-    """Shows an option of the constructor. (No property: subclasses assign to these names.)"""
+    """Exposes a constructor option. (Not a property, because subclasses assign to these names.)"""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -44,42 +44,41 @@ class _Option:
 class StatelessServer:
     """Base class for a server that holds one connection to the outside and serves many scopes.
 
-    Such a server (a chat bot, a queue worker, long polling) has no incoming connections whose life
-    would tell when an application starts and ends. It names scopes instead: a subclass implements
-    `handle`, which gets events from anywhere, and asks for the input queue of the scope that each
-    event belongs to. The first time, this starts an instance of the application. The messages that
-    instances send go to `application_send`.
+    Such a server (a chat bot, a queue worker, long polling) has no incoming connections, so no
+    connection can determine when an application starts and ends. The server names scopes instead. A
+    subclass implements `handle`, which gets events from any source and looks up the input queue of
+    the scope that each event belongs to. The first look-up starts an instance of the application.
+    Messages that instances send go to `application_send`.
 
     Args:
-        application: an ASGI application of either style; called once for every instance.
+        application: an ASGI application of either style; called once for each instance.
         max_applications: how many instances may be live at once, at least 1. One more evicts the
-            least recently used: it is cancelled.
-        idle_timeout: seconds after the last message received or sent after which an instance is
-            cancelled, unless messages wait for it or it is sending; None for no limit.
-        queue_size: how many messages may wait for one instance, after which ``put_nowait`` raises
-            asyncio.QueueFull and ``put`` waits; 0 for no limit.
+            least recently used instance, which is cancelled.
+        idle_timeout: an instance is cancelled this many seconds after it last received or sent a
+            message, unless messages wait for it or it is sending; None for no limit.
+        queue_size: how many messages may wait for one instance. When the queue is full,
+            ``put_nowait`` raises asyncio.QueueFull and ``put`` waits; 0 for no limit.
         shutdown_timeout: seconds that `arun` gives instances at its end to finish the messages that
-            they have; as long, and at least one second, is the time to clean up after a
-            cancellation.
-        lifespan: whether `arun` drives the application's lifespan protocol. `handle` is then called
+            they have. Cancelled instances get the same time, and at least one second, to clean up.
+        lifespan: whether `arun` runs the application's lifespan protocol. If so, `handle` starts
             after the application's startup, and each scope that is a mapping without ``"state"``
-            gets a shallow copy of the application's.
-        reconnect: a `Reconnect`, to have `handle` run again whenever it returns or raises. The
-            instances live on meanwhile.
-        source: a `MessageSource`, if messages come from elsewhere than the input queue or are to be
+            gets a shallow copy of the application's state.
+        reconnect: a `Reconnect`, to run `handle` again whenever it returns or raises. The instances
+            stay alive meanwhile.
+        source: a `MessageSource`, if messages do not come from the input queue or must be
             acknowledged.
 
     Raises:
         TypeError: if ``application`` is not callable.
         ValueError: if ``max_applications`` is below 1, or ``idle_timeout`` is not above 0.
 
-    Everything runs on one event loop, the one that `run` creates or `arun` is awaited on. Plain
-    functions are called on it too, and what they return is awaited if it can be. Decorate a method
+    Everything runs on one event loop: the loop that `run` creates or `arun` is awaited on. Plain
+    functions are also called there, and an awaitable that they return is awaited. Decorate a method
     with ``asgiref.sync.sync_to_async`` to run it on a worker thread; a blocking `handle` needs
-    ``sync_to_async(thread_sensitive=False)``, or it keeps the others from running. Any thread may
-    call `get_or_create_application_instance`, the methods that delete and a queue's ``put_nowait``.
-    Python cannot interrupt a thread: one that outlives the server gets RuntimeError from its next
-    such call.
+    ``sync_to_async(thread_sensitive=False)``, or it blocks the other methods. Any thread may call
+    `get_or_create_application_instance`, the methods that delete, and a queue's ``put_nowait``.
+    Python cannot interrupt a thread: a thread that outlives the server gets RuntimeError from its
+    next such call.
 
     >>> async def shout(scope, receive, send):
     ...     while True:
@@ -100,7 +99,7 @@ class StatelessServer:
     #: How many instances may be live at once.
     max_applications: int = 1000
 
-    # These show the arguments. Assigning to them changes nothing here.
+    # These show the constructor's arguments. Assigning to them does not change the server.
     #: The argument of the same name.
     idle_timeout: Any = _Option()
     #: The argument of the same name.
@@ -111,7 +110,7 @@ class StatelessServer:
     lifespan: Any = _Option()
 
     application_checker_interval: float = 0.1
-    """Kept from asgiref's API, where it is the time between two polls. Nothing polls here."""
+    """Kept for asgiref's API, where it is the interval between polls. It has no effect here."""
 
     def __init__(
         self,
@@ -137,7 +136,7 @@ class StatelessServer:
         )
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Ignore an ``application_instances = {}`` of the class, which would hide the table."""
+        """Remove a class attribute ``application_instances = {}``, which would hide the table."""
         super().__init_subclass__(**options)
         if isinstance(vars(cls).get("application_instances"), dict):
             delattr(cls, "application_instances")
@@ -145,37 +144,37 @@ class StatelessServer:
     # For subclasses to implement
 
     async def handle(self) -> None:
-        """Get events and pass them to instances, until the server is to end. Must be overridden.
+        """Get events and pass them to instances until the server should end. Must be overridden.
 
-        Called once by `arun`, or repeatedly with a `Reconnect`. When it returns or raises, the
-        server ends; it is cancelled when the server ends for another reason.
+        `arun` calls this once, or repeatedly with a `Reconnect`. When it returns or raises, the
+        server ends; when the server ends for another reason, this is cancelled.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement handle().")
 
     async def application_send(self, scope: Any, message: Any) -> None:
-        """Pass on ``message``, which the instance for ``scope`` sent. Must be overridden.
+        """Deliver ``message``, which the instance for ``scope`` sent. Must be overridden.
 
-        The instance waits until this returns, and gets the exception that it raises.
+        The instance waits until this returns, and gets any exception that it raises.
 
         Args:
-            scope: the scope that the instance was started with, the same object.
-            message: what the instance sent, the same object.
+            scope: the scope object that the instance was started with.
+            message: the object that the instance sent.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement application_send().")
 
     async def application_exception(
         self, exception: BaseException, application_details: Any
     ) -> None:
-        """Handle the failure of an instance; called once for each failure, and logs by default.
+        """Handle the failure of an instance; called once for each failure. By default it logs.
 
-        Calls of this and of `application_undelivered` for one scope are made one after the other,
-        unless one takes longer than five seconds. An exception that they raise is logged; one that
-        is not an ``Exception``, such as SystemExit, ends the server, and `arun` raises it.
+        For one scope, calls of this and of `application_undelivered` run one after the other,
+        unless a call takes longer than five seconds. An exception that they raise is logged; one
+        that is not an ``Exception``, such as SystemExit, ends the server, and `arun` raises it.
 
         Args:
-            exception: what the instance raised. A cancelled instance has not failed.
-            application_details: its record; ``details["scope"]`` and ``details["future"]`` are its
-                scope and task.
+            exception: the exception that the instance raised. Cancellation is not a failure.
+            application_details: the instance's record; ``details["scope"]`` and
+                ``details["future"]`` are its scope and task.
         """
         logger.error(
             "Exception inside application for scope %s: %s",
@@ -185,16 +184,16 @@ class StatelessServer:
         )
 
     async def application_undelivered(self, messages: list[Any], application_details: Any) -> None:
-        """Handle messages that no instance received. By default their number is logged.
+        """Handle messages that no instance received. By default it logs their number.
 
-        Messages are undelivered when their instance is cancelled (evicted, idle, deleted, at
-        shutdown), when two instances in succession end without having received one, and when they
-        arrive while the server ends. If this method puts them into a queue again while the server
-        ends, they are dropped.
+        Messages are undelivered if their instance is cancelled (evicted, idle, deleted, at
+        shutdown), if two instances in succession end without receiving one, or if they arrive
+        while the server is ending. If this method then puts them into a queue again, they are
+        dropped.
 
         Args:
-            messages: in the order in which they were put; never empty.
-            application_details: the record of the instance that had them last, as above.
+            messages: the messages, in the order in which they were put; never empty.
+            application_details: the record of the last instance that had them, as above.
         """
         logger.warning(
             "%d message(s) for scope %s were not received by any application",
@@ -206,7 +205,7 @@ class StatelessServer:
 
     @property
     def application_instances(self) -> InstanceTable:
-        """The live instances, as records by scope id, the least recently used first.
+        """The live instances as records by scope id, least recently used first.
 
         Deleting an entry cancels its instance.
         """
@@ -219,24 +218,24 @@ class StatelessServer:
     def get_or_create_application_instance(
         self, scope_id: Hashable, scope: Any
     ) -> "asyncio.Queue[Any]":
-        """Return the input queue of a scope, and start an instance for it if none is live.
+        """Return the input queue of a scope, and start an instance if none is live.
 
-        The queue may be kept. It stays the scope's: a message put into it after the instance has
-        ended starts the next one, which waits until a cancelled one has ended. Once the server
-        ends, no instance is started any more: messages go to `application_undelivered`.
+        You can keep the queue, because it belongs to the scope. A message put into it after the
+        instance has ended starts the next instance, which waits until a cancelled one has ended.
+        While the server is ending, no instance starts: messages go to `application_undelivered`.
 
         Args:
             scope_id: any hashable value that identifies the scope.
-            scope: what the application is called with; only used to start one.
+            scope: the scope for the application; used only if this starts an instance.
 
         Returns:
-            The queue. ``put_nowait`` raises `asyncio.QueueFull` and ``put`` waits when
-            ``queue_size`` messages are in it.
+            The queue. When it holds ``queue_size`` messages, ``put_nowait`` raises
+            `asyncio.QueueFull` and ``put`` waits.
 
         Raises:
             TypeError: if ``scope_id`` is not hashable.
             ValueError: if ``scope`` is a mapping without ``"type"``.
-            RuntimeError: if no event loop is running on this thread, and none was before.
+            RuntimeError: if no event loop is running on this thread and the server never had one.
         """
         instances = _instances_of(self)
         if (other := instances.other_thread()) is not None:
@@ -260,12 +259,12 @@ class StatelessServer:
         raise ValueError("There is no application instance to delete.")
 
     def delete_application_instance(self, scope_id: Hashable) -> None:
-        """Forget a scope and cancel its instance, without waiting until that has ended.
+        """Forget a scope and cancel its instance, without waiting for its end.
 
-        In `application_exception`, the failed instance is gone already, and this does nothing.
+        In `application_exception`, the failed instance is already gone, and this does nothing.
 
         Args:
-            scope_id: the name that the scope was looked up by.
+            scope_id: the id that the scope was looked up by.
 
         Raises:
             KeyError: if the scope has no live instance.
@@ -273,20 +272,20 @@ class StatelessServer:
         if (other := _instances_of(self).other_thread()) is not None:
             return other.call(self.delete_application_instance, scope_id)
         if is_failed(scope_id):
-            return  # it is gone already: there may be the next one, which has not failed
+            return  # already gone: a live instance now is its successor, which has not failed
         del _instances_of(self).table[scope_id]
 
     # Running
 
     def run(self) -> None:
-        """Run the server on an event loop of its own until `handle` returns or raises, or a signal.
+        """Run the server on its own event loop until `handle` ends or a signal arrives.
 
-        SIGINT (Ctrl-C) and SIGTERM end the server cleanly: as `arun` ends when it is cancelled, but
-        without an exception. A second signal makes that short, also if the event loop is stuck.
-        Signals for which the program has a handler of its own are left to it.
+        SIGINT (Ctrl-C) and SIGTERM end the server cleanly, as a cancellation ends `arun`, but
+        without an exception. A second signal shortens that, even if the event loop is stuck. If the
+        program has its own handler for a signal, the server leaves that signal alone.
 
         Raises:
-            Exception: what `arun` raises.
+            Exception: any exception of `arun`.
             RuntimeError: if an event loop is running on this thread.
         """
         if is_loop_running():
@@ -301,17 +300,18 @@ class StatelessServer:
             logger.info("Exiting due to %s", name)
 
     async def arun(self) -> None:
-        """Run the server until `handle` returns or raises, or its own cancellation.
+        """Run the server until `handle` returns or raises, or this call is cancelled.
 
         At the end, instances that still have messages get ``shutdown_timeout`` seconds to receive
-        them and to ask for the next; then all are cancelled and awaited, and cancelled again if
-        they go on. The application's lifespan gets as long for its shutdown. A second cancellation
-        makes all of that short. What ignores every cancellation is abandoned, which is logged.
+        them and ask for the next. Then all instances are cancelled and awaited, and cancelled again
+        if they keep running. The application's lifespan gets the same time for its shutdown. A
+        second cancellation shortens all of this. A task that ignores every cancellation is
+        abandoned, with an error in the log.
 
-        Signals are left to the program that awaits this.
+        This method does not handle signals.
 
         Raises:
-            Exception: what `handle` raised.
+            Exception: the exception that `handle` raised.
             RuntimeError: if the application says that its startup failed (``lifespan=True``), or if
                 this server is running already.
         """
@@ -320,8 +320,8 @@ class StatelessServer:
     async def application_checker(self) -> None:
         """Wait until cancelled.
 
-        In asgiref this is the coroutine that finds ended applications, and subclasses with a main
-        loop of their own start or await it. Here their ends are noticed anyway.
+        In asgiref this coroutine finds applications that have ended, and subclasses with their own
+        main loop start or await it. Here the server notices each end without it.
         """
         await asyncio.get_running_loop().create_future()
 

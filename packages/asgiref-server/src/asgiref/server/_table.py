@@ -1,17 +1,17 @@
-"""The instances of one server: started, evicted, ended when idle, followed by the next one.
+"""The instances of one server: start, eviction, idle timeout and succession.
 
     server    an unknown scope      a message that no instance reads
     IDLE      starts an instance    starts an instance (a subclass has its own main loop)
     RUNNING   starts an instance    starts an instance
     CLOSING   gets a queue only     goes to application_undelivered
-    CLOSED    gets a queue only     likewise, unless the server runs again in the same turn
+    CLOSED    gets a queue only     likewise, unless the server restarts in the same turn
 
-1. `remove` and `_settle` are the only transitions of an instance, and each happens once for it.
-2. Every message is received once or reported undelivered once. An instance that returns or fails
-   and leaves messages is followed by one that gets them; if that one receives none, they are
-   undelivered. So a queue without a live instance is empty.
-3. Code of users runs only where nothing is half changed: overridden methods before an instance is
-   started, applications and hooks in tasks of their own.
+1. Only `remove` and `_settle` change an instance's state, each at most once per instance.
+2. Every message is received once or reported undelivered once. If an instance returns or fails and
+   leaves messages, the next instance gets them; if that one receives none, they are undelivered. So
+   a queue without a live instance is empty.
+3. Users' code never sees a half-made change: overridden methods run before an instance starts;
+   applications and hooks run in their own tasks.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ logger = logging.getLogger("asgiref.server")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The options of a server that are not attributes: subclasses have names of their own."""
+    """A server's options that are not attributes, since subclasses may use the same names."""
 
     idle_timeout: float | None = None
     queue_size: int = 0
@@ -68,10 +68,10 @@ class ServerState(enum.Enum):
 
 
 class InstanceTable(MutableMapping[Hashable, ApplicationInstance]):
-    """The live instances by scope id, the least recently used first.
+    """The live instances by scope id, least recently used first.
 
-    It behaves as the dict that it is in asgiref, with records as its values. An instance that
-    leaves it is cancelled.
+    In asgiref this is a dict, and it behaves like one here, with records as its values. Removing an
+    instance cancels it.
     """
 
     def __init__(self, instances: "Instances") -> None:
@@ -110,12 +110,13 @@ class Instances:
 
     Attributes:
         table: the live instances, for users.
-        order: the same. (A plain dict is ordered too, but finding its first entry steps over every
+        order: the same instances. (Not a plain dict: finding its first entry steps over every
             entry that was deleted in front of it.)
-        unfinished: the records whose task has not ended, live or cancelled.
-        latest: the task of the last one in `order`, most often: a look-up and a put move it once.
+        unfinished: the records whose task has not ended, live or cancelled, by task.
+        latest: usually the task of the last instance in `order`; it spares moving that instance
+            again.
         settings: the options.
-        state: what the server does at the moment.
+        state: the state of the server.
         thread: the event loop that the server uses.
         lifespan_state: copied into each scope, if the application's lifespan has a state.
         on_contact: called when a scope is looked up; set while a connection is awaited.
@@ -126,9 +127,9 @@ class Instances:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._dormant: WeakValueDictionary[Hashable, InputQueue] = WeakValueDictionary()
-        # One context for all done-callbacks, not a copy for each scope: there may be 50,000.
+        # All done-callbacks share one context: there may be 50,000 scopes, each with a copy.
         self._context = contextvars.copy_context()
-        self._on_end = self._ended  # likewise one bound method
+        self._on_end = self._ended  # likewise, one bound method for all
         self.table: InstanceTable = InstanceTable(self)
         self.order: OrderedDict[Hashable, ApplicationInstance] = OrderedDict()
         self.unfinished: dict[asyncio.Future[Any], ApplicationInstance] = {}
@@ -167,7 +168,7 @@ class Instances:
         thread = self.thread
         if thread is None or thread.ident == get_ident():
             return None
-        if thread.loop.is_closed() and is_loop_running():  # a main loop of the subclass's own
+        if thread.loop.is_closed() and is_loop_running():  # the subclass has its own main loop
             self.thread = None
             self.forget_other_loops()
         return self.thread
@@ -179,7 +180,7 @@ class Instances:
         """Return the live instance of a scope."""
         instance = self.order.get(scope_id)
         if instance is not None and instance.future.done():
-            self._settle(instance.future)  # which may have started the next one
+            self._settle(instance.future)  # this may have started the next one
             return self.order.get(scope_id)
         return instance
 
@@ -207,7 +208,7 @@ class Instances:
             channel.instance = instance
         try:
             self.adopt(scope_id, instance)
-        except BaseException:  # of the scope id's own methods
+        except BaseException:  # raised by __hash__ or __eq__ of the scope id
             future.cancel()
             raise
         queue.live = future
@@ -219,10 +220,10 @@ class Instances:
         while self.order and (before := len(self.order)) >= self._server.max_applications:
             self._server.delete_oldest_application_instance()
             if len(self.order) >= before:
-                return  # an overridden method keeps it, or has started another one
+                return  # an overridden method kept it, or started another
 
     def _queue_only(self, scope_id: Hashable, scope: object) -> InputQueue:
-        """Return the queue of a scope that has no live instance: the same one while it is kept."""
+        """Return the queue of a scope without a live instance; reuse one that is still kept."""
         queue = self._dormant.get(scope_id)
         if queue is None:
             queue = InputQueue(self.settings.queue_size, scope_id, scope, self)
@@ -231,7 +232,7 @@ class Instances:
         return queue
 
     def adopt(self, scope_id: Hashable, details: object) -> None:
-        """Take an instance into the table, in the place of another one for the same scope."""
+        """Add an instance to the table, replacing another one for the same scope."""
         instance = adopted(scope_id, details)
         previous = self.order.get(scope_id)
         self.order[scope_id] = instance
@@ -244,7 +245,7 @@ class Instances:
                 self.remove(previous)
 
     def replace(self, entries: Mapping[Hashable, Any]) -> None:
-        """Have these entries and no others, in their order."""
+        """Replace the contents of the table by these entries, in their order."""
         for instance in self.records():
             if not any(each is instance for each in entries.values()):
                 self.remove(instance)
@@ -253,7 +254,7 @@ class Instances:
     # Messages
 
     def accept_message(self, queue: InputQueue, message: object) -> bool:
-        """See to a receiver for ``message``; False if there is none, and it is not to be put."""
+        """Ensure that a live instance reads ``message``; False if the queue must not take it."""
         live = queue.live
         if live is not None and not live.done():
             if self.latest is not live:
@@ -261,7 +262,7 @@ class Instances:
                 self.order.move_to_end(queue.scope_id)
             return True
         if live is not None:
-            self._settle(live)  # its end has not been noticed yet
+            self._settle(live)  # it has ended, but its done-callback has not run yet
         if queue.live is None and self._starts():
             self._start(queue.scope_id, queue.scope)
         if queue.live is not None:
@@ -270,7 +271,7 @@ class Instances:
         return False
 
     def _refuse(self, queue: InputQueue, message: object, again: bool = False) -> None:
-        """Report a message that comes while no instance may start."""
+        """Report a message that arrives while no instance may start."""
         if is_reporting():
             logger.warning(
                 "A message for scope %s came back from application_undelivered of a server "
@@ -321,14 +322,14 @@ class Instances:
             if failure is not None:
                 self._hook("application_exception", instance, failure, instance)
         finally:
-            del failure  # or this frame, to which the traceback may lead, would keep it
+            del failure  # otherwise the traceback and this frame may form a cycle
         if isinstance(channel := instance.channel, SourcedChannel):
             where = type(channel.source).__name__
             call = channel.instance_ended
             self.hooks.call(channel.queue, instance.scope_id, where, "instance_ended", call)
 
     def _release(self, instance: ApplicationInstance) -> None:
-        """Leave the table, and the scope's queue to the next instance."""
+        """Remove an instance from the table, and free the scope's queue for the next instance."""
         self._discard(instance)
         if self.latest is instance.future:
             self.latest = None
@@ -361,18 +362,18 @@ class Instances:
                     self.remove(other)
 
     def records(self) -> list[ApplicationInstance]:
-        """The live ones. (An OrderedDict's own views hash the scope ids, which may raise.)"""
+        """The live instances. (Views of an OrderedDict hash the scope ids, which may raise.)"""
         return list(dict[Hashable, ApplicationInstance].values(self.order))
 
     def _pass_on(self, instance: ApplicationInstance) -> None:
-        """Start the next instance for the messages that are left, or report them undelivered."""
+        """Start the next instance for the remaining messages, or report them undelivered."""
         queue = instance.input_queue
         in_vain = instance.redelivery and not instance.channel.received
         ended = instance.future.cancelled() or in_vain or not self._starts()
         if not ended and isinstance(queue, InputQueue):
             try:
                 self._start(instance.scope_id, queue.scope, redelivery=True)
-            except BaseException as error:  # of an overridden method
+            except BaseException as error:  # raised by an overridden method
                 logger.exception(
                     "No application can be started for scope %s", safe_repr(instance.scope_id)
                 )
@@ -395,7 +396,7 @@ class Instances:
     # Idle time
 
     def _watch(self, instance: ApplicationInstance, delay: float, overdue: bool = False) -> None:
-        """One timer per instance: a message only leaves its time, which the timer finds."""
+        """Start the instance's timer. A message only records its time; the timer checks it."""
         loop = asyncio.get_running_loop()
         instance.idle_timer = loop.call_later(delay, self._check_idle, instance, overdue)
 
@@ -406,10 +407,10 @@ class Instances:
             left = channel.active_at + limit - time.monotonic()
         if left > 0:
             self._watch(instance, left)
-        elif not overdue:  # after a delay of the whole loop, the application's timers come first
+        elif not overdue:  # if the whole loop was delayed, the application's own timers run first
             self._watch(instance, 0.001, overdue=True)
         else:
-            self._watch(instance, limit)  # for an overridden method that keeps it
+            self._watch(instance, limit)  # in case an overridden method keeps the instance
             try:
                 self._server.delete_application_instance(instance.scope_id)
             except Exception:
@@ -419,12 +420,12 @@ class Instances:
     # Closing
 
     def is_running(self) -> bool:
-        """Whether ``arun`` runs: if its loop was closed meanwhile, it never ends, and does not."""
+        """Whether ``arun`` is running. If its loop was closed, it is not, though it never ended."""
         closed = self.thread is not None and self.thread.loop.is_closed()
         return self.state in (ServerState.RUNNING, ServerState.CLOSING) and not closed
 
     def is_finished(self) -> bool:
-        """Whether nothing of this server is left on the event loop."""
+        """Whether no task of this server is left on the event loop."""
         return not (self.unfinished or self.hooks.tasks)
 
     def _check_finished(self) -> None:
@@ -432,7 +433,7 @@ class Instances:
             self.on_finished()
 
     def ask_to_finish(self) -> None:
-        """Have each instance end as soon as it asks for a message and there is none."""
+        """Ask each instance to end when it asks for a message and its queue is empty."""
         for instance in self.records():
             if isinstance(instance.input_queue, InputQueue):
                 instance.channel.finish(partial(self.remove, instance))
@@ -440,7 +441,7 @@ class Instances:
                 self.remove(instance)
 
     def cancel(self) -> None:
-        """Cancel every instance, and again those that were cancelled before, and running hooks."""
+        """Cancel every instance, even if it was cancelled before, and all running hooks."""
         for instance in list(self.unfinished.values()):
             if instance.state is LIVE:
                 self.remove(instance)
@@ -453,7 +454,7 @@ class Instances:
         return [*self.unfinished, *self.hooks.tasks]
 
     def abandon(self, task: "asyncio.Future[Any]") -> None:
-        """Forget a task that ignores its cancellation: of an instance, a hook or the server."""
+        """Forget a task (of an instance, a hook or the server) that ignores its cancellation."""
         name = self.unfinished.get(task, task)
         logger.error("%r ignores its cancellation, and is abandoned", name)
         self._forget(task)
@@ -461,7 +462,7 @@ class Instances:
         detach(task)
 
     def forget_other_loops(self) -> None:
-        """Drop instances of an event loop that no longer runs."""
+        """Discard instances of an event loop that no longer runs."""
         loop = asyncio.get_running_loop()
         for future in [each for each in self.unfinished if each.get_loop() is not loop]:
             self._forget(future)

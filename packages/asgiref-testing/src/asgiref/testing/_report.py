@@ -32,7 +32,7 @@ def safe_repr(value: object) -> str:
 
 
 def is_mapping(value: object) -> bool:
-    """Return whether ``value`` is a mapping, also where its annotation says that it is one."""
+    """Return whether ``value`` is a mapping, even if its annotation already says so."""
     return isinstance(value, Mapping)
 
 

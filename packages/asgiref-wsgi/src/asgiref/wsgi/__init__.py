@@ -1,10 +1,10 @@
-"""Run a WSGI application (PEP 3333) under an ASGI server, and the other way round.
+"""Run a WSGI application (PEP 3333) under an ASGI server, or an ASGI one under a WSGI server.
 
-The parts of `WsgiToAsgi`, in the order in which a request meets them: `_adapter` (the application
-and its options), `_instance` (one ASGI call from scope to end), `_input` (the body on its way in),
-`_workers` (the threads), `_environ` (the scope as an environ), `_response` (the rules of
-start_response and of the body), and `_outbox` (events on their way out). Those of `AsgiToWsgi` are
-in `_to_wsgi`.
+The modules of `WsgiToAsgi`, in the order in which a request passes through them: `_adapter` (the
+application and its options), `_instance` (one ASGI call from scope to end), `_input` (the body on
+its way in), `_workers` (the threads), `_environ` (the scope as an environ), `_response` (the rules
+of start_response and of the body), and `_outbox` (events on their way out). The modules of
+`AsgiToWsgi` are in `_to_wsgi`.
 """
 
 from ._adapter import WsgiToAsgi

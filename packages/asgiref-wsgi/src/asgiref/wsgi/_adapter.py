@@ -18,33 +18,34 @@ class WsgiToAsgi:
     """An ASGI application that runs a WSGI application (PEP 3333).
 
     It serves the scope types ``http`` and ``lifespan``, refuses ``websocket``, and raises
-    ValueError for others. The WSGI application runs on worker threads, one a request; ASGI's
+    ValueError for others. The WSGI application runs on worker threads, one per request; ASGI's
     `receive` and `send` are awaited in the request's own task.
 
     Args:
         wsgi_application: the WSGI callable.
-        duplicate_header_limit: how often one request header may come before the request is answered
+        duplicate_header_limit: how often one request header may occur before the adapter answers
             with status 400; None or 0 for any number.
-        workers: how many threads run the application at once, and never more; 40 unless told. A
-            request that waits for a slow client lets another run meanwhile, except with
-            ``workers=1``: then one thread runs all requests, each from beginning to end.
-        executor: run requests in this executor of yours, in place of a pool.
+        workers: the maximum number of threads that run the application at once; 40 by default.
+            While a request waits for a slow client, another one may run, except with ``workers=1``:
+            then one thread runs all requests, each from start to end.
+        executor: an executor that runs the requests instead of the adapter's thread pool.
         thread_sensitive: run one request after the other, on the thread that ``sync_to_async`` uses
-            by default. (Inside a ThreadSensitiveContext, its thread is used in any case.)
+            by default. (Inside a ThreadSensitiveContext, requests always run on its thread.)
         backpressure: how many bytes of a response may wait for the client before the application
-            has to. Each chunk counts 400 bytes more than it has.
-        allow_underscore_headers: let request headers with an underscore through. They look to the
-            application like the header with a hyphen, which a proxy may have meant to vouch for.
-        max_body_size: the maximum size of a request's body; a request with a longer one is answered
-            with status 413. None for no maximum.
-        max_spool_size: the maximum size of a body that comes without a length (chunked, or by
-            HTTP/2 without Content-Length). The adapter receives such a body, in memory and then in
-            a temporary file, before the application starts, and sets CONTENT_LENGTH; a longer one
-            is answered with status 413. With None the application reads it while it arrives, and
-            those that go by CONTENT_LENGTH (Django, Falcon, Bottle) take it for empty.
-        send_files_by_path: have a server that offers ``http.response.pathsend`` send the files of
-            ``wsgi.file_wrapper`` by their path. Only for an application that neither deletes nor
-            replaces a file that it has sent: the server may open it later.
+            has to wait. Each chunk counts as its length plus 400 bytes.
+        allow_underscore_headers: keep request headers whose names have an underscore. The
+            application cannot tell them from headers with a hyphen, which it may trust a proxy to
+            set.
+        max_body_size: the maximum size of a request's body; a longer body gets status 413. None for
+            no maximum.
+        max_spool_size: the maximum size of a body without a length (chunked, or HTTP/2 without
+            Content-Length). The adapter receives such a body, in memory and then in a temporary
+            file, before the application starts, and sets CONTENT_LENGTH; a longer body gets status
+            413. With None, the application reads the body while it arrives, and frameworks that
+            rely on CONTENT_LENGTH (Django, Falcon, Bottle) treat it as empty.
+        send_files_by_path: send the files of ``wsgi.file_wrapper`` by their path, if the server
+            offers ``http.response.pathsend``. Use this only if the application never deletes or
+            replaces a file that it has sent, because the server may open the file later.
 
     Raises:
         TypeError: ``wsgi_application`` is not callable.
@@ -61,7 +62,7 @@ class WsgiToAsgi:
     """
 
     instance_class: ClassVar[type[WsgiToAsgiInstance]] = WsgiToAsgiInstance
-    """The class that serves each call. Subclasses may set it."""
+    """The class of the object that serves each call. Subclasses may set it."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
-"""The answers that the adapter itself gives: to requests that never reach the application, and to
-scopes that no WSGI application can serve, but every ASGI application should answer."""
+"""The adapter's own answers, without the application: to rejected requests, and to scopes that WSGI
+lacks but an ASGI application should answer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ._types import Event, Receive, Scope, Send
 def answer(scope: Scope, status: int, text: str) -> tuple[Event, Event]:
     """The events of a short answer in plain text."""
     body = text.encode()
-    headers = [(b"content-type", b"text/plain")]  # and no length: asgiref's tests compare them
+    headers = [(b"content-type", b"text/plain")]  # asgiref's tests fix these
     start: Event = {"type": "http.response.start", "status": status, "headers": headers}
     shown = b"" if scope["method"] == "HEAD" else body
     return start, {"type": "http.response.body", "body": shown}
 
 
 async def serve_lifespan(receive: Receive, send: Send, free: Callable[[], None]) -> None:
-    """Say yes to startup and shutdown; `free` is called at shutdown."""
+    """Acknowledge startup and shutdown; call `free` at shutdown."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
@@ -33,7 +33,7 @@ async def refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
     """Close a connection before it is accepted, with status 403 where the server can send one."""
     message = await receive()
     if message["type"] != "websocket.connect":
-        return  # the client has left already
+        return  # the client has already left
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": 1000})
         return

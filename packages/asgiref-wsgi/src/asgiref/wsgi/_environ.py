@@ -4,14 +4,11 @@ Rules:
 
 * Strings in an environ are "native": bytes decoded as latin-1, so that the application can
   recover the bytes (PEP 3333, "Unicode Issues").
-* SCRIPT_NAME is cut from the path only where a path segment ends: ``/app`` is no prefix of
+* SCRIPT_NAME is removed from the path only where a path segment ends: ``/app`` is not a prefix of
   ``/application``.
-* Two headers must never meet in one key by accident. ``X_User`` and ``X-User`` would both become
-  ``HTTP_X_USER``, and a proxy that strips only one of them would let a client pose as any user;
-  so names with an underscore are dropped. ``Proxy`` would become ``HTTP_PROXY``, which HTTP
-  clients inside the application take for their own configuration; so it is dropped too.
+* No header can pose as another header or variable; see `environ_key`.
 * An ambiguous request (a Content-Length that is not a number, or two that disagree) is a
-  ``BadRequest``. The adapter never guesses: guesses about a body's length allow request smuggling.
+  ``BadRequest``. The adapter never guesses the length of a body: guesses allow request smuggling.
 """
 
 from __future__ import annotations
@@ -29,7 +26,7 @@ from ._types import Scope
 HeaderPairs = Iterable[tuple[bytes, bytes]]
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_MAX_DIGITS = 18  # no machine has more bytes, and int() stays cheap
+_MAX_DIGITS = 18  # more than any body has; keeps int() cheap
 _MAX_KNOWN_LENGTH = 64
 _MAX_KNOWN_KEYS = 512
 _KEYS = {
@@ -37,7 +34,7 @@ _KEYS = {
     b"content-length": "CONTENT_LENGTH",
     b"transfer-encoding": "TRANSFER_ENCODING",  # until `_settle_content_length`
 }
-# The server has decoded the body: applications that see HTTP_TRANSFER_ENCODING decode it again.
+# The server has decoded the body; an application that sees HTTP_TRANSFER_ENCODING decodes it again.
 _DROPPED_KEYS = frozenset(
     {"HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 )
@@ -45,7 +42,7 @@ _DEFAULT_PORTS = {"https": "443"}
 
 
 class BadRequest(ValueError):
-    """The request gets status 400, and the client gets `detail`."""
+    """The adapter answers the request with status 400 and `detail`."""
 
     def __init__(self, detail: str, explanation: str | None = None) -> None:
         super().__init__(explanation or detail)
@@ -54,7 +51,7 @@ class BadRequest(ValueError):
 
 @dataclass(slots=True)
 class Framing:
-    """How the request's body is delimited, as far as its headers say.
+    """What the headers say about the length of the request's body.
 
     `length` is None if only the ASGI messages show where the body ends.
     """
@@ -75,7 +72,7 @@ def read_framing(headers: HeaderPairs) -> Framing:
     framing = Framing()
     lengths: list[bytes] = []
     for name, value in headers:
-        if len(name) not in _FRAMING_NAME_LENGTHS:  # spares most names the rest: 2 µs a request
+        if len(name) not in _FRAMING_NAME_LENGTHS:  # saves 2 µs per request
             continue
         lower = name.lower()
         if lower == b"expect":
@@ -90,7 +87,7 @@ def read_framing(headers: HeaderPairs) -> Framing:
 
 
 def may_lack_length(scope: Scope, framing: Framing) -> bool:
-    """Whether neither a header nor the absence of all headers gives the body's length.
+    """Whether the body may have a length that its headers do not tell.
 
     HTTP/1 requests without Content-Length and Transfer-Encoding have no body (RFC 9112, 6.3); in
     later versions every request may have one.
@@ -101,7 +98,7 @@ def may_lack_length(scope: Scope, framing: Framing) -> bool:
 
 
 def parse_content_length(values: Sequence[bytes]) -> int | None:
-    """The one length that all Content-Length fields agree on, or None when there is none."""
+    """The length on which all Content-Length fields agree, or None without such a field."""
     if len(values) == 1 and _is_length(values[0]):
         return int(values[0])  # the usual case
     lengths: set[int] = set()
@@ -135,9 +132,9 @@ def build_environ(
     body_length: int | None = None,
     client_connected: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """The environ of one request; raises BadRequest when the headers cannot be trusted.
+    """The environ of one request; raises BadRequest if the headers cannot be trusted.
 
-    `body_length` is the length of a body that has arrived as a whole.
+    `body_length` is the length of a body that has arrived completely.
     """
     scheme = scope.get("scheme") or "http"
     environ: dict[str, Any] = {
@@ -147,10 +144,10 @@ def build_environ(
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scheme,
         "wsgi.input": body,
-        "wsgi.input_terminated": True,  # the stream ends by itself, whatever the headers say
+        "wsgi.input_terminated": True,  # the stream ends with the body, with or without a length
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": multithread,
-        "wsgi.multiprocess": True,  # other processes may well serve the same application
+        "wsgi.multiprocess": True,  # other processes may serve the same application
         "wsgi.run_once": False,
         "wsgi.file_wrapper": FileWrapper,
         "asgi.scope": scope,
@@ -190,10 +187,10 @@ def _add_paths(environ: dict[str, Any], scope: Scope) -> None:
 
 
 def _below(script_name: str, path: str) -> str:
-    """The part of `path` that follows `script_name`, or all of it when they do not nest."""
+    """The part of `path` after `script_name`, or all of it if it does not start with that."""
     if path == script_name or path.startswith(script_name + "/"):
         return path[len(script_name) :]
-    return path  # the server has cut the root path off already
+    return path  # the server has already removed the root path
 
 
 def _native(text: str) -> str:
@@ -201,7 +198,7 @@ def _native(text: str) -> str:
 
 
 def _encode(text: str) -> bytes:
-    """UTF-8 that never fails: bytes smuggled in as surrogates come out again."""
+    """Encode as UTF-8 without failing: surrogate escapes become the original bytes."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -209,10 +206,10 @@ def _encode(text: str) -> bytes:
 
 
 def _recovered_path(scope: Scope, root: str, path: str) -> str:
-    """The native form of `path`, with the bytes that the server's decoding destroyed.
+    """The native form of `path`, with bytes restored that the server's decoding replaced.
 
-    Servers decode the percent-encoded path as UTF-8 and replace what does not fit. `raw_path` has
-    the bytes; it is believed only when it decodes to this very path, since middleware may have
+    Servers decode the percent-encoded path as UTF-8 and replace invalid bytes. `raw_path` has the
+    original bytes, but is used only if it decodes to this `path`, because middleware may have
     changed `path` alone.
     """
     raw_path = scope.get("raw_path")
@@ -257,7 +254,7 @@ def _add_headers(
         if key is None:
             continue
         text = value.decode("latin-1")
-        if key not in environ:  # no other variable has the name of a header's
+        if key not in environ:  # no other variable has a header's key
             environ[key] = text
             continue
         texts = repeated.setdefault(key, [environ[key]])
@@ -273,13 +270,19 @@ def _add_headers(
 
 def _settle_content_length(environ: dict[str, Any]) -> None:
     if environ.pop("TRANSFER_ENCODING", None) is not None:
-        environ.pop("CONTENT_LENGTH", None)  # which it overrules (RFC 9112, 6.3)
+        environ.pop("CONTENT_LENGTH", None)  # Transfer-Encoding overrides it (RFC 9112, 6.3)
     elif (value := environ.get("CONTENT_LENGTH")) is not None:
         environ["CONTENT_LENGTH"] = str(parse_content_length([value.encode("latin-1")]))
 
 
 def environ_key(name: bytes, allow_underscores: bool) -> str | None:
-    """The environ key of a header, or None for a header that must not reach the application."""
+    """The environ key of a header, or None for a header that must not reach the application.
+
+    ``X_User`` and ``X-User`` would both become ``HTTP_X_USER``. Behind a proxy that strips only one
+    of them, a client could then pose as any user, so names with an underscore are dropped.
+    ``Proxy`` is dropped too: it would become ``HTTP_PROXY``, which HTTP clients inside the
+    application read as their own configuration.
+    """
     lower = name.lower()
     if lower in _KEYS:
         return _KEYS[lower]
@@ -290,7 +293,7 @@ def environ_key(name: bytes, allow_underscores: bool) -> str | None:
 
 
 class _KnownKeys(dict[bytes, "str | None"]):
-    """Maps names of headers to environ keys: clients send the same few names again and again."""
+    """Caches the environ keys of header names, because clients repeat the same few names."""
 
     def __init__(self, allow_underscores: bool) -> None:
         super().__init__()
@@ -298,7 +301,7 @@ class _KnownKeys(dict[bytes, "str | None"]):
 
     def __missing__(self, name: bytes) -> str | None:
         key = environ_key(name, self._allow_underscores)
-        # Bounded in length and number, so that no client can fill the memory.
+        # Limited in length and number, so that no client can exhaust the memory.
         if len(name) <= _MAX_KNOWN_LENGTH:
             if len(self) >= _MAX_KNOWN_KEYS:
                 self.clear()

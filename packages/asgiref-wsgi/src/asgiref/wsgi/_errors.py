@@ -1,4 +1,4 @@
-"""Errors between a client and the application, and how an adapter logs them."""
+"""Errors between a client and the application, and their logging."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ClientDisconnected(ConnectionError):
 
 
 class BodyTooLarge(OSError):
-    """The request's body exceeds the maximum; the client gets status 413."""
+    """The request's body exceeds the maximum; the adapter answers with status 413."""
 
 
 def describe(error: BaseException) -> str:
@@ -26,30 +26,30 @@ def describe(error: BaseException) -> str:
 
 
 def log_abandoned(error: BaseException) -> None:
-    """Log an error that has no caller left, since the call was cancelled."""
+    """Log an error that cannot be raised, because the call was cancelled."""
     logger.error(
         "the WSGI application failed after its call was cancelled", exc_info=_exc_info(error)
     )
 
 
 def log_refused(error: ValueError) -> None:
-    """Log a ValueError of `build_environ` that is not meant for the client."""
+    """Log a ValueError of `build_environ` whose text the client must not see."""
     logger.warning("build_environ raised a ValueError; answering 400", exc_info=_exc_info(error))
 
 
 def _exc_info(error: BaseException) -> ExcInfo:
-    """The error as logging takes it; given alone, its truth is asked, which may be False."""
+    """The error as a tuple for logging, which would test a bare exception's truth value."""
     return type(error), error, error.__traceback__
 
 
 class Notices:
-    """Warnings that one adapter logs once, however many requests give reason for them."""
+    """Warnings that an adapter logs once, and not for each request."""
 
     def __init__(self) -> None:
         self._logged: dict[str, object] = {}
 
     def warn(self, key: str, message: str, *arguments: object) -> None:
-        """Log a warning unless one with this key was logged before. Any thread may call it."""
+        """Log a warning unless one with this key was logged before. Callable from any thread."""
         mine = object()
-        if self._logged.setdefault(key, mine) is mine:  # atomic, so that one thread wins
+        if self._logged.setdefault(key, mine) is mine:  # atomic, so one thread wins
             logger.warning(message, *arguments)

@@ -1,9 +1,8 @@
-"""One HTTP request, as its own task sees it: the body in, the application's task, the events out.
+"""One HTTP request in its own task: receives the body, runs the application, sends the events.
 
-The request's task is the only one that awaits `send`, and it or its child the only one that awaits
-`receive`. The call ends when the application has ended and its events are sent. When the client
-leaves or the call is cancelled, the outbox closes, and the thread stops at its next chunk, write or
-read.
+Only the request's task awaits `send`, and only that task or its child awaits `receive`. The call
+ends when the application has ended and its events are sent. When the client leaves or the call is
+cancelled, the outbox closes, and the application's thread stops at its next chunk, write or read.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ from ._tasks import start_task, wait_for_end
 from ._types import Receive, Scope, Send
 from ._workers import Workers
 
-#: Room for six chunks of 64 KiB, for each turn that the two threads take costs as much as several.
+#: Room for six chunks of 64 KiB: a switch between the two threads costs as much as several chunks.
 BACKPRESSURE = 384 * 1024
 MAX_SPOOL_SIZE = 1024**3
-#: So many events are sent in one turn of the event loop, where `send` does not wait. In the next
-#: turn asyncio tells the server that a connection is lost, and until then it logs each write after
+#: Maximum number of events sent in one turn of the event loop if `send` does not wait. asyncio
+#: tells the server about a lost connection in the next turn, and until then logs each write after
 #: the fifth. A turn costs as much as sending one or two small chunks.
 SENDS_IN_A_ROW = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of a WsgiToAsgi, for its instances."""
+    """The options of a WsgiToAsgi that its instances need."""
 
     workers: Workers
     backpressure: int = BACKPRESSURE
@@ -47,9 +46,9 @@ class Options:
 
 
 class Exchange:
-    """One HTTP request and its response, for the request's task; some methods are for the thread.
+    """One HTTP request and its response. Some methods run on the application's thread.
 
-    It holds no reference to the instance that makes it: they would keep each other in memory.
+    It does not refer to the instance that creates it, because that would be a reference cycle.
     """
 
     __slots__ = (
@@ -91,18 +90,18 @@ class Exchange:
         self._expects_continue = False
         self._queue_timer: asyncio.TimerHandle | None = None
         self._has_sent = False
-        self._is_too_large = False  # and the client is still to be told so
+        self._is_too_large = False  # and the client has not been told yet
         self.body_length: int | None = None
-        """The length of the body, once it has arrived as a whole."""
+        """The length of the body, once all of it has arrived."""
         self.is_abandoned = False
-        """Whether the call was cancelled, so that an error has no caller left."""
+        """Whether the call was cancelled, so that errors can only be logged."""
 
     # The request's task
 
     async def serve(self, run: Callable[[BinaryIO], Coroutine[Any, Any, None]]) -> None:
-        """Receive the request, have `run` run the application with the body, and send its events.
+        """Receive the request, run the application through `run`, and send its events.
 
-        Raises what `run`, `receive` or `send` raises.
+        Raises any exception of `run`, `receive` or `send`.
         """
         source, outbox = self._source, self.outbox
         assert source is not None
@@ -111,7 +110,7 @@ class Exchange:
         except BodyTooLarge:
             body = None
             await self._answer_too_large()
-        if body is None:  # or the client left before its request was complete
+        if body is None:  # the client left before its request was complete
             self._source = None  # which refers to this object
             return
         application = start_task(
@@ -119,12 +118,12 @@ class Exchange:
         )
         try:
             await self._attend(application, source)
-            if not application.cancelled():  # as a request is whose client left the queue
+            if not application.cancelled():  # cancelled: the client left before a thread was free
                 application.result()
                 if self._is_streamed_without_length and not source.was_read:
                     self._warn_of_unread_body()
         finally:
-            del application  # it holds the exception, whose traceback holds this frame
+            del application  # its exception's traceback refers to this frame
             self._source = None  # which refers to this object
             if self._queue_timer is not None:
                 self._queue_timer.cancel()
@@ -132,10 +131,10 @@ class Exchange:
                 self._spooled.close()
 
     async def _receive_body(self, source: RequestInput) -> BinaryIO | None:
-        """Receive as much as must precede the application; None if the client left meanwhile."""
+        """Receive all that must precede the application; None if the client left meanwhile."""
         try:
             framing = _environ.read_framing(self._scope.get("headers") or ())
-        except _environ.BadRequest:  # build_environ will say so, unless a subclass knows better
+        except _environ.BadRequest:  # build_environ will report it
             framing = _environ.Framing()
         self._expects_continue = framing.expects_continue
         maximum, length = self._options.max_body_size, framing.length
@@ -170,7 +169,7 @@ class Exchange:
     ) -> None:
         """Run the application, and wake the request's task at the end.
 
-        A done-callback would do that, too, one turn of the loop later.
+        A done-callback would do the same, but one turn of the loop later.
         """
         try:
             await run(body)
@@ -178,11 +177,11 @@ class Exchange:
             self.outbox.wake()
 
     async def _attend(self, application: asyncio.Task[None], source: RequestInput) -> None:
-        """Relay until the application is through; see that it stops when the request must."""
+        """Relay events until the application ends; stop it if the request is cancelled."""
         outbox = self.outbox
         try:
             await self._relay(application, source, outbox)
-        except BaseException:  # the call is cancelled, or `send` is broken
+        except BaseException:  # the call was cancelled, or `send` raised
             self.is_abandoned = True
             outbox.close()
             source.fail("the request was cancelled")
@@ -199,11 +198,11 @@ class Exchange:
     async def _relay(
         self, application: asyncio.Task[None], source: RequestInput, outbox: Outbox
     ) -> None:
-        in_a_row = 0  # sends since other tasks could run
+        in_a_row = 0  # sends since other tasks last ran
         while True:
             if not application.done() and await outbox.sleep():
                 in_a_row = 0
-            # Looked at before the events: once the application has ended, these are the last.
+            # Read this before sending: if the application has ended, the batch is the last one.
             finished = application.done()
             in_a_row = await self._send_batch(source, outbox, in_a_row)
             if outbox.closed and await self._is_over(application):
@@ -218,7 +217,7 @@ class Exchange:
                 source.start()
 
     async def _send_batch(self, source: RequestInput, outbox: Outbox, in_a_row: int) -> int:
-        """Send the events that are there; return how many since other tasks could run."""
+        """Send the queued events; return the number of sends since other tasks last ran."""
         send = self._send
         for event in outbox.take():
             if in_a_row == SENDS_IN_A_ROW:
@@ -233,11 +232,11 @@ class Exchange:
                 break
             in_a_row += 1
             if is_first and not outbox.ended:
-                source.start()  # the next `send` may wait for a client that leaves
+                source.start()  # to notice a client that leaves while the next `send` waits for it
         return in_a_row
 
     async def _is_over(self, application: asyncio.Task[None]) -> bool:
-        """Whether a request that was closed will never run; tells the client of a large body."""
+        """Whether the closed request is over; answers a body that is too large."""
         if self._is_too_large:
             self._is_too_large = False
             await self._answer_too_large()
@@ -264,7 +263,7 @@ class Exchange:
             self.outbox.wake()
 
     def on_queued(self, delay: float) -> None:
-        """Watch for a client that leaves while its request waits for a thread."""
+        """Detect a client that leaves while its request waits for a thread."""
         if self._source is None:
             return
         self._is_queued = True
@@ -274,7 +273,7 @@ class Exchange:
             self._watch_queue()
 
     def _watch_queue(self) -> None:
-        # Receiving would ask a client that expects "100 Continue" for the body.
+        # Calling `receive` would ask a client that expects "100 Continue" for the body.
         if self._is_queued and self._source is not None and not self._expects_continue:
             self._source.start()
 
@@ -291,12 +290,12 @@ class Exchange:
     # The application's thread
 
     def start(self) -> bool:
-        """Whether to run the application: its client may have left, or its call been cancelled."""
+        """Whether the client is still there and the call was not cancelled, so the request runs."""
         self._is_queued = False
         return not self.outbox.closed
 
     def client_connected(self) -> bool:
-        """Whether the client is still there, for all that the server knows."""
+        """Whether the client is still there, as far as the server knows."""
         if (source := self._source) is not None:
             source.watch_from_thread()
         return not self.outbox.closed

@@ -1,17 +1,15 @@
-"""``wsgi.file_wrapper``: a file as an iterable of blocks (PEP 3333, "Optional Platform-Specific
-File Handling").
+"""``wsgi.file_wrapper`` of PEP 3333: a file as an iterable of blocks.
 
-The file is read from its present position to its end; a Content-Length given to start_response
-ends it earlier, as it does for every response.
+The file is sent from its current position to its end, or until Content-Length is reached.
 
-A server that offers ``http.response.zerocopysend`` sends the file itself, and no block of it comes
-through Python. That is for files whose bytes are provably those on the disk: exactly a `FileIO`, or
-a `BufferedReader` directly over one. Everything else (archives, subclasses that limit or decrypt,
-objects without a descriptor) is read.
+A server that offers ``http.response.zerocopysend`` sends the file itself, without passing blocks
+through Python. This is used only if reading provably returns the bytes on the disk: for a `FileIO`,
+or a `BufferedReader` directly over one. All other objects (archives, subclasses that limit or
+decrypt, objects without a descriptor) are read.
 
 ``http.response.pathsend`` names the file by its path. The server may open it after `send` has
-returned (Granian does), when the application may have deleted or replaced it. So it is used only if
-the user has asked for it.
+returned (Granian does), when the application may have deleted or replaced it. So this is used only
+if the user asks for it.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ class SupportsRead(Protocol):
 class FileWrapper:
     """Iterates over `file` in blocks of at most `block_size` bytes.
 
-    It has a `close` exactly when the file has one, as PEP 3333 demands.
+    It has a `close` method if and only if the file has one, as PEP 3333 requires.
 
     >>> import io
     >>> list(FileWrapper(io.BytesIO(b"abcde"), 2))
@@ -58,7 +56,7 @@ class FileWrapper:
 
 
 def usable_offers(extensions: Container[str] | None, *, by_path: bool) -> Container[str]:
-    """Which of the two extensions of a server may be used."""
+    """Which of the server's two extensions may be used."""
     if not extensions:
         return ()
     names = (PATHSEND, ZEROCOPYSEND) if by_path else (ZEROCOPYSEND,)
@@ -68,10 +66,10 @@ def usable_offers(extensions: Container[str] | None, *, by_path: bool) -> Contai
 def sending_event(
     wrapper: FileWrapper, offers: Container[str], length: int | None, *, at_start: bool
 ) -> tuple[Event, int] | None:
-    """The event that has the server send the file, and the number of bytes; None if it cannot.
+    """The event that makes the server send the file, and its size; None if it must be read.
 
-    `offers` are the extensions to use, `length` is what is left of the promised Content-Length,
-    and `at_start` tells that nothing of the body was sent yet.
+    `offers` are the extensions to use, `length` is the rest of the promised Content-Length, and
+    `at_start` is true if no part of the body was sent yet.
     """
     file = wrapper.file
     try:
@@ -81,7 +79,7 @@ def sending_event(
         offset = file.tell()
         count = state.st_size - offset if length is None else length
         if not _has_bytes(file, state, offset, count):
-            return None  # reading it will tell what is wrong, or that it is empty
+            return None  # reading shows the error, or that the file is empty
     except (OSError, ValueError):
         return None
     if PATHSEND in offers and at_start and count == state.st_size:
@@ -94,14 +92,14 @@ def sending_event(
 
 
 def _is_plain(file: object) -> TypeGuard[io.FileIO | io.BufferedReader]:
-    """Whether reading the file gives the bytes on the disk and nothing else."""
+    """Whether reading the file returns exactly the bytes on the disk."""
     if type(file) is io.BufferedReader:
         return not _is_patched(file) and type(file.raw) is io.FileIO and not _is_patched(file.raw)
     return type(file) is io.FileIO and file.readable() and not _is_patched(file)
 
 
 def _is_patched(file: io.FileIO | io.BufferedReader) -> bool:
-    """Whether the object has a `read` or the like of its own; `open` sets these two only."""
+    """Whether attributes such as `read` were set on the object; `open` sets only these two."""
     return not vars(file).keys() <= {"name", "mode"}
 
 
@@ -110,7 +108,7 @@ def _has_bytes(
 ) -> bool:
     if not stat.S_ISREG(state.st_mode) or not 0 < count <= state.st_size - offset:
         return False
-    # Files of sysfs and the like report a size that they do not have.
+    # Files in sysfs and similar file systems report a wrong size.
     return not hasattr(os, "pread") or len(os.pread(file.fileno(), 1, offset + count - 1)) == 1
 
 

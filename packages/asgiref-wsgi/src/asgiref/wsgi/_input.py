@@ -1,14 +1,14 @@
 """The request's body, from ASGI messages to ``wsgi.input``.
 
-A body that arrives whole with the first message is a BytesIO. Any other body crosses from the event
-loop to the application's thread like this::
+A body that arrives complete with the first message is a BytesIO. Any other body passes from the
+event loop to the application's thread like this::
 
     receive() --> pump (a task of the request) --> buffer --> RequestStream --> io.BufferedReader
 
 The pump starts with the application's first read, or when the request must notice that its client
 leaves. There is one pump, so `receive` is never awaited twice at once. Only the pump appends to the
-buffer and only the application's thread takes from it; each side counts its own bytes. A body that
-breaks off is an OSError for the reader, never a short body.
+buffer and only the application's thread takes from it; each side counts its own bytes. If the body
+breaks off, the reader gets an OSError, never a short body.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 READ_AHEAD = 256 * 1024
-"""How many bytes the buffer holds, or one message, when a server sends larger ones."""
+"""The capacity of the buffer in bytes. A single larger message still fits."""
 _OVER = "the request is over"
 
 
 class RequestInput:
     """The body of one request between `receive` and the application's thread.
 
-    `on_disconnect` and `on_too_large` are called on the event loop's thread when the client has
-    left, and when its body exceeds `maximum` while the application runs. `lend` makes the context
-    in which the thread waits for long (see `_workers`).
+    On the event loop's thread, `on_disconnect` is called when the client has left, and
+    `on_too_large` when its body exceeds `maximum` while the application runs. `lend` creates the
+    context in which the thread waits for long (see `_workers`).
     """
 
     __slots__ = (
@@ -79,7 +79,7 @@ class RequestInput:
         self._on_disconnect = on_disconnect
         self._on_too_large = on_too_large
         self._maximum = maximum
-        self._context = contextvars.copy_context()  # the pump runs in the request's, not the app's
+        self._context = contextvars.copy_context()  # the pump runs in the request's context
         self._wait = TwoSidedWait(lend)
         self._chunks: deque[bytes | memoryview] = deque()
         self._received = 0
@@ -91,20 +91,20 @@ class RequestInput:
         self._pump: asyncio.Task[None] | None = None
         self.complete = False
         self.was_read = False
-        """Whether the application has asked for a part of a body that did not come whole."""
+        """Whether the application has started to read a body that arrives in parts."""
 
     # The event loop's thread
 
     async def receive_one(self) -> bool:
-        """Receive one message; return False if no further message can follow.
+        """Receive one message; return False if no message can follow.
 
-        Raises ValueError for a message that does not belong to HTTP, and BodyTooLarge.
+        Raises ValueError for a message that does not belong to HTTP, or BodyTooLarge.
         """
         message: Mapping[str, Any] = await self._receive()
         kind = message["type"]
         if kind == "http.request":
             if self.complete:
-                return False  # a test's stub that repeats its message: it has no disconnect
+                return False  # a test's stub that repeats its message and never disconnects
             self._feed(message.get("body") or b"", bool(message.get("more_body")))
             return True
         if kind == "http.disconnect":
@@ -114,18 +114,18 @@ class RequestInput:
         raise ValueError(f"WSGI wrapper received a non-HTTP-request message: {kind!r}")
 
     def start(self) -> None:
-        """Start the pump, which also notices when the client leaves; not after `close`."""
+        """Start the pump, which also notices when the client leaves. Do nothing after `close`."""
         if self._failure is None and self._pump is None:
             self._is_asked = True
             self._pump = start_task(self._run(), self._loop, self._context)
 
     def fail(self, reason: str) -> None:
-        """Make each read of data that has not arrived an OSError. Any thread may call it."""
+        """Make reads of data that has not arrived raise OSError. Callable from any thread."""
         self._failure = self._failure or reason
         self._wait.wake_threads()
 
     def close(self) -> asyncio.Task[None] | None:
-        """Cancel the pump, for good; return it if the caller must wait for its end."""
+        """Cancel the pump permanently; return it if the caller must wait for its end."""
         if self.complete:
             self._failure = self._failure or _OVER  # no reader can be waiting
         else:
@@ -136,7 +136,7 @@ class RequestInput:
         return self._pump
 
     def take_all(self) -> bytes:
-        """Everything received so far; before the application's thread starts."""
+        """Take all that was received so far, before the application's thread starts."""
         self._taken = self._received
         chunks = list(self._chunks)
         self._chunks.clear()
@@ -151,17 +151,17 @@ class RequestInput:
         try:
             while await self.receive_one():
                 self._wait.wake_threads()
-                # Receive only while the largest message seen so far would still fit.
+                # Receive only while a message as large as the largest so far would fit.
                 if self.size + self._largest > READ_AHEAD:
                     while not (self.complete or self._has_room()):
                         await self._wait.wait_in_task()
         except BodyTooLarge as error:
             self._cause = error
             if self._on_too_large is not None:
-                self._on_too_large()  # before the reader learns of it, and raises
+                self._on_too_large()  # before the reader wakes and raises
             self.fail(str(error))
         except Exception as error:
-            # The reader gets this error, if there is one. A broken `receive` does not mean that the
+            # A reader gets this error, if one waits. A failure of `receive` does not mean that the
             # client has left, so the response continues.
             self._cause = error
             self.fail(f"the request body could not be received: {describe(error)}")
@@ -179,9 +179,9 @@ class RequestInput:
     # The application's thread
 
     def take(self, size: int) -> bytes | memoryview:
-        """Between 1 and `size` bytes, or none at the end of the body.
+        """Take between 1 and `size` bytes, or none at the end of the body.
 
-        Blocks until there are some; raises ClientDisconnected when there will be none.
+        Blocks until data arrives; raises ClientDisconnected if none can arrive.
         """
         self.was_read = True
         if not self._chunks and not self._wait_for_data():
@@ -202,7 +202,7 @@ class RequestInput:
         return bool(self._chunks)
 
     def watch_from_thread(self) -> None:
-        """Start the pump, and wait until it has received all messages that the server has now."""
+        """Start the pump, and wait until it has received all messages that the server has ready."""
         if self._is_asked or threading.get_ident() == self._thread:
             return
         has_looked = threading.Event()
@@ -216,11 +216,11 @@ class RequestInput:
 
     def _start_and_tell(self, has_looked: threading.Event) -> None:
         self.start()
-        # The first turn starts the pump, and the second one lets a queue wake it.
+        # The first turn starts the pump; the second lets a queue wake it.
         self._loop.call_soon(self._loop.call_soon, has_looked.set)
 
     def _has_room(self) -> bool:
-        # With less of a gap, the two threads would wake each other for every message.
+        # With a smaller gap, the two threads would wake each other for every message.
         size = self.size
         return not size or (size <= READ_AHEAD // 4 and size + self._largest <= READ_AHEAD)
 
@@ -250,8 +250,8 @@ class RequestInput:
             self._failure = "the event loop of the request is closed"
 
     def _refuse_event_loop(self) -> None:
-        # By the thread, since greenlets that pose as threads share asyncio's mark of the running
-        # loop. gevent and eventlet give each greenlet an identity of its own.
+        # Compare threads, since greenlets that pose as threads share asyncio's mark of the running
+        # loop. gevent and eventlet give each greenlet its own thread identifier.
         if threading.get_ident() == self._thread:
             raise RuntimeError(
                 "wsgi.input was read on the event loop's thread, which would wait for itself;"
@@ -260,7 +260,7 @@ class RequestInput:
 
 
 class RequestStream(io.RawIOBase):
-    """The raw stream of a body; ends after `length` bytes, if that is known."""
+    """The raw stream of a body. It ends after `length` bytes, if the length is known."""
 
     def __init__(self, source: RequestInput, length: int | None) -> None:
         super().__init__()
@@ -276,7 +276,7 @@ class RequestStream(io.RawIOBase):
         piece = self._take(length)
         position = len(piece)
         view[:position] = piece
-        # Small messages are put together, so that reading costs no more than they do.
+        # Join small messages, so that reading costs no more than receiving them.
         while (
             position < length and self._source.at_hand and (piece := self._take(length - position))
         ):
@@ -305,5 +305,5 @@ class RequestStream(io.RawIOBase):
 
 
 def open_stream(source: RequestInput, length: int | None) -> BinaryIO:
-    """The ``wsgi.input`` for a body that has not arrived as a whole."""
+    """The ``wsgi.input`` for a body that has not completely arrived."""
     return cast("BinaryIO", io.BufferedReader(RequestStream(source, length), 65536))

@@ -1,4 +1,4 @@
-"""One ASGI call of a WSGI application, from its scope to its end. The other modules are its parts.
+"""One ASGI call of a WSGI application, from its scope to its end.
 
 An HTTP request::
 
@@ -11,7 +11,7 @@ An HTTP request::
        send    <-- _outbox <------------------    _response makes events
     wait for the application's task <---------  close() of what it returned
 
-The left side is in `_exchange`. This module has the right side, and what subclasses override.
+The left side is in `_exchange`. This module has the right side and the methods to override.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 class WsgiToAsgiInstance:
-    """One ASGI call of a WSGI application. Each call has an instance of its own.
+    """One ASGI call of a WSGI application. Each call gets its own instance.
 
-    Subclasses may override `build_environ`, `start_response` and `run_wsgi_app`.
-    To have a WsgiToAsgi use a subclass, set its `instance_class`.
+    Subclasses may override `build_environ`, `start_response` and `run_wsgi_app`. To use a subclass,
+    set `instance_class` in a subclass of WsgiToAsgi.
 
     Args:
         wsgi_application: the WSGI callable.
@@ -75,7 +75,7 @@ class WsgiToAsgiInstance:
 
         Raises:
             ValueError: for a scope or a message that is not HTTP's.
-            RuntimeError: the WSGI application raised something that is not an Exception.
+            RuntimeError: the WSGI application raised a BaseException that is not an Exception.
             Exception: any exception of the WSGI application.
         """
         kind = scope["type"]
@@ -94,7 +94,7 @@ class WsgiToAsgiInstance:
     # To override
 
     def build_environ(self, scope: Scope, body: BinaryIO | None) -> dict[str, Any]:
-        """Make the environ of the request; runs on the application's thread.
+        """Build the environ of the request. Called on the application's thread.
 
         Args:
             scope: the ASGI scope of the request.
@@ -104,7 +104,7 @@ class WsgiToAsgiInstance:
             A new dict, as PEP 3333 describes it, with ``asgi.scope`` in it.
 
         Raises:
-            ValueError: the request is answered with status 400.
+            ValueError: to answer the request with status 400.
         """
         exchange = self._exchange
         return _environ.build_environ(
@@ -123,20 +123,21 @@ class WsgiToAsgiInstance:
         response_headers: Iterable[tuple[str, str]],
         exc_info: ExcInfo | None = None,
     ) -> Callable[[bytes], object]:
-        """Take status and headers, as PEP 3333 defines it; runs on the application's thread.
+        """Take status and headers, as in PEP 3333. Called on the application's thread.
 
         Args:
             status: code and reason, for example ``"200 OK"``.
             response_headers: pairs of name and value.
-            exc_info: the error that this response is for, as `sys.exc_info` gives it. It replaces
-                headers that are not on their way yet, and is raised if they are.
+            exc_info: the error that this response reports, as `sys.exc_info` returns it. With it,
+                the call replaces headers that were not sent yet; if they were sent, it raises the
+                error.
 
         Returns:
-            PEP 3333's ``write``, which takes a piece of the body.
+            PEP 3333's ``write``, which takes a part of the body.
 
         Raises:
             ValueError: for a status line or a header that must not be sent.
-            TypeError: for one of a wrong type.
+            TypeError: for a status line or a header of a wrong type.
         """
         try:
             return self._response.start(status, response_headers, exc_info)
@@ -156,7 +157,7 @@ class WsgiToAsgiInstance:
 
     @property
     def response_started(self) -> bool:
-        """Whether the headers are on their way."""
+        """Whether the headers were sent."""
         return self._response.state in (State.SENT, State.ENDED)
 
     @response_started.setter
@@ -165,23 +166,23 @@ class WsgiToAsgiInstance:
 
     @property
     def response_start(self) -> Event:
-        """The event that holds status and headers; there is none before start_response."""
+        """The event with status and headers; absent before start_response."""
         if self._response.start_event is None:
             raise AttributeError("response_start: start_response was not called yet")
         return self._response.start_event
 
     @property
     def response_content_length(self) -> int | None:
-        """The length that the application has promised."""
+        """The Content-Length that the application promised."""
         return self._response.content_length
 
     # The application's thread
 
     def _run_guarded(self, body: BinaryIO) -> None:
-        """Run the application, and raise nothing but an Exception that reaches the server.
+        """Run the application, and convert exceptions that must not reach the server.
 
-        Any other exception (SystemExit, CancelledError), and one with a meaning of its own in
-        coroutines (StopIteration), would end the server's loop or look like a cancellation.
+        A BaseException such as SystemExit or CancelledError, or a StopIteration, which has a
+        special meaning in coroutines, would end the server's loop or look like a cancellation.
         """
         exchange = self._exchange
         if exchange is not None and not exchange.start():
@@ -190,7 +191,7 @@ class WsgiToAsgiInstance:
             self._run(body)
         except (ClientDisconnected, BodyTooLarge):
             if exchange is None or not exchange.outbox.closed:
-                raise  # the request's body broke off, but the client may still read the answer
+                raise  # the request's body broke off, but the client may still read the response
         except StopIteration as error:
             raise RuntimeError(f"the WSGI application raised {describe(error)}") from error
         except Exception as error:
@@ -202,7 +203,7 @@ class WsgiToAsgiInstance:
 
     def _run(self, body: BinaryIO) -> None:
         sink = self._sink()
-        # Only the outbox can say when the server is through with a file.
+        # Only the outbox knows when the server has sent a file.
         offers: Container[str] = ()
         if type(sink) is Outbox and (extensions := self.scope.get("extensions")):
             offers = usable_offers(extensions, by_path=self._options.send_files_by_path)
@@ -219,12 +220,12 @@ class WsgiToAsgiInstance:
             close = getattr(iterable, "close", None)
             if close is not None:
                 try:
-                    sink.flush()  # close() may take its time, and the response is complete
+                    sink.flush()  # the response is complete, and close() may be slow
                 finally:
                     close()
 
     def _refuse(self, sink: Sink, error: ValueError) -> None:
-        """Answer with status 400, and show the client only a BadRequest's detail."""
+        """Answer with status 400; show the client only the detail of a BadRequest."""
         text = "Bad Request"
         if isinstance(error, _environ.BadRequest):
             text += f": {error.detail}"
@@ -234,7 +235,7 @@ class WsgiToAsgiInstance:
             sink.append(event, len(event.get("body", b"")))
 
     def _sink(self) -> Sink:
-        """The outbox; or, for a subclass that sets `sync_send`, whatever that reaches."""
+        """The outbox, or `sync_send` if a subclass sets it."""
         if self._exchange is not None and self.sync_send == self._exchange.outbox.send:
             return self._exchange.outbox
         return _CallbackSink(self.sync_send)
@@ -245,7 +246,7 @@ def _ignore_queue(delay: float) -> None:
 
 
 class _CallbackSink:
-    """A sink that hands each event on at once."""
+    """A sink that passes each event on at once."""
 
     def __init__(self, send: Callable[[Event], None]) -> None:
         self._send = send

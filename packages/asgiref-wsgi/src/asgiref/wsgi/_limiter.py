@@ -1,9 +1,9 @@
-"""How many threads run the application at once: `Limiter` hands out that many tokens.
+"""Limits how many threads run the application at once, with tokens.
 
-A thread runs the application only while it holds a token. It gives the token up while it waits for
-a client, and goes on only after it has got one back, so no moment exists in which more threads run
-the application than there are tokens. Threads that want to go on come before new requests: they
-hold memory and a connection already.
+A thread runs the application only while it holds a token. It releases the token while it waits for
+a client, and resumes only with a token, so there are never more threads that run the application
+than tokens. Threads that resume take precedence over new requests, because they already hold memory
+and a connection.
 
 The invariant: while a request or a thread waits for a token, none is free.
 """
@@ -31,7 +31,7 @@ class _Waiter:
 
 
 class Limiter:
-    """Hands out `limit` tokens, to threads that resume first, then to requests in their order."""
+    """Hands out `limit` tokens: first to threads that resume, then to requests in order."""
 
     def __init__(self, limit: int) -> None:
         self._lock = threading.Lock()
@@ -42,11 +42,11 @@ class Limiter:
 
     @property
     def is_held(self) -> bool:
-        """Whether the calling thread runs a request that has a token."""
+        """Whether the calling thread runs a request that holds a token."""
         return getattr(self._thread, "is_holder", False)
 
     def mark_thread(self) -> None:
-        """Note that the calling thread runs requests that have a token, and nothing else."""
+        """Record that the calling thread only runs requests that hold a token."""
         self._thread.is_holder = True
 
     def try_acquire(self) -> bool:
@@ -80,7 +80,7 @@ class Limiter:
             event.wait()
 
     def _enqueue(self, queue: deque[_Waiter], waiter: _Waiter) -> bool:
-        """Queue up, or return True where a token is free."""
+        """Join the queue, or return True if a token is free."""
         with self._lock:
             if self._free:
                 self._free -= 1
@@ -89,7 +89,7 @@ class Limiter:
             return False
 
     def release(self) -> None:
-        """Give a token to the next in the queue, or back. Any thread may call it."""
+        """Pass a token to the next in the queue, or return it. Callable from any thread."""
         while True:
             with self._lock:
                 queue = self._resuming or self._requests
@@ -101,23 +101,23 @@ class Limiter:
             try:
                 waiter.event.set()
             except RuntimeError:
-                continue  # the request's event loop is closed: the token goes to the next one
+                continue  # the request's event loop is closed: pass the token to the next
             return
 
 
 class Token:
-    """The token of one request, which is given back exactly once."""
+    """The token of one request, which is returned exactly once."""
 
     __slots__ = ("_limiter", "_unclaimed")
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
-        # Holds one item until the thread or `discard` takes it; `pop` is atomic. The one that gets
-        # the item gives the token back.
+        # Holds one item until the thread or `discard` takes it; `pop` is atomic. The side that gets
+        # the item returns the token.
         self._unclaimed = [None]
 
     def run(self, function: Callable[[A], None], argument: A) -> None:
-        """Call the function on a worker thread, and give the token back."""
+        """Call the function on a worker thread, and return the token."""
         try:
             self._unclaimed.pop()
         except IndexError:
@@ -130,7 +130,7 @@ class Token:
             limiter.release()
 
     def discard(self) -> None:
-        """Give the token back unless a thread has started, which will do it."""
+        """Return the token, unless a thread has started, which returns it."""
         try:
             self._unclaimed.pop()
         except IndexError:

@@ -1,13 +1,13 @@
-"""The response's events, from the application's thread to the request's task.
+"""Passes the response's events from the application's thread to the request's task.
 
 Only the request's own task awaits `send`. (A server starts the next request of a connection inside
-`send`; awaited through the bridge, it would start in the bridge's context.) The thread appends
-events to a deque, and the task sends them. Events that are not flushed leave with the next flush,
-or when the application has returned, so a small response needs no wake-up of its own.
+`send`; through the bridge, that request would run in the bridge's context.) The thread appends
+events to a deque, and the task sends them. Unflushed events are sent with the next flush or when
+the application returns, so a small response needs no separate wake-up.
 
-Backpressure counts what the events occupy, from `append` until the batch that they are sent with is
-through. There are two counts, each written by one thread, so that they need no lock. `closed` and
-`ended` may be read a moment late; an event that is appended after `close` is never taken.
+Backpressure counts the memory of the events, from `append` until their batch is sent. There are two
+counts, each written by one thread, so they need no lock. Reads of `closed` and `ended` may lag
+behind; an event that is appended after `close` is never sent.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ EVENT_OVERHEAD = 400
 
 
 class Outbox:
-    """The events of one response on their way to `send`; a Sink to the application's thread.
+    """The events of one response on their way to `send`; a Sink for the application's thread.
 
-    `lend` makes the context in which the thread waits for long (see `_workers`).
+    `lend` creates the context in which the thread waits for long (see `_workers`).
     """
 
     __slots__ = (
@@ -57,7 +57,7 @@ class Outbox:
         self.ended = False
         """Whether the event that ends the response was appended."""
         self.is_watched = False
-        """Whether the application wants to be stopped when the client leaves."""
+        """Whether the application must stop when the client leaves."""
 
     # The application's thread
 
@@ -67,7 +67,7 @@ class Outbox:
             raise ClientDisconnected("the client has disconnected")
         if event.get("more_body"):
             size += EVENT_OVERHEAD
-        else:  # the start or the end, of which there is one each
+        else:  # the start or the end: each occurs once
             self.ended = event["type"] != "http.response.start"
         self._appended += size
         self._events.append((event, size))
@@ -78,7 +78,7 @@ class Outbox:
             self._wake_from_thread()
 
     def watch(self) -> None:
-        """Have the request's task watch for a client that leaves."""
+        """Make the request's task watch for a client that leaves."""
         if not self.is_watched:
             self.is_watched = True
             self._wake_from_thread()
@@ -108,7 +108,7 @@ class Outbox:
             raise ClientDisconnected("the client has disconnected")
 
     def send(self, event: Event) -> None:
-        """Append, flush and wait in one; for applications that drive the response themselves."""
+        """Append, flush and wait; for subclasses that send events themselves."""
         self.append(event, len(event.get("body", b"")))
         self.flush()
         self.wait_for_room()
@@ -126,21 +126,21 @@ class Outbox:
         return self._wait.wait_in_task()
 
     def take(self) -> Iterator[Event]:
-        """Yield the events appended so far. The request for the next one says that one is sent."""
+        """Yield the events appended so far. Each request for an event confirms the one before."""
         for _ in range(len(self._events)):
             if self.closed:
                 return
             try:
                 event, cost = self._events.popleft()
-            except IndexError:  # another thread has called `close` just now
+            except IndexError:  # another thread has just called `close`
                 return
             yield event
             self._taken += cost
 
     def make_room(self) -> bool:
-        """Let the thread append as much as was sent; return whether it waits for that.
+        """Free the memory of the sent events; return whether the thread was waiting for it.
 
-        Called after each batch, not after each event: waking a thread costs as much as sending
+        Called after each batch, not each event, because waking a thread costs as much as sending
         several chunks.
         """
         self._sent = self._taken
@@ -149,11 +149,11 @@ class Outbox:
     # Any thread
 
     def wake(self) -> None:
-        """Wake the request's task, or keep it from sleeping next."""
+        """Wake the request's task, or make its next sleep return at once."""
         self._wait.wake_task()
 
     def close(self) -> None:
-        """Drop the events that wait, and refuse further ones."""
+        """Discard queued events, and refuse new ones."""
         self.closed = True
         self._events.clear()
         self._wait.wake_threads()

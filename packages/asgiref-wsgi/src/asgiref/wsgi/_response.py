@@ -1,17 +1,9 @@
 """The response rules of PEP 3333: from the application's calls and chunks to ASGI events.
 
-Everything here runs on the application's thread and does no I/O. Events go to a `Sink`, which may
-block or raise ClientDisconnected.
-
-Rules:
-
-* Headers that belong to the connection (hop-by-hop) are dropped.
-* start_response finds every other error in a status line or a header, so the application sees the
-  error at the line that caused it, and nothing wrong is ever on the wire.
-* The headers wait for the first non-empty chunk, or for the end. Until then the application may
-  call start_response again with exc_info, and the last call counts.
-* The body is exactly as long as Content-Length says. Further bytes are cut. Missing bytes are an
-  error, and the final event is withheld, so the client sees a broken response, not a short one.
+All code runs on the application's thread and does no I/O. Events go to a `Sink`, which may block or
+raise ClientDisconnected. start_response checks the status line and all headers, so no invalid
+header is ever sent. The headers wait for the first non-empty chunk or for the end; until then, the
+application may call start_response again with exc_info. The body never exceeds Content-Length.
 
 The states and their transitions::
 
@@ -34,30 +26,30 @@ from ._types import Event, ExcInfo
 _STATUS = re.compile(r"([2-9][0-9][0-9])(?: [^\x00-\x1f\x7f]*)?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LINE_BREAKERS = re.compile(r"[\r\n\x00]")
-_MAX_DIGITS = 18  # no machine has more bytes
-# The connection belongs to the server. Views that relay another server's response, or that ask for
-# "chunked" in order to stream, set these; the body that they return is not encoded.
+_MAX_DIGITS = 18  # more than any body has
+# The connection belongs to the server. Views set these when they relay another server's response,
+# or ask for "chunked" in order to stream; the body that they return is not encoded.
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade"}
     | {"proxy-authenticate", "proxy-authorization", "proxy-connection"}
 )
 _BODYLESS_STATUSES = frozenset({204, 304})
-# Applications repeat a few status lines and header names, so checked ones are cached: 1.3 µs less
-# for a response with two headers. Longer texts are not cached.
+# Applications repeat a few status lines and header names, so the results of checks are cached: this
+# saves 1.3 µs for a response with two headers. Longer texts are not cached.
 _CACHED_LENGTH = 64
 
 
 class Sink(Protocol):
-    """Where a response's events go."""
+    """The destination of a response's events."""
 
     def append(self, event: Event, size: int) -> None:
         """Take an event that holds `size` bytes of body; never blocks."""
 
     def flush(self) -> None:
-        """Send what was appended now; without it, events may wait for the next flush."""
+        """Send the appended events now, not with a later flush."""
 
     def watch(self) -> None:
-        """Watch for a client that leaves from now on, although nothing is sent yet."""
+        """Watch for a client that leaves, although no event was sent yet."""
 
     def wait_for_room(self) -> None:
         """Block while too much waits for the client."""
@@ -95,7 +87,7 @@ def parse_headers(
     headers: Iterable[tuple[object, object]],
     on_dropped: Callable[[str], None] | None = None,
 ) -> tuple[list[tuple[bytes, bytes]], int | None]:
-    """Check the application's headers; returns them as ASGI has them, and the Content-Length.
+    """Check the application's headers; return them in ASGI's form, and the Content-Length.
 
     `on_dropped` is called with the name of each header that belongs to the server.
     """
@@ -115,18 +107,18 @@ def parse_headers(
         if lower == b"content-length":
             length = _check_content_length(value, content_length)
             if content_length is not None:
-                pairs.pop()  # it said the same before
+                pairs.pop()  # a repetition of the same length
             content_length = length
     return pairs, content_length
 
 
 def _exact(text: str) -> str:
-    """The text as a str of no subclass: those may override every method, and their hash."""
+    """The text as an exact str: a subclass may override every method, even the hash."""
     return text if type(text) is str else str.__str__(text)
 
 
 def _encode_name(name: str) -> bytes | None:
-    """The name as ASGI has it; None for a header that belongs to the server."""
+    """The name in ASGI's form; None for a header that belongs to the server."""
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"header name {name!r} is not a token (RFC 9110, 5.6.2)")
     lower = name.lower()
@@ -154,8 +146,8 @@ def _check_content_length(value: str, previous: int | None) -> int:
 
 def _as_bytes(chunk: object) -> bytes:
     if isinstance(chunk, bytes | bytearray | memoryview):
-        # A copy: the application may use its buffer again. Through the buffer, since a subclass may
-        # override every method.
+        # Copy, because the application may reuse its buffer. Use the buffer protocol, because a
+        # subclass may override every method.
         view: memoryview[int] = memoryview(chunk)  # pyright: ignore[reportUnknownArgumentType]
         return view.tobytes()
     raise TypeError(f"WSGI applications send bytes, not {type(chunk).__name__}")
@@ -192,7 +184,7 @@ class Response:
         self._offers: Container[str] = ()
 
     def attach(self, sink: Sink, *, head: bool, offers: Container[str] = ()) -> None:
-        """Say where the events go, if the request's method is HEAD, and what the server offers."""
+        """Set the sink, whether the request's method is HEAD, and the server's extensions."""
         self._sink = sink
         self._bodyless = head
         self._offers = offers
@@ -202,8 +194,8 @@ class Response:
     ) -> Callable[[bytes], object]:
         """start_response of PEP 3333; returns write().
 
-        Raises ValueError or TypeError for what must not be sent, ValueError for a second call
-        without exc_info, and the exception in exc_info when the headers are sent already.
+        Raises ValueError or TypeError for a status line or header that must not be sent, ValueError
+        for a second call without exc_info, and the exception in exc_info if the headers were sent.
         """
         if exc_info is None:
             if self.state is not State.NEW:
@@ -229,8 +221,8 @@ class Response:
         )
 
     def write(self, data: bytes) -> None:
-        """write() of PEP 3333: the data has left for the client's connection when it returns, or
-        waits there within the bound."""
+        """write() of PEP 3333: passes the data to the server, and blocks while too much waits for
+        the client."""
         if self.state is State.ENDED or self._sink is None:
             raise RuntimeError("write() was called when the response was over")
         self.add(data)
@@ -238,10 +230,10 @@ class Response:
         self._sink.wait_for_room()
 
     def relay(self, iterable: Iterable[bytes]) -> None:
-        """Send the chunks of what the application returned, and the end.
+        """Send the chunks of the returned iterable, and the end.
 
-        The chunks of a list are all there, so waking the event loop before its end gains nothing.
-        Any other iterable may take its time for the next chunk, so each chunk is flushed.
+        All chunks of a list are ready, so there is no point in waking the event loop before the
+        last. Any other iterable may be slow to yield the next chunk, so each chunk is flushed.
         """
         assert self._sink is not None
         sink = self._sink
@@ -255,14 +247,14 @@ class Response:
             self.add(chunk)
             is_sent = self.state is State.SENT
             if is_sent and (self._bodyless or self._bytes_sent == self.content_length):
-                break  # no further chunk can matter
+                break  # further chunks would be dropped
             if not at_hand:
                 sink.flush() if is_sent else sink.watch()
             sink.wait_for_room()
         self.finish()
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Have the server send the file, and wait until it has: it is closed after that."""
+        """Make the server send the file, and wait until it has, because the file is closed next."""
         left = None if self.content_length is None else self.content_length - self._bytes_sent
         file_event = sending_event(wrapper, self._offers, left, at_start=not self._bytes_sent)
         if file_event is None:
@@ -279,7 +271,7 @@ class Response:
         return True
 
     def add(self, chunk: bytes) -> None:
-        """Append one chunk, cut where Content-Length ends."""
+        """Append one chunk, cut at Content-Length."""
         data = chunk if type(chunk) is bytes else _as_bytes(chunk)
         if self.state is not State.SENT:
             if not data:
@@ -294,7 +286,10 @@ class Response:
             self._append(data)
 
     def finish(self) -> None:
-        """End the response; raises RuntimeError when Content-Length promised more."""
+        """End the response; raises RuntimeError if the body is shorter than Content-Length.
+
+        The final event is then not sent, so the client sees a broken response, not a short one.
+        """
         if self.state is not State.SENT:
             self._send_start()
             if self._empty_chunk_held and not self._bodyless:
@@ -315,7 +310,7 @@ class Response:
         assert self._sink is not None
         start = self.start_event
         if start["status"] in _BODYLESS_STATUSES:
-            # Servers count the bytes of the body against Content-Length, and none will come.
+            # Servers check the body against Content-Length, and this response has no body.
             self._bodyless = True
             start["headers"] = [pair for pair in start["headers"] if pair[0] != b"content-length"]
         self.state = State.SENT

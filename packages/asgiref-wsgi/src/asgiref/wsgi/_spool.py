@@ -1,8 +1,8 @@
-"""A body without a length, received as a whole before the application starts.
+"""Receives a body without a length completely before the application starts.
 
-Django, Falcon, Bottle and other frameworks take a request without CONTENT_LENGTH for one without a
-body. The length of such a body is known when it has arrived, so it is kept until then: in memory
-first, then in a temporary file. Only the request's task touches it, up to the end.
+Django, Falcon, Bottle and other frameworks assume that a request without CONTENT_LENGTH has no
+body. The length is known only when the whole body has arrived, so the body is kept until then, in
+memory and then in a temporary file. Until then, only the request's task accesses it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ._errors import BodyTooLarge
 from ._input import RequestInput
 
 IN_MEMORY = 1024 * 1024
-"""Up to so many bytes stay in memory; that is also how much is written to the file at a time."""
+"""Up to this many bytes stay in memory; also the size of each write to the file."""
 
 
 async def spool(source: RequestInput, maximum: int) -> tuple[BinaryIO, int] | None:
-    """Receive the rest of a body; returns it with its length, or None if the client left.
+    """Receive the rest of a body; return it with its length, or None if the client left.
 
-    Raises BodyTooLarge for a body of more than `maximum` bytes, and OSError where the temporary
-    file cannot be written.
+    Raises BodyTooLarge for a body of more than `maximum` bytes, and OSError if the temporary file
+    cannot be written.
     """
     spool = _Spool()
     is_kept = False
@@ -45,7 +45,7 @@ async def spool(source: RequestInput, maximum: int) -> tuple[BinaryIO, int] | No
 
 
 class _Spool:
-    """A body that grows, in memory as long as there is no file."""
+    """A growing body, in memory until it needs a file."""
 
     def __init__(self) -> None:
         self.file: BinaryIO | None = None
@@ -59,7 +59,7 @@ class _Spool:
         if self.file is None:
             self.file = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - closed later
         self.length += len(data)
-        # Not on the event loop's thread: a disk may be slow.
+        # Not on the event loop's thread, because a disk may be slow.
         await sync_to_async(self.file.write, thread_sensitive=False)(data)
 
     async def finish(self, rest: bytes) -> BinaryIO:

@@ -1,4 +1,4 @@
-"""Tasks that start at once, and the end of tasks that were cancelled."""
+"""Starts tasks at once, and waits for cancelled tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def start_task(
     context: Context | None = None,
     on_cancelled: Callable[[], None] | None = None,
 ) -> asyncio.Task[None]:
-    """Start a task, at once where that is possible: it saves a turn of the loop.
+    """Start a task, at once if possible, which saves a turn of the loop.
 
     `on_cancelled` is called if the task is cancelled before its first step.
     """
@@ -28,7 +28,7 @@ def start_task(
 
 
 async def wait_for_end(task: asyncio.Task[None]) -> None:
-    """Wait for a task that was cancelled, and leave its outcome in it."""
-    await asyncio.sleep(0)  # enough for most, and half of what `asyncio.wait` costs
+    """Wait for a cancelled task, without raising its exception."""
+    await asyncio.sleep(0)  # enough for most tasks, at half the cost of `asyncio.wait`
     if not task.done():
         await asyncio.wait([task])

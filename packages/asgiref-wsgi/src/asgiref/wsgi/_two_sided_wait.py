@@ -1,8 +1,8 @@
-"""How the request's task and the application's thread wait for each other.
+"""Lets the request's task and the application's thread wait for each other.
 
-Input and output work alike. One side changes what the other may be waiting for, and then wakes it.
-A thread that waits checks its condition under the lock before it sleeps, and a wake-up that finds
-the task awake is kept for its next wait. So no wake-up is lost.
+Input and output use the same protocol: one side changes the state that the other side may be
+waiting for, and then wakes it. A waiting thread checks its condition under the lock before it
+sleeps, and a wake-up that finds the task awake is kept for its next wait. So no wake-up is lost.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from contextlib import AbstractContextManager
 from asgiref.sync import ThreadEvent
 
 #: Seconds that a thread waits for its client before it lends its token to another request. Lending
-#: costs more than most waits take.
+#: takes longer than most waits.
 LEND_AFTER = 0.002
 
 
 class TwoSidedWait:
     """Lets one task and one thread wait for each other. Create it on the loop's thread.
 
-    `lend` makes the context in which the thread waits for long (see `_workers`).
+    `lend` creates the context in which the thread waits for long (see `_workers`).
     """
 
     __slots__ = ("_condition", "_event", "_is_asleep", "_is_woken", "_lend", "_threads", "lock")
@@ -33,7 +33,7 @@ class TwoSidedWait:
         self._is_asleep = False  # the task waits, and nothing has woken it yet
         self._is_woken = False  # the task was woken while it was awake
         self._condition: threading.Condition | None = None  # created by the first thread that waits
-        self._threads = 0  # that wait: an application may read in several
+        self._threads = 0  # number of waiting threads: an application may read in several
 
     # The application's thread
 
@@ -41,7 +41,7 @@ class TwoSidedWait:
         """Block until `satisfied` returns true. It is called under the lock."""
         if self._wait_for(satisfied, LEND_AFTER):
             return
-        # Taking the token back may block, so it happens without the lock: the loop needs that.
+        # Taking the token back may block, so release the lock first: the loop needs it.
         with self._lend():
             self._wait_for(satisfied, None)
 
@@ -76,19 +76,19 @@ class TwoSidedWait:
     # Any thread
 
     def wake_task(self) -> None:
-        """Wake the task, now or at its next wait; RuntimeError if its event loop is closed."""
+        """Wake the task, now or at its next wait; raises RuntimeError if its loop is closed."""
         with self.lock:
             if not self._is_asleep:
                 self._is_woken = True
                 return
-            # Waking a loop is a system call and a fight for the GIL, so each sleep ends with one.
+            # Waking a loop costs a system call and contention for the GIL, so wake each sleep once.
             self._is_asleep = False
         assert self._event is not None  # a task that sleeps has created it
         self._event.set()
 
     def wake_threads(self) -> bool:
-        """Have the threads that wait check their conditions again; return whether there are any."""
-        # Locked even if no thread waits: without the GIL, a look at `_threads` alone could miss a
+        """Make waiting threads re-check their conditions; return whether any thread waits."""
+        # Lock even if no thread waits: without the GIL, reading `_threads` alone could miss a
         # thread that is about to wait.
         with self.lock:
             if not self._threads:

@@ -1,4 +1,4 @@
-"""The types of ASGI and WSGI that the modules of this package share."""
+"""ASGI and WSGI types that the modules of this package share."""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
-"""Where the application runs: a bounded number of worker threads, or a thread that users chose.
+"""Runs the application on a limited number of worker threads, or where users choose.
 
-`workers` threads run the application, and never more. A thread that waits for a client (to read a
-slow response, or to send a slow upload) does not run the application: it lends its token to a
-queued request and goes on when it has one again. So clients that stall cannot use the workers up,
-until STALLED_CLIENTS of them do: threads are not free either. With ``workers=1`` nothing is lent,
-and all requests run on one thread, each from beginning to end: that is for applications that are
-not thread-safe.
+At most `workers` threads run the application at once. A thread that waits for a client (to read a
+response or send an upload) does not count: it lends its token to a queued request and resumes when
+it has a token again. So slow clients cannot occupy all workers, up to STALLED_CLIENTS of them,
+since threads are not free. With ``workers=1`` no token is lent, and one thread runs all requests,
+each from start to end; this is for applications that are not thread-safe.
 
-The threads serve this adapter alone and keep what they have from one request to the next, as those
-of any WSGI server do: an open database connection in a `threading.local`, say.
+The threads serve only this adapter and keep their thread-local state between requests, such as an
+open database connection, as in any WSGI server.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ A = TypeVar("A")
 
 DEFAULT_WORKERS = 40
 STALLED_CLIENTS = 1000
-#: Seconds. Whether another function is ahead on a thread that other code uses is not known, so a
-#: request that has not started after this time is taken to wait.
+#: Seconds after which a request that has not started counts as waiting. It is not known whether
+#: other code has put a function ahead of it on a shared thread.
 UNSEEN_QUEUE = 0.05
 
-#: The workers that run the calling request; None outside of one.
+#: The workers that run the current request; None outside a request.
 _current: ContextVar[Workers | None] = ContextVar("asgiref.wsgi.workers", default=None)
 
 
 class Workers:
-    """Runs functions where an adapter's options say. One for all requests of a WsgiToAsgi.
+    """Runs functions on the threads that an adapter's options select, for all its requests.
 
-    Raises TypeError or ValueError for options that make no sense.
+    Raises TypeError or ValueError for invalid options.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Workers:
         self._limiter = Limiter(self._count)
         self._threads: LimitedExecutor | ThreadPoolExecutor | None = None
         self._on_threads: SyncToAsync[..., None] | None = None
-        # Made once: making a SyncToAsync costs more than calling it.
+        # Created once, because creating a SyncToAsync costs more than calling it.
         self._sensitive: SyncToAsync[..., None] = SyncToAsync(_call, thread_sensitive=True)
         self._on_given: SyncToAsync[..., None] = SyncToAsync(
             _call, thread_sensitive=False, executor=executor
@@ -75,11 +74,12 @@ class Workers:
     def run(
         self, function: Callable[[A], None], argument: A, on_queued: Callable[[float], None]
     ) -> Coroutine[Any, Any, None]:
-        """A coroutine that calls the function on a worker thread, through the bridge.
+        """Return a coroutine that calls the function on a worker thread, through the bridge.
 
-        The bridge takes the context variables along, and async_to_sync in the function finds the
-        event loop. Inside a ThreadSensitiveContext the thread is that context's. `on_queued` is
-        called when the function may have to wait, with the seconds after which it surely does.
+        The bridge copies the context variables, and async_to_sync in the function finds the event
+        loop. Inside a ThreadSensitiveContext, the function runs on that context's thread.
+        `on_queued` is called if the function may have to wait, with the seconds after which it
+        counts as waiting.
         """
         if self.thread_sensitive or SyncToAsync.thread_sensitive_context.get(None) is not None:
             on_queued(UNSEEN_QUEUE)
@@ -88,8 +88,8 @@ class Workers:
             on_queued(UNSEEN_QUEUE)
             return self._on_given(function, argument)
         if _current.get() is self:
-            # A request that the application makes to itself, through async_to_sync. It runs on the
-            # thread that waits for it: waiting for another token could take forever.
+            # The application sent this request to itself, through async_to_sync. It runs on the
+            # thread that waits for it: waiting for another token could deadlock.
             return self._sensitive(function, argument)
         return self._run_with_token(function, argument, on_queued)
 
@@ -104,14 +104,14 @@ class Workers:
         try:
             await (self._on_threads or self._open())(token, function, argument)
         except BaseException:
-            token.discard()  # no thread may have started
+            token.discard()  # in case no thread has started
             raise
         finally:
             _current.reset(outer)
 
     def _open(self) -> SyncToAsync[..., None]:
         if self._count == 1:
-            # A LimitedExecutor may change threads between two requests.
+            # A LimitedExecutor may change its threads between two requests.
             self._threads = ThreadPoolExecutor(1, "asgiref-wsgi")
         else:
             self._threads = LimitedExecutor(self._count + STALLED_CLIENTS, "asgiref-wsgi")
@@ -125,16 +125,16 @@ class Workers:
         return _Loan(self._limiter, self._stalled)
 
     def free(self) -> None:
-        """End the idle threads; the next request makes new ones."""
+        """End the idle threads; the next request starts new ones."""
         threads, self._threads, self._on_threads = self._threads, None, None
         if threads is not None:
             threads.shutdown(wait=False)
 
 
 class _Loan:
-    """The block in which a thread does without its token.
+    """A context manager during which a thread lends its token.
 
-    No generator: `contextlib` sets attributes on exceptions that pass, and some refuse that.
+    Not a generator, because `contextlib` sets attributes on exceptions, and some reject that.
     """
 
     __slots__ = ("_is_lent", "_limiter", "_stalled")
@@ -166,5 +166,5 @@ def _call(function: Callable[..., None], *arguments: Any) -> None:
 
 @functools.cache
 def shared_workers() -> Workers:
-    """The workers of every WsgiToAsgiInstance that was made without a WsgiToAsgi."""
+    """The workers of every WsgiToAsgiInstance that was created without a WsgiToAsgi."""
     return Workers()

@@ -24,33 +24,34 @@ _STATUS_LINES = {400: "400 Bad Request", 411: "411 Length Required"}
 class AsgiToWsgi:
     """A WSGI application (PEP 3333) that runs an ASGI application.
 
-    All requests of a process run concurrently on one event loop, in a thread of its own, which
-    starts at the first request, again in a child of a fork, and ends at exit. Adapters with the
+    All requests of a process run concurrently on one event loop in a separate thread. The loop
+    starts at the first request, starts again in a forked child, and ends at exit. Adapters with the
     same `loop_factory` share it. The server's threads read the request and wait for the response.
 
     Args:
         application: the ASGI 3 application. It gets the scopes ``http`` and ``lifespan``, and the
             environ as ``scope["wsgi.environ"]``.
-        lifespan: ``"on"`` runs the application's lifespan: its startup before the first request of
-            each process, its shutdown at exit. If the startup fails, each request is answered with
-            status 500. ``"auto"`` does the same, but serves an application that raises or returns
-            before it has answered ``lifespan.startup``. ``"off"`` leaves the lifespan out.
-        loop_factory: makes the event loop, ``uvloop.new_event_loop`` for example; by default
-            asyncio does. `asgiref.sync.set_loop_factory` does not apply.
-        backpressure: how many bytes of a response may wait for the server before `send` has to.
-            Each chunk counts 400 bytes more than it has.
-        disconnect_timeout: how many seconds an application may go on after ``http.disconnect``,
-            before its task is cancelled. The response of a server that calls `close` too early is
-            disconnected so, and at exit each request that still runs.
+        lifespan: ``"on"`` runs the application's lifespan: startup before the first request of each
+            process, shutdown at exit. If the startup fails, each request gets status 500.
+            ``"auto"`` does the same, but also serves an application that raises or returns before
+            it answers ``lifespan.startup``. ``"off"`` runs no lifespan.
+        loop_factory: creates the event loop, for example ``uvloop.new_event_loop``; by default,
+            asyncio's. `asgiref.sync.set_loop_factory` has no effect here.
+        backpressure: how many bytes of a response may wait for the server before `send` has to
+            wait. Each chunk counts as its length plus 400 bytes.
+        disconnect_timeout: how many seconds an application may run after ``http.disconnect`` before
+            its task is cancelled. A request is disconnected if the server calls `close` before the
+            end of the response, or if it is still running at exit.
         shutdown_timeout: how many seconds the lifespan's shutdown may take.
 
     Raises:
         TypeError: ``application`` is not callable.
-        ValueError: ``lifespan`` is another word, or a number is out of range.
+        ValueError: ``lifespan`` is not one of the three values, or a number is out of range.
 
     An exception before the response's headers is logged and answered with status 500, with
-    ``exc_info`` for `start_response`; a later one is raised to the server, which breaks the
-    connection off. One that is no `Exception` arrives as a RuntimeError that names it.
+    ``exc_info`` for `start_response`. A later exception is raised in the server, which closes the
+    connection. A BaseException that is not an `Exception` is raised as a RuntimeError that names
+    it.
 
     >>> async def hello(scope, receive, send):
     ...     headers = [(b"content-type", b"text/plain")]
@@ -91,7 +92,7 @@ class AsgiToWsgi:
         """Serve one request; the WSGI interface. Any thread of a server may call it.
 
         Raises:
-            Exception: what ``wsgi.input`` raises, if no response has started.
+            Exception: any exception of ``wsgi.input``, if no response has started.
         """
         running = self._running.get()
         if running.is_ended:
@@ -128,10 +129,10 @@ class AsgiToWsgi:
     def close(self) -> None:
         """End the application in this process: its requests, then its lifespan.
 
-        A server's hook for a worker that ends can call it; otherwise the same happens at exit. The
-        loop goes on for other adapters. The next request starts the application again.
+        Call it in the server's hook for the end of a worker; otherwise, it happens at exit. The
+        loop keeps running for other adapters. The next request starts the application again.
 
-        The calling thread waits until the application has ended, or for the two timeouts.
+        The calling thread waits until the application has ended, or until the two timeouts.
         """
         running = self._running.pop()
         if running is not None:

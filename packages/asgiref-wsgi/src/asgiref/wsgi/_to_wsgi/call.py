@@ -1,7 +1,7 @@
 """One request on the event loop: the application's task, and its `receive` and `send`.
 
-Everything but `Outgoing.take` runs on the loop's thread. Parts of the response, and requests for a
-chunk of the request's body, go to the server's thread through one channel, in order.
+All code except `Outgoing.take` runs on the loop's thread. The parts of the response, and requests
+for chunks of the request's body, pass to the server's thread through one channel, in order.
 
 The states and their transitions::
 
@@ -9,7 +9,7 @@ The states and their transitions::
                                  STARTED --last chunk, or a file-------------------> COMPLETE
                                  STARTED --a chunk that is not sent--> DISCARDING -> COMPLETE
 
-Independently of them, a call is abandoned once the server or the client has left.
+In any state, the call is abandoned when the server or the client leaves.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .threads import Channel, new_lock
 
 _logger = logging.getLogger("asgiref.wsgi")
 
-#: The memory of a waiting chunk without its bytes, so that many small chunks are bounded too.
+#: The overhead of a waiting chunk in bytes, which limits the number of small chunks too.
 CHUNK_OVERHEAD = 400
 
 
@@ -46,7 +46,7 @@ class State(enum.Enum):
 
 
 class Signal(enum.Enum):
-    """A part without data: it asks the server's thread for something."""
+    """A part without data: a request to the server's thread."""
 
     READ = "read a chunk of the request's body"
     END = "end the response"
@@ -54,7 +54,7 @@ class Signal(enum.Enum):
 
 @dataclass(slots=True)
 class Opening:
-    """The head of a response with all that was sent together with it."""
+    """The head of a response, with the first chunk or the path of a file."""
 
     head: Head
     chunk: bytes
@@ -64,7 +64,7 @@ class Opening:
 
 @dataclass(slots=True)
 class Failure:
-    """The application has ended before its response was complete."""
+    """The application ended before its response was complete."""
 
     error: BaseException
 
@@ -73,7 +73,7 @@ Part = Opening | bytes | Signal | Failure
 
 
 class Outgoing:
-    """Counts what waits for the server's thread, and lets `send` wait while it is too much."""
+    """Counts the bytes that wait for the server's thread; `send` waits while there are too many."""
 
     __slots__ = ("_channel", "_limit", "_lock", "_loop", "_room", "_size", "_unpaused")
 
@@ -87,13 +87,13 @@ class Outgoing:
         self._unpaused = 0
 
     def put(self, part: Part, size: int) -> None:
-        """Queue a part that holds so many bytes."""
+        """Queue a part with this many bytes."""
         with self._lock:
             self._size += size + CHUNK_OVERHEAD
         self._channel.put(part)
 
     async def wait_for_room(self, size: int) -> None:
-        """Wait while too much waits for the server, and let others run now and then."""
+        """Wait while too much is queued for the server; regularly let other tasks run."""
         self._unpaused += size + CHUNK_OVERHEAD
         with self._lock:
             is_full = self._size > self._limit
@@ -108,19 +108,19 @@ class Outgoing:
             await asyncio.sleep(0)
 
     def release(self) -> None:
-        """End all waits for room."""
+        """Wake all tasks that wait for room."""
         with self._lock:
             room, self._room = self._room, None
         if room is not None:
             room.set()
 
     def take(self, size: int) -> None:
-        """Count a part that was taken out of the channel. Called on the server's thread."""
+        """Count a part that was removed from the channel. Called on the server's thread."""
         with self._lock:
             self._size -= size + CHUNK_OVERHEAD
             must_wake = self._room is not None and self._size <= self._limit // 2
         if must_wake:
-            with suppress(RuntimeError):  # the loop is closed, so that no task waits
+            with suppress(RuntimeError):  # the loop is closed, so no task is waiting
                 self._loop.call_soon_threadsafe(self.release)
 
 
@@ -158,8 +158,8 @@ class ApplicationCall:
         self._channel = channel
         self._state = State.NEW
         self._head: Head | None = None
-        self._left: int | None = None  # how much of the response's Content-Length is to come
-        # Chunks of the request's body that no `receive` has returned, with "more_body".
+        self._left: int | None = None  # bytes still missing from the Content-Length
+        # Chunks of the request's body that `receive` has not returned yet, with "more_body".
         self._body: deque[tuple[bytes, bool]] = deque(() if has_body else ((b"", False),))
         self._body_is_read = False
         self._is_reading = False
@@ -167,7 +167,7 @@ class ApplicationCall:
         self._on_discard = on_discard
 
     async def run(self, application: Application) -> None:
-        """Run the application to its end, and tell the server's thread if it ends too early."""
+        """Run the application, and tell the server's thread if it ends too early."""
         error: BaseException | None = None
         try:
             _hide_thread_of_caller()
@@ -190,13 +190,13 @@ class ApplicationCall:
         self._channel.put(Failure(error))
 
     def _is_expected(self, error: BaseException) -> bool:
-        """Whether the application gave up because its client has left, or the process exits."""
+        """Whether the application failed because its client left or the process exits."""
         if isinstance(error, asyncio.CancelledError):
             return True
         if not self.is_abandoned:
             return False
         cause: BaseException | None = error
-        for _ in range(10):  # frameworks raise errors of their own from ours
+        for _ in range(10):  # frameworks chain their own errors to this package's
             if cause is None or isinstance(cause, OSError):
                 break
             cause = cause.__cause__ or cause.__context__
@@ -220,7 +220,7 @@ class ApplicationCall:
         return {"type": "http.disconnect"}
 
     def add_body(self, chunk: bytes, more: bool) -> None:
-        """Take a chunk that the server's thread has read."""
+        """Accept a chunk that the server's thread has read."""
         self._is_reading = False
         self._body.append((chunk, more))
         self._wake_receivers()
@@ -235,7 +235,7 @@ class ApplicationCall:
             changed.set()
 
     def abandon(self) -> None:
-        """Tell the application that its client has left, and the server's thread if it waits."""
+        """Tell the application, and a waiting server's thread, that the client has left."""
         if self._is_over:
             return
         self.is_abandoned = True
@@ -275,7 +275,7 @@ class ApplicationCall:
             self._discard_body(self._head)
         elif self._head is not None:
             if more and not chunk:
-                return  # PEP 3333 has headers wait for the first chunk
+                return  # in PEP 3333, headers wait for the first chunk
             self._open(Opening(self._head, chunk, not more))
         elif self._state is State.STREAMING:
             self._put_chunk(chunk, more)
@@ -292,11 +292,11 @@ class ApplicationCall:
         self.outgoing.put(opening, len(opening.chunk))
 
     def _discard_body(self, head: Head) -> None:
-        """Answer without a body; an endless one must not keep the application running."""
+        """Respond without a body. An endless body must not keep the application running."""
         self._open(Opening(head, b"", True))
         self._state = State.DISCARDING
         self._wake_receivers()
-        # Not at once: the first step of a task runs before the task is known.
+        # Not now: this may be the task's first step, which runs before the task is registered.
         asyncio.get_running_loop().call_soon(self._on_discard, self)
 
     def _put_chunk(self, chunk: bytes, more: bool) -> None:
@@ -306,7 +306,7 @@ class ApplicationCall:
             self._channel.put(Signal.END)
 
     def _checked(self, body: object, more: bool) -> bytes:
-        """The bytes to send, which the Content-Length allows."""
+        """The bytes to send, checked against Content-Length."""
         chunk = body if type(body) is bytes else exact_bytes(body, "the body of a response")
         if self._left is not None:
             self._left -= len(chunk)
@@ -327,23 +327,23 @@ class ApplicationCall:
 
 
 def _hide_thread_of_caller() -> None:
-    """Give the context about to be entered a thread of its own.
+    """Give the context about to be entered a separate thread.
 
-    The server's thread may itself belong to a context, of a Django view under ASGI for example. It
-    waits for the application, so it could not run the application's synchronous code.
+    The server's thread may itself belong to a context, for example of a Django view under ASGI. It
+    waits for the application, so it cannot run the application's synchronous code.
     """
     if SyncToAsync.thread_sensitive_context.get(None) is not None:
         SyncToAsync.thread_sensitive_context.set(ThreadSensitiveContext())
 
 
-# Informational responses and trailers do not exist in WSGI.
+# WSGI has neither informational responses nor trailers.
 _IGNORED_EVENTS = frozenset(
     {"http.response.trailers", "http.response.early_hint", "http.response.debug"}
 )
 
 
 def as_exception(error: BaseException) -> Exception:
-    """The error as one that a server's thread survives: SystemExit would end a worker."""
+    """The error in a form that a server survives: SystemExit would end a worker."""
     if isinstance(error, Exception):
         return error
     wrapped = RuntimeError(f"the ASGI application raised {describe(error)}")

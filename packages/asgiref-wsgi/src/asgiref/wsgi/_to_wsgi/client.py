@@ -1,6 +1,7 @@
-"""Whether the client of a request has left: where a server lets its application find that out.
+"""Detects that a request's client has left, with servers that let the application find out.
 
-PEP 3333 has no such thing, so an idle response notices a client that left at its next chunk only.
+PEP 3333 has no way to ask. Elsewhere, an idle response notices a lost client only at its next
+chunk.
 """
 
 from __future__ import annotations
@@ -8,17 +9,17 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from _socket import socket as Socket  # not patched by gevent, whose sockets wait
+from _socket import socket as Socket  # not patched by gevent, whose sockets block
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-#: Seconds between two looks at the client while the application sends nothing.
+#: Seconds between two checks of the client while the application sends nothing.
 CHECK_INTERVAL = 1.0
 
 
 def departure_check(environ: dict[str, Any]) -> Callable[[], bool] | None:
-    """Return a function that tells whether the client has left, or None with other servers."""
+    """Return a function that checks whether the client has left, or None with other servers."""
     has_left = environ.get("waitress.client_disconnected")
     if callable(has_left):
         return lambda: bool(has_left())
@@ -30,7 +31,7 @@ def departure_check(environ: dict[str, Any]) -> Callable[[], bool] | None:
 
 
 def _descriptor(environ: dict[str, Any]) -> int | None:
-    """The file descriptor of the connection, where the server tells it."""
+    """The file descriptor of the connection, if the server provides it."""
     if not hasattr(socket, "MSG_DONTWAIT"):
         return None
     if "gunicorn.socket" in environ:
@@ -46,7 +47,7 @@ def _is_closed(descriptor: int) -> bool:
     except OSError:
         return True
     try:
-        # A request that the client has sent ahead stays where it is.
+        # Peek, so that a pipelined request stays in the socket.
         return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
     except (BlockingIOError, InterruptedError):
         return False

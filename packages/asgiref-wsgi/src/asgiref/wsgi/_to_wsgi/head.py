@@ -1,7 +1,7 @@
 """From the event ``http.response.start`` to the arguments of start_response. Pure functions.
 
-All that can be wrong with a status or a header is found in `send`, so that the application sees the
-error where it made it.
+`send` detects every error in a status or a header, so that the traceback shows the application's
+line.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from .._response import HOP_BY_HOP
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LINE_BREAKERS = re.compile(rb"[\r\n\x00]")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-# The connection belongs to the server: PEP 3333 forbids these to an application.
+# The connection belongs to the server: PEP 3333 forbids these in an application.
 _HOP_BY_HOP = frozenset(name.encode() for name in HOP_BY_HOP)
-# PEP 3333's validator refuses a type for these; a length of 204 is forbidden (RFC 9110, 8.6).
+# PEP 3333's validator rejects a type for these; 204 must not have a length (RFC 9110, 8.6).
 _DROPPED_BY_STATUS = {204: {b"content-type", b"content-length"}, 304: {b"content-type"}}
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _CACHED_NAME_LENGTH = 64
@@ -34,7 +34,7 @@ class Head:
     headers: list[tuple[str, str]]
     content_length: int | None
     has_body: bool
-    """False for an answer to HEAD, and for 204 and 304."""
+    """False for a response to HEAD, and for 204 and 304."""
 
 
 def parse_head(event: dict[str, Any], method: str) -> Head:
@@ -73,21 +73,21 @@ def _parse_headers(
         if lower == b"content-length":
             length = _parse_length(value, content_length)
             if content_length is not None:
-                continue  # it said the same before
+                continue  # a repetition of the same length
             content_length = length
         headers.append((native, value.strip(b" \t").decode("latin-1")))
     return headers, content_length
 
 
 def exact_bytes(part: object, name: str) -> bytes:
-    """Copy any kind of bytes to exactly bytes; TypeError for anything else."""
+    """Copy any bytes-like object to bytes; raises TypeError for other objects."""
     if not isinstance(part, bytes | bytearray | memoryview):
         raise TypeError(f"{name} must be bytes, not {type(part).__name__}")
     return bytes(cast("bytes", part))
 
 
 def _native_name(name: bytes) -> str:
-    """``b"content-type"`` as ``"Content-Type"``, which middleware compares with."""
+    """``b"content-type"`` as ``"Content-Type"``, the form that middleware expects."""
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"header name {name!r} is not a token (RFC 9110, 5.6.2)")
     return "-".join(part.capitalize() for part in name.decode("ascii").split("-"))

@@ -1,7 +1,7 @@
-"""The lifespan of an application in one process: startup, state, shutdown. All on its event loop.
+"""The lifespan of an application in one process: startup, state, shutdown, all on its event loop.
 
-The invariant: `start` ends in every case. An application that raises, returns, or sends the wrong
-event ends it as much as one that answers.
+The invariant: `start` always ends, whether the application answers, raises, returns, or sends a
+wrong event.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class LifespanMode(enum.Enum):
 
 
 class LifespanFailed(RuntimeError):
-    """The startup of the application has failed; the application serves no request."""
+    """The startup of the application failed; the application serves no request."""
 
 
 class Lifespan:
-    """Runs one application's lifespan scope. Made on the thread of the loop."""
+    """Runs one application's lifespan scope. Create it on the loop's thread."""
 
     def __init__(self, application: Application, mode: LifespanMode) -> None:
         self._application = application
@@ -44,14 +44,14 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> LifespanFailed | None:
-        """Start the application; return the reason if that has failed."""
+        """Start the application; return the failure, or None."""
         if self._mode is LifespanMode.OFF:
             return None
         self._task = asyncio.create_task(self._run())
         return await self._started
 
     async def stop(self, seconds: float) -> None:
-        """Let the application shut down, in so many seconds."""
+        """Let the application shut down within this many seconds."""
         if self._task is None or self._task.done():
             return
         self._must_stop.set()
@@ -59,7 +59,7 @@ class Lifespan:
         if not self._stopped.done():
             _logger.error("The application's lifespan shutdown took more than %g seconds", seconds)
         elif not self._task.done():
-            # It has answered: give it a moment to return.
+            # It has answered; give it a moment to return.
             await asyncio.wait({self._task}, timeout=seconds)
         self._task.cancel()
         await asyncio.wait({self._task}, timeout=seconds)
@@ -81,7 +81,7 @@ class Lifespan:
         if not self._started.done():
             self._end_without_startup(error)
         elif isinstance(error, asyncio.CancelledError | None) or self._started.result() is not None:
-            pass  # it has ended as it should, or was logged at its startup
+            pass  # it ended normally, or its startup logged the error
         else:
             _logger.error("The application's lifespan failed", exc_info=error)
         _resolve(self._stopped, None)

@@ -1,8 +1,8 @@
 """The event loop of a process: its thread, its start at the first request, and its end.
 
-All adapters with the same loop factory share one loop, so that what their applications share on it
-(connection pools, locks, queues) works. The invariant: a loop is used and ended by the process that
-made it only; a child of a fork makes its own.
+All adapters with the same loop factory share one loop, so that their applications can share objects
+that belong to it (connection pools, locks, queues). The invariant: only the process that created a
+loop uses and ends it; a forked child creates its own.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _logger = logging.getLogger("asgiref.wsgi")
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-#: Seconds that the end of a loop may take beyond what its applications may.
+#: Seconds that the end of a loop may take in addition to the end of its applications.
 _MARGIN = 5.0
 
 
 class Ending(Protocol):
-    """Something on a loop that has to end before the loop does."""
+    """A user of the loop that must end before the loop does."""
 
     @property
     def seconds_to_end(self) -> float: ...
@@ -45,22 +45,22 @@ class Ending(Protocol):
 
 
 class LoopClosed(RuntimeError):
-    """The loop does not run any more, or the interpreter exits."""
+    """The loop no longer runs, or the interpreter exits."""
 
 
 class LoopThread:
-    """An event loop that runs in a thread of its own until `close`."""
+    """An event loop that runs in its own thread until `close`."""
 
     def __init__(self, factory: LoopFactory) -> None:
         self._factory = factory
-        # Reentrant, for the garbage collector may abandon a response while the thread holds it.
+        # Reentrant, because the garbage collector may abandon a response while the thread holds it.
         self._lock = new_lock()
         self._submitted: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._is_woken = False
         self._is_closed = False
         self._must_stop = False
         self.is_ending = False
-        """Whether `close` was called, so nothing new may start. For the loop's thread."""
+        """Whether `close` was called, so no request may start. For the loop's thread."""
         self._members: list[Ending] = []
         self._waiting: list[Channel[None]] = []  # threads that wait for the end
         self._last_task: asyncio.Task[None] | None = None
@@ -86,13 +86,13 @@ class LoopThread:
                 try:
                     loop.run_forever()
                 except BaseException:
-                    # asyncio lets SystemExit and KeyboardInterrupt of a task end its loop; here
-                    # they would end all requests and not the process.
+                    # In asyncio, SystemExit or KeyboardInterrupt in a task ends the loop; here
+                    # that would end all requests, but not the process.
                     _logger.exception("A task on the event loop of AsgiToWsgi raised")
         finally:
             with self._lock:
                 self._is_closed = True
-            # Functions that were submitted before still run, so that each can refuse its thread.
+            # Still run functions that were submitted before, so that each can refuse its request.
             loop.call_soon(self._run_submitted)
             loop.run_until_complete(asyncio.sleep(0))
             loop.close()
@@ -107,11 +107,11 @@ class LoopThread:
             function(*arguments)
 
     def add(self, member: Ending) -> None:
-        """Have `close` end this member first."""
+        """Make `close` end this member before the loop."""
         self._members.append(member)
 
     def discard(self, member: Ending) -> None:
-        """Take back `add`."""
+        """Undo `add`."""
         if member in self._members:
             self._members.remove(member)
 
@@ -148,13 +148,13 @@ class LoopThread:
             if self._is_woken:
                 return
             self._is_woken = True
-        # Waking a loop is a system call: many threads at once need one of them. It happens without
-        # the lock, which the loop needs next.
-        with suppress(RuntimeError):  # closed meanwhile, which runs the function
+        # Waking a loop costs a system call, and one is enough for many threads. Release the lock
+        # first, because the loop needs it next.
+        with suppress(RuntimeError):  # if the loop was closed meanwhile, closing ran the function
             self.loop.call_soon_threadsafe(self._run_submitted, context=Context())
 
     def close(self) -> None:
-        """End the members, the tasks and the loop; wait for that, but not without end."""
+        """End the members, the tasks and the loop; wait for that, up to a limit."""
         seconds = _MARGIN + max((member.seconds_to_end for member in self._members), default=0.0)
         ended: Channel[None] = new_channel()
         try:
@@ -168,7 +168,7 @@ class LoopThread:
 
 
 class _Loops:
-    """The loops of one process, by their factory."""
+    """The loops of one process, by factory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -195,11 +195,11 @@ _loops = PerProcess(_Loops)
 
 
 def loop_thread(factory: LoopFactory | None) -> LoopThread:
-    """Return the running loop of this process that this factory makes; start it if necessary.
+    """Return this process's loop for this factory; start it if necessary.
 
     Raises:
         LoopClosed: the interpreter exits.
-        RuntimeError: the loop cannot be made.
+        RuntimeError: the loop cannot be created.
     """
     return _loops.get().get(factory or asyncio.new_event_loop)
 
@@ -208,13 +208,13 @@ def _close_at_exit(*, forever: bool = True) -> None:
     _loops.get().close(forever=forever)
 
 
-# Where the main thread ends, executors and new threads still work, and a shutdown may need them.
-# The server can go on in threads of its own: then its next request starts a loop again, which ends
-# after those threads. The hook of executors has to run later, so it has to be registered earlier;
-# the name of ThreadPoolExecutor imports it.
+# When the main thread ends, executors and new threads still work, and a shutdown may need them. If
+# the server continues in its own threads, its next request starts a loop again, which ends after
+# those threads. The hook of executors must run after this one, so it must be registered earlier;
+# looking up ThreadPoolExecutor imports it.
 _EXECUTOR: type[ThreadPoolExecutor] = ThreadPoolExecutor
 _register = getattr(threading, "_register_atexit", None)
 if _register is not None:
-    with suppress(RuntimeError):  # imported while the interpreter exits
+    with suppress(RuntimeError):  # this module was imported while the interpreter exits
         _register(_close_at_exit, forever=False)
 atexit.register(_close_at_exit)

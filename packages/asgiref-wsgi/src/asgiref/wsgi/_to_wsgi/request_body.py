@@ -1,10 +1,10 @@
-"""The request's body on the server's thread: ``wsgi.input`` in chunks of a bounded size."""
+"""The request's body on the server's thread: reads ``wsgi.input`` in chunks of limited size."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-#: How many bytes are read at once, and so how many of a request wait in memory.
+#: How many bytes are read at once, and thus how much of a request is held in memory.
 CHUNK_SIZE = 131072
 
 
@@ -13,11 +13,11 @@ class SupportsRead(Protocol):
 
 
 class BodyBrokenOff(OSError):
-    """The body has ended before its Content-Length: the client has left."""
+    """The body ended before its Content-Length, because the client left."""
 
 
 class RequestBody:
-    """Reads exactly `length` bytes, or with None up to the end of the stream."""
+    """Reads exactly `length` bytes, or with None, up to the end of the stream."""
 
     __slots__ = ("_left", "_stream")
 
@@ -29,8 +29,8 @@ class RequestBody:
         """Read a chunk; return it, and whether more follows.
 
         Raises:
-            Exception: what the stream raises.
-            BodyBrokenOff: the stream has ended too early.
+            Exception: any exception of the stream.
+            BodyBrokenOff: the stream ended too early.
         """
         if self._left is None:
             chunk = self._stream.read(CHUNK_SIZE)

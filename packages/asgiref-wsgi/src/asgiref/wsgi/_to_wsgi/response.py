@@ -1,8 +1,8 @@
 """One request on the server's thread: it reads the body on demand and iterates over the response.
 
-The thread waits at one place, for the parts that the application's task puts into the channel. A
-request for a chunk of the body is such a part, so the body is read on the thread that PEP 3333
-allows. Whenever this side stops before the end, it tells the application.
+The thread waits only for the parts that the application's task puts into the channel. A request for
+a chunk of the body is such a part, so the body is read on the only thread that PEP 3333 allows. If
+the thread stops before the end, it tells the application.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _logger = logging.getLogger("asgiref.wsgi")
 
 StartResponse = Callable[..., Any]
 
-#: Chunks that wait together are handed to the server as one up to this size.
+#: Chunks that wait together are joined up to this size.
 JOINED_SIZE = 65536
 
 
 def answer(start_response: StartResponse, status: str, sentence: str) -> list[bytes]:
-    """Give a short answer of the adapter's own."""
+    """Send a short answer of the adapter itself."""
     body = sentence.encode()
     start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
@@ -43,10 +43,10 @@ def answer(start_response: StartResponse, status: str, sentence: str) -> list[by
 def answer_failure(
     start_response: StartResponse, error: BaseException, sentence: str
 ) -> list[bytes]:
-    """Answer with status 500 and tell the server why."""
+    """Answer with status 500, and give the server the exception."""
     shown = as_exception(error)
     exc_info: ExcInfo = (type(shown), shown, shown.__traceback__)
-    # Without a length: uWSGI sends no body after exc_info.
+    # Without a length, because uWSGI sends no body after exc_info.
     headers = [("Content-Type", "text/plain")]
     try:
         start_response("500 Internal Server Error", headers, exc_info)
@@ -56,7 +56,7 @@ def answer_failure(
 
 
 class ServerSide:
-    """One request, as the server sees it: `open` it, iterate over the result, close that."""
+    """One request on the server's side: `open` it, iterate over the result, close the result."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class ServerSide:
         self._body = body
         self._has_left = has_left
         self._input_error: Exception | None = None
-        self._ready: Part | None = None  # taken out of the channel, and next in turn
+        self._ready: Part | None = None  # removed from the channel, and next to be sent
         self._is_over = False
         self._process = os.getpid()
 
@@ -85,7 +85,7 @@ class ServerSide:
             part = self._next_part()
             if isinstance(part, Failure):
                 return self._answer_failure(start_response, part.error)
-            assert isinstance(part, Opening)  # every response begins with it
+            assert isinstance(part, Opening)  # every response starts with it
             return self._respond(part, environ, start_response)
         except BaseException:
             self.close()
@@ -94,7 +94,7 @@ class ServerSide:
     def _answer_failure(self, start_response: StartResponse, error: BaseException) -> list[bytes]:
         self._is_over = True
         if self._input_error is not None:
-            raise self._input_error  # the server knows how it answers a client that has left
+            raise self._input_error  # the server handles a client that left
         _logger.error("The ASGI application failed: %s", describe(error), exc_info=error)
         return answer_failure(start_response, error, "Internal Server Error")
 
@@ -136,7 +136,7 @@ class ServerSide:
         raise StopIteration
 
     def _joined(self, chunk: bytes) -> bytes:
-        """The chunk with those that wait behind it: handing over each costs more than the copy."""
+        """Join the chunk with those behind it: a handover costs more than the copy."""
         chunks, size = [chunk], len(chunk)
         while size < JOINED_SIZE and not self._channel.empty():
             part = self._next_part()
@@ -148,7 +148,7 @@ class ServerSide:
         return chunk if len(chunks) == 1 else b"".join(chunks)
 
     def close(self) -> None:
-        """Abandon the response unless it is complete. The server calls this."""
+        """Abandon the response unless it is complete. Called by the server."""
         if self._is_over or self._process != os.getpid():
             return
         self._is_over = True
@@ -161,7 +161,7 @@ class ServerSide:
     # The parts from the application's task
 
     def _next_part(self) -> Part:
-        """Wait for the next part of the response, and meanwhile read the body on demand."""
+        """Wait for the next part of the response; meanwhile, read the body on demand."""
         if self._ready is not None:
             part, self._ready = self._ready, None
             return part
@@ -191,7 +191,8 @@ class ServerSide:
         try:
             chunk, more = self._body.read()
         except Exception as error:
-            # The application learns that its client has left, the server gets its own error back.
+            # Tell the application that its client has left, and return the server's own error to
+            # it.
             self._input_error = error
             self._application.abandon(self._thread, self._call)
             return
@@ -201,7 +202,7 @@ class ServerSide:
 def _send_file(
     file: BinaryIO, head: Head, environ: dict[str, Any], start_response: StartResponse
 ) -> Iterable[bytes]:
-    """Hand the file to the server, which closes it."""
+    """Pass the file to the server, which closes it."""
     try:
         start_response(head.status, head.headers)
         wrapper = environ.get("wsgi.file_wrapper", FileWrapper)

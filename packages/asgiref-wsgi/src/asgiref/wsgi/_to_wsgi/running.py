@@ -1,7 +1,7 @@
 """The application in one process: its loop, its lifespan, and the tasks of its requests.
 
-The invariant: a task is in `_tasks` from its start to its end, and what ends the application waits
-for all of them before the lifespan's shutdown.
+The invariant: a task is in `_tasks` from its start to its end, and the end of the application waits
+for all tasks before the lifespan's shutdown.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ class Options:
 
 
 class RunningApplication:
-    """The application in this process, from its first request to `close` or to the exit."""
+    """The application in this process, from its first request to `close` or exit."""
 
     def __init__(self, application: Application, options: Options) -> None:
         self._application = application
         self.options = options
         self._starting = threading.Lock()
         self._thread: LoopThread | None = None
-        self._outcome: list[LifespanFailed | None] = []  # once the startup has ended: one item
+        self._outcome: list[LifespanFailed | None] = []  # one item once the startup has ended
         self._lifespan: Lifespan | None = None
         self._startup: asyncio.Task[LifespanFailed | None] | None = None
         self.is_ended = False
-        """Whether `end` has started: no request may start any more."""
+        """Whether `end` has started, so no request may start."""
         self._ending: asyncio.Task[None] | None = None
         self._tasks: dict[ApplicationCall, asyncio.Task[None]] = {}
 
     # A thread of the server
 
     def start(self) -> LoopThread:
-        """Start the loop and the application unless that was done; return the loop's thread.
+        """Start the loop and the application if necessary; return the loop's thread.
 
         Raises:
-            LifespanFailed: the startup has failed, now or earlier.
+            LifespanFailed: the startup failed, now or earlier.
             LoopClosed: the interpreter exits.
-            RuntimeError: the loop cannot be made.
+            RuntimeError: the loop cannot be created.
         """
         if not self._outcome:
             self._wait_for_startup()
         failure = self._outcome[0]
         if failure is not None:
             raise failure
-        assert self._thread is not None  # before the outcome
+        assert self._thread is not None  # set before the outcome
         return self._thread
 
     def _wait_for_startup(self) -> None:
@@ -89,8 +89,8 @@ class RunningApplication:
         thread.run(self._begin, thread, call, copy_context())
 
     def abandon(self, thread: LoopThread, call: ApplicationCall) -> None:
-        """Have the application stop: the server has left the response."""
-        with suppress(LoopClosed):  # the call has ended with it
+        """Stop the application, because the server has abandoned the response."""
+        with suppress(LoopClosed):  # the call ended with the loop
             thread.run(self._abandon, call)
 
     def close(self) -> None:
@@ -133,7 +133,7 @@ class RunningApplication:
         self.stop_later(call)
 
     def stop_later(self, call: ApplicationCall) -> None:
-        """Cancel the task of the call if it has not ended after the timeout."""
+        """Cancel the call's task if it has not ended after the timeout."""
         task = self._tasks.get(call)
         if task is None:
             return
@@ -148,11 +148,11 @@ class RunningApplication:
 
     @property
     def seconds_to_end(self) -> float:
-        """How long `end` takes at most, with a margin."""
+        """The maximum duration of `end`, with a margin."""
         return self.options.disconnect_timeout * 2 + self.options.shutdown_timeout * 3 + 1
 
     async def end(self) -> None:
-        """Stop all requests, then shut the application down."""
+        """Stop all requests, then shut down the application."""
         self.is_ended = True
         for call in self._tasks:
             call.abandon()

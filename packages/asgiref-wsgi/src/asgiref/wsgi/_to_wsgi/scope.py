@@ -3,12 +3,12 @@
 Rules:
 
 * The strings of an environ are bytes decoded as latin-1; a path of ASGI is UTF-8.
-* REQUEST_URI has the path as the client has sent it. It is believed only where it decodes to
-  SCRIPT_NAME and PATH_INFO: a rewriting server or middleware changes those alone.
-* A header counts only under the key that PEP 3333 gives it. HTTP_CONTENT_LENGTH, or a key with a
-  character that no server makes of a header, could pose as another header.
-* A Content-Length that is not a number, and a body whose end cannot be known, are refused: a guess
-  about a body's length is how requests get smuggled.
+* REQUEST_URI has the path as the client sent it. It is used only if it decodes to SCRIPT_NAME and
+  PATH_INFO, because a rewriting server or middleware changes only those.
+* A header counts only under the key that PEP 3333 defines for it. HTTP_CONTENT_LENGTH, or a key
+  with a character that servers never produce, could pose as another header.
+* A Content-Length that is not a number, and a body whose end cannot be known, are rejected: guesses
+  about a body's length allow request smuggling.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DROPPED_KEYS = frozenset({"HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"})
 
 
 class RefusedRequest(ValueError):
-    """A request that the adapter itself answers, with `status` and a sentence."""
+    """A rejected request, which the adapter answers with `status` and a sentence."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -38,7 +38,7 @@ class RefusedRequest(ValueError):
 
 
 def body_length(environ: Environ) -> int | None:
-    """Return the length of the request's body; None for a body that the stream itself ends.
+    """Return the length of the request's body; None if the body ends with the stream.
 
     Raises:
         RefusedRequest: the length is not a number, or the end of the body cannot be known.
@@ -49,7 +49,7 @@ def body_length(environ: Environ) -> int | None:
             raise RefusedRequest(400, "Content-Length is not a number")
         return int(text)
     if not environ.get("HTTP_TRANSFER_ENCODING"):
-        # The later versions of HTTP need neither header for a body.
+        # Later versions of HTTP need neither header for a body.
         is_old = _http_version(environ).startswith("1")
         return 0 if is_old or not environ.get("wsgi.input_terminated") else None
     if environ.get("wsgi.input_terminated"):
@@ -82,7 +82,7 @@ def build_scope(environ: Environ) -> dict[str, Any]:
 def _bytes(text: str) -> bytes:
     try:
         return text.encode("latin-1")
-    except UnicodeEncodeError:  # a server or middleware that ignores PEP 3333
+    except UnicodeEncodeError:  # a server or middleware that violates PEP 3333
         return text.encode("utf-8", "surrogatepass")
 
 

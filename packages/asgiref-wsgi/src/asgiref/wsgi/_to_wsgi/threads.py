@@ -1,8 +1,8 @@
 """Threads, locks and channels between a server's threads and the thread of an event loop.
 
-With gevent a "thread" of a server is a greenlet, and the event loop runs on a real thread that
-gevent has not patched: asyncio marks the running loop for a whole real thread, so every greenlet
-of that thread would seem to run on the loop.
+With gevent, a server's "thread" is a greenlet. The event loop then runs on a real, unpatched
+thread, because asyncio marks the running loop per real thread: on the greenlets' own thread, every
+greenlet would seem to run on the loop.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ T = TypeVar("T")
 
 
 class Channel(Protocol[T]):
-    """A queue that any thread puts items into, and that one server thread takes them from."""
+    """A queue into which any thread puts items, and from which one server thread takes them."""
 
     def put(self, item: T, /) -> None:
         """Add an item; never blocks."""
 
     def get(self, *, timeout: float | None = None) -> T:
-        """Wait for an item and remove it. Raises `queue.Empty` after `timeout` seconds."""
+        """Wait for an item and remove it; raises `queue.Empty` after `timeout` seconds."""
         ...
 
     def empty(self) -> bool:
-        """Whether `get` would wait."""
+        """Whether `get` would block."""
         ...
 
 
 class PerProcess(Generic[T]):
-    """A value that each process makes for itself: nothing of it may be used after a fork.
+    """A value that each process creates for itself, because it must not be used after a fork.
 
-    Comparing process ids notices the forks of uWSGI, which run none of Python's hooks. The values
-    of ancestors are kept, since closing an inherited event loop would disturb its owner.
+    Comparing process ids detects uWSGI's forks, which run none of Python's hooks. The values of
+    parent processes are kept, because closing an inherited event loop would disturb its owner.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -49,7 +49,7 @@ class PerProcess(Generic[T]):
         self._values: dict[int, T] = {}
 
     def get(self) -> T:
-        """Return the value of this process, and make it first if necessary."""
+        """Return the value of this process; create it if necessary."""
         process = os.getpid()
         try:
             return self._values[process]
@@ -61,7 +61,7 @@ class PerProcess(Generic[T]):
         return self._values.pop(os.getpid(), None)
 
     def replace(self, value: T) -> T:
-        """Return the value of this process, a new one if it was `value`."""
+        """Return the value of this process, but replace it first if it is `value`."""
         process = os.getpid()
         if self._values.get(process) is value:
             self._values.pop(process, None)
@@ -69,7 +69,7 @@ class PerProcess(Generic[T]):
 
 
 class _GeventChannel(Generic[T]):
-    """A channel to a greenlet: the queues of gevent serve the threads of one hub only."""
+    """A channel to a greenlet, because gevent's queues only work within one hub."""
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
@@ -83,15 +83,15 @@ class _GeventChannel(Generic[T]):
     def get(self, *, timeout: float | None = None) -> T:
         while not self._items:
             self._arrived.clear()
-            # `put` appends before it sets the event, so an item that the next line does not see
-            # sets the event after this `clear`.
+            # `put` appends before it sets the event. So if the next line misses an item, its
+            # `put` sets the event after this `clear`.
             if not self._items and not self._wait(timeout) and not self._items:
                 raise queue.Empty
         return self._items.popleft()
 
     def _wait(self, timeout: float | None) -> bool:
-        # gevent raises LoopExit where nothing but another thread could end a wait. A watcher that
-        # is active shows it otherwise.
+        # gevent raises LoopExit if only another thread could end a wait. An active watcher
+        # prevents that.
         watcher = self._loop.async_()
         watcher.start(int)
         try:
@@ -110,7 +110,7 @@ def new_channel() -> Channel[Any]:
 
 
 def new_lock() -> AbstractContextManager[Any]:
-    """Return a reentrant lock between real threads. Hold it for a few instructions only."""
+    """Return a reentrant lock between real threads. Hold it only for a few instructions."""
     if is_patched_by_gevent():
         lock: AbstractContextManager[Any] = _original("RLock")()
         return lock
@@ -118,15 +118,15 @@ def new_lock() -> AbstractContextManager[Any]:
 
 
 def start_thread(name: str, function: Callable[[], None]) -> None:
-    """Run the function on a real thread that the interpreter does not wait for at exit.
+    """Run the function on a real daemon thread: the interpreter does not wait for it at exit.
 
     Raises:
         RuntimeError: the interpreter exits, or this process must not have threads.
     """
     _refuse_eventlet()
     _refuse_uwsgi_without_threads()
-    # Newer Pythons can start a thread with a copy of its starter's context, whose values it would
-    # keep for life.
+    # Newer Pythons can start a thread with a copy of the starter's context, whose values the thread
+    # would keep alive.
     context = Context()
     if is_patched_by_gevent():
         _original("start_new_thread")(context.run, (function,))
@@ -136,24 +136,24 @@ def start_thread(name: str, function: Callable[[], None]) -> None:
 
 
 def leave_signals_to_uwsgi() -> None:
-    """Block all signals in this thread under uWSGI, as uWSGI does in its own.
+    """Block all signals in this thread under uWSGI, as uWSGI does in its own threads.
 
-    Its handlers end the process from the thread that a signal arrives at. Here that would be the
-    thread of the loop, which would wait for itself. Elsewhere nothing is blocked, for a child
-    process inherits what its parent's thread blocks.
+    uWSGI's handlers end the process from the thread that receives the signal. If that were the
+    loop's thread, it would wait for itself. With other servers, no signal is blocked, because a
+    child process inherits the blocked signals of the thread that starts it.
     """
     if "uwsgi" in sys.modules and hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
 def is_patched_by_gevent() -> bool:
-    """Whether gevent has replaced the threads of this process by greenlets."""
+    """Whether gevent has replaced this process's threads with greenlets."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and monkey.is_module_patched("threading")
 
 
 def _original(name: str) -> Any:
-    """Return the function of the module ``_thread`` that gevent has replaced."""
+    """Return the original of a function of ``_thread`` that gevent has replaced."""
     return import_module("gevent.monkey").get_original("_thread", name)
 
 
@@ -167,7 +167,7 @@ def _refuse_eventlet() -> None:
 
 
 def _refuse_uwsgi_without_threads() -> None:
-    # Such a uWSGI calls Python without its thread's state, and crashes or hangs at its end.
+    # Such a uWSGI calls Python without a thread state, and crashes or hangs when it exits.
     uwsgi = sys.modules.get("uwsgi")
     if uwsgi is not None and not getattr(uwsgi, "has_threads", True):
         raise RuntimeError(
