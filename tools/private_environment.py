@@ -1,7 +1,7 @@
 """The private virtual environments of ``run_tests.py`` and ``demo/run.py``.
 
-Both commands work on a machine that has only Python. If an environment cannot be prepared, they raise
-`CannotPrepare`, whose first line is one sentence that tells the user how to fix it.
+Both commands work on a machine that has only Python. If an environment cannot be prepared, they
+raise `CannotPrepare`, whose first line is one sentence that tells the user how to fix it.
 
 This module uses only the standard library and only syntax that Python 3.6 can parse, so users of an
 old Python get such a sentence too.

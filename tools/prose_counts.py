@@ -46,6 +46,7 @@ SEPARATE_PAGES = {
 #: The folders whose text is rewritten.
 HELD = frozenset(
     {
+        "dependents",
         "docs",
         "docs/explanation",
         "docs/extensions",

@@ -1,7 +1,7 @@
 """Require that pyright knows the type of every public name of the installed wheels.
 
-Needs ``pyright``. A name counts as known if pyright needs no inference for its type, nor for any type
-that it refers to: another type checker may infer a different type.
+Needs ``pyright``. A name counts as known if pyright needs no inference for its type, nor for any
+type that it refers to: another type checker may infer a different type.
 """
 
 import json
