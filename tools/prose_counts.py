@@ -71,6 +71,7 @@ HELD = frozenset(
         "packages/asgiref-typing/tests",
         "packages/asgiref/src",
         "packages/asgiref/tests",
+        "soak",
         "tools",
     }
 )
