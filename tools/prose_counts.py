@@ -47,7 +47,9 @@ SEPARATE_PAGES = {
 HELD = frozenset(
     {
         "dependents",
+        "benchmarks",
         "docs",
+        "docs/benchmarks",
         "docs/explanation",
         "docs/extensions",
         "docs/how-to",
