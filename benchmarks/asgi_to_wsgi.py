@@ -1,9 +1,9 @@
-"""How fast `AsgiToWsgi` is beside a2wsgi: requests in process, and under gunicorn's threads.
+"""Compare the speed of `AsgiToWsgi` and a2wsgi, in process and under gunicorn's threads.
 
-``python asgi_to_wsgi.py OURS REFERENCE [--rounds N] [--seconds S] [--idle] [--json FILE]``: the
-Python of an environment with the components of this repository, a2wsgi and gunicorn; that of the
-reference is not used, for asgiref 3.13 has no such adapter. Needs ``wrk`` (a package of Debian).
-Prints two tables; exits with 1 if a target is missed.
+``python asgi_to_wsgi.py OURS REFERENCE [--rounds N] [--seconds S] [--idle] [--json FILE]``: OURS is
+the Python of an environment with the components of this repository, a2wsgi and gunicorn. REFERENCE
+is not used, because asgiref 3.13 has no such adapter. Needs Debian's ``wrk``. Prints two tables;
+exits with 1 if a target is missed.
 """
 
 import os
@@ -21,7 +21,7 @@ from wsgi_servers import CONNECTIONS, Contender
 from wsgi_servers import measure as measure_server
 
 THEIRS = "a2wsgi 1.10"
-#: How many calls a round makes of each case, and how many times as fast as a2wsgi it has to be.
+#: The number of calls of each case in a round, and the target: how many times as fast as a2wsgi.
 CASES = {
     "hello": (300, 2),
     "POST 1 kB": (300, 1),
@@ -40,7 +40,7 @@ def judge(
 
 
 def in_process(python: str, rounds: int) -> Table:
-    """Time a request of each case, of ours and of a2wsgi in turns."""
+    """Time a request of each case, alternately with ours and with a2wsgi."""
     figures: dict[str, list[float]] = {}
     with (
         closing(Environment(python, Path(__file__).with_name("asgi_to_wsgi_cases.py"))) as process,
@@ -62,7 +62,7 @@ def in_process(python: str, rounds: int) -> Table:
 
 
 def under_gunicorn(python: str, rounds: int, seconds: int) -> Table:
-    """Count the requests a second that gunicorn answers with either adapter."""
+    """Count the requests per second that gunicorn answers with each adapter."""
     gunicorn = [python, "-m", "gunicorn", "-k", "gthread", "--threads", "40", "--log-level"]
     contenders = [
         Contender(name, [*gunicorn, "error", f"asgi_to_wsgi_sites:{name}()", "-b"], 2)

@@ -1,7 +1,7 @@
-"""The measured requests of `AsgiToWsgi` and of a2wsgi's adapter. Runs in an environment of its own.
+"""The measured requests of `AsgiToWsgi` and of a2wsgi's adapter. Runs in its own environment.
 
-Each adapter serves the same applications, called in process the way a WSGI server would call it:
-one request after the other, or 50 at once on as many threads.
+Each adapter serves the same applications. The caller acts like a WSGI server in the same process:
+it makes one request after the other, or 50 at once on as many threads.
 """
 
 import io
@@ -51,7 +51,7 @@ def environ(body: bytes) -> dict[str, Any]:
     }
 
 
-# What is served
+# Applications
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
@@ -82,7 +82,7 @@ def stream(count: int, chunk: bytes) -> Application:
     return application
 
 
-# Who asks
+# Requests
 
 
 def start_response(status: str, headers: Any, exc_info: Any = None) -> None: ...
@@ -115,7 +115,7 @@ def case(
                 ask(served, body)
             return time.perf_counter() - begin
         with ThreadPoolExecutor(at_once) as pool:
-            list(pool.map(lambda _: ask(served, body), range(at_once)))  # starts the threads
+            list(pool.map(lambda _: ask(served, body), range(at_once)))  # start the threads
             begin = time.perf_counter()
             list(pool.map(lambda _: ask(served, body), range(count)))
             return time.perf_counter() - begin

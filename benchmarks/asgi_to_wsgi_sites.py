@@ -1,4 +1,4 @@
-"""One small ASGI application in two adapters: factories for gunicorn."""
+"""Factories for gunicorn: one small ASGI application in each of two adapters."""
 
 from typing import Any
 

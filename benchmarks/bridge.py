@@ -1,7 +1,7 @@
-"""How fast the bridge is, beside asgiref 3.13.0, the standard library and anyio.
+"""Compare the speed of the bridge with asgiref 3.13.0, the standard library and anyio.
 
-``python bridge.py OURS REFERENCE [--rounds N] [--idle] [--json FILE]``, where both Pythons have
-Django and anyio as well; see `comparison`. Prints a table; exits with 1 if a target is missed.
+``python bridge.py OURS REFERENCE [--rounds N] [--idle] [--json FILE]``; both Pythons also need
+Django and anyio; see `comparison`. Prints a table; exits with 1 if a target is missed.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The measured operations of the bridge. Runs in an environment of its own, on request."""
+"""The measured operations of the bridge. Runs in its own environment, on request."""
 
 import asyncio
 import contextvars
@@ -98,7 +98,7 @@ async def with_many_variables(count: int) -> None:
 
 
 async def raw_hop(count: int) -> None:
-    """One thread, one queue, one wake-up a call: nothing that bridges can be faster one by one."""
+    """One thread, one queue, one wake-up per call: no bridge can make single calls faster."""
     loop = asyncio.get_running_loop()
     calls: queue.SimpleQueue[asyncio.Future[None] | None] = queue.SimpleQueue()
 

@@ -1,8 +1,8 @@
-"""What 100,000 calls of each kind leave behind: threads, loops, tasks, descriptors, contexts, RSS.
+"""Count the leftovers of 100,000 calls: threads, loops, tasks, descriptors, contexts, RSS.
 
-``python bridge_memory.py [--calls N] [--json FILE]``, in an environment with the components of this
-repository. A tenth of the calls is made before anything is counted, since pools and allocators fill
-up first. Prints a table; exits with 1 if anything grew, or RSS grew by 1 MB or more. Linux only.
+Run ``python bridge_memory.py [--calls N] [--json FILE]`` in an environment with the components of
+this repository. The first tenth of the calls is not counted, because it fills pools and allocators.
+Prints a table; exits with 1 if any count grew, or RSS grew by 1 MB or more. Linux only.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from tables import tables_of
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
 
 LIMIT_KB = 1024
-#: RSS is looked at so many times on the way, which shows whether it grows steadily.
+#: The number of RSS measurements during the calls, which show whether RSS grows steadily.
 PARTS = 10
 
 
@@ -91,7 +91,7 @@ async def parallel() -> None:
 
 
 def left_behind() -> Counter[str]:
-    # The threads that brought the last results may still be on their way back.
+    # Worker threads may still be returning to their pool after their last results.
     SyncToAsync.single_thread_executor.submit(int).result()
     async_to_sync(parallel)()
     gc.collect()
@@ -108,7 +108,7 @@ def left_behind() -> Counter[str]:
 
 
 def measure(name: str, calls: Callable[[], None], blocks: int, progress: Progress) -> Measured:
-    """Make the calls in blocks of 1000, and compare what is there with what was."""
+    """Make the calls in blocks of 1000, and compare the counts before and after."""
     for _ in range(max(1, blocks // 10)):
         calls()
     before, rss = left_behind(), [rss_kb()]

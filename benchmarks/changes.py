@@ -1,10 +1,9 @@
-"""What a run says that the stored one did not: case by case, and only what is more than noise.
+"""Compare a run with the stored one, case by case, and report changes that exceed the noise.
 
-A case is compared by its samples, one a round: ratios, which hold across days far better than
-times do, or kilobytes for growth. The noise is what the rounds of both runs show of it: a case has
-changed if the intervals that hold the medians (`record.interval_of_median`) have nothing in common.
-Noise that lasts for a whole run is in no run's rounds; a second run shows it. What is only noted is
-not compared.
+Each case is compared by its samples, one per round: ratios, which are far more stable from day to
+day than times, or kilobytes for growth. A case has changed if the intervals of the two medians
+(`record.interval_of_median`) do not overlap. Rounds do not show noise that lasts for a whole run;
+only a second run does. Cases that are only noted are not compared.
 """
 
 import enum
@@ -50,7 +49,7 @@ def more_is_better(table: Table) -> bool:
 
 
 def changes(then: Record, now: Record) -> list[Change]:
-    """Every case of the two runs, in the order of the later one; cases that are gone come last."""
+    """Return every case of both runs in the order of the later one, removed cases last."""
     old = {(table.title, case.name): (table, case) for table, case in cases_of(then)}
     found = []
     for table, case in cases_of(now):
@@ -75,7 +74,7 @@ def median_and_interval(table: Table, case: Measured | None) -> str:
 
 
 def report(then: Record, now: Record) -> str:
-    """Both runs side by side as a table, and a sentence if they are not of the same machine."""
+    """Return a table of both runs, with a sentence if they come from different machines."""
     lines = [
         f"| {now.name}, ratio and its interval | {then.date} | now | |",
         "|---|---|---|---|",

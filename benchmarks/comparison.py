@@ -1,14 +1,12 @@
-"""Compare this repository with asgiref 3.13.0 and others: what the benchmarks have in common.
+"""Compare this repository with asgiref 3.13.0 and others: the common part of the benchmarks.
 
-Each benchmark has a file of cases, which two interpreters run on request (`measured`): one of an
-environment with the components of this repository, one of an environment with asgiref 3.13.0. In
-each round every case is measured in both, one directly after the other and in turns first, so what
-disturbs the machine for a moment disturbs both. Times are medians of the rounds, a ratio is the
-median of the rounds' ratios.
+Each benchmark has a file of cases, which two interpreters run on request (`measured`): one has the
+components of this repository, the other has asgiref 3.13.0. Each round measures every case in both,
+directly one after the other and with alternating order, so a short disturbance of the machine
+affects both. Times are medians of the rounds; a ratio is the median of the rounds' ratios.
 
-One core is kept busy by a process that does nothing else, unless ``--idle`` is given: on a machine
-that is otherwise idle a hop between threads wakes a sleeping core, which on a virtual machine can
-cost more than everything that is measured here.
+Unless ``--idle`` is given, a process keeps one core busy: on an idle machine a hop between threads
+wakes a sleeping core, which on a virtual machine can cost more than all that is measured here.
 """
 
 import os
@@ -30,7 +28,7 @@ __all__ = ["Benchmark", "Bound", "Case", "run", "times"]
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A limit in microseconds that follows from what peers took."""
+    """A limit in microseconds that is computed from the times of peers."""
 
     text: str
     limit: Callable[[dict[str, float]], float]
@@ -40,20 +38,20 @@ class Bound:
 class Case:
     name: str
     calls: int
-    #: At least so many times as fast as asgiref 3.13.
+    #: The target: at least this many times as fast as asgiref 3.13.
     target: float
     bounds: tuple[Bound, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """What is measured: `cases` in both environments, `peers` in ours only, each so many calls."""
+    """`cases` for both environments and `peers` for ours only, with the number of calls of each."""
 
     title: str
     cases_file: Path
     cases: Sequence[Case]
     peers: Mapping[str, int]
-    #: Figures are printed in this unit, of which so many are a microsecond.
+    #: The unit of printed figures, and how many of it make a microsecond.
     unit: str = "µs"
     per_microsecond: int = 1
 
@@ -64,7 +62,7 @@ def times(factor: float, *peers: str) -> Bound:
 
 
 def share_of_targets(version: tuple[int, int]) -> float:
-    """Return how much of each target holds on a Python: 3.11 cannot start tasks eagerly."""
+    """Return the share of each target for a Python version: 3.11 cannot start tasks eagerly."""
     return 0.7 if version < (3, 12) else 1.0
 
 
@@ -77,7 +75,7 @@ class Environment:
         )
 
     def measure(self, case: str, calls: int) -> float:
-        """Return the microseconds that one call took."""
+        """Return the microseconds per call."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(f"{case}\t{calls}", file=self._process.stdin, flush=True)
@@ -94,7 +92,7 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Microseconds a call, round by round."""
+    """The microseconds per call of each round."""
 
     ours: list[float] = field(default_factory=list)
     theirs: list[float] = field(default_factory=list)
@@ -139,7 +137,7 @@ def judge(case: Case, samples: Samples, peers: dict[str, float], scale: float) -
 
 @contextmanager
 def busy_core(wanted: bool) -> Iterator[str]:
-    """Keep a core busy in the meantime; says what the machine does."""
+    """Keep a core busy during the ``with`` block; yield a description of the conditions."""
     if not wanted:
         yield "otherwise idle"
         return
@@ -152,7 +150,7 @@ def busy_core(wanted: bool) -> Iterator[str]:
 
 
 def run(name: str, subject: str, *benchmarks: Benchmark) -> int:
-    """Run benchmarks as the command line asks. Returns 1 if a target is missed, else 0."""
+    """Run benchmarks with the options of the command line. Returns 1 if a target is missed."""
     parser = make_parser(subject)
     add_rounds(parser, 21)
     parser.add_argument("--idle", action="store_true", help="do not keep one core busy")

@@ -1,4 +1,4 @@
-"""How fast the smaller parts are, beside asgiref 3.13.0: testing, compatibility, typing.
+"""Compare the speed of testing, compatibility and typing with asgiref 3.13.0.
 
 ``python helpers.py OURS REFERENCE [--rounds N] [--idle] [--json FILE]``; see `comparison`. Prints
 tables; exits with 1 if a target is missed.
@@ -26,7 +26,7 @@ COMPATIBILITY = Benchmark(
     (
         Case("a function is passed in", 5000, 1.5),
         Case("an instance is passed in", 5000, 0.9),
-        # Here it is looked at whether it takes a scope, so that a wrong one is named at once.
+        # Ours checks that the class takes a scope, so that a wrong class fails at once.
         Case("an ASGI 2 class is passed in", 5000, 0.2),
         Case("a call through the adapter", 20_000, 0.8),
     ),

@@ -1,4 +1,4 @@
-"""The measured operations of the smaller parts. Runs in an environment of its own, on request."""
+"""The measured operations of the smaller parts. Runs in its own environment, on request."""
 
 import asyncio
 import importlib
@@ -30,7 +30,7 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
 
 
 class Instance:
-    """One that is an object with ``__call__``."""
+    """An ASGI 3 application that is an object with ``__call__``."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         pass
@@ -47,7 +47,7 @@ class Old:
 
 
 async def exchanges(count: int) -> None:
-    """A communicator for each message."""
+    """Use a new communicator for each message."""
     for _ in range(count):
         communicator = ApplicationCommunicator(reply_once, SCOPE)
         await communicator.send_input(MESSAGE)
@@ -56,7 +56,7 @@ async def exchanges(count: int) -> None:
 
 
 async def messages(count: int) -> None:
-    """One communicator for all."""
+    """Use one communicator for all messages."""
     communicator = ApplicationCommunicator(reply, SCOPE)
     for _ in range(count):
         await communicator.send_input(MESSAGE)

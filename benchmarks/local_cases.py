@@ -1,6 +1,6 @@
-"""The measured operations of `Local`. Runs in an environment of its own, on request.
+"""The measured operations of `Local`. Runs in its own environment, on request.
 
-A statement is written ten times in a loop, so that the loop itself hardly counts.
+The body of the loop repeats a statement ten times, so that the loop itself hardly counts.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 
 def timed(statement: str) -> Callable[[Any, int], float]:
-    """Return a function that runs `statement`, which uses `local`, a number of times."""
+    """Return a function that runs `statement`, which uses `local`, a given number of times."""
     source = "def run(local, count):\n for _ in range(count // 10):\n  " + "\n  ".join(
         [statement] * 10
     )

@@ -1,8 +1,8 @@
-"""How a file of cases is asked to measure them.
+"""The protocol by which a benchmark asks a file of cases for measurements.
 
 Each line of standard input names a case and a number of calls; the answer is the time per call in
-microseconds. One process per environment stays alive for the whole benchmark, so that measured
-rounds of the environments can alternate.
+microseconds. One process per environment lives for the whole benchmark, so that the rounds of the
+environments can alternate.
 """
 
 import sys
@@ -12,7 +12,7 @@ __all__ = ["answer"]
 
 
 def answer(cases: Mapping[str, Callable[[int], float]]) -> None:
-    """Measure what is asked for; each case takes a number of calls and returns their seconds."""
+    """Answer each request; a case takes a number of calls and returns their time in seconds."""
     for line in sys.stdin:
         name, _, count = line.rstrip("\n").rpartition("\t")
         seconds = cases[name](int(count))

@@ -1,4 +1,4 @@
-"""What the command lines of all benchmarks have in common."""
+"""The options that all benchmarks share."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ VERSION_FILE = Path(__file__).resolve().parents[1] / "packages/asgiref/src/asgir
 
 
 def make_parser(description: str, theirs: str = "asgiref 3.13.0") -> argparse.ArgumentParser:
-    """A parser with the two Pythons, and the version."""
+    """Return a parser with the two Pythons and the version."""
     parser = make_plain_parser(description)
     parser.add_argument("ours", help="a Python with the components of this repository")
     parser.add_argument("theirs", help=f"a Python with {theirs}")

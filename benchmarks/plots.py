@@ -1,12 +1,12 @@
-"""Draw records. One style for all: no background, and colours that stand out on white and on black.
+"""Draw records in one style: no background, and colours that stand out on white and on black.
 
-A page is read on a light or a dark background, and an SVG in it cannot know which: the reader's
-system may say one thing and the page's own switch another. So text and lines are of a grey between
-the two, and the bars of mid tones.
+An SVG cannot know whether its page is light or dark: the reader's system may say one thing and the
+page's own switch another. So text and lines are grey, and the bars have mid tones.
 
-A bar of ratios begins at one, "as fast as asgiref 3.13": to the right is faster. The scale is
-logarithmic, so twice as fast and half as fast are as long. The short upright line is the target,
-the thin lying one the interval that holds the median. Needs matplotlib.
+A bar of ratios starts at one, "as fast as asgiref 3.13", and extends to the right if ours is
+faster. The scale is logarithmic, so the bars for twice as fast and half as fast have the same
+length. The short vertical line is the target, the thin horizontal line the interval that contains
+the median. Needs matplotlib.
 """
 
 import math
@@ -35,7 +35,7 @@ OTHERS = {
 }
 STYLE: Any = {
     "svg.fonttype": "none",
-    # The same figures give the same file.
+    # With a fixed salt, the same figures give the same file.
     "svg.hashsalt": "benchmarks",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -53,7 +53,7 @@ INCHES_A_BAR = 0.34
 
 
 def draw(record: Record, target: Path) -> None:
-    """Write a plot of the ratios in all tables of a record that have targets."""
+    """Write a plot of the ratios in all tables with targets."""
     tables = [table for table in record.tables if table.kind is not Kind.NOTED]
     bars = [len(table.cases) for table in tables]
     height = sum(bars) * INCHES_A_BAR + len(tables) * 0.75
@@ -117,7 +117,7 @@ def what_ratios_say(table: Table) -> str:
 
 
 def draw_peers(table: Table, target: Path) -> None:
-    """Write a plot of what each contender took for each case, for peers named ``PEER, CASE``."""
+    """Write a plot of each contender's time for each case, for peers named ``PEER, CASE``."""
     contenders = {case.name: times_of(table, case) for case in table.cases}
     height = 0.84 / len(OTHERS)
     with mpl.rc_context(STYLE):
@@ -139,7 +139,7 @@ def draw_peers(table: Table, target: Path) -> None:
 
 
 def times_of(table: Table, case: Measured) -> dict[str, float]:
-    """What each contender took for one case."""
+    """Return each contender's time for one case."""
     suffix = f", {case.name}"
     peers = {
         peer.removesuffix(suffix): value

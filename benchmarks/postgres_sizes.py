@@ -1,8 +1,8 @@
-"""The sizes of the tables of asgiref-postgres under a steady load. Linux only.
+"""Measure the tables of asgiref-postgres under a steady load. Linux only.
 
-``python postgres_sizes.py OURS [--seconds N] [--rate N] [--scopes N]``: runs a server of its own,
-a gateway and two workers, and prints a row of a Markdown table ten times, at equal intervals: how
-many rows are dead, and how large the table of messages and all tables are with their indexes.
+``python postgres_sizes.py OURS [--seconds N] [--rate N] [--scopes N]`` runs its own server, a
+gateway and two workers. At ten equal intervals it prints a row of a Markdown table: the number of
+dead rows, and the sizes of the table of messages and of all tables, including indexes.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How far a run is: one line that is written anew on a terminal, one line a step in a log."""
+"""The progress of a run: one line that changes on a terminal, or one line per step in a log."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Use it as a context manager: the line on the terminal goes when it ends."""
+    """A context manager, which clears the line on the terminal at the end."""
 
     def __init__(self, label: str, steps: int, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
@@ -27,7 +27,7 @@ class Progress:
             self._stream.flush()
 
     def step(self) -> None:
-        """One more step begins."""
+        """Start the next step."""
         self._step += 1
         if self._rewrites:
             self.detail("")
@@ -35,7 +35,7 @@ class Progress:
             print(self._line(), file=self._stream, flush=True)
 
     def detail(self, text: str) -> None:
-        """What is done in this step; not worth a line of a log."""
+        """Describe the current part of this step, on a terminal only."""
         if self._rewrites:
             line = f"{self._line()}: {text}" if text else self._line()
             self._stream.write(f"\r\x1b[K{line}")

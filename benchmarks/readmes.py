@@ -1,8 +1,7 @@
-"""The tables of the READMEs, and of other pages that people read first, from the stored records.
+"""Write the tables of the READMEs and other introductory pages from the stored records.
 
-A table stands between two marks, is written by the run that stores the records, and shows all cases
-of a record: nobody copies figures, and none are left out. What stands around it is written by hand,
-and has no figures.
+The run that stores the records writes each table between two marks, with all cases of a record. So
+figures are never copied by hand, and none are left out. The text around a table has no figures.
 """
 
 import re
@@ -20,7 +19,7 @@ Records = Mapping[str, Record]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What stands between the marks of one file, made of some records."""
+    """The text between the marks of one file, made from some records."""
 
     file: str
     name: str
@@ -29,7 +28,7 @@ class Block:
 
 
 def with_block(page: str, name: str, text: str) -> str:
-    """Give the page with ``text`` between the marks that bear the name.
+    """Return the page with ``text`` between the marks of this name.
 
     Raises:
         ValueError: if the page has no such marks.
@@ -43,7 +42,7 @@ def with_block(page: str, name: str, text: str) -> str:
 
 
 def write_blocks(records: Sequence[Record], root: Path) -> None:
-    """Write the tables of the pages below ``root``, as far as there are records for them."""
+    """Write the tables of the pages below ``root`` for which there are records."""
     by_name = {record.name: record for record in records}
     for block in BLOCKS:
         if set(block.records) <= by_name.keys():
@@ -52,11 +51,11 @@ def write_blocks(records: Sequence[Record], root: Path) -> None:
             page.write_text(text, "utf-8")
 
 
-# What stands there
+# The texts of the blocks
 
 
 def beside(values: Table, case: Measured) -> tuple[str, str, str]:
-    """What the case takes with asgiref 3.13, what here, and how many times as fast that is."""
+    """Return the cost of a case with asgiref 3.13, the cost here, and the speed-up."""
     theirs = "" if case.theirs is None else figure(case.theirs, values.unit)
     return theirs, figure(case.ours, values.unit), times(case.ratio)
 
@@ -64,9 +63,10 @@ def beside(values: Table, case: Measured) -> tuple[str, str, str]:
 def all_cases(
     labels: Mapping[str, str], of: str, title: str | None = None
 ) -> Callable[[Records], str]:
-    """A table of every case of a record beside asgiref 3.13, and what peers took that are no cases.
+    """Return a function that makes a table of a record's cases, followed by its peers.
 
-    A label of nothing leaves a peer out. With a title, only of the record's table that has it.
+    The table compares every case with asgiref 3.13. An empty label leaves a peer out. With a title,
+    only the record's table with this title counts.
     """
 
     def text(records: Records) -> str:
@@ -93,7 +93,7 @@ def all_cases(
 
 
 def wsgi(records: Records) -> str:
-    """Every case beside every peer, whose names begin with theirs."""
+    """Compare every case with every peer; the name of a peer's case starts with the peer."""
     [values] = records["wsgi"].tables
     others = list(dict.fromkeys(name.partition(", ")[0] for name in values.peers))
     rows = []
@@ -117,7 +117,7 @@ def servers(records: Records) -> str:
 
 
 def adapters_of_asgi(records: Records) -> str:
-    """Both tables of `AsgiToWsgi` beside a2wsgi, as one."""
+    """Join both tables that compare `AsgiToWsgi` with a2wsgi."""
     record = records["asgi_to_wsgi"]
     rows = []
     for values in record.tables:
@@ -130,7 +130,7 @@ def adapters_of_asgi(records: Records) -> str:
     return f"{measured(record)} ({command}):\n\n{markdown(headings, rows)}"
 
 
-#: Which cases say most, and what they are for who has not seen the others.
+#: The most important cases, with labels that make sense without the other cases.
 FIRST = (
     ("bridge", "sensitive", "a blocking function from async code"),
     ("bridge", "async_to_sync at top level", "a coroutine from blocking code, at top level"),
@@ -174,19 +174,19 @@ def rule_of_thumb(records: Records) -> str:
 
 
 def postgres(records: Records) -> str:
-    """All tables on asgiref-postgres, as the page of the benchmarks has them."""
+    """Return all tables on asgiref-postgres, as on the page of the benchmarks."""
     record = records["postgres_echo"]
     command = "`tox run -e bench -- --only postgres_echo`"
     text = tables_of(record)
     return f"{measured(record)}; load {record.load:.1f} before ({command}):\n\n{text}"
 
 
-#: What a well-equipped machine has, and the share of it that an operator plans with.
+#: The cores of a well-equipped machine, and the share of them that an operator plans to use.
 CORES, SHARE = 32, 0.5
 
 
 def capacity(records: Records) -> str:
-    """What one primary, one gateway and one worker carry, by the worst case of each."""
+    """Calculate the capacity of a primary, a gateway and a worker, from the worst case of each."""
     [spent] = [each for each in records["postgres_echo"].tables if "processor" in each.title]
     rows = []
     for name, role, cores in (

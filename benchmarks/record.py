@@ -1,7 +1,7 @@
-"""What a run of one benchmark leaves: figures, targets, and the machine that they are of.
+"""The record of a benchmark's run: figures, targets, and the machine that measured them.
 
-The records are written by the benchmarks, stored in ``results/``, and read by what prints tables,
-compares runs, and draws. A record says nothing of who ran it: no host names, no paths.
+Benchmarks write records, ``results/`` stores them, and other modules use them to print tables,
+compare runs and draw plots. A record does not identify its user: it has no host names and no paths.
 """
 
 import datetime
@@ -18,31 +18,31 @@ from typing import Any
 
 __all__ = ["Kind", "Machine", "Measured", "Record", "Table", "interval_of_median"]
 
-#: How sure an interval is to hold the median; see `interval_of_median`.
+#: The confidence that an interval contains the median; see `interval_of_median`.
 CONFIDENCE = 0.99
 
 
 class Kind(enum.StrEnum):
-    """What the figures of a table are."""
+    """The kind of figures in a table."""
 
-    #: Times or sizes, of which less is better, beside asgiref 3.13's.
+    #: Times or sizes compared with asgiref 3.13; less is better.
     COST = "cost"
-    #: Requests a second, of which more is better, beside those of others.
+    #: Requests per second compared with others; more is better.
     RATE = "rate"
-    #: Messages a second, of which more is better, beside another's (`Table.theirs`).
+    #: Messages per second compared with another project (`Table.theirs`); more is better.
     THROUGHPUT = "throughput"
-    #: What is there after many calls and was not before; nothing of others stands beside it.
+    #: Leftovers of many calls, without a comparison.
     GROWTH = "growth"
-    #: Costs without a target, as they are (`Measured.columns`).
+    #: Costs without a target or a comparison (`Measured.columns`).
     NOTED = "noted"
 
 
 def interval_of_median(samples: list[float]) -> tuple[float, float]:
-    """Return between which samples the median of all possible samples lies.
+    """Return the interval of samples that contains the median of the underlying distribution.
 
-    The interval comes from the samples' order alone, so it holds however they are spread, with
-    outliers on one side as timings have them. It is as narrow as `CONFIDENCE` allows; few samples
-    allow no more than their whole range.
+    The interval depends only on the order of the samples, so it is valid for any distribution, also
+    for timings, which have outliers on one side. It is as narrow as `CONFIDENCE` allows; with few
+    samples it is their whole range.
     """
     ordered = sorted(samples)
     count, cut = len(ordered), 0
@@ -52,9 +52,9 @@ def interval_of_median(samples: list[float]) -> tuple[float, float]:
 
 
 def chance_beyond(cut: int, count: int) -> float:
-    """How likely the median is outside of what is left when so many are cut from both ends.
+    """Return the probability that the median is outside the samples left after cutting both ends.
 
-    A sample is below the median with a chance of one half, so the number below is binomial.
+    A sample is below the median with a probability of one half, so the number below is binomial.
     """
     return 2 * sum(math.comb(count, below) for below in range(cut + 1)) / 2.0**count
 
@@ -65,18 +65,18 @@ class Measured:
 
     name: str
     ours: float
-    #: None where nothing of others stands beside it.
+    #: None without a comparison.
     theirs: float | None
-    #: Round by round, what runs are compared by: ratios (more is better), or for growth kB. Of what
-    #: is only noted, the cost.
+    #: One value per round, by which runs are compared: a ratio (more is better), for growth the kB,
+    #: or for noted figures the cost.
     samples: list[float]
-    #: At least so large a ratio; for growth: less than so many kB in all.
+    #: The minimum of the ratio; for growth, the total must be less than this many kB.
     target: float
     met: bool
-    #: Limits of `ours` that follow from what peers took, by what they are made of.
+    #: Limits of `ours` that are computed from the times of peers, by formula.
     bounds: dict[str, float] = field(default_factory=dict)
     note: str = ""
-    #: What a table shows as it is, by heading with unit.
+    #: Additional columns of the table, by heading with unit.
     columns: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -94,9 +94,9 @@ class Table:
     kind: Kind
     unit: str
     cases: list[Measured]
-    #: What else was measured in our environment, in the same unit.
+    #: Other measurements in our environment, in the same unit.
     peers: dict[str, float] = field(default_factory=dict)
-    #: Whose figures `Measured.theirs` are.
+    #: The project whose figures are in `Measured.theirs`.
     theirs: str = "asgiref 3.13"
 
 
@@ -121,7 +121,7 @@ class Machine:
 
 
 def kernel_version() -> str:
-    """The version without what the machine's owner appended: that may name the owner."""
+    """Return the kernel's version without local suffixes, which may name the machine's owner."""
     version = re.match(r"[\d.]*\d", platform.release())
     return version[0] if version else ""
 
@@ -143,9 +143,9 @@ class Record:
     subject: str
     tables: list[Table]
     rounds: int
-    #: What the machine did beside it, on purpose.
+    #: The load that the benchmark itself put on the machine.
     conditions: str
-    #: How busy the machine was in the minute before.
+    #: The load average of the minute before the run.
     load: float
     machine: Machine = field(default_factory=Machine.here)
     date: str = field(
@@ -158,7 +158,7 @@ class Record:
 
     def write(self, path: Path) -> None:
         text = json.dumps(rounded(asdict(self)), indent=1, ensure_ascii=False)
-        # A case's samples belong on one line: each run changes all of them.
+        # Keep a case's samples on one line, because each run changes all of them.
         text = re.sub(r"\[[-\d.,\s]+\]", lambda found: " ".join(found[0].split()), text)
         path.write_text(text + "\n", "utf-8")
 
@@ -176,7 +176,7 @@ def table_from(described: dict[str, Any]) -> Table:
 
 
 def rounded(value: Any) -> Any:
-    """Figures to four significant digits: what is beyond changes with every round."""
+    """Round figures to four significant digits: further digits are noise."""
     match value:
         case float():
             return float(f"{value:.4g}")

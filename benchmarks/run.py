@@ -1,13 +1,13 @@
-"""Run all benchmarks: tables, what changed since the stored run, and on request a new stored run.
+"""Run all benchmarks, print tables and changes since the stored run, and optionally store the run.
 
-``python run.py OURS REFERENCE [--rounds N] [--idle] [--only NAME] [--write FOLDER] [--store]``: a
-Python with the components of this repository, and one with asgiref 3.13.0. Each benchmark is a
-program of its own, so one that breaks takes no other with it. Exits with 1 if a target was missed
-or a benchmark broke, after all have run.
+``python run.py OURS REFERENCE [--rounds N] [--idle] [--only NAME] [--write FOLDER] [--store]``:
+OURS is a Python with the components of this repository, REFERENCE one with asgiref 3.13.0. Each
+benchmark is a separate program, so a crash does not affect the others. After all have run, the
+program exits with 1 if a target was missed or a benchmark crashed.
 
-Nothing in the checkout changes unless ``--store`` is given: then ``results/`` gets the records, and
-``docs/benchmarks/`` the page and the plots, and the READMEs their tables, of this run and of what
-was stored before.
+Only ``--store`` changes the checkout: it writes the records to ``results/``, the page and the plots
+to ``docs/benchmarks/``, and the tables to the READMEs, from this run and the earlier stored
+records.
 """
 
 import argparse
@@ -36,17 +36,17 @@ PAGE = HERE.parent / "docs" / "benchmarks"
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One program of this folder, and what it needs."""
+    """One program of this folder, and its requirements."""
 
     name: str
-    #: Where a round is long, more than so many are not asked for.
+    #: The maximum number of rounds, for benchmarks with long rounds.
     most_rounds: int | None = None
     compares: bool = True
     programs: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
 
     def obstacle(self) -> str | None:
-        """What keeps it from running here."""
+        """Return why the benchmark cannot run here, if it cannot."""
         for program in self.programs:
             if shutil.which(program) is None:
                 return f"{program} is not installed (Debian: apt-get install {program})"
@@ -82,7 +82,7 @@ BENCHMARKS = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a benchmark ended; it has no record if it broke or did not run."""
+    """The outcome of a benchmark; it has no record if it crashed or did not run."""
 
     name: str
     record: Record | None
@@ -90,7 +90,7 @@ class Outcome:
 
     @property
     def failures(self) -> list[str]:
-        """What makes the run fail, one sentence each."""
+        """Return the reasons for the run to fail, one sentence each."""
         if self.record is None:
             return [] if self.trouble is None else [f"{self.name}: {self.trouble}"]
         return [
@@ -111,7 +111,7 @@ def shortfall(table: Table, case: Measured) -> str:
 
 
 def run_one(benchmark: Benchmark, options: argparse.Namespace, folder: Path) -> Outcome:
-    """Run one benchmark, which shows its progress and its tables itself."""
+    """Run one benchmark, which prints its own progress and tables."""
     file = folder / f"{benchmark.name}.json"
     script = HERE / f"{benchmark.name}.py"
     command = [sys.executable, str(script), *benchmark.arguments(options), "--json", str(file)]
@@ -139,8 +139,8 @@ def run_all(benchmarks: Sequence[Benchmark], options: argparse.Namespace) -> lis
 
 
 def doubt(record: Record) -> str:
-    """A sentence if others were at work: their load comes and goes, and no ratio survives that."""
-    # The load lags behind: one core that the benchmark before kept busy is still in it.
+    """Return a warning if other programs used the machine: a varying load distorts all ratios."""
+    # The load average lags: it still includes the core that the previous benchmark kept busy.
     if record.load <= record.machine.cores:
         return ""
     return f"\n\nThe load was {record.load:.1f} before: measure again when nobody else is at work."
@@ -152,13 +152,13 @@ def since_stored(record: Record, results: Path) -> str:
 
 
 def stored(results: Path) -> list[Record]:
-    """The stored records, in the order of the benchmarks."""
+    """Return the stored records, in the order of the benchmarks."""
     files = [results / f"{benchmark.name}.json" for benchmark in BENCHMARKS]
     return [Record.read(file) for file in files if file.exists()]
 
 
 def store(records: Iterable[Record], results: Path, page: Path) -> None:
-    """Store records, and draw and write the page of all that are stored."""
+    """Store records, then write the page and the plots of all stored records."""
     import plots
 
     results.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def can_plot() -> bool:
 
 
 def leave(records: Sequence[Record], folder: Path) -> None:
-    """Write the records of a run into a folder, with a page and plots where those can be drawn."""
+    """Write the records of a run to a folder, with a page and, if possible, plots."""
     if can_plot():
         store(records, folder, folder)
         print(f"\nfigures, tables and plots of this run: {folder}")

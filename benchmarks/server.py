@@ -1,4 +1,4 @@
-"""What `StatelessServer` costs, beside asgiref 3.13.0: time, an idle core, memory. Linux only.
+"""Compare time, idle load and memory of `StatelessServer` with asgiref 3.13.0. Linux only.
 
 ``python server.py OURS REFERENCE [--rounds N] [--idle] [--json FILE]``; see `comparison`. Prints
 tables; exits with 1 if a target is missed.
@@ -18,7 +18,7 @@ TIME = Benchmark(
     CASES_FILE,
     (
         Case(FEW, MESSAGES, 1),
-        # More scopes do not make a message dearer: 1.1 is what the measurement itself varies.
+        # A message must not cost more with more scopes: the measurement itself varies by 1.1.
         Case("message, 10,000 scopes", MESSAGES, 1, (times(1.1, FEW),)),
         Case("message, 50,000 scopes", 2 * MESSAGES, 1, (times(1.1, FEW),)),
         Case("eviction, 5,000 scopes", 100, 25),

@@ -1,8 +1,7 @@
-"""The measured operations of `StatelessServer`. Runs in an environment of its own, on request.
+"""The measured operations of `StatelessServer`. Runs in its own environment, on request.
 
-The application is the smallest that lives as long as its scope: it waits for messages and counts
-them. So what is measured is the server, not what runs on it. asgiref's checker runs beside
-everything, as it does in a server.
+The cases measure the server, so their application is minimal: it waits for messages and counts them
+as long as its scope lives. asgiref's checker runs during all cases, as in a real server.
 """
 
 import asyncio
@@ -20,12 +19,12 @@ from measured import answer
 
 from asgiref.server import StatelessServer
 
-#: So many messages are put before the applications run, as after a read from a busy socket.
+#: The number of messages to queue before the applications run, as after reading a busy socket.
 BATCH = 100
 
 
 class Server(StatelessServer):
-    """A server that is never run as a whole: each case drives it."""
+    """A server whose `run` is never called: each case drives it."""
 
     def __init__(self, scopes: int) -> None:
         super().__init__(self.count_messages, max_applications=scopes)
@@ -46,20 +45,20 @@ class Server(StatelessServer):
         return self.get_or_create_application_instance(number, {"type": "test", "number": number})
 
     async def fill(self) -> None:
-        """Have as many idle scopes as there may be."""
+        """Create idle scopes up to the limit."""
         for number in range(self.oldest, self.oldest + self.scopes):
             self.queue(number)
         await turns()
 
 
 async def turns() -> None:
-    """Let the applications do all that they can."""
+    """Let the applications run until they wait again."""
     for _ in range(2):
         await asyncio.sleep(0)
 
 
 class Bench:
-    """A server with idle scopes, and the event loop that it lives on between measurements."""
+    """A server with idle scopes, and the event loop that keeps it between measurements."""
 
     def __init__(self, scopes: int) -> None:
         self.runner = asyncio.Runner()
@@ -78,7 +77,7 @@ bench = functools.cache(Bench)
 
 
 def messages(scopes: int) -> Callable[[int], float]:
-    """Messages to all scopes in turn, each from its look-up to its receipt."""
+    """Measure messages to all scopes in turn, each from its look-up to its receipt."""
 
     async def send(server: Server, count: int) -> float:
         before = server.received
@@ -95,7 +94,7 @@ def messages(scopes: int) -> Callable[[int], float]:
 
 
 def evictions(scopes: int) -> Callable[[int], float]:
-    """Evictions, each until the application has seen its cancellation."""
+    """Measure evictions, each until the application has been cancelled."""
 
     async def evict(server: Server, count: int) -> float:
         await server.fill()
@@ -113,7 +112,7 @@ def evictions(scopes: int) -> Callable[[int], float]:
 
 
 def replacements(scopes: int) -> Callable[[int], float]:
-    """New scopes at the limit, each until it waits for messages and the evicted one has ended."""
+    """Measure new scopes at the limit, each until it waits and the evicted one has ended."""
 
     async def replace(server: Server, count: int) -> float:
         await server.fill()
@@ -129,7 +128,7 @@ def replacements(scopes: int) -> Callable[[int], float]:
 
 
 def idle(scopes: int) -> Callable[[int], float]:
-    """The share of a core, in per cent, that idle scopes cost in `count` tenths of a second."""
+    """Measure the per cent of a core that idle scopes use in `count` tenths of a second."""
 
     async def wait(seconds: float) -> float:
         begin, cpu = time.perf_counter(), time.process_time()
@@ -145,7 +144,7 @@ def resident() -> int:
 
 
 def memory(count: int) -> float:
-    """The bytes that so many scopes took together, each of which has received a message."""
+    """Measure the total bytes of this many scopes, each of which has received a message."""
     command = [sys.executable, __file__, "memory", str(count)]
     return float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout) / 1e6
 
@@ -179,4 +178,4 @@ if __name__ == "__main__":
         print(asyncio.run(take_memory(int(sys.argv[2]))))
     else:
         answer(CASES)
-        os._exit(0)  # else the interpreter complains of every task that still waits
+        os._exit(0)  # a normal exit would report every pending task

@@ -1,4 +1,4 @@
-"""The tables of a record, as Markdown: what the terminal shows and what the page shows."""
+"""The tables of a record in Markdown, for the terminal and the page."""
 
 from collections.abc import Iterable, Sequence
 
@@ -54,7 +54,7 @@ def plain(value: float) -> str:
 
 
 def strictest(table: Table, case: Measured) -> str:
-    """The lowest limit, which decides, and what it is made of."""
+    """Return the lowest limit, which decides, and its formula."""
     if not case.bounds:
         return ""
     text, limit = min(case.bounds.items(), key=lambda bound: bound[1])
@@ -66,12 +66,12 @@ def row(*columns: str) -> str:
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table with these heads and rows."""
+    """Return a table with these heads and rows."""
     return "\n".join([row(*heads), "|" + "---|" * len(heads), *(row(*each) for each in rows)])
 
 
 def measured(record: Record) -> str:
-    """How, when and where a record was measured."""
+    """Return how, when and on which machine a record was measured."""
     return (
         f"Medians of {record.rounds} rounds that alternate, {record.date}, {record.machine}; "
         f"{record.conditions}"
@@ -85,7 +85,7 @@ def table_of(table: Table) -> str:
 
 def table_of_peers(table: Table) -> str:
     rows = ((peer, figure(value, table.unit)) for peer, value in table.peers.items())
-    return markdown(("beside them", ""), rows)
+    return markdown(("for comparison", ""), rows)
 
 
 def tables_of(record: Record) -> str:

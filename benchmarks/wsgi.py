@@ -1,7 +1,7 @@
-"""How fast `WsgiToAsgi` is, beside asgiref 3.13.0, a2wsgi, the wrappers of servers, and no adapter.
+"""Compare `WsgiToAsgi` with asgiref 3.13.0, a2wsgi, the wrappers of servers, and no adapter.
 
 ``python wsgi.py OURS REFERENCE [--rounds N] [--idle] [--json FILE]``; see `comparison`. Prints a
-table; exits with 1 if a target is missed. OURS has a2wsgi, uvicorn and hypercorn as well.
+table; exits with 1 if a target is missed. OURS also needs a2wsgi, uvicorn and hypercorn.
 """
 
 import sys

@@ -1,11 +1,11 @@
-"""The measured requests of the WSGI adapters. Runs in an environment of its own, on request.
+"""The measured requests of the WSGI adapters. Runs in its own environment, on request.
 
-Each adapter serves the same applications, called in process the way a server would call it, one
-request after the other unless said otherwise. A send lets nobody else run, as that of a server does
-while the client keeps up; a receive returns at once.
+Each adapter serves the same applications. The caller acts like a server in the same process and
+makes one request after the other, unless a case says otherwise. `send` never yields to the event
+loop, like that of a server whose client keeps up; `receive` returns at once.
 
-`raw` is what any adapter must do: gather the body, build an environ of nothing else, call the
-application in an executor and send what it returned, in two events.
+`raw` is the minimum for any adapter: gather the body, build an environ of nothing else, call the
+application in an executor and send its result in two events.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ def scope(body: list[bytes]) -> dict[str, Any]:
     }
 
 
-# What is served
+# Applications
 
 
 def hello(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -84,7 +84,7 @@ def stream(count: int, chunk: bytes) -> Callable[[Environ, Any], Iterator[bytes]
     return application
 
 
-# What serves it
+# Adapters
 
 
 def of_raw(application: Callable[..., Iterable[bytes]]) -> Application:
@@ -151,7 +151,7 @@ def of_wsgi_to_asgi(application: Any) -> Application:
     return WsgiToAsgi(application)
 
 
-# Who asks
+# Requests
 
 
 async def ask(application: Application, body: list[bytes]) -> int:

@@ -1,6 +1,6 @@
-"""What sending files by their path saves under Granian: ``python wsgi_pathsend.py [--rounds N]``.
+"""Measure the gain of sending files by path: ``python wsgi_pathsend.py [--rounds N]``.
 
-Needs Granian and the components in the environment that runs it. Prints a line for each size: the
+Needs Granian and the components in the running environment. Prints one line for each size: the
 median milliseconds of a download with `send_files_by_path` off and on, over one connection.
 """
 

@@ -1,10 +1,9 @@
-"""How many requests a second a server answers with `WsgiToAsgi`, and with others.
+"""Compare the requests per second of servers with `WsgiToAsgi` and with other adapters.
 
-``python wsgi_servers.py OURS REFERENCE [--rounds N] [--seconds S] [--json FILE]``:
-the Python of an environment with the components of this repository, uvicorn, httptools, a2wsgi and
-gunicorn, and that of one with asgiref 3.13.0, uvicorn and httptools. Needs
-``wrk`` (a package of Debian), which asks with 32 connections that are kept alive. Prints a table;
-exits with 1 if a target is missed.
+``python wsgi_servers.py OURS REFERENCE [--rounds N] [--seconds S] [--json FILE]``: OURS is the
+Python of an environment with the components of this repository, uvicorn, httptools, a2wsgi and
+gunicorn; REFERENCE is one with asgiref 3.13.0, uvicorn and httptools. Needs Debian's ``wrk``, which
+uses 32 keep-alive connections. Prints a table; exits with 1 if a target is missed.
 """
 
 import os
@@ -30,7 +29,7 @@ CONNECTIONS = 32
 class Contender:
     name: str
     command: list[str]
-    #: Ours must answer so many times as many requests a second.
+    #: The required ratio of our requests per second to theirs.
     target: float
     rates: list[float] = field(default_factory=list)
     failed: list[float] = field(default_factory=list)
@@ -117,7 +116,7 @@ def main() -> int:
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed (Debian: apt-get install wrk)")
     load, rounds = os.getloadavg()[0], arguments.rounds
-    # The servers are started in this file's folder, where their sites are.
+    # The servers start in the folder of this file, which contains their sites.
     pythons = map(os.path.abspath, (arguments.ours, arguments.theirs))
     everybody = contenders(*pythons)
     with Progress("wsgi_servers", rounds) as progress:

@@ -1,4 +1,4 @@
-"""One small WSGI application, and what serves it: factories for uvicorn, `hello` for gunicorn."""
+"""One small WSGI application: `hello` for gunicorn, and factories that adapt it for uvicorn."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,8 @@
 """Run one suite, and write its row and the page: ``python -m dependents ENVIRONMENT FOLDER``.
 
-The environment's name ends in the suite's: ``py311-dependents-flask``. The folder is made, for what
-is fetched and installed. The status is 0 only where no test passes with asgiref and not with ours.
+The environment's name ends with that of the suite: ``py311-dependents-flask``. The program creates
+the folder and downloads and installs into it. The status is 0 only if every test that passes with
+asgiref also passes with our wheels.
 """
 
 import sys
@@ -22,7 +23,7 @@ PAGE = ROOT / "docs" / "dependents.md"
 
 
 def report(row: Row) -> int:
-    """Print what a row says; the exit status."""
+    """Print the content of a row; return the exit status."""
     about = f"{row.suite}: {row.project} {row.version} on Python {row.python}"
     if row.results is None:
         print(f"{about}: no tests in its source")
@@ -46,7 +47,7 @@ def report(row: Row) -> int:
 
 
 def suite_named(environment: str) -> Suite:
-    """The suite that an environment of tox is named after."""
+    """Return the suite after which a tox environment is named."""
     name = environment.rpartition("dependents-")[2]
     for suite in SUITES:
         if suite.name == name:

@@ -1,7 +1,7 @@
-"""The suites that try WsgiToAsgi in place of other adapters, and what differs on purpose.
+"""The suites that run WsgiToAsgi in place of other adapters, with the intended differences.
 
-Each reason is a decision of this project, or a thing that ASGI cannot carry. A test without a
-reason fails the run.
+Each reason is a decision of this project or a limit of ASGI. A failing test without a reason fails
+the run.
 """
 
 from .suite import Pytest, Suite
@@ -88,7 +88,7 @@ ADAPTER_SUITES = (
         "adapter-werkzeug",
         "Werkzeug",
         Pytest(
-            targets=("tests", "--ignore=tests/test_serving.py"),  # its own server
+            targets=("tests", "--ignore=tests/test_serving.py"),  # uses its own server
             options=OPTIONS,
         ),
         needs="ephemeral-port-reserve watchdog cryptography",

@@ -1,8 +1,8 @@
-"""The suites that there are.
+"""The list of all suites.
 
-What a suite needs beside its project is what its authors install for it, less what only lints or
-counts lines, or asks for a server or a browser: tests that want those skip or fail on both sides
-alike.
+Each suite gets the additional packages that its authors install, except linters, coverage tools,
+and packages that need a server or a browser. Tests that need those skip or fail equally on both
+sides.
 """
 
 from .adapters import ADAPTER_SUITES
@@ -29,7 +29,7 @@ SUITES = (
         "Flask",
         Pytest(),
         extras="[async]",
-        needs="greenlet python-dotenv pytest<9.1",  # its tests import what newer ones do not have
+        needs="greenlet python-dotenv pytest<9.1",  # its tests import names that newer ones lack
     ),
     Suite(
         "debug-toolbar",
@@ -55,7 +55,7 @@ SUITES = (
         "opentelemetry-instrumentation-asgi",
         Pytest(),
         needs="opentelemetry-sdk requests",
-        alone="opentelemetry-test-utils",  # asks for the patch release before, now and then
+        alone="opentelemetry-test-utils",  # sometimes requires the previous patch release
     ),
     Suite(
         "newrelic",
@@ -69,7 +69,7 @@ SUITES = (
         "sentry-sdk",
         Pytest(
             targets=("tests/integrations/asgi", "tests/integrations/django/asgi"),
-            options=("-o", "addopts="),  # its own plot coverage
+            options=("-o", "addopts="),  # its own options measure coverage
         ),
         needs="pytest<9 pytest-asyncio pytest-django pytest-forked pytest-localserver"
         " async-asgi-testclient channels[daphne] django djangorestframework executing jsonschema"

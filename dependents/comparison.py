@@ -1,16 +1,15 @@
-"""Which tests differ between two runs, and what repeating them says about it.
+"""Find the tests that differ between two runs, and repeat them to classify the difference.
 
-The rules, for a test whose outcome is worse with ours than with theirs in the whole run:
+These rules apply to a test whose outcome in the whole run is worse with ours than with theirs:
 
-1. It is repeated on both sides, in the company of its module, `REPEATS` times.
-2. If our repeats did not show it, the whole suite runs once more with ours: it may take the company
-   of other modules.
-3. It is *worse* if it never varied with theirs and fell below that at least twice with ours.
-   Once in a whole run and never again is *flaky*, and so is what varies with theirs as well.
+1. Its module is repeated `REPEATS` times on both sides.
+2. If the failure does not recur with ours, the whole suite runs once more with ours, because the
+   failure may depend on other modules.
+3. It is *worse* if it never varied with theirs and was below that at least twice with ours.
+   Otherwise it is *flaky*, and the page shows all its outcomes.
 
-A flaky test is told with all its outcomes, never dropped. A test that only ours passes is treated
-alike with the sides exchanged. Where very many differ, something broke as a whole: nothing is
-repeated, and all count as they were seen.
+For a test that only ours passes, the sides are exchanged. If very many tests differ, the run as a
+whole is broken: nothing is repeated, and every difference counts as seen.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +36,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A test that differed in the whole run, with its outcomes in that and all later runs."""
+    """A test that differed in the whole run, with its outcomes in this and all later runs."""
 
     test: str
     theirs: tuple[Outcome, ...]
@@ -56,14 +55,14 @@ class Difference:
 
 
 def _fell_below(outcomes: Sequence[Outcome], steady: Sequence[Outcome]) -> bool:
-    """Whether the one side fell, at least twice, below the other, which never varied."""
+    """Whether one side fell at least twice below the other side, which never varied."""
     ranks = {each.rank for each in steady}
     return len(ranks) == 1 and sum(each.rank < min(ranks) for each in outcomes) > 1
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The tests of both runs, each in one of these; expected failures are among the passed."""
+    """The tests of both runs, each in one field; expected failures count as passed."""
 
     passed: tuple[str, ...]
     skipped: tuple[str, ...]
@@ -72,7 +71,7 @@ class Comparison:
 
 
 def compare(theirs: Recorded, ours: Recorded) -> Comparison:
-    """Sort the tests of both runs by what became of them. Missing on one side counts as failed."""
+    """Sort the tests of both runs by outcome. A test missing on one side counts as failed."""
     alike: dict[int, list[str]] = {2: [], 1: [], 0: []}
     differing: list[str] = []
     for test in sorted(theirs.outcomes.keys() | ours.outcomes.keys()):
@@ -82,7 +81,7 @@ def compare(theirs: Recorded, ours: Recorded) -> Comparison:
 
 
 class Repeat(Protocol):
-    """Run the modules of these tests once more, or all there is without any; on one side."""
+    """Repeat the modules of these tests on one side, or the whole suite if there are none."""
 
     def __call__(self, side: Side, tests: Sequence[str] = ()) -> Recorded: ...
 
@@ -90,7 +89,7 @@ class Repeat(Protocol):
 def judge(
     differing: Sequence[str], theirs: Recorded, ours: Recorded, repeat: Repeat
 ) -> list[Difference]:
-    """Repeat the tests that differ and say what each was in every run."""
+    """Repeat the tests that differ, and return the outcomes of each in every run."""
     runs = {Side.THEIRS: [theirs], Side.OURS: [ours]}
     if differing and len(differing) <= TOO_MANY_TO_REPEAT:
         for side, recorded in runs.items():

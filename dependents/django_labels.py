@@ -1,16 +1,16 @@
-"""Which labels of Django's suite touch asgiref.
+"""Select the labels of Django's suite that touch asgiref.
 
-Two sources, joined: the labels that are known to go through handlers, signals, connections,
-sessions and middleware, where Django uses asgiref without its tests saying so; and every label
-one of whose files has ``asgiref`` or ``async def`` in it, looked up in the source that was
-fetched. So a label that a new release adds comes in by itself.
+The selection joins two sources. The first is a list of labels whose tests never mention asgiref but
+use it through handlers, signals, connections, sessions and middleware. The second is every label
+with ``asgiref`` or ``async def`` in one of its files, found in the downloaded source. So a label
+that a new release adds is included without a change here.
 """
 
 import re
 from pathlib import Path
 
-# The first lines: handlers, dispatch, connections, sessions. The last two: what tests the other
-# modules of Django that import asgiref.
+# The first lines are for handlers, dispatch, connections and sessions. The last two lines are for
+# the other modules of Django that import asgiref.
 _KNOWN = """
 asgi async auth_tests backends cache csrf_tests db_utils decorators dispatch handlers logging_tests
 mail messages_tests middleware middleware_exceptions servers sessions_tests signals
@@ -23,7 +23,7 @@ MENTIONS = re.compile(r"\basgiref\b|\basync def\b")
 
 
 def labels_that_touch_asgiref(tests: Path) -> list[str]:
-    """The names of the folders of Django's ``tests`` folder to run."""
+    """Return the names of the folders to run from Django's ``tests`` folder."""
     folders = [each for each in tests.iterdir() if each.is_dir()]
     return sorted(
         each.name

@@ -1,8 +1,8 @@
-"""The virtual environment of a suite, and which asgiref is in it.
+"""The virtual environment of a suite, and the asgiref that is installed in it.
 
-Ours is put in place of theirs, and theirs back, while everything else stays as it was installed: so
-the two runs differ in nothing else. What is there is asked of the environment after every switch,
-never assumed. Ours comes from ``dist/`` alone; an index may know other projects by our names.
+A switch replaces only asgiref and leaves every other package as installed, so the two runs differ
+in nothing else. After each switch, the environment itself reports what is installed. Our packages
+come only from ``dist/``, because an index may have other projects with our names.
 """
 
 import json
@@ -41,20 +41,20 @@ class Installed:
 
 
 def surroundings() -> dict[str, str]:
-    """This process's environment without what points Python at this process's own packages."""
+    """Return the environment variables without those that expose this process's packages."""
     leave_out = ("PYTHON", "VIRTUAL_ENV", "TOX_", "PIP_COMPILE", "DJANGO_")
     return {key: value for key, value in os.environ.items() if not key.startswith(leave_out)}
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A virtual environment of the running Python's version."""
+    """A virtual environment with the running Python's version."""
 
     path: Path
 
     @classmethod
     def create(cls, path: Path, *requirements: str) -> "Environment":
-        """Make one with asgiref 3.13.0, the requirements, and what records outcomes."""
+        """Create one with asgiref 3.13.0, the requirements, and the recorders of outcomes."""
         made = cls(path)
         made._run(sys.executable, "-m", "venv", str(path))
         made.pip("install", f"asgiref=={REFERENCE}", *requirements)
@@ -74,7 +74,7 @@ class Environment:
         return Installed(told["version"], Path(told["file"]), Path(told["packages"]))
 
     def put(self, side: Side) -> Installed:
-        """Have this side's asgiref installed, and nothing of the other's."""
+        """Install this side's asgiref, and remove every package of the other side."""
         self.pip("uninstall", "--yes", *sorted(PACKAGES))
         if side is Side.OURS:
             self.pip("install", "--no-index", "--find-links", str(DIST), "asgiref")
@@ -88,7 +88,10 @@ class Environment:
         return found
 
     def _refuse_complaints(self) -> None:
-        """Ours must satisfy what the installed projects ask of asgiref; the rest is theirs."""
+        """Require that ours satisfies the installed projects' requirements of asgiref.
+
+        Other broken requirements are not our concern.
+        """
         command = [str(self.python), "-m", "pip", "check"]
         said = subprocess.run(command, capture_output=True, text=True, env=surroundings()).stdout
         complaints = [line for line in said.splitlines() if "asgiref" in line]
@@ -103,7 +106,7 @@ class Environment:
 
 
 def version_of_ours() -> str:
-    """The version of the wheel in ``dist/``, which must hold what the sources say now."""
+    """Return the version of the wheel in ``dist/``, which must not be older than the sources."""
     for name in sorted(PACKAGES):
         refuse_stale_wheel(ROOT / "packages" / name)
     [wheel] = DIST.glob("asgiref-*.whl")

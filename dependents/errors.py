@@ -1,5 +1,5 @@
-"""The one error that ends a suite's run: what stops a comparison, told to who runs it."""
+"""The only error that ends a suite's run, with a message for the user."""
 
 
 class SuiteError(Exception):
-    """A suite could not be fetched, set up, or run to its end. Its text is the message."""
+    """A suite could not be fetched, set up, or run to its end; the text is the message."""

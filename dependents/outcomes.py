@@ -1,4 +1,4 @@
-"""Read what a run recorded: the outcome of each test, and whether the suite came to its end."""
+"""Read the records of a run: the outcome of each test, and whether the suite finished."""
 
 import json
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 class Outcome(Enum):
-    """How a test ended. Its ``rank`` orders: a test is worse off with ours if its rank fell."""
+    """How a test ended. A test is worse with ours if its ``rank`` is lower there."""
 
     PASSED = "passed"
-    XFAILED = "xfailed"  # failed as its authors said it would
+    XFAILED = "xfailed"  # failed as its authors expected
     SKIPPED = "skipped"
-    MISSING = "missing"  # known from another run, and not seen in this one
+    MISSING = "missing"  # in another run, but not in this one
     FAILED = "failed"
 
     @property
@@ -21,7 +21,7 @@ class Outcome(Enum):
         return _RANKS[self]
 
 
-# A test that is gone is as bad as one that fails: neither shows anything.
+# A missing test is as bad as a failed one: neither shows that the behaviour works.
 _RANKS = {
     Outcome.PASSED: 2,
     Outcome.XFAILED: 2,
@@ -33,7 +33,7 @@ _RANKS = {
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The outcomes of one run by test id; ``exit_code`` is None where the suite did not end."""
+    """The outcomes of one run by test id; ``exit_code`` is None if the suite did not finish."""
 
     outcomes: Mapping[str, Outcome]
     exit_code: int | None
@@ -43,7 +43,7 @@ class Recorded:
 
 
 def read(path: Path) -> Recorded:
-    """Read a file of ``dependents_record``. Of several outcomes of one test the worst counts."""
+    """Read a file of ``dependents_record``. If a test has several outcomes, the worst counts."""
     outcomes: dict[str, Outcome] = {}
     exit_code = None
     lines = path.read_text("utf-8").splitlines() if path.exists() else []

@@ -1,8 +1,8 @@
-"""A Redis server, and a sentinel that watches it, for as long as a suite runs.
+"""Run a Redis server and its sentinel while a suite runs.
 
-Both listen on ports that were free, on the loopback alone, and keep nothing on disk. The suite
-has the usual ports written in its tests and in the project's own defaults, so those are replaced
-in the copy that was fetched; that copy is what its tests import.
+Both listen on free ports of the loopback interface only, and store nothing on disk. The suite's
+tests and the project's own defaults contain the usual ports, so this module replaces them in the
+downloaded copy, which is the copy that the tests import.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from .errors import SuiteError
 
 REDIS_PORT, SENTINEL_PORT = "6379", "26379"
-SENTINEL_PASSWORD = "channels_redis"  # which the tests send
+SENTINEL_PASSWORD = "channels_redis"  # the tests send this one
 START_SECONDS = 20
 SETTINGS = ("--bind", "127.0.0.1", "-::1", "--protected-mode", "no")
 
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def redis_beside(source: Path, folder: Path) -> Iterator[None]:
-    """Run both servers in ``folder``, and have the suite in ``source`` ask for them."""
+    """Run both servers in ``folder``, and point the suite in ``source`` to them."""
     program = shutil.which("redis-server")
     if program is None:
         raise SuiteError(

@@ -1,7 +1,7 @@
-"""The rows of all suites, kept in ``results.json``: one a suite and version of Python.
+"""The rows of all suites, kept in ``results.json``: one for each suite and version of Python.
 
-A run changes its own row only. Suites may run at once, so who writes holds a lock on the folder
-they are in, from the reading to the writing of both the data and the page.
+A run changes only its own row. Suites may run at the same time, so a writer locks their folder from
+reading the old rows until it has written both the data and the page.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from .comparison import Difference
 
 @dataclass(frozen=True, slots=True)
 class Flaky:
-    """A test that differed once and has no steady answer: its outcomes on both sides."""
+    """A test that differed once but not consistently, with its outcomes on both sides."""
 
     test: str
     theirs: tuple[str, ...]
@@ -32,7 +32,7 @@ class Flaky:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What the two whole runs and the repeats said. Numbers count tests; times are in seconds."""
+    """The results of both whole runs and the repeats. Numbers count tests; times are seconds."""
 
     passed: int
     skipped: int
@@ -43,12 +43,12 @@ class Results:
     seconds_theirs: float
     seconds_ours: float
     expected: tuple[tuple[str, str], ...] = ()
-    """Tests that pass with theirs only, and the reasons why they should."""
+    """Tests that pass only with theirs, each with the reason why that is intended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A suite's last run on one version of Python; no results where its source has no tests."""
+    """A suite's last run on one version of Python; no results if its source has no tests."""
 
     suite: str
     project: str
@@ -68,7 +68,7 @@ class Row:
 
 
 def row_from(data: Mapping[str, Any]) -> Row:
-    """The row that ``dataclasses.asdict`` made this of, read from JSON."""
+    """Return the row from its JSON form, which ``dataclasses.asdict`` made."""
     results = data["results"]
     if results is not None:
         flaky = tuple(
@@ -85,7 +85,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def put_row(path: Path, row: Row) -> list[Row]:
-    """Put the row in place of that of the same suite and Python; all rows, in the file's order."""
+    """Replace the row of the same suite and Python; return all rows in the file's order."""
     rows = {each.key: each for each in read_rows(path)} | {row.key: row}
     ordered = [rows[key] for key in sorted(rows)]
     text = json.dumps([dataclasses.asdict(each) for each in ordered], indent=1)
@@ -94,7 +94,7 @@ def put_row(path: Path, row: Row) -> list[Row]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write the file in one step: a reader sees the old text or the new one."""
+    """Write the file atomically: a reader sees the old text or the new one."""
     fresh = path.with_suffix(".new")
     fresh.write_text(text, "utf-8")
     os.replace(fresh, path)
@@ -102,7 +102,7 @@ def replace_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Wait until nobody else writes there. The lock goes with the process: none is left behind."""
+    """Wait until no other process writes there. The lock ends with the process."""
     try:
         import fcntl
     except ImportError:  # Windows: run one suite at a time there

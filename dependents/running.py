@@ -1,10 +1,9 @@
-"""Run the tests of a suite once and say what became of each, and how long it took.
+"""Run the tests of a suite once; return each outcome and the duration.
 
-A run has a time limit as a whole. What it started is ended with it: the command leads a process
-group of its own, so a server that a test left behind is not left running. What it printed is kept
-in a file, and its end is shown where the suite did not come to its own. No bytecode of the tests
-is kept: the first of two runs would otherwise compile them for the second, whose time is
-compared.
+The run as a whole has a time limit. The command leads a process group of its own, and the group
+ends with the run, so a server that a test left behind does not survive. A file keeps the output,
+and its end is shown if the suite does not finish. Python stores no bytecode of the tests: the first
+run would otherwise compile them for the second one, and the two durations are compared.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ from .outcomes import Recorded, read
 from .suite import Suite
 
 WHOLE_RUN_SECONDS = 2400
-NORMAL_ENDS = {0, 1}  # all passed; some failed. Anything else is no verdict on tests.
+NORMAL_ENDS = {0, 1}  # all passed; some failed. Other codes say nothing about the tests.
 LINES_SHOWN = 40
 
 
@@ -35,7 +34,7 @@ class Run:
 def run(
     suite: Suite, source: Path, environment: Environment, report: Path, tests: Sequence[str] = ()
 ) -> Run:
-    """Run all tests, or the modules of the given ones; ``report`` names the files to write."""
+    """Run all tests, or the modules of the given tests; ``report`` names the output files."""
     outcomes, log = report.with_suffix(".jsonl"), report.with_suffix(".log")
     values = {
         **surroundings(),
@@ -56,7 +55,7 @@ def run(
 
 
 def _call(command: Sequence[str], folder: Path, values: dict[str, str], output: int) -> bool:
-    """Run it to its end, or to the time limit; whether it ended by itself."""
+    """Run the command to its end or the time limit; return whether it ended by itself."""
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -78,7 +77,7 @@ def _call(command: Sequence[str], folder: Path, values: dict[str, str], output: 
 
 def _end_group(leader: subprocess.Popen[bytes]) -> None:
     if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError):  # nothing of it is left
+        with contextlib.suppress(ProcessLookupError):  # the whole group has ended
             os.killpg(leader.pid, signal.SIGKILL)
     else:
         leader.kill()

@@ -1,8 +1,8 @@
-"""Fetch the source archive of a project, the newest release that this Python takes, and unpack it.
+"""Download and unpack the source archive of a project's newest release for the running Python.
 
-Only pip speaks to the index, so a mirror or a proxy that pip is told of serves this too. pip is
-asked for the one source archive alone: what that needs to be built comes as wheels. Where that has
-no tests, another archive of the same version is fetched by its address.
+Only pip talks to the index, so pip's configured mirror or proxy applies here too. pip downloads
+only this one source archive; build requirements come as wheels. If the archive has no tests, a
+second archive of the same version is downloaded from its own URL.
 """
 
 import re
@@ -25,9 +25,9 @@ class Source:
 
 
 def fetch(requirement: str, project: str, into: Path, other: str = "") -> Source:
-    """Download and unpack what satisfies the requirement, into a new folder.
+    """Download the archive that satisfies the requirement, and unpack it into a new folder.
 
-    ``other`` is the address of an archive to unpack in its place, with ``{version}`` in it.
+    ``other`` is the URL of an archive to unpack instead; it contains ``{version}``.
     """
     into.mkdir(parents=True)
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", str(into)]
@@ -53,7 +53,7 @@ def _download(address: str, to: Path) -> None:
 
 
 def version_of(archive: str) -> str:
-    """The version in the name of a source archive, ``name-version.tar.gz``."""
+    """Return the version in the name of a source archive, ``name-version.tar.gz``."""
     found = re.fullmatch(r".+-([0-9][^-]*)\.tar\.gz", archive)
     if found is None:
         raise SuiteError(f"{archive} is no source archive of the usual name, project-1.0.tar.gz")

@@ -1,7 +1,7 @@
-"""What a suite is: a project, what its tests need, and how they are started.
+"""The definition of a suite: a project, its test requirements, and the command for its tests.
 
-A runner knows the command that starts all tests of a suite, and the one that starts the modules of
-some of them. Test ids are those of pytest or unittest; each runner reads only its own.
+A runner builds the command for all tests of a suite, or for the modules of some of them. Test ids
+have the format of pytest or unittest; each runner reads only its own format.
 """
 
 import re
@@ -16,7 +16,7 @@ from .django_labels import labels_that_touch_asgiref
 
 
 class Runner(Protocol):
-    """How the tests of an unpacked source are started."""
+    """Builds the command that runs the tests of an unpacked source."""
 
     @property
     def needs(self) -> str: ...
@@ -25,13 +25,13 @@ class Runner(Protocol):
     def folder(self) -> str: ...
 
     def arguments(self, source: Path, tests: Sequence[str] = ()) -> list[str]:
-        """The interpreter's arguments; for all tests, or for the modules of the given ones."""
+        """Return Python's arguments for all tests, or for the modules of the given tests."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Pytest:
-    """``python -m pytest`` in a folder of the source. Each test has a time limit: a hang fails."""
+    """``python -m pytest`` in a folder of the source. A time limit makes a hanging test fail."""
 
     targets: tuple[str, ...] = ("tests",)
     folder: str = "."
@@ -49,7 +49,7 @@ class Pytest:
 
 @dataclass(frozen=True, slots=True)
 class DjangoTests:
-    """``django test``, for a project that brings settings of its own."""
+    """``django test``, for a project with its own settings."""
 
     labels: tuple[str, ...] = ("tests",)
     folder: str = "."
@@ -67,7 +67,7 @@ class DjangoTests:
 class DjangoItself:
     """Django's own ``runtests.py`` on SQLite, with the labels that touch asgiref.
 
-    Two processes, as on its developers' machines; ``tblib`` lets them hand over tracebacks.
+    It uses two processes, as Django's developers do; ``tblib`` lets them pass tracebacks.
     """
 
     folder: str = "tests"
@@ -81,10 +81,10 @@ class DjangoItself:
 
 
 def _modules(tests: Sequence[str]) -> list[str]:
-    """The modules of unittest's ids; none where one tells no module, which stands for all tests.
+    """Return the modules of unittest's ids, or none, which means all, if an id has no module.
 
-    An id is ``module.Class.method``, or ``setUpClass (module.Class)``. Modules are lower case, and
-    classes are not.
+    An id is ``module.Class.method`` or ``setUpClass (module.Class)``. Module names are lower case;
+    class names are not.
     """
     modules: dict[str, None] = {}
     for test in tests:
@@ -104,14 +104,14 @@ Beside = Callable[[Path, Path], AbstractContextManager[None]]
 class Suite:
     """A dependent's test suite.
 
-    ``requirement`` is fetched as source and installed in the same version, with ``extras``.
-    ``needs`` is installed beside it, requirements between blanks; so is ``alone``, but without what
-    that asks for. ``beside`` runs while the tests do: it is given the source, which it may edit,
-    and a folder of its own. ``source_may_lack_tests`` is for a project whose source archive carries
-    none: that is told, where others fail. ``archive`` is the address of another archive that has
-    them, with ``{version}`` in it. In ``environ`` ``{source}`` is the unpacked source.
-    ``adapter`` is what `WsgiToAsgi` takes the place of on our side (see `dependents_adapter`), and
-    ``expected`` gives the reason for each test that fails then and should.
+    The source of ``requirement`` is downloaded, and the same version is installed with ``extras``.
+    ``needs`` lists additional requirements, separated by spaces; ``alone`` is a requirement that is
+    installed without its dependencies. The context manager ``beside`` runs during the tests; it
+    gets the source, which it may edit, and its own folder. With ``source_may_lack_tests``, a source
+    archive without tests is reported and does not fail the run; ``archive`` is the URL, with
+    ``{version}`` in it, of another archive that has the tests. ``{source}`` in ``environ`` is the
+    unpacked source. On our side `WsgiToAsgi` replaces ``adapter`` (see `dependents_adapter`), and
+    ``expected`` gives the reason for each test that then fails on purpose.
     """
 
     name: str

@@ -6,29 +6,29 @@ from .comparison import REPEATS
 from .results import Flaky, Row
 
 HEAD = """\
-# The suites of those who depend on it
+# Downstream test suites
 
 Each project below depends on asgiref. Its own tests ran twice in one virtual environment: with
-asgiref {reference}, and with these distributions in its place. Tests are compared one by one. One
-that passes there and not here fails the run; none of that kind is hidden in a sum.
+asgiref {reference}, and with these distributions in its place. The two runs are compared test by
+test. A test that passes with asgiref and not here fails the run; no such test is hidden in a total.
 
-`tox run -m dependents` runs them all and writes this page; `tox run -e wheels,dependents-flask`
-runs one and changes its row. Each suite is fetched when it runs, in the newest release that the
-running Python takes, and so is all it needs. Of Django's own suite, on SQLite, those labels run
-that mention asgiref or have coroutines in them, and those that go through handlers, signals,
-sessions, connections and the other modules of Django that import asgiref.
+`tox run -m dependents` runs all suites and writes this page; `tox run -e wheels,dependents-flask`
+runs one and changes its row. Each run downloads the newest release for the running Python, with its
+requirements. Of Django's own suite, on SQLite, the run selects the labels that mention asgiref or
+contain coroutines, and those that use handlers, signals, sessions, connections and the other
+modules of Django that import asgiref.
 
-A project followed by *adapter* has tests of WSGI applications. Theirs is its own adapter, and ours
-is `WsgiToAsgi` in its place. Flask and Werkzeug have no adapter: each request of their test client
-goes through `WsgiToAsgi`, and back. Tests that should fail then are listed with the reason.
-`dependents/results.json` holds the data.
+A project followed by *adapter* has tests of WSGI applications. Their side runs the project's own
+adapter; our side runs `WsgiToAsgi` in its place. Flask and Werkzeug have no adapter: each request
+of their test client goes through `WsgiToAsgi` and back. Below the table is a list of the tests that
+differ on purpose, with reasons. `dependents/results.json` holds the data.
 
-- *passed*, *failed*, *skipped*: tests with the same outcome on both sides. What fails on both
-  asks for something that the machine lacks, or for other versions of what the suite uses.
-- *only theirs*, *only ours*: tests that pass on one side only, whenever they are repeated.
-- *flaky*: tests that differed once and not steadily, in {repeats} repeats on each side.
-- The times are those of one run each, in seconds, on a machine that did other things too: they show
-  that nothing waits, not how fast it is.
+- *passed*, *failed*, *skipped*: tests with the same outcome on both sides. A test that fails on
+  both needs something that the machine lacks, or other versions of the suite's requirements.
+- *only theirs*, *only ours*: tests that consistently pass on one side only.
+- *flaky*: tests that differed once but not consistently, in {repeats} repeats on each side.
+- The times are in seconds, from one run each on a machine that also did other work: they show that
+  nothing hangs, not how fast it is.
 
 """
 COLUMNS = (
@@ -38,7 +38,7 @@ COLUMNS = (
 
 
 def page(rows: Sequence[Row]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     head = HEAD.format(reference=" or ".join(sorted({r.reference for r in rows})), repeats=REPEATS)
     lines = [_line(COLUMNS), _line(["---", "---", "---", *["---:"] * 8, "---", "---"])]
     return head + "\n".join([*lines, *(_line(cells(row)) for row in rows)]) + "\n" + _named(rows)
@@ -49,7 +49,7 @@ def _line(columns: Sequence[str]) -> str:
 
 
 def cells(row: Row) -> list[str]:
-    """One row's cells, in the order of ``COLUMNS``."""
+    """Return the cells of one row, in the order of ``COLUMNS``."""
     results = row.results
     if results is None:
         counted = ["no tests in its source", *[""] * 7]
@@ -65,7 +65,7 @@ def cells(row: Row) -> list[str]:
 
 
 def _named(rows: Sequence[Row]) -> str:
-    """The names behind the numbers, where there are any."""
+    """Return the sections that list the names of the counted tests."""
     differing: list[str] = []
     failing: list[str] = []
     expected: list[str] = []

@@ -1,4 +1,4 @@
-"""One suite from its fetching to its row: run with theirs, run with ours, compared, repeated."""
+"""Process one suite: download it, run it with theirs and ours, compare, repeat, make its row."""
 
 import contextlib
 import datetime
@@ -19,7 +19,7 @@ from .suite import Suite
 
 @dataclass(slots=True)
 class Trial:
-    """A suite, its environment and its source, while it runs; which side is installed now."""
+    """A running suite with its environment, its source, and the side that is installed now."""
 
     suite: Suite
     source: Path
@@ -44,7 +44,7 @@ class Trial:
 
 
 def try_suite(suite: Suite, folder: Path) -> Row:
-    """Fetch and run a suite on both sides. Everything it makes is in the new ``folder``."""
+    """Download a suite and run it on both sides. All its files are in the new ``folder``."""
     ours = version_of_ours()
     source = fetch(suite.requirement, suite.project, folder / "source", suite.archive)
     print(f"{suite.name}: {suite.project} {source.version}, Python {platform.python_version()}")

@@ -1,11 +1,11 @@
 """Runs the two processes and measures: warm-up, stretches of load with pauses, and the end.
 
-After warm-up and at the end the process is left alone until it has as few threads as at the start
-and one: the idle threads of the bridge end after a minute, its loops after one or two, and its
-thread for thread-sensitive code stays. Between them stand stretches of load of
-equal length, each with a short pause, in which it is asked what it holds. So each measurement is
-taken with nothing under way, and two of a kind under equal conditions. Under load it is only looked
-at from outside, by what the kernel tells.
+After warm-up and at the end, the process stays idle until it has at most one thread more than at
+the start. Idle threads of the bridge end after a minute and its loops after one or two, but its
+thread for thread-sensitive code stays. In between are stretches of load of equal length; in a short
+pause after each one, the process reports its counts. So no request is in flight during a
+measurement, and measurements of one kind have equal conditions. Under load, only the kernel's
+figures are read.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from pathlib import Path
 from records import Ledger, Run, Sample, Snapshot, snapshot_from
 
 HERE = Path(__file__).parent
-#: Long enough for what is under way to end.
+#: Long enough for the requests in flight to end.
 PAUSE_SECONDS = 3.0
-#: Settling takes at least the first, until asyncio has dropped its timers, and at most the second,
-#: in which the idle threads and loops of the bridge end.
+#: The minimum and the maximum time of settling. asyncio drops its timers within the minimum; the
+#: idle threads and loops of the bridge end within the maximum.
 SETTLING_SECONDS = (40.0, 130.0)
 START_SECONDS = 30.0
 END_SECONDS = 60.0
@@ -37,11 +37,11 @@ END_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long a run takes, in seconds. Warm-up is a part of the load."""
+    """The durations of a run in seconds. Warm-up is part of the load."""
 
     seconds: float
     settling: tuple[float, float] = SETTLING_SECONDS
-    stretches: int = 8  #: of load after warm-up
+    stretches: int = 8  #: of load, after warm-up
     leaks: tuple[str, ...] = ()  #: see ``site_under_test.leaks``
 
     @property
@@ -54,7 +54,7 @@ class Plan:
 
 
 class Site:
-    """The process under test, from its start to its end."""
+    """The process under test, from start to end."""
 
     def __init__(self, folder: Path, leaks: tuple[str, ...]) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ class Site:
         )
 
     async def ask(self) -> Snapshot:
-        """Ask it what it holds. It counts in the request that asks, each time alike."""
+        """Return the process's own counts. They always include the request that asks for them."""
 
         def get() -> dict[str, object]:
             url = f"http://127.0.0.1:{self.port}/probe"
@@ -105,7 +105,7 @@ class Site:
         return snapshot
 
     async def end(self) -> int:
-        """Ask it to end, kill it if it does not, and return its exit status."""
+        """Ask the process to end, kill it if it does not, and return its exit status."""
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
         try:
@@ -115,12 +115,12 @@ class Site:
             return await self._process.wait()
 
     def seconds(self) -> float:
-        """Seconds since the run began."""
+        """Return the seconds since the start of the run."""
         return time.monotonic() - self._began
 
 
 async def measure(plan: Plan, folder: Path) -> Run:
-    """Run the plan and return all that is known of it; the folder is for the processes' files."""
+    """Run the plan and return all measurements; the processes write their files to the folder."""
     site, began = Site(folder, plan.leaks), time.time()
     say("start")
     await site.start()
@@ -166,7 +166,7 @@ def say(text: str) -> None:
 async def _load(
     site: Site, seconds: float, prefix: str, loads: list[tuple[float, float]]
 ) -> Ledger:
-    """Have a process of its own make load; note when, and return its book."""
+    """Start a process that generates load; note the times, and return its ledger."""
     began = site.seconds()
     book = site.folder / f"ledger-{prefix}.json"
     process = await asyncio.create_subprocess_exec(
@@ -183,7 +183,7 @@ async def _settled(site: Site, started: Snapshot, limits: tuple[float, float]) -
     least, most = limits
     say(f"settle, {least:.0f} to {most:.0f} s")
     await asyncio.sleep(least)
-    await site.ask()  # what is forgotten is collected, and the threads that it held begin to idle
+    await site.ask()  # collects garbage, so that threads held by it become idle
     for _ in range(round(most - least)):
         if site.sample().threads <= started.threads + 1:
             break

@@ -1,7 +1,7 @@
-"""Plot what a run has measured. Needs matplotlib.
+"""Plot the measurements of a run. Needs matplotlib.
 
-RSS and threads as seen from outside each second, with dots where the process was at rest; below,
-how fast it answered. Grey stands behind the stretches of load.
+The upper plots show RSS and threads, measured from outside each second, with dots where the process
+was at rest. The lower plot shows the latencies. The stretches of load have a grey background.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
-# Between black and white; the documentation gives it the colour of the page's text.
+# A grey that the documentation replaces with the colour of the page's text.
 INK = "#7d7d7d"
 COLOURS = {"rss": "#2a9d78", "threads": "#4f83cc", "p50": "#a65fb0", "p99": "#d98e04"}
 
 
 def plot(data: dict[str, Any], target: Path) -> None:
-    """Draw on no background, in colours that stand out on white and on black."""
+    """Draw without a background, in colours that stand out on white and on black."""
     plt.rcParams |= {"svg.fonttype": "none", "font.size": 9, "svg.hashsalt": "soak"}
     plt.rcParams |= {"text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK}
     plt.rcParams |= {"xtick.color": INK, "ytick.color": INK, "savefig.transparent": True}
@@ -59,7 +59,7 @@ def _rests(axes: Axes, rests: list[dict[str, Any]], values: list[float], colour:
 
 
 def _latencies(axes: Axes, data: dict[str, Any]) -> None:
-    """A line for each stretch of load, since nothing was measured between them."""
+    """Draw one line for each stretch of load: no latency was measured in between."""
     for number, (begin, end) in enumerate(data["loads"]):
         points = [point for point in data["latencies"] if begin <= point[0] <= end]
         for name, column in (("p99", 2), ("p50", 1)):

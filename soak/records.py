@@ -1,8 +1,8 @@
-"""What the three processes tell each other, and what ends up in ``results.json``.
+"""The records that the three processes exchange, and that ``results.json`` is made from.
 
-The process under test answers with `Snapshot`; the load writes a `Ledger`; the one that runs both
-puts them together in a `Run`, from which alone the verdict and the report are made. All are plain
-data: `to_json` and `from_json` are each other's inverse.
+The process under test answers with a `Snapshot`; the load generator writes a `Ledger`; the process
+that runs both combines them into a `Run`, the only input of the verdict and the report. All are
+plain data: `to_json` and `from_json` are inverses.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Caused", "Ledger", "Plain", "Run", "Sample", "Served", "Snapshot", "
 
 @dataclass(slots=True)
 class Served:
-    """How many calls of the application of one kind began and ended."""
+    """The number of application calls of one kind that started and that ended."""
 
     begun: int = 0
     ended: int = 0
@@ -25,16 +25,16 @@ class Served:
 
 @dataclass(slots=True)
 class Snapshot:
-    """What the process under test holds, counted by itself after gc and malloc_trim."""
+    """The counts of the process under test, made by itself after gc and malloc_trim."""
 
-    seconds: float = 0.0  #: since the run's beginning; set by the one who asked
+    seconds: float = 0.0  #: since the start of the run; set by the process that asked
     threads: int = 0
     descriptors: int = 0
     children: int = 0
     tasks: int = 0  #: that are not done
     loops: int = 0  #: that are not closed
     objects: int = 0  #: that the garbage collector knows
-    blocks: int = 0  #: of Python's own allocator, small objects of any kind
+    blocks: int = 0  #: of Python's own allocator, for small objects of any kind
     heap_kb: int = 0  #: that malloc has given out
     rss_kb: int = 0
     types: dict[str, int] = field(default_factory=dict)  #: objects by type
@@ -50,7 +50,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Sample:
-    """What could be seen of the process from outside, under load."""
+    """A measurement of the process from outside, under load."""
 
     seconds: float
     threads: int
@@ -60,7 +60,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Caused:
-    """A log record that a request has caused: who logs it, and the exception that it tells."""
+    """A log record that a request caused: its logger, and the exception in it."""
 
     mark: str
     logger: str
@@ -69,11 +69,11 @@ class Caused:
 
 @dataclass(slots=True)
 class Tally:
-    """The requests, or websocket messages, of one kind. The load's three outcomes are exclusive."""
+    """The requests or websocket messages of one kind. The three outcomes are exclusive."""
 
     sent: int = 0
     answered: int = 0
-    cut: int = 0  #: by the load, on purpose, before the answer was complete
+    cut: int = 0  #: by the load generator, on purpose, before the answer was complete
     failures: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
@@ -85,7 +85,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Plain:
-    """What wrk has done. It cuts the requests under way at its end: up to one a connection."""
+    """The work of wrk, which cuts the requests in flight at its end: up to one per connection."""
 
     answered: int = 0
     failed: int = 0
@@ -95,7 +95,7 @@ class Plain:
 
 @dataclass(slots=True)
 class Ledger:
-    """What the load did."""
+    """The account of the load generator."""
 
     tallies: dict[str, Tally] = field(default_factory=dict)
     messages: Tally = field(default_factory=Tally)
@@ -103,7 +103,7 @@ class Ledger:
     caused: list[Caused] = field(default_factory=list)
     orders_answered: list[str] = field(default_factory=list)
     orders_cut: list[str] = field(default_factory=list)
-    #: When each answer came, in seconds since the epoch, and after how many.
+    #: The time of each answer, in seconds since the epoch, and its latency in seconds.
     latencies: list[tuple[float, float]] = field(default_factory=list)
 
     def tally(self, kind: str) -> Tally:
@@ -132,19 +132,19 @@ class Ledger:
 
 @dataclass(slots=True)
 class Run:
-    """Everything that is known of a run."""
+    """All data of a run."""
 
     began: float  #: seconds since the epoch
     seconds: float  #: of load, warm-up included
     ledger: Ledger  #: of the whole run
     started: Snapshot  #: before the first request
     warm: Snapshot  #: after warm-up, everything settled
-    pauses: list[Snapshot]  #: short ones between stretches of load, at equal distances
+    pauses: list[Snapshot]  #: taken in short pauses between stretches of load, at equal intervals
     end: Snapshot  #: after the load, everything settled
     samples: list[Sample]
-    loads: list[tuple[float, float]]  #: when each stretch of load began and ended, warm-up first
-    log: list[dict[str, str]]  #: records at the level of a warning or above
-    orders: list[str]  #: the rows that the database holds at the end
+    loads: list[tuple[float, float]]  #: start and end of each stretch of load, warm-up first
+    log: list[dict[str, str]]  #: records of warnings and above
+    orders: list[str]  #: the rows of the database at the end
     stderr: str
     exit_status: int
     machine: str

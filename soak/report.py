@@ -1,4 +1,4 @@
-"""What a run leaves to be read: a table on the terminal and in the documentation, and JSON."""
+"""The report of a run: tables for the terminal and the documentation, and JSON."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds within which half, and 99 of 100, of the answers of an interval came."""
+    """The median and the 99th percentile of the latencies in an interval, in milliseconds."""
 
-    seconds: float  #: since the run's beginning, the middle of the interval
+    seconds: float  #: since the start of the run, at the middle of the interval
     p50: float
     p99: float
     answers: int
 
 
 def latencies(run: Run, interval: float) -> Iterator[Latency]:
-    """One for each interval of so many seconds in which anything was answered."""
+    """Yield the latencies of each interval, in seconds, that has at least one answer."""
     parts: dict[int, list[float]] = {}
     for when, took in run.ledger.latencies:
         parts.setdefault(int((when - run.began) // interval), []).append(took * 1000)
@@ -40,7 +40,7 @@ def latencies(run: Run, interval: float) -> Iterator[Latency]:
 
 
 def table(lines: list[Line]) -> str:
-    """The verdict, as Markdown."""
+    """Return the verdict as Markdown."""
     rows = ["| | found | allowed | holds |", "|---|---|---|---|"]
     for line in lines:
         holds = "yes" if line.holds else "**NO**"
@@ -49,7 +49,7 @@ def table(lines: list[Line]) -> str:
 
 
 def held(run: Run) -> str:
-    """What the process held at each rest, as Markdown."""
+    """Return the counts of the process at each rest as Markdown."""
     counts = ("threads", "descriptors", "children", "tasks", "loops", "objects", "rss_kb")
     moments = [("at the start", run.started), ("after warm-up", run.warm)]
     moments += [(f"pause {number}", each) for number, each in enumerate(run.pauses, 1)]
@@ -65,7 +65,7 @@ def held(run: Run) -> str:
 
 
 def asked(run: Run) -> str:
-    """What was sent of each kind, and what became of it, as Markdown."""
+    """Return the number of requests of each kind, by outcome, as Markdown."""
     rows = ["| kind | sent | answered | cut by us | failed |", "|---|---|---|---|---|"]
     kinds = {**dict(sorted(run.ledger.tallies.items())), "websocket messages": run.ledger.messages}
     for kind, each in kinds.items():
@@ -77,7 +77,7 @@ def asked(run: Run) -> str:
 
 
 def results(run: Run, lines: list[Line], versions: dict[str, str]) -> dict[str, Any]:
-    """Everything but the raw marks, records and types, ready for JSON."""
+    """Return everything except the raw marks, records and types, in a form for JSON."""
     tallies = {kind: asdict(each) for kind, each in sorted(run.ledger.tallies.items())}
     return {
         "began": datetime.fromtimestamp(run.began, UTC).isoformat(timespec="seconds"),
@@ -104,7 +104,10 @@ def results(run: Run, lines: list[Line], versions: dict[str, str]) -> dict[str, 
 
 
 def interval_of(run: Run) -> float:
-    """Seconds: about a hundred intervals a run, and none so short that p99 means nothing."""
+    """Return the length of an interval in seconds.
+
+    A run has about a hundred intervals, but none is too short for a meaningful p99.
+    """
     return max(2.0, round(run.seconds / 100))
 
 
@@ -115,7 +118,7 @@ def _brief(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """One line for each point of a series, so that the file can be read."""
+    """Write one line for each point of a series, to keep the file readable."""
     text = json.dumps(data, indent=1)
     series = {key: data[key] for key in ("loads", "samples", "latencies")}
     for key, points in series.items():
@@ -126,7 +129,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def write_page(page: Path, run: Run, lines: list[Line], versions: dict[str, str]) -> None:
-    """Put this run between the page's two marks.
+    """Write this run between the page's two marks.
 
     Raises:
         ValueError: if the page does not have both.
@@ -141,9 +144,9 @@ def write_page(page: Path, run: Run, lines: list[Line], versions: dict[str, str]
             f"{run.machine}; {', '.join(f'{name} {each}' for name, each in versions.items())}; "
             f"{run.seconds:.0f} seconds of load, warm-up included.",
             table(lines),
-            "What the process held whenever nothing was under way:",
+            "Counts of the process at rest:",
             held(run),
-            "What was sent, and what became of it:",
+            "Requests and messages by outcome:",
             asked(run),
         )
     )

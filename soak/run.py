@@ -1,8 +1,9 @@
-"""Put everything into one process, load it for minutes, and see whether anything is left behind.
+"""Load one process with everything for minutes, and check that nothing is left behind.
 
-``python run.py [--seconds N] [--leak KIND ...] [--write]``, in an environment with the wheels of
-this repository and ``requirements.txt``; needs Debian's ``wrk``, and Linux. Prints what it found as
-a table, and exits with 1 if a line of it does not hold. ``docs/explanation/soak.md`` explains it.
+Run ``python run.py [--seconds N] [--leak KIND ...] [--write]`` in an environment with the wheels of
+this repository and ``requirements.txt``; it needs Linux and Debian's ``wrk``. The program prints
+the verdict as a table and exits with 1 if a line does not hold. ``docs/explanation/soak.md``
+explains it.
 """
 
 from __future__ import annotations

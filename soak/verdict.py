@@ -1,19 +1,14 @@
-"""The verdict: one line for each thing that must hold, each of which can fail.
+"""The verdict: one line for each condition that must hold, each of which can fail.
 
-Of a process under load nothing can be told to the piece, so all is compared at rest: what it holds
-at the end with what it held after warm-up. Three questions are asked.
+Exact counts are impossible under load, so the verdict compares the counts at rest after warm-up
+with those at the end.
 
-*Was everything answered?* The load's book, the process's own counts and the database's rows are
-three accounts of the same requests, and must agree.
-
-*Was anything wrong?* Each record of the log, from warnings up, must be one that the load has caused
-on purpose, and each of those must be there, once, with its mark.
-
-*Was anything left behind?* Threads, descriptors, processes, tasks and loops are counted to the
-piece. Objects and blocks move by some with caches; the allowance is half the number of requests of
-the rarest kind, so that a kind that leaks one object a request, however rare, is found. RSS is the
-bluntest of all: it counts pages, and a page with one live object in it stays. `RSS_ALLOWANCE_KB`
-tells how much of that is no leak; bytes that nobody gave back are found in the blocks and the heap.
+- *Was everything answered?* The load's ledger, the process's own counts and the database's rows are
+  three accounts of the same requests, and must agree.
+- *Was anything wrong?* The log must contain each error that the load caused on purpose, once and
+  with its mark, and no other record from warnings up.
+- *Was anything left behind?* The numbers of threads, descriptors, processes, tasks and loops are
+  exact; memory has an allowance (`_memory`).
 """
 
 from __future__ import annotations
@@ -29,21 +24,21 @@ from records import Ledger, Run, Snapshot
 
 __all__ = ["Line", "judge"]
 
-#: Pages that stay because something lives in them. Runs of 40 to 300 seconds that left no object
-#: behind had 0.9 to 2.9 MB more at the end, and a slope that made 1.8 to 2.6 MB; more in the first
-#: minutes than later.
+#: RSS counts pages, and a page with one live object stays. Runs of 40 to 300 seconds that left no
+#: object behind had 0.9 to 2.9 MB more at the end, and a slope that made 1.8 to 2.6 MB; more in the
+#: first minutes than later. Leaked bytes show up in the blocks and the heap.
 RSS_ALLOWANCE_KB = 4096
-#: What is no HTTP request never reaches the application.
+#: These are not HTTP requests, so they never reach the application.
 NEVER_BEGUN = ("garbage", "half-a-head")
-#: The websocket kind whose last message is answered by closing the connection.
+#: The websocket kind in which the server answers the last message by closing the connection.
 ANSWERED_BY_CLOSING = "raise-in-talk"
-#: Kinds that were hardly tried prove nothing.
+#: A kind with fewer requests than this proves nothing.
 LEAST_OF_A_KIND = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What must hold, what was found, whether that is allowed, and what to look at if not."""
+    """A condition, the value found, the allowed value, and details for a failure."""
 
     name: str
     found: str
@@ -131,7 +126,7 @@ def _accounts(run: Run) -> Iterator[Line]:
 
 
 def _kinds_that_differ(ledger: Ledger, end: Snapshot) -> Iterator[str]:
-    """Each call that was answered began, and none began that was not sent."""
+    """Yield each kind with an answer without a started call, or a call without a request."""
     for kind, tally in ledger.tallies.items():
         begun = end.served[kind].begun if kind in end.served else 0
         least, most = (0, 0) if kind in NEVER_BEGUN else (tally.answered, tally.sent)
@@ -185,6 +180,8 @@ def _rests(run: Run) -> Iterator[Line]:
 
 def _memory(run: Run) -> Iterator[Line]:
     warm, end = run.warm, run.end
+    # Caches make the counts vary a little. Half the number of requests of the rarest kind is low
+    # enough to find a kind that leaks one object per request, however rare it is.
     allowed = rarest_kind(warm, end) // 2
     growth = end.objects - warm.objects
     detail = "grown: " + ", ".join(_grown_types(warm, end))
@@ -202,7 +199,7 @@ def _memory(run: Run) -> Iterator[Line]:
 
 
 def rarest_kind(warm: Snapshot, end: Snapshot) -> int:
-    """How many calls of the rarest kind ended between the two."""
+    """Return how many calls of the rarest kind ended between the two snapshots."""
     return min(
         (
             each.ended - (warm.served[kind].ended if kind in warm.served else 0)
@@ -213,7 +210,7 @@ def rarest_kind(warm: Snapshot, end: Snapshot) -> int:
 
 
 def slope(points: list[tuple[float, int]]) -> float:
-    """How much is added each second: the median over all pairs, which one outlier does not move."""
+    """Return the growth per second: the median over all pairs, which one outlier cannot move."""
     pairs = combinations(points, 2)
     return statistics.median([(y - x) / (t - s) for (s, x), (t, y) in pairs if t != s] or [0.0])
 

@@ -1,11 +1,11 @@
-"""Make the waiting notes of packages a section of their CHANGELOGs.
+"""Move the pending change notes of packages into their CHANGELOGs.
 
-``python tools/assemble_notes.py NAME ...`` writes the section of the version that the package has
-now, with today's date, and removes the notes; without names it prints what waits. Needs
-``towncrier``, which reads, checks and renders the notes as ``towncrier.toml`` says.
+``python tools/assemble_notes.py NAME ...`` writes the section of each package's current version,
+with today's date, and removes the notes. Without names it prints the pending notes. Needs
+``towncrier``, which reads, checks and renders the notes according to ``towncrier.toml``.
 
-towncrier always begins a section. Here the version may have one already, written by hand and titled
-``(unreleased)``, as the first versions have: the notes join it, and it gets the date.
+towncrier always starts a new section. Here the version may already have a section, written by hand
+and titled ``(unreleased)``, as the first versions do: the notes are added to it, and it is dated.
 """
 
 import datetime
@@ -22,13 +22,13 @@ __all__ = ["assemble", "assembled", "rendered_notes"]
 
 
 def rendered_notes(component: Component) -> str:
-    """The notes as lines of a list; an empty text if there are none."""
+    """Return the notes as a Markdown list, or an empty string if there are none."""
     for path in wrongly_named(component):
         sys.exit(f"{component.name}: {path.name} in changes/ is no note: {HOW_TO_NAME_A_NOTE}")
     configuration = component.folder.parents[1] / "towncrier.toml"
     command = ["-m", "towncrier", "build", "--draft", "--config", str(configuration)]
     options = ["--dir", str(component.folder), "--version", str(component.version)]
-    # `-P` keeps the folder that this is called from out of the way of towncrier's imports.
+    # `-P` keeps towncrier from importing modules out of the current folder.
     done = subprocess.run(
         [sys.executable, "-P", *command, *options], capture_output=True, text=True
     )
@@ -38,7 +38,7 @@ def rendered_notes(component: Component) -> str:
 
 
 def section_to_join(changelog: str, version: str) -> Section | None:
-    """The section of this version. Raises ValueError if it is dated."""
+    """Return the section of this version, if any. Raises ValueError if it is dated."""
     for section in sections_of(changelog):
         if section.version == version:
             if section.is_released:
@@ -48,9 +48,9 @@ def section_to_join(changelog: str, version: str) -> Section | None:
 
 
 def assembled(changelog: str, version: str, date: datetime.date, notes: str) -> str:
-    """Return the CHANGELOG with the notes in the section of this version, which gets the date.
+    """Return the CHANGELOG with the notes added to the section of this version, now dated.
 
-    Raises ValueError if it is dated already, or if nothing would stand in it.
+    Raises ValueError if the section is already dated, or if it would be empty.
     """
     section = section_to_join(changelog, version)
     written = section.text if section else ""

@@ -2,8 +2,8 @@
 
 Needs ``build`` and ``flit-core``.
 
-Each wheel is built from its sdist, not from the checkout, so a file that the sdist forgot is missed
-here and not by the first user who builds from it.
+Each wheel is built from its sdist, not from the checkout, so a file missing from the sdist fails
+here and not for the first user who builds from it.
 """
 
 import shutil
@@ -20,7 +20,7 @@ DIST = ROOT / "dist"
 
 
 def build_all(target: Path, root: Path = ROOT) -> list[Path]:
-    """Build everything into a folder; return the wheels. Ends the program where that fails."""
+    """Build everything into a folder; return the wheels. Exits the program on failure."""
     packages = sorted(path.parent for path in (root / "packages").glob("*/pyproject.toml"))
     for package in packages:
         build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target)]

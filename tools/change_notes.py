@@ -1,8 +1,8 @@
-"""What a package says of its changes: the sections of its CHANGELOG, and the notes that wait.
+"""The documented changes of a package: the sections of its CHANGELOG, and its pending notes.
 
-A note is a file ``changes/SLUG.KIND.md`` in the package's folder, one change for its users each.
-Two people who change the same package never edit the same lines. At a release the notes become a
-section of the CHANGELOG (`assemble_notes`) and the files go.
+A note is a file ``changes/SLUG.KIND.md`` in the package's folder; it describes one change to users.
+With separate files, two people who change the same package never edit the same lines. A release
+moves the notes into a section of the CHANGELOG (`assemble_notes`) and deletes the files.
 """
 
 import re
@@ -22,7 +22,7 @@ __all__ = [
     "wrongly_named",
 ]
 
-#: As in ``towncrier.toml``, which says in which order they are printed.
+#: The same as in ``towncrier.toml``, which also sets their order in the CHANGELOG.
 KINDS = ("breaking", "feature", "fix")
 HOW_TO_NAME_A_NOTE = "name it " + " or ".join(f"SLUG.{kind}.md" for kind in KINDS)
 NOTE_NAME = re.compile(rf"\+?[\w-]+\.({'|'.join(KINDS)})\.md")
@@ -31,7 +31,7 @@ TITLE = re.compile(r"^## (?P<version>\S+) \((?P<when>[^)]+)\)\n", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What a CHANGELOG says of one version; `begin` and `end` are places in its text."""
+    """The section of one version in a CHANGELOG; `begin` and `end` are offsets in its text."""
 
     version: str
     when: str
@@ -45,7 +45,7 @@ class Section:
 
 
 def sections_of(changelog: str) -> list[Section]:
-    """The sections in the order of the file, which is the newest first."""
+    """Return the sections in the order of the file, newest first."""
     titles = list(TITLE.finditer(changelog))
     begins = [title.start() for title in titles]
     return [
@@ -59,17 +59,17 @@ def files_in_changes(component: Component) -> list[Path]:
 
 
 def notes_of(component: Component) -> list[Path]:
-    """The notes that wait for the next release."""
+    """Return the notes that are pending for the next release."""
     return [path for path in files_in_changes(component) if NOTE_NAME.fullmatch(path.name)]
 
 
 def wrongly_named(component: Component) -> list[Path]:
-    """Files that someone meant as notes, but whose names say no kind."""
+    """Return the files in ``changes/`` whose names do not end in a known kind."""
     return [path for path in files_in_changes(component) if not NOTE_NAME.fullmatch(path.name)]
 
 
 def tells_of(component: Component) -> bool:
-    """Whether anything says what is new in the component's version."""
+    """Whether a note or a CHANGELOG section describes the component's current version."""
     if notes_of(component):
         return True
     if not component.changelog.exists():
@@ -79,7 +79,7 @@ def tells_of(component: Component) -> bool:
 
 
 def has_news(component: Component) -> bool:
-    """Whether notes wait, or a section without a date: what a release has to settle first."""
+    """Whether there are pending notes or an undated section, which a release must assemble."""
     if not component.changelog.exists():
         return bool(notes_of(component))
     sections = sections_of(component.changelog.read_text("utf-8"))

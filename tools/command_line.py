@@ -1,4 +1,4 @@
-"""What the command lines of this repository's own programs have in common: ``--version``."""
+"""The ``--version`` option, shared by the command lines of this repository's own programs."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ VERSION_FILE = Path(__file__).resolve().parents[1] / "packages/asgiref/src/asgir
 
 
 def checkout_version() -> str:
-    """The version of this checkout, which is the meta-package's."""
+    """Return the version of this checkout: the version of the meta-package."""
     found = re.search(r'^__version__ = "(.+)"$', VERSION_FILE.read_text("utf-8"), re.M)
     return found[1] if found else "unknown"
 

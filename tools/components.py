@@ -1,7 +1,7 @@
 """The distributions of this repository, as their ``pyproject.toml`` files describe them.
 
-Whatever has a ``pyproject.toml`` in a folder of ``packages/`` is one: nothing lists them, so a new
-one cannot be forgotten. Needs ``packaging``.
+Every folder of ``packages/`` with a ``pyproject.toml`` is a distribution. There is no separate list
+to keep up to date, so a new distribution is never missed. Needs ``packaging``.
 """
 
 import re
@@ -24,16 +24,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One folder of ``packages/``: it holds the distribution `name` in `version`."""
+    """A folder of ``packages/``, which contains `version` of the distribution `name`."""
 
     folder: Path
     name: str
     version: Version
-    #: What it needs at run time.
+    #: Its run-time dependencies.
     needs: tuple[Requirement, ...]
-    #: What its tests need as well.
+    #: The additional dependencies of its tests.
     test_tools: tuple[Requirement, ...]
-    #: What builds it.
+    #: Its build dependencies.
     build_tools: tuple[Requirement, ...]
 
     @property
@@ -47,7 +47,7 @@ class Component:
 
     @property
     def version_file(self) -> Path:
-        """Where a new version is written."""
+        """The file in which a release sets the new version."""
         project = self.folder / "pyproject.toml"
         dynamic = read_project(project)["project"].get("dynamic", [])
         return module_file(project) if "version" in dynamic else project
@@ -58,7 +58,7 @@ def read_project(path: Path) -> dict[str, Any]:
 
 
 def module_file(project: Path) -> Path:
-    """The ``__init__.py`` in which flit looks for the version of a package that has none."""
+    """Return the ``__init__.py`` where flit finds a version that pyproject.toml omits."""
     module: str = read_project(project)["tool"]["flit"]["module"]["name"]
     return project.parent.joinpath("src", *module.split("."), "__init__.py")
 
@@ -95,7 +95,7 @@ def read_component(project: Path) -> Component:
 
 
 def find_components(root: Path = ROOT) -> list[Component]:
-    """All distributions below ``root/packages``, by name. Ends the program if there are none."""
+    """Return the distributions in ``root/packages`` by name. Exits the program if none exist."""
     found = [read_component(path) for path in sorted(root.glob("packages/*/pyproject.toml"))]
     if not found:
         sys.exit(f"no packages/*/pyproject.toml in {root}")
@@ -103,7 +103,7 @@ def find_components(root: Path = ROOT) -> list[Component]:
 
 
 def in_upload_order(components: Iterable[Component]) -> list[Component]:
-    """Each after those of ours that it needs, so that no upload needs one that is not there."""
+    """Sort components so that each one is uploaded after our components that it depends on."""
     by_name = {component.name: component for component in components}
     graph = {
         name: [need.name for need in component.needs if need.name in by_name]

@@ -1,7 +1,7 @@
 """Run the doctests of an installed package: ``python tools/doctest_package.py PACKAGE_FOLDER``.
 
-The folder only names the distribution. The examples run against what is installed of it, private
-modules included, because that is where the text of most public names stands.
+The folder only names the distribution; the examples run against its installed files, including
+private modules, which contain the docstrings of most public names.
 """
 
 import doctest
@@ -11,13 +11,13 @@ import sys
 import tomllib
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))  # where `python -I` does not look
+sys.path.append(str(Path(__file__).resolve().parent))  # `python -I` leaves it out
 
 from command_line import make_parser
 
 
 def installed_modules(distribution: str) -> list[str]:
-    """The modules that this distribution installed, and none of another's portion."""
+    """Return the modules that this distribution installed, without those of other portions."""
     files = importlib.metadata.files(distribution) or []
     modules = [path.with_suffix("").parts for path in files if path.suffix == ".py"]
     if not modules:

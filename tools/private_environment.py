@@ -1,10 +1,10 @@
 """The private virtual environments of ``run_tests.py`` and ``demo/run.py``.
 
-Both commands work on a machine that has only Python. Whatever keeps them from preparing their
-environment becomes a `CannotPrepare`, whose first line is one sentence that says what to do.
+Both commands work on a machine that has only Python. If an environment cannot be prepared, they
+raise `CannotPrepare`, whose first line is one sentence that tells the user how to fix it.
 
-Only the standard library, and only syntax that Python 3.6 can parse: an older Python gets a
-sentence too.
+This module uses only the standard library and only syntax that Python 3.6 can parse, so users of an
+old Python get such a sentence too.
 """
 
 import contextlib
@@ -30,19 +30,19 @@ __all__ = [
 
 OLDEST_PYTHON = (3, 11)
 
-# These would send pip elsewhere, or put another installation's modules in front of ours.
+# These variables would redirect pip, or put another installation's modules in front of ours.
 HOSTILE_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 
-# What pip prints where the index does not answer, at its retries and at the end.
+# pip's messages when the index does not answer: at each retry, and at the end.
 NO_CONNECTION = ("connection broken by", "ReadTimeoutError", "(from versions: none)")
 
 
 class CannotPrepare(Exception):
-    """The environment cannot be made; the text says why and what to do."""
+    """The environment cannot be created; the text gives the reason and the remedy."""
 
 
 def refuse_old_python():
-    """Raise `CannotPrepare` where the running Python is older than the project supports."""
+    """Raise `CannotPrepare` if the running Python is older than the project supports."""
     if sys.version_info < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
         raise CannotPrepare(
@@ -52,7 +52,7 @@ def refuse_old_python():
 
 
 def require_writable(folder):
-    """Create the folder, and raise `CannotPrepare` where no file can be made in it."""
+    """Create the folder, and raise `CannotPrepare` if it is not writable."""
     failed_in = folder.parent
     try:
         folder.mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ def make_environment(environment):
     except (OSError, subprocess.CalledProcessError) as error:
         raise CannotPrepare(f"cannot make the environment {environment}: {error}.") from None
     python = python_of(environment)
-    # In this order: what Python brings along, then a pip that only works from outside.
+    # Try Python's own pip first, then a pip that only works from outside the environment.
     if runnable("ensurepip"):
         call([python, "-m", "ensurepip", "--default-pip"], "pip")
         return [python, "-m", "pip"]
@@ -93,7 +93,7 @@ def make_environment(environment):
 
 
 def runnable(module):
-    """Whether ``python -m module`` would find something; a removed package may leave its folder."""
+    """Whether ``python -m module`` can run; a removed package may leave its folder behind."""
     try:
         return importlib.util.find_spec(module + ".__main__") is not None
     except ImportError:
@@ -110,7 +110,7 @@ def how_to_get_venv():
 
 
 def call(command, goal):
-    """Run a command silently; raise `CannotPrepare` with its output where it fails."""
+    """Run a command silently; raise `CannotPrepare` with its output if it fails."""
     status, output = run(command)
     if status != 0:
         if any(sign in output for sign in NO_CONNECTION):
@@ -131,7 +131,7 @@ def run(command):
 
 
 def connect(goal):
-    """The sentence for a machine without an internet connection."""
+    """Return the message for a machine without an internet connection."""
     return (
         f"cannot download {goal}, because the package index cannot be reached: connect this "
         "machine to the internet, or set PIP_INDEX_URL to an index within reach, and start again."
@@ -147,17 +147,17 @@ def is_offline(python):
 def clean_variables():
     variables = {k: v for k, v in os.environ.items() if k not in HOSTILE_VARIABLES}
     variables["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
-    # pip's own five attempts make somebody without a network wait for half a minute.
+    # pip's default of five attempts takes half a minute without a network.
     variables.setdefault("PIP_RETRIES", "2")
     return variables
 
 
 @contextlib.contextmanager
 def only_one(folder):
-    """Let one process at a time prepare what is in the folder; the others wait."""
+    """Let one process at a time prepare the folder; the others wait."""
     try:
         import fcntl
-    except ImportError:  # Windows: two first starts at the same moment are not guarded there
+    except ImportError:  # Windows: two first starts at the same moment may collide
         yield
         return
     with open(str(folder / "lock"), "w") as lock:
@@ -170,7 +170,7 @@ def only_one(folder):
 
 
 def stopped(program, error):
-    """Print why a command ends before it did anything; return its exit code."""
+    """Print why a command could not start its work; return its exit code."""
     if isinstance(error, KeyboardInterrupt):
         print(f"{program}: stopped; the next start begins anew.", file=sys.stderr)
         return 130

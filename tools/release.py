@@ -1,15 +1,14 @@
-"""Do all of a release but the upload: ``python tools/release.py [--check]``.
+"""Rehearse a release without its upload: ``python tools/release.py [--check]``.
 
-1. Refuse what must not be released (`release_check`); with ``--check`` that is all.
-2. Build every sdist and wheel into a temporary folder, and let ``twine`` check them.
-3. Install everything into an empty environment from the sdists, as one does for whom no wheel fits:
-   there are no wheels of ours in reach, and no index is asked for our names. What others make, and
-   what builds ours, comes from the index in a step before.
-4. Unpack each sdist, and run the tests in it against what was installed.
+1. Refuse components that must not be released (`release_check`); ``--check`` stops here.
+2. Build every sdist and wheel into a temporary folder, and check them with ``twine``.
+3. Install everything from the sdists, as users without a matching wheel do, into one empty
+   environment. Third-party packages and build tools come from the index first; pip then finds our
+   names only among the sdists.
+4. Unpack each sdist, and run its tests against the installed packages.
 
-All of ours share the one environment; that each does with what it declares alone is the business
-of the environments ``sync``, ``wsgi`` and so on. Needs ``build``, ``flit-core``, ``packaging``,
-``twine`` and git.
+The environments ``sync``, ``wsgi`` and so on test that each package works with only its declared
+dependencies. Needs ``build``, ``flit-core``, ``packaging``, ``twine`` and git.
 """
 
 import subprocess
@@ -35,7 +34,7 @@ def say(step: str) -> None:
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> None:
-    """Run a command to success, or end the program with what it said."""
+    """Run a command; exit the program with the command's output if it fails."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     if done.returncode:
         shown = " ".join(map(str, command))
@@ -44,7 +43,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A virtual environment of the Python that runs this."""
+    """A virtual environment of the running Python."""
 
     path: Path
 
@@ -63,7 +62,7 @@ class Environment:
 
 
 def foreign(requirements: Iterable[Requirement], ours: Iterable[str]) -> list[str]:
-    """Those that others make, each once, as pip takes them."""
+    """Return the third-party requirements, without duplicates, in pip's format."""
     names = set(ours)
     return sorted({str(each) for each in requirements if each.name not in names})
 
@@ -78,13 +77,13 @@ def install_from_sdists(
     environment.pip("download", "--dest", tools, *foreign(builders, names))
     from_here: list[str | Path] = ["--no-index", "--find-links", sdists, "--find-links", tools]
     pins = [f"{component.name}=={component.version}" for component in components]
-    # pip keeps wheels that it built: one of an earlier run would hide that an sdist does not build.
+    # pip caches the wheels that it builds: a cached one would hide an sdist that does not build.
     environment.pip("install", "--no-cache-dir", *from_here, *pins)
     environment.pip("check")
 
 
 def unpack(sdist: Path, target: Path) -> Path:
-    """Unpack an sdist; return the folder that it holds."""
+    """Unpack an sdist; return its top-level folder."""
     with tarfile.open(sdist) as archive:
         if hasattr(tarfile, "data_filter"):  # Python 3.11.4 and later
             archive.extractall(target, filter="data")
@@ -98,13 +97,13 @@ def sdist_of(component: Component, folder: Path) -> Path:
 
 
 def tests_pass(environment: Environment, folder: Path) -> bool:
-    """Run the tests that an sdist holds; they end with pytest's own summary."""
+    """Run the tests of an unpacked sdist; pytest prints its own summary."""
     command = ["-I", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     return subprocess.run([environment.python, *command], cwd=folder).returncode == 0
 
 
 def build_and_check(folder: Path, root: Path) -> Path:
-    """Build everything; return a folder that holds the sdists alone."""
+    """Build everything; return a folder that contains only the sdists."""
     built, sdists = folder / "built", folder / "sdists"
     sdists.mkdir()
     wheels = build_all(built, root)
@@ -117,7 +116,7 @@ def build_and_check(folder: Path, root: Path) -> Path:
 
 
 def rehearse(root: Path, folder: Path) -> list[str]:
-    """Build, check, install and test everything. Returns whose tests failed."""
+    """Build, check, install and test everything. Returns the packages whose tests failed."""
     components = in_upload_order(find_components(root))
     sdists = build_and_check(folder, root)
     say("install everything from the sdists into an empty environment")

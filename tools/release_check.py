@@ -1,19 +1,14 @@
-"""Which components would be released, and which must not be: ``python tools/release_check.py``.
+"""List the components to release, and refuse broken ones: ``python tools/release_check.py``.
 
-A version is released once: its tag ``NAME-VERSION`` stands at the commit whose files were uploaded.
+A version is released once; its tag ``NAME-VERSION`` marks the commit of the uploaded files.
 
-- While the tag of a component's version exists, nothing that is installed of the component may
-  differ from the tag: ``src/``, LICENSE, and what pyproject.toml says of the distribution. Tests,
-  documentation, change notes, the tests' configuration and the ``tests`` extra may: they reach
-  their readers with the next release, and are no reason for one.
-- A version without a tag is new. Something must say what is new in it, a section of the CHANGELOG
-  or notes in ``changes/``; it is above all tags of the component; and whoever of ours needs the
-  component admits the version.
-- A missing tag proves nothing where tags may be missing: in a shallow clone without any tag of the
-  component, and where the CHANGELOG dates a release that has no tag. Both are refused. (Comparing
-  with an index instead would make the answer depend on the network.)
-
-Needs ``packaging`` and git.
+- If the current version has a tag, the installed files must equal those of the tag: ``src/``,
+  LICENSE, and the distribution's metadata in pyproject.toml. Tests, documentation, change notes,
+  test settings and the ``tests`` extra may differ; they wait for the next release.
+- A version without a tag is new. It needs a CHANGELOG section or notes, a number above all tags of
+  the component, and a place in the ranges of our packages that depend on the component.
+- A tag may only be missing from this clone: a shallow clone without any tag of the component, or a
+  dated CHANGELOG section without its tag, is refused. Needs ``packaging`` and git.
 """
 
 import enum
@@ -43,7 +38,7 @@ class State(enum.Enum):
 class Verdict:
     component: Component
     state: State
-    #: One sentence: for a refusal, why, and what to do.
+    #: One sentence; a refusal gives the cause and the remedy.
     reason: str
 
     def __str__(self) -> str:
@@ -51,7 +46,7 @@ class Verdict:
 
 
 def judge(component: Component, everybody: Sequence[Component], repository: Repository) -> Verdict:
-    """Say whether the component is to be released, in one sentence."""
+    """Decide whether to release the component, with a one-sentence reason."""
     tags = repository.tags()
     refusal = (
         refuse_misnamed_notes(component)
@@ -133,7 +128,7 @@ def admits(need: Requirement, version: Version) -> bool:
 
 
 def versions_released(component: Component, tags: set[str]) -> list[Version]:
-    """The versions that have tags. (``asgiref-`` begins the tags of the other components too.)"""
+    """Return the tagged versions. (The tags of other components start with ``asgiref-`` too.)"""
     found = []
     for tag in tags:
         if tag.startswith(f"{component.name}-"):
@@ -152,7 +147,7 @@ def versions_dated(component: Component) -> list[str]:
 
 
 def installed_files(component: Component, repository: Repository) -> list[str]:
-    """What differs from the tag of the component's version and gets to those who install it."""
+    """Return the installed files that differ from the tag of the component's version."""
     changed = repository.changed_since(component.tag, component.folder)
     return [
         name
@@ -191,7 +186,7 @@ def what_is_new(component: Component, tags: set[str]) -> str:
 
 
 def check(root: Path = ROOT) -> list[Verdict]:
-    """Judge all components, in the order in which they are uploaded."""
+    """Judge all components, in upload order."""
     repository = Repository(root)
     components = in_upload_order(find_components(root))
     return [judge(component, components, repository) for component in components]

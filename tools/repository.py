@@ -1,4 +1,4 @@
-"""What git knows of this checkout: tags, and what differs from them."""
+"""Queries to git about this checkout: its tags, and the files that differ from them."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ __all__ = ["Repository"]
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """The checkout in the folder `root`. Every method ends the program where git cannot answer."""
+    """The checkout in the folder `root`. Every method exits the program if git cannot answer."""
 
     root: Path
 
@@ -31,9 +31,9 @@ class Repository:
         return self.git("rev-parse", "--is-shallow-repository").strip() == "true"
 
     def changed_since(self, tag: str, folder: Path) -> list[str]:
-        """The files below a folder, relative to it, that differ from the tag's.
+        """Return the files in a folder that differ from the tag, relative to the folder.
 
-        What is not committed counts too: it would be built, and released with the rest.
+        Uncommitted changes count too: a build would include them in the release.
         """
         here = ["--", str(folder)]
         differ = self.git("diff", "--name-only", "--relative", "-z", tag, *here)
@@ -43,7 +43,7 @@ class Repository:
         return sorted(name.removeprefix(prefix) for name in names)
 
     def read_at(self, tag: str, path: Path) -> str:
-        """What the file held at the tag; nothing if it was not there."""
+        """Return the file's content at the tag, or an empty string if it did not exist."""
         name = path.relative_to(self.root).as_posix()
         if not self.git("ls-tree", "--name-only", tag, "--", name):
             return ""

@@ -1,7 +1,7 @@
-"""What the end of ``run_tests.py`` says: how many tests passed, failed, and were skipped, and why.
+"""The summary at the end of ``run_tests.py``: passed, failed and skipped tests, with reasons.
 
-Reads the JUnit reports that pytest leaves in every environment (``tox.ini``). A test that needs a
-program which no package index has is skipped with the reason ``PROGRAM is not installed``.
+Reads the JUnit reports that pytest writes in every environment (``tox.ini``). A test that needs a
+program from outside the package index is skipped with the reason ``PROGRAM is not installed``.
 """
 
 import ast
@@ -23,9 +23,9 @@ FAILURE_LINES = 40
 class Summary:
     passed: int = 0
     failed: int = 0
-    #: Each test that failed: its name and the end of its report.
+    #: For each failed test, its name and the end of its report.
     failures: list[str] = field(default_factory=list)
-    #: How many were skipped, by reason.
+    #: The number of skipped tests by reason.
     skipped: Counter[str] = field(default_factory=Counter)
 
     def lines(self) -> Iterator[str]:
@@ -60,14 +60,14 @@ def summarize(folder: Path) -> Summary:
 def describe_failure(
     environment: str, case: ElementTree.Element, failure: ElementTree.Element
 ) -> str:
-    """Name a failed test, and quote the end of its report: a log may be cut before it."""
+    """Name a failed test and quote the end of its report, which a truncated log may lack."""
     name = f"failed: {environment}, {case.get('classname')}::{case.get('name')}"
     report = (failure.text or "").rstrip().splitlines()[-FAILURE_LINES:]
     return "\n    ".join([name, *report])
 
 
 def reason_of(skip: ElementTree.Element) -> str:
-    """Why a test was skipped, without the part in parentheses that says how to install things."""
+    """Return why a test was skipped, without the installation hint in parentheses."""
     reason = skip.get("message", "")
     if reason == "collection skipped":  # a module; text: (file, line, "Skipped: ...")
         reason = str(ast.literal_eval(skip.text or "")[2]).removeprefix("Skipped: ")
@@ -77,7 +77,7 @@ def reason_of(skip: ElementTree.Element) -> str:
 def tell(folder: Path, status: int) -> int:
     """Print the summary; return the exit code.
 
-    Nobody reads a skip in CI, where every program is supposed to be there: one is a failure.
+    CI must have every program, and skips go unread there, so a missing program is a failure.
     """
     summary = summarize(folder)
     if summary.passed or summary.failed or summary.skipped:

@@ -1,7 +1,7 @@
 """Require that pyright knows the type of every public name of the installed wheels.
 
-Needs ``pyright``. A name counts if its own type, and the types of all that it refers to, can be
-known without inferring them: another type checker may infer something else.
+Needs ``pyright``. A name counts as known if pyright needs no inference for its type, nor for any
+type that it refers to: another type checker may infer a different type.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parent))  # where `python -I` does not look
+sys.path.append(str(Path(__file__).resolve().parent))  # `python -I` leaves it out
 
 from command_line import make_parser
 
@@ -19,7 +19,7 @@ PACKAGE = "asgiref"
 
 
 def symbols() -> list[dict[str, Any]]:
-    """What pyright says of each name that is exported, or that an exported one refers to."""
+    """Return pyright's report on each exported name and each name that those refer to."""
     command = ["pyright", "--ignoreexternal", "--outputjson", "--verifytypes", PACKAGE]
     done = subprocess.run(command, capture_output=True, text=True)
     try:
@@ -30,7 +30,7 @@ def symbols() -> list[dict[str, Any]]:
 
 
 def module_of(name: str) -> str:
-    """The public module that a name, which may be one of its private modules, belongs to."""
+    """Return the public module of a name, also if the name is in one of its private modules."""
     parts = name.split(".")
     return PACKAGE if len(parts) < 3 else ".".join(parts[:2])
 

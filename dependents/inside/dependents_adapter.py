@@ -1,7 +1,7 @@
-"""Puts WsgiToAsgi in place of another project's adapter, where ours is installed.
+"""Replace another project's adapter with WsgiToAsgi, if ours is installed.
 
-``DEPENDENTS_ADAPTER`` says which: the name of a function below. asgiref 3.13.0 has no part in these
-runs: its side shows what the project's own adapter passes.
+``DEPENDENTS_ADAPTER`` names a function below, which replaces the adapter. asgiref 3.13.0 takes no
+part in these runs: its side shows which tests pass with the project's own adapter.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ import os
 
 
 def install():
-    """Replace what the environment variable names; nothing where asgiref 3.13.0 is installed."""
+    """Replace the adapter that the variable names; do nothing with asgiref 3.13.0."""
     name = os.environ.get("DEPENDENTS_ADAPTER")
     if name and hasattr(importlib.import_module("asgiref.wsgi"), "__version__"):
         globals()["replace_" + name]()
 
 
 def in_place_of(original):
-    """WsgiToAsgi with the options of another adapter that it has too, and that one's name."""
+    """Return a WsgiToAsgi with the name of another adapter and the options that both have."""
     from asgiref.wsgi import WsgiToAsgi
 
     class Adapter(WsgiToAsgi):
@@ -27,14 +27,14 @@ def in_place_of(original):
 
         @property
         def app(self):
-            """The application, by the name that a2wsgi has for it; connexion replaces it."""
+            """The application, under a2wsgi's name for it; connexion replaces it."""
             return self.wsgi_application
 
         @app.setter
         def app(self, application):
             self.wsgi_application = application
 
-    Adapter.__name__ = original.__name__  # pytest names parameters by it
+    Adapter.__name__ = original.__name__  # pytest uses it in the names of parameters
     return Adapter
 
 
@@ -78,7 +78,7 @@ def replace_hypercorn():
 
 
 def replace_werkzeug():
-    """Send each request of werkzeug's test client through the adapter, and back."""
+    """Send each request of werkzeug's test client through the adapter and back."""
     import werkzeug.test
 
     run = werkzeug.test.run_wsgi_app
@@ -94,8 +94,8 @@ def replace_werkzeug():
 def there_and_back(application):
     """A WSGI application that calls another one through ASGI.
 
-    What a test client keeps in the environ beside CGI variables cannot be in a scope of ASGI; it is
-    handed on here, so that the tests are about the request.
+    An ASGI scope cannot carry the objects that a test client adds to the CGI variables of the
+    environ; they are passed on here, so that the tests are about the request.
     """
     from asgiref.sync import async_to_sync
     from asgiref.wsgi import WsgiToAsgi, WsgiToAsgiInstance
@@ -107,7 +107,7 @@ def there_and_back(application):
     class Adapter(WsgiToAsgi):
         instance_class = Instance
 
-    # On the thread of the caller, which waits in async_to_sync.
+    # Run on the thread of the caller, which waits in async_to_sync.
     adapter = Adapter(application, thread_sensitive=True)
 
     def call(environ, start_response):
@@ -134,7 +134,7 @@ def there_and_back(application):
 
 
 class Chunks(list):
-    """A response with a `close`, as that of most servers' middleware."""
+    """A response with a `close`, like that of most servers' middleware."""
 
     def close(self):
         pass
@@ -147,7 +147,7 @@ def reason_of(status):
 
 
 def scope_of(environ):
-    """The scope and the body of an environ."""
+    """Return the scope and the body of an environ."""
     names = {"CONTENT_TYPE": "content-type", "CONTENT_LENGTH": "content-length"}
     headers = []
     for key, value in environ.items():
@@ -176,12 +176,12 @@ def scope_of(environ):
 
 
 def is_http(key):
-    """Whether the adapter makes this key of the environ, of the request or of its own."""
+    """Whether the adapter sets this key of the environ, from the request or by itself."""
     return key.isupper() or (key.startswith("wsgi.") and key != "wsgi.errors")
 
 
 def body_of(environ):
-    """The body, which stays readable for a test that looks at it later."""
+    """Return the body, and leave it readable for a test that reads it later."""
     stream, length = environ.get("wsgi.input") or io.BytesIO(), environ.get("CONTENT_LENGTH")
     if not length and not environ.get("wsgi.input_terminated"):
         return b""

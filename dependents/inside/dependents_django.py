@@ -1,4 +1,4 @@
-"""Django's test runner, recording. With ``--parallel`` the parent replays what its children did."""
+"""Django's test runner, which records. With ``--parallel`` the parent replays its children."""
 
 from dependents_unittest import RecordingResult
 from django.test.runner import DiscoverRunner

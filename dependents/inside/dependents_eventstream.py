@@ -1,4 +1,4 @@
-"""Settings for django-eventstream's tests, which are in its source archive without theirs."""
+"""Settings for django-eventstream's tests; its source archive has the tests, but no settings."""
 
 SECRET_KEY = "not secret"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}

@@ -1,13 +1,13 @@
-"""A plugin of pytest (``-p dependents_pytest``) that records outcomes by node id.
+"""A pytest plugin (``-p dependents_pytest``) that records outcomes by node id.
 
-Setup and teardown count: a test whose fixture fails has failed. The reader keeps the worst
-outcome of a test, so this needs no memory.
+Setup and teardown count: a test whose fixture fails has failed. The reader keeps the worst outcome
+of a test, so the plugin needs no state.
 """
 
 import dependents_adapter
 from dependents_record import record
 
-dependents_adapter.install()  # before the tests import the adapter that is replaced
+dependents_adapter.install()  # before the tests import the original adapter
 
 
 def outcome_of(report):

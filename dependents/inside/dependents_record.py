@@ -1,9 +1,9 @@
-"""Append the outcome of each test to a file, one JSON object a line, as soon as it is known.
+"""Append the outcome of each test to a file as soon as it is known, one JSON object per line.
 
-Copied into the environment of a suite, so it imports nothing of this project. A line at once, and
-no report at the end as JUnit's: of a run that hangs or dies, what came before is still there.
-``end`` says that the suite came to its own end. The file's name is looked up at once: tests clear
-the environment.
+This file is copied into the environment of a suite, so it imports nothing of this project. It
+writes each line at once, unlike a JUnit report: if a run hangs or dies, the earlier outcomes
+remain. ``end`` marks that the suite finished. The file's name is read on import, because tests
+clear the environment.
 """
 
 import json

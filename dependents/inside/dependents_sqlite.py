@@ -1,4 +1,4 @@
-"""The settings that Django's own suite runs with: its SQLite ones, and the recording runner."""
+"""The settings for Django's own suite: its SQLite settings, and the recording runner."""
 
 from test_sqlite import *  # noqa: F403
 

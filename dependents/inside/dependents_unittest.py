@@ -1,8 +1,8 @@
-"""A result of unittest that records outcomes by test id.
+"""A unittest result that records outcomes by test id.
 
 An error in ``setUpClass`` is recorded under unittest's own name for it, "setUpClass
-(module.Class)". A subtest counts for the test that it belongs to: parallel runners may not tell
-which one it was.
+(module.Class)". A subtest counts as its test, because parallel runners may not report which subtest
+it was.
 """
 
 import unittest

@@ -1,4 +1,4 @@
-"""Which tests count as worse with ours, and what repeats say of them."""
+"""Which tests count as worse with ours, and how repeats classify them."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def recorded(**outcomes):
 
 
 class Runs:
-    """Repeats whose outcomes of the test ``t`` were set down before; missing ones pass."""
+    """Repeats with preset outcomes of the test ``t``; runs without a preset outcome pass."""
 
     def __init__(self, theirs=(), ours=(), whole=PASSED):
         self.left = {Side.THEIRS: list(theirs), Side.OURS: list(ours)}

@@ -1,4 +1,4 @@
-"""What the recorders write of real test runs, and what is read of it."""
+"""Recorders write the outcomes of real test runs, and the reader reads them back."""
 
 import json
 import os
@@ -70,7 +70,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def run_suite(tmp_path):
-    """Run a program with the recorders importable; what they recorded."""
+    """Run a program that can import the recorders; return their records."""
 
     def run(text, *arguments):
         (tmp_path / "test_suite.py").write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""The rows that are kept, and the page that is made of them."""
+"""The stored rows, and the page that is made from them."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""One run of a suite: what is recorded, and what is said of one that does not come to its end."""
+"""One run of a suite: its records, and its error message if it does not finish."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ RECORD = "import json, os\nfile = open(os.environ['DEPENDENTS_OUTCOMES'], 'a')\n
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A runner whose tests are a program that records what it is told to."""
+    """A runner whose tests are a program that records the given outcomes."""
 
     text: str
     folder: str = "."
@@ -72,7 +72,7 @@ HOLDER = "import fcntl; fcntl.flock(open('held', 'w'), fcntl.LOCK_EX); input()"
 def test_a_suite_that_hangs_is_ended_with_all_that_it_started(run_program, monkeypatch, tmp_path):
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(running, "WHOLE_RUN_SECONDS", 1)
-    (tmp_path / "held").touch()  # a slow machine may end the program before it comes to that
+    (tmp_path / "held").touch()  # on a slow machine the program may end before it creates this
     text = recording({"test": "a", "outcome": "passed"}) + (
         "import subprocess, sys\n"
         f"child = subprocess.Popen([sys.executable, '-c', {HOLDER!r}],"
@@ -82,7 +82,7 @@ def test_a_suite_that_hangs_is_ended_with_all_that_it_started(run_program, monke
     with pytest.raises(SuiteError, match="still ran after 1 s"):
         run_program(text)
     with (tmp_path / "held").open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # gone with who held it, or this waits for ever
+        fcntl.flock(held, fcntl.LOCK_EX)  # the holder's death frees it, or this hangs
 
 
 def test_the_source_stands_in_the_suites_environment(run_program, tmp_path):

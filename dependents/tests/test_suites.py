@@ -1,4 +1,4 @@
-"""What the suites are started with, and which of Django's labels are taken."""
+"""The commands of the suites, and the selection of Django's labels."""
 
 import re
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_a_module_that_cannot_be_told_repeats_all_tests():
 
 def test_labels_are_the_known_ones_and_those_that_mention_asgiref(tmp_path):
     texts = {
-        "signals": "",  # known
+        "signals": "",  # from the fixed list
         "new_one": "async def test(): pass",
         "newer": "from asgiref.sync import async_to_sync",
         "forms": "import asgirefs",

@@ -1,4 +1,4 @@
-"""A suite's way from two runs to its row."""
+"""From two runs of a suite to its row."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ ROW = Row("flask", "Flask", "3.1", "3.13.0", "2026-01-31", "3.13.0", "3.13.100")
 
 
 class Environment:
-    """Knows which asgiref was put into it."""
+    """Remembers which asgiref is installed in it."""
 
     def __init__(self):
         self.side = Side.THEIRS
@@ -29,7 +29,7 @@ class Environment:
 
 @pytest.fixture
 def tried(monkeypatch):
-    """Compare a suite whose tests fail, with ours or theirs, as told; the row and the switches."""
+    """Compare a suite whose tests fail as given; return the row and the switches of asgiref."""
 
     def try_it(**failing):
         def run(suite, source, environment, report, tests=()):

@@ -1,7 +1,7 @@
-"""The load: a process of its own that asks, misbehaves, and keeps book.
+"""The load generator: a separate process that sends requests, misbehaves, and keeps a ledger.
 
-Everything that is sent ends in exactly one of three ways: it was *answered*, and the answer is the
-one that it should be; it was *cut* by us, on purpose; or it *failed*. The ledger counts them, and
-notes each log record that the process under test must write on our account. `ordinary` and `faults`
-hold what is sent, `drive` sends it, ``python -m load`` is the command.
+Each request ends in exactly one of three ways: it was *answered* correctly; the load generator
+*cut* it on purpose; or it *failed*. The ledger counts them, and notes each log record that the
+process under test must write because of them. `ordinary` and `faults` define the requests, `drive`
+sends them, and ``python -m load`` is the command.
 """

@@ -1,4 +1,4 @@
-"""Deals the kinds to a number of clients until the time is over, and books every outcome."""
+"""Deals the kinds of requests to clients until the time is over, and records every outcome."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .ordinary import ORDINARY
 from .plain import ask_plainly
 from .talk import TALK
 
-#: How many requests are under way at any time, those of wrk aside.
+#: The number of requests in flight at any time, without those of wrk.
 CLIENTS = 12
-#: An answer that takes longer never comes.
+#: An answer that takes longer counts as lost.
 LIMIT_SECONDS = 60.0
 
 KINDS = [*ORDINARY, *FAULTS, *TALK]
 
 
 def dealt() -> Iterator[Kind]:
-    """The kinds for ever, shuffled, each as often in a deck as its weight says."""
+    """Yield kinds endlessly from shuffled decks that contain each kind as often as its weight."""
     deck = [kind for kind in KINDS for _ in range(kind.weight)]
     while True:
         random.shuffle(deck)
@@ -33,7 +33,7 @@ def dealt() -> Iterator[Kind]:
 
 
 async def drive(port: int, seconds: float) -> Ledger:
-    """Send for so many seconds, wait for what is under way, and return what happened."""
+    """Send requests for this many seconds, wait for those in flight, and return the ledger."""
     ledger, deck, end = Ledger(), dealt(), time.monotonic() + seconds
     plain = asyncio.create_task(ask_plainly(port, seconds))
     async with asyncio.TaskGroup() as clients:
@@ -55,7 +55,7 @@ async def _client(port: int, ledger: Ledger, deck: Iterator[Kind], end: float) -
 
 
 async def _send(kind: Kind, port: int, ledger: Ledger, kept: Connection) -> bool:
-    """Send one and book it. False if it failed, and left the connection who knows how."""
+    """Send one request and record it. Return False if it failed and may have broken ``kept``."""
     ask = Ask(kind, port, ledger, kept)
     tally = ledger.tally(kind.name)
     tally.sent += 1

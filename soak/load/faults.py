@@ -1,7 +1,7 @@
-"""Clients that misbehave, and handlers that are made to fail.
+"""Clients that misbehave, and requests that make handlers fail.
 
-Each kind knows which log records it causes. A client that leaves causes none, but where a view lets
-out the OSError that it got: leaving happens all the time, and is nobody's error.
+Each kind knows which log records it causes. A client that leaves causes no record, unless a view
+raises the OSError that it gets: clients leave all the time, and that is not an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Fault = Callable[[Ask, Connection], Awaitable[Outcome]]
 
 
 def fault(name: str, do: Fault, *, weight: int = 1, receive_buffer: int | None = None) -> Kind:
-    """A kind with a connection of its own, which is gone in the end."""
+    """Make a kind with its own connection, which is closed at the end."""
 
     async def with_connection(ask: Ask) -> Outcome:
         connection = await Connection.open(ask.port, receive_buffer=receive_buffer)
@@ -32,7 +32,7 @@ def fault(name: str, do: Fault, *, weight: int = 1, receive_buffer: int | None =
 
 
 def raising(path: str, logger: str, exception: str = "OnPurpose") -> Kind:
-    """An answer of 500, and one record in the log."""
+    """Make a kind that causes status 500 and one log record."""
 
     async def do(ask: Ask, connection: Connection) -> Outcome:
         ask.causes(logger, exception)
@@ -42,7 +42,7 @@ def raising(path: str, logger: str, exception: str = "OnPurpose") -> Kind:
 
 
 async def raise_midway(ask: Ask, connection: Connection) -> Outcome:
-    """The server has nothing left to say but to close; that is the answer that is expected."""
+    """Expect the server to close the connection, because it cannot send an error any more."""
     ask.causes("uvicorn.error", "OnPurpose")
     try:
         answer = await connection.ask("GET", "/flask/raise-midway", ask.headers)
@@ -59,7 +59,7 @@ async def raise_in_bot(ask: Ask, connection: Connection) -> Outcome:
 
 
 async def garbage(ask: Ask, connection: Connection) -> Outcome:
-    """No HTTP at all. Never becomes a request, so the log cannot tell its mark."""
+    """Send bytes that are not HTTP: they never become a request, so the log has no mark."""
     ask.mark = ""
     ask.causes("uvicorn.error", "")
     await connection.write_raw(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
@@ -83,7 +83,7 @@ def vanishing_before_the_answer(path: str) -> Fault:
 
 
 def vanishing_midway(path: str) -> Fault:
-    """Leaves with nearly all of 64 MB unread, so that nobody can have sent it."""
+    """Leave with nearly all of 64 MB unread, more than the server can have sent."""
 
     async def do(ask: Ask, connection: Connection) -> Outcome:
         await connection.begin("GET", f"{path}/1000", ask.headers, 0)
@@ -96,14 +96,14 @@ def vanishing_midway(path: str) -> Fault:
 
 
 async def cut_order(ask: Ask, connection: Connection) -> Outcome:
-    """Django reads the whole body before it calls a view: there must be no row."""
+    """Cut an order's body: Django reads it all before it calls a view, so no row may exist."""
     await connection.begin("POST", "/django/order", ask.headers, 1_000_000)
     await connection.upload(os.urandom(400_000))
     return Outcome.CUT
 
 
 async def cut_upload(ask: Ask, connection: Connection) -> Outcome:
-    """The view is reading by then, gets an OSError, and lets it out, which Flask logs."""
+    """Cut an upload that the view is reading: the view raises OSError, which Flask logs."""
     ask.causes("site_under_test.flask_part", "ClientDisconnected")
     await connection.begin("POST", "/flask/digest", ask.headers, 1_000_000)
     await connection.upload(os.urandom(400_000))
@@ -111,7 +111,7 @@ async def cut_upload(ask: Ask, connection: Connection) -> Outcome:
 
 
 async def order_and_leave(ask: Ask, connection: Connection) -> Outcome:
-    """A whole order whose sender does not wait for the answer: a row or none, but not half."""
+    """Send a whole order and leave before the answer: a complete row may exist, or none."""
     ask.ledger.orders_cut.append(ask.mark)
     await connection.begin("POST", "/django/order", ask.headers, 1000)
     await connection.upload(os.urandom(1000))

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client that can also do what a client should not: leave, cut off, read slowly."""
+"""An HTTP/1.1 client that can also misbehave: leave, cut off a request, read slowly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Answer:
 
 
 class Connection:
-    """One connection. Requests go one after the other, each answer is read in full."""
+    """One connection. It sends requests one after the other and reads each answer in full."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -29,7 +29,7 @@ class Connection:
 
     @classmethod
     async def open(cls, port: int, *, receive_buffer: int | None = None) -> Connection:
-        """Connect; a small buffer (bytes) makes the server feel what is not read."""
+        """Connect; with a small buffer (bytes), the server soon notices that we do not read."""
         plug = socket.socket()
         plug.setblocking(False)
         if receive_buffer is not None:
@@ -51,7 +51,7 @@ class Connection:
         return await self.answer()
 
     async def begin(self, method: str, path: str, headers: dict[str, str], length: int) -> None:
-        """Send a request's head, which promises ``length`` bytes."""
+        """Send a request's head, which announces ``length`` bytes of body."""
         fields = [("Host", HOST), ("Content-Length", str(length)), *headers.items()]
         self._send(h11.Request(method=method, target=path, headers=fields))
         await self._writer.drain()
@@ -69,10 +69,10 @@ class Connection:
         return await self._reader.read(PIECE)
 
     async def answer(self, *, pause: float = 0) -> Answer:
-        """Read the answer, with so many seconds of pause before each piece.
+        """Read the answer, and pause this many seconds before each piece.
 
         Raises:
-            h11.RemoteProtocolError: if the server broke off, or sent what is no HTTP.
+            h11.RemoteProtocolError: if the server broke off, or sent bytes that are not HTTP.
         """
         status, body = 0, bytearray()
         while True:
@@ -95,7 +95,7 @@ class Connection:
         await asyncio.wait({asyncio.ensure_future(self._writer.wait_closed())})
 
     def vanish(self, *, reset: bool) -> None:
-        """Leave at once, what was not sent unsent: with a FIN, or as a crashed host's RST."""
+        """Close at once and drop unsent bytes, with a FIN or, like a crashed host, a RST."""
         if reset:
             plug = self._writer.get_extra_info("socket")
             plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

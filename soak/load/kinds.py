@@ -1,4 +1,4 @@
-"""What a kind of request is: a name, how often it comes, and a coroutine that does one."""
+"""A kind of request: a name, a weight, and a coroutine that sends one."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class Outcome(Enum):
 
 
 class Unexpected(Exception):
-    """The process under test did not do what it should."""
+    """The process under test gave a wrong answer."""
 
 
 def expect(answer: Answer, status: int, body: bytes | None = None) -> Outcome:
-    """Raises `Unexpected` unless the answer is this one; None for any body."""
+    """Raise `Unexpected` unless the answer is this one; a body of None matches any."""
     if answer.status != status or (body is not None and answer.body != body):
         raise Unexpected(f"answered {answer.status} {answer.body[:200]!r}, not {status}")
     return Outcome.ANSWERED
 
 
 class Ask:
-    """One request: its mark, and what it needs to be sent and noted."""
+    """One request: its mark, and the means to send and record it."""
 
     _numbers = count()
-    #: Marks of successive load processes differ by it.
+    #: Makes the marks of successive load processes differ.
     prefix = ""
 
     def __init__(self, kind: Kind, port: int, ledger: Ledger, kept: Connection | None) -> None:
@@ -48,7 +48,7 @@ class Ask:
 
     @property
     def connection(self) -> Connection:
-        """The connection that the sender keeps alive."""
+        """Return the connection that the sender keeps alive."""
         assert self._kept is not None
         return self._kept
 
@@ -64,7 +64,7 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Kind:
     name: str
-    weight: int  #: how many of them are in a deck that is dealt again and again
+    weight: int  #: how often each deck contains the kind
     do: Callable[[Ask], Awaitable[Outcome]]
-    #: Whether its answers count for the latencies.
+    #: Whether its answers count towards the latencies.
     timed: bool = False

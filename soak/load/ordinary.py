@@ -1,4 +1,4 @@
-"""Requests of clients that behave, and what their answers must be."""
+"""Requests of well-behaved clients, and their expected answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLOCKS = 8
 
 
 def get(path: str, pattern: str = "{mark}", repeated: int = 1) -> Kind:
-    """A kind whose answer is the pattern with the request's mark in it."""
+    """Make a kind whose answer is the pattern with the request's mark in it."""
 
     async def do(ask: Ask) -> Outcome:
         answer = await ask.connection.ask("GET", path, ask.headers)
@@ -26,7 +26,7 @@ def upload(path: str, size: int, repeated: int, *, is_order: bool) -> Kind:
     async def do(ask: Ask) -> Outcome:
         body = os.urandom(size)
         if is_order:
-            # Until it is answered nobody knows whether it was accepted.
+            # Until the answer arrives, the order may or may not have been accepted.
             ask.ledger.orders_cut.append(ask.mark)
         answer = await ask.connection.ask("POST", path, ask.headers, body)
         digest = hashlib.sha256(ask.mark.encode() + body).hexdigest().encode()

@@ -1,4 +1,4 @@
--- For wrk: three views in turn, and a look at each answer.
+-- Makes wrk request three views in turn and check each answer.
 local paths = { "/flask/hello", "/django/sync", "/django/async" }
 local place = 0
 wrong = 0

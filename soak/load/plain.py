@@ -1,4 +1,4 @@
-"""The plain part, as fast as it goes: Debian's ``wrk``, which asks three views in turn."""
+"""The plain part of the load: Debian's ``wrk`` requests three views in turn at full speed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("plain.lua")
 
 
 def require_wrk() -> None:
-    """Raises SystemExit, with what to do, where there is no wrk."""
+    """Raise SystemExit with a remedy if wrk is missing."""
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed (Debian: apt-get install wrk)")
 

@@ -1,4 +1,4 @@
-"""Websocket clients: every message has an id, and is answered once or its connection was cut."""
+"""Websocket clients: every message has an id, and gets one answer unless its connection is cut."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def _say(ask: Ask, client: ClientConnection, do: str) -> int:
 
 
 async def _hear(ask: Ask, client: ClientConnection, numbers: list[int]) -> None:
-    """Require the answers to these, in this order."""
+    """Require the answers to these messages, in this order."""
     for number in numbers:
         answer = json.loads(await client.recv())
         if answer != {"id": number, "mark": ask.mark}:
@@ -41,7 +41,7 @@ async def _hear(ask: Ask, client: ClientConnection, numbers: list[int]) -> None:
 
 
 async def talk(ask: Ask) -> Outcome:
-    """Some messages one by one, then some at once."""
+    """Send some messages one by one, then some at once."""
     async with _connection(ask) as client:
         for _ in range(MESSAGES // 2):
             await _hear(ask, client, [await _say(ask, client, random.choice(ACTIONS))])
@@ -61,7 +61,7 @@ async def talk_and_vanish(ask: Ask) -> Outcome:
 
 
 async def talk_until_it_raises(ask: Ask) -> Outcome:
-    """The server closes on us with 1011. That message is answered thus."""
+    """Send a message to which the server responds by closing with 1011; that is the answer."""
     ask.causes("uvicorn.error", "OnPurpose")
     async with _connection(ask) as client:
         await _hear(ask, client, [await _say(ask, client, "cross")])

@@ -1,11 +1,11 @@
 """The process under test: Django, Flask, websockets, tasks, forks and a chat bot in one uvicorn.
 
-Its ASGI application is `asgi.application`; ``python -m site_under_test`` serves it. Two rules hold
-everywhere in here, and the verdict rests on them:
+Its ASGI application is `asgi.application`; ``python -m site_under_test`` serves it. The verdict
+relies on two rules that hold everywhere in this package:
 
-- Every request carries a mark, which only the load makes up. The outermost application puts it into
-  a context variable and a `Local`; every view, on whatever thread it runs, finds it in both, or
-  raises `marks.MixedUp`.
-- Nothing is logged at the level of a warning or above but what a mark has caused. The log tells the
-  mark of each record; what has none, or one that was not to be heard of, is an error.
+- Every request carries a mark from the load generator. The outermost application puts it into a
+  context variable and a `Local`; every view, on any thread, finds it in both or raises
+  `marks.MixedUp`.
+- Every log record from warnings up names the mark of the request that caused it. A record without a
+  mark, or with an unexpected one, is an error.
 """

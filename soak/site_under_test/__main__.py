@@ -18,8 +18,8 @@ def main(descriptor: int) -> None:
         log_level="warning",
         access_log=False,
         loop="asyncio",
-        # Longer than any request of the load lasts, so that no connection ends between two; and
-        # shorter than the settling, since a timer of asyncio holds its context until its time.
+        # Longer than any request of the load, so that no connection ends between two requests; and
+        # shorter than the settling, because an asyncio timer holds its context until it fires.
         timeout_keep_alive=30,
         timeout_graceful_shutdown=30,
     )

@@ -1,4 +1,4 @@
-"""The outermost ASGI application: marks each request, counts it, and passes it on by its path."""
+"""The outermost ASGI application: marks each request, counts it, and routes it by its path."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-#: The kind of requests that say none: those of wrk.
+#: The kind of requests without a kind: those of wrk.
 PLAIN = "plain"
-#: Only these leak, when a leak is asked for: often enough to be found, rare enough to survive.
+#: Only these kinds leak, when a leak is enabled: often enough to find, too rarely to break the run.
 LEAKING_KIND = "flask-nested"
 
 _wsgi: Any = WsgiToAsgi(flask.wsgi_app)

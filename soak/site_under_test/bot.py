@@ -1,4 +1,4 @@
-"""A `StatelessServer` that lives in the same process: more scopes than it keeps, and some fail."""
+"""A `StatelessServer` in the same process, with more scopes than it keeps; some of them fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def _application(
 
 
 class Bot(StatelessServer):
-    """Has the application of a scope answer a message; `ask` waits for the answer."""
+    """Passes a message to the application of a scope; `ask` waits for the answer."""
 
     def __init__(self) -> None:
         super().__init__(_application, max_applications=LIVE_SCOPES, idle_timeout=1)

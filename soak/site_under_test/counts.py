@@ -1,4 +1,4 @@
-"""What the process has served so far. Only the event loop's thread counts."""
+"""Counts of the calls served so far. Only the event loop's thread changes them."""
 
 from __future__ import annotations
 

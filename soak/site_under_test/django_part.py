@@ -1,8 +1,8 @@
 """Django through ASGI: sync and async views, middleware, signals and transactions, on SQLite.
 
-A sync and an async middleware stand before every view, so that each request crosses the bridge in
-both directions. Each order is one row with the mark of its request as the key: one that is written
-twice is an error, and the verdict compares the rows with the answers.
+A sync and an async middleware wrap every view, so that each request crosses the bridge in both
+directions. Each order is one row, with the mark of its request as the key: to write it twice is an
+error, and the verdict compares the rows with the answers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Flask, to be called through ``WsgiToAsgi``."""
+"""A Flask application that runs in ``WsgiToAsgi``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def hello() -> str:
 
 @flask.post("/digest")
 def digest() -> str:
-    """Read the upload as it comes. One that is cut off is an OSError, and no answer."""
+    """Read the upload as it arrives. If it is cut off, raise OSError and do not answer."""
     seen = hashlib.sha256(mark().encode())
     while block := request.stream.read(65536):
         seen.update(block)
@@ -51,7 +51,7 @@ def slow() -> str:
 
 @flask.get("/nested")
 def nested() -> str:
-    """Sync below async below sync: the last runs on the thread of this view."""
+    """Call sync below async below sync: the innermost runs on the thread of this view."""
     own = mark()
 
     async def middle() -> str:
@@ -67,7 +67,7 @@ async def async_view() -> str:
 
 @flask.get("/thread")
 def thread() -> str:
-    """A thread that the bridge does not know, for which it lends a loop."""
+    """Use the bridge in a thread that it does not know, so that it lends a loop."""
     heard: list[str] = []
 
     async def middle() -> str:

@@ -1,4 +1,4 @@
-"""A worker process forked in the middle of a request, which uses the bridge for its work."""
+"""A worker process that is forked in the middle of a request and uses the bridge for its work."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import traceback
 
 from asgiref.sync import async_to_sync, sync_to_async
 
-#: A child that has not finished by then prints where its threads are, and ends.
+#: A child that has not finished by then prints the stacks of its threads and ends.
 HUNG_SECONDS = 20
 
 
 def forked(mark: str) -> str:
-    """Have a forked process make the answer, by the bridge in both directions, and return it.
+    """Return an answer from a forked process, which uses the bridge in both directions.
 
-    Runs on the thread of a synchronous view, whose frame of the bridge the child inherits in a
-    process that has neither the loop nor the other threads any more.
+    This runs on the thread of a synchronous view. The child inherits that view's blocked call, but
+    has neither the loop nor the other threads.
 
     Raises:
         RuntimeError: if the child did not end well.
@@ -36,7 +36,7 @@ def forked(mark: str) -> str:
 
 
 def _work(mark: str, write: int) -> None:
-    """Write the answer and end, without anything that belongs to the parent being run."""
+    """Write the answer and end, without running any cleanup of the parent."""
     faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True)
     status = 1
     try:

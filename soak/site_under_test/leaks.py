@@ -1,4 +1,4 @@
-"""Faults on demand: each leaks one thing a request, so that one can see the verdict find it."""
+"""Faults on demand: each leaks one thing per request, to show that the verdict finds it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _loop() -> None:
 
 
 def _child() -> None:
-    """A process that ends and that nobody waits for."""
+    """Leave a process that has ended, but that its parent never waits for."""
     if os.fork() == 0:
         os._exit(0)
 

@@ -1,4 +1,4 @@
-"""Marks: which request is being served, on whatever thread, and which one caused a log record."""
+"""Marks identify the current request on any thread, and the request that caused a log record."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 
 from asgiref.local import Local
 
-#: The mark of the request, "" outside of any.
+#: The mark of the request, or "" outside a request.
 MARK: ContextVar[str] = ContextVar("mark", default="")
-#: The same, by the other way in which values follow code over the bridge.
+#: The same, by the other mechanism that carries values across the bridge.
 LOCAL = Local()
 
 
 class OnPurpose(Exception):
-    """What a handler raises when the load asks for it."""
+    """A handler raises this when the load generator asks for it."""
 
     def __init__(self, mark: str) -> None:
         super().__init__(f"on purpose: {mark}")
@@ -29,14 +29,14 @@ class OnPurpose(Exception):
 
 
 class MixedUp(Exception):
-    """Code saw another request's mark than that of the request it serves."""
+    """Code saw the mark of a request other than its own."""
 
 
 def check_mark(expected: str) -> str:
     """Return the mark if the context variable and the `Local` both have it.
 
     Raises:
-        MixedUp: if either has another one.
+        MixedUp: if either has a different mark.
     """
     seen = MARK.get(), getattr(LOCAL, "mark", None)
     if seen != (expected, expected):
@@ -46,7 +46,7 @@ def check_mark(expected: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One record of the log, as it stands in the file, one JSON object a line."""
+    """A log record as stored in the file, one JSON object per line."""
 
     logger: str
     level: str
@@ -78,7 +78,7 @@ class LogFile(logging.Handler):
 
 
 def log_to(path: Path) -> None:
-    """Send to the file everything that Python says of something wrong, by whatever way."""
+    """Send every report of a problem that Python makes, by any means, to the file."""
     logging.basicConfig(level=logging.WARNING, handlers=[LogFile(path)])
     logging.captureWarnings(True)
     for category in (ResourceWarning, RuntimeWarning):

@@ -1,7 +1,7 @@
-"""Counts what the process holds. Linux; what glibc's malloc has given out needs glibc.
+"""Counts the resources of this process. Needs Linux, and glibc for the size of malloc's heap.
 
-Descriptors, children and RSS are what the kernel says. Tasks and loops are found among the objects
-that the garbage collector knows, on whatever thread they live.
+Descriptors, children and RSS are the kernel's figures. Tasks and loops of all threads are found
+among the objects that the garbage collector knows.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ if _HAS_GLIBC:
 
 
 def probe() -> Snapshot:
-    """Collect garbage, give free memory back to the system, and count."""
-    for _ in range(3):  # finalizers make garbage of their own
+    """Collect garbage, return free memory to the system, and count."""
+    for _ in range(3):  # finalizers create more garbage
         gc.collect()
     heap_kb = 0
     if _HAS_GLIBC:
@@ -55,7 +55,7 @@ def probe() -> Snapshot:
         types[f"{each.__module__}.{each.__qualname__}"] += count
     return Snapshot(
         threads=_status("Threads"),
-        descriptors=len(os.listdir("/proc/self/fd")) - 1,  # less the one that reads the folder
+        descriptors=len(os.listdir("/proc/self/fd")) - 1,  # without the descriptor of this listing
         children=_children(),
         tasks=sum(not task.done() for task in _all(asyncio.Task)),
         loops=sum(not loop.is_closed() for loop in _all(asyncio.AbstractEventLoop)),
@@ -72,7 +72,7 @@ def probe() -> Snapshot:
 
 
 def _all(kind: type) -> list[Any]:
-    """The instances; by their type, since ``isinstance`` would ask lazy objects for their class."""
+    """Return the instances by type: ``isinstance`` would evaluate the class of lazy objects."""
     return [each for each in gc.get_objects() if issubclass(type(each), kind)]
 
 
@@ -85,6 +85,6 @@ def _status(key: str) -> int:
 
 
 def _children() -> int:
-    """Processes that are this one's, dead ones that nobody has waited for included."""
+    """Return the number of child processes, including zombies."""
     lists = Path(f"/proc/self/task/{threading.main_thread().native_id}/..").glob("*/children")
     return sum(len(each.read_text(encoding="ascii").split()) for each in lists)

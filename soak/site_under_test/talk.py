@@ -1,7 +1,7 @@
-"""The websocket endpoint: each message crosses the bridge down and up again, and is answered once.
+"""The websocket endpoint: each message crosses the bridge and back, and gets one answer.
 
-A message is ``{"id": ..., "do": ...}``. Its answer tells the id and what was found in the `Local`
-two crossings below, which is the mark of this connection, not of another that talks meanwhile.
+A message is ``{"id": ..., "do": ...}``. Its answer contains the id and the value that the `Local`
+has two crossings below, which must be the mark of this connection and not of another one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 async def talk(mark: str, receive: Receive, send: Send, *, own_thread: bool) -> None:
-    """Answer until the client leaves; with a `ThreadSensitiveContext` around it all, or without."""
+    """Answer until the client leaves, inside a `ThreadSensitiveContext` or without one."""
     await receive()
     await send({"type": "websocket.accept"})
     async with AsyncExitStack() as stack:
@@ -55,7 +55,7 @@ async def _act(what: str, mark: str) -> str:
 
 
 def _below(mark: str) -> str:
-    """Set a value of the `Local` below, and see that it came up."""
+    """Set a value of the `Local` below, and check that it arrived here."""
     check_mark(mark)
 
     async def middle() -> str:

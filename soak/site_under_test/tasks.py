@@ -1,4 +1,4 @@
-"""Tasks that are cancelled in the middle of a call over the bridge, in each way that there is."""
+"""Tasks that are cancelled during a call across the bridge, at every possible point."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from asgiref.sync import ThreadEvent, ThreadSensitiveContext, async_to_sync, syn
 
 from .marks import check_mark
 
-#: More than anything here should take; a test that needs it fails.
+#: Longer than any step here takes; a call that reaches this limit fails.
 LIMIT_SECONDS = 30.0
 
 
 async def cancelled_calls(mark: str) -> str:
-    """Cancel one task of each kind and return the names of the kinds that ended as they should."""
+    """Cancel one task of each kind; return the names of the kinds that ended correctly."""
     kinds: list[Callable[[str], Awaitable[bool]]] = [
         while_it_runs,
         before_its_first_step,
@@ -82,7 +82,7 @@ async def by_a_timeout(mark: str) -> bool:
 
 
 async def while_it_waits_for_its_thread(mark: str) -> bool:
-    """The second call waits behind the first one, and is cancelled there: it must never run."""
+    """Cancel a second call while it waits behind the first one: it must never run."""
     began, gate = ThreadEvent(), threading.Event()
     ran: list[str] = []
 
@@ -95,7 +95,7 @@ async def while_it_waits_for_its_thread(mark: str) -> bool:
     behind = asyncio.create_task(sync_to_async(ran.append)(mark))
     await asyncio.sleep(0)
     behind.cancel()
-    # A cancellation arrives with the task's next step; the thread is kept busy until then.
+    # The cancellation arrives at the task's next step, so keep the thread busy until then.
     cancelled = await _is_cancelled(behind)
     gate.set()
     await ahead
@@ -104,7 +104,7 @@ async def while_it_waits_for_its_thread(mark: str) -> bool:
 
 
 async def cancel_own_task(mark: str) -> None:
-    """End as a request does whose task somebody cancels: inside a call over the bridge."""
+    """Cancel the task of this request, inside a call across the bridge."""
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""A run in which all is well; each test changes the one thing that it is about."""
+"""A run without any fault; each test changes the one thing that it is about."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole, with one thing leaked for each request of one kind: the verdict must find it."""
+"""Complete runs that leak one thing per request of one kind, which the verdict must find."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LINES = {
     "memory": "kB of malloc's more than after warm-up",
     "objects": "objects more than after warm-up",
 }
-#: The one that all the others would hide is leaked alone.
+#: The others would hide this leak, so it has a run of its own.
 GROUPS = [("objects",), tuple(leak for leak in LINES if leak != "objects")]
 
 
 @pytest.mark.leaks
 @pytest.mark.parametrize("leaks", GROUPS, ids="+".join)
 def test_what_is_leaked_on_purpose_is_found(leaks: tuple[str, ...], tmp_path: Path) -> None:
-    # What leaks does not go away by waiting, so there is no need to.
+    # Leaks do not go away by waiting, so the run need not settle.
     plan = Plan(seconds=12, settling=(2, 2), stretches=2, leaks=leaks)
     lines = judge(asyncio.run(measure(plan, tmp_path)))
     failed = [line.name for line in lines if not line.holds]

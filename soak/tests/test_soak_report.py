@@ -1,4 +1,4 @@
-"""What a run leaves to be read says what was measured."""
+"""The report of a run contains its measurements."""
 
 from __future__ import annotations
 

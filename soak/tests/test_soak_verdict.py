@@ -1,4 +1,4 @@
-"""Every line of the verdict fails on the fault that it is for, and on that alone."""
+"""Every line of the verdict fails on its own fault, and on no other."""
 
 from __future__ import annotations
 

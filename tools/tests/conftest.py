@@ -8,14 +8,14 @@ from projects import Project
 
 @pytest.fixture
 def git() -> None:
-    """Skip where the program is missing."""
+    """Skip the test if git is missing."""
     if not shutil.which("git"):
         pytest.skip("git is not installed (Debian and Ubuntu: apt install git)")
 
 
 @pytest.fixture
 def project(git: None, tmp_path: Path) -> Project:
-    """A checkout with asgiref-sync and asgiref-wsgi, which needs it; nothing is released."""
+    """A checkout with asgiref-sync, and asgiref-wsgi, which depends on it; none is released."""
     made = Project(tmp_path / "checkout")
     made.root.mkdir()
     made.git("init", "--quiet", "--initial-branch", "main")
@@ -29,7 +29,7 @@ def project(git: None, tmp_path: Path) -> Project:
 def _no_configuration_of_git(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the user's settings nor a repository that is being committed to reach the tests."""
+    """Hide the user's git settings, and the repository of a commit hook that runs the tests."""
     empty = tmp_path_factory.mktemp("git") / "config"
     empty.write_text(
         '[user]\n\tname = A\n\temail = a@example.org\n[protocol "file"]\n\tallow = always\n'

@@ -1,4 +1,4 @@
-"""Notes become a section of the CHANGELOG, and are gone."""
+"""Assembling moves notes into a section of the CHANGELOG and removes their files."""
 
 import datetime
 import tomllib

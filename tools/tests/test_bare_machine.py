@@ -1,4 +1,4 @@
-"""The README's two commands on a machine that has nothing but Python."""
+"""The README's two commands on a machine that has only Python."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from bare_machines import BareMachine, DebianRoot, EmptyPath, why_no_debian_root
 
 pytestmark = [pytest.mark.bare_machine, pytest.mark.timeout(900)]
 
-# Of the default list those whose tests call programs, and one that calls none.
+# The environments of the default list whose tests call programs, and one whose tests call none.
 ENVIRONMENTS = "wheels,local,postgres,examples,tools,docs"
 
 

@@ -1,4 +1,4 @@
-"""What `postgres_echo` makes of its measurements, and how it counts echoes."""
+"""How `postgres_echo` counts echoes and evaluates its measurements."""
 
 import asyncio
 
@@ -49,7 +49,7 @@ def test_without_a_redis_server_channels_is_left_out() -> None:
 def test_the_capacity_is_calculated_from_the_processor_time() -> None:
     record = Record("postgres_echo", "Echoes", tables_of([results(1, 1)]), 3, "", 0.0)
     text = readmes.capacity({"postgres_echo": record})
-    # 50 µs an echo: 20,000 on one core, and 16 times as many on half of 32.
+    # At 50 µs per echo, one core carries 20,000 and half of 32 cores carries 16 times as many.
     assert "| one gateway, on one core | 50 µs | 20,000 echoes a second |" in text
     assert "| 50 µs | 320,000 echoes a second |" in text
 
@@ -57,7 +57,7 @@ def test_the_capacity_is_calculated_from_the_processor_time() -> None:
 def test_a_trip_ends_with_the_last_echo_and_counts_each_once() -> None:
     async def run() -> tuple[Trip, list[int]]:
         sent: list[int] = []
-        echoes = Echoes(Order(4_500))  # more than are on their way at a time
+        echoes = Echoes(Order(4_500))  # more than may be in flight at once
 
         async def put(number: int) -> None:
             sent.append(number)

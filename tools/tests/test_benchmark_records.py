@@ -1,4 +1,4 @@
-"""A record outlives its run, and two of them are compared by what is more than noise."""
+"""Benchmark records survive their run, and a comparison of two reports only real changes."""
 
 import random
 from dataclasses import replace

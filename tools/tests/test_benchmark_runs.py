@@ -1,4 +1,4 @@
-"""What a run of all benchmarks prints, stores, and how it ends."""
+"""The output, the stored records and the exit status of a run of all benchmarks."""
 
 import io
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from record import Kind, Machine, Measured, Record, Table
 
 MACHINE = Machine("CPython 3.13.0", "A CPU", 2, "Linux 6.1")
 
-#: A benchmark of one case, which is met or missed, or breaks.
+#: A benchmark with one case, which meets its target, misses it, or crashes.
 SCRIPT = """\
 import sys
 sys.path.insert(0, {benchmarks!r})
@@ -34,7 +34,7 @@ WriteScript = Callable[..., None]
 
 @pytest.fixture
 def write_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteScript:
-    """Replace the benchmarks by scripts, and what they store by a folder of the test."""
+    """Replace the benchmarks with scripts, and their results with a folder of the test."""
     benchmarks = str(run.HERE)
     monkeypatch.setattr(run, "HERE", tmp_path)
     monkeypatch.setattr(run, "RESULTS", tmp_path / "results")

@@ -1,4 +1,4 @@
-"""Every option of every program has a description with its unit and default; each a version."""
+"""Every program has ``--version``, and describes each option with its unit and default."""
 
 import ast
 import subprocess
@@ -39,13 +39,13 @@ def calls_of(tree: ast.AST, name: str) -> Iterator[ast.Call]:
 
 
 def text_of(node: ast.AST | None) -> str:
-    """The words of a string, or of an f-string without what it inserts."""
+    """Return the text of a string, or the literal parts of an f-string."""
     words = ast.walk(node) if node else ()
     return " ".join(str(each.value) for each in words if isinstance(each, ast.Constant))
 
 
 def complaint_about(call: ast.Call) -> str | None:
-    """What is missing in a call of ``add_argument``."""
+    """Return what a call of ``add_argument`` lacks, if anything."""
     given = {word.arg: word.value for word in call.keywords}
     action, shown = text_of(given.get("action")), text_of(given.get("help"))
     if action == "version":
@@ -93,7 +93,7 @@ def test_every_parser_has_a_version(path: Path) -> None:
 
 
 def call_hides_help(call: ast.Call) -> bool:
-    """A parser that only lends its arguments to others has no --help of its own."""
+    """Whether a parser only lends its arguments to others and has no --help of its own."""
     return any(word.arg == "add_help" for word in call.keywords)
 
 

@@ -1,4 +1,4 @@
-"""What the README's two commands answer on a machine where they cannot do their work."""
+"""The error messages of the README's two commands on machines where they cannot run."""
 
 import ast
 import os
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(180)
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A copy of this checkout in which nothing was started yet."""
+    """A copy of this checkout in which no command has run yet."""
 
     root: Path
 
@@ -33,7 +33,7 @@ class Checkout:
         before: tuple[str, ...] = (),
         **variables: str,
     ) -> subprocess.CompletedProcess[str]:
-        """Start a command where no index can be reached, so that none can install anything."""
+        """Run a command without access to an index, so that it cannot install anything."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON"))}
         offline = {"PIP_INDEX_URL": closed_address(), "PIP_RETRIES": "1"}
         return subprocess.run(
@@ -51,7 +51,7 @@ class Checkout:
 
 
 def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
-    """What a command that refused to go on said: one line, and no more."""
+    """Return the message of a command that refused to run, which must be a single line."""
     assert done.returncode == 1, done
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
@@ -107,7 +107,7 @@ def test_no_venv_module(command: str, checkout: Checkout, tmp_path: Path) -> Non
 def test_a_python_without_ensurepip_and_pip(
     command: str, checkout: Checkout, tmp_path: Path
 ) -> None:
-    """As on Debian without python3-venv: there is a venv module, which can do half of its work."""
+    """Debian without python3-venv has a venv module that does only half of its work."""
     for module in ("ensurepip", "pip"):
         (tmp_path / f"{module}.py").write_text("")
     said = one_sentence(checkout.start(command, PYTHONPATH=str(tmp_path)))
@@ -116,7 +116,7 @@ def test_a_python_without_ensurepip_and_pip(
 
 @pytest.fixture
 def read_only(checkout: Checkout) -> Iterator[tuple[str, ...]]:
-    """Make the checkout read-only; yields what a command needs in front of it."""
+    """Make the checkout read-only; yield the prefix that a command then needs."""
     if os.geteuid() != 0:
         checkout.root.chmod(0o555)
         yield ()
@@ -139,7 +139,7 @@ def test_a_read_only_checkout(command: str, checkout: Checkout, read_only: tuple
 
 
 def old_pythons() -> list[Path]:
-    """One interpreter for each old version that this machine has."""
+    """Return one interpreter for each old version on this machine."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = []
     for minor in range(6, 11):
@@ -149,7 +149,7 @@ def old_pythons() -> list[Path]:
 
 
 def works(python: str | Path) -> bool:
-    """Whether it runs: a version manager's stand-in may have nothing behind it."""
+    """Whether the interpreter runs: a version manager's shim may point to nothing."""
     return subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
 
 
@@ -168,7 +168,7 @@ runpy.run_path({0!r}, run_name="__main__")
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_python_that_is_too_old(command: str, checkout: Checkout) -> None:
-    """Every old one that this machine has, and one that says that it is."""
+    """Try every old Python on this machine, and one that only claims to be old."""
     pretended = PRETEND.format(command, str((checkout.root / command).parent))
     answers = [one_sentence(checkout.start("-c", pretended))]
     answers += [one_sentence(checkout.start(command, python=python)) for python in old_pythons()]

@@ -87,7 +87,7 @@ def test_no_postgres_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_root_can_run_the_programs_of_a_private_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL runs as another user, who may not enter root's folders."""
+    """PostgreSQL runs as another user, which may not enter root's folders."""
     binaries = own_postgres.find_binaries()
     assert binaries is not None
     package, private = binaries.parents[1], tmp_path / "private"

@@ -1,4 +1,4 @@
-"""How the two commands make their environments."""
+"""How the two commands create their environments."""
 
 import sys
 

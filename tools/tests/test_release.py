@@ -1,4 +1,4 @@
-"""The pieces of the dry run: what comes from an index, and in which order things are uploaded."""
+"""The steps of the dry run: the requirements from an index, and the upload order."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""What may be released is told from a repository's tags, files and notes."""
+"""Tags, files and notes of the repository decide which components may be released."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def released(project: Project) -> Project:
 
 
 def assert_refused(verdict: Verdict, *words: str) -> None:
-    """A refusal is one sentence that names the component and what is asked for."""
+    """Assert that the refusal is one sentence with the component's name and these words."""
     assert verdict.state is State.REFUSED
     sentence = str(verdict)
     assert sentence.startswith(f"{verdict.component.name} ")
@@ -209,7 +209,7 @@ def test_a_version_that_the_module_holds_is_found_there(released: Project) -> No
     assert_refused(verdict_on(released), f"write a new version into {SOURCE}")
 
 
-# Clones that do not know
+# Clones without all tags
 
 
 def test_a_shallow_clone_without_tags_is_told_apart_from_a_first_release(

@@ -1,4 +1,4 @@
-"""The end of ``run_tests.py``: what it counts, and what it refuses in CI."""
+"""The summary of ``run_tests.py``: its counts, and its refusals in CI."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Machines that have nothing but Python, to try the README's commands on."""
+"""Machines that have only Python, to try the README's commands on."""
 
 import os
 import re
@@ -16,22 +16,22 @@ __all__ = ["BareMachine", "DebianRoot", "EmptyPath", "why_no_debian_root"]
 
 # The oldest Debian whose Python is supported.
 SUITE = "bookworm"
-# What is mounted ends with the command: nothing is left mounted where the folder is removed.
+# Mounts end with the command, so that none is left when the folder is removed.
 PRIVATE_MOUNTS = ("unshare", "--mount", "--propagation", "private")
 PACKAGES = "python3,python3-venv,ca-certificates"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-# What tells pip, here and in there, where the index is and whom to trust.
+# The variables that tell pip, here and inside, where the index is and which hosts to trust.
 NETWORK = re.compile(
     r"^(PIP_(INDEX_URL|EXTRA_INDEX_URL|TRUSTED_HOST|DEFAULT_TIMEOUT)|\w+_proxy)$", re.I
 )
 
 
 class BareMachine(ABC):
-    """A machine with a checkout for each of its users."""
+    """A machine on which each user has a checkout."""
 
     @abstractmethod
     def run(self, command: str, user: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the user's checkout, however it ends."""
+        """Run a command in the user's checkout, and return its result even if it failed."""
 
 
 def network_settings() -> dict[str, str]:
@@ -54,7 +54,7 @@ def captured(command: list[str], **options: object) -> subprocess.CompletedProce
 
 
 def why_no_debian_root() -> str | None:
-    """What is missing to make and enter a root of Debian's here."""
+    """Return what this machine lacks to create and enter a Debian root, if anything."""
     if os.geteuid() != 0:
         return "only root can make one"
     missing = [name for name in ("debootstrap", "unshare", "chroot") if not shutil.which(name)]
@@ -92,7 +92,7 @@ class DebianRoot(BareMachine):
         return self.enter(f"su - {user} -c {shlex.quote(inside)}")
 
     def enter(self, command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as root, with what a running system has mounted."""
+        """Run a command as root, with the mounts of a running system."""
         script = (
             'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && '
             'exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$0" sh -c "$1"'
@@ -101,7 +101,7 @@ class DebianRoot(BareMachine):
 
 
 def mirrors() -> list[str]:
-    """Where this machine's apt gets Debian's packages; debootstrap has a default of its own."""
+    """Return the Debian mirrors of this machine's apt; debootstrap has its own default."""
     found: list[str] = []
     for path in (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")):
         if path.exists():
@@ -111,7 +111,7 @@ def mirrors() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class EmptyPath(BareMachine):
-    """This machine without its programs: no folder is searched for any."""
+    """This machine with an empty PATH, so that commands find no programs."""
 
     home: Path
 

@@ -1,4 +1,4 @@
-"""Copies of this checkout, as a fresh clone would be, and an index that is out of their reach."""
+"""Copies of this checkout that resemble a fresh clone, and the URL of an unreachable index."""
 
 import shutil
 import socket
@@ -8,7 +8,7 @@ __all__ = ["ROOT", "closed_address", "copy_checkout"]
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# Everything that the commands make, and git's own folder.
+# Everything that the commands create, and git's own folder.
 MADE = (".git", ".tox", ".tox-bootstrap", ".demo", ".venv", "dist", "_build", "__pycache__")
 CACHES = (".*_cache", ".hypothesis", ".coverage*", "*.egg-info")
 
@@ -19,6 +19,6 @@ def copy_checkout(target: Path) -> Path:
 
 
 def closed_address() -> str:
-    """A URL where nothing listens."""
+    """Return a URL on which no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return f"http://127.0.0.1:{probe.getsockname()[1]}/simple"

@@ -65,7 +65,7 @@ class Project:
         self.replace(f"packages/{name}/pyproject.toml", '"1.0.0"', f'"{version}"')
 
     def release(self, name: str) -> None:
-        """Date the CHANGELOG, commit and tag, as CONTRIBUTING says."""
+        """Date the CHANGELOG, commit and tag, as in CONTRIBUTING."""
         self.replace(f"packages/{name}/CHANGELOG.md", "(unreleased)", "(2026-11-01)")
         self.commit(f"Release {name} 1.0.0")
         self.git("tag", f"{name}-1.0.0")
