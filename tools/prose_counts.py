@@ -42,6 +42,7 @@ HELD = frozenset(
     {
         ".",
         "benchmarks",
+        "demo",
         "dependents",
         "docs",
         "docs/benchmarks",

@@ -1,13 +1,13 @@
 """The chatbot: a ``StatelessServer`` that connects out to a chat server.
 
-``StatelessServer`` keeps one running application, a scope, per user: ``handle`` turns each line
-that comes from the chat server into an event in the queue of its user's scope, and
-``application_send`` turns what an application sends into a line back. The chat server is the only
-socket, and it is one that the bot opened itself.
+``StatelessServer`` keeps one running application, a scope, per user. ``handle`` turns each line
+from the chat server into an event in the queue of its user's scope, and ``application_send`` turns
+each event from an application into a line. The bot has only one socket, its connection to the chat
+server.
 
-Rules: the bot owns a thread and, through ``StatelessServer.run``, an event loop on it; only
-``stop`` may be called from elsewhere. The scopes outlive a loss of the connection: what an
-application says in between waits.
+Rules: the bot owns a thread and, through ``StatelessServer.run``, an event loop on it; other
+threads may only call ``stop``. The scopes survive a lost connection: replies wait until the bot is
+back.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_SCOPES = 500
 
 
 class ChatBot(StatelessServer):
-    """Serves ``application`` to everybody who talks to the bot.
+    """Serves ``application`` to all users who talk to the bot.
 
     A user's scope ends when the user leaves, or when ``MAX_SCOPES`` others have talked since.
     """
@@ -48,7 +48,7 @@ class ChatBot(StatelessServer):
         self._ready: Callable[[], None] = lambda: None
 
     def run_piece(self, ready: Callable[[], None]) -> None:
-        """Run on this thread; calls ``ready`` when the bot first hears and is heard."""
+        """Run on this thread; call ``ready`` once the bot has joined the chat."""
         self._ready = ready
         self.run()
 
@@ -57,7 +57,7 @@ class ChatBot(StatelessServer):
         self.connection.stop()
 
     async def handle(self) -> None:
-        """Talk to the chat server until ``stop``; when this returns, ``run`` does."""
+        """Talk to the chat server until ``stop``; ``run`` returns when this returns."""
         await self.connection.run(self._ready, self._hear, self._forget)
 
     async def _hear(self, line: Line) -> None:
@@ -72,7 +72,7 @@ class ChatBot(StatelessServer):
             self.delete_application_instance(fold(user))
 
     async def application_send(self, scope: Scope, message: Event) -> None:
-        """Carry an application's reply to the chat server. Runs in the task of that application."""
+        """Send an application's reply to the chat server. Runs in the task of that application."""
         if message["type"] != "chat.reply":
             raise ValueError(f"a chat application may send chat.reply, not {message['type']!r}")
         user, target, text = scope["user"], message["target"], message["text"]

@@ -1,12 +1,12 @@
-"""The bot's connection to the chat server, made again when it is lost.
+"""The bot's connection to the chat server, which reconnects when it is lost.
 
-What a line leads to is not decided here: ``heard`` gets each one that is meant for the bot, and
-``left`` each nickname that is free from now on. Both are awaited, so whoever takes its time slows
-the reading down, and with it the chat server.
+The connection only passes lines on: ``heard`` gets each line for the bot, and ``left`` each
+nickname that has become free. Both are awaited, so a slow callback slows down the reading, and with
+it the chat server.
 
-Rules: a connection belongs to the event loop that runs ``run``; only ``stop`` may be called from
-elsewhere. The first attempt must succeed, or ``run`` raises ``ChatError``; later losses are
-answered with new attempts, and what is said in between waits.
+Rules: a connection belongs to the event loop that runs ``run``; other threads may only call
+``stop``. If the first attempt to connect fails, ``run`` raises ``ChatError``. After a later loss it
+tries again, and outgoing lines wait until then.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 30.0
 SAID_AT_THE_END = frozenset({"NOTICE", "ERROR"})
-"""What a server that goes down still says, besides the QUITs of its users."""
+"""The commands that a server sends while it shuts down, besides the QUITs of its users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What ``user`` said to the bot; the answer goes to ``target``, a nickname or a channel."""
+    """A line from ``user`` to the bot; the answer goes to ``target``, a nickname or a channel."""
 
     user: str
     target: str
@@ -40,9 +40,9 @@ class Line:
 
 
 class BotConnection:
-    """Is ``nick`` on the chat server, in ``channel`` too, until ``stop``.
+    """Keeps ``nick`` on the chat server and in ``channel`` until ``stop``.
 
-    A private message is a line for the bot; in the channel only ``nick: 50`` and the like are.
+    Every private message is a line for the bot; in the channel, only messages such as ``nick: 50``.
     """
 
     def __init__(self, host: str, port: int, nick: str, channel: str, trace: Tracer) -> None:
@@ -63,7 +63,7 @@ class BotConnection:
         heard: Callable[[Line], Awaitable[None]],
         left: Callable[[str], Awaitable[None]],
     ) -> None:
-        """Talk to the chat server until ``stop``; calls ``ready`` once the bot is there."""
+        """Talk to the chat server until ``stop``; call ``ready`` once the bot has joined."""
         self._heard, self._left = heard, left
         self._loop = asyncio.get_running_loop()
         self._trace.name_loop("the bot's loop")
@@ -81,11 +81,11 @@ class BotConnection:
     def stop(self) -> None:
         """Ask ``run`` to say goodbye and return; safe from any thread."""
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: it ended already
+            with contextlib.suppress(RuntimeError):  # the loop is closed: ``run`` has ended
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def say(self, target: str, text: str) -> None:
-        """Say it now, or once the connection is back if it is lost."""
+        """Send a text now, or once a lost connection is back."""
         while True:
             await self._connected.wait()
             client = self._client
@@ -94,11 +94,11 @@ class BotConnection:
                     await client.say(target, text)
                 return
             except OSError:
-                if client is self._client:  # the loss is yet to be noticed
+                if client is self._client:  # the loss has not been noticed yet
                     self._connected.clear()
 
     async def try_to_say(self, target: str, text: str) -> None:
-        """Say it if the connection is there."""
+        """Send a text if there is a connection; drop it otherwise."""
         if self._client is not None:
             with contextlib.suppress(OSError):
                 await self._client.say(target, text)
@@ -127,7 +127,7 @@ class BotConnection:
             logger.warning("the bot is back on the chat server as %s", self.nick)
 
     async def _connect(self) -> IrcClient:
-        """Connect as ``nick``, or as nick2, nick3, ... if others came first."""
+        """Connect as ``nick``, or as nick2, nick3, ... if the nickname is taken."""
         for number in itertools.count(1):
             suffix = "" if number == 1 else str(number)
             nick = self.nick[: 9 - len(suffix)] + suffix if suffix else self.nick
@@ -158,9 +158,9 @@ class BotConnection:
                 gone.append(message.nick)
                 continue
             if message.command not in SAID_AT_THE_END:
-                # The server lives, so they left by themselves: a nickname is free for somebody
-                # else from now on, and so is its scope's name. (A server that goes down takes
-                # everybody along, but whoever comes back afterwards talks on.)
+                # The server is alive, so these users left: other users may take their nicknames
+                # and with them the names of their scopes. (When the server itself goes down, users
+                # who return afterwards keep their scopes.)
                 while gone:
                     await self._left(gone.pop())
             if message.command == "PRIVMSG" and fold(message.nick) != fold(self.nick):

@@ -1,8 +1,8 @@
-"""The page's users of the chat: each is a real IRC client that the page's backend keeps.
+"""The page's users of the chat: each is a real IRC client in the page's backend.
 
-Rules: everything here runs on uvicorn's event loop. A browser that joins gets a token, random and
-known to nobody else; whoever has it speaks as that nickname. A user who has been silent for
-``IDLE_SECONDS`` is taken away, since browsers seldom say goodbye.
+Rules: everything here runs on uvicorn's event loop. A browser that joins gets a secret random
+token, which lets it speak with that nickname. A user who is silent for ``IDLE_SECONDS`` is removed,
+because browsers seldom say goodbye.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ChatUsers:
         self._users: dict[str, ChatUser] = {}
 
     async def join(self, nick: str) -> ChatUser:
-        """Connect to the chat server as ``nick``. Raises ``ChatError`` if it cannot be."""
+        """Connect to the chat server as ``nick``. Raises ``ChatError`` if that fails."""
         if not is_nick(nick):
             raise ChatError(f"{nick!r} is no nickname: take a letter, then letters, digits or - _")
         if len(self._users) >= MAX_USERS:
@@ -56,7 +56,7 @@ class ChatUsers:
         return user
 
     async def say(self, token: str, text: str) -> None:
-        """Say something to the bot. Raises ``ChatError`` if the token is not known (any more)."""
+        """Say something to the bot. Raises ``ChatError`` if the token is unknown or expired."""
         user = self._users.get(token)
         if user is None:
             raise ChatError("you are not in the chat (any more): join again")
@@ -69,7 +69,7 @@ class ChatUsers:
             raise ChatError("the chat server has closed your connection: join again") from None
 
     async def leave(self, token: str) -> None:
-        """Leave the chat; nothing happens if the token is not known."""
+        """Leave the chat; do nothing if the token is unknown."""
         user = self._users.pop(token, None)
         if user is not None:
             user.expiry.cancel()
@@ -77,11 +77,11 @@ class ChatUsers:
             await user.client.close()
 
     async def close(self) -> None:
-        """Let everybody leave."""
+        """Disconnect all users."""
         await asyncio.gather(*map(self.leave, list(self._users)))
 
     async def _read(self, token: str, client: IrcClient) -> None:
-        """Publish what the user hears until the connection ends."""
+        """Publish the messages to the user until the connection ends."""
         async for message in client.messages():
             if message.command == "PRIVMSG":
                 self._trace.publish(Heard(client.nick, message.nick, message.param(1)))

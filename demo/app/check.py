@@ -1,9 +1,8 @@
-"""``--check``: visit everything over real HTTP and IRC, say what was seen, and judge it.
+"""``--check``: visit everything over real HTTP and IRC, report the observations, and judge them.
 
-Each step is a function that raises ``Complaint`` when something is not as it should be, and
-otherwise returns what it saw. Steps build on the traces that earlier ones left, so their order
-counts; one that fails does not keep the others from running. ``run`` returns 0 only if every step
-was content and the demo ended as it should.
+Each step is a function that raises ``Complaint`` if it finds a fault, and otherwise returns its
+observation. Steps use the traces of earlier steps, so their order matters; a failed step does not
+stop the others. ``run`` returns 0 only if every step passed and the demo ended properly.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ UPLOAD_BYTES = 8 << 20
 
 
 class Complaint(Exception):
-    """Something is not as it should be."""
+    """The check found a fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What every step has at hand. ``mark`` tells this visit's traces from others'."""
+    """The tools of every step. ``mark`` distinguishes this visit's traces from others."""
 
     addresses: Addresses
     browser: Browser
@@ -53,12 +52,12 @@ class Visit:
     mark: str
 
     def user(self, letter: str) -> IrcUser:
-        """A new chat user; nine characters, since some servers allow no more."""
+        """Return a new chat user; its name has nine characters, the limit of some servers."""
         nick = f"{letter}{self.mark}"
         return IrcUser(self.addresses.irc_host, self.addresses.irc_port, nick)
 
     def bot(self) -> str:
-        """The bot's nickname, as the page has it."""
+        """Return the bot's nickname from the page."""
         return str(self.browser.request("GET", "/state.json").json()["chat"]["bot"])
 
 
@@ -72,7 +71,7 @@ def require(condition: bool, complaint: str) -> None:
 
 
 def own_wheels(visit: Visit) -> str:
-    """The nine distributions were installed from wheels built here, not from an index."""
+    """Require that the nine distributions come from wheels built here, not from an index."""
     versions = []
     for name in DISTRIBUTIONS:
         try:
@@ -87,7 +86,7 @@ def own_wheels(visit: Visit) -> str:
 
 
 def index_page(visit: Visit) -> str:
-    """Flask serves the page."""
+    """Require that Flask serves the page."""
     answer = visit.browser.request("GET", "/")
     require(answer.status == 200, f"status {answer.status}")
     require("Guestbook" in answer.text and visit.bot() in answer.text, "a part of it is missing")
@@ -98,7 +97,7 @@ def index_page(visit: Visit) -> str:
 
 
 def sign_guestbook(visit: Visit) -> str:
-    """The form signs the guestbook, and what was written is shown, escaped."""
+    """Sign the guestbook with the form, and require the escaped text on the page."""
     text = f"Grüße <b>{visit.mark}</b>"
     form = urlencode({"name": "The check", "text": text}).encode()
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -114,7 +113,7 @@ def sign_guestbook(visit: Visit) -> str:
 
 
 def stream_upload(visit: Visit) -> str:
-    """An upload is read while it is being sent: the second half waits until Flask has begun."""
+    """Require that Flask reads an upload during the transfer: send the second half only then."""
     content = secrets.token_bytes(UPLOAD_BYTES)
     before = visit.events.seen()[-1].number
 
@@ -138,7 +137,7 @@ def stream_upload(visit: Visit) -> str:
 
 
 def stream_download(visit: Visit) -> str:
-    """The file comes back as it went."""
+    """Download the file, and require the same content."""
     answer = visit.browser.request("GET", f"/files/check-{visit.mark}.bin")
     require(answer.status == 200, f"status {answer.status}")
     require(len(answer.body) == UPLOAD_BYTES, f"{len(answer.body)} bytes came back")
@@ -148,7 +147,7 @@ def stream_download(visit: Visit) -> str:
 
 
 def stream_sample(visit: Visit) -> str:
-    """A response that is made while it is read; and one that is left in the middle."""
+    """Read a response that is made during the transfer, and leave another one in the middle."""
     answer = visit.browser.request("GET", "/sample/16")
     require(answer.headers.get("transfer-encoding") == "chunked", "it was not sent in chunks")
     blocks = (hashlib.sha256(str(n).encode()).digest() * 2048 for n in range(256))
@@ -164,7 +163,7 @@ def stream_sample(visit: Visit) -> str:
 
 
 def two_users(visit: Visit) -> str:
-    """Two users play at the same time, guess by guess in turn; neither sees the other's."""
+    """Let two users play alternately; neither may see the other's game."""
     bot = visit.bot()
     with ExitStack() as stack:
         players = [Player(stack.enter_context(visit.user(letter)), bot) for letter in "ab"]
@@ -210,7 +209,7 @@ class Player:
 
 
 def talk_in_channel(visit: Visit) -> str:
-    """In the channel the bot answers those who call it by name."""
+    """Require that the bot answers users in the channel who call it by name."""
     chat = visit.browser.request("GET", "/state.json").json()["chat"]
     with visit.user("c") as user:
         user.send(f"JOIN {chat['channel']}")
@@ -222,7 +221,7 @@ def talk_in_channel(visit: Visit) -> str:
 
 
 def talk_from_page(visit: Visit) -> str:
-    """The page's backend joins the chat for a browser, and the event stream brings the answer."""
+    """Join the chat through the page, and require the answer in the event stream."""
     nick = f"d{visit.mark}"
     joined = visit.browser.post_json("/chat/join", nick=nick)
     require(joined.status == 200, f"joining was answered with {joined.status}: {joined.text}")
@@ -240,7 +239,7 @@ def talk_from_page(visit: Visit) -> str:
 
 
 def event_stream(visit: Visit) -> str:
-    """The stream shows both conversations, and goes on where a browser left off."""
+    """Require both conversations in the stream, which continues where a browser left off."""
     require(visit.events.content_type.startswith("text/event-stream"), visit.events.content_type)
     nicks = [f"{letter}{visit.mark}" for letter in "ab"]
     for nick in nicks:
@@ -260,7 +259,7 @@ def _won(nick: str, chat: dict[str, str]) -> bool:
 
 
 def threads_and_loops(visit: Visit) -> str:
-    """Every piece ran where it belongs."""
+    """Require that every piece ran on its own thread and loop."""
     ran = {e.data["piece"]: e.data["where"] for e in visit.events.seen() if e.kind == "ran"}
     asgi = ran["ASGI application (uvicorn)"]
     flask = ran["Flask view (WsgiToAsgi)"]
@@ -288,7 +287,7 @@ def threads_and_loops(visit: Visit) -> str:
 
 
 def guards(visit: Visit) -> str:
-    """Requests that another site could have made are refused."""
+    """Require that the demo refuses requests that another site could have made."""
     rebound = visit.browser.request("GET", "/", headers={"Host": "rebound.example"})
     require(rebound.status == 403, f"a foreign Host header was answered with {rebound.status}")
     foreign = {"Sec-Fetch-Site": "cross-site", "Content-Type": "application/json"}
@@ -316,7 +315,7 @@ STEPS: Sequence[Step] = (
 
 
 def run(demo: Demo, say: Callable[[str], object], steps: Sequence[Step] = STEPS) -> int:
-    """Run the demo and the steps, tell each result with ``say``, and return the exit code."""
+    """Run the demo and the steps, report each result with ``say``, and return the exit code."""
     failed, before = 0, set(threading.enumerate())
     try:
         with demo.running() as addresses:
@@ -341,7 +340,7 @@ def _content(step: Step, visit: Visit, say: Callable[[str], object]) -> bool:
     name = step.__name__.replace("_", " ")
     try:
         say(f"ok    {name}: {step(visit)}")
-    except Exception as failure:  # whatever goes wrong in a step is that step's failure
+    except Exception as failure:  # any exception is a failure of its step
         reason = str(failure) if isinstance(failure, Complaint) else repr(failure)
         say(f"FAIL  {name}: {reason}")
         return False

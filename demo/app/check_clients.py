@@ -1,7 +1,7 @@
-"""The outside world of ``check``: a browser and chat users made of plain sockets.
+"""The clients of ``check``: a browser and chat users on plain sockets.
 
-Nothing here uses the demo's own code for HTTP, events or IRC, since a mistake made on both sides
-would cancel itself out. All calls block, and none for longer than ``SECONDS``.
+They do not use the demo's own code for HTTP, events or IRC, because a mistake on both sides would
+cancel out. All calls block, but none for longer than ``SECONDS``.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Answer:
 
 
 class Browser:
-    """Makes HTTP requests to the demo, each on a connection of its own."""
+    """Makes HTTP requests to the demo, each on its own connection."""
 
     def __init__(self, port: int) -> None:
         self._port = port
 
     def connection(self) -> http.client.HTTPConnection:
-        """A connection to use by hand."""
+        """Return a connection for low-level use."""
         return http.client.HTTPConnection("127.0.0.1", self._port, timeout=SECONDS)
 
     def request(
@@ -84,7 +84,7 @@ class EventReader:
     def __init__(self, browser: Browser, last_event_id: int = 0) -> None:
         self._connection = browser.connection()
         self._connection.request("GET", "/events", headers={"Last-Event-ID": str(last_event_id)})
-        # Taken now: the connection object lets go of its socket once the response has begun.
+        # Get the socket now: the connection object drops it once the response has started.
         self._socket: socket.socket = self._connection.sock
         self._response = self._connection.getresponse()
         self.content_type = self._response.getheader("content-type") or ""
@@ -109,7 +109,7 @@ class EventReader:
         self._connection.close()
 
     def wait_for(self, kind: str, fits: Callable[[Any], bool]) -> Seen:
-        """The first event of this kind whose data fit. Raises ``TimeoutError`` if none comes."""
+        """Return the first event of this kind that fits. Raises ``TimeoutError`` if none comes."""
         deadline = time.monotonic() + SECONDS
         with self._changed:
             while True:
@@ -120,7 +120,7 @@ class EventReader:
                     raise TimeoutError(f"the event stream did not show such a {kind!r} event")
 
     def seen(self) -> list[Seen]:
-        """Everything so far."""
+        """Return all events so far."""
         with self._changed:
             return list(self._seen)
 
@@ -174,7 +174,7 @@ class IrcUser:
         self._socket.sendall(line.encode() + b"\r\n")
 
     def wait_for(self, part: str) -> str:
-        """The next line that holds ``part``; PINGs are answered meanwhile."""
+        """Return the next line that contains ``part``, and answer PINGs in the meantime."""
         while line := self._lines.readline():
             if line.startswith("PING"):
                 self.send("PONG" + line[4:].rstrip())
@@ -183,10 +183,10 @@ class IrcUser:
         raise ConnectionError(f"the chat server closed the connection of {self.nick}")
 
     def ask(self, target: str, text: str) -> str:
-        """Say something to ``target`` and return what the next message to us says."""
+        """Say something to ``target`` and return the text of the next message to us."""
         self.send(f"PRIVMSG {target} :{text}")
         return self.hear()
 
     def hear(self) -> str:
-        """What the next message to us says."""
+        """Return the text of the next message to us."""
         return self.wait_for(" PRIVMSG ").split(" ", 3)[3].removeprefix(":")

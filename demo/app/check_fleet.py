@@ -1,7 +1,7 @@
 """``--check`` of the bot with workers: kill one while it answers, and count the answers.
 
-The steps are like those of ``check``. What a user hears decides; the page's own view is only asked
-whom to kill, and whether it shows what came of it.
+The steps are like those of ``check``. The answers to users decide; the page is only used to choose
+a worker to kill, and must show the result.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from .check_clients import IrcUser
 
 GUESSES = 40
 KILL_AFTER = 5
-"""How many answers are awaited before the worker is killed, so that it is in the middle of them."""
+"""The number of answers before the kill, so that the worker dies in the middle of its work."""
 
 
 def workers_share(visit: Visit) -> str:
-    """Every worker lives and owns a part, and the page has a place for that."""
+    """Require that every worker runs and owns partitions, and that the page shows them."""
     page = visit.browser.request("GET", "/").text
     require("Who owns which scope" in page, "the page does not show the workers")
     fleet = visit.events.wait_for("fleet", all_work).data
@@ -28,11 +28,11 @@ def workers_share(visit: Visit) -> str:
 
 
 def kill_a_worker(visit: Visit) -> str:
-    """A worker is killed with guesses in hand: each is answered, once, in order."""
+    """Kill a worker with unfinished guesses, and require one answer to each, in order."""
     bot = visit.bot()
     with visit.user("k") as user:
         user.ask(bot, "new")
-        while "right" in user.ask(bot, "50"):  # from here on 50 is known to be wrong
+        while "right" in user.ask(bot, "50"):  # from here on, 50 is wrong
             user.ask(bot, "new")
         fleet = visit.events.wait_for("fleet", lambda seen: owner_of(seen, user.nick) != "").data
         killed = owner_of(fleet, user.nick)
@@ -69,7 +69,7 @@ def _heir(visit: Visit, user: IrcUser, killed: str) -> str:
 
 
 def fleet_returns(visit: Visit) -> str:
-    """Another worker comes in the place of the dead one, and gets its share."""
+    """Require that another worker replaces the dead one and gets its share."""
     first = visit.events.wait_for("fleet", all_work).data
     before = {worker["name"] for worker in first["workers"]}
 
@@ -84,7 +84,7 @@ def fleet_returns(visit: Visit) -> str:
 
 
 def kill_is_guarded(visit: Visit) -> str:
-    """Only the page may kill, and nothing but a worker of this demo."""
+    """Require that only the page can kill, and only workers of this demo."""
     fleet = visit.events.wait_for("fleet", all_work).data
     first = fleet["workers"][0]
     for name in (str(first["pid"]), "1", "", "worker-0", "../worker-1"):
@@ -112,12 +112,12 @@ def all_work(seen: Any) -> bool:
 
 
 def owned_by(seen: Any, worker: str) -> list[int]:
-    """The numbers of the partitions that a worker owns."""
+    """Return the numbers of the partitions that a worker owns."""
     return [each["number"] for each in seen["partitions"] if each["owner"] == worker]
 
 
 def owner_of(seen: Any, user: str) -> str:
-    """The worker that owns a user's scope; empty if it is not known."""
+    """Return the worker that owns a user's scope, or an empty string if it is unknown."""
     found = (each["owner"] for each in seen["partitions"] if user in each["users"])
     return str(next(found, ""))
 

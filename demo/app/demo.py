@@ -1,4 +1,4 @@
-"""The whole demo as one object: builds the pieces, starts them in order, stops them in reverse."""
+"""The demo as one object: it builds the pieces, starts them in order, and stops them in reverse."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Wake(Enum):
-    """Why the main thread, which waits, goes on."""
+    """The reason why the waiting main thread continues."""
 
     SIGNAL = auto()
     PIECE_ENDED = auto()
@@ -44,10 +44,10 @@ class Wake(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line decides.
+    """The settings from the command line.
 
-    ``irc`` is ``None`` for the embedded server. With ``workers``, the bot's scopes run in so many
-    processes; ``database`` is the URL between them, ``None`` for a PostgreSQL of our own.
+    ``irc`` is ``None`` for the embedded server. ``workers`` is the number of processes for the
+    bot's scopes; ``database`` is the URL of their database, or ``None`` for our own PostgreSQL.
     """
 
     data: Path
@@ -61,7 +61,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the demo answers: HTTP and IRC."""
+    """The HTTP and IRC addresses of the demo."""
 
     http_port: int
     irc_host: str
@@ -76,10 +76,10 @@ MakeGame = Callable[[Storage, Trace], GuessingGame]
 
 
 class Demo:
-    """The running demo. ``wakes`` tells the thread that waits why it should stop waiting.
+    """The running demo. ``wakes`` wakes the waiting thread and gives the reason.
 
-    ``wakes`` is a ``SimpleQueue`` because its ``put`` is the one hand-over that Python promises to
-    be safe in a signal handler that interrupts a ``get`` of the same queue.
+    ``wakes`` is a ``SimpleQueue``, because only its ``put`` is guaranteed to be safe in a signal
+    handler that interrupts a ``get`` of the same queue.
     """
 
     def __init__(self, settings: Settings, make_game: MakeGame = GuessingGame) -> None:
@@ -95,14 +95,14 @@ class Demo:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Addresses]:
-        """Run all pieces for the time of a ``with`` block. Raises ``PieceFailed``."""
+        """Run all pieces for the duration of a ``with`` block. Raises ``PieceFailed``."""
         try:
             yield self._start()
         finally:
             self._stop()
 
     def _start(self) -> Addresses:
-        # First of all what may not be there.
+        # Start the database first, because it may be missing.
         database = self._start_database() if self._settings.workers else None
         irc_host, irc_port = self._settings.irc or self._start_irc_server()
         listener = bind(self._settings.port)
@@ -122,17 +122,17 @@ class Demo:
         return Addresses(listener.getsockname()[1], irc_host, irc_port)
 
     def _start_database(self) -> Database:
-        """Start a PostgreSQL where none is named, and make a schema of our own in it."""
+        """Start a PostgreSQL if no database is given, and create our own schema in it."""
         if reason := why_no_fleet(self._settings.database):
             raise PieceFailed(f"there can be no workers, since {reason}")
-        # Imported here: without workers, asgiref-postgres need not be installed.
+        # Import here: without workers, asgiref-postgres need not be installed.
         from asgiref.postgres import Database, migrate
 
         try:
             url = self._settings.database or self._postgres.start()
         except own_postgres.NoServer as error:
             raise PieceFailed(str(error)) from None
-        # Two demos in one schema would have one gateway, and the other would wait.
+        # Each demo has its own schema: of two gateways in one schema, one would wait.
         schema = f"asgiref_demo_{secrets.token_hex(4)}"
         database = Database(url, schema, timeout=TIMEOUT_SECONDS)
         try:
@@ -187,7 +187,7 @@ class Demo:
         self._threads.append(thread)
 
     def _stop(self) -> None:
-        """Stop what was started, the last first, each even if another fails."""
+        """Stop all started pieces in reverse order, even if one of them fails."""
         failures: list[PieceFailed] = []
         while self._threads:
             try:
@@ -204,7 +204,7 @@ class Demo:
             raise failures[0]
 
     def _leave_database(self) -> None:
-        """Leave nothing in a database that others use; end one of our own."""
+        """Drop our schema from a shared database, or end our own server."""
         database, self._database = self._database, None
         if database is not None and self._settings.database:
             try:
@@ -223,7 +223,7 @@ async def _drop_schema(database: Database) -> None:
 
 
 def why_no_fleet(database: str | None = None) -> str | None:
-    """What is missing for workers that have this database, or one of our own."""
+    """Return why workers cannot run with this database or our own, if they cannot."""
     if not all(map(importlib.util.find_spec, ("asgiref.postgres", "asyncpg"))):
         return "asgiref-postgres is not installed"
     if database is None and own_postgres.find_binaries() is None:

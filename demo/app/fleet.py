@@ -1,14 +1,13 @@
-"""The worker processes: started, watched, killed at the press of a button, and replaced.
+"""Starts, watches, kills (on request) and replaces the worker processes.
 
-What the page shows comes from two sides: the processes are this module's own, and PostgreSQL says
-which session holds the advisory lock of which partition; its name is the worker's. Both go into one
-``FleetSeen``, published when it changes; a partition that has got another owner is also news.
+The page's view has two sources: this module knows its processes, and PostgreSQL knows which
+session, named like its worker, holds the advisory lock of each partition. Both form one
+``FleetSeen``, which is published on every change; a new owner of a partition is also news.
 
-Rules: everything runs on the fleet's own loop; ``stop`` and ``kill`` may be called from elsewhere.
-A worker is named, never numbered by the system: what a name stands for is looked up here, among the
-processes that this fleet started and has not reaped, so no request can reach any other process. A
-worker that ended keeps its place for ``REPLACE_SECONDS``: the others are seen to take over its
-partitions first. The new one has a new name.
+Rules: everything runs on the fleet's own loop; other threads may call ``stop`` and ``kill``.
+Requests identify a worker by name, never by process id, and the fleet looks the name up among its
+own processes, so no request can reach any other process. A dead worker is replaced only after
+``REPLACE_SECONDS``, so that the page shows how the others take over; the new worker has a new name.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _PARTITIONS_OF = 'SELECT id, "{schema}".partition_of(id) FROM unnest($1::text[])
 
 
 class Life(StrEnum):
-    """What a worker process is doing, as far as can be seen from here."""
+    """The state of a worker process, as seen by the fleet."""
 
     STARTING = "starts"
     WORKING = "works"
@@ -70,7 +69,7 @@ class Worker:
 
 
 class Fleet:
-    """Keeps ``count`` workers at work; a piece."""
+    """A piece that keeps ``count`` workers running."""
 
     name = "fleet"
 
@@ -91,20 +90,20 @@ class Fleet:
         self._seen: FleetSeen | None = None
 
     def run_piece(self, ready: Callable[[], None]) -> None:
-        """Run on this thread; calls ``ready`` once every worker owns a part of the scopes."""
+        """Run on this thread; call ``ready`` once every worker owns some partitions."""
         try:
             asyncio.run(self._run(ready))
         finally:
             self._end_workers()
 
     def stop(self) -> None:
-        """Let the workers finish what they have in hand, and end them; safe from any thread."""
+        """Let the workers finish their current messages, and end them; safe from any thread."""
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: it ended already
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the piece has ended
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def kill(self, name: str) -> bool:
-        """Kill a worker as ``kill -9`` does; from any event loop. False if no such one runs."""
+        """Kill a worker like ``kill -9``, from any event loop; return whether it was running."""
         if self._loop is None:
             return False
         killing = asyncio.run_coroutine_threadsafe(self._kill(name), self._loop)
@@ -150,7 +149,7 @@ class Fleet:
             cwd=_APP_PARENT,
             env={**os.environ, **variables},
             stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is the demo's alone, which ends things in order
+            start_new_session=True,  # Ctrl-C must reach only the demo, which stops in order
         )
         return Worker(name, process)
 
@@ -169,7 +168,7 @@ class Fleet:
                 _close_stdin(worker)
 
     def _end_workers(self) -> None:
-        """Ask all to end, so that they release what they own; kill those that do not."""
+        """Ask all workers to end, so that they release their partitions; kill those that do not."""
         for worker in self._workers:
             worker.process.terminate()
         deadline = time.monotonic() + END_SECONDS
@@ -181,7 +180,7 @@ class Fleet:
                 worker.process.wait()
             _close_stdin(worker)
 
-    # What PostgreSQL knows
+    # The view of PostgreSQL
 
     def _note_owners(self, moves: Sequence[tuple[str, str, FleetPartition]]) -> None:
         owners = {each.owner for each in self._ownership.partitions}
@@ -189,7 +188,7 @@ class Fleet:
             if worker.life is not Life.ENDED and worker.name in owners:
                 worker.life = Life.WORKING
             elif worker.life is Life.WORKING:
-                worker.life = Life.SILENT  # it was stopped, say, or cannot reach the database
+                worker.life = Life.SILENT  # for example stopped, or cut off from the database
         grouped: dict[tuple[str, str], list[FleetPartition]] = defaultdict(list)
         for before, owner, partition in moves if self._ready else ():
             grouped[before, owner].append(partition)
@@ -208,11 +207,11 @@ class Fleet:
             self._tell(f"{owner} takes {what} over from {before}, and starts with what waits.")
 
     def _all_own_some(self) -> bool:
-        """Whether every partition has an owner, and every worker is one."""
+        """Whether every partition has an owner, and every worker owns a partition."""
         owners = {each.owner for each in self._ownership.partitions}
         return owners == {worker.name for worker in self._workers}
 
-    # What the page sees
+    # The view of the page
 
     def _publish(self) -> None:
         tally = self._bot.tally
@@ -236,7 +235,7 @@ class Fleet:
 
 
 class Ownership:
-    """Asks PostgreSQL who owns what, over one connection; ``partitions`` is what it said last."""
+    """Queries the owners over one connection; ``partitions`` is the latest result."""
 
     def __init__(self, database: Database) -> None:
         self.partitions: tuple[FleetPartition, ...] = ()
@@ -251,13 +250,13 @@ class Ownership:
             await self._connection.close()
 
     async def look(self, users: Sequence[str]) -> list[tuple[str, str, FleetPartition]]:
-        """Ask again; return each partition with a new owner, after the owners before and now.
+        """Query again; return the old owner, the new owner and the partition for each change.
 
-        While the database is away, everything stays as it was seen last.
+        While the database is unreachable, the latest result stays.
         """
         try:
             rows = await self._ask(users)
-        except Exception:  # the driver has many; all of them mean: not now
+        except Exception:  # the driver's many errors all mean: try again later
             self._connection = None
             return []
         self.partitions = tuple(

@@ -1,13 +1,12 @@
 """The same chatbot with ``--workers``: a ``PostgresGateway``, whose scopes run in other processes.
 
-It keeps the connection to the chat server and runs no application. Each line is stored in the
-database before the next one is read; a worker's reply comes back into ``application_send``.
+It keeps the connection to the chat server and runs no application. It stores each line in the
+database before it reads the next one; ``application_send`` gets the replies of workers.
 
-Rules: as in ``bot``. A scope cannot be deleted from here, so a user who leaves is one more message
-to the scope, ``chat.left``, and the application ends itself. A message that comes again is answered
-again, and that answer is marked; a chat wants each line once, so the numbers of the messages whose
-answers were said are kept for a while. ``tally`` is replaced, never changed, so that other threads
-may read it.
+Rules: as in ``bot``. The gateway cannot delete a scope, so when a user leaves, it sends the message
+``chat.left``, and the application ends itself. A redelivered message gets another, marked answer;
+the chat must see each answer once, so the numbers of answered messages are kept for a while.
+``tally`` is replaced, never mutated, so that other threads may read it.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ REMEMBERED_ANSWERS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What went through the gateway.
+    """The traffic of the gateway.
 
-    ``users`` are those who talked and did not leave. ``redelivered`` counts answers to messages
-    that came again, and ``repeated`` those of them that had been said already.
+    ``users`` have talked and not left. ``redelivered`` counts answers to redelivered messages, and
+    ``repeated`` those of them that the bot had already said.
     """
 
     users: tuple[str, ...] = ()
@@ -55,14 +54,14 @@ class FleetBot(PostgresGateway):
         self.tally = Tally()
         self._trace = trace
         self._ready: Callable[[], None] = lambda: None
-        # No other run of the demo has this: another one may use the same files.
+        # Unique for each run of the demo, because several runs may use the same files.
         self.run_mark = secrets.token_hex(4)
         self._numbers = itertools.count(1)
         self._users: OrderedDict[str, str] = OrderedDict()
         self._said: OrderedDict[int, None] = OrderedDict()
 
     def run_piece(self, ready: Callable[[], None]) -> None:
-        """Run on this thread; calls ``ready`` when the bot first hears and is heard."""
+        """Run on this thread; call ``ready`` once the bot has joined the chat."""
         self._ready = ready
         self.run()
 
@@ -71,7 +70,7 @@ class FleetBot(PostgresGateway):
         self.connection.stop()
 
     async def handle(self) -> None:
-        """Talk to the chat server until ``stop``; when this returns, ``run`` does."""
+        """Talk to the chat server until ``stop``; ``run`` returns when this returns."""
         await self.connection.run(self._ready, self._hear, self._forget)
 
     async def _hear(self, line: Line) -> None:
@@ -93,7 +92,7 @@ class FleetBot(PostgresGateway):
         await self.store(fold(user), scope, {**message, "number": next(self._numbers)})
 
     async def application_send(self, scope: Scope, message: Event) -> None:
-        """Carry a reply to the chat server, unless it was said already."""
+        """Send a reply to the chat server, unless the bot has already said it."""
         if message["type"] != "chat.reply":
             raise ValueError(f"a chat application may send chat.reply, not {message['type']!r}")
         if self.delivery.redelivered:

@@ -1,4 +1,4 @@
-"""What the demo, its gateway and its workers agree on; known without asgiref-postgres, too."""
+"""Constants that the demo, its gateway and its workers share; needs no asgiref-postgres."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ PARTITIONS = 32
 """Enough that each of ``MOST_WORKERS`` workers owns some."""
 
 MOST_WORKERS = 8
-"""As many as the page has room for."""
+"""The page has room for this many."""
 
 TIMEOUT_SECONDS = 2
-"""A frozen worker loses its partitions after this; ten seconds are asgiref.postgres's default."""
+"""A frozen worker loses its partitions after this time; asgiref.postgres's default is 10 s."""
 
 REPLACE_SECONDS = 4
-"""How long the place of a dead worker stays empty: long enough to see the others take over."""
+"""The delay before a dead worker is replaced: long enough to see the others take over."""

@@ -1,10 +1,11 @@
 """The application of a worker process, which is ``python -m asgiref.postgres worker``.
 
-The folder of the data comes in the environment, as ``ASGIREF_DEMO_DATA``; so does the database's
-URL, since every user of a machine sees command lines.
+The environment variable ``ASGIREF_DEMO_DATA`` names the data folder. The URL of the database is
+also in the environment, because every user of a machine can see command lines.
 
-Rules: the parent holds the other end of standard input and never writes to it. When it ends,
-however that happened, this process does too, at once: another worker gets what was in hand.
+Rules: the parent holds the other end of standard input and never writes to it. When the parent
+ends, for any reason, this process ends at once too, and another worker gets its unfinished
+messages.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .trace import Trace
 
 
 def _end_with_parent() -> None:
-    os.read(0, 1)  # not sys.stdin: its lock, held here, would upset the interpreter's own end
+    os.read(0, 1)  # not sys.stdin: its lock, held here, would break the interpreter's shutdown
     os._exit(1)
 
 

@@ -1,8 +1,8 @@
 """The bot's application: a number-guessing game, one running instance per scope.
 
-The application follows the shape of ASGI: ``await application(scope, receive, send)``. The server
-starts it once for each user, and everything it remembers about that user are its local variables:
-nothing is looked up by name, so nothing can be mixed up.
+The application has the signature of ASGI: ``await application(scope, receive, send)``. The server
+starts it once for each user, and its local variables hold its whole state: nothing is looked up by
+name, so users cannot be mixed up.
 
 ========================  ===================================================================
 scope                     ``{"type": "chat", "user": nickname}``
@@ -42,7 +42,7 @@ Send = Callable[[Event], Awaitable[None]]
 
 
 class Verdict(Enum):
-    """What a guess led to."""
+    """The result of a guess."""
 
     LOW = auto()
     HIGH = auto()
@@ -65,7 +65,7 @@ class Game:
     guesses: list[int] = field(default_factory=list)
 
     def guess(self, number: int) -> Verdict:
-        """Judge a guess; a game that is over takes no more."""
+        """Judge a guess; a finished game accepts no more."""
         if self.guesses and self.guesses[-1] == self.secret:
             return Verdict.OVER
         self.guesses.append(number)
@@ -75,7 +75,7 @@ class Game:
 
 
 class GuessingGame:
-    """The ASGI-style application; wins are stored, from a thread where SQLite may block."""
+    """The ASGI-style application; it stores wins from a thread, in which SQLite may block."""
 
     def __init__(
         self, storage: Storage, trace: Tracer, secrets: random.Random | None = None
@@ -135,7 +135,7 @@ class GuessingGame:
         return self._best()
 
     def _best(self, *newest: Win) -> str:
-        """The best player; runs on the thread that sync_to_async chooses."""
+        """Return the best player; runs on the thread that sync_to_async chooses."""
         self._trace.ran("Best players in SQLite (sync_to_async)")
         wins = [*self._storage.best_wins(1), *newest]
         if not wins:
@@ -145,6 +145,6 @@ class GuessingGame:
 
 
 def first_word(message: Event) -> str:
-    """What the game goes by: the first word of a message, without its case and punctuation."""
+    """Return the first word of a message, in lower case and without punctuation."""
     words = str(message["text"]).lower().split()
     return words[0].strip("?!.") if words else ""

@@ -1,9 +1,9 @@
 """The Flask application: the page, the guestbook, and files that stream in and out.
 
-It is ordinary synchronous Flask and knows nothing of asyncio; ``WsgiToAsgi`` (in ``web``) runs
-each request on a worker thread. An upload is read from ``request.stream`` block by block while the
-browser still sends, and a download is produced block by block while the browser reads: no file is
-ever held in memory whole.
+It is ordinary synchronous Flask code, independent of asyncio; ``WsgiToAsgi`` (in ``web``) runs each
+request on a worker thread. It reads an upload from ``request.stream`` block by block while the
+browser still sends, and produces a download block by block while the browser reads, so memory never
+holds a whole file.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _MAX_NAME, _MAX_TEXT = 40, 500
 
 @dataclass(frozen=True, slots=True)
 class ChatFacts:
-    """What the page says about the chat: the server's address, the bot's nickname, the channel.
+    """The chat's data for the page: the server's address, the bot's nickname, the channel.
 
-    ``workers`` is the number of processes that the bot's scopes run in, 0 for this one alone;
-    ``replace`` are the seconds after which another one is started in the place of a killed one.
+    ``workers`` is the number of processes for the bot's scopes, 0 for only this one; ``replace`` is
+    the number of seconds until a killed worker is replaced.
     """
 
     server: str
@@ -45,7 +45,7 @@ class ChatFacts:
 
 
 def make_guestbook(storage: Storage, trace: Tracer, chat_facts: Callable[[], ChatFacts]) -> Flask:
-    """Build the WSGI application; ``chat_facts`` is asked anew for each page."""
+    """Build the WSGI application; it calls ``chat_facts`` for each page."""
     app = Flask(__name__, static_folder=None, template_folder=".")
     app.before_request(lambda: _note_view(trace))
     _add_pages(app, storage, trace, chat_facts)
@@ -75,7 +75,7 @@ def _add_pages(
 
     @app.get("/repository/<any(docs, demo):folder>/<path:name>")
     def repository(folder: str, name: str) -> Response:
-        """The documentation, and the source of the demo, as they are in this checkout."""
+        """Serve the documentation and the source of the demo from this checkout."""
         return send_from_directory(REPOSITORY / folder, name, mimetype="text/plain")
 
     @app.post("/guestbook")
@@ -94,7 +94,7 @@ def _add_pages(
 
 
 def _as_response(response: object) -> Response:
-    """Flask's ``redirect`` is typed as its base class's response."""
+    """Narrow the type of ``redirect``, which Flask declares as its base class's response."""
     assert isinstance(response, Response)
     return response
 
@@ -128,14 +128,14 @@ def _add_files(app: Flask, storage: Storage, trace: Tracer) -> None:
     def sample(mib: int) -> Response:
         if not 1 <= mib <= MAX_SAMPLE_MIB:
             raise BadRequest(f"A sample has 1 to {MAX_SAMPLE_MIB} MiB.")
-        # No Content-Length: the server sends it in chunks, each as soon as it exists.
+        # Without a Content-Length, the server sends each chunk as soon as it exists.
         response = Response(_made_up(trace, mib), mimetype="application/octet-stream")
         response.headers["Content-Disposition"] = f'attachment; filename="sample-{mib}.bin"'
         return response
 
 
 def _incoming() -> Iterator[bytes]:
-    """The request's body as it arrives; a browser that goes away is an exception here."""
+    """Yield the request's body as it arrives; raise an exception if the browser leaves."""
     while block := request.stream.read(BLOCK):
         yield block
 
@@ -146,7 +146,7 @@ def _outgoing(storage: Storage, trace: Tracer, file: File) -> Iterator[bytes]:
 
 
 def _made_up(trace: Tracer, mib: int) -> Iterator[bytes]:
-    """Bytes made while they are downloaded: each block repeats the SHA-256 of its number."""
+    """Yield bytes made during the download: each block repeats the SHA-256 of its number."""
     trace.ran("Streamed download")
     for number in range(mib << 20 >> 16):
         yield hashlib.sha256(str(number).encode()).digest() * (BLOCK // 32)

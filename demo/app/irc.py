@@ -1,8 +1,8 @@
 """The wire format of IRC (RFC 1459, section 2.3): parse a line, format a line, compare nicknames.
 
-Everything that comes from a network or a person passes through ``Message`` before it is written
-to a connection, and ``Message.encode`` refuses what would break the line apart, so that nobody can
-smuggle a second command into a message.
+All text from the network or a user passes through ``Message`` before it is written to a connection,
+and ``Message.encode`` refuses characters that would split the line. So a message cannot smuggle in
+a second command.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_LINE = 512
-"""Bytes in a line, its CR LF included (RFC 1459, section 2.3)."""
+"""The maximum bytes of a line, including CR LF (RFC 1459, section 2.3)."""
 
 MAX_TEXT = 380
-"""Bytes of text that fit in a PRIVMSG whatever prefix the server puts before it."""
+"""The bytes of text that fit in a PRIVMSG after the longest possible prefix."""
 
 _NICK = re.compile(r"[A-Za-z\[\]\\`_^{|}][A-Za-z0-9\[\]\\`_^{|}-]{0,29}")
 _CHANNEL = re.compile(r"[#&][^\x00-\x20\x7f,:]{1,49}")
@@ -39,16 +39,16 @@ class Message:
 
     @property
     def nick(self) -> str:
-        """The nickname, or the server's name, that the message comes from; empty if unknown."""
+        """Return the nickname or server that sent the message, or an empty string."""
         return self.prefix.partition("!")[0]
 
     def param(self, index: int) -> str:
-        """The parameter at ``index``, empty if there are fewer."""
+        """Return the parameter at ``index``, or an empty string if there are fewer."""
         return self.params[index] if index < len(self.params) else ""
 
     @classmethod
     def parse(cls, line: str) -> Message:
-        """Read one line (without its CR LF). Raises ``ValueError`` if it holds no command."""
+        """Parse one line without its CR LF. Raises ``ValueError`` if it has no command."""
         prefix = ""
         if line.startswith(":"):
             prefix, _, line = line[1:].partition(" ")
@@ -61,13 +61,13 @@ class Message:
 
     @classmethod
     def decode(cls, raw: bytes) -> Message:
-        """Read one line as it came from the network; bytes that are not UTF-8 are replaced."""
+        """Parse one line from the network; replace bytes that are not UTF-8."""
         return cls.parse(raw.decode("utf-8", "replace").rstrip("\r\n"))
 
     def encode(self) -> bytes:
-        """The line for the network, at most 512 bytes, cut at a character if it would be longer.
+        """Return the line for the network, cut between characters to at most 512 bytes.
 
-        Raises ``ValueError`` if a part holds a character that would end or split the line.
+        Raises ``ValueError`` if a part contains a character that would end or split the line.
         """
         parts = [f":{self.prefix}"] if self.prefix else []
         parts += [self.command, *self.params[:-1]]
@@ -96,7 +96,7 @@ def is_channel(text: str) -> bool:
 
 
 def fold(name: str) -> str:
-    """The form in which two spellings of one nickname or channel are equal (RFC 1459, 2.2).
+    """Return a form that is equal for all spellings of a nickname or channel (RFC 1459, 2.2).
 
     >>> fold("Ann[away]") == fold("ann{AWAY}")
     True

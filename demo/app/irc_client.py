@@ -1,9 +1,8 @@
-"""One connection to a chat server, as the bot and the page's users make it.
+"""A connection to a chat server, for the bot and the page's users.
 
-Rules: a client belongs to the event loop that opened it. ``messages`` is its only reader; it
-answers the server's PINGs by itself, so whoever keeps a client must keep reading it. When the
-connection ends for whatever reason, ``messages`` ends; when it cannot be opened, ``ChatError`` says
-why.
+Rules: a client belongs to the event loop that opened it. Its only reader is ``messages``, which
+also answers the server's PINGs, so the owner of a client must keep reading. When the connection
+ends, for any reason, ``messages`` ends; if it cannot be opened, ``ChatError`` gives the reason.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ _REFUSALS = frozenset({"ERROR", "432", "433", "436", "437", "463", "464", "465"}
 
 
 class ChatError(Exception):
-    """The chat server cannot be reached, or refuses what was asked; the text is for people."""
+    """The chat server is unreachable or refuses a request; the text is for the user."""
 
 
 class NickTaken(ChatError):
-    """Somebody else has this nickname."""
+    """Another user has this nickname."""
 
 
 class IrcClient:
@@ -37,7 +36,7 @@ class IrcClient:
 
     @classmethod
     async def connect(cls, host: str, port: int, nick: str, channel: str = "") -> IrcClient:
-        """Connect and register as ``nick``, and ask to join ``channel`` if one is named.
+        """Connect, register as ``nick``, and join ``channel`` if one is given.
 
         Raises ``NickTaken`` or ``ChatError``; waits no longer than ``CONNECT_SECONDS``.
         """
@@ -66,7 +65,7 @@ class IrcClient:
         await self.send("USER", "demo", "0", "*", "asgiref demo")
         async for message in self.messages():
             if message.command == "001":
-                # The server may have shortened the nickname: what it calls us is what counts.
+                # The server may have shortened the nickname, so use the name in its reply.
                 self.nick = message.param(0)
                 if channel:
                     await self.send("JOIN", channel)
@@ -79,7 +78,7 @@ class IrcClient:
         raise ChatError(f"the chat server closed the connection of {nick!r}")
 
     async def messages(self) -> AsyncIterator[Message]:
-        """Yield what the server sends until the connection ends; PINGs are answered instead."""
+        """Yield messages until the connection ends; answer PINGs and do not yield them."""
         with contextlib.suppress(OSError):
             while line := await self._reader.readline():
                 try:

@@ -4,9 +4,9 @@ It knows NICK, USER, JOIN, PART, PRIVMSG, NOTICE, NAMES, TOPIC, MODE (answers on
 list), CAP (none), PING, PONG and QUIT; no operators, no services, no other servers.
 
 Rules: everything runs on one event loop, so the two tables (users by nickname, channels by name)
-need no lock; a command changes them and queues its answers without an ``await`` in between, so no
-other session ever sees them half-changed. Nobody waits for a slow reader: one who leaves more than
-``MAX_UNREAD`` bytes unread is disconnected, as real servers do.
+need no lock. A command changes them and queues its answers without an ``await`` in between, so no
+other session sees a half-finished change. The server never waits for a slow reader: like real
+servers, it disconnects a client that leaves more than ``MAX_UNREAD`` bytes unread.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Session:
         return f"{self.nick}!{self.user}@localhost"
 
     def send(self, message: Message) -> None:
-        """Queue a message; a client that does not read is cut off."""
+        """Queue a message, or disconnect a client that does not read."""
         if self.writer.is_closing():
             return
         self.writer.write(message.encode())
@@ -65,8 +65,8 @@ class Channel:
 class IrcServer:
     """An IRC server on one address.
 
-    ``run_piece`` blocks the calling thread until ``stop``; a test that has a loop
-    of its own awaits ``start`` and ``close`` instead.
+    ``run_piece`` blocks the calling thread until ``stop``; a test with its own loop awaits
+    ``start`` and ``close`` instead.
     """
 
     name = "irc-server"
@@ -76,7 +76,7 @@ class IrcServer:
         self._trace = trace
         self._ping_after = ping_after
         self._sessions: set[Session] = set()
-        self._tasks: set[asyncio.Task[None]] = set()  # outlive their sessions: they close sockets
+        self._tasks: set[asyncio.Task[None]] = set()  # they outlive their sessions to close sockets
         self._nicks: dict[str, Session] = {}
         self._channels: dict[str, Channel] = {}
         self._listener: asyncio.Server | None = None
@@ -84,7 +84,7 @@ class IrcServer:
         self._stopping = asyncio.Event()
 
     def run_piece(self, ready: Callable[[], None]) -> None:
-        """Serve on a free port of 127.0.0.1 until ``stop``; calls ``ready`` once it listens."""
+        """Serve on a free port of 127.0.0.1 until ``stop``; call ``ready`` once it listens."""
         asyncio.run(self._run(ready))
 
     async def _run(self, ready: Callable[[], None]) -> None:
@@ -98,7 +98,7 @@ class IrcServer:
     def stop(self) -> None:
         """Ask ``run_piece`` to end; safe from any thread."""
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: it ended already
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the piece has ended
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
@@ -108,7 +108,7 @@ class IrcServer:
         return self.port
 
     async def close(self) -> None:
-        """Stop listening, say goodbye to everybody, and wait until the last session has ended."""
+        """Stop listening, say goodbye to all clients, and wait until the last session has ended."""
         if self._listener is not None:
             self._listener.close()
         for session in list(self._sessions):
@@ -142,7 +142,7 @@ class IrcServer:
                 await writer.wait_closed()
 
     async def _read(self, session: Session) -> str:
-        """Obey the client's commands until it quits; return the reason to tell the others."""
+        """Run the client's commands until it quits; return the reason for the other users."""
         while session.quit_reason is None:
             line = await self._next_line(session)
             if line is None:
@@ -155,7 +155,7 @@ class IrcServer:
         return session.quit_reason
 
     async def _next_line(self, session: Session) -> bytes | None:
-        """The next line; empty at the end of the connection, ``None`` if the client is silent."""
+        """Return the next line: empty at the end of the connection, ``None`` after a silence."""
         line = asyncio.ensure_future(session.reader.readline())
         try:
             for attempt in range(2):
@@ -271,7 +271,7 @@ class IrcServer:
         session.send(Message("PONG", (SERVER_NAME, message.param(0)), SERVER_NAME))
 
     def _nothing(self, session: Session, message: Message) -> None:
-        """PONG: that something came is all that matters."""
+        """Ignore a PONG: its arrival alone shows that the client is alive."""
 
     def _cap(self, session: Session, message: Message) -> None:
         if message.param(0).upper() == "LS":
@@ -290,7 +290,7 @@ class IrcServer:
     def _quit(self, session: Session, message: Message) -> None:
         session.quit_reason = message.param(0) or "Client quit"
 
-    # Who hears what
+    # Recipients
 
     def _tell(
         self, listeners: Iterable[Session], command: str, *params: str, sender: Session
@@ -300,7 +300,7 @@ class IrcServer:
             listener.send(message)
 
     def _neighbours(self, session: Session) -> set[Session]:
-        """Everybody who shares a channel with ``session``."""
+        """Return all sessions that share a channel with ``session``."""
         channels = [self._channels[name] for name in session.channels]
         return {member for channel in channels for member in channel.members} - {session}
 

@@ -1,12 +1,12 @@
-"""The game for scopes that can move: the same game, but what it remembers is kept in SQLite.
+"""The same game for scopes that can move to another process: its state is in SQLite.
 
-With ``--workers`` the process of a scope may be killed at any moment, and another one goes on.
-Local variables die with the first. So each turn is kept before its answer is sent, and a turn is
-one transaction: the game, the number of the message, the answer, and the win if it was one.
+With ``--workers`` the process of a scope may be killed at any moment, with its local variables, and
+another process continues. So each turn is stored before its answer is sent, in one transaction: the
+game, the number of the message, the answer, and the win, if any.
 
-A message that comes again (``redelivered``) was either not kept yet, then it is played now, or it
-was, then its answer is sent again and the guess is not counted twice. There may be several of
-those: a worker acknowledges in batches, and goes on playing meanwhile.
+A redelivered message is played now if its turn was not stored. If it was stored, its answer is sent
+again and the guess is not counted twice. Several messages may be redelivered, because a worker
+continues to play before it acknowledges a batch.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from .storage import Turn, Win
 class KeptGuessingGame(GuessingGame):
     """The application of ``GuessingGame`` for scopes of ``asgiref.postgres``.
 
-    A scope has the mark of the ``run`` of the demo that it belongs to. There are two types of
-    messages: ``chat.message``, and ``chat.left``, after which the game is forgotten; each has a
-    ``number`` that no other message of the run has. A reply says in ``where`` on which thread and
-    in which task it was made, and in ``answers`` which message it answers.
+    A scope carries the mark of its ``run`` of the demo. There are two types of messages:
+    ``chat.message``, and ``chat.left``, which deletes the game; each has a ``number`` that is
+    unique in the run. In a reply, ``where`` is the thread and the task that made it, and
+    ``answers`` the number of the answered message.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Play with one user until the user leaves or the server cancels this scope."""
         user: str = scope["user"]
-        # Two demos may use one file, and both have a user of that name.
+        # Two demos may share a file and each have a user of this name.
         key = f"{scope['run']}/{scope['scope_id']}"
         self._trace.name_loop(f"the loop of pid {os.getpid()}")
         if task := asyncio.current_task():
@@ -46,7 +46,7 @@ class KeptGuessingGame(GuessingGame):
         await sync_to_async(self._storage.forget_game)(key)
 
     async def _play(self, user: str, key: str, message: Event) -> str:
-        """Make a turn and keep it, or find it kept; return the answer."""
+        """Return the answer of a stored turn, or make the turn and store it."""
         if message.get("redelivered"):
             same = await sync_to_async(self._storage.turn_of)(key, message["number"])
             if same is not None:
@@ -65,4 +65,4 @@ class KeptGuessingGame(GuessingGame):
         return answer
 
     def _record_win(self, user: str, guesses: int) -> str:
-        return self._best(Win(user, guesses))  # it is recorded with the turn
+        return self._best(Win(user, guesses))  # stored with the turn

@@ -1,8 +1,8 @@
-"""What the demo does; ``run.py`` calls ``main`` inside the environment that it made.
+"""The main program of the demo; ``run.py`` calls ``main`` inside its environment.
 
 Exit codes: 0 after Ctrl-C (the documented way to end) or a check without complaint; 1 if the demo
-could not run or the check found something wrong; 2 for a wrong command line; 130 only for a second
-Ctrl-C, which ends the program at once, whatever is still open.
+could not run or the check found a fault; 2 for a wrong command line; 130 only for a second Ctrl-C,
+which ends the program at once.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str], state_folder: Path) -> int:
 
 
 def _choose_port(wanted: int | None) -> int:
-    """The port to serve on. One that was asked for must be free; the default may be replaced."""
+    """Choose the port. A requested port must be free; the default may be replaced."""
     if wanted is not None:
         return wanted
     if not is_free(DEFAULT_PORT):
@@ -68,7 +68,7 @@ def _serve(settings: Settings) -> int:
             print("Ctrl-C ends it.", flush=True)
             reason = _wait(demo)
             print("Ending ...", flush=True)
-        # A piece that ended by itself with an exception has raised it by now.
+        # If a piece ended by itself with an exception, that has been raised by now.
         if reason is Wake.PIECE_ENDED:
             print("The demo ended because a part of it did.", file=sys.stderr)
             return 1
@@ -78,7 +78,7 @@ def _serve(settings: Settings) -> int:
 
 def _wait(demo: Demo) -> Wake:
     while True:
-        # Windows delivers Ctrl-C only between calls, so no call may wait for ever.
+        # Windows delivers Ctrl-C only between calls, so no call may block indefinitely.
         with contextlib.suppress(queue.Empty):
             return demo.wakes.get(timeout=None if os.name == "posix" else 0.5)
 

@@ -15,7 +15,7 @@ VARIABLE = "ASGIREF_POSTGRES_DATABASE"
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the options. Ends the program after ``--help`` and for a wrong command line."""
+    """Read the options. Exits the program after ``--help`` or for a wrong command line."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.database and not options.workers and not options.check:
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _version() -> str:
-    """The version of this checkout, which is the meta-package's; it may not be installed yet."""
+    """Return the version of this checkout, without importing a package that may be missing."""
     source = Path(__file__).resolve().parents[2] / "packages/asgiref/src/asgiref/__init__.py"
     found = re.search(r'^__version__ = "(.+)"$', source.read_text("utf-8"), re.M)
     return found[1] if found else "unknown"

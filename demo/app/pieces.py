@@ -1,9 +1,9 @@
-"""Threads with an event loop of their own, started in order and stopped in the opposite order.
+"""Threads with their own event loops, started in order and stopped in the opposite order.
 
-Rules: a piece is anything with a name, a ``run_piece`` that blocks its thread and calls ``ready``
-once it works, and a ``stop`` that any thread may call. The main thread only starts, waits and
-stops; it runs none of them, so a signal finds it waiting and not in the middle of something. A
-piece that ends without being asked to is a failure of the whole.
+Rules: a piece is any object with a name, a ``run_piece`` that blocks its thread and calls ``ready``
+once it works, and a ``stop`` that any thread may call. The main thread only starts the pieces,
+waits and stops them, so a signal never interrupts it in the middle of other work. If a piece ends
+without being asked to, the whole demo has failed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STOP_SECONDS = 15.0
 
 
 class Piece(Protocol):
-    """Something that runs on a thread of its own."""
+    """An object that runs on its own thread."""
 
     @property
     def name(self) -> str: ...
@@ -33,7 +33,7 @@ class PieceFailed(Exception):
 
 
 class PieceThread:
-    """One piece on its thread; ``on_end`` is called on that thread when the piece has ended."""
+    """One piece on its thread, which calls ``on_end`` when the piece has ended."""
 
     def __init__(self, piece: Piece, on_end: Callable[[], None]) -> None:
         self._piece = piece
@@ -43,7 +43,7 @@ class PieceThread:
         self._thread = threading.Thread(target=self._run, name=piece.name)
 
     def start(self) -> None:
-        """Start, and return once the piece is ready. Raises ``PieceFailed``; then it has ended."""
+        """Start, and return once the piece is ready. Raises ``PieceFailed`` if it ends instead."""
         self._thread.start()
         try:
             self._ready.result(START_SECONDS)

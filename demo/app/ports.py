@@ -9,11 +9,11 @@ HOST = "127.0.0.1"
 
 
 class PortUnusable(OSError):
-    """Its text is one sentence that names the port and says what to do."""
+    """The port is unusable; the text is one sentence that names the port and the remedy."""
 
 
 def bind(port: int) -> socket.socket:
-    """A listening socket on ``port`` of 127.0.0.1, 0 for any free one. Raises `PortUnusable`."""
+    """Listen on ``port`` of 127.0.0.1; 0 means any free port. Raises `PortUnusable`."""
     listener = socket.socket()
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,8 +1,8 @@
-"""What the demo keeps: one SQLite file, and a folder of uploaded files beside it.
+"""The demo's data: one SQLite file, and a folder for uploaded files next to it.
 
-Rules: every call opens a connection of its own and closes it, so that any thread may call anything;
-nothing here knows of threads, loops or HTTP. A file is visible only when it is complete: its bytes
-go to a temporary name first, and the row in the table is written after the rename.
+Rules: every call opens and closes its own connection, so that any thread may call anything; nothing
+here depends on threads, loops or HTTP. A file becomes visible only when it is complete: its bytes
+go to a temporary file first, and the row in the table is written after the rename.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CREATE INDEX IF NOT EXISTS turn_of_game ON turn (game, id);
 BLOCK = 64 * 1024
 
 KEPT_TURNS = 1000
-"""Of one game: several times as many as a worker may have played before it acknowledges any."""
+"""Per game: several times the turns that a worker may play before it acknowledges any."""
 
 
 class TooLarge(Exception):
@@ -69,7 +69,7 @@ class Win:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A game as a ``message``, which is named by its number, and its ``answer`` left it."""
+    """The state of a game after a message; ``message`` is its number, ``answer`` the reply."""
 
     secret: int
     guesses: tuple[int, ...]
@@ -89,7 +89,7 @@ class Storage:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection whose changes are committed at the end, or rolled back by an exception."""
+        """Open a connection that commits at the end, or rolls back after an exception."""
         with contextlib.closing(sqlite3.connect(self._database, timeout=10)) as database, database:
             yield database
 
@@ -99,28 +99,28 @@ class Storage:
             database.execute("INSERT INTO entry (name, text) VALUES (?, ?)", (name, text))
 
     def entries(self, limit: int = 20) -> list[Entry]:
-        """The latest entries, newest first."""
+        """Return the latest entries, newest first."""
         query = "SELECT name, text, signed FROM entry ORDER BY id DESC LIMIT ?"
         with self._connection() as database:
             return [Entry(*row) for row in database.execute(query, (limit,))]
 
     def add_win(self, user: str, guesses: int) -> None:
-        """Record that ``user`` won with so many guesses."""
+        """Record that ``user`` won with this number of guesses."""
         with self._connection() as database:
             database.execute("INSERT INTO win (user, guesses) VALUES (?, ?)", (user, guesses))
 
     def best_wins(self, limit: int = 5) -> list[Win]:
-        """The wins with the fewest guesses, the earliest first among equals."""
+        """Return the wins with the fewest guesses, with the earliest first among equals."""
         query = "SELECT user, guesses FROM win ORDER BY guesses, id LIMIT ?"
         with self._connection() as database:
             return [Win(*row) for row in database.execute(query, (limit,))]
 
     def last_turn(self, game: str) -> Turn | None:
-        """The latest turn of this game."""
+        """Return the latest turn of this game."""
         return self._turn("game = ? ORDER BY id DESC LIMIT 1", (game,))
 
     def turn_of(self, game: str, message: int) -> Turn | None:
-        """The turn that this message was, if it is among the latest ``KEPT_TURNS``."""
+        """Return the turn of this message, if it is among the latest ``KEPT_TURNS``."""
         return self._turn("game = ? AND message = ?", (game, message))
 
     def _turn(self, which: str, values: tuple[object, ...]) -> Turn | None:
@@ -130,7 +130,7 @@ class Storage:
         return Turn(row[0], tuple(json.loads(row[1])), row[2], row[3]) if row else None
 
     def keep_turn(self, game: str, turn: Turn, win: Win | None = None) -> None:
-        """Keep a turn, and the win that it was if it was one: both or neither."""
+        """Store a turn, and its win if there is one, in one transaction."""
         values = (game, turn.secret, json.dumps(turn.guesses), turn.message, turn.answer)
         with self._connection() as database:
             query = "INSERT INTO turn (game, secret, guesses, message, answer) VALUES "
@@ -142,32 +142,33 @@ class Storage:
                 database.execute(query, (win.user, win.guesses))
 
     def forget_game(self, game: str) -> None:
-        """Forget the turns of this game."""
+        """Delete the turns of this game."""
         with self._connection() as database:
             database.execute("DELETE FROM turn WHERE game = ?", (game,))
 
     def forget_games(self, start: str) -> None:
-        """Forget the turns of all games whose names start so."""
+        """Delete the turns of all games whose names start with this text."""
         with self._connection() as database:
             database.execute("DELETE FROM turn WHERE substr(game, 1, ?) = ?", (len(start), start))
 
     def files(self, limit: int = 20) -> list[File]:
-        """The stored files, the latest first."""
+        """Return the stored files, the latest first."""
         query = "SELECT name, size, sha256 FROM file ORDER BY rowid DESC LIMIT ?"
         with self._connection() as database:
             return [File(*row) for row in database.execute(query, (limit,))]
 
     def file(self, name: str) -> File | None:
-        """The stored file of this name."""
+        """Return the stored file of this name, if any."""
         query = "SELECT name, size, sha256 FROM file WHERE name = ?"
         with self._connection() as database:
             row = database.execute(query, (name,)).fetchone()
             return File(*row) if row else None
 
     def write_file(self, name: str, blocks: Iterable[bytes], limit: int) -> File:
-        """Store blocks as they come. ``name`` must be a plain file name.
+        """Store blocks as they arrive. ``name`` must be a plain file name.
 
-        Raises ``TooLarge`` beyond ``limit`` bytes, or what ``blocks`` raises; then nothing is kept.
+        Raises ``TooLarge`` beyond ``limit`` bytes, or any error of ``blocks``; then it stores
+        nothing.
         """
         digest, size = hashlib.sha256(), 0
         handle, temporary = tempfile.mkstemp(dir=self._files, prefix=".partial-")

@@ -1,10 +1,9 @@
-"""What happened and where: the events that the page shows.
+"""The events that the page shows, with their threads and loops.
 
 Rules: ``Trace`` is the only object that all pieces share. Any thread may publish; each subscriber
-reads on its own event loop. An event is numbered under the lock, so that a browser that comes back
-with the number of the last event it saw misses nothing that is still remembered. A subscriber that
-falls behind is dropped instead of slowing down the publisher: its browser reconnects and catches
-up.
+reads on its own event loop. Events are numbered under the lock, so that a browser that returns with
+the number of its last event misses none that is still stored. A subscriber that falls behind does
+not slow down publishers: it is dropped, and its browser reconnects and catches up.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Ran:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Chat:
-    """A line between a user and the bot, as the bot saw it; ``user`` names the scope."""
+    """A line between a user and the bot, from the bot's view; ``user`` names the scope."""
 
     kind: ClassVar[Kind] = Kind.CHAT
     user: str
@@ -80,7 +79,7 @@ class Heard:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signed:
-    """Somebody signed the guestbook."""
+    """A visitor signed the guestbook."""
 
     kind: ClassVar[Kind] = Kind.GUESTBOOK
     name: str
@@ -120,10 +119,10 @@ class FleetPartition:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FleetSeen:
-    """All workers and partitions; how many messages were taken and answered.
+    """All workers and partitions, and the numbers of received and answered messages.
 
-    ``redelivered`` counts answers to messages that came again, ``repeated`` those of them that had
-    been said already.
+    ``redelivered`` counts answers to redelivered messages, and ``repeated`` those of them that the
+    bot had already said.
     """
 
     kind: ClassVar[Kind] = Kind.FLEET
@@ -137,7 +136,7 @@ class FleetSeen:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class News:
-    """Something happened to the fleet; ``time`` is this machine's, as text."""
+    """A change of the fleet; ``time`` is local time as text."""
 
     kind: ClassVar[Kind] = Kind.NEWS
     time: str
@@ -157,7 +156,7 @@ class Event:
 
 
 class Tracer(Protocol):
-    """What a piece needs of the trace: most take no more than this."""
+    """The part of the trace that most pieces need."""
 
     def ran(self, piece: str, where: Where | None = None) -> Where: ...
 
@@ -180,7 +179,7 @@ class _Subscriber:
     dropped: bool = False
 
     def offer(self, event: Event | None) -> None:
-        """Queue an event, ``None`` for the end; runs on the subscriber's loop."""
+        """Queue an event, or ``None`` for the end; runs on the subscriber's loop."""
         if event is not None and self.queue.qsize() >= SUBSCRIBER_BACKLOG:
             self.dropped, event = True, None
         self.queue.put_nowait(event)
@@ -212,7 +211,7 @@ class Trace:
             self._loop_names[asyncio.get_running_loop()] = name
 
     def here(self) -> Where:
-        """Tell where the caller runs; ``loop`` and ``task`` are empty in plain synchronous code."""
+        """Return where the caller runs; ``loop`` and ``task`` are empty in synchronous code."""
         thread = threading.current_thread()
         try:
             loop = asyncio.get_running_loop()
@@ -224,25 +223,25 @@ class Trace:
         return Where(thread.name, threading.get_native_id(), name, task.get_name() if task else "")
 
     def ran(self, piece: str, where: Where | None = None) -> Where:
-        """Record that ``piece`` runs here and now, or ran where another process says."""
+        """Record that ``piece`` runs here now, or that it ran in another process."""
         where = where or self.here()
         with self._lock:
             tally = self._tallies.setdefault(piece, _Tally())
             tally.count += 1
             tally.threads.add(where.thread_id)
             ran = Ran(piece, where, tally.count, len(tally.threads))
-            # Kept apart from the remembered events: these come so often that they would push the
-            # conversation out, and only the latest of each piece matters.
+            # Not stored among the other events: these are so frequent that they would displace the
+            # conversation, and only the latest of each piece matters.
             tally.last = self._announce(ran)
         return where
 
     def publish(self, payload: Payload) -> None:
-        """Record something that happened, and tell every subscriber."""
+        """Record an event, and send it to every subscriber."""
         with self._lock:
             self._remembered.append(self._announce(payload))
 
     def show(self, payload: Payload) -> None:
-        """Tell every subscriber how things are; only the latest of its kind is remembered."""
+        """Send a state to every subscriber; only the latest of its kind is stored."""
         with self._lock:
             self._latest[payload.kind] = self._announce(payload)
 
@@ -254,7 +253,7 @@ class Trace:
 
     def _tell(self, event: Event | None) -> None:
         for subscriber in self._subscribers:
-            # A loop that is closed belongs to a subscriber that is gone.
+            # If the loop is closed, its subscriber has ended.
             with contextlib.suppress(RuntimeError):
                 subscriber.loop.call_soon_threadsafe(subscriber.offer, event)
 
@@ -264,10 +263,10 @@ class Trace:
         return sorted((e for e in known if e.number > after), key=lambda e: e.number)
 
     async def subscribe(self, after: int = 0) -> AsyncIterator[Event]:
-        """Yield the remembered events numbered above ``after``, then each new one as it happens.
+        """Yield the stored events numbered above ``after``, then each new one as it happens.
 
-        Ends when the trace closes, or when this subscriber fell too far behind. An ``after`` from
-        an earlier run of the demo (higher than any number given out yet) counts as 0.
+        Ends when the trace closes, or when this subscriber falls too far behind. An ``after`` above
+        all numbers so far comes from an earlier run of the demo and counts as 0.
         """
         subscriber = _Subscriber(asyncio.get_running_loop(), asyncio.Queue())
         with self._lock:
@@ -285,7 +284,7 @@ class Trace:
                 self._subscribers.discard(subscriber)
 
     def close(self) -> None:
-        """End every subscription, now and from now on; safe from any thread, more than once."""
+        """End all current and future subscriptions; safe from any thread and to repeat."""
         with self._lock:
             self._closed = True
             self._tell(None)

@@ -1,6 +1,6 @@
-"""uvicorn as a piece: the real server, on a thread and loop of its own.
+"""uvicorn as a piece: the real server, on its own thread and loop.
 
-uvicorn takes over signals only on the main thread; here it does not, so Ctrl-C is ``main``'s alone.
+uvicorn handles signals only on the main thread. Here it runs elsewhere, so ``main`` handles Ctrl-C.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GRACE_SECONDS = 3
 
 
 class UvicornPiece:
-    """Serves ``web`` on a socket that is bound already."""
+    """Serves ``web`` on a socket that is already bound."""
 
     name = "uvicorn"
 
@@ -40,12 +40,12 @@ class UvicornPiece:
         self._server = _AnnouncingServer(config)
 
     def run_piece(self, ready: Callable[[], None]) -> None:
-        """Serve until ``stop``; calls ``ready`` once connections are accepted."""
+        """Serve until ``stop``; call ``ready`` once it accepts connections."""
         self._server.ready = ready
         asyncio.run(self._server.serve(sockets=[self._listener]))
 
     def stop(self) -> None:
-        """End the event streams, which would last for ever, then uvicorn; from any thread."""
+        """End the event streams, which would never end, then uvicorn; safe from any thread."""
         self._trace.close()
         self._server.should_exit = True
 
@@ -53,14 +53,14 @@ class UvicornPiece:
 def _is_no_cancellation(record: logging.LogRecord) -> bool:
     """Keep the traceback of a cancelled request out of the log.
 
-    uvicorn cancels the requests that outlast the grace, in one line that says so, and then reports
-    each as an error of the application, which it is not.
+    uvicorn cancels requests that outlast the grace period and logs one line about that. Then it
+    also reports each of them as an error of the application, although it is none.
     """
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 class _AnnouncingServer(uvicorn.Server):
-    """Tells when it has started."""
+    """A server that announces its start."""
 
     ready: Callable[[], None]
 

@@ -1,12 +1,12 @@
-"""The ASGI application that uvicorn serves: Flask for most of it, asyncio for what stays open.
+"""The ASGI application that uvicorn serves: asyncio for long connections, Flask for the rest.
 
-The event stream, the chat and the fleet are served here, outside Flask: an event stream lasts as
+This module serves the event stream, the chat and the fleet without Flask: an event stream lasts as
 long as the page is open and would occupy a worker thread all that time; on the loop it costs one
-small task. Everything else goes to Flask through ``WsgiToAsgi``.
+small task. All other requests go to Flask through ``WsgiToAsgi``.
 
-Two guards stand before both. A request must name this machine in its Host header, so that a
-foreign site cannot reach the demo through a name of its own that it points here (DNS rebinding);
-and one that changes something must not come from another site.
+Two guards check every request. The Host header must name this machine, so that a foreign site
+cannot reach the demo through its own name that points here (DNS rebinding); and a request that
+changes something must not come from another site.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 KillWorker = Callable[[str], Awaitable[bool]]
-"""Kills the worker of this name; false if there is none."""
+"""Kills the worker of this name; returns false if there is none."""
 
 
 class BadCall(Exception):
-    """The request cannot be served; answered with ``status`` and the text."""
+    """The request cannot be served; the answer is ``status`` and the text."""
 
     def __init__(self, status: HTTPStatus, text: str) -> None:
         super().__init__(text)
@@ -117,7 +117,7 @@ class Web:
     # The fleet
 
     async def _kill_worker(self, name: str, _text: str) -> dict[str, str]:
-        """Kill a worker by its name: a process's number is nothing that a request may choose."""
+        """Kill a worker by its name: a request must not choose a process id."""
         if self._kill is None or not await self._kill(name):
             raise BadCall(HTTPStatus.CONFLICT, f"{name!r} is no worker of this demo that runs")
         return {}
@@ -161,7 +161,7 @@ class Web:
 
 
 def _guard(scope: Scope) -> None:
-    """Refuse what another site may have sent. Raises ``BadCall``."""
+    """Refuse requests that another site may have sent. Raises ``BadCall``."""
     host, _, _port = _header(scope, b"host").partition(":")
     if host.lower() not in _LOCAL_HOSTS:
         raise BadCall(HTTPStatus.FORBIDDEN, "the demo answers on this machine's own names only")
@@ -208,7 +208,7 @@ async def _respond(send: Send, status: HTTPStatus, answer: dict[str, str]) -> No
 
 
 def _last_event_id(scope: Scope) -> int:
-    """The number after which to go on: a returning browser's header, or ``?after=``."""
+    """Return the number after which to continue: a returning browser's header, or ``?after=``."""
     after = parse_qs(scope["query_string"].decode("latin-1")).get("after", ["0"])[0]
     text = _header(scope, b"last-event-id") or after
     return int(text) if text.isdecimal() and len(text) < 18 else 0
@@ -223,7 +223,7 @@ def _chunk(text: str) -> Message:
 
 
 async def _heartbeat(send: Send) -> None:
-    """A comment now and then: without it nobody would notice that the other side is gone."""
+    """Send a comment regularly: without it the server would not notice that a browser has left."""
     while True:
         await asyncio.sleep(HEARTBEAT_SECONDS)
         await send(_chunk(": still here\n\n"))

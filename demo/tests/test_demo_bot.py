@@ -1,4 +1,4 @@
-"""The bot on the embedded chat server: one scope for each user, and what ends a scope."""
+"""The bot on the embedded chat server: one scope for each user, and the ways in which it ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio
 
 
 async def counting(scope: Scope, receive: Receive, send: Send) -> None:
-    """Counts the messages of its scope; breaks when told to."""
+    """Count the messages of the scope; fail on request."""
     count = 0
     while True:
         message = await receive()
@@ -32,7 +32,7 @@ async def counting(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Room:
-    """A chat server with the bot in it."""
+    """A chat server that the bot has joined."""
 
     def __init__(self, server: IrcServer, bot: ChatBot) -> None:
         self.server, self.bot = server, bot
@@ -62,7 +62,7 @@ class Talker:
         raise AssertionError("the connection ended")
 
     async def see_two_members(self) -> None:
-        """Wait until somebody else is in the channel too."""
+        """Wait until another user is in the channel too."""
         names = ""
         while len(names.split()) < 2:
             await self.client.send("NAMES", "#x")

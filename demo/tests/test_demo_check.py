@@ -1,4 +1,4 @@
-"""``--check`` finds what is wrong: each test breaks one thing and expects the complaint."""
+"""``--check`` finds faults: each test breaks one thing and expects the complaint."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from app.storage import Storage
 
 from asgiref.wsgi import WsgiToAsgi
 
-# Whether the distributions came from wheels depends on how the tests' environment was made.
+# The environment of the tests decides whether the distributions come from wheels.
 STEPS = [step for step in check.STEPS if step is not check.own_wheels]
 
 
 class SharedGame(GuessingGame):
-    """The mistake that scopes exist to avoid: one game for everybody."""
+    """The mistake that scopes prevent: one game for all users."""
 
     _game = Game(42)
 
@@ -68,7 +68,7 @@ def test_a_file_that_changes_on_its_way_is_found(
 
 
 class HoardingAdapter(WsgiToAsgi):
-    """Hands a request to the application only once all of it is there."""
+    """Passes a request to the application only once it is complete."""
 
     async def __call__(self, scope: Any, receive: Receive, send: Any) -> None:
         messages = [await receive()]
@@ -87,7 +87,7 @@ def test_an_upload_that_is_not_streamed_is_found(
 ) -> None:
     monkeypatch.setattr(web, "WsgiToAsgi", HoardingAdapter)
     monkeypatch.setattr(check_clients, "SECONDS", 2.0)
-    logging.disable(logging.CRITICAL)  # the check breaks the upload off, which the server reports
+    logging.disable(logging.CRITICAL)  # the check aborts the upload, which the server logs
     try:
         code, lines = run_check(tmp_path, [check.index_page, check.stream_upload])
     finally:

@@ -1,4 +1,4 @@
-"""The bot with ``--workers``: what is visited on the page, what a kill costs, and how it ends."""
+"""The bot with ``--workers``: the check of the page, the effect of a kill, and the end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks at proces
 
 @pytest.fixture(autouse=True)
 def postgres() -> None:
-    """Skip where there is no PostgreSQL; in CI, where no reader sees that, fail."""
+    """Skip the test if there is no PostgreSQL; fail in CI, where skips go unread."""
     if reason := why_no_fleet():
         if os.environ.get("CI"):
             pytest.fail(reason)
@@ -49,7 +49,7 @@ def run_check(
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that a process started, and those that they started."""
+    """Return all descendants of a process."""
     found: list[int] = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -67,7 +67,7 @@ def name_of(pid: int) -> str:
 
 
 def wait_for_end(pids: list[int], then: Callable[[], object]) -> None:
-    """Do something, and wait until all of these processes have ended."""
+    """Call ``then``, and wait until all these processes have ended."""
     ends = [os.pidfd_open(pid) for pid in pids]
     then()
     for end in ends:
@@ -75,7 +75,7 @@ def wait_for_end(pids: list[int], then: Callable[[], object]) -> None:
         os.close(end)
 
 
-# What a kill costs
+# Kills
 
 
 def test_a_worker_killed_in_the_middle_costs_no_answer(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def schemas_of(url: str) -> list[str]:
     return asyncio.run(ask())
 
 
-# What the check finds
+# Faults that the check finds
 
 
 def test_an_answer_that_is_lost_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ def test_the_check_without_a_postgres_says_what_it_left_out(
     assert last == "The bot with workers was not visited: there is no PostgreSQL."
 
 
-# How it begins, and ends
+# Start and end
 
 
 def test_no_postgres_is_one_sentence(
@@ -209,7 +209,7 @@ def test_without_asgiref_postgres_the_rest_is_as_it_was(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WITHOUT, str(tmp_path), "--port", "0", "--check"]
     done = subprocess.run(command, cwd=DEMO, capture_output=True, text=True, check=False)
     failed = [line.split(":")[0] for line in done.stdout.splitlines() if line.startswith("FAIL")]
-    assert set(failed) <= {"FAIL  own wheels"}  # how this environment was made is another matter
+    assert set(failed) <= {"FAIL  own wheels"}  # depends on this environment
     assert done.stdout.splitlines()[-1].endswith("asgiref-postgres is not installed.")
 
 

@@ -1,4 +1,4 @@
-"""The bot's application: what one user hears, and that users never share anything."""
+"""The bot's application answers a user, and users share nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Fixed(random.Random):
-    """Always thinks of the next number of a list."""
+    """A generator that returns the numbers of a list."""
 
     def __init__(self, *numbers: int) -> None:
         super().__init__()

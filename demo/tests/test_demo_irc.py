@@ -1,4 +1,4 @@
-"""The wire format of IRC: what is read, what is written, and what is refused."""
+"""The wire format of IRC: parsing, formatting, and refused input."""
 
 from __future__ import annotations
 

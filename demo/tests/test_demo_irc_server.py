@@ -1,4 +1,4 @@
-"""The embedded chat server, as clients on real sockets see it."""
+"""The embedded chat server, seen by clients on real sockets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Client:
         raise AssertionError(f"the connection ended before {part!r} came")
 
     async def settle(self) -> list[str]:
-        """Every line that the server has sent up to now, in order."""
+        """Return all lines that the server has sent so far, in order."""
         await self.send("PING :settled")
         lines = []
         while "settled" not in (line := await self.line()):
@@ -43,7 +43,7 @@ class Client:
 
 
 class Room:
-    """A running server and the means to join it."""
+    """A running server that clients can join."""
 
     def __init__(self, server: IrcServer, stack: AsyncExitStack) -> None:
         self.server, self._stack = server, stack
@@ -195,7 +195,7 @@ async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.Monkey
     async with server_running() as room:
         ann, deaf = await room.join("ann", "#x"), await room.join("d", "#x")
         deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        # Each line is many messages: the system's own buffers take megabytes before it counts.
+        # Each line becomes many messages: the system buffers megabytes before the limit counts.
         flood = f"PRIVMSG {','.join('d' * 100)} :{'x' * 280}"
         heard: list[str] = []
         while not any(" QUIT " in line for line in heard):

@@ -1,4 +1,4 @@
-"""The game that may go on in another process: a message that comes again is not played again."""
+"""The game that may continue in another process: a redelivered message is not played twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Killed(Exception):
-    """What stands for the end of a worker."""
+    """Simulates the end of a worker."""
 
 
 def message(number: int, text: str, redelivered: bool = False) -> Event:
@@ -33,7 +33,7 @@ def message(number: int, text: str, redelivered: bool = False) -> Event:
 
 
 async def play(storage: Storage, messages: Iterable[Event]) -> list[str]:
-    """Let a new worker handle these messages, and then be killed."""
+    """Let a new worker handle these messages, then kill it."""
     waiting, said = iter(messages), list[str]()
 
     async def receive() -> Event:
@@ -116,7 +116,7 @@ async def test_who_leaves_and_comes_back_has_a_new_game(tmp_path: Path) -> None:
 
 
 class Said(BotConnection):
-    """Keeps what would be said."""
+    """Records the texts instead of sending them."""
 
     def __init__(self) -> None:
         super().__init__("nowhere", 0, "bot", "#x", Trace())
@@ -127,7 +127,7 @@ class Said(BotConnection):
 
 
 class Gateway(FleetBot):
-    """Delivers what a test says."""
+    """Delivers the messages of a test."""
 
     delivery = Delivered(1, "ann", False, 0)
 

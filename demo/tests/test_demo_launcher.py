@@ -1,4 +1,4 @@
-"""The launcher: when it makes the environment anew."""
+"""When the launcher recreates the environment."""
 
 from __future__ import annotations
 

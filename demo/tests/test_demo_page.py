@@ -1,4 +1,4 @@
-"""What the page shows first, and where its links lead."""
+"""The initial content of the page, and the targets of its links."""
 
 from __future__ import annotations
 

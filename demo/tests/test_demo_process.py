@@ -37,7 +37,7 @@ def start(state: Path, *arguments: str) -> subprocess.Popen[str]:
 
 @contextmanager
 def running(state: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A demo that serves, and its port."""
+    """Run a demo; yield its process and port."""
     process = start(state, *arguments)
     try:
         assert process.stdout is not None
@@ -53,7 +53,7 @@ def running(state: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str
 
 
 def half_way(port: int, path: str) -> http.client.HTTPConnection:
-    """A connection with a response that has begun and does not end."""
+    """Return a connection whose response has started and does not end."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request("GET", path)
     connection.getresponse().read(10)
@@ -74,7 +74,7 @@ def test_a_signal_ends_the_demo_cleanly(tmp_path: Path, number: signal.Signals) 
 @posix_only
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     with running(tmp_path, "--port", "0") as (process, port):
-        # A browser that stops reading keeps uvicorn waiting for some seconds.
+        # If a browser stops reading, uvicorn waits for it for some seconds.
         download = half_way(port, "/sample/1024")
         process.send_signal(signal.SIGINT)
         assert process.stdout is not None

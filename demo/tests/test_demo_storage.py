@@ -1,4 +1,4 @@
-"""What is kept, and that half an upload never is."""
+"""The storage keeps complete data, and never half an upload."""
 
 from __future__ import annotations
 

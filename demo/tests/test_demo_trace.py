@@ -1,4 +1,4 @@
-"""What the page is told, in order and without gaps."""
+"""The page gets all events, in order and without gaps."""
 
 from __future__ import annotations
 
