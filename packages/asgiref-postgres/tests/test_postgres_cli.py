@@ -327,37 +327,3 @@ asyncio.run(main())
     assert done.returncode == 0, done.stderr
     for name in ("transactions", "acknowledged", "dead", "held", "outbox"):
         assert f"asgiref.postgres.{name} True {{'process': 'worker one'}}" in done.stdout
-
-
-def test_a_django_view_sends_if_and_only_if_its_transaction_is_committed(database: str) -> None:
-    pytest.importorskip("django")
-    pytest.importorskip("psycopg")
-    program = """
-import sys
-from urllib.parse import urlsplit
-from django.conf import settings
-url = urlsplit(sys.argv[1])
-settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.postgresql",
-    "NAME": "postgres", "USER": url.username, "HOST": url.hostname, "PORT": url.port}})
-from django.db import connection, transaction
-from asgiref.postgres import send_sync
-
-def order(text):
-    with transaction.atomic():
-        send_sync("ada", {"type": "ordered", "text": text}, connection=connection)
-        if text == "bad":
-            raise ValueError(text)
-
-order("good")
-try:
-    order("bad")
-except ValueError:
-    pass
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program, database], capture_output=True, text=True, timeout=60
-    )
-
-    assert done.returncode == 0, done.stderr
-    rows = execute(database, "SELECT convert_from(message, 'UTF8') FROM asgiref.messages")
-    assert [row[0] for row in rows] == ['{"text": "good", "type": "ordered"}']
