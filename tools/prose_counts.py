@@ -65,6 +65,8 @@ HELD = frozenset(
         "packages/asgiref-local/changes",
         "packages/asgiref-local/src",
         "packages/asgiref-local/tests",
+        "packages/asgiref-postgres",
+        "packages/asgiref-postgres/src",
         "packages/asgiref-server",
         "packages/asgiref-server/changes",
         "packages/asgiref-server/src",

@@ -1,7 +1,7 @@
 """The command line: ``python -m asgiref.postgres COMMAND``.
 
-Exit codes: 0 when it ended as it was asked to; 1 when it cannot work, with the reason on stderr; 2
-for a wrong command line; 130 after Ctrl-C.
+Exit codes: 0 for success; 1 if the command cannot work, with the reason on stderr; 2 for an invalid
+command line; 130 after Ctrl-C.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from ._database import Database, migrate
 from ._delivery import Limits
 from ._worker import PostgresWorker
 
-#: Names the database where no ``--database`` is given.
+#: The environment variable with the database's URL, used without ``--database``.
 VARIABLE = "ASGIREF_POSTGRES_DATABASE"
 
 _LIMITS = Limits()
-#: Options of each command: name, type, default, unit and text.
+#: An option of a command: name, type, default, unit and help text.
 _Option = tuple[str, Callable[[str], Any], Any, str, str]
 _COMMON: list[_Option] = [
     ("schema", str, "asgiref", "SCHEMA", "the schema of the tables"),
@@ -206,7 +206,7 @@ def load(name: str) -> Any:
     """Return the application that ``module:attribute`` names.
 
     Raises:
-        CannotStart: if there is none; an exception of the module is printed with its traceback.
+        CannotStart: if there is none; if the import fails, its traceback is printed first.
     """
     module_name, colon, path = name.partition(":")
     if not (module_name and colon and path):
@@ -229,12 +229,12 @@ def load(name: str) -> Any:
 
 
 def _run_reloading() -> int:
-    """Run the same command without ``--reload``, again whenever a file changes."""
+    """Run the same command without ``--reload``, and restart it whenever a file changes."""
     command = [sys.executable, "-m", "asgiref.postgres"]
     command += [each for each in sys.argv[1:] if each != "--reload"]
 
     def end(_number: int, _frame: object) -> None:
-        sys.exit(0)  # which ends the worker, too
+        sys.exit(0)  # the finally clause below ends the worker too
 
     signal.signal(signal.SIGTERM, end)
     while True:

@@ -409,8 +409,8 @@ class Delivery:
                 partition.known = {id for id in partition.known if id > mark}
                 partition.candidate = None
             elif not since:
-                # This transaction got its id after the candidate's read, so its id is above those of
-                # all transactions that were in flight then.
+                # This transaction got its id after the candidate's read, so its id is above those
+                # of all transactions in flight at that read.
                 partition.candidate = (mark, own)
         if partition.candidate is None and partition.cursor > partition.mark:
             partition.candidate = (partition.cursor, 0)
@@ -499,7 +499,7 @@ class Delivery:
         return False
 
     def put_back(self, message: Message) -> None:
-        """Return ``message`` to its scope's queue after a cancellation; the next instance gets it."""
+        """Requeue ``message`` after a cancellation; the scope's next instance gets it."""
         if self._return(message):
             self._requeue(message)
             self._offer(message.scope_id)
@@ -581,7 +581,7 @@ class Delivery:
             message = self._oldest_suspect()
             if message is None:
                 return
-            # The death that made it a suspect counts as an attempt for every message read then.
+            # The death that made it a suspect counts as an attempt of each message read then.
             message.attempts = max(message.attempts, 1)
             if message.attempts >= self._limits.attempts:
                 self._scopes[message.scope_id].queue.popleft()

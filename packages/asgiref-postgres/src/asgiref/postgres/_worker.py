@@ -23,8 +23,8 @@ from ._pump import Counts, Pump
 
 logger = logging.getLogger("asgiref.postgres")
 
-#: After an outage, a worker waits this many seconds before it acquires partitions of the others. The
-#: former owner is the better owner: it knows that no message has killed it.
+#: Seconds after an outage before a worker acquires partitions of the others. Only the former owner
+#: knows that no message has killed it.
 _RETURN_SECONDS = 2.0
 #: Seconds to clean up after the shutdown timeout.
 _CLEANUP_SECONDS = 1.0
@@ -238,7 +238,7 @@ class _WorkerOwner:
             await self.pump.acquire(session, random.sample(free, min(count, len(free))))
 
     async def _release(self, session: Session) -> None:
-        """Release the partitions that have no message in hand and no running instance."""
+        """Release the partitions without a message in hand, once their instances have ended."""
         idle = self.pump.delivery.idle_releases()
         for partition in idle:
             self.instances.end(partition)
