@@ -67,6 +67,7 @@ HELD = frozenset(
         "packages/asgiref-local/tests",
         "packages/asgiref-postgres",
         "packages/asgiref-postgres/src",
+        "packages/asgiref-postgres/tests",
         "packages/asgiref-server",
         "packages/asgiref-server/changes",
         "packages/asgiref-server/src",
