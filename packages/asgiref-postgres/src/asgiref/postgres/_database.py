@@ -99,7 +99,7 @@ class Database:
         return connection
 
     async def _set_up_owner(self, connection: Any) -> None:
-        """Change settings after connecting, because PgBouncer rejects them at startup."""
+        """Change settings after connecting, because PgBouncer does not accept them earlier."""
         # Slightly less than the timeout, which includes the others' next check.
         milliseconds, seconds = str(int(self.timeout * 900)), str(max(1, int(self.timeout / 3)))
         settings = {
@@ -142,7 +142,7 @@ class Locks:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether ``error`` means that the connection is lost, and that a retry may help."""
+    """Whether ``error`` means that the connection is lost or unavailable for now."""
     return isinstance(error, _LOST) and not isinstance(
         error, asyncpg.ClientConfigurationError | asyncpg.ProtocolViolationError
     )

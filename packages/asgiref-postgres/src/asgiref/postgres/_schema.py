@@ -3,11 +3,11 @@
 Invariant: the session that holds the advisory lock (schema's oid, N) owns partition N. Partition 0
 holds messages for the gateway; the other partitions hold messages for applications.
 
-A reader cannot just remember the highest id it has seen, because a transaction with a lower id may
-commit later. A row gets its transaction id before its own id. So once every transaction in flight
-at a read has ended, no more rows can appear below the ids of that read. A snapshot does not show
-all of those transactions, because its xmax depends on the last one that ended. The transaction id
-that the reader itself gets after the read is above all of them.
+A reader cannot just remember the highest id it has seen, because a transaction that took a lower id
+may commit later. A row gets its transaction id before its own id. So once every transaction in
+flight at a read has ended, no more rows can appear below the ids of that read. A snapshot does not
+show all of those transactions, because its xmax depends on the last one that ended. The transaction
+id that the reader itself gets after the read is above all of them.
 """
 
 import re

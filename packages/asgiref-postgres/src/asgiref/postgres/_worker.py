@@ -51,7 +51,7 @@ class PostgresWorker:
     transaction.
 
     Args:
-        application: an ASGI application of either style. Its scope also has a ``"scope_id"``.
+        application: an ASGI application of either style. Its scopes also have a ``"scope_id"``.
             Messages that it may have seen before have ``"redelivered": True``.
         database: a `Database`, or its URL.
         limits: how much to read ahead, and how many failures make a message a dead letter.
