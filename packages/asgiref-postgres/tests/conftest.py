@@ -1,4 +1,4 @@
-"""One server for all tests, and for each test an empty schema."""
+"""One server for all tests, and an empty schema for each test."""
 
 import asyncio
 import os

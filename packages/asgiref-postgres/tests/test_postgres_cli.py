@@ -1,4 +1,4 @@
-"""The command line as an operator meets it: exit codes, and sentences on stderr."""
+"""The command line as an operator sees it: exit codes, and messages on stderr."""
 
 import asyncio
 import inspect
@@ -185,7 +185,7 @@ def test_every_option_of_the_classes_is_on_the_command_line(database: str) -> No
         *inspect.signature(Limits).parameters,
     }
     arguments |= {*inspect.signature(Database).parameters, "reload", "log-level", "log-config"}
-    # The URL names the password, or a file of passwords; limits are options of their own.
+    # The URL has the password, or names a password file; each limit is a separate option.
     arguments -= {"application", "database", "limits", "url", "password"}
 
     assert [name for name in arguments if f"--{name.replace('_', '-')}" not in text] == []
@@ -243,7 +243,7 @@ def test_a_worker_starts_again_when_a_file_changes_and_ends_with_its_parent(
         module.write_text("print('second', flush=True)\n" + body + "# longer\n")
         assert parent.stdout.readline() == "second\n"
         parent.terminate()
-        assert parent.stdout.read() == ""  # the worker has ended, too
+        assert parent.stdout.read() == ""  # the worker has ended too
         assert parent.wait() == 0
 
 

@@ -26,7 +26,7 @@ class Stored:
 
 @dataclass
 class Table:
-    """The table of messages, as far as a reader can see it: rows of ended transactions."""
+    """The part of the message table that a reader can see: the rows of ended transactions."""
 
     rows: dict[int, dict[int, Stored]] = field(default_factory=lambda: {p: {} for p in PARTITIONS})
     in_flight: dict[str, tuple[int, list[Stored]]] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Reader:
         self.hand: dict[str, Message] = {}
 
     def exchange(self) -> bool:
-        """One transaction, as the SQL function makes it."""
+        """Make one transaction, as the SQL function does."""
         delivery, table = self.delivery, self.table
         read, writes = delivery.next_read(), delivery.take_writes()
         for message in writes.done:
@@ -111,7 +111,7 @@ class Reader:
 
 
 class DeliveryMachine(RuleBasedStateMachine):
-    """Two readers, senders with open transactions, failures, deaths, poison and handing over."""
+    """Two readers, senders with open transactions, failures, deaths, poison and hand-over."""
 
     @initialize()
     def start(self) -> None:
@@ -188,7 +188,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule(place=st.integers(0, 1))
     def lose_session(self, place: int) -> None:
-        """The reader comes back with a new session and the same partitions."""
+        """Give the reader a new session with the same partitions."""
         before = self.readers[place]
         owned = before.delivery.partitions
         self.forget_uncommitted(owned)
@@ -199,7 +199,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             reader.delivery.acquire(partition, suspect, max(suspect, reader.taken))
 
     def forget_uncommitted(self, owned: list[int]) -> None:
-        """Messages that were acknowledged but not committed are handled again, and marked."""
+        """Expect messages that were acknowledged but not committed again, and marked."""
         self.handled = [
             id
             for id in self.handled

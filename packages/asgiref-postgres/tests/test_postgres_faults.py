@@ -17,7 +17,7 @@ from asgiref.postgres import send
 
 pytestmark = pytest.mark.asyncio
 
-#: Each test is repeated so often; the release procedure asks for 20.
+#: The number of runs of each test; the release procedure asks for 20.
 REPEATS = int(os.environ.get("ASGIREF_POSTGRES_REPEATS", "1"))
 
 

@@ -1,4 +1,4 @@
-"""Start, end, hand-over and outages of workers and gateways, as an operator sees them."""
+"""How workers and gateways start, end, hand over and survive outages, as an operator sees it."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ SUPPORT = Path(__file__).parent / "support"
 
 @asynccontextmanager
 async def running(worker: PostgresWorker) -> AsyncIterator["asyncio.Future[None]"]:
-    """Run a worker; stop it at the end."""
+    """Run a worker during the block, then stop it."""
     task = asyncio.ensure_future(worker.arun())
     try:
         yield task
@@ -218,7 +218,7 @@ async def test_an_outage_is_one_line_when_it_starts_and_one_when_it_ends(
 
     async with running(worker):
         await owns(worker, 16)
-        # Connecting works, but no transaction does, as with a disk that is full.
+        # Connections succeed but transactions fail, as with a full disk.
         await connection.execute("ALTER TABLE asgiref.messages RENAME TO away")
         await until(has_connected_often)
         await connection.execute("ALTER TABLE asgiref.away RENAME TO messages")
@@ -396,7 +396,7 @@ async def test_a_cancellation_at_any_moment_ends_a_process_and_its_ownership(
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await until(is_free)
-    # Nothing was lost on the way.
+    # Nothing was lost.
     gateway = Chat(database)
 
     async def body() -> None:

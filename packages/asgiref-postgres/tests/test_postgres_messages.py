@@ -1,4 +1,4 @@
-"""Gateway and workers in one process, on a real server."""
+"""A gateway and workers in one process, on a real server."""
 
 import asyncio
 from typing import Any
@@ -157,7 +157,7 @@ async def test_a_lower_id_under_a_higher_transaction_id_is_not_passed_over(datab
         await older.start()
         await first.execute("SELECT pg_current_xact_id()")
         await newer.start()
-        # No transaction that ended has a higher id than this one, which a snapshot does not show.
+        # A snapshot does not show this transaction: none with a higher id has ended yet.
         await send("ada", said("low"), connection=second)
         await send("ada", said("high"), scope_of("ada"), connection=first)
         await older.commit()

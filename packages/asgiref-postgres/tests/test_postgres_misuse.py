@@ -1,4 +1,4 @@
-"""Applications and gateways that misbehave harm nothing but their own message."""
+"""Misbehaving applications and gateways harm only their own message."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ QUICK = Limits(retry_delay=0.001)
 
 
 async def dead_letters(connection: Any, count: int = 1) -> list[Any]:
-    """Wait for so many dead letters, and return them."""
+    """Wait for that many dead letters, and return them."""
 
     async def are_there() -> bool:
         query = "SELECT count(*) FROM asgiref.dead_letters"
@@ -215,9 +215,9 @@ async def test_a_handle_on_a_thread_puts_messages_from_there(database: str) -> N
     gateway = Threaded(database)
     worker = PostgresWorker(shout, database)
     working = asyncio.ensure_future(worker.arun())
-    await gateway.arun()  # which ends when the messages are stored
+    await gateway.arun()  # returns once the messages are stored
     receiver = Chat(database)
-    receiver.events = gateway.events  # the first one may have delivered some answers already
+    receiver.events = gateway.events  # the first gateway may already have delivered some answers
 
     async def body() -> None:
         texts = [await receiver.next_text() for _ in range(100)]

@@ -1,4 +1,4 @@
-"""Long and rare faults under load: failover, a full disk, a restart, workers that come and go."""
+"""Long and rare faults under load: failover, a full disk, a restart, workers coming and going."""
 
 import asyncio
 import contextlib
@@ -70,7 +70,7 @@ async def test_a_gateway_killed_under_load_is_replaced_and_loses_no_event(
 async def owner_of(
     gateways: list[asyncio.subprocess.Process],
 ) -> asyncio.subprocess.Process:
-    """Return the gateway that says first that it is the owner."""
+    """Return the first gateway that reports that it is the owner."""
     reads = {
         asyncio.ensure_future(each.stdout.readline()): each for each in gateways if each.stdout
     }
@@ -83,7 +83,7 @@ async def owner_of(
 
 @asynccontextmanager
 async def load_by_sending(database: str, count: int) -> AsyncIterator[asyncio.Event]:
-    """Have a worker echo so many messages of ten scopes; the event is set after half of them."""
+    """Have a worker echo ``count`` messages of ten scopes; set the event after half of them."""
     from processes import Workers
 
     halfway = asyncio.Event()
@@ -130,7 +130,7 @@ async def test_a_failover_to_a_replica_loses_nothing() -> None:
     with real_postgres() as primary:
         await migrate(Database(primary.url), partitions=16)
         with replica_of(primary) as replica:
-            # Only a commit that the replica has confirmed survives the primary.
+            # Only commits that the replica has confirmed survive the loss of the primary.
             await set_and_reload(primary, "synchronous_standby_names", "*")
             url = (
                 f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{replica.port}/postgres"
@@ -195,7 +195,7 @@ async def test_a_full_disk_loses_nothing() -> None:
 
 @contextlib.contextmanager
 def small_disk(megabytes: int) -> Iterator[Path]:
-    """Mount a file system of that size."""
+    """Mount a file system of the given size."""
     if shutil.which("mount") is None or os.getuid() != 0:
         pytest.skip("Only root can mount a small file system.")
     with tempfile.TemporaryDirectory(prefix="asgiref-postgres-") as name:

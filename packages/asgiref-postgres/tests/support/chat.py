@@ -1,4 +1,4 @@
-"""A gateway for tests, and gateway and workers in one process."""
+"""A gateway for tests, and a way to run it with workers in one process."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from asgiref.postgres import PostgresGateway, PostgresWorker
 
 
 class Chat(PostgresGateway):
-    """Stores what it is told to, and collects what applications send."""
+    """Stores the messages of a test, and collects the events that applications send."""
 
     def __init__(self, database: Any, **options: Any) -> None:
         super().__init__(database, **options)
@@ -47,7 +47,7 @@ def said(text: str) -> dict[str, Any]:
 async def with_workers(
     gateway: Chat, workers: list[PostgresWorker], body: Callable[[], Awaitable[None]]
 ) -> None:
-    """Run the gateway and workers around ``body``, and end them in order."""
+    """Run the gateway and workers while ``body`` runs, then end them in order."""
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(gateway.arun())
         tasks = [group.create_task(worker.arun()) for worker in workers]
@@ -64,7 +64,7 @@ async def with_workers(
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
-    """Ask the server again and again; there is no event to wait for."""
+    """Poll the condition, because the server offers no event to wait for."""
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)

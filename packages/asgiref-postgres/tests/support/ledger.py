@@ -1,4 +1,4 @@
-"""What was sent, and what came back: nothing lost, in order, no unmarked duplicate."""
+"""Records sent numbers and their answers: nothing lost, in order, no unmarked duplicates."""
 
 import asyncio
 from collections import defaultdict
@@ -8,7 +8,7 @@ from asgiref.postgres import PostgresGateway
 
 
 class Ledger:
-    """The numbers that each scope has answered. Numbers start with 0."""
+    """The numbers that each scope has answered, starting with 0."""
 
     def __init__(self) -> None:
         self.sent: defaultdict[str, int] = defaultdict(int)
@@ -44,7 +44,7 @@ class Ledger:
 
 
 class LedgerGateway(PostgresGateway):
-    """Sends numbers to its scopes for as long as it is told to, and checks the answers."""
+    """Sends numbers to its scopes while ``may_send`` is true, and checks the answers."""
 
     def __init__(self, database: Any, *, scopes: int = 40, pause: float = 0.002) -> None:
         super().__init__(database)
@@ -60,7 +60,7 @@ class LedgerGateway(PostgresGateway):
                 queue = self.get_or_create_application_instance(name, {"type": "test"})
                 await queue.put({"type": "count", "number": self.ledger.next_number(name)})
             await asyncio.sleep(self._pause * len(self._names))
-            async with self.progress:  # no more than a slow machine can answer
+            async with self.progress:  # send no more than a slow machine can answer
                 await self.progress.wait_for(lambda: not self.may_send or self._waiting() < 1000)
         async with self.progress:
             await self.progress.wait_for(self.ledger.is_complete)

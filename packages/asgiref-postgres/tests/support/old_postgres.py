@@ -1,4 +1,4 @@
-"""A server that says that it is PostgreSQL 13, and knows nothing else."""
+"""A server that claims to be PostgreSQL 13, and can do nothing else."""
 
 import asyncio
 import struct
@@ -13,7 +13,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     while True:
         (size,) = struct.unpack("!i", await reader.readexactly(4))
         (code,) = struct.unpack("!i", (await reader.readexactly(size - 4))[:4])
-        if code == 196608:  # version 3.0 of the protocol; all else asks for encryption
+        if code == 196608:  # protocol version 3.0; any other code asks for encryption
             break
         writer.write(b"N")
     writer.write(_packet(b"R", struct.pack("!i", 0)))

@@ -1,4 +1,4 @@
-"""Applications and a gateway that fault tests run in processes of their own."""
+"""Applications and a gateway that fault tests run in separate processes."""
 
 import os
 import signal

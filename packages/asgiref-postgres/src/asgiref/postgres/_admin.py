@@ -1,4 +1,4 @@
-"""What operators ask for: the status, a check of a setup, and dead letters."""
+"""Functions for operators: the status, a check of the setup, and dead letters."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -21,13 +21,13 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What `status` returns.
+    """The result of `status`.
 
     Attributes:
-        partitions: in order.
-        workers: how many are live.
-        dead_letters: how many there are.
-        sizes: bytes of each table, with its indexes.
+        partitions: the partitions, in order.
+        workers: the number of live workers.
+        dead_letters: the number of dead letters.
+        sizes: the size of each table with its indexes, in bytes.
     """
 
     partitions: list[PartitionStatus]
@@ -61,7 +61,7 @@ ORDER BY p.partition
 
 
 async def status(database: Database) -> Status:
-    """Return who owns what, and how much waits.
+    """Return the owner and the backlog of each partition, with totals.
 
     Raises:
         CannotStart: if the database cannot be used.
@@ -94,7 +94,7 @@ def as_json(status: Status) -> str:
 
 
 def as_table(status: Status) -> str:
-    """Return the status as lines that fit a screen: one for each owner."""
+    """Return the status as a table that fits a screen, with one line for each owner."""
     owners: dict[str, list[PartitionStatus]] = {}
     for each in status.partitions[1:]:
         owners.setdefault(each.owner or "(no owner)", []).append(each)
@@ -130,10 +130,10 @@ ORDER BY 1
 
 
 async def check(database: Database) -> list[str]:
-    """Return sentences about everything that a worker or gateway needs.
+    """Check all that a worker or gateway needs; return one line for each check.
 
     Raises:
-        CannotStart: with the first thing that is missing.
+        CannotStart: if a check fails, for the first one that does.
     """
     schema = database.schema
     async with connected(database) as connection:
@@ -164,7 +164,7 @@ async def check(database: Database) -> list[str]:
 
 
 async def _is_transaction_pooled(connection: Any, database: Database) -> bool:
-    """Whether another connection gets the server's session of one that is only idle."""
+    """Whether a second connection gets the server session of an idle one."""
     own = await connection.fetchval("SELECT pg_backend_pid()")
     async with connected(database) as other, other.transaction():
         return bool(await other.fetchval("SELECT pg_backend_pid()") == own)
@@ -173,7 +173,7 @@ async def _is_transaction_pooled(connection: Any, database: Database) -> bool:
 async def dead_letters(
     database: Database, ids: list[int] | None = None, *, limit: int = 100
 ) -> list[DeadLetter]:
-    """Return dead letters, the latest first: those with ``ids``, or at most ``limit``."""
+    """Return the dead letters with ``ids``, or at most ``limit`` of all; the latest first."""
     async with connected(database) as connection:
         rows = await connection.fetch(
             "SELECT id, partition, scope_id, message, attempts, reason, died_at FROM"
@@ -186,7 +186,7 @@ async def dead_letters(
 
 
 async def requeue(database: Database, ids: list[int]) -> int:
-    """Put dead letters behind the messages of their scopes; return how many there were."""
+    """Requeue dead letters behind their scopes' other messages; return how many were found."""
     return await _remove(
         database,
         ids,
@@ -197,7 +197,7 @@ async def requeue(database: Database, ids: list[int]) -> int:
 
 
 async def drop(database: Database, ids: list[int]) -> int:
-    """Delete dead letters; return how many there were."""
+    """Delete dead letters; return how many were found."""
     return await _remove(database, ids, "SELECT partition FROM gone")
 
 

@@ -1,7 +1,7 @@
 """The command line: ``python -m asgiref.postgres COMMAND``.
 
-Exit codes: 0 when it ended as it was asked to; 1 when it cannot work, with the reason on stderr; 2
-for a wrong command line; 130 after Ctrl-C.
+Exit codes: 0 for success; 1 if the command cannot work, with the reason on stderr; 2 for an invalid
+command line; 130 after Ctrl-C.
 """
 
 import argparse
@@ -28,33 +28,33 @@ from ._database import Database, migrate
 from ._delivery import Limits
 from ._worker import PostgresWorker
 
-#: Names the database where no ``--database`` is given.
+#: The environment variable with the database's URL, used without ``--database``.
 VARIABLE = "ASGIREF_POSTGRES_DATABASE"
 
 _LIMITS = Limits()
-#: Options of each command: name, type, default, unit and text.
+#: An option of a command: name, type, default, unit and help text.
 _Option = tuple[str, Callable[[str], Any], Any, str, str]
 _COMMON: list[_Option] = [
     ("schema", str, "asgiref", "SCHEMA", "the schema of the tables"),
     ("timeout", float, 10.0, "SECONDS", "until a frozen or vanished process loses its partitions"),
 ]
 _MIGRATE: list[_Option] = [
-    ("partitions", int, 64, "PARTITIONS", "at least as many as workers, ever; for a new schema"),
+    ("partitions", int, 64, "PARTITIONS", "at least the number of workers, ever; for a new schema"),
     ("max-size", int, MAX_SIZE, "BYTES", "the maximum size of a message; for a new schema"),
     ("grant", str, None, "ROLE", "a role that gets the rights of a worker or gateway"),
     ("grant-send", str, None, "ROLE", "a role that gets the right to send"),
 ]
 _WORKER: list[_Option] = [
-    ("messages", int, _LIMITS.messages, "MESSAGES", "at most so many are read ahead"),
-    ("size", int, _LIMITS.size, "BYTES", "and so many bytes"),
-    ("scope-messages", int, _LIMITS.scope_messages, "MESSAGES", "of these, so many of a scope"),
-    ("scope-size", int, _LIMITS.scope_size, "BYTES", "and so many bytes"),
-    ("attempts", int, _LIMITS.attempts, "TIMES", "so many failures make a dead letter"),
-    ("retry-delay", float, _LIMITS.retry_delay, "SECONDS", "before the second; then doubled"),
+    ("messages", int, _LIMITS.messages, "MESSAGES", "the maximum to read ahead"),
+    ("size", int, _LIMITS.size, "BYTES", "the maximum to read ahead"),
+    ("scope-messages", int, _LIMITS.scope_messages, "MESSAGES", "the maximum for one scope"),
+    ("scope-size", int, _LIMITS.scope_size, "BYTES", "the maximum for one scope"),
+    ("attempts", int, _LIMITS.attempts, "TIMES", "failures that make a message a dead letter"),
+    ("retry-delay", float, _LIMITS.retry_delay, "SECONDS", "before a retry; doubled each time"),
     ("max-applications", int, 10_000, "INSTANCES", "one more evicts an idle one"),
-    ("idle-timeout", float, None, "SECONDS", "cancel an instance after so long without messages"),
-    ("shutdown-timeout", float, 10.0, "SECONDS", "for messages in hand at the end"),
-    ("name", str, None, "NAME", "shown by the status, instead of host and process id"),
+    ("idle-timeout", float, None, "SECONDS", "cancel an instance after this time without messages"),
+    ("shutdown-timeout", float, 10.0, "SECONDS", "time to finish messages in hand at the end"),
+    ("name", str, None, "NAME", "replaces host and process id in the status"),
     ("health-port", int, None, "PORT", "answer HTTP requests: 200 while connected, else 503"),
 ]
 
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     migrating = _command(commands, "migrate", _migrate, "create or upgrade the schema")
     _add_options(migrating, _MIGRATE)
-    _add_worker(_command(commands, "worker", _worker, "run an application's scopes"))
+    _add_worker(_command(commands, "worker", _worker, "run an application for its scopes"))
     status = _command(commands, "status", _status, "show the owner and backlog of each partition")
     status.add_argument("--json", action="store_true", help="print everything as JSON")
     _command(commands, "check", _check, "check a setup, for health probes")
@@ -118,7 +118,7 @@ def _command(
         "--database",
         default=os.environ.get(VARIABLE),
         metavar="URL",
-        help=f"where PostgreSQL is (default: the variable {VARIABLE}, else PGHOST and the like)",
+        help=f"the URL of the database (default: the variable {VARIABLE}, else PGHOST etc.)",
     )
     _add_options(parser, _COMMON)
     parser.add_argument(
@@ -206,7 +206,7 @@ def load(name: str) -> Any:
     """Return the application that ``module:attribute`` names.
 
     Raises:
-        CannotStart: if there is none; an exception of the module is printed with its traceback.
+        CannotStart: if there is none; if the import fails, its traceback is printed first.
     """
     module_name, colon, path = name.partition(":")
     if not (module_name and colon and path):
@@ -229,12 +229,12 @@ def load(name: str) -> Any:
 
 
 def _run_reloading() -> int:
-    """Run the same command without ``--reload``, again whenever a file changes."""
+    """Run the same command without ``--reload``, and restart it whenever a file changes."""
     command = [sys.executable, "-m", "asgiref.postgres"]
     command += [each for each in sys.argv[1:] if each != "--reload"]
 
     def end(_number: int, _frame: object) -> None:
-        sys.exit(0)  # which ends the worker, too
+        sys.exit(0)  # the finally clause below ends the worker too
 
     signal.signal(signal.SIGTERM, end)
     while True:
@@ -270,15 +270,15 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _add_dead_letters(actions: Any) -> None:
-    listing = _command(actions, "list", _list_dead, "one line for each, the latest first")
-    _add_options(listing, [("limit", int, 100, "MESSAGES", "at most so many")])
+    listing = _command(actions, "list", _list_dead, "list dead letters, the latest first")
+    _add_options(listing, [("limit", int, 100, "MESSAGES", "the maximum to list")])
     for name, run, text in (
-        ("show", _show_dead, "everything about some"),
-        ("requeue", _requeue_dead, "let the application handle some again"),
-        ("drop", _drop_dead, "delete some"),
+        ("show", _show_dead, "show dead letters in full"),
+        ("requeue", _requeue_dead, "let the application handle dead letters again"),
+        ("drop", _drop_dead, "delete dead letters"),
     ):
         parser = _command(actions, name, run, text)
-        parser.add_argument("ids", metavar="ID", type=int, nargs="+", help="as the list shows it")
+        parser.add_argument("ids", metavar="ID", type=int, nargs="+", help="an id from the list")
 
 
 def _list_dead(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""How scopes and messages become bytes, and the errors that users see.
+"""Encoding and decoding of scopes and messages, and the errors that users see.
 
 JSON objects start with ``{`` and msgpack maps with a byte above 127, so both can always be read.
 """
@@ -9,28 +9,28 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, cast
 
-#: Bytes that an encoded scope or message may have, by default.
+#: The default maximum size of an encoded scope or message, in bytes.
 MAX_SIZE = 1 << 20
-#: Characters of a traceback that are stored with a dead letter.
+#: The maximum length of the traceback stored with a dead letter, in characters.
 _MAX_REASON = 8000
 
 Encoder = Callable[[Any], bytes]
 
 
 class PostgresServerError(Exception):
-    """Base class of the errors of this package."""
+    """Base class of this package's errors."""
 
 
 class CannotStart(PostgresServerError):
-    """An option, the application or the database makes a start impossible; retrying is no use."""
+    """An option, the application or the database prevents the start; retrying cannot help."""
 
 
 class SessionLost(PostgresServerError):
-    """The connection to the database ended, and with it the ownership of partitions."""
+    """The database connection ended, so this process no longer owns its partitions."""
 
 
 def encoder(codec: str) -> Encoder:
-    """Return the function that encodes for ``"json"`` or ``"msgpack"``.
+    """Return the encoding function of the codec ``"json"`` or ``"msgpack"``.
 
     Raises:
         CannotStart: for another name, or if msgpack is not installed.
@@ -56,10 +56,10 @@ def encode(codec: Encoder, what: str, value: Any, max_size: int) -> bytes:
     """Encode a scope or message.
 
     Args:
-        codec: what `encoder` returned.
+        codec: a function that `encoder` returned.
         what: "scope" or "message", for errors.
         value: a mapping with string keys.
-        max_size: the maximum of bytes.
+        max_size: the maximum number of bytes.
 
     Raises:
         TypeError: if it is not a mapping, or holds a value that the codec cannot carry.
@@ -77,7 +77,7 @@ def encode(codec: Encoder, what: str, value: Any, max_size: int) -> bytes:
 
 
 def decode(data: bytes) -> dict[str, Any]:
-    """Decode what `encode` returned.
+    """Decode bytes that `encode` returned.
 
     Raises:
         ValueError: if the bytes cannot be read.
@@ -85,11 +85,11 @@ def decode(data: bytes) -> dict[str, Any]:
     try:
         if data[:1] == b"{":
             return cast(dict[str, Any], json.loads(data))
-        # The encoder takes keys of every type, so they must come back too.
+        # The encoder accepts keys of any type, so the decoder must accept them too.
         value: object = import_module("msgpack").unpackb(data, strict_map_key=False)
     except ImportError as error:
         raise ValueError("msgpack is not installed, and the data is not JSON.") from error
-    except Exception as error:  # msgpack has classes of its own; deep JSON is a RecursionError
+    except Exception as error:  # msgpack has its own classes; deep JSON is a RecursionError
         raise ValueError(f"The data is neither JSON nor msgpack: {error!r}.") from error
     if not isinstance(value, dict):
         raise ValueError(f"A mapping was expected, not {type(value).__name__!r}.")
@@ -97,7 +97,7 @@ def decode(data: bytes) -> dict[str, Any]:
 
 
 def check_scope_id(scope_id: object) -> str:
-    """Return ``scope_id``.
+    """Return ``scope_id`` if PostgreSQL can store it.
 
     Raises:
         TypeError: if it is not a string.
@@ -115,7 +115,7 @@ def check_scope_id(scope_id: object) -> str:
 
 
 def explained(error: BaseException) -> str:
-    """Return the traceback of ``error``, shortened at its start, as PostgreSQL can store it."""
+    """Return the end of the traceback of ``error``, in a form that PostgreSQL can store."""
     try:
         text = "".join(traceback.format_exception(error))
     except Exception:

@@ -1,7 +1,7 @@
 """One connection to PostgreSQL: the session that owns partitions.
 
-A session never reconnects. Its end, whatever the reason, is `SessionLost`: PostgreSQL has released
-the partitions, and another process may own them already.
+A session never reconnects. When it ends for any reason, its methods raise `SessionLost`: PostgreSQL
+has released the partitions, and another process may already own them.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from ._codec import MAX_SIZE, CannotStart, SessionLost
 from ._delivery import Message, Read, Row, Writes
 from ._outbox import Batch
 
-# The driver has no types of its own; importing it this way makes it Any, and not an error.
+# The driver has no type annotations; this import makes it Any instead of a type error.
 asyncpg: Any = import_module("asyncpg")
 
 Password = str | Callable[[], str] | Callable[[], Awaitable[str]]
 
-#: Errors that mean that the server or the way to it does not work at the moment.
+#: Errors that mean that the server cannot be reached or cannot work at the moment.
 _LOST = (
     OSError,
     TimeoutError,
@@ -44,12 +44,12 @@ class Database:
     """Where the database is, and how to connect to it.
 
     Attributes:
-        url: a URL or DSN as asyncpg takes it; None for the variables of libpq (PGHOST and others).
-            Several hosts, ``target_session_attrs`` and ``passfile`` work.
+        url: a URL or DSN for asyncpg; None to use libpq's variables (PGHOST and others). Several
+            hosts, ``target_session_attrs`` and ``passfile`` work.
         schema: the schema that holds the tables.
-        password: overrides that of the URL; a function is called for each connection.
-        timeout: seconds without an answer after which the session counts as lost. A process that
-            is frozen, or whose host vanishes, loses its partitions within the same time.
+        password: overrides the URL's password; a function is called for each connection.
+        timeout: seconds without an answer after which the session counts as lost. A frozen process,
+            or one whose host vanishes, loses its partitions within the same time.
     """
 
     url: str | None
@@ -63,16 +63,16 @@ class Database:
             raise CannotStart(f"The timeout must be at least 1 second, not {self.timeout!r}.")
 
     async def connect(self, name: str = "asgiref.postgres", *, owner: bool = False) -> Any:
-        """Open a connection of asyncpg.
+        """Open an asyncpg connection.
 
         Args:
-            name: shown by PostgreSQL.
-            owner: whether the session may own partitions: it goes to a server that takes writes,
-                and PostgreSQL ends it when it is silent for too long.
+            name: the name that PostgreSQL shows.
+            owner: whether the session may own partitions. If so, it connects to a server that
+                accepts writes, and PostgreSQL ends it when it is silent for too long.
 
         Raises:
             CannotStart: if the server is too old.
-            Exception: what asyncpg raises, and OSError.
+            Exception: any error of asyncpg, and OSError.
         """
         arguments: dict[str, Any] = {} if self.password is None else {"password": self.password}
         if owner and "target_session_attrs" not in (self.url or ""):
@@ -80,7 +80,7 @@ class Database:
         connection = await asyncpg.connect(
             self.url,
             timeout=self.timeout,
-            # No prepared statement outlives a transaction, for pools that change the session then.
+            # A pool may change the session after a transaction, so keep no prepared statement.
             statement_cache_size=100 if owner else 0,
             server_settings={"application_name": name[:63]},
             **arguments,
@@ -99,8 +99,8 @@ class Database:
         return connection
 
     async def _set_up_owner(self, connection: Any) -> None:
-        """Change settings after the start: PgBouncer takes none of them at the start."""
-        # A bit less than the timeout, which includes the next look of the others.
+        """Change settings after connecting, because PgBouncer does not accept them earlier."""
+        # Slightly less than the timeout, which includes the others' next check.
         milliseconds, seconds = str(int(self.timeout * 900)), str(max(1, int(self.timeout / 3)))
         settings = {
             "default_transaction_isolation": "read committed",
@@ -112,7 +112,7 @@ class Database:
             "tcp_keepalives_idle": seconds,
             "tcp_keepalives_interval": seconds,
             "tcp_keepalives_count": "2",
-            # The plans must not change with the statistics of a table that is nearly empty.
+            # Plans must not change with the statistics of a table that is nearly empty.
             "plan_cache_mode": "force_generic_plan",
             "enable_seqscan": "off",
             "enable_bitmapscan": "off",
@@ -131,8 +131,8 @@ class Locks:
     """The advisory locks of the schema.
 
     Attributes:
-        members: how many workers there are, at least 1.
-        rank: this one's place among them, from 0.
+        members: the number of workers, at least 1.
+        rank: this worker's rank among them, from 0.
         owned: the partitions that have an owner.
     """
 
@@ -142,14 +142,14 @@ class Locks:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether ``error`` means that the connection is gone, or may come back later."""
+    """Whether ``error`` means that the connection is lost or unavailable for now."""
     return isinstance(error, _LOST) and not isinstance(
         error, asyncpg.ClientConfigurationError | asyncpg.ProtocolViolationError
     )
 
 
 def explained(error: BaseException, database: Database) -> CannotStart:
-    """Return the sentence for an error that a connection raised."""
+    """Return the `CannotStart` that explains an error of a connection."""
     if isinstance(error, CannotStart):
         return error
     schema = database.schema
@@ -170,10 +170,10 @@ def explained(error: BaseException, database: Database) -> CannotStart:
 
 @asynccontextmanager
 async def connected(database: Database, *, check: bool = True) -> AsyncGenerator[Any]:
-    """Yield a connection for an operator's command, to a schema of the right version.
+    """Yield a connection for an operator's command, and check the schema's version.
 
     Raises:
-        CannotStart: if there is none, or a statement in the block fails.
+        CannotStart: if the connection, the check or a statement in the block fails.
     """
     connection = None
     try:
@@ -212,25 +212,25 @@ async def migrate(
     grant: str | None = None,
     grant_send: str | None = None,
 ) -> int:
-    """Create the schema or bring it up to date; return the version it had before.
+    """Create the schema or upgrade it; return the version that it had before.
 
-    It is one transaction: a migration that fails changes nothing.
+    The migration is one transaction: if it fails, it changes nothing.
 
     Args:
-        database: the database, and a role that may create the schema or owns it.
-        partitions: at least as many as there will ever be workers; only for a new schema.
-        max_size: bytes that a message may have; only for a new schema.
-        grant: a role that gets the rights of a worker or gateway.
-        grant_send: a role that gets the right to send.
+        database: the database, with a role that owns the schema or may create it.
+        partitions: at least the number of workers you will ever run; only for a new schema.
+        max_size: the maximum size of a message in bytes; only for a new schema.
+        grant: a role to give the rights of a worker or gateway.
+        grant_send: a role to give the right to send.
 
     Raises:
-        CannotStart: if that is impossible.
+        CannotStart: if the schema cannot be created or upgraded.
     """
     if not 1 <= partitions <= 4096:
         raise CannotStart(f"There must be between 1 and 4096 partitions, not {partitions}.")
     schema = database.schema
     async with connected(database, check=False) as connection, connection.transaction():
-        # A second migration waits for the first one, then finds nothing to do.
+        # A concurrent migration waits for this one, then finds nothing to do.
         await connection.execute(f"SELECT pg_advisory_xact_lock(hashtext('{schema} migrate'))")
         if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", f'"{schema}"'):
             await connection.execute(f'CREATE SCHEMA "{schema}"')
@@ -255,13 +255,13 @@ async def migrate(
 
 
 class Session:
-    """A connection that can own partitions. Every method raises `SessionLost` when it is gone.
+    """A connection that can own partitions. Every method raises `SessionLost` once it is lost.
 
     Attributes:
-        reader: identifies the process, over all of its sessions.
+        reader: identifies the process across all its sessions.
         taken: the highest id of a message that the process has read.
         partitions, max_size: the settings of the schema.
-        is_member: whether it belongs to the group of workers.
+        is_member: whether the session belongs to the group of workers.
     """
 
     def __init__(
@@ -287,7 +287,7 @@ class Session:
         """Connect, check the schema, and listen.
 
         Raises:
-            CannotStart: if a retry is no use.
+            CannotStart: if retrying cannot help.
             SessionLost: if the server cannot be reached now.
         """
         database, schema = self._database, self._database.schema
@@ -313,7 +313,7 @@ class Session:
             self._on_wake(int(payload))
 
     def abort(self) -> None:
-        """End the connection without a word to the server."""
+        """Drop the connection without telling the server."""
         if self._connection is not None and not self._connection.is_closed():
             self._connection.terminate()
 
@@ -330,13 +330,13 @@ class Session:
             async with asyncio.timeout(self._database.timeout):
                 return await method(*arguments)
         except BaseException as error:
-            # Whether a transaction was committed is unknown now, so the session must end.
+            # The transaction may or may not be committed, so the session must end.
             self.abort()
             if not isinstance(error, Exception):
                 raise
             if isinstance(error, asyncpg.InsufficientPrivilegeError):
                 raise explained(error, self._database) from error
-            # Any other error of the server (a full disk, a schema that was dropped) may pass.
+            # Other server errors (a full disk, a dropped schema) may be temporary.
             if is_lost(error) or isinstance(error, asyncpg.PostgresError):
                 raise SessionLost(str(error) or type(error).__name__) from error
             raise
@@ -350,7 +350,7 @@ class Session:
         to_gateway: bool,
         asleep: bool | None,
     ) -> tuple[list[Row], int, int]:
-        """Write and read in one transaction; return rows, xmin and own id for `Delivery`."""
+        """Write and read in one transaction; return the rows, xmin and own id for `Delivery`."""
         dead = [message for message, _ in writes.dead]
         late = read.catch_up if read is not None else ()
         rows = await self._call(
@@ -390,7 +390,7 @@ class Session:
         return found, xmin, own
 
     async def acquire(self, partitions: Sequence[int]) -> list[tuple[int, int, int]]:
-        """Try to own ``partitions``; return the arguments of `Delivery.acquire` for each."""
+        """Try to acquire ``partitions``; return the arguments of `Delivery.acquire` for each."""
         rows = await self._call(
             self._connection.fetch,
             f'SELECT * FROM "{self._database.schema}".acquire($1, $2, $3, $4)',
@@ -402,7 +402,7 @@ class Session:
         return [(row[0], row[1], row[2]) for row in rows]
 
     async def release(self, partitions: dict[int, int]) -> None:
-        """Give up partitions, with what `Delivery.drop` returned for each."""
+        """Release partitions, each with the id that `Delivery.drop` returned."""
         schema = self._database.schema
         await self._call(
             self._connection.execute,
@@ -410,7 +410,7 @@ class Session:
             list(partitions),
             list(partitions.values()),
         )
-        # Locks do not wait for a commit, so this must come after that of the release.
+        # Unlocking takes effect before a commit, so the release must be committed first.
         await self._call(
             self._connection.execute,
             "SELECT pg_advisory_unlock($1::regnamespace::oid::integer, p) FROM unnest($2::int[]) p",
@@ -419,12 +419,12 @@ class Session:
         )
 
     async def join(self) -> None:
-        """Become a member of the group of workers, until `leave` or the end of the session."""
+        """Join the group of workers until `leave` or the end of the session."""
         await self._member_lock("pg_advisory_lock_shared")
         self.is_member = True
 
     async def leave(self) -> None:
-        """Leave the group, so that the others share all partitions among them."""
+        """Leave the group, so that the other workers share all partitions."""
         self.is_member = False
         await self._member_lock("pg_advisory_unlock_shared")
 
@@ -437,10 +437,10 @@ class Session:
         )
 
     async def end_stuck_sessions(self) -> None:
-        """End sessions that own partitions and have been in one statement for too long.
+        """End sessions that own partitions but have been in one statement for too long.
 
-        Their processes gave up on them. ``idle_session_timeout`` does not end a session that waits
-        for the rest of a request, or whose reply is not read.
+        Their processes have abandoned them. ``idle_session_timeout`` does not end a session that
+        waits for the rest of a request, or whose client does not read the reply.
         """
         await self._call(
             self._connection.execute,
@@ -450,7 +450,7 @@ class Session:
         )
 
     async def locks(self) -> Locks:
-        """Return the members and the partitions that have an owner."""
+        """Return the members of the group and the partitions that have an owner."""
         query = f"SELECT key, pid, pg_backend_pid() AS own FROM ({LOCKS}) AS held"
         rows = await self._call(self._connection.fetch, query, f'"{self._database.schema}"')
         members = [row["pid"] for row in rows if row["key"] == _schema.MEMBERS]
@@ -459,7 +459,7 @@ class Session:
         return Locks(max(1, len(members)), rank, owned)
 
     async def reader_of(self, partition: int) -> uuid.UUID | None:
-        """Return which reader was the last to own ``partition``."""
+        """Return the reader that owned ``partition`` last."""
         found = await self._call(
             self._connection.fetchval,
             f'SELECT reader FROM "{self._database.schema}".partitions WHERE partition = $1',
@@ -468,7 +468,7 @@ class Session:
         return None if found is None else uuid.UUID(str(found))
 
     async def scopes(self, scope_ids: Sequence[str]) -> dict[str, bytes]:
-        """Return the stored scopes; those that nobody ever stored are missing."""
+        """Return the stored scopes; scopes that were never stored are missing."""
         rows = await self._call(
             self._connection.fetch,
             f'SELECT scope_id, scope FROM "{self._database.schema}".scopes'
@@ -486,7 +486,7 @@ WHERE locktype = 'advisory' AND objsubid = 2 AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
-#: Only sessions of the same role: others may not be ended, nor are their statements visible.
+#: Only sessions of the same role: a role cannot see the statements of others, or end them.
 _END_STUCK = f"""
 SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
 WHERE a.pid IN (SELECT pid FROM ({LOCKS}) AS held) AND a.pid <> pg_backend_pid()

@@ -1,13 +1,13 @@
-"""Which message an application gets next, and what the next transaction must write. No I/O.
+"""Choose the next message of each scope, and the writes of the next transaction. No I/O.
 
 A message is *held* from the read that returned it until the transaction that deletes its row, and
 *in hand* while an application has it. Invariant: a scope has at most one message in hand, always
-the oldest one that is held; and a row of an owned partition is held, or *behind* (to be read
+the oldest that is held; and every row of an owned partition is held, or *behind* (to be read
 later, because its scope has reached its limit), or above the partition's mark.
 
-After the death of a reader, the rows that it had read are *suspects*: one of them may have killed
-it. They are given out one at a time, and each attempt is written before it starts. A reader that
-has only lost its session is alive, so the rows that it has *seen* before are merely redelivered.
+When a reader dies, the rows it had read become *suspects*: one of them may have killed it. They
+are given out one at a time, and each attempt is written before it starts. A reader that only lost
+its session is still alive, so the rows it has *seen* before are merely redelivered.
 """
 
 import heapq
@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, fields
 
 from ._codec import CannotStart
 
-#: A read returns at most so many rows of one partition.
+#: The maximum number of rows of one partition that a read returns.
 _MAX_ROWS = 500
-#: A scope gives out at most so many messages whose acknowledgement is not written yet. So after the
-#: death of a reader, one of the first of each scope, so many and one, has killed it.
+#: The maximum number of messages of a scope that are handled but whose deletion is not yet written.
+#: Only the first messages of a scope, this many and one more, can therefore have killed a reader.
 _MAX_UNWRITTEN = 8
 
 
@@ -29,9 +29,9 @@ class Message:
     """One row of the table of messages.
 
     Attributes:
-        attempts: how often it failed, or was given out after the death of a reader.
-        redelivered: whether an application may have seen it before.
-        is_suspect: whether it may have killed a reader, and must be given out alone.
+        attempts: how often the message failed, or was given out after the death of a reader.
+        redelivered: whether an application may have seen the message before.
+        is_suspect: whether the message may have killed a reader, and must be given out alone.
     """
 
     partition: int
@@ -45,7 +45,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row that a read returned; without data if the read excluded its scope."""
+    """A row that a read returned; its data is None if the read excluded its scope."""
 
     partition: int
     id: int
@@ -57,14 +57,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is held at once, and when a message becomes a dead letter.
+    """How much a process holds at once, and when a message becomes a dead letter.
 
     Attributes:
-        messages, size: for all scopes together, in messages and bytes.
-        scope_messages, scope_size: for one scope. Once half of the room for all is taken, a scope
-            holds one message at a time, so that a few hundred slow ones cannot take all of it.
-        attempts: so many failures make a dead letter.
-        retry_delay: seconds before the second attempt; doubled each time, up to a minute.
+        messages, size: the maximum for all scopes together, in messages and bytes.
+        scope_messages, scope_size: the maximum for one scope. Once half of the total is used, each
+            scope holds one message at a time, so that a few hundred slow scopes cannot use it all.
+        attempts: the number of failures after which a message becomes a dead letter.
+        retry_delay: seconds before the second attempt; the delay doubles each time, up to a minute.
     """
 
     messages: int = 1000
@@ -84,11 +84,11 @@ class Limits:
 
 @dataclass(slots=True)
 class Writes:
-    """What a transaction has to write about messages.
+    """The changes to messages that a transaction must write.
 
     Attributes:
-        done: handled messages, to be deleted.
-        tried: messages of which the attempts are to be stored.
+        done: handled messages to delete.
+        tried: messages whose attempts must be stored.
         dead: messages that become dead letters, with the reason.
     """
 
@@ -104,7 +104,7 @@ class Writes:
 class CatchUp:
     """The part of a read for a scope that is behind: its rows from ``first`` to ``last``.
 
-    It ends after ``limit`` rows, or with the row that makes it ``size`` bytes or more.
+    It ends after ``limit`` rows, or with the row that brings the total to ``size`` bytes or more.
     """
 
     partition: int
@@ -118,14 +118,14 @@ class CatchUp:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What a transaction has to read: per partition, rows above the mark, except the known ones.
+    """The rows that a transaction must read: in each partition, unknown rows above the mark.
 
     Attributes:
         partitions, marks, cursors, limits: one entry for each partition. Only rows up to the
-            cursor need to be compared with ``known``.
-        size: bytes of one partition after which the read ends.
-        behind: scopes whose rows are returned without data.
-        catch_up: rows of scopes that are behind.
+            cursor need a comparison with ``known``.
+        size: the number of bytes after which the read of a partition ends.
+        behind: scopes whose rows come back without data.
+        catch_up: the ranges to read for scopes that are behind.
     """
 
     partitions: list[int]
@@ -143,10 +143,10 @@ class _Scope:
     """The held messages of one scope.
 
     Attributes:
-        behind: the range of ids that holds the others.
-        is_blocked: whether a retry waits for its time.
-        unwritten: messages that are handled, but not yet deleted.
-        suspects: how many of its messages were held as suspects.
+        behind: the range of ids of the messages that are not held.
+        is_blocked: whether the scope waits for the time of a retry.
+        unwritten: the number of messages that are handled but not yet deleted.
+        suspects: the number of messages that were held as suspects.
     """
 
     partition: "_Partition"
@@ -168,17 +168,17 @@ class _Scope:
 
 @dataclass(slots=True)
 class _Partition:
-    """What was read of a partition.
+    """The progress of reading one partition.
 
     Attributes:
-        suspect: rows up to this id may have been given out by a reader that died.
+        suspect: a reader that died may have given out rows up to this id.
         seen: rows up to this id may have been given out before.
         mark: every row up to this id has been read.
         cursor: the highest id that was read.
-        candidate: the next mark, and the transaction id below which all must have ended; 0 while
-            that is unknown.
+        candidate: the next mark, and the id below which every transaction must have ended before
+            the mark moves; 0 while that id is unknown.
         known: ids above the mark that were read and may still be in the table.
-        in_hand: how many messages applications have.
+        in_hand: the number of messages that applications have in hand.
     """
 
     number: int
@@ -213,46 +213,46 @@ class Delivery:
 
     @property
     def partitions(self) -> list[int]:
-        """The partitions that are owned, also those that are being released."""
+        """The owned partitions, including those being released."""
         return list(self._partitions)
 
     @property
     def held(self) -> int:
-        """How many messages are held."""
+        """The number of held messages."""
         return self._held
 
     def acquire(self, partition: int, suspect: int, seen: int) -> None:
-        """Start to read a partition.
+        """Start reading a partition.
 
         Args:
-            partition: its number.
+            partition: the partition's number.
             suspect: rows up to this id may have killed a reader.
             seen: rows up to this id may have been given out before; at least ``suspect``.
         """
         self._partitions[partition] = _Partition(partition, suspect, seen)
 
     def begin_release(self, partition: int) -> None:
-        """Give out no more messages of ``partition``."""
+        """Stop giving out messages of ``partition``."""
         self._partitions[partition].is_releasing = True
 
     def keep(self, partition: int) -> None:
-        """Take `begin_release` back."""
+        """Undo `begin_release`."""
         found = self._partitions[partition]
         found.is_releasing = False
         for scope_id in found.scopes:
             self._offer(scope_id)
 
     def in_hand(self, partition: int) -> int:
-        """Return how many messages of ``partition`` applications have."""
+        """Return the number of messages of ``partition`` that are in hand."""
         return self._partitions[partition].in_hand
 
     def is_releasing(self, partition: int) -> bool:
         return self._partitions[partition].is_releasing
 
     def drop(self, partition: int) -> int:
-        """Forget a partition; return up to which id its rows are still suspects.
+        """Forget a partition; return the id up to which its rows are still suspects.
 
-        Call it after a transaction has written everything; nothing may be in hand.
+        Call this after a transaction has written everything, with no message in hand.
         """
         found = self._partitions.pop(partition)
         scopes = found.scopes
@@ -273,7 +273,7 @@ class Delivery:
     # Reading
 
     def next_read(self) -> Read | None:
-        """Return what to read next, or None if there is no room for more."""
+        """Return the next read, or None if there is no room for more messages."""
         reading = [each for each in self._partitions.values() if not each.is_releasing]
         room = self._limits.messages - self._held
         size = self._limits.size - self._size
@@ -296,7 +296,7 @@ class Delivery:
         scope = self._scopes.get(scope_id)
         if scope is None or scope.behind is None or self._is_full(scope):
             return None
-        # Half of the limit, so that a scope that is behind is read in batches.
+        # Wait for room of half the limit, so that a scope that is behind is read in batches.
         limit = self._scope_limit()
         room = limit - scope.count()
         if room * 2 < limit:
@@ -308,11 +308,11 @@ class Delivery:
         return CatchUp(scope.partition.number, scope_id, *scope.behind, room, size, held)
 
     def rows_read(self, read: Read, rows: Iterable[Row], xmin: int, own: int) -> bool:
-        """Take the rows of a read; return whether the next read will find more for sure.
+        """Add the rows of a read; return whether the next read will certainly find more.
 
         Args:
-            read: what was to be read.
-            rows: the rows, those of each partition and of each catch-up in order.
+            read: the read, as `next_read` returned it.
+            rows: the rows, in order within each partition and each catch-up.
             xmin: the oldest transaction that was in flight when the read started.
             own: the id of the transaction that read, 0 if it has none.
         """
@@ -346,7 +346,7 @@ class Delivery:
         is_cut = len(rows) >= catch_up.limit or size >= catch_up.size
         scope.behind = (rows[-1].id + 1, catch_up.last) if is_cut else None
         for row in rows:
-            if self._is_full(scope):  # others have taken the room meanwhile
+            if self._is_full(scope):  # other scopes have used the room meanwhile
                 scope.behind = (row.id, catch_up.last)
                 break
             self._hold(scope, row)
@@ -403,14 +403,14 @@ class Delivery:
     def _move_mark(partition: _Partition, cut_at: int | None, xmin: int, own: int) -> None:
         if partition.candidate is not None:
             mark, since = partition.candidate
-            # A read that was cut may have left rows out below the candidate.
+            # A truncated read may have left out rows below the candidate.
             if since and xmin >= since and (cut_at is None or cut_at >= mark):
                 partition.mark = mark
                 partition.known = {id for id in partition.known if id > mark}
                 partition.candidate = None
             elif not since:
-                # This transaction got its id after the candidate's read, so it is above all that
-                # were in flight then.
+                # This transaction got its id after the candidate's read, so its id is above those
+                # of all transactions in flight at that read.
                 partition.candidate = (mark, own)
         if partition.candidate is None and partition.cursor > partition.mark:
             partition.candidate = (partition.cursor, 0)
@@ -418,7 +418,7 @@ class Delivery:
     # Giving out
 
     def take_ready(self, now: float) -> list[str]:
-        """Return the scopes that have got a message to give out since the last call."""
+        """Return the scopes that got a message to give out since the last call."""
         while self._blocked and self._blocked[0][0] <= now:
             scope_id = heapq.heappop(self._blocked)[1]
             if (scope := self._scopes.get(scope_id)) is not None:
@@ -428,11 +428,11 @@ class Delivery:
         return list(ready)
 
     def next_time(self) -> float | None:
-        """Return when the next retry is due, if one waits."""
+        """Return the time of the next retry, or None if no retry is waiting."""
         return self._blocked[0][0] if self._blocked else None
 
     def next_message(self, scope_id: str) -> Message | None:
-        """Return the next message of a scope, which is in hand from now on, or None."""
+        """Return the next message of a scope, now in hand, or None."""
         scope = self._scopes.get(scope_id)
         if scope is None or not self._can_give(scope):
             return None
@@ -462,7 +462,7 @@ class Delivery:
         ]
 
     def offer(self, scope_id: str) -> None:
-        """Name the scope in `take_ready` again if it has a message to give out."""
+        """Make `take_ready` return the scope again if it has a message to give out."""
         self._offer(scope_id)
 
     def _offer(self, scope_id: str) -> None:
@@ -471,18 +471,18 @@ class Delivery:
             self._ready[scope_id] = None
 
     def owns(self, message: Message) -> bool:
-        """Whether ``message`` is in hand; not after its partition was dropped."""
+        """Whether ``message`` is in hand; False once its partition was dropped."""
         scope = self._scopes.get(message.scope_id)
         return scope is not None and scope.in_hand is message
 
     def acknowledge(self, message: Message) -> None:
-        """The application has handled ``message``."""
+        """Acknowledge ``message``, which the application has handled."""
         if self._return(message):
             self._writes.done.append(message)
             self._forget(message)
 
     def fail(self, message: Message, reason: str, now: float) -> bool:
-        """The application failed with ``message``; return whether that made it a dead letter."""
+        """Record a failure with ``message``; return whether that made it a dead letter."""
         if not self._return(message):
             return False
         if not message.is_suspect:  # otherwise the attempt was counted when it started
@@ -499,13 +499,13 @@ class Delivery:
         return False
 
     def put_back(self, message: Message) -> None:
-        """The application was cancelled with ``message`` in hand: its next instance gets it."""
+        """Requeue ``message`` after a cancellation; the scope's next instance gets it."""
         if self._return(message):
             self._requeue(message)
             self._offer(message.scope_id)
 
     def discard(self, message: Message, reason: str) -> None:
-        """Make ``message``, which is in hand, a dead letter at once."""
+        """Make ``message``, which must be in hand, a dead letter at once."""
         if self._return(message):
             self._bury(message, reason)
 
@@ -529,7 +529,7 @@ class Delivery:
         self._forget(message)
 
     def _forget(self, message: Message) -> None:
-        """The row will be deleted by the next transaction."""
+        """Stop holding ``message``; the next transaction deletes its row."""
         scope = self._scopes[message.scope_id]
         scope.size -= len(message.data)
         self._size -= len(message.data)
@@ -552,20 +552,20 @@ class Delivery:
     # Writing
 
     def take_writes(self) -> Writes:
-        """Return what the next transaction has to write; call `written` after its commit."""
+        """Return the writes of the next transaction; call `written` after its commit."""
         self._isolate()
         writes, self._writes = self._writes, Writes()
         return writes
 
     def has_writes(self) -> bool:
-        """Whether a transaction is needed, also to give out the next suspect."""
+        """Whether a transaction is needed, to write changes or to give out the next suspect."""
         return bool(self._writes) or (self._isolated is None and self._oldest_suspect() is not None)
 
     def written(self, writes: Writes) -> None:
-        """The transaction with ``writes`` has been committed."""
+        """Record that the transaction with ``writes`` was committed."""
         for message in (*writes.done, *(message for message, _ in writes.dead)):
             scope = self._scopes.get(message.scope_id)
-            if scope is not None:  # else its partition was dropped
+            if scope is not None:  # otherwise its partition was dropped
                 scope.partition.known.discard(message.id)
                 scope.unwritten -= 1
                 self._offer(message.scope_id)
@@ -576,12 +576,12 @@ class Delivery:
             self._offer(isolated.scope_id)
 
     def _isolate(self) -> None:
-        """Choose the next suspect. One that has had all its attempts becomes a dead letter."""
+        """Choose the next suspect; one that has used all its attempts becomes a dead letter."""
         while self._isolated is None:
             message = self._oldest_suspect()
             if message is None:
                 return
-            # The death that made it a suspect counts for every message that was read then.
+            # The death that made it a suspect counts as an attempt of each message read then.
             message.attempts = max(message.attempts, 1)
             if message.attempts >= self._limits.attempts:
                 self._scopes[message.scope_id].queue.popleft()

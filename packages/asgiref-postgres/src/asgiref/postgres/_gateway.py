@@ -1,7 +1,7 @@
 """The gateway: a `StatelessServer` whose applications run in workers.
 
 It owns partition 0, which holds the events that applications sent. A second gateway waits until it
-can own that; only the owner runs ``handle``.
+can own partition 0; only the owner runs ``handle``.
 """
 
 import asyncio
@@ -38,19 +38,19 @@ logger = logging.getLogger("asgiref.postgres")
 
 #: The partition of events on their way to the gateway.
 OUTGOING = 0
-#: Seconds for cleaning up after the shutdown timeout.
+#: Seconds to clean up after the shutdown timeout.
 _CLEANUP_SECONDS = 1.0
 _R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The event that `PostgresGateway.application_send` is called with.
+    """The event that `PostgresGateway.application_send` is handling.
 
     Attributes:
-        id: the number of the event, which is the same if it is delivered again.
-        scope_id: its scope.
-        redelivered: whether the event, or another one for the same message, may have been
+        id: the number of the event; a redelivery has the same number.
+        scope_id: the id of the event's scope.
+        redelivered: whether this event, or another one for the same message, may have been
             delivered before.
         attempts: how often the delivery failed.
     """
@@ -69,7 +69,7 @@ async def _no_application(scope: Any, receive: Any, send: Any) -> None:
 
 
 class ScopeQueue:
-    """The way to a scope: `put` and `put_nowait`, as a queue of `StatelessServer` has them.
+    """The input queue of a scope: `put` and `put_nowait`, like a queue of `StatelessServer`.
 
     Args:
         owner: internal; `PostgresGateway.get_or_create_application_instance` makes the queue.
@@ -83,7 +83,7 @@ class ScopeQueue:
         self._scope = scope
 
     async def put(self, message: dict[str, Any]) -> None:
-        """Take a message into the backlog; wait while that is full.
+        """Add a message to the backlog; wait while the backlog is full.
 
         Args:
             message: a dict that the codec can carry.
@@ -96,7 +96,7 @@ class ScopeQueue:
         await self._owner.insert(self._owner.item(self._scope_id, self._scope, message))
 
     def put_nowait(self, message: dict[str, Any]) -> None:
-        """Take a message into the backlog. Any thread may call this.
+        """Add a message to the backlog. Any thread may call this.
 
         Args:
             message: a dict that the codec can carry.
@@ -113,20 +113,20 @@ class PostgresGateway(StatelessServer):
 
     Implement `handle` and `application_send` as for a `StatelessServer`. Scope ids are strings;
     scopes and messages are dicts that the codec can carry. `handle` runs while this gateway is the
-    owner; another one waits meanwhile, and takes over when this one ends. `handle` goes on while
-    the database restarts.
+    owner; a second gateway waits, and takes over when this one ends. `handle` continues while the
+    database restarts.
 
     Args:
         database: a `Database`, or its URL.
-        limits: how many events are read ahead, and when a failed one becomes a dead letter.
-        backlog: how many messages may wait here for the database.
-        backlog_size: how many bytes of messages may wait here.
-        shutdown_timeout: seconds at the end for the backlog and for events being delivered.
+        limits: how many events to read ahead, and when a failed event becomes a dead letter.
+        backlog: the maximum number of messages that wait here for the database.
+        backlog_size: the maximum number of bytes of these messages.
+        shutdown_timeout: seconds at the end to store the backlog and finish deliveries.
         reconnect: as for a `StatelessServer`.
         codec: ``"json"`` or ``"msgpack"``.
-        name: shown by the status.
-        health_port: answer HTTP requests on this port: 200 while connected to the database, as the
-            owner or waiting for that; otherwise 503.
+        name: the name that the status shows.
+        health_port: answer HTTP requests on this port: 200 while connected to the database, even
+            while waiting to become the owner; otherwise 503.
 
     Raises:
         CannotStart: if an argument cannot be used.
@@ -176,7 +176,7 @@ class PostgresGateway(StatelessServer):
 
         Args:
             scope_id: a string that identifies the scope.
-            scope: what the scope's application is called with, a dict with a ``"type"``.
+            scope: the scope that the application is called with, a dict with a ``"type"``.
 
         Raises:
             TypeError: if ``scope_id`` is not a string, or ``scope`` not a dict of the codec.
@@ -186,17 +186,17 @@ class PostgresGateway(StatelessServer):
         return ScopeQueue(owner, check_scope_id(scope_id), owner.encoded_scope(scope_id, scope))
 
     async def store(self, scope_id: str, scope: Any, message: Any) -> None:
-        """Return once the database has the message: from then on it cannot be lost.
+        """Store a message; return once it is committed and cannot be lost any more.
 
-        A cancelled call may store the message all the same.
+        A cancelled call may still store the message.
 
         Args:
             scope_id: a string that identifies the scope.
-            scope: what the scope's application is called with, a dict with a ``"type"``.
+            scope: the scope that the application is called with, a dict with a ``"type"``.
             message: a dict that the codec can carry.
 
         Raises:
-            SessionLost: if the gateway ends before; others as `get_or_create_application_instance`.
+            SessionLost: if the gateway ends first; others as `get_or_create_application_instance`.
         """
         owner = self.__owner
         data = owner.encoded_scope(check_scope_id(scope_id), scope)
@@ -207,27 +207,27 @@ class PostgresGateway(StatelessServer):
 
     @property
     def delivery(self) -> Delivered:
-        """The event that is being delivered; inside of `application_send`.
+        """The event that `application_send` is handling.
 
         Raises:
-            LookupError: anywhere else.
+            LookupError: outside `application_send`.
         """
         return _current.get()
 
     @property
     def counts(self) -> Counts:
-        """What this gateway has done."""
+        """The work that this gateway has done."""
         return self.__pump.counts
 
     @property
     def is_connected(self) -> bool:
-        """Whether it has a session and is the owner now."""
+        """Whether the gateway has a session and is the owner now."""
         return OUTGOING in self.__pump.delivery.partitions
 
     # Running
 
     async def arun(self) -> None:
-        """Run until `handle` returns or raises, or a cancellation; first wait to be the owner.
+        """Wait to become the owner, then run until `handle` returns or raises, or a cancellation.
 
         Raises:
             CannotStart: if the database or the port cannot be used; others as
@@ -244,7 +244,7 @@ class PostgresGateway(StatelessServer):
                 await self.__end(pump)
 
     async def __serve_as_owner(self, pump: "asyncio.Future[None]") -> bool:
-        """Run `handle` while this gateway is the owner; return whether it is over."""
+        """Run `handle` while this gateway is the owner; return whether the gateway has finished."""
         owner = self.__owner
         await _first(asyncio.ensure_future(owner.is_owner.wait()), pump)
         if not pump.done():
@@ -275,7 +275,7 @@ class PostgresGateway(StatelessServer):
 
 
 class _GatewayOwner:
-    """Owns partition 0 for a gateway, and delivers its events: one task for each busy scope."""
+    """Owns partition 0 for a gateway, and delivers its events in one task for each busy scope."""
 
     pump: Pump
 
@@ -301,7 +301,7 @@ class _GatewayOwner:
         self._end_at = at
         self.pump.tick_soon()
 
-    # Messages to be inserted
+    # Messages to insert
 
     def encoded_scope(self, scope_id: str, scope: Any) -> bytes:
         data = encode(self._codec, "scope", scope, self._max_size)
@@ -326,7 +326,7 @@ class _GatewayOwner:
         self.pump.wake()
 
     def call(self, function: Callable[..., _R], *args: Any) -> _R:
-        """Return ``function(*args)`` as called on the gateway's event loop.
+        """Call ``function(*args)`` on the gateway's event loop, and return its result.
 
         Raises:
             SessionLost: if the loop ends first.
@@ -341,7 +341,7 @@ class _GatewayOwner:
         coroutine = body()
         try:
             future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-        except RuntimeError:  # it is closed
+        except RuntimeError:  # the loop is closed
             coroutine.close()
             raise SessionLost("The gateway has ended.") from None
         while not loop.is_closed():
@@ -357,11 +357,11 @@ class _GatewayOwner:
     # Owner of the pump
 
     async def ended(self, pump: "asyncio.Future[None]", seconds: float) -> None:
-        """Cancel the deliveries that are left, and wait for them and the pump."""
+        """Cancel the remaining deliveries, and wait for them and for the pump."""
         self.lost()
         await asyncio.wait([*self._tasks.values(), pump], timeout=seconds)
         if pump.done() and not pump.cancelled():
-            pump.exception()  # it was raised before, or there is no one left to be told
+            pump.exception()  # already raised, or no caller is left to raise it in
 
     def is_finished(self) -> bool:
         return self._is_done
@@ -384,12 +384,12 @@ class _GatewayOwner:
                 self.is_taken.clear()
                 self.is_owner.set()
         elif self.is_owner.is_set() and await session.reader_of(OUTGOING) != session.reader:
-            # Otherwise the lock belongs to a session of this gateway that has not ended yet.
+            # If this gateway is the reader, its own former session has not released the lock yet.
             self.is_owner.clear()
             self.is_taken.set()
 
     async def _drain(self, session: Session) -> None:
-        """Wait for the backlog and for the events that are being delivered."""
+        """Wait until the backlog is stored and the deliveries are finished."""
         delivery = self.pump.delivery
         if OUTGOING in delivery.partitions:
             delivery.begin_release(OUTGOING)
@@ -448,7 +448,7 @@ class _GatewayOwner:
 
 
 async def _first(waiting: "asyncio.Future[Any]", *others: "asyncio.Future[Any]") -> None:
-    """Wait until one of them is done; ``waiting`` is cancelled then."""
+    """Wait until one of the futures is done, then cancel ``waiting``."""
     try:
         await asyncio.wait({waiting, *others}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -456,7 +456,7 @@ async def _first(waiting: "asyncio.Future[Any]", *others: "asyncio.Future[Any]")
 
 
 async def _cancelled(serving: "asyncio.Future[None]") -> None:
-    """Cancel a server's ``arun`` and wait for its end, which each cancellation makes shorter."""
+    """Cancel a server's ``arun`` and wait for its end; pass on each cancellation to hasten it."""
     serving.cancel()
     while not serving.done():
         try:

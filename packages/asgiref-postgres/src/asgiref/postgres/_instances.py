@@ -1,8 +1,8 @@
 """The application's instances in a worker: a `StatelessServer` whose messages come from the pump.
 
-Invariant: an instance is live exactly as long as it has a record here. When an instance is to end
-for another reason than its own (its partition or the session is given up, it is idle), its record
-goes first, so what it does from then on changes nothing.
+Invariant: an instance is live exactly as long as it has a record here. When the worker ends an
+instance (it releases the partition, loses the session or evicts an idle instance), it removes the
+record first, so later calls of that instance have no effect.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from ._delivery import Message
 from ._outbox import Item
 from ._pump import Pump
 
-#: Seconds that a partition waits for cancelled instances before another worker may own it.
+#: Seconds to wait for a partition's cancelled instances before another worker may own it.
 _CLEANUP_SECONDS = 5.0
 
 
@@ -31,7 +31,7 @@ class _Record:
     waiters: "list[asyncio.Future[None]]" = field(default_factory=list["asyncio.Future[None]"])
 
     def wake(self) -> None:
-        """Let every task that waits for a message look for one."""
+        """Wake every task that waits for a message, so that it checks again."""
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -43,9 +43,9 @@ class Instances(StatelessServer):
 
     Args:
         application: the application.
-        pump: where messages come from.
+        pump: the source of messages.
         serve: called once, as the server's ``handle``.
-        codec: how sent events are encoded.
+        codec: encodes sent events.
         max_applications, idle_timeout, shutdown_timeout: as for a `StatelessServer`.
     """
 
@@ -90,23 +90,23 @@ class Instances(StatelessServer):
             return False
         if (record := self._records.get(instance)) is not None:
             record.wake()
-        # A look-up makes it the most recently used.
+        # Looking it up makes it the most recently used.
         self.get_or_create_application_instance(scope_id, instance["scope"])
         return True
 
     def start(self, scope_id: str, partition: int, scope: dict[str, Any]) -> None:
-        """Start an instance for a scope that has none; it waits for the cancelled one before it."""
+        """Start an instance for a scope that has none; it waits for its cancelled predecessor."""
         self.get_or_create_application_instance(scope_id, scope)
         self._records[self.application_instances[scope_id]] = _Record(partition)
 
     def end(self, partition: int | None = None) -> None:
-        """Cancel the instances of a partition, or all, and put back the messages in hand."""
+        """Cancel one partition's instances, or all, and put back the messages in hand."""
         for instance, record in list(self._records.items()):
             if partition is None or record.partition == partition:
                 self._end(instance)
 
     def have_ended(self, partition: int) -> bool:
-        """Whether no instance of ``partition`` runs any more, or has had its time to clean up."""
+        """Whether every instance of ``partition`` has ended, or its time to clean up is over."""
         if not self._ending.get(partition):
             self._give_up_at.pop(partition, None)
             return True
@@ -114,7 +114,7 @@ class Instances(StatelessServer):
         return now >= self._give_up_at.setdefault(partition, now + _CLEANUP_SECONDS)
 
     async def ended(self, seconds: float) -> None:
-        """Cancel all instances, and give them so many seconds to clean up."""
+        """Cancel all instances, and give them ``seconds`` to clean up."""
         self.end()
         if running := [each for futures in self._ending.values() for each in futures]:
             await asyncio.wait(running, timeout=seconds)
@@ -138,7 +138,7 @@ class Instances(StatelessServer):
             super().delete_application_instance(instance.scope_id)
 
     def delete_application_instance(self, scope_id: Any) -> None:
-        """Cancel an idle instance; one that has a message, or was started for one, is not idle."""
+        """Cancel an instance if it has received a message before and has none in hand."""
         instance = self.application_instances[scope_id]
         if self._is_idle(instance):
             self._end(instance)
@@ -156,7 +156,7 @@ class Instances(StatelessServer):
     # Called for the application
 
     async def next_event(self, instance: ApplicationInstance) -> dict[str, Any]:
-        """Return the next message of the instance's scope, as the application gets it."""
+        """Return the next message of the instance's scope, as the application sees it."""
         while (record := self._records.get(instance)) is not None:
             message = self._pump.delivery.next_message(cast(str, instance.scope_id))
             if message is None:
@@ -171,7 +171,7 @@ class Instances(StatelessServer):
         raise asyncio.CancelledError
 
     def _decoded(self, message: Message) -> dict[str, Any] | None:
-        """Return the message as a dict; if it cannot be read, it becomes a dead letter."""
+        """Return the message as a dict; make it a dead letter if it cannot be read."""
         try:
             event = decode(message.data)
         except ValueError as error:
@@ -184,7 +184,7 @@ class Instances(StatelessServer):
         return event
 
     def acknowledge(self, instance: ApplicationInstance) -> None:
-        """The application has handled its message."""
+        """Acknowledge the message in hand, which the application has handled."""
         record = self._records.get(instance)
         if record is not None and record.message is not None:
             self._pump.delivery.acknowledge(record.message)
@@ -192,14 +192,14 @@ class Instances(StatelessServer):
             self._pump.wake()
 
     def instance_ended(self, instance: ApplicationInstance) -> None:
-        """The instance ended by itself, unless its record is gone."""
+        """Handle the end of an instance; one without a record was ended by the worker."""
         record = self._records.pop(instance, None)
         if record is None:
             return
         record.wake()
         delivery, message = self._pump.delivery, record.message
         if message is None and not record.has_received:
-            # Otherwise an application that cannot even start would be started again and again.
+            # Otherwise the worker would restart an application that cannot even start, endlessly.
             message = delivery.next_message(cast(str, instance.scope_id))
         if message is not None:
             reason = _reason(instance.future)
@@ -208,7 +208,7 @@ class Instances(StatelessServer):
         self._pump.wake()
 
     async def application_send(self, scope: Any, message: Any) -> None:
-        """Store an event: with the acknowledgement of the message in hand, or else at once."""
+        """Store an event, together with the acknowledgement if a message is in hand."""
         outbox = self._pump.outbox
         await self._live_record(scope)
         data = encode(self._codec, "message", message, self.max_size)
@@ -216,7 +216,7 @@ class Instances(StatelessServer):
         in_hand = (await self._live_record(scope)).message
         item = Item(scope["scope_id"], data, in_hand is not None and in_hand.redelivered)
         if in_hand is None:
-            # No message would bring this about again, so the application has to know.
+            # No redelivery would repeat this event, so the application must wait for the commit.
             item.stored = asyncio.get_running_loop().create_future()
         outbox.add(item)
         self._pump.wake()

@@ -1,4 +1,4 @@
-"""How monitoring sees a process: an HTTP endpoint for its health, and OpenTelemetry metrics."""
+"""Monitoring of a process: an HTTP health endpoint and OpenTelemetry metrics."""
 
 import asyncio
 import contextlib
@@ -43,16 +43,16 @@ async def health_endpoint(port: int | None, is_healthy: Callable[[], bool]) -> A
         server.close()
 
 
-#: The pumps of this process by the names of their owners; None until there are instruments.
+#: The pumps of this process, by the name of their owner; None until the instruments exist.
 _observed: WeakValueDictionary[str, Pump] | None = None
 
 
 def export_metrics(name: str, pump: Pump) -> None:
-    """Let OpenTelemetry, if it is installed, observe the counts of a worker or gateway.
+    """Export the counts of a worker or gateway to OpenTelemetry, if that is installed.
 
     Args:
-        name: its name, an attribute of each observation.
-        pump: its pump, which is read on OpenTelemetry's thread.
+        name: the name of the worker or gateway, an attribute of each observation.
+        pump: its pump, which OpenTelemetry reads on its own thread.
     """
     global _observed
     try:

@@ -1,8 +1,9 @@
-"""The messages that a process was given and that no transaction has stored yet.
+"""The messages of a process that no transaction has stored yet.
 
-Invariant: they are stored in their order, each once. After a commit whose reply was lost, a gateway
-repeats the same batch under the same number, and the database stores it only if it does not know
-that number. A worker forgets it instead: the messages that caused it will be redelivered.
+Invariant: the database stores them in order, each once. If the reply to a commit is lost, a gateway
+sends the same batch again under the same number, and the database skips a number that it has
+already stored. A worker forgets the batch instead, because the messages that caused it will be
+redelivered.
 """
 
 import asyncio
@@ -12,14 +13,14 @@ from dataclasses import dataclass
 
 from ._codec import PostgresServerError
 
-#: A transaction of a gateway inserts at most so many messages and bytes.
+#: The maximum number of messages and bytes that one gateway transaction inserts.
 _MAX_BATCH, _MAX_BATCH_SIZE = 500, 4 << 20
 _MAX_KNOWN_SCOPES = 100_000
 
 
 @dataclass(slots=True)
 class Item:
-    """A message to be inserted, and the future of the call that waits for its commit."""
+    """A message to insert, and the future of the call that waits for its commit."""
 
     scope_id: str
     data: bytes
@@ -42,11 +43,11 @@ EMPTY = Batch([], {})
 
 
 class Outbox:
-    """Messages to be inserted.
+    """The queue of messages to insert.
 
     Args:
         max_items, max_size: how many messages and bytes may wait.
-        is_repeating: whether a batch is repeated until its commit is known, as a gateway does.
+        is_repeating: whether to repeat a batch until its commit is known, as a gateway does.
     """
 
     def __init__(self, max_items: int, max_size: int, *, is_repeating: bool) -> None:
@@ -66,7 +67,7 @@ class Outbox:
         return len(self) >= self._max_items or self._size >= self._max_size
 
     async def room(self) -> None:
-        """Wait until a message may be added."""
+        """Wait until there is room for a message."""
         while self.is_full():
             waiter = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
@@ -77,11 +78,11 @@ class Outbox:
         self._size += len(item.data)
 
     def next_batch(self) -> Batch:
-        """Return the batch to insert: again the last one, if its commit is not known."""
+        """Return the next batch, or the last one again if its commit is not known."""
         if not self._batch.items and self._items:
             items: list[Item] = []
             size = 0
-            # A worker's transaction acknowledges messages, so it must hold all of their answers.
+            # A worker's transaction acknowledges messages, so it must insert all their answers.
             while self._items and (
                 self._producer is None or (len(items) < _MAX_BATCH and size < _MAX_BATCH_SIZE)
             ):
@@ -99,7 +100,7 @@ class Outbox:
         }
 
     def stored(self, batch: Batch) -> None:
-        """The transaction with ``batch`` has been committed."""
+        """Record that the transaction with ``batch`` was committed."""
         if not batch.items:
             return
         self._batch = EMPTY
@@ -113,14 +114,14 @@ class Outbox:
         self._wake()
 
     def session_lost(self) -> None:
-        """The next session may lead to another server, which may lack the last scopes."""
+        """Send every scope again: the next session may reach a server that lacks the last ones."""
         self._known_scopes.clear()
         if self._batch.items:
             scopes = {i.scope_id: i.scope for i in self._batch.items if i.scope is not None}
             self._batch.scopes.update(scopes)
 
     def forget(self, error: PostgresServerError) -> None:
-        """Store nothing of what waits; raise ``error`` in the calls that wait for a commit."""
+        """Discard all queued messages; raise ``error`` in the calls that wait for a commit."""
         items = [*self._batch.items, *self._items]
         self._batch = EMPTY
         self._items.clear()

@@ -1,11 +1,12 @@
-"""The loop that makes transactions: everything that is to be written and the next read, as one.
+"""The transaction loop: each transaction writes all pending changes and reads the next messages.
 
-Each session has a delivery core of its own. When the session is lost, everything that it held is
-forgotten; the table has it.
+Each session has its own delivery core. When the session is lost, the pump forgets everything that
+core held, because the table still has it.
 
-Senders notify a reader only while it is marked as asleep. A sender that did not see the mark was in
-flight when that was committed. The reader goes on polling, at intervals that double each time, so
-such a message waits no longer for the reader than its transaction took.
+Senders notify a reader only while it is marked as asleep. A sender can miss the mark if its
+transaction was in flight when the mark was committed. The reader therefore keeps polling, at
+intervals that double each time, so such a message waits for the reader no longer than the sender's
+transaction took.
 """
 
 import asyncio
@@ -21,11 +22,11 @@ from ._outbox import Outbox
 
 logger = logging.getLogger("asgiref.postgres")
 
-#: Seconds between two looks at which partitions are free, and the longest silence of a session.
+#: Seconds between checks for free partitions, and the longest that a session stays silent.
 TICK = 0.4
-#: Seconds between two looks for sessions that are stuck.
+#: Seconds between checks for stuck sessions.
 _CHECK = 2.0
-#: Seconds to collect more work before the next transaction.
+#: Seconds to wait for more work before the next transaction.
 _LINGER = 0.001
 
 
@@ -41,7 +42,7 @@ class Owner(Protocol):
 
 @dataclass(slots=True)
 class Counts:
-    """The work of a process since its start, for the status and metrics."""
+    """The work that a process has done since it started, for the status and metrics."""
 
     transactions: int = 0
     read: int = 0
@@ -53,13 +54,13 @@ class Counts:
 
 
 class Sleep:
-    """When a reader polls, and when senders must notify it. Knows nothing of time but ``now``."""
+    """Decides when a reader polls and when senders must notify it. Time comes only from ``now``."""
 
-    #: Seconds between two reads of a reader that is awake, and without rows until it sleeps.
+    #: Seconds between reads while awake, and seconds without rows before the reader sleeps.
     POLL, AWAKE = 0.003, 0.05
-    #: After so many reads with rows, in short succession, a reader stays awake.
+    #: A reader stays awake after this many reads with rows in short succession.
     STREAK = 4
-    #: Seconds until the first and at most until the next read of a reader that is asleep.
+    #: Seconds from falling asleep to the first read, and the maximum between later reads.
     DELAYS = (0.005, 1.0)
 
     def __init__(self) -> None:
@@ -70,14 +71,14 @@ class Sleep:
         self._streak = 0
 
     def mark(self, now: float) -> bool | None:
-        """Return the mark that the next transaction has to write, or None for no change."""
+        """Return the mark that the next transaction must write, or None for no change."""
         if not self._is_asleep:
             return True if now - self._last_found > self.AWAKE else None
-        # A single message does not wake it for good: that would cost two more writes.
+        # A single message does not keep the reader awake: that would cost two more writes.
         return False if self._streak >= self.STREAK else None
 
     def has_read(self, now: float, mark: bool | None, *, found: bool, more: bool) -> None:
-        """The transaction that wrote ``mark`` was committed; ``more`` rows wait for sure."""
+        """Record a committed transaction that wrote ``mark``; ``more`` if rows certainly remain."""
         if mark is not None:
             self._is_asleep = mark
             self._delay = self.DELAYS[0]
@@ -94,14 +95,14 @@ class Sleep:
 
 
 class Pump:
-    """Transactions for one worker or gateway, over as many sessions as it takes.
+    """Makes the transactions of one worker or gateway, and opens a new session when one is lost.
 
     Args:
-        database: where to connect to.
-        name: shown by PostgreSQL and by the status.
-        limits: how much is held at once.
-        owner: who is told.
-        outbox: what is to be inserted.
+        database: the database to connect to.
+        name: the name that PostgreSQL and the status show.
+        limits: how much the pump holds at once.
+        owner: the worker or gateway to notify.
+        outbox: the messages to insert.
         to_gateway: whether messages go to the gateway, or to their scopes' partitions.
 
     Attributes:
@@ -147,13 +148,13 @@ class Pump:
     # Called by the owner
 
     def wake(self) -> None:
-        """Look whether there is something to do."""
+        """Make the loop check for work now."""
         self._is_woken = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def read_soon(self) -> None:
-        """Read with the next transaction, which is due at once."""
+        """Make the next transaction due at once, and read with it."""
         self._is_notified = True
         self.wake()
 
@@ -163,18 +164,18 @@ class Pump:
         self.wake()
 
     async def acquire(self, session: Session, partitions: list[int]) -> list[int]:
-        """Try to own ``partitions``; return those that are owned from now on."""
+        """Try to acquire ``partitions``; return those that this session now owns."""
         acquired = await session.acquire(partitions)
         for each in acquired:
             self.delivery.acquire(*each)
-        # The database has forgotten the mark of a reader that owned no partition.
+        # Acquiring resets the reader's asleep mark in the database.
         self._sleep = Sleep()
         self.read_soon()
         return [partition for partition, _, _ in acquired]
 
     async def release(self, session: Session, partitions: list[int]) -> None:
-        """Give up partitions that are being released and have nothing in hand."""
-        # Nothing of them can be acknowledged any more, so one transaction writes all that is left.
+        """Release partitions that are marked for release and have no message in hand."""
+        # None of their messages can be acknowledged any more: one transaction writes the rest.
         await self.exchange(session)
         await session.release({each: self.delivery.drop(each) for each in partitions})
 
@@ -184,7 +185,7 @@ class Pump:
         """Open sessions and make transactions until the owner is finished.
 
         Raises:
-            CannotStart: if no session has worked yet, and a retry is no use.
+            CannotStart: if no session has worked yet, and retrying cannot help.
         """
         while not self._owner.is_finished():
             session = Session(self._database, self._name, self.reader, self._taken, self._notified)
@@ -212,7 +213,7 @@ class Pump:
         self._is_away = True
 
     def _has_answered(self) -> None:
-        """A transaction was committed; a mere connection proves little, say when a disk is full."""
+        """Record a commit. A connection alone proves little: the disk may be full, for example."""
         if self._is_away:
             logger.info("The database is back")
             self._backoff.reset()
@@ -276,7 +277,7 @@ class Pump:
     # One transaction
 
     async def exchange(self, session: Session) -> None:
-        """Write what waits, and read as much as there is room for."""
+        """Write all pending changes, and read as many messages as there is room for."""
         delivery, counts, now = self.delivery, self.counts, asyncio.get_running_loop().time
         writes, read = delivery.take_writes(), delivery.next_read()
         batch, mark = self.outbox.next_batch(), self._sleep.mark(now())

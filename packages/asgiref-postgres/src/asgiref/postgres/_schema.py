@@ -1,23 +1,22 @@
 """The database schema: its migrations, and the SQL functions that processes call.
 
-Invariant: a session that holds the advisory lock (schema's oid, N) owns partition N. Partition 0
-holds the messages on their way to the gateway; partitions 1 and up hold those on their way to
-applications.
+Invariant: the session that holds the advisory lock (schema's oid, N) owns partition N. Partition 0
+holds messages for the gateway; the other partitions hold messages for applications.
 
-A reader may not simply remember the highest id that it has seen: a transaction that took a lower id
-may commit later. A row gets its transaction id before its own id, so once every transaction that
-was in flight at a read has ended, no row can appear any more below the ids of that read. A snapshot
-does not show all of those, its xmax being that of the last one that ended; but the transaction id
-that the reader itself gets after the read is above them.
+A reader cannot just remember the highest id it has seen, because a transaction that took a lower id
+may commit later. A row gets its transaction id before its own id. So once every transaction in
+flight at a read has ended, no more rows can appear below the ids of that read. A snapshot does not
+show all of those transactions, because its xmax depends on the last one that ended. The transaction
+id that the reader itself gets after the read is above all of them.
 """
 
 import re
 
 from ._codec import CannotStart
 
-#: The oldest major version of PostgreSQL: the first one with ``idle_session_timeout``.
+#: The oldest supported major version: the first one with ``idle_session_timeout``.
 MINIMUM_SERVER = 14
-#: The second key of the advisory lock that every worker shares: their number is the group's size.
+#: The second key of the advisory lock that all workers share; its holders are the group.
 MEMBERS = 2**31 - 1
 
 _MIGRATION_1 = """
@@ -255,10 +254,10 @@ VERSION = len(MIGRATIONS)
 
 
 def checked_schema(name: str) -> str:
-    """Return ``name`` if it can be a schema's name.
+    """Return ``name`` if it is a valid schema name.
 
     Raises:
-        CannotStart: otherwise.
+        CannotStart: if it is not.
     """
     if re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name) is None or name.startswith("pg_"):
         raise CannotStart(
@@ -283,7 +282,7 @@ def fill(schema: str, partitions: int, max_size: int) -> str:
 
 
 def grants(schema: str, role: str, *, sender: bool) -> str:
-    """Return the statements that give ``role`` the rights of a sender, or of any other process."""
+    """Return the statements that grant ``role`` the rights of a sender, or a worker or gateway."""
     name = '"' + role.replace('"', '""') + '"'
     usage = f'GRANT USAGE ON SCHEMA "{schema}" TO {name};'
     if sender:

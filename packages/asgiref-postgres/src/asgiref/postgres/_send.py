@@ -1,4 +1,4 @@
-"""Sending to a scope from anywhere: a coroutine, a function, and the caller's own transaction."""
+"""Send to a scope from anywhere, in async or sync code, also in the caller's own transaction."""
 
 import json
 from typing import Any
@@ -27,17 +27,17 @@ async def send(
     """Send ``message`` to the application of a scope, and return its id once it is committed.
 
     Args:
-        scope_id: the scope; any string, also one that the gateway has not seen yet.
+        scope_id: the scope's id; the gateway need not have seen it yet.
         message: a dict that JSON can carry.
-        scope: replaces what the scope's application is called with from now on.
-        database: where to connect to, for this message alone: a `Database`, or its URL.
-        connection: an asyncpg connection or pool to use instead; in a transaction, the message
-            exists if and only if that is committed.
+        scope: from now on, the scope that its application is called with.
+        database: a `Database` or its URL; opens a connection for this message alone.
+        connection: an asyncpg connection or pool to use instead; inside a transaction, the message
+            exists if and only if that transaction is committed.
         schema: the schema, if ``database`` is not a `Database`.
 
     Raises:
         TypeError: if the scope id is not a string, or JSON cannot carry the message.
-        Exception: what asyncpg raises. After a lost connection the message may have been sent.
+        Exception: any error of asyncpg. If the connection was lost, the message may have been sent.
     """
     arguments = (check_scope_id(scope_id), _text("message", message))
     stored = None if scope is None else _text("scope", scope)
@@ -62,20 +62,20 @@ def send_sync(
     connection: Any = None,
     schema: str = "asgiref",
 ) -> int:
-    """Do the same as `send` in plain code.
+    """Send ``message`` from sync code; like `send` otherwise.
 
     Args:
         scope_id: as for `send`.
         message: as for `send`.
         scope: as for `send`.
         database: as for `send`.
-        connection: a DB-API connection, such as ``django.db.connection`` or one of psycopg: the
-            message becomes part of its transaction. Inside ``transaction.atomic()`` it exists if
-            and only if the block's rows do.
+        connection: a DB-API connection, such as ``django.db.connection`` or one of psycopg; the
+            message becomes part of its transaction. Inside ``transaction.atomic()``, the message
+            exists if and only if the block's rows do.
         schema: as for `send`.
 
     Raises:
-        Exception: what the driver of the connection raises; others as `send`.
+        Exception: any error of the connection's driver; others as `send`.
     """
     if connection is None:
         return async_to_sync(send)(scope_id, message, scope, database=database, schema=schema)

@@ -1,9 +1,9 @@
 """The worker: owns partitions, and runs the application for their scopes.
 
-Partitions are shared evenly: with N live workers each owns 1/N of them, and the first by backend
-number one more each, while there are any left. A worker that has more gives up idle partitions
-first, and waits for messages in hand in the others. A worker that ends leaves the group first, so
-the others take over what it gives up.
+Workers share the partitions evenly: each of N live workers owns 1/N of them. If some are left over,
+the workers with the lowest backend process ids own one more each. A worker that owns too many
+releases idle partitions first; it releases a busy one once its messages in hand are finished. A
+worker that ends leaves the group first, so that the others acquire the partitions it releases.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from ._pump import Counts, Pump
 
 logger = logging.getLogger("asgiref.postgres")
 
-#: After an outage, a worker leaves the others so many seconds to come back to their partitions: the
-#: owner of before knows that no message has killed it.
+#: Seconds after an outage before a worker acquires partitions of the others. Only the former owner
+#: knows that no message has killed it.
 _RETURN_SECONDS = 2.0
-#: Seconds for cleaning up after the shutdown timeout.
+#: Seconds to clean up after the shutdown timeout.
 _CLEANUP_SECONDS = 1.0
 
 
@@ -45,20 +45,21 @@ def scope_from(data: bytes | None, scope_id: str) -> dict[str, Any]:
 class PostgresWorker:
     """Runs an application for the scopes of a gateway.
 
-    Messages of a scope are handled in order, by one instance at a time. A message is acknowledged
-    when the application asks for the next one or returns. What it sends while it has a message in
-    hand is stored at the latest with the acknowledgement, in the same transaction.
+    One instance at a time handles the messages of a scope, in order. A message is acknowledged
+    when the application asks for the next one or returns. Events that the application sends while
+    it has a message in hand are stored at the latest with the acknowledgement, in the same
+    transaction.
 
     Args:
-        application: an ASGI application of either style; called with the scope, with
-            ``"scope_id"`` added. Messages that it may have seen have ``"redelivered": True``.
+        application: an ASGI application of either style. Its scopes also have a ``"scope_id"``.
+            Messages that it may have seen before have ``"redelivered": True``.
         database: a `Database`, or its URL.
-        limits: how much is read ahead, and after how many failures a message is a dead letter.
-        max_applications: so many instances may be live; one more evicts an idle one.
-        idle_timeout: seconds without a message after which an instance is cancelled.
-        shutdown_timeout: seconds that messages in hand get at the end.
-        codec: ``"json"`` or ``"msgpack"``, for what the application sends.
-        name: shown by the status.
+        limits: how much to read ahead, and how many failures make a message a dead letter.
+        max_applications: the maximum number of live instances; one more evicts an idle one.
+        idle_timeout: cancel an instance after this many seconds without a message.
+        shutdown_timeout: seconds to finish the messages in hand at the end.
+        codec: ``"json"`` or ``"msgpack"``, for the events that the application sends.
+        name: the name that the status shows.
         health_port: answer HTTP requests on this port: 200 while connected, otherwise 503.
 
     Raises:
@@ -106,21 +107,21 @@ class PostgresWorker:
 
     @property
     def counts(self) -> Counts:
-        """What this worker has done."""
+        """The work that this worker has done."""
         return self._owner.pump.counts
 
     @property
     def is_connected(self) -> bool:
-        """Whether it has a session now."""
+        """Whether the worker has a session now."""
         return self._owner.pump.session is not None
 
     @property
     def partitions(self) -> list[int]:
-        """The partitions that it owns now."""
+        """The partitions that the worker owns now."""
         return self._owner.pump.delivery.partitions
 
     def run(self) -> None:
-        """Run until SIGINT or SIGTERM; a second one does not wait for messages in hand.
+        """Run until SIGINT or SIGTERM; a second signal does not wait for messages in hand.
 
         Raises:
             CannotStart: if the database or the port cannot be used.
@@ -129,7 +130,7 @@ class PostgresWorker:
         self._owner.raise_failure()
 
     async def arun(self) -> None:
-        """Run until `stop` or a cancellation, which waits for messages in hand too.
+        """Run until `stop` or a cancellation; both finish the messages in hand first.
 
         Raises:
             CannotStart: if the database or the port cannot be used.
@@ -138,9 +139,9 @@ class PostgresWorker:
         self._owner.raise_failure()
 
     def stop(self) -> None:
-        """End: finish the messages in hand, hand the partitions over, and return from `arun`.
+        """Finish the messages in hand, release the partitions, and make `arun` return.
 
-        Call it on the event loop.
+        Call this on the event loop.
         """
         self._owner.stop()
 
@@ -171,10 +172,10 @@ class _WorkerOwner:
             self._end_at = asyncio.get_running_loop().time() + self._shutdown_timeout
             self.pump.tick_soon()
         if self.pump.session is None and self._running is not None:
-            self._running.cancel()  # it waits for the database
+            self._running.cancel()  # the pump is waiting for the database
 
     async def serve(self) -> None:
-        """Run the pump; a cancellation asks it to end, a second one does not wait for it."""
+        """Run the pump; a cancellation asks it to end, and a second one does not wait for it."""
         try:
             async with health_endpoint(self._health_port, lambda: self.pump.session is not None):
                 export_metrics(self.name, self.pump)
@@ -188,7 +189,7 @@ class _WorkerOwner:
                     self._running.cancel()
                 if self._running.done() and not self._running.cancelled():
                     self._running.result()
-        except CannotStart as error:  # which the server would log, too
+        except CannotStart as error:  # the server would log it too
             self._failure = error
         finally:
             self._end_at, self._is_done = None, False
@@ -204,7 +205,7 @@ class _WorkerOwner:
         await session.join()
 
     def lost(self) -> None:
-        """End every instance: another worker may run the same scopes already."""
+        """End every instance, because another worker may already run the same scopes."""
         self.instances.end()
         self.pump.outbox.forget(SessionLost("The session ended before the event was stored."))
 
@@ -237,7 +238,7 @@ class _WorkerOwner:
             await self.pump.acquire(session, random.sample(free, min(count, len(free))))
 
     async def _release(self, session: Session) -> None:
-        """Give up the partitions that have no message in hand, and whose instances have ended."""
+        """Release the partitions without a message in hand, once their instances have ended."""
         idle = self.pump.delivery.idle_releases()
         for partition in idle:
             self.instances.end(partition)
