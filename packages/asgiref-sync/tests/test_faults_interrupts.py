@@ -38,6 +38,8 @@ ASYNCHRONOUS = [
 
 #: In these scenarios, a trace or profile function that raises crashes CPython 3.11, one run in ten.
 CRASH_ON_3_11 = {"limited", "submitted", "shut_down"}
+#: In the others it crashes rarely. No code in Python can end a process with these signals.
+CRASHES = {-signal.SIGSEGV, -signal.SIGABRT}
 
 
 def inject(scenario, error, points):
@@ -51,6 +53,8 @@ def inject(scenario, error, points):
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
+    if result.returncode in CRASHES and sys.version_info < (3, 12):
+        pytest.skip("CPython 3.11 crashed when a trace function raised")
     assert result.returncode == 0, result.stderr[-8000:]
 
 
