@@ -82,7 +82,9 @@ class WsgiServer(Server):
 
     def _command(self, folder: Path, module: str) -> list[str]:
         if self.name in INTERPRETERS:
-            return [str(APACHE), "-X", "-f", str(self._configure_apache(folder, module))]
+            # Not -X: SIGTERM can crash its only process in libapr, and the daemon is killed then.
+            configuration = str(self._configure_apache(folder, module))
+            return [str(APACHE), "-D", "FOREGROUND", "-f", configuration]
         if self.name == "waitress":
             module += ":application"
         return [part.format(port=self.port) for part in (*COMMANDS[self.name], module)]
