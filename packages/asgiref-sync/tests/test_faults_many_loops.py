@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import faulthandler
 import sys
 import threading
 import time
@@ -13,15 +14,19 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 pytestmark = pytest.mark.timeout(50, method="thread")
 
-THREADS = 128
-SECONDS = 2
+SECONDS = 1.5
 
 
-@pytest.fixture
-def fast_switching():
+# Each waiting thread wakes up once in a switch interval. With 128 threads and a short interval, a
+# busy machine does nothing else, and the threads never end: many threads, or many switches.
+@pytest.fixture(params=[(128, 5e-3), (16, 1e-5)], ids=["many threads", "many switches"])
+def number_of_threads(request):
+    number, interval = request.param
     before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
+    sys.setswitchinterval(interval)
+    faulthandler.dump_traceback_later(50, exit=True, file=sys.__stderr__)  # needs no GIL to do so
+    yield number
+    faulthandler.cancel_dump_traceback_later()
     sys.setswitchinterval(before)
 
 
@@ -66,11 +71,11 @@ def own_loop(coroutine_function):
     return asyncio.run(coroutine_function())
 
 
-def run_everywhere(works):
+def run_everywhere(works, number_of_threads):
     """Run each work in its share of the threads for some seconds; return the errors."""
     errors, calls = collections.Counter(), collections.Counter()
     deadline = time.monotonic() + SECONDS
-    start = threading.Barrier(THREADS)
+    start = threading.Barrier(number_of_threads)
 
     def loop_over(work):
         start.wait(SOON)
@@ -86,7 +91,7 @@ def run_everywhere(works):
 
     threads = [
         threading.Thread(target=loop_over, args=(works[number % len(works)],), daemon=True)
-        for number in range(THREADS)
+        for number in range(number_of_threads)
     ]
     for thread in threads:
         thread.start()
@@ -100,13 +105,12 @@ def run_everywhere(works):
 KINDS = [parallel, several, sensitive, in_context, bridged_back, abandoned]
 
 
-@pytest.mark.usefixtures("fast_switching")
 @pytest.mark.parametrize("run", [own_loop, top_level], ids=lambda one: one.__name__)
-def test_calls_on_loops_of_many_threads_do_not_disturb_each_other(run):
+def test_calls_on_loops_of_many_threads_do_not_disturb_each_other(run, number_of_threads):
     for _ in range(2):
         assert_all_works()
     works = [lambda kind=kind: run(kind) for kind in KINDS]
-    assert run_everywhere(works) == {}
+    assert run_everywhere(works, number_of_threads) == {}
     assert_all_works()
 
 
