@@ -11,7 +11,7 @@ READMES = list(ROOT.glob("packages/*/README.md"))
 PAGES = sorted(filter(has_examples, [*DOCS, *READMES]))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_examples_of_a_page_run_with_its_installed_packages(page: Path, tmp_path: Path) -> None:
     Reader(tmp_path).read(page)

@@ -76,7 +76,12 @@ class WsgiServer(Server):
         self.path.touch()
         with self.path.open("w") as log:
             self.process = subprocess.Popen(
-                self._command(folder, module), cwd=PROJECTS, stdout=log, stderr=log
+                self._command(folder, module),
+                cwd=PROJECTS,
+                stdout=log,
+                stderr=log,
+                # A shell ignores SIGINT in the commands that it runs in the background.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         self._wait()
 
