@@ -44,9 +44,17 @@ def ask():
 """
 
 
+#: In its debug mode, asyncio warns of each callback that takes long on a loaded machine.
+QUIET = """
+import logging
+
+logging.getLogger("asyncio").setLevel(logging.ERROR)
+"""
+
+
 def run(script, *, first="", status=0, warnings="error"):
     """Run the script in a separate process; return the lines that it prints."""
-    source = first + SITE + textwrap.dedent(script)
+    source = first + QUIET + SITE + textwrap.dedent(script)
     support = str(Path(__file__).with_name("support"))
     path = os.pathsep.join([support, *filter(None, [os.environ.get("PYTHONPATH")])])
     result = subprocess.run(
