@@ -14,6 +14,7 @@ from wsgiref.util import setup_testing_defaults
 
 from a2wsgi import ASGIMiddleware
 from measured import Measure, answer, on_thread
+from wsgi_cases import BLOCK, HEADERS
 
 from asgiref.wsgi import AsgiToWsgi
 
@@ -23,13 +24,11 @@ ENVIRON: dict[str, Any] = {
     "QUERY_STRING": "",
     "REMOTE_ADDR": "127.0.0.1",
     "REMOTE_PORT": "50000",
-    "HTTP_USER_AGENT": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-    "HTTP_ACCEPT": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-    "HTTP_ACCEPT_ENCODING": "gzip, deflate, br",
     "wsgi.multithread": True,
 }
+for name, value in HEADERS:
+    ENVIRON[f"HTTP_{name.decode().upper().replace('-', '_')}"] = value.decode()
 setup_testing_defaults(ENVIRON)
-BLOCK = b"x" * 65536
 
 
 # Applications

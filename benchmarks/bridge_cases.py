@@ -70,7 +70,7 @@ async def a_context_each() -> None:
 
 async def with_many_variables(count: int) -> None:
     for number in range(30):
-        contextvars.ContextVar(f"variable {number}").set(object())
+        contextvars.ContextVar[object](f"variable {number}").set(object())
     await repeat(sensitive, count)
 
 

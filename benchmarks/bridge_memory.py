@@ -33,6 +33,19 @@ def fails(argument: object) -> None:
     raise ValueError("failed")
 
 
+async def calls(function: Callable[[object], None], **options: Any) -> None:
+    call = sync_to_async(function, **options)
+    for _ in range(1000):
+        with contextlib.suppress(ValueError):
+            await call(object())
+
+
+async def a_context_each() -> None:
+    for _ in range(1000):
+        async with ThreadSensitiveContext():
+            await sync_to_async(returns)(object())
+
+
 async def returns_async(argument: object) -> None:
     await sync_to_async(returns)(argument)
 
@@ -41,35 +54,18 @@ async def fails_async(argument: object) -> None:
     fails(argument)
 
 
-def from_async(
-    function: Callable[[object], None],
-    context: Callable[[], Any] = contextlib.nullcontext,
-    **options: Any,
-) -> None:
-    call = sync_to_async(function, **options)
-
-    async def main() -> None:
-        for _ in range(1000):
-            async with context():
-                with contextlib.suppress(ValueError):
-                    await call(object())
-
-    asyncio.run(main())
-
-
 def from_sync() -> None:
-    call, failing = async_to_sync(returns_async), async_to_sync(fails_async)
     for _ in range(500):
-        call(object())
+        async_to_sync(returns_async)(object())
         with contextlib.suppress(ValueError):
-            failing(object())
+            async_to_sync(fails_async)(object())
 
 
 CASES: dict[str, Callable[[], None]] = {
-    "sensitive": lambda: from_async(returns),
-    "sensitive, raising": lambda: from_async(fails),
-    "parallel": lambda: from_async(returns, thread_sensitive=False),
-    "a context each": lambda: from_async(returns, ThreadSensitiveContext),
+    "sensitive": lambda: asyncio.run(calls(returns)),
+    "sensitive, raising": lambda: asyncio.run(calls(fails)),
+    "parallel": lambda: asyncio.run(calls(returns, thread_sensitive=False)),
+    "a context each": lambda: asyncio.run(a_context_each()),
     "top level, half of them raising": from_sync,
     "below async code": lambda: asyncio.run(sync_to_async(from_sync)()),
 }
@@ -80,14 +76,10 @@ COUNTED = {
 }
 
 
-async def parallel() -> None:
-    await sync_to_async(int, thread_sensitive=False)()
-
-
 def left_behind() -> Counter[str]:
     # Worker threads may still be returning to their pool after their last results.
     SyncToAsync.single_thread_executor.submit(int).result()
-    async_to_sync(parallel)()
+    async_to_sync(sync_to_async(int, thread_sensitive=False))()
     gc.collect()
     counted = Counter(threads=threading.active_count(), descriptors=PROCESS.num_fds())
     for thing in gc.get_objects():

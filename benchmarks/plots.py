@@ -32,7 +32,7 @@ def draw(record: Record, folder: Path) -> None:
     """Write a plot of the ratios of a record, and one for each table of several contenders."""
     compared = [table for table in record.tables if any(case.samples for case in table.cases)]
     if compared:
-        groups = [(f"{table.title}: how many times as fast", ratios(table)) for table in compared]
+        groups = [(f"{table.title}: ratio, more is better", ratios(table)) for table in compared]
         (folder / f"{record.name}.svg").write_text(chart(groups, 1), "utf-8")
     for table in filter(others, compared):
         groups = [(case.name, list(contenders(table, case))) for case in table.cases]

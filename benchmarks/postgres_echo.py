@@ -100,7 +100,7 @@ class Troupe:
 
 def processor_seconds(process: psutil.Process) -> float:
     with contextlib.suppress(psutil.NoSuchProcess):
-        return sum(process.cpu_times()[:2])
+        return float(sum(process.cpu_times()[:2]))
     return 0
 
 

@@ -11,7 +11,6 @@ records.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import plots
@@ -45,17 +45,13 @@ Outcome = tuple[list[Table], str]
 class Benchmark:
     subject: str
     measure: Callable[[Options], Outcome]
-    #: The default.
+    #: The default; a benchmark with one round has no others.
     rounds: int = 21
     #: The names of programs and modules.
     needs: tuple[str, ...] = ()
 
     def missing(self) -> list[str]:
-        return [
-            need
-            for need in self.needs
-            if not shutil.which(need) and not importlib.util.find_spec(need)
-        ]
+        return [each for each in self.needs if not (shutil.which(each) or find_spec(each))]
 
 
 def timed(name: str) -> Callable[[Options], Outcome]:
@@ -92,7 +88,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 def run_one(name: str, options: argparse.Namespace) -> Record:
     benchmark, load = BENCHMARKS[name], os.getloadavg()[0]
-    rounds = options.rounds or benchmark.rounds
+    rounds = (options.rounds or benchmark.rounds) if benchmark.rounds > 1 else 1
     given = Options(options.ours, options.theirs, rounds, options.idle, options.quick)
     tables, conditions = benchmark.measure(given)
     return Record(name, benchmark.subject, tables, rounds, conditions, load)
@@ -110,13 +106,9 @@ def report(record: Record) -> str:
 
 
 def misses(record: Record) -> list[str]:
-    """Return a sentence for each case that missed its target or a limit."""
+    """Return the rows of the cases that missed their target or a limit."""
     missed = [(table, case) for table in record.tables for case in table.cases if not case.met]
-    shown = [(case.name, list(cells(table, case).items())[1:-1]) for table, case in missed]
-    return [
-        f"{record.name}: {name}: missed: {', '.join(f'{head} {cell}' for head, cell in row)}"
-        for name, row in shown
-    ]
+    return [f"{record.name}: {', '.join(map(' '.join, cells(*each).items()))}" for each in missed]
 
 
 def stored(results: Path) -> dict[str, Record]:

@@ -28,6 +28,7 @@ class Server(StatelessServer):
         super().__init__(self.count_messages, max_applications=scopes)
         self.scopes = scopes
         self.oldest = self.received = self.ended = 0
+        self.checker: asyncio.Task[None] | None = None
 
     async def count_messages(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -53,30 +54,19 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-@functools.cache
-def running_server(scopes: int) -> tuple[asyncio.Runner, Server, object]:
-    """Start a server with its scopes and its checker, which live as long as the process."""
-
-    async def start() -> tuple[Server, object]:
-        server = Server(scopes)
-        checker = asyncio.create_task(server.application_checker())
-        await server.fill()
-        return server, checker
-
-    runner = asyncio.Runner()
-    return runner, *runner.run(start())
+RUNNER = asyncio.Runner()
+server_with = functools.cache(Server)
 
 
 def with_scopes(scopes: int, measure: Callable[[Server, int], Awaitable[float]]) -> Measure:
-    async def filled(server: Server, count: int) -> float:
+    async def main(count: int) -> float:
+        server = server_with(scopes)
+        if server.checker is None:
+            server.checker = asyncio.create_task(server.application_checker())
         await server.fill()
         return await measure(server, count)
 
-    def run(count: int) -> float:
-        runner, server, _ = running_server(scopes)
-        return runner.run(filled(server, count))
-
-    return run
+    return lambda count: RUNNER.run(main(count))
 
 
 async def messages(server: Server, count: int) -> float:
@@ -137,7 +127,7 @@ async def memory(count: int) -> float:
             await turns()
     await turns()
     gc.collect()
-    return (psutil.Process().memory_info().rss - before) / 1e6
+    return float(psutil.Process().memory_info().rss - before) / 1e6
 
 
 CASES: dict[str, Measure] = {
@@ -147,7 +137,7 @@ CASES: dict[str, Measure] = {
     "eviction, 5,000 scopes": with_scopes(5_000, evictions),
     "new scope at the limit of 5,000": with_scopes(5_000, replacements),
     "50,000 idle scopes, share of a core": with_scopes(50_000, idle),
-    "memory of an idle scope": lambda count: asyncio.Runner().run(memory(count)),
+    "memory of an idle scope": lambda count: RUNNER.run(memory(count)),
 }
 
 if __name__ == "__main__":

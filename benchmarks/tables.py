@@ -60,8 +60,10 @@ def strictest(table: Table, case: Measured) -> str:
 
 def change(then: Measured | None, now: Measured) -> dict[str, str]:
     """Return the cells that compare a case with the earlier one."""
-    if then is None or not (then.samples and now.samples):
-        return {"before": "", "change": "new" if now.samples else ""}
+    if not now.samples:
+        return {}
+    if then is None or not then.samples:
+        return {"before": "", "change": "new"}
     (low_then, high_then), (low_now, high_now) = then.interval, now.interval
     verdict = "**better**" if low_now > high_then else "**WORSE**"
     if low_now <= high_then and low_then <= high_now:

@@ -111,8 +111,8 @@ def test_a_missed_target_fails_the_run_after_the_others_have_run(
     assert run.main(["python", "python"]) == 1
     shown = capsys.readouterr().out
     assert "=== local, 2 of 2" in shown
-    missed = "asgiref 3.13 30.0 µs, here 10.0 µs, ratio 3.0, target 4"
-    assert shown.endswith(f"bridge: sensitive: missed: {missed}\n")
+    missed = "asgiref 3.13 30.0 µs, here 10.0 µs, ratio 3.0, target 4, met NO"
+    assert shown.endswith(f"bridge: one call sensitive, {missed}\n")
 
 
 def test_a_benchmark_that_breaks_fails_the_run_after_the_others_have_run(
