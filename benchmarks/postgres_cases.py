@@ -1,8 +1,8 @@
 """One process of `postgres_echo`: ``python postgres_cases.py WAY URL SCOPES ROLE``.
 
-Each line of standard input tells a gateway how many messages to send (`Order`). The gateway answers
-with a line of JSON (`Trip`) when every echo is back. A worker echoes until it is killed. Both print
-``ready``. ROLE is ``gateway``, or the number of a worker.
+Each line of standard input tells a gateway how many messages to send, and at which rate. The
+gateway answers with a line of JSON (`Trip`) when every echo is back. A worker echoes until it is
+killed. Both print ``ready``. ROLE is ``gateway``, or the number of a worker.
 
 All ways carry the same messages, a dict with a number and a text for the id of a scope, and
 acknowledge a message after it has been handled.
@@ -12,7 +12,6 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +21,16 @@ WINDOW = 2_000
 #: The number of rows in each statement of the bare loop, and its pause if there was nothing to do.
 BATCH, PAUSE = 100, 0.001
 TEXT = "x" * 50
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A number of messages and a rate per second; a rate of 0 means as fast as possible."""
-
-    messages: int
-    rate: float = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Trip:
-    """The result of an order: total seconds, and quantiles of the latency in milliseconds."""
-
-    seconds: float
-    p50: float
-    p99: float
+#: The result of an order: total seconds, and quantiles of the latency in milliseconds.
+Trip = dict[str, float]
 
 
 class Echoes:
-    """The messages and echoes of one order."""
+    """An order of messages at a rate per second, and their echoes; 0 means as fast as possible."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
-        self._due = [0.0] * order.messages
+    def __init__(self, messages: int, rate: float = 0) -> None:
+        self._messages, self._rate = messages, rate
+        self._due = [0.0] * messages
         self._took: dict[int, float] = {}
         self._window = asyncio.Semaphore(WINDOW)
         self._done = asyncio.Event()
@@ -54,36 +38,30 @@ class Echoes:
     async def run(self, put: Callable[[int], Awaitable[None]]) -> Trip:
         time = asyncio.get_running_loop().time
         start = time()
-        for number in range(self._order.messages):
-            self._due[number] = await self._turn(start, number)
+        for number in range(self._messages):
+            if not self._rate:
+                await self._window.acquire()
+            elif (early := start + number / self._rate - time()) > 0:
+                await asyncio.sleep(early)
+            self._due[number] = start + number / self._rate if self._rate else time()
             await put(number)
         await self._done.wait()
         took, ordered = time() - start, sorted(self._took.values())
-        return Trip(took, *(1000 * ordered[int(share * len(ordered))] for share in (0.5, 0.99)))
-
-    async def _turn(self, start: float, number: int) -> float:
-        """Wait until a message may be sent; return the time when it was due."""
-        time = asyncio.get_running_loop().time
-        if not self._order.rate:
-            await self._window.acquire()
-            return time()
-        due = start + number / self._order.rate
-        if (early := due - time()) > 0:
-            await asyncio.sleep(early)
-        return due
+        p50, p99 = (1000 * ordered[int(share * len(ordered))] for share in (0.5, 0.99))
+        return {"seconds": took, "p50": p50, "p99": p99}
 
     def receive(self, number: int) -> None:
         if number not in self._took:
             self._took[number] = asyncio.get_running_loop().time() - self._due[number]
             self._window.release()
-            if len(self._took) == self._order.messages:
+            if len(self._took) == self._messages:
                 self._done.set()
 
 
 async def orders() -> AsyncIterator[Echoes]:
     print("ready", flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
-        yield Echoes(Order(**json.loads(line)))
+        yield Echoes(*json.loads(line))
 
 
 async def relay(
@@ -105,7 +83,7 @@ async def relay(
 
 
 def report(trip: Trip) -> None:
-    print(json.dumps(asdict(trip)), flush=True)
+    print(json.dumps(trip), flush=True)
 
 
 def message_of(number: int) -> dict[str, Any]:

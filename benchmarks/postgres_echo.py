@@ -18,13 +18,12 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 
 import psutil
 from harness import HERE, Options, rounds
-from postgres_cases import WORKERS, Order, Trip
+from postgres_cases import WORKERS, Trip
 from record import Measured, Table, compared_rates
 from wsgi_servers import free_port, serving
 
@@ -78,13 +77,13 @@ class Troupe:
         assert process.stdout is not None
         return process.stdout.readline()
 
-    def carry(self, order: Order) -> tuple[Trip, list[float]]:
+    def carry(self, messages: int, rate: float = 0) -> tuple[Trip, list[float]]:
         """Return the gateway's answer, and the microseconds per echo of each role."""
         gateway, before = self._processes[0], self._spent()
-        print(json.dumps(asdict(order)), file=gateway.stdin, flush=True)
-        trip = Trip(**json.loads(self._answer(gateway)))
+        print(json.dumps([messages, rate]), file=gateway.stdin, flush=True)
+        trip = json.loads(self._answer(gateway))
         pairs = zip(before, self._spent(), strict=True)
-        return trip, [1e6 * (after - start) / order.messages for start, after in pairs]
+        return trip, [1e6 * (after - start) / messages for start, after in pairs]
 
     def _spent(self) -> list[float]:
         """Return the processor time of each role so far, in user code and in the kernel."""
@@ -129,17 +128,17 @@ def measure(scopes: int, pythons: Mapping[Way, str], server: OwnPostgres, count:
                 url, process = stack.enter_context(redis_server())
             troupes[way] = Troupe(way, python, url, scopes, process)
             stack.callback(troupes[way].close)
-            troupes[way].carry(Order(max(scopes, 2_000) if way is Way.OURS else 500))
+            troupes[way].carry(max(scopes, 2_000) if way is Way.OURS else 500)
         ways = list(pythons)
         for number in rounds(f"postgres_echo, {scopes:,} scopes", count):
             for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
-                trip, spent = troupes[way].carry(Order(MESSAGES[way]))
-                samples[way].append(MESSAGES[way] / trip.seconds)
+                trip, spent = troupes[way].carry(MESSAGES[way])
+                samples[way].append(MESSAGES[way] / trip["seconds"])
                 for role, microseconds in zip(ROLES, spent, strict=True):
                     samples[f"{way}: {role}"].append(microseconds)
-            paced, _ = troupes[Way.OURS].carry(Order(PACED, RATE))
+            paced, _ = troupes[Way.OURS].carry(PACED, RATE)
             for quantile in AT_MOST:
-                samples[quantile].append(getattr(paced, quantile))
+                samples[quantile].append(paced[quantile])
     return samples
 
 

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import asyncpg
-from postgres_cases import Order
 from postgres_echo import Troupe, Way, migrate
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
@@ -56,7 +55,7 @@ def main() -> None:
         with contextlib.closing(troupe):
             for number in range(ROWS + 1):
                 if number:
-                    troupe.carry(Order(options.rate * options.seconds // ROWS, options.rate))
+                    troupe.carry(options.rate * options.seconds // ROWS, options.rate)
                 row = number * options.seconds / ROWS / 60, *asyncio.run(sizes(server.url))
                 print("| {:.0f} | {:,} | {:.1f} | {:.1f} | {:,} |".format(*row), flush=True)
 

@@ -119,7 +119,7 @@ def of_a2wsgi(application: Any) -> Any:
 
 
 def of_uvicorn(application: Any) -> Any:
-    from uvicorn.middleware.wsgi import WSGIMiddleware
+    from uvicorn.middleware.wsgi import WSGIMiddleware  # type: ignore[attr-defined]
 
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # use a2wsgi
         return WSGIMiddleware(application, workers=40)
