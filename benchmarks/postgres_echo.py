@@ -71,6 +71,7 @@ class Troupe:
             )
             self._processes.append(process)
             if self._answer(process) != "ready\n":
+                self.close()
                 raise RuntimeError(f"{way}: the process {role!r} is not ready; see above")
 
     def _answer(self, process: subprocess.Popen[str]) -> str:
