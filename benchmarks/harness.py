@@ -66,10 +66,12 @@ def rounds(label: str, count: int) -> Iterator[int]:
 @contextmanager
 def busy_core(wanted: bool) -> Iterator[str]:
     """Keep a core busy during the ``with`` block; yield a description of the conditions."""
-    command = [sys.executable, "-c", "while True: pass" if wanted else ""]
-    with subprocess.Popen(command) as process:
+    if not wanted:
+        yield "otherwise idle"
+        return
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         try:
-            yield "one core kept busy" if wanted else "otherwise idle"
+            yield "one core kept busy"
         finally:
             process.kill()
 

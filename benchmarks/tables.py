@@ -73,11 +73,8 @@ def change(then: Measured | None, now: Measured) -> dict[str, str]:
 
 def tables_of(record: Record, full: bool = True, only: str = "", then: Record | None = None) -> str:
     """Return the tables, or the one with a title; the short ones lack targets and limits."""
-    before = (
-        {(each.title, case.name): case for each in then.tables for case in each.cases}
-        if then
-        else {}
-    )
+    earlier = then.tables if then else []
+    before = {(each.title, case.name): case for each in earlier for case in each.cases}
     texts = []
     for table in record.tables:
         if only not in ("", table.title.replace("`", "")):
