@@ -119,8 +119,9 @@ def store(records: Iterable[Record], results: Path, figures: Path) -> None:
     """Store records, and their plots."""
     results.mkdir(parents=True, exist_ok=True)
     for record in records:
-        record.write(results / f"{record.name}.json")
-        plots.draw(record, figures)
+        file = results / f"{record.name}.json"
+        record.write(file)
+        plots.draw(Record.read(file), figures)  # with rounded figures, as a later drawing
 
 
 def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -203,6 +203,14 @@ def test_a_table_of_contenders_gets_a_plot_of_their_times(tmp_path: Path) -> Non
     assert {"here", "asgiref 3.13", "raw", "a2wsgi", "90.0 µs"} <= set(texts)
 
 
+def test_a_plot_can_be_drawn_again_from_the_stored_figures(tmp_path: Path) -> None:
+    table = Table("one call", "µs", [compared("sensitive", [10] * 3, [31.23456] * 3, 2)])
+    run.store([record_of(table)], tmp_path, tmp_path)
+    first = (tmp_path / "bridge.svg").read_text("utf-8")
+    run.store(run.stored(tmp_path).values(), tmp_path, tmp_path)
+    assert (tmp_path / "bridge.svg").read_text("utf-8") == first
+
+
 def test_a_record_without_ratios_has_no_plot(tmp_path: Path) -> None:
     run.store([record_of(Table("calls", "kB", [Measured("a", 1)]))], tmp_path, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["bridge.json"]
