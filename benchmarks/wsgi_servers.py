@@ -60,6 +60,8 @@ def measure(command: str, seconds: int) -> tuple[float, float]:
     [asked] = re.findall(r"(\d+) requests in", said)
     [rate] = re.findall(r"Requests/sec: +(\S+)", said)
     failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", said)))
+    if asked == "0":
+        raise RuntimeError(f"{command}: no request was answered within {seconds} seconds")
     return float(rate), 100 * failed / int(asked)
 
 
