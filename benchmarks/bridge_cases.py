@@ -1,14 +1,15 @@
-"""The measured operations of the bridge. Runs in its own environment, on request."""
+"""The measured operations of the bridge. A worker of pyperf runs it in each environment."""
 
 import asyncio
 import contextvars
+import functools
 import queue
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
-from measured import answer
+from measured import Measure, answer, on_loop, on_thread
 
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
@@ -28,7 +29,6 @@ async def one_sync_call() -> None:
 sensitive = sync_to_async(nothing)
 parallel = sync_to_async(nothing, thread_sensitive=False)
 bridged = async_to_sync(nothing_async)
-bridged_there_and_back = async_to_sync(one_sync_call)
 
 
 async def repeat(call: Callable[[], Awaitable[object]], count: int) -> None:
@@ -36,48 +36,26 @@ async def repeat(call: Callable[[], Awaitable[object]], count: int) -> None:
         await call()
 
 
-async def together(call: Callable[[], Coroutine[Any, Any, object]], count: int) -> None:
-    for _ in range(count // 1000):
-        await asyncio.gather(*[call() for _ in range(1000)])
+def each(call: Callable[[], Awaitable[object]]) -> Measure:
+    return on_loop(lambda count: repeat(call, count))
 
 
-def on_loop(measured: Callable[[int], Coroutine[Any, Any, None]]) -> Callable[[int], float]:
-    def run(count: int) -> float:
-        async def main() -> float:
-            await measured(max(50, count // 20))
-            begin = time.perf_counter()
-            await measured(count)
-            return time.perf_counter() - begin
+def together(call: Callable[[], Coroutine[Any, Any, object]]) -> Measure:
+    async def measured(count: int) -> None:
+        for _ in range(count // 1000):
+            await asyncio.gather(*[call() for _ in range(1000)])
 
-        return contextvars.Context().run(asyncio.run, main())
-
-    return run
+    return on_loop(measured)
 
 
-def on_thread(measured: Callable[[int], None]) -> Callable[[int], float]:
-    def run(count: int) -> float:
-        measured(max(50, count // 20))
-        begin = time.perf_counter()
-        measured(count)
-        return time.perf_counter() - begin
-
-    return run
-
-
-def below_async_code(measured: Callable[[int], None]) -> Callable[[int], float]:
-    run = on_thread(measured)
+def below_async_code(call: Callable[[asyncio.AbstractEventLoop], object]) -> Measure:
+    """Time calls in a thread that a loop waits for; they get this loop."""
 
     async def main(count: int) -> float:
-        loop_of_peer.append(asyncio.get_running_loop())
-        try:
-            return await sync_to_async(run)(count)
-        finally:
-            loop_of_peer.pop()
+        loop = asyncio.get_running_loop()
+        return await sync_to_async(on_thread(lambda: call(loop)))(count)
 
     return lambda count: asyncio.run(main(count))
-
-
-loop_of_peer: list[asyncio.AbstractEventLoop] = []
 
 
 async def in_context(count: int) -> None:
@@ -85,15 +63,14 @@ async def in_context(count: int) -> None:
         await repeat(sensitive, count)
 
 
-async def a_context_each(count: int) -> None:
-    for _ in range(count):
-        async with ThreadSensitiveContext():
-            await sensitive()
+async def a_context_each() -> None:
+    async with ThreadSensitiveContext():
+        await sensitive()
 
 
 async def with_many_variables(count: int) -> None:
     for number in range(30):
-        contextvars.ContextVar(f"variable {number}").set(object())
+        contextvars.ContextVar[object](f"variable {number}").set(object())
     await repeat(sensitive, count)
 
 
@@ -117,106 +94,72 @@ async def raw_hop(count: int) -> None:
     thread.join()
 
 
-async def to_thread(count: int) -> None:
-    await repeat(lambda: asyncio.to_thread(nothing), count)
-
-
-async def anyio_to_thread(count: int) -> None:
+async def anyio_to_thread() -> None:
     import anyio.to_thread
 
-    await repeat(lambda: anyio.to_thread.run_sync(nothing), count)
+    await anyio.to_thread.run_sync(nothing)
 
 
-def calls_of(function: Callable[[], object]) -> Callable[[int], None]:
-    def run(count: int) -> None:
-        for _ in range(count):
-            function()
-
-    return run
-
-
-def run_coroutine_threadsafe() -> None:
-    asyncio.run_coroutine_threadsafe(nothing_async(), loop_of_peer[0]).result()
-
-
-def reused_runner(count: int) -> None:
+def reused_runner(count: int) -> float:
     with asyncio.Runner() as runner:
-        for _ in range(count):
-            runner.run(nothing_async())
+        return on_thread(lambda: runner.run(nothing_async()))(count)
 
 
-def django_application() -> Any:
+@functools.cache
+def django_handlers() -> tuple[Any, Any]:
     import django
     from django.conf import settings
-    from django.core.handlers.asgi import ASGIHandler
-    from django.core.handlers.wsgi import WSGIHandler
+    from django.core.handlers import asgi, wsgi
     from django.http import HttpResponse
     from django.urls import path
-
-    def sync_view(request: Any) -> Any:
-        return HttpResponse(b"hello")
 
     async def async_view(request: Any) -> Any:
         return HttpResponse(b"hello")
 
-    if not settings.configured:
-        settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="benchmark")
-        globals()["urlpatterns"] = [path("sync", sync_view), path("async", async_view)]
-        django.setup()
-    return ASGIHandler(), WSGIHandler()
+    urls = (path("sync", lambda request: HttpResponse(b"hello")), path("async", async_view))
+    settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=urls, SECRET_KEY="benchmark")
+    django.setup()
+    return asgi.ASGIHandler(), wsgi.WSGIHandler()
 
 
-SCOPE = {
-    "type": "http",
-    "method": "GET",
-    "path": "/sync",
-    "query_string": b"",
-    "headers": [(b"host", b"testserver")],
-}
-
-
-async def django_asgi(count: int) -> None:
-    application = django_application()[0]
+async def django_asgi() -> None:
+    headers = [(b"host", b"testserver")]
+    scope = {"type": "http", "method": "GET", "path": "/sync", "query_string": b""}
+    events: asyncio.Queue[Any] = asyncio.Queue()
+    events.put_nowait({"type": "http.request", "body": b""})
 
     async def send(event: Any) -> None:
         pass
 
-    for _ in range(count):
-        events: asyncio.Queue[Any] = asyncio.Queue()
-        events.put_nowait({"type": "http.request", "body": b""})
-        await application(dict(SCOPE), events.get, send)
+    await django_handlers()[0](scope | {"headers": headers}, events.get, send)
 
 
-def django_wsgi(count: int) -> None:
-    from wsgiref.util import setup_testing_defaults
-
-    application = django_application()[1]
-    for _ in range(count):
-        environ: dict[str, Any] = {"PATH_INFO": "/async"}
-        setup_testing_defaults(environ)
-        list(application(environ, lambda status, headers: None))
+def django_wsgi() -> None:
+    environ: dict[str, Any] = {"PATH_INFO": "/async"}
+    setup_testing_defaults(environ)
+    list(django_handlers()[1](environ, lambda status, headers: None))
 
 
-CASES: dict[str, Callable[[int], float]] = {
-    "sensitive": on_loop(lambda count: repeat(sensitive, count)),
-    "in a context": on_loop(in_context),
-    "parallel": on_loop(lambda count: repeat(parallel, count)),
-    "30 variables": on_loop(with_many_variables),
-    "1000 at once": on_loop(lambda count: together(sensitive, count)),
-    "a context each": on_loop(a_context_each),
-    "async_to_sync below": below_async_code(calls_of(bridged)),
-    "async_to_sync at top level": on_thread(calls_of(bridged)),
-    "top level and back": on_thread(calls_of(bridged_there_and_back)),
-    "Django ASGI, sync view": on_loop(django_asgi),
+CASES: dict[str, Measure] = {
+    "`sync_to_async`, thread-sensitive": each(sensitive),
+    "the same inside a `ThreadSensitiveContext`": on_loop(in_context),
+    "`thread_sensitive=False`": each(parallel),
+    "with 30 context variables": on_loop(with_many_variables),
+    "1000 at once, each": together(sensitive),
+    "a `ThreadSensitiveContext` and one call in it": each(a_context_each),
+    "`async_to_sync` below `sync_to_async`": below_async_code(lambda loop: bridged()),
+    "`async_to_sync` at top level": on_thread(bridged),
+    "the same, and one `sync_to_async` in it": on_thread(async_to_sync(one_sync_call)),
+    "Django ASGI, sync view": each(django_asgi),
     "Django WSGI, async view": on_thread(django_wsgi),
     "raw hop": on_loop(raw_hop),
-    "asyncio.to_thread": on_loop(to_thread),
-    "anyio.to_thread": on_loop(anyio_to_thread),
-    "1000 asyncio.to_thread": on_loop(
-        lambda count: together(lambda: asyncio.to_thread(nothing), count)
+    "asyncio.to_thread": each(lambda: asyncio.to_thread(nothing)),
+    "anyio.to_thread": each(anyio_to_thread),
+    "1000 asyncio.to_thread": together(lambda: asyncio.to_thread(nothing)),
+    "run_coroutine_threadsafe": below_async_code(
+        lambda loop: asyncio.run_coroutine_threadsafe(nothing_async(), loop).result()
     ),
-    "run_coroutine_threadsafe": below_async_code(calls_of(run_coroutine_threadsafe)),
-    "reused asyncio.Runner": on_thread(reused_runner),
+    "reused asyncio.Runner": reused_runner,
 }
 
 

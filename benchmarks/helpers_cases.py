@@ -1,13 +1,11 @@
-"""The measured operations of the smaller parts. Runs in its own environment, on request."""
+"""The measured operations of the smaller parts. A worker of pyperf runs it in each environment."""
 
-import asyncio
 import importlib
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-from measured import answer
+from measured import Measure, answer, on_loop, on_thread
 
 from asgiref.compatibility import guarantee_single_callable
 from asgiref.testing import ApplicationCommunicator
@@ -23,10 +21,6 @@ async def reply_once(scope: Any, receive: Any, send: Any) -> None:
 async def reply(scope: Any, receive: Any, send: Any) -> None:
     while True:
         await send(await receive())
-
-
-async def nothing(scope: Any, receive: Any, send: Any) -> None:
-    """An ASGI 3 application."""
 
 
 class Instance:
@@ -70,23 +64,8 @@ async def adapted(count: int) -> None:
         await application(SCOPE, None, None)
 
 
-def in_a_loop(measured: Callable[[int], Awaitable[None]]) -> Callable[[int], float]:
-    async def main(count: int) -> float:
-        begin = time.perf_counter()
-        await measured(count)
-        return time.perf_counter() - begin
-
-    return lambda count: asyncio.run(main(count))
-
-
-def guaranteed(application: Any) -> Callable[[int], float]:
-    def run(count: int) -> float:
-        begin = time.perf_counter()
-        for _ in range(count):
-            guarantee_single_callable(application)
-        return time.perf_counter() - begin
-
-    return run
+def guaranteed(application: Any) -> Measure:
+    return on_thread(lambda: guarantee_single_callable(application))
 
 
 def imported(count: int) -> float:
@@ -99,13 +78,13 @@ def imported(count: int) -> float:
     return seconds
 
 
-CASES: dict[str, Callable[[int], float]] = {
-    "one message there and back, a communicator each": in_a_loop(exchanges),
-    "one message there and back, one communicator": in_a_loop(messages),
-    "a function is passed in": guaranteed(nothing),
+CASES: dict[str, Measure] = {
+    "one message there and back, a communicator each": on_loop(exchanges),
+    "one message there and back, one communicator": on_loop(messages),
+    "a function is passed in": guaranteed(reply),
     "an instance is passed in": guaranteed(Instance()),
     "an ASGI 2 class is passed in": guaranteed(Old),
-    "a call through the adapter": in_a_loop(adapted),
+    "a call through the adapter": on_loop(adapted),
     "import asgiref.typing": imported,
 }
 

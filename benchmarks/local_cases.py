@@ -1,34 +1,30 @@
-"""The measured operations of `Local`. Runs in its own environment, on request.
+"""The measured operations of `Local`. A worker of pyperf runs it in each environment.
 
 The body of the loop repeats a statement ten times, so that the loop itself hardly counts.
 """
 
 import asyncio
-import contextvars
 import threading
-import time
+import timeit
 from collections.abc import Callable
 from typing import Any
 
-from measured import answer
+from measured import Measure, answer
 
 from asgiref.local import Local
 from asgiref.sync import async_to_sync, sync_to_async
 
+Statement = Callable[[Any, int], float]
 
-def timed(statement: str) -> Callable[[Any, int], float]:
-    """Return a function that runs `statement`, which uses `local`, a given number of times."""
-    source = "def run(local, count):\n for _ in range(count // 10):\n  " + "\n  ".join(
-        [statement] * 10
-    )
-    names: dict[str, Any] = {}
-    exec(source, names)
+
+def timed(statement: str) -> Statement:
+    """Return a function that runs a statement, which uses `local`, a given number of times."""
 
     def run(local: Any, count: int) -> float:
-        names["run"](local, 1000)
-        begin = time.perf_counter()
-        names["run"](local, count)
-        return time.perf_counter() - begin
+        names = {"given": local}
+        return timeit.timeit(
+            "; ".join([statement] * 10), "local = given", number=count // 10, globals=names
+        )
 
     return run
 
@@ -36,54 +32,39 @@ def timed(statement: str) -> Callable[[Any, int], float]:
 read, write = timed("local.value"), timed("local.value = 1")
 
 
-def with_attributes(local: Any, count: int) -> Any:
-    for number in range(count):
+def filled(local: Any, attributes: int = 0) -> Any:
+    for number in range(attributes):
         setattr(local, f"other{number}", number)
     local.value = 0
     return local
 
 
-def in_async_code(
-    measure: Callable[[Any, int], float], attributes: int = 0, **options: bool
-) -> Callable[[int], float]:
+def in_sync_code(measure: Statement, attributes: int = 0, **options: bool) -> Measure:
+    return lambda count: measure(filled(Local(**options), attributes), count)
+
+
+def in_async_code(measure: Statement, attributes: int = 0, **options: bool) -> Measure:
     async def main(count: int) -> float:
-        return measure(with_attributes(Local(**options), attributes), count)
+        return in_sync_code(measure, attributes, **options)(count)
 
-    return lambda count: contextvars.Context().run(asyncio.run, main(count))
-
-
-def in_sync_code(
-    measure: Callable[[Any, int], float], attributes: int = 0, **options: bool
-) -> Callable[[int], float]:
-    def run(count: int) -> float:
-        return measure(with_attributes(Local(**options), attributes), count)
-
-    return lambda count: contextvars.Context().run(run, count)
+    return lambda count: asyncio.run(main(count))
 
 
 def below_async_code(count: int) -> float:
     async def main() -> float:
-        local = with_attributes(Local(), 0)
-        return await sync_to_async(read)(local, count)
+        return await sync_to_async(read)(filled(Local()), count)
 
-    return contextvars.Context().run(asyncio.run, main())
+    return asyncio.run(main())
 
 
 def below_sync_code(count: int) -> float:
     async def main(local: Local) -> float:
         return read(local, count)
 
-    def run() -> float:
-        return async_to_sync(main)(with_attributes(Local(), 0))
-
-    return contextvars.Context().run(run)
+    return async_to_sync(main)(filled(Local()))
 
 
-def of_threading_local(count: int) -> float:
-    return read(with_attributes(threading.local(), 0), count)
-
-
-CASES: dict[str, Callable[[int], float]] = {
+CASES: dict[str, Measure] = {
     "read, set by async code": in_async_code(read),
     "read in sync code below": below_async_code,
     "read in async code below": below_sync_code,
@@ -95,9 +76,7 @@ CASES: dict[str, Callable[[int], float]] = {
     "write, thread_critical": in_sync_code(write, thread_critical=True),
     "write beside 30 others": in_async_code(write, 30),
     "write beside 30 others, sync": in_sync_code(write, 30),
-    "threading.local": of_threading_local,
-    "async write": in_async_code(write),
-    "sync write": in_sync_code(write),
+    "reading a `threading.local`": lambda count: read(filled(threading.local()), count),
 }
 
 if __name__ == "__main__":

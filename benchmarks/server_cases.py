@@ -1,4 +1,4 @@
-"""The measured operations of `StatelessServer`. Runs in its own environment, on request.
+"""The measured operations of `StatelessServer`. A worker of pyperf runs it in each environment.
 
 The cases measure the server, so their application is minimal: it waits for messages and counts them
 as long as its scope lives. asgiref's checker runs during all cases, as in a real server.
@@ -8,14 +8,12 @@ import asyncio
 import functools
 import gc
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Coroutine
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from measured import answer
+import psutil
+from measured import Measure, answer
 
 from asgiref.server import StatelessServer
 
@@ -29,9 +27,8 @@ class Server(StatelessServer):
     def __init__(self, scopes: int) -> None:
         super().__init__(self.count_messages, max_applications=scopes)
         self.scopes = scopes
-        self.oldest = 0
-        self.received = 0
-        self.ended = 0
+        self.oldest = self.received = self.ended = 0
+        self.checker: asyncio.Task[None] | None = None
 
     async def count_messages(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -57,125 +54,92 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-class Bench:
-    """A server with idle scopes, and the event loop that keeps it between measurements."""
-
-    def __init__(self, scopes: int) -> None:
-        self.runner = asyncio.Runner()
-        self.server = Server(scopes)
-        self.run(self.begin())
-
-    async def begin(self) -> None:
-        self.checker = asyncio.create_task(self.server.application_checker())
-        await self.server.fill()
-
-    def run(self, measure: Coroutine[Any, Any, Any]) -> Any:
-        return self.runner.run(measure)
+RUNNER = asyncio.Runner()
+server_with = functools.cache(Server)
 
 
-bench = functools.cache(Bench)
+def with_scopes(scopes: int, measure: Callable[[Server, int], Awaitable[float]]) -> Measure:
+    async def main(count: int) -> float:
+        server = server_with(scopes)
+        if server.checker is None:
+            server.checker = asyncio.create_task(server.application_checker())
+        await server.fill()
+        return await measure(server, count)
+
+    return lambda count: RUNNER.run(main(count))
 
 
-def messages(scopes: int) -> Callable[[int], float]:
+async def messages(server: Server, count: int) -> float:
     """Measure messages to all scopes in turn, each from its look-up to its receipt."""
-
-    async def send(server: Server, count: int) -> float:
-        before = server.received
-        begin = time.perf_counter()
-        for first in range(0, count, BATCH):
-            for number in range(first, first + BATCH):
-                server.queue(server.oldest + number % scopes).put_nowait(number)
-            await turns()
-        seconds = time.perf_counter() - begin
-        assert server.received - before == count
-        return seconds
-
-    return lambda count: bench(scopes).run(send(bench(scopes).server, count))
-
-
-def evictions(scopes: int) -> Callable[[int], float]:
-    """Measure evictions, each until the application has been cancelled."""
-
-    async def evict(server: Server, count: int) -> float:
-        await server.fill()
-        before = server.ended
-        begin = time.perf_counter()
-        for _ in range(count):
-            server.delete_oldest_application_instance()
+    before, begin = server.received, time.perf_counter()
+    for first in range(0, count, BATCH):
+        for number in range(first, first + BATCH):
+            server.queue(server.oldest + number % server.scopes).put_nowait(number)
         await turns()
-        seconds = time.perf_counter() - begin
-        assert server.ended - before == count
-        server.oldest += count
-        return seconds
-
-    return lambda count: bench(scopes).run(evict(bench(scopes).server, count))
+    seconds = time.perf_counter() - begin
+    assert server.received - before == count
+    return seconds
 
 
-def replacements(scopes: int) -> Callable[[int], float]:
+async def evictions(server: Server, count: int) -> float:
+    """Measure evictions, each until the application has been cancelled."""
+    before, begin = server.ended, time.perf_counter()
+    for _ in range(count):
+        server.delete_oldest_application_instance()
+    await turns()
+    seconds = time.perf_counter() - begin
+    assert server.ended - before == count
+    server.oldest += count
+    return seconds
+
+
+async def replacements(server: Server, count: int) -> float:
     """Measure new scopes at the limit, each until it waits and the evicted one has ended."""
-
-    async def replace(server: Server, count: int) -> float:
-        await server.fill()
-        begin = time.perf_counter()
-        for number in range(count):
-            server.queue(server.oldest + scopes + number)
-            await turns()
-        seconds = time.perf_counter() - begin
-        server.oldest += count
-        return seconds
-
-    return lambda count: bench(scopes).run(replace(bench(scopes).server, count))
+    begin = time.perf_counter()
+    for number in range(count):
+        server.queue(server.oldest + server.scopes + number)
+        await turns()
+    server.oldest += count
+    return time.perf_counter() - begin
 
 
-def idle(scopes: int) -> Callable[[int], float]:
-    """Measure the per cent of a core that idle scopes use in `count` tenths of a second."""
-
-    async def wait(seconds: float) -> float:
-        begin, cpu = time.perf_counter(), time.process_time()
-        await asyncio.sleep(seconds)
-        return 100 * (time.process_time() - cpu) / (time.perf_counter() - begin)
-
-    return lambda count: bench(scopes).run(wait(count / 10)) * count / 1e6
+async def idle(server: Server, count: int) -> float:
+    """Measure the per cent of a core that idle scopes use in ``count`` tenths of a second."""
+    begin, cpu = time.perf_counter(), time.process_time()
+    await asyncio.sleep(count / 10)
+    share = (time.process_time() - cpu) / (time.perf_counter() - begin)
+    return 100 * share * count / 1e6
 
 
-def resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+kept: list[Server] = []
 
 
-def memory(count: int) -> float:
+async def memory(count: int) -> float:
     """Measure the total bytes of this many scopes, each of which has received a message."""
-    command = [sys.executable, __file__, "memory", str(count)]
-    return float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout) / 1e6
-
-
-async def take_memory(scopes: int) -> int:
-    server = Server(scopes)
+    server = Server(count)
+    kept.append(server)  # Freed memory would serve the next server, which would seem to use none.
     gc.collect()
-    before = resident()
+    before = psutil.Process().memory_info().rss
     await server.fill()
-    for number in range(scopes):
+    for number in range(count):
         server.queue(number).put_nowait(number)
         if number % BATCH == 0:
             await turns()
     await turns()
     gc.collect()
-    return resident() - before
+    return float(psutil.Process().memory_info().rss - before) / 1e6
 
 
-CASES: dict[str, Callable[[int], float]] = {
-    "message, 1,000 scopes": messages(1_000),
-    "message, 10,000 scopes": messages(10_000),
-    "message, 50,000 scopes": messages(50_000),
-    "eviction, 5,000 scopes": evictions(5_000),
-    "new scope at the limit of 5,000": replacements(5_000),
-    "50,000 idle scopes": idle(50_000),
-    "a scope": memory,
+CASES: dict[str, Measure] = {
+    "message, 1,000 scopes": with_scopes(1_000, messages),
+    "message, 10,000 scopes": with_scopes(10_000, messages),
+    "message, 50,000 scopes": with_scopes(50_000, messages),
+    "eviction, 5,000 scopes": with_scopes(5_000, evictions),
+    "new scope at the limit of 5,000": with_scopes(5_000, replacements),
+    "50,000 idle scopes, share of a core": with_scopes(50_000, idle),
+    "memory of an idle scope": lambda count: RUNNER.run(memory(count)),
 }
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["memory"]:
-        print(asyncio.run(take_memory(int(sys.argv[2]))))
-    else:
-        answer(CASES)
-        os._exit(0)  # a normal exit would report every pending task
+    answer(CASES)
+    os._exit(0)  # a normal exit would report every pending task

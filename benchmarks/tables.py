@@ -1,97 +1,90 @@
-"""The tables of a record in Markdown, for the terminal and the page."""
+"""The tables of a record in Markdown, for the terminal, the READMEs and the documentation.
 
-from collections.abc import Iterable, Sequence
+With an earlier record, a table also shows the earlier ratios and reports changes beyond the noise:
+those where the intervals of the two medians (`record.interval_of_median`) do not overlap. Ratios
+are far more stable from day to day than times. Rounds do not show noise that lasts for a whole run;
+only a second run does.
+"""
 
-from record import Kind, Measured, Record, Table
+from collections.abc import Iterable, Mapping
 
-__all__ = ["figure", "markdown", "measured", "plain", "tables_of", "times"]
-
-
-def headings(table: Table) -> tuple[str, ...]:
-    match table.kind:
-        case Kind.COST:
-            return (table.theirs, "here", "ratio", "target", "and at most", "met")
-        case Kind.RATE:
-            return ("requests a second", "failed", "here as many times", "target", "met")
-        case Kind.THROUGHPUT:
-            return (table.theirs, "here", "ratio", "target", "met")
-        case Kind.GROWTH:
-            return ("RSS growth", "limit", "more than before", "met")
-        case Kind.NOTED:
-            return tuple(table.cases[0].columns)
+from record import Measured, Record, Table
 
 
-def figure(value: float, unit: str) -> str:
-    digits = 0 if abs(value) >= 1000 else 1
-    return f"{value:,.{digits}f} {unit}"
+def figure(value: float, unit: str = "") -> str:
+    return (f"{value:,.0f} " if abs(value) >= 1000 else f"{value:,.1f} ") + unit
 
 
 def times(ratio: float) -> str:
-    return f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+    return f"{ratio:.2f}" if ratio < 1 else f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
 
 
-def cells(table: Table, case: Measured) -> list[str]:
-    met = "yes" if case.met else "NO"
-    theirs = 0.0 if case.theirs is None else case.theirs
-    match table.kind:
-        case Kind.COST:
-            pair = [figure(theirs, table.unit), figure(case.ours, table.unit)]
-            return [*pair, times(case.ratio), f"{case.target:g}", strictest(table, case), met]
-        case Kind.RATE:
-            return [f"{theirs:,.0f}", case.note, times(case.ratio), f"{case.target:g}", met]
-        case Kind.THROUGHPUT:
-            pair = [f"{theirs:,.0f}", f"{case.ours:,.0f}"]
-            return [*pair, f"{case.ratio:.2f}", f"{case.target:g}", met]
-        case Kind.GROWTH:
-            pair = [f"{case.ours:.0f} {table.unit}", f"{case.target:.0f} {table.unit}"]
-            return [*pair, case.note, met]
-        case Kind.NOTED:
-            return [plain(value) for value in case.columns.values()]
+def markdown(rows: Iterable[Mapping[str, str]]) -> str:
+    """Return a table of rows, which are cells by heading."""
+    rows = list(rows)
+    heads = list(dict.fromkeys(head for row in rows for head in row))
+    lines = [heads, *([row.get(head, "") for head in heads] for row in rows)]
+    top, *below = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([top, "|" + "---|" * len(heads), *below])
 
 
-def plain(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+def others(table: Table) -> list[str]:
+    """Return the peers that ran the cases of the table, for peers named ``PEER, CASE``."""
+    names = {case.name for case in table.cases}
+    split = [peer.partition(", ") for peer in table.peers]
+    return list(dict.fromkeys(other for other, _, case in split if case in names))
+
+
+def cells(table: Table, case: Measured, full: bool = True) -> dict[str, str]:
+    found = {table.title: case.name, **case.columns}
+    if not case.columns:
+        theirs = {} if case.theirs is None else {table.theirs: case.theirs}
+        peers = {other: table.peers[f"{other}, {case.name}"] for other in others(table)}
+        for name, value in {**theirs, "here": case.ours, **peers}.items():
+            found[name] = figure(value, table.unit)
+    found |= {"ratio": times(case.ratio)} if case.samples else {}
+    if full and (case.samples or case.limits):
+        found |= {"target": f"{case.target:g}"} if case.samples else {}
+        if any(each.limits for each in table.cases):
+            found["at most"] = strictest(table, case)
+        found["met"] = "yes" if case.met else "NO"
+    return found
 
 
 def strictest(table: Table, case: Measured) -> str:
     """Return the lowest limit, which decides, and its formula."""
-    if not case.bounds:
-        return ""
-    text, limit = min(case.bounds.items(), key=lambda bound: bound[1])
-    return f"{figure(limit, table.unit)}: {text}"
+    limits = sorted((limit, text) for text, limit in case.limits.items())
+    shown = (f"{figure(limit, table.unit)}: {text}" for limit, text in limits[:1])
+    return "".join(shown).removesuffix(": limit")
 
 
-def row(*columns: str) -> str:
-    return f"| {' | '.join(columns)} |"
+def change(then: Measured | None, now: Measured) -> dict[str, str]:
+    """Return the cells that compare a case with the earlier one."""
+    if not now.samples:
+        return {}
+    if then is None or not then.samples:
+        return {"before": "", "change": "new"}
+    (low_then, high_then), (low_now, high_now) = then.interval, now.interval
+    verdict = "**better**" if low_now > high_then else "**WORSE**"
+    if low_now <= high_then and low_then <= high_now:
+        verdict = "within the noise"
+    return {"before": f"{then.ratio:.3g} ({low_then:.3g} to {high_then:.3g})", "change": verdict}
 
 
-def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table with these heads and rows."""
-    return "\n".join([row(*heads), "|" + "---|" * len(heads), *(row(*each) for each in rows)])
-
-
-def measured(record: Record) -> str:
-    """Return how, when and on which machine a record was measured."""
-    return (
-        f"Medians of {record.rounds} rounds that alternate, {record.date}, {record.machine}; "
-        f"{record.conditions}"
-    )
-
-
-def table_of(table: Table) -> str:
-    rows = ((case.name, *cells(table, case)) for case in table.cases)
-    return markdown((table.title, *headings(table)), rows)
-
-
-def table_of_peers(table: Table) -> str:
-    rows = ((peer, figure(value, table.unit)) for peer, value in table.peers.items())
-    return markdown(("for comparison", ""), rows)
-
-
-def tables_of(record: Record) -> str:
+def tables_of(record: Record, full: bool = True, only: str = "", then: Record | None = None) -> str:
+    """Return the tables, or the one with a title; the short ones lack targets and limits."""
+    earlier = then.tables if then else []
+    before = {(each.title, case.name): case for each in earlier for case in each.cases}
     texts = []
     for table in record.tables:
-        texts.append(table_of(table))
-        if table.peers:
-            texts.append(table_of_peers(table))
+        if only not in ("", table.title.replace("`", "")):
+            continue
+        rows = [cells(table, case, full) for case in table.cases]
+        if then:
+            for row, case in zip(rows, table.cases, strict=True):
+                row.update(change(before.get((table.title, case.name)), case))
+        texts.append(markdown(rows))
+        if table.peers and not others(table):
+            peers = (f"{name} {figure(value, table.unit)}" for name, value in table.peers.items())
+            texts.append(f"In the same run: {', '.join(peers)}.")
     return "\n\n".join(texts)

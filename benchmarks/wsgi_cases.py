@@ -1,28 +1,28 @@
-"""The measured requests of the WSGI adapters. Runs in its own environment, on request.
+"""The measured requests of the WSGI adapters. A worker of pyperf runs it in each environment.
 
 Each adapter serves the same applications. The caller acts like a server in the same process and
 makes one request after the other, unless a case says otherwise. `send` never yields to the event
 loop, like that of a server whose client keeps up; `receive` returns at once.
 
 `raw` is the minimum for any adapter: gather the body, build an environ of nothing else, call the
-application in an executor and send its result in two events.
+application in an executor and send its result in two events. `wsgi_servers` serves `hello`.
 """
 
 import asyncio
+import functools
 import io
-import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
-from measured import answer
+from measured import Measure, answer, on_loop
 
 from asgiref.wsgi import WsgiToAsgi
 
 Environ = dict[str, Any]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
+WsgiApplication = Callable[[Environ, Any], Iterable[bytes]]
 
 HEADERS = [
     (b"host", b"127.0.0.1:8000"),
@@ -34,48 +34,46 @@ HEADERS = [
 BLOCK = b"x" * 65536
 
 
-def scope(body: list[bytes]) -> dict[str, Any]:
+def scope(body: tuple[bytes, ...]) -> dict[str, Any]:
     length = sum(map(len, body))
     return {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "POST" if length else "GET",
         "scheme": "http",
         "path": "/",
-        "raw_path": b"/",
         "query_string": b"",
         "root_path": "",
         "headers": [*HEADERS, (b"content-length", str(length).encode())] if length else HEADERS,
         "server": ("127.0.0.1", 8000),
         "client": ("127.0.0.1", 50000),
-        "state": {},
     }
 
 
 # Applications
 
 
+def respond(start_response: Any, body: bytes) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
 def hello(environ: Environ, start_response: Any) -> Iterable[bytes]:
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
-    return [b"Hello"]
+    return respond(start_response, b"Hello")
 
 
 def echo(environ: Environ, start_response: Any) -> Iterable[bytes]:
-    body = environ["wsgi.input"].read()
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
-    return [body]
+    return respond(start_response, environ["wsgi.input"].read())
 
 
 def measure_upload(environ: Environ, start_response: Any) -> Iterable[bytes]:
     total = 0
     while block := environ["wsgi.input"].read(65536):
         total += len(block)
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [str(total).encode()]
+    return respond(start_response, str(total).encode())
 
 
-def stream(count: int, chunk: bytes) -> Callable[[Environ, Any], Iterator[bytes]]:
+def stream(count: int, chunk: bytes) -> WsgiApplication:
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Type", "application/octet-stream")])
         for _ in range(count):
@@ -87,7 +85,7 @@ def stream(count: int, chunk: bytes) -> Callable[[Environ, Any], Iterator[bytes]
 # Adapters
 
 
-def of_raw(application: Callable[..., Iterable[bytes]]) -> Application:
+def of_raw(application: WsgiApplication) -> Application:
     executor = ThreadPoolExecutor(40)
 
     def call(body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -101,8 +99,7 @@ def of_raw(application: Callable[..., Iterable[bytes]]) -> Application:
         return start, b"".join(chunks)
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
-        body = bytearray()
-        more = True
+        body, more = bytearray(), True
         while more:
             message = await receive()
             body += message["body"]
@@ -115,17 +112,16 @@ def of_raw(application: Callable[..., Iterable[bytes]]) -> Application:
     return serve
 
 
-def of_a2wsgi(application: Any) -> Application:
+def of_a2wsgi(application: Any) -> Any:
     from a2wsgi import WSGIMiddleware
 
     return WSGIMiddleware(application, workers=40)
 
 
-def of_uvicorn(application: Any) -> Application:
-    from uvicorn.middleware.wsgi import WSGIMiddleware
+def of_uvicorn(application: Any) -> Any:
+    from uvicorn.middleware.wsgi import WSGIMiddleware  # type: ignore[attr-defined]
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # in favour of a2wsgi
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # use a2wsgi
         return WSGIMiddleware(application, workers=40)
 
 
@@ -141,23 +137,18 @@ def of_hypercorn(application: Any) -> Application:
         def call_soon(function: Any, *arguments: Any) -> Any:
             return asyncio.run_coroutine_threadsafe(function(*arguments), loop).result()
 
-        spawn = partial(loop.run_in_executor, executor)
+        spawn = functools.partial(loop.run_in_executor, executor)
         await wrapper(scope, receive, send, spawn, call_soon)
 
     return serve
 
 
-def of_wsgi_to_asgi(application: Any) -> Application:
-    return WsgiToAsgi(application)
-
-
 # Requests
 
 
-async def ask(application: Application, body: list[bytes]) -> int:
+async def ask(application: Application, body: tuple[bytes, ...]) -> int:
     """Make one request; return the number of bytes in the answer."""
-    left = len(body)
-    received = 0
+    left, received = len(body), 0
     gone = asyncio.get_running_loop().create_future()
 
     async def receive() -> Any:
@@ -177,48 +168,58 @@ async def ask(application: Application, body: list[bytes]) -> int:
 
 def case(
     adapter: Callable[[Any], Application],
-    application: Callable[..., Iterable[bytes]],
+    application: WsgiApplication,
     answer_size: int,
     body: tuple[bytes, ...] = (b"",),
     at_once: int = 1,
-) -> Callable[[int], float]:
-    pieces = list(body)
+) -> Measure:
+    adapted = functools.cache(adapter)  # its threads start while pyperf warms up
 
-    async def main(count: int) -> float:
-        served = adapter(application)
-        warm = [ask(served, pieces) for _ in range(at_once)]
-        assert set(await asyncio.gather(*warm)) == {answer_size}
-        begin = time.perf_counter()
+    async def check() -> None:
+        assert await ask(adapted(application), body) == answer_size
+
+    async def measured(count: int) -> None:
         for _ in range(count // at_once):
             if at_once == 1:
-                await ask(served, pieces)
+                await check()
             else:
-                await asyncio.gather(*[ask(served, pieces) for _ in range(at_once)])
-        return time.perf_counter() - begin
+                await asyncio.gather(*[check() for _ in range(at_once)])
 
-    return lambda count: asyncio.run(main(count))
-
-
-def cases_of(adapter: Callable[[Any], Application], prefix: str = "") -> dict[str, Any]:
-    make = partial(case, adapter)
-    cases = {
-        "hello": make(hello, 5),
-        "POST 1 kB": make(echo, 1024, (b"x" * 1024,)),
-        "50 at once": make(hello, 5, at_once=50),
-        "1 MB in 64 kB chunks": make(stream(16, BLOCK), 1 << 20),
-        "1000 chunks of 10 bytes": make(stream(1000, b"0123456789"), 10_000),
-        "10 MB upload": make(measure_upload, 8, (BLOCK,) * 160),
-    }
-    return {prefix + name: measure for name, measure in cases.items()}
+    return on_loop(measured)
 
 
-CASES: dict[str, Callable[[int], float]] = {
-    **cases_of(of_wsgi_to_asgi),
-    **cases_of(of_raw, "raw, "),
-    **cases_of(of_a2wsgi, "a2wsgi, "),
-    **cases_of(of_uvicorn, "uvicorn, "),
-    **cases_of(of_hypercorn, "hypercorn, "),
+REQUESTS: dict[str, Any] = {
+    "hello": (hello, 5),
+    "POST 1 kB": (echo, 1024, (b"x" * 1024,)),
+    "50 at once": (hello, 5, (b"",), 50),
+    "1 MB in 64 kB chunks": (stream(16, BLOCK), 1 << 20),
+    "1000 chunks of 10 bytes": (stream(1000, b"0123456789"), 10_000),
+    "10 MB upload": (measure_upload, 8, (BLOCK,) * 160),
 }
+ADAPTERS: dict[str, Callable[[Any], Application]] = {
+    "": WsgiToAsgi,
+    "raw, ": of_raw,
+    "a2wsgi, ": of_a2wsgi,
+    "uvicorn, ": of_uvicorn,
+    "hypercorn, ": of_hypercorn,
+}
+CASES: dict[str, Measure] = {
+    prefix + name: case(adapter, *request)
+    for prefix, adapter in ADAPTERS.items()
+    for name, request in REQUESTS.items()
+}
+
+
+# Factories for uvicorn
+
+
+def site() -> Any:
+    return WsgiToAsgi(hello)
+
+
+def site_of_a2wsgi() -> Any:
+    return of_a2wsgi(hello)
+
 
 if __name__ == "__main__":
     answer(CASES)

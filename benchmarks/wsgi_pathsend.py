@@ -5,71 +5,68 @@ median milliseconds of a download with `send_files_by_path` off and on, over one
 """
 
 import http.client
+import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-from options import add_rounds, make_plain_parser
-from wsgi_servers import free_port, wait_for
+from harness import HERE
+from wsgi_servers import free_port, serving
 
-SIZES = {"100 kB": 100_000, "1 MB": 1_000_000, "10 MB": 10_000_000, "100 MB": 100_000_000}
-SITE = """
-import os
 from asgiref.wsgi import WsgiToAsgi
 
-def site(environ, start_response):
-    path = os.path.join(os.path.dirname(__file__), environ["PATH_INFO"].strip("/"))
+sys.path.append(str(HERE.parent / "tools"))
+
+from command_line import make_parser  # from tools/
+
+SIZES = {"100 kB": 100_000, "1 MB": 1_000_000, "10 MB": 10_000_000, "100 MB": 100_000_000}
+
+
+def site(environ: dict[str, Any], start_response: Any) -> Any:
+    path = environ["PATH_INFO"]
     start_response("200 OK", [("Content-Length", str(os.path.getsize(path)))])
-    return environ["wsgi.file_wrapper"](open(path, "rb"))
+    return environ["wsgi.file_wrapper"](open(path, "rb"))  # the server closes it
+
 
 off, on = WsgiToAsgi(site), WsgiToAsgi(site, send_files_by_path=True)
-"""
 
 
-def download(connection: http.client.HTTPConnection, size: int) -> float:
+def download(connection: http.client.HTTPConnection, file: Path) -> float:
     begin = time.perf_counter()
-    connection.request("GET", f"/{size}")
-    answer = connection.getresponse()
-    received = 0
+    connection.request("GET", str(file))
+    answer, received = connection.getresponse(), 0
     while block := answer.read(1 << 20):
         received += len(block)
-    assert (answer.status, received) == (200, size)
+    assert (answer.status, received) == (200, file.stat().st_size)
     return (time.perf_counter() - begin) * 1000
 
 
-def measure(folder: Path, option: str, rounds: int) -> dict[int, float]:
+def measure(option: str, files: list[Path], rounds: int) -> list[float]:
     port = free_port()
     command = [sys.executable, "-m", "granian", "--interface", "asgi", "--no-ws", "--no-log"]
-    server = subprocess.Popen(
-        [*command, "--port", str(port), f"site_of_files:{option}"], cwd=folder
-    )
-    try:
-        wait_for(port)
+    with serving([*command, "--port", str(port), f"wsgi_pathsend:{option}"], port, HERE):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        return {
-            size: statistics.median(download(connection, size) for _ in range(rounds))
-            for size in SIZES.values()
-        }
-    finally:
-        server.terminate()
-        server.wait()
+        return [
+            statistics.median(download(connection, file) for _ in range(rounds)) for file in files
+        ]
 
 
 def main() -> None:
-    parser = make_plain_parser("what sending files by their path saves")
-    add_rounds(parser, 21)
+    parser = make_parser("how much time sending files by their path saves")
+    parser.add_argument(
+        "--rounds", type=int, default=21, metavar="ROUNDS", help="default: %(default)s downloads"
+    )
     rounds = parser.parse_args().rounds
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "site_of_files.py").write_text(SITE)
-        for size in SIZES.values():
-            (folder / str(size)).write_bytes(b"x" * size)
-        off, on = (measure(folder, option, rounds) for option in ("off", "on"))
-    for name, size in SIZES.items():
-        print(f"{name:>7}: {off[size]:8.2f} ms off, {on[size]:8.2f} ms on")
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, str(size)) for size in SIZES.values()]
+        for file in files:
+            file.write_bytes(b"x" * int(file.name))
+        figures = (measure(option, files, rounds) for option in ("off", "on"))
+        for name, without, by_path in zip(SIZES, *figures, strict=True):
+            print(f"{name:>7}: {without:8.2f} ms off, {by_path:8.2f} ms on")
 
 
 if __name__ == "__main__":

@@ -1,53 +1,27 @@
-"""Compare the requests per second of servers with `WsgiToAsgi` and with other adapters.
+"""Compare the requests per second of servers with our WSGI adapters and with others.
 
-``python wsgi_servers.py OURS REFERENCE [--rounds N] [--seconds S] [--json FILE]``: OURS is the
-Python of an environment with the components of this repository, uvicorn, httptools, a2wsgi and
-gunicorn; REFERENCE is one with asgiref 3.13.0, uvicorn and httptools. Needs Debian's ``wrk``, which
-uses 32 keep-alive connections. Prints a table; exits with 1 if a target is missed.
+Debian's ``wrk`` sends the requests over 32 keep-alive connections to one server after the other.
 """
 
+import contextlib
 import os
 import re
-import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import time
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from options import add_json, add_rounds, make_parser
-from progress import Progress
-from record import Kind, Measured, Record, Table
-from tables import tables_of
+from harness import HERE, Options, rounds
+from record import Measured, Table, compared_rates
 
 CONNECTIONS = 32
-
-
-@dataclass
-class Contender:
-    name: str
-    command: list[str]
-    #: The required ratio of our requests per second to theirs.
-    target: float
-    rates: list[float] = field(default_factory=list)
-    failed: list[float] = field(default_factory=list)
-
-
-def uvicorn(python: str, site: str) -> list[str]:
-    options = ["--http", "httptools", "--no-access-log", "--log-level", "critical"]
-    return [python, "-m", "uvicorn", "--factory", f"wsgi_sites:{site}", *options, "--port"]
-
-
-def contenders(ours: str, theirs: str) -> list[Contender]:
-    gunicorn = [ours, "-m", "gunicorn", "-k", "gthread", "--threads", "40", "--log-level", "error"]
-    return [
-        Contender("here, uvicorn", uvicorn(ours, "wsgi_to_asgi"), 1),
-        Contender("a2wsgi, uvicorn", uvicorn(ours, "a2wsgi"), 3),
-        Contender("asgiref 3.13, uvicorn", uvicorn(theirs, "wsgi_to_asgi"), 1),
-        Contender("gunicorn, gthread", [*gunicorn, "wsgi_sites:hello", "-b"], 1),
-    ]
+CASE = f"hello, {CONNECTIONS} connections"
+UVICORN = "-m uvicorn --http httptools --no-access-log --log-level critical --port PORT --factory"
+GUNICORN = "-m gunicorn -k gthread --threads 40 --log-level error -b 127.0.0.1:PORT"
 
 
 def free_port() -> int:
@@ -56,84 +30,72 @@ def free_port() -> int:
         return port
 
 
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while True:
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def serving(command: Sequence[str], port: int, folder: Path) -> Iterator[int]:
+    """Run a server during the ``with`` block; yield its process id once its port is open."""
+    end = time.monotonic() + 20
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as server:
         try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-        else:
-            return
+            while not is_open(port):
+                if time.monotonic() > end or server.poll() is not None:
+                    raise RuntimeError(f"{command[0]} does not listen on port {port}")
+                time.sleep(0.05)
+            yield server.pid
+        finally:
+            server.terminate()
 
 
-def measure(contender: Contender, seconds: int) -> None:
+def measure(command: str, seconds: int) -> tuple[float, float]:
+    """Return the requests per second, and the per cent that failed."""
     port = free_port()
-    address = f"127.0.0.1:{port}" if "gunicorn" in contender.command else str(port)
-    server = subprocess.Popen([*contender.command, address], cwd=Path(__file__).parent)
-    try:
-        wait_for(port)
-        report = subprocess.run(
-            ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}", f"http://127.0.0.1:{port}/"],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-    finally:
-        server.terminate()
-        server.wait()
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", report)
-    asked = re.search(r"(\d+) requests in", report)
-    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", report)
-    if rate is None or asked is None:
-        raise SystemExit(f"{contender.name}: wrk said\n{report}")
-    contender.rates.append(float(rate[1]))
-    contender.failed.append(100 * int(failed[1]) / int(asked[1]) if failed else 0)
+    wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}", f"http://127.0.0.1:{port}/"]
+    # Servers start in the folder of this file, which contains their sites.
+    with serving(command.replace("PORT", str(port)).split(), port, HERE):
+        said = subprocess.run(wrk, check=True, capture_output=True, text=True).stdout
+    [asked] = re.findall(r"(\d+) requests in", said)
+    [rate] = re.findall(r"Requests/sec: +(\S+)", said)
+    failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", said)))
+    if asked == "0":
+        raise RuntimeError(f"{command}: no request was answered within {seconds} seconds")
+    return float(rate), 100 * failed / int(asked)
 
 
-def judge(contender: Contender, ours: Contender) -> Measured:
-    ratios = [a / b for a, b in zip(ours.rates, contender.rates, strict=True)]
-    met = statistics.median(ratios) >= contender.target
-    rates = statistics.median(ours.rates), statistics.median(contender.rates)
-    failed = f"{statistics.median(contender.failed):.0f} %"
-    return Measured(contender.name, *rates, ratios, contender.target, met, note=failed)
+def contest(label: str, contenders: dict[str, tuple[str, int]], options: Options) -> list[Measured]:
+    """Compare the first of some commands with all of them; each has a target."""
+    answers = defaultdict[str, list[tuple[float, float]]](list)
+    for number in rounds(label, options.rounds):
+        for name in contenders if number % 2 else reversed(contenders):
+            answers[name].append(measure(contenders[name][0], 1 if options.quick else 4))
+    rates = {name: [rate for rate, _ in answers[name]] for name in contenders}
+    cases = []
+    for name, (_, target) in contenders.items():
+        case = compared_rates(name, rates[next(iter(contenders))], rates[name], target)
+        failed = statistics.median(failed for _, failed in answers[name])
+        columns = {"requests a second": f"{case.theirs:,.0f}", "failed": f"{failed:.0f} %"}
+        cases.append(replace(case, columns=columns))
+    return cases
 
 
-def main() -> int:
-    parser = make_parser("requests a second")
-    add_rounds(parser, 5)
-    parser.add_argument(
-        "--seconds",
-        type=int,
-        default=4,
-        metavar="SECONDS",
-        help="how long each server is asked in a round (default: %(default)s)",
-    )
-    add_json(parser)
-    arguments = parser.parse_args()
-    if shutil.which("wrk") is None:
-        raise SystemExit("wrk is not installed (Debian: apt-get install wrk)")
-    load, rounds = os.getloadavg()[0], arguments.rounds
-    # The servers start in the folder of this file, which contains their sites.
-    pythons = map(os.path.abspath, (arguments.ours, arguments.theirs))
-    everybody = contenders(*pythons)
-    with Progress("wsgi_servers", rounds) as progress:
-        for number in range(rounds):
-            progress.step()
-            for contender in everybody if number % 2 else reversed(everybody):
-                progress.detail(contender.name)
-                measure(contender, arguments.seconds)
-    cases = [judge(contender, everybody[0]) for contender in everybody]
-    table = Table(f"hello, {CONNECTIONS} connections", Kind.RATE, "requests/s", cases)
-    subject = "`WsgiToAsgi` under a server"
-    record = Record("wsgi_servers", subject, [table], rounds, "wrk beside the server", load)
-    print(f"{record.machine}\n\n{tables_of(record)}", flush=True)
-    if arguments.json is not None:
-        record.write(arguments.json)
-    return 0 if record.met else 1
+def under_uvicorn(options: Options) -> tuple[list[Table], str]:
+    ours, theirs = map(os.path.abspath, (options.ours, options.theirs))
+    contenders = {
+        "here, uvicorn": (f"{ours} {UVICORN} wsgi_cases:site", 1),
+        "a2wsgi, uvicorn": (f"{ours} {UVICORN} wsgi_cases:site_of_a2wsgi", 3),
+        "asgiref 3.13, uvicorn": (f"{theirs} {UVICORN} wsgi_cases:site", 1),
+        "gunicorn, gthread": (f"{ours} {GUNICORN} wsgi_cases:hello", 1),
+    }
+    cases = contest("wsgi_servers", contenders, options)
+    return [Table(CASE, "requests/s", cases)], "wrk beside the server"
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def under_gunicorn(options: Options) -> Table:
+    command = f"{os.path.abspath(options.ours)} {GUNICORN} asgi_to_wsgi_cases:site"
+    contenders = {"here": (f"{command}()", 1), "a2wsgi": (f"{command}_of_a2wsgi()", 2)}
+    [_, case] = contest("asgi_to_wsgi, gunicorn", contenders, options)
+    cases = [replace(case, name=CASE, columns={})]
+    return Table("gunicorn, gthread", "requests/s", cases, theirs="a2wsgi 1.10")

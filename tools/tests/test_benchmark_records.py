@@ -5,23 +5,33 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from changes import Direction, changes, report
-from record import Kind, Machine, Measured, Record, Table, interval_of_median
+from record import (
+    Measured,
+    Record,
+    Table,
+    compared,
+    compared_rates,
+    interval_of_median,
+    this_machine,
+)
+from tables import tables_of
 
-MACHINE = Machine("CPython 3.13.0", "A CPU", 2, "Linux 6.1")
+MACHINE = "CPython 3.13.0, A CPU, 2 cores, Linux 6.1"
 
 
 def case(name: str, *samples: float, target: float = 2) -> Measured:
-    return Measured(name, 10.123456, 30.9, list(samples), target, met=True, bounds={"hop": 12.5})
+    return Measured(name, 10.123456, True, 30.9, list(samples), target, {"hop": 12.5})
 
 
-def record(*cases: Measured, kind: Kind = Kind.COST) -> Record:
-    table = Table("one call", kind, "µs", list(cases), {"hop": 12.5})
+def record(*cases: Measured) -> Record:
+    table = Table("one call", "µs", list(cases), {"hop": 12.5})
     return Record("bridge", "The bridge", [table], 3, "idle", 0.25, MACHINE, "2026-11-23")
 
 
-def directions(then: Record, now: Record) -> dict[str, Direction]:
-    return {change.case: change.direction for change in changes(then, now)}
+def changes(then: Record, now: Record) -> dict[str, str]:
+    """Return the last cell of each case's row."""
+    rows = [line.split(" | ") for line in tables_of(now, then=then).splitlines()[2:]]
+    return {row[0].strip("| "): row[-1].strip("| ") for row in rows if len(row) > 1}
 
 
 def test_a_record_is_read_as_it_was_written_to_four_digits(tmp_path: Path) -> None:
@@ -36,6 +46,24 @@ def test_a_case_s_samples_stand_on_one_line_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "bridge.json"
     record(case("sensitive", 2.5, 2.6, 2.7)).write(file)
     assert '"samples": [ 2.5, 2.6, 2.7 ],' in file.read_text("utf-8")
+
+
+# Judging
+
+
+@pytest.mark.parametrize(("target", "met"), [(3, True), (3.1, False)])
+def test_a_ratio_below_its_target_is_a_miss(target: float, met: bool) -> None:
+    assert compared("a", [10, 20, 30], [30, 60, 30], target).met is met
+
+
+@pytest.mark.parametrize(("limit", "met"), [(20, True), (19, False)])
+def test_a_time_above_its_limit_is_a_miss(limit: float, met: bool) -> None:
+    assert compared("a", [10, 20, 30], [90, 90, 90], 1, limits={"hop": limit}).met is met
+
+
+def test_of_rates_more_is_better() -> None:
+    rates = compared_rates("a", [200, 300], [100, 100], 2)
+    assert (rates.ours, rates.theirs, rates.samples, rates.met) == (250, 100, [2, 3], True)
 
 
 # The interval
@@ -58,49 +86,31 @@ def test_the_interval_holds_the_median_about_as_often_as_it_says() -> None:
     assert 1970 <= held < 2000
 
 
-# Comparing
+# Comparing with the stored run
 
 
 def test_a_rise_beyond_the_noise_of_both_runs_is_better() -> None:
     then, now = record(case("a", 2.0, 2.1, 2.2)), record(case("a", 2.3, 2.4, 2.5))
-    assert directions(then, now) == {"a": Direction.BETTER}
-    assert directions(now, then) == {"a": Direction.WORSE}
+    assert changes(then, now) == {"a": "**better**"}
+    assert changes(now, then) == {"a": "**WORSE**"}
 
 
 def test_a_change_within_the_noise_of_either_run_is_none() -> None:
     calm, noisy = record(case("a", 2.0, 2.0, 2.0)), record(case("a", 1.9, 3.0, 3.1))
-    assert directions(calm, noisy) == {"a": Direction.NOISE}
-    assert directions(noisy, calm) == {"a": Direction.NOISE}
+    assert changes(calm, noisy) == {"a": "within the noise"}
+    assert changes(noisy, calm) == {"a": "within the noise"}
 
 
-def test_more_growth_is_worse() -> None:
-    then, now = record(case("a", 0, 0), kind=Kind.GROWTH), record(case("a", 8, 9), kind=Kind.GROWTH)
-    assert directions(then, now) == {"a": Direction.WORSE}
+def test_a_case_that_was_not_stored_is_new() -> None:
+    found = changes(record(case("a", 2), case("b", 2)), record(case("b", 2), case("c", 2)))
+    assert found == {"b": "within the noise", "c": "new"}
 
 
-def test_cases_that_came_and_went_are_told() -> None:
-    found = directions(record(case("a", 2), case("b", 2)), record(case("b", 2), case("c", 2)))
-    assert found == {"b": Direction.NOISE, "c": Direction.NEW, "a": Direction.GONE}
-
-
-def test_the_report_shows_both_ratios_and_marks_what_changed() -> None:
+def test_a_table_shows_both_ratios_and_marks_changes() -> None:
     then = record(case("a", 2.0, 2.1, 2.2), case("b", 1, 2, 3))
-    text = report(then, record(case("a", 1.0, 1.1, 1.2), case("b", 2, 2, 2)))
-    assert "| a | 2.1 (2 to 2.2) | 1.1 (1 to 1.2) | **WORSE** |" in text
-    assert "| b | 2 (1 to 3) | 2 (2 to 2) | within the noise |" in text
-    assert "CPU" not in text
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        replace(record(), machine=replace(MACHINE, cpu="Another CPU")),
-        replace(record(), conditions="one core kept busy"),
-    ],
-    ids=["machine", "conditions"],
-)
-def test_the_report_says_when_the_machine_or_what_it_did_is_not_the_same(other: Record) -> None:
-    assert "This alone may be what changed." in report(record(), other)
+    text = tables_of(record(case("a", 1.0, 1.1, 1.2), case("b", 2, 2, 2)), then=then)
+    assert "| 1.1 | 2 | 12.5 µs: hop | yes | 2.1 (2 to 2.2) | **WORSE** |" in text
+    assert "| 2.0 | 2 | 12.5 µs: hop | yes | 2 (1 to 3) | within the noise |" in text
 
 
 def test_a_record_names_neither_the_host_nor_who_built_the_kernel(
@@ -108,4 +118,4 @@ def test_a_record_names_neither_the_host_nor_who_built_the_kernel(
 ) -> None:
     monkeypatch.setattr("platform.release", lambda: "6.18.44-mine-v1")
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    assert Machine.here().kernel == "Linux 6.18.44"
+    assert this_machine().endswith(", Linux 6.18.44")

@@ -1,207 +1,254 @@
 """The output, the stored records and the exit status of a run of all benchmarks."""
 
-import io
+import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
+import harness
+import pages
 import pytest
-import readmes
 import run
-from page import ABOUT, page_of
-from progress import Progress
-from record import Kind, Machine, Measured, Record, Table
+from record import Measured, Record, Table, compared
 
-MACHINE = Machine("CPython 3.13.0", "A CPU", 2, "Linux 6.1")
+MACHINE = "CPython 3.13.0, A CPU, 2 cores, Linux 6.1"
 
-#: A benchmark with one case, which meets its target, misses it, or crashes.
-SCRIPT = """\
-import sys
-sys.path.insert(0, {benchmarks!r})
-from pathlib import Path
-from record import Kind, Measured, Record, Table
-if {breaks}:
-    sys.exit(3)
-case = Measured("sensitive", 10, 30, [3.0] * 3, 2 if {met} else 4, {met})
-tables = [Table("one call", Kind.COST, "µs", [case])]
-record = Record({name!r}, "The bridge", tables, 3, "idle", 0.5)
-record.write(Path(sys.argv[sys.argv.index("--json") + 1]))
-sys.exit(0 if {met} else 1)
-"""
-
-WriteScript = Callable[..., None]
+AddBenchmark = Callable[..., None]
 
 
 @pytest.fixture
-def write_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteScript:
-    """Replace the benchmarks with scripts, and their results with a folder of the test."""
-    benchmarks = str(run.HERE)
-    monkeypatch.setattr(run, "HERE", tmp_path)
+def add_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddBenchmark:
+    """Replace the benchmarks, and their results with a folder of the test."""
+    benchmarks: dict[str, run.Benchmark] = {}
     monkeypatch.setattr(run, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(run, "PAGE", tmp_path / "page")
-    monkeypatch.setattr(run, "BENCHMARKS", ())
+    monkeypatch.setattr(run, "BENCHMARKS", benchmarks)
 
-    def write(name: str, met: bool = True, breaks: bool = False) -> None:
-        text = SCRIPT.format(benchmarks=benchmarks, name=name, met=met, breaks=breaks)
-        (tmp_path / f"{name}.py").write_text(text, "utf-8")
-        monkeypatch.setattr(run, "BENCHMARKS", (*run.BENCHMARKS, run.Benchmark(name)))
+    def add(name: str, target: float = 2, breaks: bool = False) -> None:
+        def measure(options: harness.Options) -> run.Outcome:
+            if breaks:
+                raise OSError("no such interpreter")
+            case = compared("sensitive", [10] * 3, [30] * 3, target)
+            return [Table("one call", "µs", [case])], "idle"
 
-    return write
+        benchmarks[name] = run.Benchmark("The bridge", measure)
+
+    return add
 
 
-def one_table(kind: Kind, name: str = "bridge") -> Record:
-    case = Measured("sensitive", 10, 30, [3.0] * 3, 2, True, note="nothing")
-    table = Table("one call", kind, "µs", [case])
-    return Record(name, "The bridge", [table], 3, "idle", 0.5, MACHINE, "2026-11-23")
+def record_of(*tables: Table, name: str = "bridge") -> Record:
+    return Record(name, "The bridge", list(tables), 3, "idle", 0.5, MACHINE, "2026-11-23")
+
+
+def one_table(unit: str = "µs") -> Table:
+    return Table("one call", unit, [compared("sensitive", [10] * 3, [30] * 3, 2)])
+
+
+# Timing
+
+
+def write_cases(folder: Path, seconds: dict[str, float]) -> None:
+    """Write cases that answer these seconds per call, with a worker of pyperf."""
+    (folder / "slow_cases.py").write_text(
+        textwrap.dedent(f"""
+            import sys
+            sys.path.insert(0, {str(run.HERE)!r})
+            from measured import answer
+
+            def case(seconds):
+                return lambda count: seconds * count
+
+            answer({{name: case(seconds) for name, seconds in {seconds!r}.items()}})
+        """),
+        "utf-8",
+    )
+
+
+def test_pyperf_times_each_case_in_both_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cases(tmp_path, {"a": 2e-6, "other, a": 6e-6, "hop": 1e-6})
+    monkeypatch.setattr(harness, "HERE", tmp_path)
+    given = {"calls": 10, "target": 4, "limits": {"hop": 1.5}, "at_most": 9}
+    timing = harness.Timing("one call", {"a": given}, {"hop": 5}, against="other", theirs="others")
+    python = sys.executable
+    table = harness.time_table("slow", timing, harness.Options(python, python, 2))
+    [case] = table.cases
+    assert (case.ours, case.theirs) == pytest.approx((2, 6))
+    assert case.samples == pytest.approx([3, 3])
+    assert case.limits == pytest.approx({"1.5 x (hop)": 1.5, "limit": 9})
+    assert not case.met
+    assert table.peers == pytest.approx({"hop": 1})
+
+
+def test_every_limit_names_a_case_or_a_peer_of_its_table() -> None:
+    for benchmark in harness.TIMED.values():
+        for table in (harness.Timing(**each) for each in benchmark["tables"]):
+            known = {*table.cases, *table.all_peers()}
+            assert {
+                each for case in table.cases.values() for each in case.get("limits", ())
+            } <= known
 
 
 # The end of a run
 
 
 def test_a_run_that_meets_all_targets_succeeds_and_writes_nothing(
-    write_script: WriteScript, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    add_benchmark: AddBenchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_script("bridge")
+    add_benchmark("bridge")
     assert run.main(["python", "python"]) == 0
-    shown = capsys.readouterr().out
-    assert "nothing stored to compare with" in shown
-    assert "all targets are met" in shown
-    assert [path.name for path in tmp_path.iterdir()] == ["bridge.py"]
+    assert "all targets are met" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missed_target_fails_the_run_after_the_others_have_run(
-    write_script: WriteScript, capsys: pytest.CaptureFixture[str]
+    add_benchmark: AddBenchmark, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_script("bridge", met=False)
-    write_script("local")
+    add_benchmark("bridge", target=4)
+    add_benchmark("local")
     assert run.main(["python", "python"]) == 1
     shown = capsys.readouterr().out
     assert "=== local, 2 of 2" in shown
-    assert shown.endswith("bridge: sensitive: missed its target, ratio 3.00 of 4\n")
+    missed = "asgiref 3.13 30.0 µs, here 10.0 µs, ratio 3.0, target 4, met NO"
+    assert shown.endswith(f"bridge: one call sensitive, {missed}\n")
 
 
 def test_a_benchmark_that_breaks_fails_the_run_after_the_others_have_run(
-    write_script: WriteScript, capsys: pytest.CaptureFixture[str]
+    add_benchmark: AddBenchmark, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_script("bridge", breaks=True)
-    write_script("local")
+    add_benchmark("bridge", breaks=True)
+    add_benchmark("local")
     assert run.main(["python", "python"]) == 1
     shown = capsys.readouterr().out
     assert "=== local, 2 of 2" in shown
-    assert shown.endswith("bridge: it broke, with status 3\n")
+    assert shown.endswith("bridge: it broke: no such interpreter\n")
 
 
-@pytest.mark.parametrize(("name", "program"), [("wsgi_servers", "wrk"), ("asgi_to_wsgi", "wrk")])
+@pytest.mark.parametrize("name", ["wsgi_servers", "asgi_to_wsgi"])
 def test_a_benchmark_that_cannot_run_here_is_said_and_does_not_fail_the_run(
-    name: str, program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda program: None)
     assert run.main(["python", "python", "--only", name]) == 0
-    assert f"not run: {program} is not installed" in capsys.readouterr().out
-
-
-def test_the_page_has_words_for_every_benchmark() -> None:
-    assert {benchmark.name for benchmark in run.BENCHMARKS} <= set(ABOUT)
+    assert "not run: not installed: wrk" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("load", "doubted"), [(2.0, False), (2.1, True)])
 def test_figures_of_a_machine_on_which_others_were_at_work_are_doubted(
-    load: float, doubted: bool
+    load: float, doubted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = replace(one_table(Kind.COST), load=load)
-    assert ("measure again" in run.doubt(record)) is doubted
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert ("measure again" in run.report(replace(record_of(), load=load))) is doubted
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(record_of(one_table()), machine="another machine"),
+        replace(record_of(one_table()), conditions="one core kept busy"),
+    ],
+    ids=["machine", "conditions"],
+)
+def test_the_report_says_when_the_machine_or_what_it_did_is_not_the_same(
+    other: Record, add_benchmark: AddBenchmark, tmp_path: Path
+) -> None:
+    add_benchmark("bridge")
+    run.store([record_of(one_table())], run.RESULTS, tmp_path)
+    assert "The stored run differs" in run.report(other)
+    assert "The stored run differs" not in run.report(record_of(one_table()))
 
 
 # Storing
 
 
 def test_a_stored_run_is_what_the_next_one_is_compared_with(
-    write_script: WriteScript, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    add_benchmark: AddBenchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_script("bridge")
-    run.store([one_table(Kind.GROWTH, "bridge")], tmp_path / "results", tmp_path / "page")
+    add_benchmark("bridge")
+    run.store([record_of(one_table())], run.RESULTS, tmp_path)
     run.main(["python", "python"])
-    assert "| sensitive | 3 (3 to 3) | 3 (3 to 3) | within the noise |" in capsys.readouterr().out
+    assert "| 3 (3 to 3) | within the noise |" in capsys.readouterr().out
 
 
-def test_a_run_leaves_its_figures_and_its_page_where_it_is_told(
-    write_script: WriteScript, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_run_leaves_its_figures_and_its_plots_where_it_is_told(
+    add_benchmark: AddBenchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_script("bridge")
+    add_benchmark("bridge")
     folder = tmp_path / "left" / "here"
     assert run.main(["python", "python", "--write", str(folder)]) == 0
     record = Record.read(folder / "bridge.json")
     assert [case.name for case in record.tables[0].cases] == ["sensitive"]
     assert str(folder) in capsys.readouterr().out
-    assert (folder / "index.md").exists() is run.can_plot()
+    assert (folder / "bridge.svg").exists()
 
 
-def test_storing_keeps_on_the_page_what_was_stored_before(tmp_path: Path) -> None:
-    results, page = tmp_path / "results", tmp_path / "page"
-    run.store([one_table(Kind.GROWTH, "bridge_memory")], results, page)
-    run.store([one_table(Kind.GROWTH, "local")], results, page)
-    assert [record.name for record in run.stored(results)] == ["bridge_memory", "local"]
-    assert (page / "index.md").read_text("utf-8") == page_of(run.stored(results))
+def test_a_plot_shows_each_case_in_the_colours_of_the_reader_s_theme(tmp_path: Path) -> None:
+    missed = compared("`write` < 3", [30] * 3, [10] * 3, 2)
+    table = Table("one call", "µs", [*one_table().cases, missed])
+    run.store([record_of(table)], tmp_path, tmp_path)
+    plot = (tmp_path / "bridge.svg").read_text("utf-8")
+    texts = [each.text for each in ElementTree.fromstring(plot).iter() if each.text]
+    assert {"sensitive", "write < 3", "3.0", "0.33"} <= set(texts)
+    assert "prefers-color-scheme: dark" in plot
+    assert [plot.count(f'<rect class="{kind}"') for kind in ("c0", "c1")] == [1, 1]
 
 
-def test_a_plot_is_drawn_of_ratios_the_same_from_the_same_figures(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    run.store([one_table(Kind.COST)], tmp_path / "results", tmp_path / "page")
-    plot = tmp_path / "page" / "bridge.svg"
-    first = plot.read_text("utf-8")
-    run.store([], tmp_path / "results", tmp_path / "page")
-    assert plot.read_text("utf-8") == first
-    assert ">sensitive</text>" in first
-    assert "(bridge.svg)" in (tmp_path / "page" / "index.md").read_text("utf-8")
+def test_a_table_of_contenders_gets_a_plot_of_their_times(tmp_path: Path) -> None:
+    peers = {"raw, sensitive": 5.0, "a2wsgi, sensitive": 90.0}
+    run.store([record_of(replace(one_table(), peers=peers))], tmp_path, tmp_path)
+    plot = (tmp_path / "bridge-peers.svg").read_text("utf-8")
+    texts = [each.text for each in ElementTree.fromstring(plot).iter() if each.text]
+    assert {"here", "asgiref 3.13", "raw", "a2wsgi", "90.0 µs"} <= set(texts)
 
 
-def test_the_page_in_the_documentation_says_what_is_stored() -> None:
-    records = run.stored(run.RESULTS)
-    if records:
-        assert (run.PAGE / "index.md").read_text("utf-8") == page_of(records)
-    else:
-        assert not (run.PAGE / "index.md").exists()
+def test_a_plot_can_be_drawn_again_from_the_stored_figures(tmp_path: Path) -> None:
+    table = Table("one call", "µs", [compared("sensitive", [10] * 3, [10.0049] * 3, 2)])
+    run.store([record_of(table)], tmp_path, tmp_path)
+    first = (tmp_path / "bridge.svg").read_text("utf-8")
+    run.store(run.stored(tmp_path).values(), tmp_path, tmp_path)
+    assert (tmp_path / "bridge.svg").read_text("utf-8") == first
 
 
-@pytest.mark.parametrize("block", readmes.BLOCKS, ids=lambda block: f"{block.file}:{block.name}")
-def test_the_tables_of_the_readmes_say_what_is_stored(block: readmes.Block) -> None:
-    records = {record.name: record for record in run.stored(run.RESULTS)}
-    page = (run.HERE.parent / block.file).read_text("utf-8")
-    assert page == readmes.with_block(page, block.name, block.text(records))
+def test_a_record_without_ratios_has_no_plot(tmp_path: Path) -> None:
+    run.store([record_of(Table("calls", "kB", [Measured("a", 1)]))], tmp_path, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["bridge.json"]
 
 
-def test_a_table_is_written_between_its_marks_and_nothing_else_changes() -> None:
-    page = "a\n<!-- figures of x: begin -->\nold\n<!-- figures of x: end -->\nz\n"
-    new = "a\n<!-- figures of x: begin -->\n\n| new \\1 |\n\n<!-- figures of x: end -->\nz\n"
-    assert readmes.with_block(page, "x", "| new \\1 |") == new
-    assert readmes.with_block(new, "x", "| new \\1 |") == new
+# The pages
 
 
-def test_a_page_without_marks_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"figures of y: begin"):
-        readmes.with_block("<!-- figures of x: begin --><!-- figures of x: end -->", "y", "")
+def test_the_page_of_the_benchmarks_shows_every_benchmark() -> None:
+    page = (run.PLOTS / "index.md").read_text("utf-8")
+    missing = {name for name in run.BENCHMARKS if f"figures of {name} with targets:" not in page}
+    assert missing == set()
 
 
-# Progress
+@pytest.mark.parametrize(
+    "path", pages.marked_pages(), ids=lambda path: path.relative_to(pages.ROOT).as_posix()
+)
+def test_a_page_shows_the_stored_figures(path: Path) -> None:
+    page = path.read_text("utf-8")
+    assert page == pages.with_figures(page, run.stored(run.RESULTS))
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+def test_a_plot_of_the_documentation_shows_the_stored_figures(tmp_path: Path) -> None:
+    run.store(run.stored(run.RESULTS).values(), tmp_path, tmp_path)
+    drawn = {path.name: path.read_text("utf-8") for path in tmp_path.glob("*.svg")}
+    assert drawn == {path.name: path.read_text("utf-8") for path in run.PLOTS.glob("*.svg")}
 
 
-def test_a_log_gets_one_line_a_round() -> None:
-    log = io.StringIO()
-    with Progress("bridge", 3, log) as progress:
-        progress.step()
-        progress.detail("sensitive")
-    assert log.getvalue() == "bridge: round 1 of 3\n"
+def test_figures_are_written_between_their_marks_and_nothing_else_changes() -> None:
+    page = "a\n<!-- figures of bridge: begin -->\nold\n<!-- figures of bridge: end -->\nz\n"
+    new = pages.with_figures(page, {"bridge": record_of(one_table())})
+    assert new.startswith("a\n<!-- figures of bridge: begin -->\n\nMedians of 3 rounds")
+    row = "| sensitive | 30.0 µs | 10.0 µs | 3.0 |"
+    assert new.endswith(f"\n{row}\n\n<!-- figures of bridge: end -->\nz\n")
+    assert pages.with_figures(new, {"bridge": record_of(one_table())}) == new
 
 
-def test_a_terminal_gets_one_line_that_is_written_anew_and_goes() -> None:
-    terminal = Terminal()
-    with Progress("bridge", 3, terminal) as progress:
-        progress.step()
-        progress.detail("sensitive")
-    lines = terminal.getvalue().split("\r\x1b[K")
-    assert lines == ["", "bridge: round 1 of 3", "bridge: round 1 of 3: sensitive", ""]
+def test_a_mark_of_an_unknown_benchmark_is_refused() -> None:
+    page = "<!-- figures of y: begin -->\n<!-- figures of y: end -->"
+    with pytest.raises(ValueError, match="'y'"):
+        pages.with_figures(page, {})
