@@ -12,16 +12,18 @@ import hashlib
 import html
 import http.client
 import importlib.metadata
+import itertools
 import json
 import re
 import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -64,13 +66,6 @@ class Answer:
     headers: http.client.HTTPMessage
     body: bytes
 
-    @property
-    def text(self) -> str:
-        return self.body.decode("utf-8")
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
 
 @dataclass(frozen=True, slots=True)
 class Visit:
@@ -83,21 +78,24 @@ class Visit:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
 
     def request(
-        self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, **headers: str
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send one request; a body given as an iterable is sent chunked, piece by piece."""
-        fields = {name.replace("_", "-"): value for name, value in headers.items()}
         with closing(self.connection()) as connection:
-            connection.request(method, path, body, fields)
+            connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read())
 
-    def post(self, path: str, headers: dict[str, str] | None = None, **form: str) -> Answer:
+    def post(self, path: str, headers: Mapping[str, str] | None = None, **form: str) -> Answer:
         """Submit a form."""
-        fields = {"Content_Type": "application/x-www-form-urlencoded", **(headers or {})}
-        return self.request("POST", path, urlencode(form).encode(), **fields)
+        fields = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
+        return self.request("POST", path, urlencode(form).encode(), fields)
 
-    def events(self, after: int = 0) -> Iterator[tuple[int, str, Any]]:
+    def events(self, after: int = 0) -> Generator[tuple[int, str, Any], None, None]:
         """Yield number, kind and data of the stored and then of the new events."""
         deadline = time.monotonic() + SECONDS
         with closing(self.connection()) as connection:
@@ -179,9 +177,10 @@ def page(visit: Visit) -> str:
     """Require that Flask serves the page, and that every link into the repository works."""
     answer = visit.request("GET", "/")
     require(answer.status == 200, f"status {answer.status}")
-    require("Guestbook" in answer.text and NICK in answer.text, "a part of it is missing")
-    require("http://" not in answer.text, "it loads something from another host")
-    links = re.findall(r'href="(/repository/[^"]+)"', answer.text)
+    text = answer.body.decode()
+    require("Guestbook" in text and NICK in text, "a part of it is missing")
+    require("http://" not in text, "it loads something from another host")
+    links = re.findall(r'href="(/repository/[^"]+)"', text)
     for link in links:
         status = visit.request("GET", link).status
         require(status == 200, f"the link {link} was answered with status {status}")
@@ -195,7 +194,7 @@ def guestbook(visit: Visit) -> str:
     text = f"Grüße <b>{visit.mark}</b>"
     answer = visit.post("/guestbook", name="The check", text=text)
     require(answer.status == 303, f"the form was answered with status {answer.status}")
-    shown = visit.request("GET", answer.headers["location"].partition("#")[0]).text
+    shown = visit.request("GET", answer.headers["location"].partition("#")[0]).body.decode()
     require(html.escape(text) in shown, "the entry cannot be read back")
     require(text not in shown, "the entry's HTML is not escaped")
     refused = visit.post("/guestbook", name="", text="").status
@@ -214,15 +213,12 @@ def upload(visit: Visit) -> str:
         visit.where("Streamed upload")
         yield content[half:]
 
-    answer = visit.request("PUT", f"/files/check-{visit.mark}.bin", halves())
+    answer = visit.request("PUT", "/upload", halves())
     require(answer.status == 200, f"status {answer.status}")
-    stored, sha256 = answer.json(), hashlib.sha256(content).hexdigest()
-    require(stored["sha256"] == sha256, "the bytes that arrived are not those that were sent")
-    back = visit.request("GET", f"/files/{stored['name']}")
-    require(back.headers["x-sha256"] == sha256, "the stored checksum is not that of the upload")
-    require(back.body == content, "the bytes that came back are not those that were sent")
-    thread = stored["where"]["thread"]
-    return f"{len(content)} bytes, read on {thread} as they came, and the same bytes came back"
+    read = json.loads(answer.body)
+    same = read["sha256"] == hashlib.sha256(content).hexdigest()
+    require(same, "the bytes that arrived are not those that were sent")
+    return f"{read['size']} bytes, read on {read['where']['thread']} as they came"
 
 
 def download(visit: Visit) -> str:
@@ -243,7 +239,9 @@ def bridge(visit: Visit) -> str:
     names = [f"{letter}{visit.mark}" for letter in "efghijkl"]
     with ThreadPoolExecutor(len(names)) as pool:
         path = "/bridge/cross?name="
-        answers = [a.json() for a in pool.map(lambda n: visit.request("GET", path + n), names)]
+        answers = [
+            json.loads(a.body) for a in pool.map(lambda n: visit.request("GET", path + n), names)
+        ]
     for name, answer in zip(names, answers, strict=True):
         view, coroutine, function = (answer[key] for key in ("view", "coroutine", "function"))
         require(answer["visitor"] == name, f"the Local of {name} held {answer['visitor']!r}")
@@ -256,7 +254,7 @@ def bridge(visit: Visit) -> str:
 
 def speed(visit: Visit) -> str:
     """Time the bridge, and asgiref 3.13.0 on the same machine if it is installed."""
-    runs = visit.request("GET", "/bridge/speed").json()["runs"]
+    runs = json.loads(visit.request("GET", "/bridge/speed").body)["runs"]
     own = importlib.metadata.version("asgiref")
     require(runs[0]["version"] == own, f"it was {runs[0]['version']} that was timed, not {own}")
     require([run["version"] for run in runs[1:]] in ([], ["3.13.0"]), "3.13.0 was not timed")
@@ -268,16 +266,12 @@ def helpers(visit: Visit) -> str:
     """Play with the bot's application in memory, with ``asgiref.testing``."""
 
     async def play(path: Path) -> list[str]:
-        scope = {"type": "chat", "user": "ann", "game": f"ann:{visit.mark}"}
+        scope, answers = {"type": "chat", "user": "ann", "game": f"ann:{visit.mark}"}, list[str]()
         async with ApplicationCommunicator(GuessingGame(path), scope) as application:
-            answers = []
             for number, text in enumerate(["50", "history"]):
-                await application.send_input(
-                    {"type": "chat.message", "text": text, "number": number}
-                )
+                message = {"type": "chat.message", "text": text, "number": number}
+                await application.send_input(message)
                 answers.append((await application.receive_output(SECONDS))["text"])
-            await application.send_input({"type": "chat.left"})
-            await application.wait(SECONDS)
         return answers
 
     with tempfile.TemporaryDirectory() as folder:
@@ -286,50 +280,35 @@ def helpers(visit: Visit) -> str:
     return f"the bot's application, without a server: {first!r}"
 
 
-class Player:
-    """Plays by halving; complains about answers that do not belong to its own game."""
-
-    def __init__(self, user: User) -> None:
-        self.user = user
-        self.guesses: list[int] = []
-        self.won = False
-        self._low, self._high = 1, 100
-
-    def guess(self) -> None:
-        if self.won:
+def _play(user: User) -> Iterator[int]:
+    """Play by halving; yield each guess, whose answer must belong to this user's game."""
+    low, high = 1, 100
+    for count in itertools.count(1):
+        guess = (low + high) // 2
+        answer = user.ask(str(guess))
+        if not re.search(rf"^{guess} is .*\b{count}( guesses!|\)\.)$", answer):
+            raise Complaint(f"guess {count} of {user.nick}, {guess}, was answered: {answer}")
+        yield guess
+        if "right" in answer:
             return
-        number = (self._low + self._high) // 2
-        self.guesses.append(number)
-        answer = self.user.ask(str(number))
-        found = re.match(rf"{number} is (too low|too high|right).*?(\d+)(\)\.| guesses!)", answer)
-        if found is None or int(found[2]) != len(self.guesses):
-            raise Complaint(f"{self.user.nick}'s guess {len(self.guesses)} was answered: {answer}")
-        self.won = found[1] == "right"
-        if found[1] == "too low":
-            self._low = number + 1
-        else:
-            self._high = number - 1
+        low, high = (guess + 1, high) if "low" in answer else (low, guess - 1)
 
 
 def chat(visit: Visit) -> str:
     """Let two users play alternately; neither may see the other's game."""
-    with ExitStack() as stack:
-        players = [Player(stack.enter_context(visit.user(letter))) for letter in "ab"]
-        while any(not player.won for player in players):
-            for player in players:
-                player.guess()
-        for player in players:
-            told, own = player.user.ask("history"), ", ".join(map(str, player.guesses))
-            require(told == f"your guesses: {own}", f"{player.user.nick} was told {told!r}")
-        best = players[0].user.ask("best")
+    with visit.user("a") as ann, visit.user("b") as ben:
+        rounds = list(itertools.zip_longest(_play(ann), _play(ben)))
+        for user, guesses in zip((ann, ben), zip(*rounds, strict=True), strict=True):
+            told, own = user.ask("history"), ", ".join(str(each) for each in guesses if each)
+            require(told == f"your guesses: {own}", f"{user.nick} was told {told!r}, not {own}")
+        best = ann.ask("best")
         require("The best so far:" in best, best)
-        again = visit.user("a").socket
-        require(_close_code(again) == REFUSED, "a nickname in use was not refused")
-    with visit.user("a") as user:
-        told = user.ask("history")
+        again = _close_code(visit.user("a").socket)
+        require(again == REFUSED, f"the chat closed a nickname in use with {again}")
+    with visit.user("a") as ann:
+        told = ann.ask("history")
         require(told == "your guesses: none yet", f"after leaving and coming back: {told!r}")
-    counts = " and ".join(f"{p.user.nick} in {len(p.guesses)}" for p in players)
-    return f"{counts} guesses; each history holds the own guesses only; {best!r}"
+    return f"{len(rounds)} guesses in turns; each history holds the own guesses only; {best!r}"
 
 
 def _close_code(socket: ClientConnection) -> int | None:
@@ -340,10 +319,8 @@ def _close_code(socket: ClientConnection) -> int | None:
 
 def event_stream(visit: Visit) -> str:
     """Require the conversation in the stream, which continues where a browser left off."""
-    won = re.compile("is right after")
-    number, _ = visit.wait_for("chat", lambda line: bool(won.search(line["text"])))
-    stream = visit.events(number - 1)
-    with closing(stream):
+    number, _ = visit.wait_for("chat", lambda line: "is right after" in line["text"])
+    with closing(visit.events(number - 1)) as stream:
         first = next(stream)[0]
     require(first == number, f"after event {number - 1} came event {first}")
     return f"it showed the conversations, and went on after event {number - 1}"
@@ -360,19 +337,22 @@ def threads_and_loops(visit: Visit) -> str:
         own = where["thread_id"] not in (asgi["thread_id"], bot["thread_id"])
         require(own and where["loop"] == "", f"{name} blocks the loop of {where['thread']}")
     for nick in (f"{letter}{visit.mark}" for letter in "ab"):
-        task = f"scope of {nick}"
-        visit.wait_for("chat", lambda line, task=task: line["where"]["task"] == task)
+        visit.wait_for("chat", partial(_in_task, f"scope of {nick}"))
     return (
         f"uvicorn on {asgi['thread']}, Flask on {flask['thread']}, bot on {bot['thread']}, "
         f"sync_to_async on {sqlite['thread']}; a task for each scope"
     )
 
 
+def _in_task(name: str, line: Any) -> bool:
+    return bool(line["where"]["task"] == name)
+
+
 def guards(visit: Visit) -> str:
     """Require that the demo refuses requests that another site could have made."""
     rebound, foreign = {"Host": "rebound.example"}, {"Origin": "http://rebound.example"}
     answers = [
-        visit.request("GET", "/", **rebound).status,
+        visit.request("GET", "/", headers=rebound).status,
         visit.post("/guestbook", foreign, name="eve", text="hello").status,
         visit.post("/kill", foreign, worker="worker-1").status,
         visit.post("/kill", rebound, worker="worker-1").status,
@@ -393,8 +373,8 @@ def guards(visit: Visit) -> str:
 
 def workers_share(visit: Visit) -> str:
     """Require that every worker runs and owns partitions, and that the page shows them."""
-    page = visit.request("GET", "/").text
-    require("Who owns which scope" in page, "the page does not show the workers")
+    shown = visit.request("GET", "/").body
+    require(b"Who owns which scope" in shown, "the page does not show the workers")
     fleet = visit.wait_for("fleet", _all_work)[1]
     shares = [len(_owned_by(fleet, worker["name"])) for worker in fleet["workers"]]
     status = visit.post("/kill", worker=str(fleet["workers"][0]["pid"])).status
@@ -450,21 +430,9 @@ def _owner_of(fleet: Any, user: str) -> str:
     return str(next(found, ""))
 
 
-STEPS: Sequence[Step] = (
-    own_wheels,
-    page,
-    guestbook,
-    upload,
-    download,
-    bridge,
-    speed,
-    helpers,
-    chat,
-    event_stream,
-    threads_and_loops,
-    guards,
-)
-FLEET_STEPS: Sequence[Step] = (page, workers_share, chat, guards, kill_a_worker)
+STEPS: tuple[Step, ...] = (own_wheels, page, guestbook, upload, download, bridge, speed, helpers)
+STEPS += (chat, event_stream, threads_and_loops, guards)
+FLEET_STEPS: tuple[Step, ...] = (page, workers_share, chat, guards, kill_a_worker)
 
 
 def run(

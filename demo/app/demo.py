@@ -28,7 +28,7 @@ from asgiref.sync import async_to_sync
 from .bot import NICK, Bot, FleetBot
 from .fleet import PARTITIONS, REPLACE_SECONDS, TIMEOUT_SECONDS, Fleet
 from .game import GuessingGame
-from .guestbook import make_guestbook
+from .guestbook import make_flask
 from .options import HOST, bind
 from .storage import Storage
 from .trace import Trace
@@ -39,7 +39,7 @@ STOP_SECONDS = 15.0
 MAX_SCOPES = 500
 
 Work = Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
-"""Works until cancelled, and calls its argument once it is ready."""
+"""Works until cancelled, and calls its argument when it is ready, perhaps more than once."""
 
 
 class PieceFailed(Exception):
@@ -66,14 +66,19 @@ class Piece:
 
     def __init__(self, name: str, work: Work, on_end: Callable[[], None]) -> None:
         self._name, self._work, self._on_end = name, work, on_end
-        self._ready: Future[Callable[[], object]] = Future()
+        self._ready: Future[None] = Future()
+        self._cancel: Callable[[], object] = lambda: None
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=name)
 
     def start(self) -> None:
         """Start, and return once the piece is ready. Raises ``PieceFailed`` if it ends instead."""
         self._thread.start()
-        self._cancel = self._ready.result(START_SECONDS)
+        try:
+            self._ready.result(START_SECONDS)
+        except TimeoutError:
+            self.stop()
+            raise PieceFailed(f"{self._name} did not start in time") from None
 
     def stop(self) -> None:
         """Stop, and return once the thread has ended. Raises ``PieceFailed``."""
@@ -102,11 +107,11 @@ class Piece:
     async def _main(self) -> None:
         task = asyncio.current_task()
         assert task is not None
-        cancel = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
+        self._cancel = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
 
         def ready() -> None:
             if not self._ready.done():
-                self._ready.set_result(cancel)
+                self._ready.set_result(None)
 
         await self._work(ready)
 
@@ -143,7 +148,7 @@ def running(
             fleet = Fleet(database, games, settings.workers, bot, trace)
         facts = {"bot": NICK, "url": url, "workers": settings.workers, "replace": REPLACE_SECONDS}
         kill = fleet.kill if fleet else lambda name: False
-        web = Web(make_guestbook(storage, trace, facts, kill), trace, settings.reference)
+        web = Web(make_flask(storage, trace, facts, kill), trace, settings.reference)
         start("uvicorn", partial(serve, web, listener, trace))
         start("bot", bot.work)
         if fleet:

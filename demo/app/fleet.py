@@ -33,7 +33,6 @@ TIMEOUT_SECONDS = 2
 """A frozen worker loses its partitions after this time; asgiref.postgres's default is 10 s."""
 REPLACE_SECONDS = 4
 LOOK_SECONDS = 0.25
-END_SECONDS = 8.0
 
 _LOOK = """
 SELECT p, coalesce(o.owner, ''), coalesce(s.users, '{{}}'),
@@ -87,7 +86,7 @@ class Fleet:
     def __init__(self, database: Database, games: Path, count: int, bot: Bot, trace: Trace) -> None:
         self._database, self._games, self._count = database, games, count
         self._bot, self._trace = bot, trace
-        self._started = 0
+        self._started, self._is_ready = 0, False
         self._workers: list[Worker] = []
         self._partitions: list[Partition] = []
         self._owners: dict[int, str] = {}
@@ -104,7 +103,7 @@ class Fleet:
         return True
 
     async def work(self, ready: Callable[[], None]) -> None:
-        """Run until cancelled; call ``ready`` whenever every worker owns some partitions."""
+        """Run until cancelled; call ``ready`` once every worker owns some partitions."""
         try:
             self._workers = [self._start_worker() for _ in range(self._count)]
             while True:
@@ -112,12 +111,15 @@ class Fleet:
                 await self._look()
                 self._show()
                 if {each.owner for each in self._partitions} == {w.name for w in self._workers}:
+                    self._is_ready = True
                     ready()
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             if self._connection is not None:
                 self._connection.terminate()
-            self._end_workers()
+            # The messages and the games end with the demo, so no worker needs to finish its own.
+            for worker in self._workers:
+                _end(worker)
 
     # The processes
 
@@ -126,7 +128,7 @@ class Fleet:
         name = f"worker-{self._started}"
         command = [sys.executable, "-m", "asgiref.postgres", "worker", "app.worker:game"]
         command += ["--name", name, "--schema", self._database.schema, "--log-level", "WARNING"]
-        command += ["--timeout", str(self._database.timeout), "--shutdown-timeout", "3"]
+        command += ["--timeout", str(self._database.timeout)]
         # The URL is in the environment, because every user of a machine can see command lines.
         url, games = self._database.url or "", str(self._games)
         process = subprocess.Popen(
@@ -141,26 +143,15 @@ class Fleet:
     def _replace_dead_workers(self) -> None:
         for place, worker in enumerate(self._workers):
             if worker.life is not Life.ENDED:
-                if worker.process.poll() is not None:
+                if (code := worker.process.poll()) is not None:
+                    if not self._is_ready:
+                        raise RuntimeError(f"{worker.name} ended at once, with exit code {code}")
                     worker.life, worker.ended_at = Life.ENDED, time.monotonic()
-                    _close_stdin(worker)
+                    _end(worker)
             elif time.monotonic() - worker.ended_at >= REPLACE_SECONDS:
                 self._workers[place] = new = self._start_worker()
                 start = f"{new.name} (pid {new.process.pid}) starts"
                 self._tell(f"{start} in the place of {worker.name}.")
-
-    def _end_workers(self) -> None:
-        """Ask all workers to end, so that they release their partitions; kill those that do not."""
-        for worker in self._workers:
-            worker.process.terminate()
-        deadline = time.monotonic() + END_SECONDS
-        for worker in self._workers:
-            try:
-                worker.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
-            _close_stdin(worker)
 
     # The view of PostgreSQL
 
@@ -182,24 +173,15 @@ class Fleet:
         self._tell_moves()
 
     def _tell_moves(self) -> None:
-        moved: dict[tuple[str, str], list[Partition]] = defaultdict(list)
+        moved: dict[tuple[str, str], list[str]] = defaultdict(list)
         for each in self._partitions:
             before = self._owners.get(each.number, "")
             if each.owner not in ("", before):
                 self._owners[each.number] = each.owner
-                if before:
-                    moved[before, each.owner].append(each)
-        working = {each.name for each in self._workers if each.life is Life.WORKING}
-        for (before, owner), partitions in moved.items():
-            moving = _counted("partition", [each.number for each in partitions])
-            if users := [user for each in partitions for user in each.users]:
-                moving += f" with {_counted('scope', users)}"
-            if before in working:
-                self._tell(f"{before} hands {moving} over to {owner}.")
-            else:
-                self._tell(
-                    f"{owner} takes over {moving} of {before}, with the unfinished messages."
-                )
+                if before and self._is_ready:
+                    moved[before, each.owner].append(str(each.number))
+        for (before, owner), numbers in moved.items():
+            self._tell(f"{owner} now owns {', '.join(numbers)}, which {before} owned before.")
 
     # The view of the page
 
@@ -222,11 +204,7 @@ class Fleet:
         self._trace.publish(Kind.NEWS, time=time.strftime("%H:%M:%S"), text=text)
 
 
-def _counted(noun: str, things: list[Any]) -> str:
-    plural = "" if len(things) == 1 else "s"
-    return f"{noun}{plural} {', '.join(map(str, things))}"
-
-
-def _close_stdin(worker: Worker) -> None:
-    if worker.process.stdin is not None:
-        worker.process.stdin.close()
+def _end(worker: Worker) -> None:
+    """Kill a worker, if it runs, and wait for its end."""
+    with worker.process:
+        worker.process.kill()

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -56,7 +56,7 @@ def _version() -> str:
     return found[1] if found else "unknown"
 
 
-def _number(low: int, high: int) -> object:
+def _number(low: int, high: int) -> Callable[[str], int]:
     def parsed(text: str) -> int:
         if not text.isdecimal() or not low <= int(text) <= high:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low} to {high}")

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from socket import socket
 from typing import Any, cast
-from urllib.parse import parse_qs
 
 import uvicorn
 from flask import Flask
@@ -27,7 +26,6 @@ from .chat import ChatServer
 from .trace import Trace
 
 GRACE_SECONDS = 3
-HEARTBEAT_SECONDS = 15.0
 _LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost"})
 
 
@@ -66,7 +64,6 @@ class Web:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         tasks = [
             asyncio.create_task(self._pump(_last_event(scope), send)),
-            asyncio.create_task(_heartbeat(send)),
             asyncio.create_task(_disconnected(receive)),
         ]
         try:
@@ -99,9 +96,8 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 def _last_event(scope: Scope) -> int:
-    """Return the number after which to continue: a returning browser's header, or ``?after=``."""
-    after = parse_qs(scope["query_string"].decode("latin-1")).get("after", ["0"])[0]
-    text = _header(scope, b"last-event-id") or after
+    """Return the number after which to continue, which a returning browser sends."""
+    text = _header(scope, b"last-event-id")
     return int(text) if text.isdecimal() and len(text) < 18 else 0
 
 
@@ -113,13 +109,6 @@ async def _answer(send: Send, status: int, text: str) -> None:
 
 def _chunk(text: str) -> Event:
     return {"type": "http.response.body", "body": text.encode(), "more_body": True}
-
-
-async def _heartbeat(send: Send) -> None:
-    """Send comments: a proxy or a browser may give up on a stream that is silent for long."""
-    while True:
-        await send(_chunk(": still here\n\n"))
-        await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
 async def _disconnected(receive: Receive) -> None:
