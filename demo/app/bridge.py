@@ -2,7 +2,8 @@
 
 Django runs under its own ASGI handler, unmodified, on ``asgiref.sync`` and ``asgiref.local``. The
 view runs on a worker thread, `async_to_sync` runs a coroutine on the event loop, and
-`sync_to_async` returns from there to the view's own thread. The ``Local`` goes along.
+`sync_to_async` returns from there to the view's own thread. The ``Local`` goes along, which a
+``threading.local`` would not.
 """
 
 from __future__ import annotations
@@ -29,19 +30,21 @@ visitor: Local = Local()
 
 
 def cross(request: Any) -> JsonResponse:
-    """Go to the event loop and back; answer with the place of each step and the visitor's name."""
+    """Go to the event loop and back; answer with the place of each step, and the names there."""
     trace: Trace = request.scope["demo.trace"]
     visitor.name = request.GET.get("name", "")
     view = trace.ran("Django view (under ASGI)")
-    coroutine, function, name = async_to_sync(_on_the_loop)(trace)
+    coroutine, function, names = async_to_sync(_on_the_loop)(trace)
     steps = {"view": asdict(view), "coroutine": asdict(coroutine), "function": asdict(function)}
-    return JsonResponse({**steps, "visitor": name})
+    return JsonResponse({**steps, "names": names})
 
 
-async def _on_the_loop(trace: Trace) -> tuple[Where, Where, str]:
+async def _on_the_loop(trace: Trace) -> tuple[Where, Where, list[str]]:
     where = trace.ran("Coroutine of that view (async_to_sync)")
     await asyncio.sleep(0)  # other requests run in the meantime, and have names of their own
-    return where, *await sync_to_async(_back)(trace)
+    name = visitor.name
+    function, same_name = await sync_to_async(_back)(trace)
+    return where, function, [name, same_name]
 
 
 def _back(trace: Trace) -> tuple[Where, str]:

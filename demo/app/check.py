@@ -21,11 +21,11 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlencode
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -124,22 +124,20 @@ class Visit:
         """Return where a piece ran last."""
         return self.wait_for("ran", lambda ran: ran["piece"] == piece)[1]["where"]
 
-    def user(self, letter: str) -> User:
-        return User(self.port, f"{letter}{self.mark}")
+    @contextmanager
+    def user(self, letter: str) -> Iterator[User]:
+        """Join the chat."""
+        nick = f"{letter}{self.mark}"
+        with connect(f"ws://127.0.0.1:{self.port}/chat?nick={nick}") as socket:
+            yield User(nick, socket)
 
 
+@dataclass(frozen=True, slots=True)
 class User:
-    """A user of the chat, which a WebSocket client of another library can be too."""
+    """A user of the chat, on a WebSocket."""
 
-    def __init__(self, port: int, nick: str) -> None:
-        self.nick = nick
-        self.socket: ClientConnection = connect(f"ws://127.0.0.1:{port}/chat?nick={nick}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
+    nick: str
+    socket: ClientConnection
 
     def say(self, text: str) -> None:
         self.socket.send(f"{NICK}: {text}")
@@ -244,7 +242,7 @@ def bridge(visit: Visit) -> str:
         ]
     for name, answer in zip(names, answers, strict=True):
         view, coroutine, function = (answer[key] for key in ("view", "coroutine", "function"))
-        require(answer["visitor"] == name, f"the Local of {name} held {answer['visitor']!r}")
+        require(answer["names"] == [name] * 2, f"the Local of {name} held {answer['names']}")
         require(view["loop"] == function["loop"] == "", "a synchronous step ran on an event loop")
         require(coroutine["loop"] == "uvicorn's loop", f"the coroutine ran on {coroutine['loop']}")
         back = view["thread_id"] == function["thread_id"]
@@ -303,18 +301,13 @@ def chat(visit: Visit) -> str:
             require(told == f"your guesses: {own}", f"{user.nick} was told {told!r}, not {own}")
         best = ann.ask("best")
         require("The best so far:" in best, best)
-        again = _close_code(visit.user("a").socket)
-        require(again == REFUSED, f"the chat closed a nickname in use with {again}")
+        with visit.user("a") as eve, suppress(ConnectionClosed):
+            eve.hear()
+        require(eve.socket.close_code == REFUSED, "a nickname in use was not refused")
     with visit.user("a") as ann:
         told = ann.ask("history")
         require(told == "your guesses: none yet", f"after leaving and coming back: {told!r}")
     return f"{len(rounds)} guesses in turns; each history holds the own guesses only; {best!r}"
-
-
-def _close_code(socket: ClientConnection) -> int | None:
-    with suppress(ConnectionClosed):
-        socket.recv(SECONDS)
-    return socket.close_code
 
 
 def event_stream(visit: Visit) -> str:
@@ -358,8 +351,8 @@ def guards(visit: Visit) -> str:
         visit.post("/kill", rebound, worker="worker-1").status,
     ]
     try:
-        connect(f"ws://127.0.0.1:{visit.port}/chat?nick=eve", additional_headers=foreign).close()
-        answers.append(101)
+        with connect(f"ws://127.0.0.1:{visit.port}/chat?nick=eve", additional_headers=foreign):
+            answers.append(101)
     except InvalidStatus as refused:
         answers.append(refused.response.status_code)
     require(set(answers) == {403}, f"foreign requests were answered with {answers}")

@@ -10,6 +10,7 @@ reach the demo through a name of its own that points here) and no other site sen
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from socket import socket
@@ -128,6 +129,7 @@ async def serve(web: Web, listener: socket, trace: Trace, ready: Callable[[], No
         log_level="warning",
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
     server = uvicorn.Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     ready()  # the socket listens already
@@ -137,3 +139,8 @@ async def serve(web: Web, listener: socket, trace: Trace, ready: Callable[[], No
         trace.close()  # the event streams, which would never end
         server.should_exit = True
         await serving
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Drop tracebacks of requests that uvicorn cancelled at the end: a line says so already."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
