@@ -34,18 +34,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run.py", description="A guestbook, a chatbot and a trip over the bridge, on asgiref."
     )
-    add = parser.add_argument
     version = f"%(prog)s of asgiref {_version()}"
-    add("--version", action="version", version=version, help="show the version and exit")
-    add("--check", action="store_true", help="visit everything, then exit with 0 or 1")
+    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("--check", action="store_true", help="visit everything, then exit 0 or 1")
     shown = f"HTTP port, 0 for a free one (default: {DEFAULT_PORT} if free)"
-    add("--port", type=_number(0, 65535), help=shown)
+    parser.add_argument("--port", type=_number(0, 65535), help=shown)
     shown = f"run the bot's scopes in 1 to {MOST_WORKERS} processes (default: in this one)"
-    add("--workers", type=_number(1, MOST_WORKERS), default=0, metavar="N", help=shown)
+    parser.add_argument(
+        "--workers", type=_number(1, MOST_WORKERS), default=0, metavar="PROCESSES", help=shown
+    )
     shown = f"the PostgreSQL of the workers (default: {VARIABLE}, else a server of the demo's own)"
-    add("--database", metavar="URL", help=shown)
+    parser.add_argument("--database", metavar="URL", help=shown)
     shown = "where the guestbook is kept (default: .demo/data; --check: a temporary folder)"
-    add("--data", type=Path, metavar="FOLDER", help=shown)
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help=shown)
     return parser
 
 
