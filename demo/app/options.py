@@ -37,16 +37,29 @@ def _parser() -> argparse.ArgumentParser:
     version = f"%(prog)s of asgiref {_version()}"
     parser.add_argument("--version", action="version", version=version)
     parser.add_argument("--check", action="store_true", help="visit everything, then exit 0 or 1")
-    shown = f"HTTP port, 0 for a free one (default: {DEFAULT_PORT} if free)"
-    parser.add_argument("--port", type=_number(0, 65535), help=shown)
-    shown = f"run the bot's scopes in 1 to {MOST_WORKERS} processes (default: in this one)"
     parser.add_argument(
-        "--workers", type=_number(1, MOST_WORKERS), default=0, metavar="PROCESSES", help=shown
+        "--port",
+        type=_number(0, 65535),
+        help=f"HTTP port, 0 for a free one (default: {DEFAULT_PORT} if free)",
     )
-    shown = f"the PostgreSQL of the workers (default: {VARIABLE}, else a server of the demo's own)"
-    parser.add_argument("--database", metavar="URL", help=shown)
-    shown = "where the guestbook is kept (default: .demo/data; --check: a temporary folder)"
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help=shown)
+    parser.add_argument(
+        "--workers",
+        type=_number(1, MOST_WORKERS),
+        default=0,
+        metavar="PROCESSES",
+        help=f"run the bot's scopes in 1 to {MOST_WORKERS} processes (default: in this one)",
+    )
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        help=f"PostgreSQL for the workers (default: {VARIABLE}, else a server of the demo's own)",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="for the guestbook (default: .demo/data; --check always takes a temporary folder)",
+    )
     return parser
 
 
