@@ -45,7 +45,6 @@ GUESSES = 40
 KILL_AFTER = 5
 """The number of answers before the kill, so that the worker dies in the middle of its work."""
 PIECES = frozenset({"uvicorn", "bot", "fleet", "own-postgres"})
-PORTIONS = ("sync", "local", "compatibility", "typing", "server", "postgres", "wsgi", "testing")
 
 
 class Complaint(Exception):
@@ -158,16 +157,14 @@ Step = Callable[[Visit], str]
 
 def own_wheels(visit: Visit) -> str:
     """Require that the nine distributions come from wheels built here, not from an index."""
-    versions = []
-    for name in ["asgiref", *(f"asgiref-{portion}" for portion in PORTIONS)]:
-        try:
-            distribution = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            raise Complaint(f"{name} is not installed") from None
-        origin = json.loads(distribution.read_text("direct_url.json") or "{}").get("url", "")
-        local_wheel = origin.startswith("file:") and origin.endswith(".whl")
+    names = sorted(set(importlib.metadata.packages_distributions()["asgiref"]))
+    require(len(names) == 9, f"these are installed: {', '.join(names)}")
+    for name in names:
+        origin = importlib.metadata.distribution(name).read_text("direct_url.json") or "{}"
+        url = json.loads(origin).get("url", "")
+        local_wheel = url.startswith("file:") and url.endswith(".whl")
         require(local_wheel, f"{name} was not installed from a wheel built here")
-        versions.append(f"{name} {distribution.version}")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
     return "from wheels built here: " + ", ".join(versions)
 
 

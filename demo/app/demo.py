@@ -159,8 +159,6 @@ def running(
 @contextlib.contextmanager
 def _database(settings: Settings, on_end: Callable[[], None]) -> Iterator[Database]:
     """Yield a schema of our own in the given database, or in a server of our own."""
-    if reason := why_no_fleet(settings.database):
-        raise PieceFailed(f"there can be no workers, since {reason}")
     server = own_postgres.OwnPostgres(on_end)
     try:
         url = settings.database or server.start()
@@ -174,7 +172,7 @@ def _database(settings: Settings, on_end: Callable[[], None]) -> Iterator[Databa
         yield database
         async_to_sync(_drop_schema)(database)
     except own_postgres.NoServer as error:
-        raise PieceFailed(str(error)) from None
+        raise PieceFailed(f"the workers need a database: {error}") from None
     finally:
         server.stop()
 
@@ -185,13 +183,3 @@ async def _drop_schema(database: Database) -> None:
         await connection.execute(f'DROP SCHEMA "{database.schema}" CASCADE')
     finally:
         await connection.close()
-
-
-def why_no_fleet(database: str | None = None) -> str | None:
-    """Return why workers cannot run with this database or our own, if they cannot."""
-    if database is None and own_postgres.find_binaries() is None:
-        return (
-            "there is no PostgreSQL on this machine "
-            "(Debian and Ubuntu: apt install postgresql; or name a database with --database URL)"
-        )
-    return None

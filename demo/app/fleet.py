@@ -54,9 +54,8 @@ ORDER BY p
 class Life(StrEnum):
     """The state of a worker process, as seen by the fleet."""
 
-    STARTING = "starts"
     WORKING = "works"
-    SILENT = "silent"  # for example stopped, or cut off from the database
+    IDLE = "idle"  # it owns no partition: it starts, is frozen, or lost the database
     ENDED = "ended"
 
 
@@ -66,7 +65,7 @@ class Worker:
 
     name: str
     process: subprocess.Popen[bytes]
-    life: Life = Life.STARTING
+    life: Life = Life.IDLE
     ended_at: float = 0.0
 
 
@@ -166,10 +165,8 @@ class Fleet:
         self._partitions = [Partition(*row) for row in rows]
         owners = {each.owner for each in self._partitions}
         for worker in self._workers:
-            if worker.life is not Life.ENDED and worker.name in owners:
-                worker.life = Life.WORKING
-            elif worker.life is Life.WORKING:
-                worker.life = Life.SILENT
+            if worker.life is not Life.ENDED:
+                worker.life = Life.WORKING if worker.name in owners else Life.IDLE
         self._tell_moves()
 
     def _tell_moves(self) -> None:

@@ -13,14 +13,13 @@ import own_postgres
 import pytest
 from app import check, fleet, main
 from app.bot import FleetBot
-from app.demo import why_no_fleet
 
 
 @pytest.fixture(autouse=True)
 def postgres() -> None:
     """Skip the test if there is no PostgreSQL; fail in CI, where skips go unread."""
-    if reason := why_no_fleet():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    if own_postgres.find_binaries() is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no PostgreSQL")
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -40,27 +39,30 @@ def test_a_database_that_is_there_is_used_and_left_as_it_was(run_check: Any) -> 
         assert asyncio.run(schemas(server.url)) == []
 
 
-def test_an_answer_that_is_lost_is_found(run_check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def forgetful(self: FleetBot, scope: Any, message: Any) -> None:
-        if "guess 7)" not in message["text"]:
-            await application_send(self, scope, message)
-
-    application_send = FleetBot.application_send
-    monkeypatch.setattr(FleetBot, "application_send", forgetful)
-    monkeypatch.setattr(check, "SECONDS", 4.0)
-    code, complaints = run_check(check.kill_a_worker, workers=2)
-    assert (code, len(complaints)) == (1, 1)
-    assert "kill a worker" in complaints[0]
+async def forgetful(self: FleetBot, scope: Any, message: Any) -> None:
+    if "guess 7)" not in message["text"]:
+        await application_send(self, scope, message)
 
 
-def test_a_worker_that_is_not_replaced_is_found(
-    run_check: Any, monkeypatch: pytest.MonkeyPatch
+application_send = FleetBot.application_send
+
+
+@pytest.mark.parametrize(
+    ("target", "replacement", "complaint"),
+    [
+        ("app.bot.FleetBot.application_send", forgetful, "TimeoutError"),
+        ("app.fleet.REPLACE_SECONDS", 1000, "did not show such a 'fleet' event"),
+    ],
+    ids=["an answer is lost", "a worker is not replaced"],
+)
+def test_a_kill_that_costs_something_is_found(
+    target: str, replacement: object, complaint: str, run_check: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(fleet, "REPLACE_SECONDS", 1000)
+    monkeypatch.setattr(target, replacement)
     monkeypatch.setattr(check, "SECONDS", 4.0)
     code, complaints = run_check(check.kill_a_worker, workers=2)
     assert (code, len(complaints)) == (1, 1)
-    assert "did not show such a 'fleet' event" in complaints[0]
+    assert complaint in complaints[0]
 
 
 def test_a_worker_that_ends_at_once_is_one_complaint(
@@ -79,13 +81,13 @@ def test_the_check_without_a_postgres_says_what_it_left_out(
     monkeypatch.setattr(own_postgres, "find_binaries", lambda: None)
     assert main.main(["--check", "--port", "0"], tmp_path) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("The bot with workers was not visited: there is no PostgreSQL on this")
+    assert last.endswith("so the bot with workers was not visited.")
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "there can be no workers, since there is no PostgreSQL on this machine (Debian"),
+        ([], "the workers need a database: there is no PostgreSQL on this machine (Debian"),
         (["--database", "postgresql://127.0.0.1:1/none"], "the database cannot be used"),
     ],
 )
