@@ -20,6 +20,7 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.http import JsonResponse
 from django.urls import path
+from django.views.decorators.http import require_POST
 
 from asgiref.local import Local
 from asgiref.sync import async_to_sync, sync_to_async
@@ -60,7 +61,7 @@ def speed(request: Any) -> JsonResponse:
     return JsonResponse({"runs": [json.loads(subprocess.check_output(each)) for each in commands]})
 
 
-urlpatterns = [path("bridge/cross", cross), path("bridge/speed", speed)]
+urlpatterns = [path("bridge/cross", cross), path("bridge/speed", require_POST(speed))]
 
 if not settings.configured:
     settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1", "localhost"])

@@ -104,7 +104,8 @@ class Fleet:
     async def work(self, ready: Callable[[], None]) -> None:
         """Run until cancelled; call ``ready`` once every worker owns some partitions."""
         try:
-            self._workers = [self._start_worker() for _ in range(self._count)]
+            for _ in range(self._count):
+                self._workers.append(self._start_worker())
             while True:
                 self._replace_dead_workers()
                 await self._look()
@@ -178,7 +179,8 @@ class Fleet:
                 if before and self._is_ready:
                     moved[before, each.owner].append(str(each.number))
         for (before, owner), numbers in moved.items():
-            self._tell(f"{owner} now owns {', '.join(numbers)}, which {before} owned before.")
+            noun = "partition" if len(numbers) == 1 else "partitions"
+            self._tell(f"{owner} took over {noun} {', '.join(numbers)} from {before}.")
 
     # The view of the page
 
