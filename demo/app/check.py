@@ -396,7 +396,7 @@ def kill_a_worker(visit: Visit) -> str:
         require(told == f"your guesses: {own}", f"the guesses were {told!r}")
         _, fleet = visit.wait_for("fleet", lambda f: _owner_of(f, user.nick) not in ("", killed))
     heir, again = _owner_of(fleet, user.nick), fleet["redelivered"]
-    visit.wait_for("fleet", lambda f: _all_work(f) and killed not in str(f["workers"]))
+    visit.wait_for("fleet", lambda f: _all_work(f) and killed not in _names(f))
     return (
         f"{killed} killed after answer {KILL_AFTER}; {heir} gave the rest of {GUESSES}, in order "
         f"({again} of the answers were to redelivered messages); a new worker came"
@@ -404,11 +404,13 @@ def kill_a_worker(visit: Visit) -> str:
 
 
 def _all_work(fleet: Any) -> bool:
-    """Whether all workers work and share all partitions among them."""
-    working = {worker["name"] for worker in fleet["workers"] if worker["life"] == "works"}
-    return len(working) == len(fleet["workers"]) and working == {
-        partition["owner"] for partition in fleet["partitions"]
-    }
+    """Whether all workers work, and share all partitions among them."""
+    owners = {partition["owner"] for partition in fleet["partitions"]}
+    return owners == _names(fleet) and all(each["life"] == "works" for each in fleet["workers"])
+
+
+def _names(fleet: Any) -> set[str]:
+    return {worker["name"] for worker in fleet["workers"]}
 
 
 def _owned_by(fleet: Any, worker: str) -> list[int]:
