@@ -140,7 +140,7 @@ def running(
         database = stack.enter_context(_database(settings, on_end)) if settings.workers else None
         listener = stack.enter_context(bind(settings.port))
         port: int = listener.getsockname()[1]
-        url, bot, fleet = f"ws://{HOST}:{port}/chat", None, None
+        url, fleet = f"ws://{HOST}:{port}/chat", None
         if database is None:
             bot = Bot(make_game(games), MAX_SCOPES, url=url, trace=trace)
         else:
@@ -165,16 +165,23 @@ def _database(settings: Settings, on_end: Callable[[], None]) -> Iterator[Databa
         # Each demo has its own schema: of two gateways in one schema, one would wait.
         schema = f"asgiref_demo_{secrets.token_hex(4)}"
         database = Database(url, schema, timeout=TIMEOUT_SECONDS)
+        _call("the database cannot be used", migrate, database, partitions=PARTITIONS)
         try:
-            async_to_sync(migrate)(database, partitions=PARTITIONS)
-        except Exception as error:  # the driver's, which has many
-            raise PieceFailed(f"the database cannot be used: {error or repr(error)}") from error
-        yield database
-        async_to_sync(_drop_schema)(database)
+            yield database
+        finally:
+            if settings.database:
+                _call(f"the schema {schema} remains in the database", _drop_schema, database)
     except own_postgres.NoServer as error:
         raise PieceFailed(f"the workers need a database: {error}") from None
     finally:
         server.stop()
+
+
+def _call(complaint: str, query: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    try:
+        async_to_sync(query)(*arguments, **options)
+    except Exception as error:  # the driver's, which has many
+        raise PieceFailed(f"{complaint}: {error or repr(error)}") from error
 
 
 async def _drop_schema(database: Database) -> None:

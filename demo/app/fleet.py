@@ -192,8 +192,10 @@ class Fleet:
                 for each in self._workers
             ],
             "partitions": [asdict(each) for each in self._partitions],
-            **{"asked": bot.asked, "answered": bot.answered},
-            **{"redelivered": bot.redelivered, "repeated": bot.repeated},
+            "asked": bot.asked,
+            "answered": bot.answered,
+            "redelivered": bot.redelivered,
+            "repeated": bot.repeated,
         }
         if shown != self._shown:
             self._shown = shown

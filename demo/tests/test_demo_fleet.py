@@ -27,7 +27,9 @@ def test_a_worker_killed_in_the_middle_costs_no_answer(workers: int, run_check: 
     assert run_check(*check.FLEET_STEPS, workers=workers) == (0, [])
 
 
-def test_a_database_that_is_there_is_used_and_left_as_it_was(run_check: Any) -> None:
+def test_a_database_that_is_there_is_used_and_left_as_it_was(
+    run_check: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def schemas(url: str) -> list[Any]:
         connection = await asyncpg.connect(url)
         rows = await connection.fetch("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'asg%'")
@@ -36,6 +38,9 @@ def test_a_database_that_is_there_is_used_and_left_as_it_was(run_check: Any) -> 
 
     with own_postgres.own_postgres() as server:
         assert run_check(check.workers_share, workers=2, database=server.url) == (0, [])
+        assert asyncio.run(schemas(server.url)) == []
+        monkeypatch.setattr(fleet, "sys", SimpleNamespace(executable="false"))
+        assert run_check(check.page, workers=2, database=server.url)[0] == 1
         assert asyncio.run(schemas(server.url)) == []
 
 
