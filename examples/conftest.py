@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parent
-for folder in ("irc_chatbot", "mqtt_worker", "../demo"):
+for folder in ("irc_chatbot", "mqtt_worker"):
     sys.path.insert(0, str(EXAMPLES / folder))
 
 

@@ -1,13 +1,19 @@
-"""The demo: a guestbook (WSGI) and a chatbot (StatelessServer) on one page.
+"""The demo: a guestbook, a chatbot and a trip over the bridge, on one page.
 
-- ``irc_server`` (with ``irc``, the wire format): the embedded chat server, on its own thread.
-- ``bot`` (with ``bot_connection`` and the application ``game``): the chatbot, on its own thread.
-- ``guestbook`` (with ``storage``): the Flask application, on the worker threads of ``WsgiToAsgi``.
-- ``web`` (with ``chat_users``): the ASGI application that uvicorn serves, on its own thread.
-
-``--workers`` replaces ``bot`` with the gateway ``fleet_bot``, and with ``fleet``, which keeps
-worker processes alive; these run ``fleet_worker`` (with ``kept_game``) over PostgreSQL. ``options``
-and ``ports`` run before the installation; ``main`` runs the demo, ``pieces`` starts and stops
-threads, ``trace`` reports to the page, and ``check`` and ``check_fleet`` visit everything as a
-client would.
+- ``web``: the ASGI application that uvicorn serves, with ``chat``, the WebSocket chat server;
+- ``guestbook`` (with ``storage``): the Flask application, under ``WsgiToAsgi``;
+- ``bridge`` (with ``speed``): the Django application, under Django's ASGI handler;
+- ``bot`` (with the application ``game``): the chatbot, a client of the chat server;
+- ``fleet``: the worker processes of ``--workers``, which run the same game;
+- ``trace``: the events that the page shows; ``demo``: the threads of all this;
+- ``options``, ``main``: the command line; ``check``: a visitor who looks at everything.
 """
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+# The ASGI specification leaves the values of scopes and events open, hence Any.
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]

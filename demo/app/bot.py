@@ -1,89 +1,120 @@
-"""The chatbot: a ``StatelessServer`` that connects out to a chat server.
+"""The chatbot: a server that makes one connection *to* a chat server, with one scope per user.
 
-``StatelessServer`` keeps one running application, a scope, per user. ``handle`` turns each line
-from the chat server into an event in the queue of its user's scope, and ``application_send`` turns
-each event from an application into a line. The bot has only one socket, its connection to the chat
-server.
+``handle`` turns each line into a message in the queue of its user's scope, and ``application_send``
+turns each reply into a line. `Bot` runs the scopes itself; `FleetBot` is the same bot, except that
+PostgreSQL carries messages and replies to and from worker processes.
 
-Rules: the bot owns a thread and, through ``StatelessServer.run``, an event loop on it; other
-threads may only call ``stop``. The scopes survive a lost connection: replies wait until the bot is
-back.
+Invariants: a user's scope ends when the user leaves. Scopes survive a lost connection, and replies
+wait until the bot is back. The chat sees each answer once: a redelivered message may be answered
+twice, so the numbers of answered messages are kept for a while.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
-from asgiref.server import StatelessServer
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
-from .bot_connection import BotConnection, Line
-from .game import Event, Receive, Scope, Send
-from .irc import fold
-from .trace import Chat, Tracer
+from asgiref.postgres import PostgresGateway
+from asgiref.server import Reconnect, StatelessServer
 
-logger = logging.getLogger(__name__)
+from . import Event, Scope
+from .trace import Kind, Trace, Where
 
-MAX_SCOPES = 500
+NICK = "guessbot"
+_KEPT_ANSWERS = 10_000
 
 
-class ChatBot(StatelessServer):
-    """Serves ``application`` to all users who talk to the bot.
+class Bot(StatelessServer):
+    """The bot; ``url`` is the chat server's, and further arguments are those of the base class.
 
-    A user's scope ends when the user leaves, or when ``MAX_SCOPES`` others have talked since.
+    ``asked``, ``answered``, ``redelivered`` and ``repeated`` count messages, answers, answers to
+    redelivered messages, and those of them that the chat had already seen.
     """
 
-    name = "bot"
+    base = "StatelessServer"
 
-    def __init__(
-        self,
-        application: Callable[[Scope, Receive, Send], Any],
-        trace: Tracer,
-        connection: BotConnection,
-    ) -> None:
-        super().__init__(application, max_applications=MAX_SCOPES)
-        self.connection = connection
-        self._trace = trace
-        self._ready: Callable[[], None] = lambda: None
+    def __init__(self, *arguments: Any, url: str, trace: Trace, **options: Any) -> None:
+        self._reconnect = Reconnect(max_delay=5.0)
+        super().__init__(*arguments, reconnect=self._reconnect, **options)
+        self._url, self._trace = url, trace
+        self._socket: ClientConnection
+        self._connected = asyncio.Event()
+        self._ready: Callable[[], None]
+        self._answered: deque[int] = deque(maxlen=_KEPT_ANSWERS)
+        self._scopes: dict[str, Scope] = {}
+        self.asked = self.answered = self.redelivered = self.repeated = 0
 
-    def run_piece(self, ready: Callable[[], None]) -> None:
-        """Run on this thread; call ``ready`` once the bot has joined the chat."""
+    async def work(self, ready: Callable[[], None]) -> None:
+        """Run until cancelled; call ``ready`` once the bot is in the chat."""
         self._ready = ready
-        self.run()
+        await self.arun()
 
-    def stop(self) -> None:
-        """Ask the bot to say goodbye and end; safe from any thread."""
-        self.connection.stop()
+    @property
+    def games(self) -> list[str]:
+        """The ids of the live scopes; any thread may ask."""
+        return [scope["game"] for scope in self._scopes.copy().values()]
 
     async def handle(self) -> None:
-        """Talk to the chat server until ``stop``; ``run`` returns when this returns."""
-        await self.connection.run(self._ready, self._hear, self._forget)
+        """Talk to the chat server until the connection is lost; the base class calls again."""
+        async with connect(f"{self._url}?nick={NICK}") as self._socket:
+            self._reconnect.established()
+            self._connected.set()
+            self._ready()
+            async for line in self._socket:
+                await self._hear(str(line))
 
-    async def _hear(self, line: Line) -> None:
-        where = self._trace.ran("StatelessServer.handle")
-        self._trace.publish(Chat(line.user, line.user, line.text.strip(), where))
-        scope = {"type": "chat", "user": line.user}
-        queue = self.get_or_create_application_instance(fold(line.user), scope)
-        queue.put_nowait({"type": "chat.message", "text": line.text, "target": line.target})
+    async def _hear(self, line: str) -> None:
+        if line.startswith("*"):
+            _, user, event = line.split(" ", 2)
+            if event == "left" and (scope := self._scopes.pop(user.lower(), None)):
+                await self._put(scope, {"type": "chat.left"})
+            return
+        user, _, text = line.partition(": ")
+        where = self._trace.ran(f"{self.base}.handle")
+        self._trace.publish(Kind.CHAT, user=user, speaker=user, text=text, where=asdict(where))
+        new = {"type": "chat", "user": user, "game": f"{user}:{secrets.token_hex(4)}"}
+        scope = self._scopes.setdefault(user.lower(), new)
+        self.asked += 1
+        await self._put(scope, {"type": "chat.message", "text": text, "number": self.asked})
 
-    async def _forget(self, user: str) -> None:
-        if fold(user) in self.application_instances:
-            self.delete_application_instance(fold(user))
+    async def _put(self, scope: Scope, message: Event) -> None:
+        await self.get_or_create_application_instance(scope["game"], scope).put(message)
 
-    async def application_send(self, scope: Scope, message: Event) -> None:
-        """Send an application's reply to the chat server. Runs in the task of that application."""
+    async def application_send(self, scope: Any, message: Any) -> None:
+        """Send a reply to the chat server, unless the chat has already seen it."""
         if message["type"] != "chat.reply":
             raise ValueError(f"a chat application may send chat.reply, not {message['type']!r}")
-        user, target, text = scope["user"], message["target"], message["text"]
-        where = self._trace.ran("StatelessServer.application_send")
-        self._trace.publish(Chat(user, self.connection.nick, text, where))
-        await self.connection.say(target, f"{user}: {text}" if target != user else text)
+        self.redelivered += message["again"]
+        if message["number"] in self._answered:
+            self.repeated += 1
+            return
+        where = self._trace.ran("Bot application (one task per user)", Where(**message["where"]))
+        self._trace.ran("Game in SQLite (sync_to_async)", Where(**message["stored_at"]))
+        user, text = scope["user"], message["text"]
+        self._trace.publish(Kind.CHAT, user=user, speaker=NICK, text=text, where=asdict(where))
+        await self._say(f"{user}: {text}")
+        self._answered.append(message["number"])
+        self.answered += 1
 
-    async def application_exception(
-        self, exception: BaseException, application_details: Mapping[str, Any]
-    ) -> None:
-        """Log an application's failure and tell its user; the next message starts a new scope."""
-        user = application_details["scope"]["user"]
-        logger.error("the application of %s failed", user, exc_info=exception)
-        await self.connection.try_to_say(user, "Something broke. Let us start over: say new.")
+    async def _say(self, line: str) -> None:
+        while True:
+            await self._connected.wait()
+            socket = self._socket
+            try:
+                return await socket.send(line)
+            except ConnectionClosed:
+                if socket is self._socket:
+                    self._connected.clear()  # until ``handle`` has connected again
+
+
+class FleetBot(Bot, PostgresGateway):
+    """The same bot for scopes in worker processes."""
+
+    base = "PostgresGateway"

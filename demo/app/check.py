@@ -1,331 +1,446 @@
-"""``--check``: visit everything over real HTTP and IRC, report the observations, and judge them.
+"""``--check``: visit everything over real HTTP and WebSockets, and judge the observations.
 
-Each step is a function that raises ``Complaint`` if it finds a fault, and otherwise returns its
+Each step is a function that raises `Complaint` if it finds a fault, and otherwise returns its
 observation. Steps use the traces of earlier steps, so their order matters; a failed step does not
-stop the others. ``run`` returns 0 only if every step passed and the demo ended properly.
+stop the others. `run` returns 0 only if every step passed and the demo ended properly.
 """
 
 from __future__ import annotations
 
-import functools
+import asyncio
 import hashlib
 import html
+import http.client
 import importlib.metadata
+import itertools
 import json
 import re
 import secrets
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
-from .check_clients import Browser, EventReader, IrcUser
-from .demo import Addresses, Demo
-from .pieces import PieceFailed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
-DISTRIBUTIONS = (
-    "asgiref",
-    "asgiref-sync",
-    "asgiref-local",
-    "asgiref-compatibility",
-    "asgiref-typing",
-    "asgiref-server",
-    "asgiref-postgres",
-    "asgiref-wsgi",
-    "asgiref-testing",
-)
+from asgiref.testing import ApplicationCommunicator
+
+from .bot import NICK
+from .chat import REFUSED
+from .demo import PieceFailed, Settings, running
+from .game import GuessingGame
+from .guestbook import made_up
+
+SECONDS = 20.0
 UPLOAD_BYTES = 8 << 20
+GUESSES = 40
+KILL_AFTER = 5
+"""The number of answers before the kill, so that the worker dies in the middle of its work."""
+PIECES = frozenset({"uvicorn", "bot", "fleet", "own-postgres"})
 
 
 class Complaint(Exception):
     """The check found a fault."""
 
 
+def require(condition: bool, complaint: str) -> None:
+    """Raise `Complaint` unless the condition holds."""
+    if not condition:
+        raise Complaint(complaint)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP response, read to its end."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """The tools of every step. ``mark`` distinguishes this visit's traces from others."""
+    """A visit to the demo at ``port``; ``mark`` distinguishes its traces from those of others."""
 
-    addresses: Addresses
-    browser: Browser
-    events: EventReader
+    port: int
     mark: str
 
-    def user(self, letter: str) -> IrcUser:
-        """Return a new chat user; its name has nine characters, the limit of some servers."""
-        nick = f"{letter}{self.mark}"
-        return IrcUser(self.addresses.irc_host, self.addresses.irc_port, nick)
+    def connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
 
-    def bot(self) -> str:
-        """Return the bot's nickname from the page."""
-        return str(self.browser.request("GET", "/state.json").json()["chat"]["bot"])
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request; a body given as an iterable is sent chunked, piece by piece."""
+        with closing(self.connection()) as connection:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+
+    def post(self, path: str, headers: Mapping[str, str] | None = None, **form: str) -> Answer:
+        """Submit a form."""
+        fields = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
+        return self.request("POST", path, urlencode(form).encode(), fields)
+
+    def events(self, after: int = 0) -> Generator[tuple[int, str, Any], None, None]:
+        """Yield number, kind and data of the stored and then of the new events."""
+        deadline = time.monotonic() + SECONDS
+        with closing(self.connection()) as connection:
+            connection.request("GET", "/events", headers={"Last-Event-ID": str(after)})
+            response, fields = connection.getresponse(), dict[str, str]()
+            while time.monotonic() < deadline and (line := response.readline().decode("utf-8")):
+                name, _, value = line.rstrip("\n").partition(": ")
+                if name:
+                    fields[name] = value
+                elif "data" in fields:
+                    yield int(fields["id"]), fields["event"], json.loads(fields["data"])
+                    fields = {}
+        raise TimeoutError
+
+    def wait_for(self, kind: str, fits: Callable[[Any], bool]) -> tuple[int, Any]:
+        """Return number and data of the first event that fits, which may be one of the past."""
+        try:
+            for number, found, data in self.events():
+                if found == kind and fits(data):
+                    return number, data
+        except TimeoutError:
+            raise TimeoutError(f"the event stream did not show such a {kind!r} event") from None
+        raise AssertionError("unreachable")
+
+    def where(self, piece: str) -> Any:
+        """Return where a piece ran last."""
+        return self.wait_for("ran", lambda ran: ran["piece"] == piece)[1]["where"]
+
+    @contextmanager
+    def user(self, letter: str) -> Iterator[User]:
+        """Join the chat."""
+        nick = f"{letter}{self.mark}"
+        with connect(f"ws://127.0.0.1:{self.port}/chat?nick={nick}") as socket:
+            yield User(nick, socket)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user of the chat, on a WebSocket."""
+
+    nick: str
+    socket: ClientConnection
+
+    def say(self, text: str) -> None:
+        self.socket.send(f"{NICK}: {text}")
+
+    def hear(self) -> str:
+        """Return the bot's next answer."""
+        while not (line := str(self.socket.recv(SECONDS))).startswith(f"{NICK}: "):
+            pass
+        return line.partition(": ")[2]
+
+    def ask(self, text: str) -> str:
+        self.say(text)
+        return self.hear()
 
 
 Step = Callable[[Visit], str]
 
 
-def require(condition: bool, complaint: str) -> None:
-    """Raise ``Complaint`` unless the condition holds."""
-    if not condition:
-        raise Complaint(complaint)
-
-
 def own_wheels(visit: Visit) -> str:
     """Require that the nine distributions come from wheels built here, not from an index."""
-    versions = []
-    for name in DISTRIBUTIONS:
-        try:
-            distribution = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            raise Complaint(f"{name} is not installed") from None
-        origin = json.loads(distribution.read_text("direct_url.json") or "{}").get("url", "")
-        local_wheel = origin.startswith("file:") and origin.endswith(".whl")
+    names = sorted(set(importlib.metadata.packages_distributions()["asgiref"]))
+    require(len(names) == 9, f"these are installed: {', '.join(names)}")
+    for name in names:
+        origin = importlib.metadata.distribution(name).read_text("direct_url.json") or "{}"
+        url = json.loads(origin).get("url", "")
+        local_wheel = url.startswith("file:") and url.endswith(".whl")
         require(local_wheel, f"{name} was not installed from a wheel built here")
-        versions.append(f"{name} {distribution.version}")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
     return "from wheels built here: " + ", ".join(versions)
 
 
-def index_page(visit: Visit) -> str:
-    """Require that Flask serves the page."""
-    answer = visit.browser.request("GET", "/")
+def page(visit: Visit) -> str:
+    """Require that Flask serves the page, and that every link into the repository works."""
+    answer = visit.request("GET", "/")
     require(answer.status == 200, f"status {answer.status}")
-    require("Guestbook" in answer.text and visit.bot() in answer.text, "a part of it is missing")
-    require(
-        "http://" not in answer.text.replace(visit.addresses.url, ""), "it loads foreign things"
-    )
-    return f"status 200, {len(answer.body)} bytes of HTML"
+    text = answer.body.decode()
+    require("Guestbook" in text and NICK in text, "a part of it is missing")
+    require("http://" not in text, "it loads something from another host")
+    links = re.findall(r'href="(/repository/[^"]+)"', text)
+    for link in links:
+        status = visit.request("GET", link).status
+        require(status == 200, f"the link {link} was answered with status {status}")
+    secret = visit.request("GET", "/repository/demo/%2e%2e/.git/config").status
+    require(secret == 404, f"a file outside of the shown folders: status {secret}")
+    return f"{len(answer.body)} bytes of HTML; {len(links)} links into the repository work"
 
 
-def sign_guestbook(visit: Visit) -> str:
+def guestbook(visit: Visit) -> str:
     """Sign the guestbook with the form, and require the escaped text on the page."""
     text = f"Grüße <b>{visit.mark}</b>"
-    form = urlencode({"name": "The check", "text": text}).encode()
-    headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    answer = visit.browser.request("POST", "/guestbook", form, headers)
+    answer = visit.post("/guestbook", name="The check", text=text)
     require(answer.status == 303, f"the form was answered with status {answer.status}")
-    page = visit.browser.request("GET", answer.headers["location"].partition("#")[0]).text
-    require(html.escape(text) in page, "the entry cannot be read back")
-    require(text not in page, "the entry's HTML is not escaped")
-    refused = visit.browser.request("POST", "/guestbook", b"name=&text=", headers)
-    require(refused.status == 400, f"an empty entry was answered with status {refused.status}")
-    visit.events.wait_for("guestbook", lambda entry: entry["text"] == text)
+    shown = visit.request("GET", answer.headers["location"].partition("#")[0]).body.decode()
+    require(html.escape(text) in shown, "the entry cannot be read back")
+    require(text not in shown, "the entry's HTML is not escaped")
+    refused = visit.post("/guestbook", name="", text="").status
+    require(refused == 400, f"an empty entry was answered with status {refused}")
+    visit.wait_for("guestbook", lambda entry: entry["text"] == text)
     return f"303 and back to the page, which shows {text!r} escaped; an empty entry gets a 400"
 
 
-def stream_upload(visit: Visit) -> str:
+def upload(visit: Visit) -> str:
     """Require that Flask reads an upload during the transfer: send the second half only then."""
     content = secrets.token_bytes(UPLOAD_BYTES)
-    before = visit.events.seen()[-1].number
 
     def halves() -> Iterator[bytes]:
         half = len(content) // 2
         yield content[:half]
-        visit.events.wait_for("ran", lambda ran: ran["piece"] == "Streamed upload")
+        visit.where("Streamed upload")
         yield content[half:]
 
-    answer = visit.browser.request("PUT", f"/files/check-{visit.mark}.bin", halves())
+    answer = visit.request("PUT", "/upload", halves())
     require(answer.status == 200, f"status {answer.status}")
-    stored, sha256 = answer.json(), hashlib.sha256(content).hexdigest()
-    require(stored["size"] == len(content), f"{stored['size']} bytes arrived")
-    require(stored["sha256"] == sha256, "the bytes that arrived are not those that were sent")
-    event = visit.events.wait_for("file", lambda file: file["name"] == stored["name"])
-    require(event.number > before, "the event is older than the upload")
-    thread = stored["where"]["thread"]
-    return (
-        f"{len(content)} bytes in chunks, read as they came on {thread}; sha256 {sha256[:12]}… fits"
-    )
+    read = json.loads(answer.body)
+    same = read["sha256"] == hashlib.sha256(content).hexdigest()
+    require(same, "the bytes that arrived are not those that were sent")
+    return f"{read['size']} bytes, read on {read['where']['thread']} as they came"
 
 
-def stream_download(visit: Visit) -> str:
-    """Download the file, and require the same content."""
-    answer = visit.browser.request("GET", f"/files/check-{visit.mark}.bin")
-    require(answer.status == 200, f"status {answer.status}")
-    require(len(answer.body) == UPLOAD_BYTES, f"{len(answer.body)} bytes came back")
-    sha256 = hashlib.sha256(answer.body).hexdigest()
-    require(answer.headers.get("x-sha256") == sha256, "the bytes are not those that were uploaded")
-    return f"{len(answer.body)} bytes came back, sha256 {sha256[:12]}… fits"
-
-
-def stream_sample(visit: Visit) -> str:
+def download(visit: Visit) -> str:
     """Read a response that is made during the transfer, and leave another one in the middle."""
-    answer = visit.browser.request("GET", "/sample/16")
-    require(answer.headers.get("transfer-encoding") == "chunked", "it was not sent in chunks")
-    blocks = (hashlib.sha256(str(n).encode()).digest() * 2048 for n in range(256))
-    require(answer.body == b"".join(blocks), "the bytes are not those that should be")
-    connection = visit.browser.connection()
-    connection.request("GET", "/sample/1024")
-    response = connection.getresponse()
-    require(len(response.read(1 << 20)) == 1 << 20, "the long sample broke off early")
-    response.close()
-    connection.close()
-    require(visit.browser.request("GET", "/").status == 200, "a visitor who left did harm")
+    answer = visit.request("GET", "/sample/16")
+    require(answer.headers["transfer-encoding"] == "chunked", "it was not sent in chunks")
+    require(answer.body == b"".join(made_up(16)), "the bytes are not those that should be")
+    with closing(visit.connection()) as connection:
+        connection.request("GET", "/sample/1024")
+        start = len(connection.getresponse().read(1 << 20))
+        require(start == 1 << 20, "the long sample broke off early")
+    require(visit.request("GET", "/").status == 200, "a visitor who left did harm")
     return "16 MiB in chunks, as they were made; one of 1 GiB left after 1 MiB without harm"
 
 
-def two_users(visit: Visit) -> str:
-    """Let two users play alternately; neither may see the other's game."""
-    bot = visit.bot()
-    with ExitStack() as stack:
-        players = [Player(stack.enter_context(visit.user(letter)), bot) for letter in "ab"]
-        while any(not player.won for player in players):
-            for player in players:
-                player.guess()
-        for player in players:
-            told = player.user.ask(bot, "history")
-            expected = ", ".join(map(str, player.guesses))
-            require(told.endswith(f"{player.user.nick}, your guesses: {expected}"), told)
-        best = players[0].user.ask(bot, "best")
-        require("The best so far:" in best, best)
-    counts = " and ".join(f"{p.user.nick} in {len(p.guesses)}" for p in players)
-    return f"{counts} guesses; each history holds the own guesses only; {best!r}"
+def bridge(visit: Visit) -> str:
+    """Cross the bridge eight times at once: each view keeps its thread and its ``Local``."""
+    names = [f"{letter}{visit.mark}" for letter in "efghijkl"]
+    with ThreadPoolExecutor(len(names)) as pool:
+        path = "/bridge/cross?name="
+        answers = [
+            json.loads(a.body) for a in pool.map(lambda n: visit.request("GET", path + n), names)
+        ]
+    for name, answer in zip(names, answers, strict=True):
+        view, coroutine, function = (answer[key] for key in ("view", "coroutine", "function"))
+        require(answer["names"] == [name] * 2, f"the Local of {name} held {answer['names']}")
+        require(view["loop"] == function["loop"] == "", "a synchronous step ran on an event loop")
+        require(coroutine["loop"] == "uvicorn's loop", f"the coroutine ran on {coroutine['loop']}")
+        back = view["thread_id"] == function["thread_id"]
+        require(back, f"{view['thread']} left, and the function ran on {function['thread']}")
+    return f"{len(names)} Django views went to uvicorn's loop and came back, each with its Local"
 
 
-class Player:
-    """Plays by halving; complains about answers that do not belong to its own game."""
+def speed(visit: Visit) -> str:
+    """Time the bridge, and asgiref 3.13.0 on the same machine if it is installed."""
+    runs = json.loads(visit.request("POST", "/bridge/speed").body)["runs"]
+    own = importlib.metadata.version("asgiref")
+    require(runs[0]["version"] == own, f"it was {runs[0]['version']} that was timed, not {own}")
+    require([run["version"] for run in runs[1:]] in ([], ["3.13.0"]), "3.13.0 was not timed")
+    calls = "{version}: {sync_to_async} µs for sync_to_async, {async_to_sync} µs for async_to_sync"
+    return "; ".join(calls.format(**run) for run in runs)
 
-    def __init__(self, user: IrcUser, bot: str) -> None:
-        self.user = user
-        self.guesses: list[int] = []
-        self.won = False
-        self._bot = bot
-        self._low, self._high = 1, 100
 
-    def guess(self) -> None:
-        if self.won:
+def helpers(visit: Visit) -> str:
+    """Play with the bot's application in memory, with ``asgiref.testing``."""
+
+    async def play(path: Path) -> list[str]:
+        scope, answers = {"type": "chat", "user": "ann", "game": f"ann:{visit.mark}"}, list[str]()
+        async with ApplicationCommunicator(GuessingGame(path), scope) as application:
+            for number, text in enumerate(["50", "history"]):
+                message = {"type": "chat.message", "text": text, "number": number}
+                await application.send_input(message)
+                answers.append((await application.receive_output(SECONDS))["text"])
+        return answers
+
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = asyncio.run(play(Path(folder, "games")))
+    require(second == "your guesses: 50", f"after {first!r}, the answer was {second!r}")
+    return f"the bot's application, without a server: {first!r}"
+
+
+def _play(user: User) -> Iterator[int]:
+    """Play by halving; yield each guess, whose answer must belong to this user's game."""
+    low, high = 1, 100
+    for count in itertools.count(1):
+        guess = (low + high) // 2
+        answer = user.ask(str(guess))
+        if not re.search(rf"^{guess} is .*\b{count}( guesses!|\)\.)$", answer):
+            raise Complaint(f"guess {count} of {user.nick}, {guess}, was answered: {answer}")
+        yield guess
+        if "right" in answer:
             return
-        require(self._low <= self._high, f"{self.user.nick}'s answers contradict each other")
-        number = (self._low + self._high) // 2
-        self.guesses.append(number)
-        answer = self.user.ask(self._bot, str(number))
-        pattern = rf"{number} is (too low|too high|right).*?(\d+)(\)\.| guesses!)"
-        found = re.match(pattern, answer)
-        if found is None or int(found[2]) != len(self.guesses):
-            raise Complaint(f"{self.user.nick}'s guess {len(self.guesses)} was answered: {answer}")
-        self.won = found[1] == "right"
-        if found[1] == "too low":
-            self._low = number + 1
-        else:
-            self._high = number - 1
+        low, high = (guess + 1, high) if "low" in answer else (low, guess - 1)
 
 
-def talk_in_channel(visit: Visit) -> str:
-    """Require that the bot answers users in the channel who call it by name."""
-    chat = visit.browser.request("GET", "/state.json").json()["chat"]
-    with visit.user("c") as user:
-        user.send(f"JOIN {chat['channel']}")
-        user.wait_for(" 366 ")
-        answer = user.ask(chat["channel"], f"{chat['bot']}: history")
-    expected = f"{user.nick}: {user.nick}, your guesses: none yet"
-    require(answer == expected, f"{answer!r} instead of {expected!r}")
-    return repr(answer)
-
-
-def talk_from_page(visit: Visit) -> str:
-    """Join the chat through the page, and require the answer in the event stream."""
-    nick = f"d{visit.mark}"
-    joined = visit.browser.post_json("/chat/join", nick=nick)
-    require(joined.status == 200, f"joining was answered with {joined.status}: {joined.text}")
-    again = visit.browser.post_json("/chat/join", nick=nick)
-    require(again.status == 409, f"a nickname in use was answered with status {again.status}")
-    token = joined.json()["token"]
-    said = visit.browser.post_json("/chat/say", token=token, text="history")
-    require(said.status == 200, f"saying something was answered with {said.status}")
-    heard = visit.events.wait_for("heard", lambda line: line["user"] == nick).data
-    require(heard["text"] == f"{nick}, your guesses: none yet", f"the answer was {heard['text']!r}")
-    visit.browser.post_json("/chat/leave", token=token)
-    late = visit.browser.post_json("/chat/say", token=token, text="history")
-    require(late.status == 409, f"who has left was answered with status {late.status}")
-    return f"{nick} joined, heard {heard['text']!r} and left; a nickname in use gets a 409"
+def chat(visit: Visit) -> str:
+    """Let two users play alternately; neither may see the other's game."""
+    with visit.user("a") as ann, visit.user("b") as ben:
+        rounds = list(itertools.zip_longest(_play(ann), _play(ben)))
+        for user, guesses in zip((ann, ben), zip(*rounds, strict=True), strict=True):
+            told, own = user.ask("history"), ", ".join(str(each) for each in guesses if each)
+            require(told == f"your guesses: {own}", f"{user.nick} was told {told!r}, not {own}")
+        best = ann.ask("best")
+        require("The best so far:" in best, best)
+        with visit.user("a") as eve, suppress(ConnectionClosed):
+            eve.hear()
+        require(eve.socket.close_code == REFUSED, "a nickname in use was not refused")
+    with visit.user("a") as ann:
+        told = ann.ask("history")
+        require(told == "your guesses: none yet", f"after leaving and coming back: {told!r}")
+    return f"{len(rounds)} guesses in turns; each history holds the own guesses only; {best!r}"
 
 
 def event_stream(visit: Visit) -> str:
-    """Require both conversations in the stream, which continues where a browser left off."""
-    require(visit.events.content_type.startswith("text/event-stream"), visit.events.content_type)
-    nicks = [f"{letter}{visit.mark}" for letter in "ab"]
-    for nick in nicks:
-        visit.events.wait_for("chat", functools.partial(_won, nick))
-    heard = visit.events.wait_for("heard", lambda line: line["user"] == f"d{visit.mark}")
-    with EventReader(visit.browser, heard.number - 1) as later:
-        first = later.wait_for("heard", lambda line: True)
-        require(first == heard, "a browser that comes back does not go on where it was")
-        require(later.seen()[0].number >= heard.number, "a browser that comes back sees old events")
-    return (
-        f"it showed the games of {' and '.join(nicks)}, and went on after event {heard.number - 1}"
-    )
-
-
-def _won(nick: str, chat: dict[str, str]) -> bool:
-    return chat["user"] == nick and chat["speaker"] != nick and "is right after" in chat["text"]
+    """Require the conversation in the stream, which continues where a browser left off."""
+    number, _ = visit.wait_for("chat", lambda line: "is right after" in line["text"])
+    with closing(visit.events(number - 1)) as stream:
+        first = next(stream)[0]
+    require(first == number, f"after event {number - 1} came event {first}")
+    return f"it showed the conversations, and went on after event {number - 1}"
 
 
 def threads_and_loops(visit: Visit) -> str:
     """Require that every piece ran on its own thread and loop."""
-    ran = {e.data["piece"]: e.data["where"] for e in visit.events.seen() if e.kind == "ran"}
-    asgi = ran["ASGI application (uvicorn)"]
-    flask = ran["Flask view (WsgiToAsgi)"]
-    bot = ran["StatelessServer.handle"]
-    sqlite = ran["Best players in SQLite (sync_to_async)"]
-    require(asgi["thread"] == "uvicorn", f"uvicorn's loop is on {asgi['thread']}")
+    asgi, flask = visit.where("ASGI application (uvicorn)"), visit.where("Flask view (WsgiToAsgi)")
+    bot = visit.where("StatelessServer.handle")
+    sqlite = visit.where("Game in SQLite (sync_to_async)")
     require(asgi["loop"] == "uvicorn's loop", f"the ASGI application runs on {asgi['loop']}")
-    require(bot["loop"] == "the bot's loop", f"the bot runs on {bot['loop']}")
+    require(bot["loop"] == "bot's loop", f"the bot runs on {bot['loop']}")
     for name, where in {"a Flask view": flask, "sync_to_async": sqlite}.items():
-        require(where["loop"] == "", f"{name} runs in the middle of {where['loop']}")
         own = where["thread_id"] not in (asgi["thread_id"], bot["thread_id"])
-        require(own, f"{name} blocks the loop of {where['thread']}")
-    chats = [e.data for e in visit.events.seen() if e.kind == "chat"]
-    answers = [chat for chat in chats if chat["speaker"] != chat["user"]]
-    tasks = {
-        user: {c["where"]["task"] for c in answers if c["user"] == user}
-        for user in (f"a{visit.mark}", f"b{visit.mark}")
-    }
-    require(all(len(names) == 1 for names in tasks.values()), f"a scope changed its task: {tasks}")
-    require(len(set.union(*tasks.values())) == 2, f"two users share a task: {tasks}")
+        require(own and where["loop"] == "", f"{name} blocks the loop of {where['thread']}")
+    for nick in (f"{letter}{visit.mark}" for letter in "ab"):
+        visit.wait_for("chat", partial(_in_task, f"scope of {nick}"))
     return (
         f"uvicorn on {asgi['thread']}, Flask on {flask['thread']}, bot on {bot['thread']}, "
         f"sync_to_async on {sqlite['thread']}; a task for each scope"
     )
 
 
+def _in_task(name: str, line: Any) -> bool:
+    return bool(line["where"]["task"] == name)
+
+
 def guards(visit: Visit) -> str:
     """Require that the demo refuses requests that another site could have made."""
-    rebound = visit.browser.request("GET", "/", headers={"Host": "rebound.example"})
-    require(rebound.status == 403, f"a foreign Host header was answered with {rebound.status}")
-    foreign = {"Sec-Fetch-Site": "cross-site", "Content-Type": "application/json"}
-    crossed = visit.browser.request("POST", "/chat/join", b"{}", foreign)
-    require(
-        crossed.status == 403, f"a request from another site was answered with {crossed.status}"
+    rebound, foreign = {"Host": "rebound.example"}, {"Origin": "http://rebound.example"}
+    answers = [
+        visit.request("GET", "/", headers=rebound).status,
+        visit.post("/guestbook", foreign, name="eve", text="hello").status,
+        visit.post("/kill", foreign, worker="worker-1").status,
+        visit.post("/kill", rebound, worker="worker-1").status,
+    ]
+    try:
+        with connect(f"ws://127.0.0.1:{visit.port}/chat?nick=eve", additional_headers=foreign):
+            answers.append(101)
+    except InvalidStatus as refused:
+        answers.append(refused.response.status_code)
+    require(set(answers) == {403}, f"foreign requests were answered with {answers}")
+    for name in ("1", "", "worker-0", "../worker-1"):
+        status = visit.post("/kill", worker=name).status
+        require(status == 409, f"killing {name!r} was answered with {status}")
+    status = visit.request("GET", "/kill?worker=worker-1").status
+    require(status == 405, f"a kill by GET was answered with {status}")
+    return "another site and a foreign Host header get a 403, a kill of any other process a 409"
+
+
+def workers_share(visit: Visit) -> str:
+    """Require that every worker runs and owns partitions, and that the page shows them."""
+    shown = visit.request("GET", "/").body
+    require(b"Who owns which scope" in shown, "the page does not show the workers")
+    fleet = visit.wait_for("fleet", _all_work)[1]
+    shares = [len(_owned_by(fleet, worker["name"])) for worker in fleet["workers"]]
+    status = visit.post("/kill", worker=str(fleet["workers"][0]["pid"])).status
+    require(status == 409, f"a kill by process id was answered with {status}")
+    return f"{len(shares)} workers own {shares} partitions"
+
+
+def kill_a_worker(visit: Visit) -> str:
+    """Kill a worker with unfinished guesses; require one answer to each, in order, and a new one.
+
+    The answers to the user decide; the page is only used to choose the worker, and must show the
+    result.
+    """
+    with visit.user("k") as user:
+        user.ask("new")
+        while "right" in user.ask("50"):  # from here on, 50 is wrong
+            user.ask("new")
+        _, fleet = visit.wait_for("fleet", lambda f: _owner_of(f, user.nick) != "")
+        killed = _owner_of(fleet, user.nick)
+        for _ in range(GUESSES):
+            user.say("50")
+        answers = [user.hear() for _ in range(KILL_AFTER)]
+        status = visit.post("/kill", worker=killed).status
+        require(status == 200, f"the kill was answered with {status}")
+        answers += [user.hear() for _ in range(GUESSES - KILL_AFTER)]
+        numbers = [int(number) for number in re.findall(r"\(guess (\d+)\)", " ".join(answers))]
+        require(numbers == list(range(2, GUESSES + 2)), f"the answers were {answers}")
+        told, own = user.ask("history"), ", ".join(["50"] * (GUESSES + 1))
+        require(told == f"your guesses: {own}", f"the guesses were {told!r}")
+        _, fleet = visit.wait_for("fleet", lambda f: _owner_of(f, user.nick) not in ("", killed))
+    heir, again = _owner_of(fleet, user.nick), fleet["redelivered"]
+    visit.wait_for("fleet", lambda f: _all_work(f) and killed not in _names(f))
+    return (
+        f"{killed} killed after answer {KILL_AFTER}; {heir} gave the rest of {GUESSES}, in order "
+        f"({again} of the answers were to redelivered messages); a new worker came"
     )
-    return "a foreign Host header and a request from another site get a 403"
 
 
-STEPS: Sequence[Step] = (
-    own_wheels,
-    index_page,
-    sign_guestbook,
-    stream_upload,
-    stream_download,
-    stream_sample,
-    two_users,
-    talk_in_channel,
-    talk_from_page,
-    event_stream,
-    threads_and_loops,
-    guards,
-)
+def _all_work(fleet: Any) -> bool:
+    """Whether all workers work, and share all partitions among them."""
+    owners = {partition["owner"] for partition in fleet["partitions"]}
+    return owners == _names(fleet) and all(each["life"] == "works" for each in fleet["workers"])
 
 
-def run(demo: Demo, say: Callable[[str], object], steps: Sequence[Step] = STEPS) -> int:
+def _names(fleet: Any) -> set[str]:
+    return {worker["name"] for worker in fleet["workers"]}
+
+
+def _owned_by(fleet: Any, worker: str) -> list[int]:
+    return [each["number"] for each in fleet["partitions"] if each["owner"] == worker]
+
+
+def _owner_of(fleet: Any, user: str) -> str:
+    found = (each["owner"] for each in fleet["partitions"] if user in each["users"])
+    return str(next(found, ""))
+
+
+STEPS: tuple[Step, ...] = (own_wheels, page, guestbook, upload, download, bridge, speed, helpers)
+STEPS += (chat, event_stream, threads_and_loops, guards)
+FLEET_STEPS: tuple[Step, ...] = (page, workers_share, chat, guards, kill_a_worker)
+
+
+def run(
+    settings: Settings,
+    say: Callable[[str], object],
+    steps: Sequence[Step] = STEPS,
+    make_game: Callable[[Path], GuessingGame] = GuessingGame,
+) -> int:
     """Run the demo and the steps, report each result with ``say``, and return the exit code."""
     failed, before = 0, set(threading.enumerate())
     try:
-        with demo.running() as addresses:
-            say(f"The demo runs on {addresses.url}, chat {addresses.irc_host}:{addresses.irc_port}")
-            browser = Browser(addresses.http_port)
-            with EventReader(browser) as events:
-                visit = Visit(addresses, browser, events, secrets.token_hex(4))
-                failed = sum(not _content(step, visit, say) for step in steps)
-        pieces = {"uvicorn", "fleet", "bot", "irc-server", "own-postgres", "check-events"}
-        left = pieces & {t.name for t in threading.enumerate() if t not in before}
+        with running(settings, make_game=make_game) as port:
+            say(f"The demo runs on http://127.0.0.1:{port}/")
+            visit = Visit(port, secrets.token_hex(4))
+            failed = sum(not _passes(step, visit, say) for step in steps)
+        left = PIECES & {each.name for each in set(threading.enumerate()) - before}
         if left:
             raise PieceFailed(f"still running: {', '.join(sorted(left))}")
         say("ok    ending: every piece has ended")
@@ -336,7 +451,7 @@ def run(demo: Demo, say: Callable[[str], object], steps: Sequence[Step] = STEPS)
     return 1 if failed else 0
 
 
-def _content(step: Step, visit: Visit, say: Callable[[str], object]) -> bool:
+def _passes(step: Step, visit: Visit, say: Callable[[str], object]) -> bool:
     name = step.__name__.replace("_", " ")
     try:
         say(f"ok    {name}: {step(visit)}")

@@ -1,217 +1,187 @@
-"""The demo as one object: it builds the pieces, starts them in order, and stops them in reverse."""
+"""Starts the pieces of the demo in order, each on its own thread, and stops them in reverse.
+
+Invariant: the main thread only starts the pieces, waits and stops them, so a signal never
+interrupts it in the middle of other work. If a piece ends without being asked to, the whole demo
+has failed.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import importlib.util
-import queue
 import secrets
-import socket
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
-from enum import Enum, auto
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import own_postgres  # from tools/
 
+from asgiref.postgres import Database, migrate
 from asgiref.sync import async_to_sync
 
-from .bot import ChatBot
-from .bot_connection import BotConnection
-from .chat_users import ChatUsers
-from .fleet_facts import PARTITIONS, TIMEOUT_SECONDS
+from .bot import NICK, Bot, FleetBot
+from .fleet import PARTITIONS, REPLACE_SECONDS, TIMEOUT_SECONDS, Fleet
 from .game import GuessingGame
-from .guestbook import ChatFacts, make_guestbook
-from .irc_server import IrcServer
-from .pieces import Piece, PieceFailed, PieceThread
-from .ports import HOST, bind
+from .guestbook import make_flask
+from .options import HOST, bind
 from .storage import Storage
 from .trace import Trace
-from .uvicorn_piece import UvicornPiece
-from .web import KillWorker, Web
+from .web import Web, serve
 
-if TYPE_CHECKING:
-    from asgiref.postgres import Database
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+MAX_SCOPES = 500
+
+Work = Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
+"""Works until cancelled, and calls its argument when it is ready, perhaps more than once."""
 
 
-class Wake(Enum):
-    """The reason why the waiting main thread continues."""
-
-    SIGNAL = auto()
-    PIECE_ENDED = auto()
+class PieceFailed(Exception):
+    """A piece could not start, ended by itself, or did not end when asked; says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings from the command line.
 
-    ``irc`` is ``None`` for the embedded server. ``workers`` is the number of processes for the
+    ``reference`` is the folder with asgiref 3.13.0. ``workers`` is the number of processes for the
     bot's scopes; ``database`` is the URL of their database, or ``None`` for our own PostgreSQL.
     """
 
     data: Path
     port: int
-    irc: tuple[str, int] | None = None
-    bot_nick: str = "guessbot"
-    channel: str = "#asgiref"
+    reference: Path
     workers: int = 0
     database: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """The HTTP and IRC addresses of the demo."""
+class Piece:
+    """Runs ``work`` on its own thread and event loop; calls ``on_end`` when it has ended."""
 
-    http_port: int
-    irc_host: str
-    irc_port: int
+    def __init__(self, name: str, work: Work, on_end: Callable[[], None]) -> None:
+        self._name, self._work, self._on_end = name, work, on_end
+        self._ready: Future[None] = Future()
+        self._cancel: Callable[[], object] = lambda: None
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name)
 
-    @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self.http_port}/"
-
-
-MakeGame = Callable[[Storage, Trace], GuessingGame]
-
-
-class Demo:
-    """The running demo. ``wakes`` wakes the waiting thread and gives the reason.
-
-    ``wakes`` is a ``SimpleQueue``, because only its ``put`` is guaranteed to be safe in a signal
-    handler that interrupts a ``get`` of the same queue.
-    """
-
-    def __init__(self, settings: Settings, make_game: MakeGame = GuessingGame) -> None:
-        self.wakes: queue.SimpleQueue[Wake] = queue.SimpleQueue()
-        self.trace = Trace()
-        self._settings = settings
-        self._make_game = make_game
-        self._storage = Storage(settings.data)
-        self._threads: list[PieceThread] = []
-        self._games = ""
-        self._postgres = own_postgres.OwnPostgres(lambda: self.wakes.put(Wake.PIECE_ENDED))
-        self._database: Database | None = None
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[Addresses]:
-        """Run all pieces for the duration of a ``with`` block. Raises ``PieceFailed``."""
+    def start(self) -> None:
+        """Start, and return once the piece is ready. Raises ``PieceFailed`` if it ends instead."""
+        self._thread.start()
         try:
-            yield self._start()
+            self._ready.result(START_SECONDS)
+        except TimeoutError:
+            self.stop()
+            raise PieceFailed(f"{self._name} did not start in time") from None
+
+    def stop(self) -> None:
+        """Stop, and return once the thread has ended. Raises ``PieceFailed``."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the piece has ended
+            self._cancel()
+        self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            raise PieceFailed(f"{self._name} did not end in time")
+        if self._failure is not None:
+            raise PieceFailed(f"{self._name} failed: {self._failure!r}") from self._failure
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:  # SystemExit too: uvicorn raises it when it cannot start
+            self._failure = error
         finally:
-            self._stop()
+            if not self._ready.done():
+                reason = self._failure or "it ended at once"
+                failure = PieceFailed(f"{self._name} could not start: {reason}")
+                self._ready.set_exception(failure)
+            self._on_end()
 
-    def _start(self) -> Addresses:
+    async def _main(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._cancel = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
+
+        def ready() -> None:
+            if not self._ready.done():
+                self._ready.set_result(None)
+
+        await self._work(ready)
+
+
+@contextlib.contextmanager
+def running(
+    settings: Settings,
+    on_end: Callable[[], None] = lambda: None,
+    make_game: Callable[[Path], GuessingGame] = GuessingGame,
+) -> Iterator[int]:
+    """Run the demo for the duration of a ``with`` block; yield its port. Raises ``PieceFailed``.
+
+    ``on_end`` is called, on another thread, whenever a piece has ended.
+    """
+    with ExitStack() as stack:
+
+        def start(name: str, work: Work) -> None:
+            piece = Piece(name, work, on_end)
+            piece.start()
+            stack.callback(piece.stop)
+
+        trace, storage = Trace(), Storage(settings.data)
+        folder = stack.enter_context(TemporaryDirectory(prefix="asgiref-demo-games-"))
+        games = Path(folder, "games.sqlite3")
         # Start the database first, because it may be missing.
-        database = self._start_database() if self._settings.workers else None
-        irc_host, irc_port = self._settings.irc or self._start_irc_server()
-        listener = bind(self._settings.port)
-        try:
-            connection = BotConnection(
-                irc_host, irc_port, self._settings.bot_nick, self._settings.channel, self.trace
-            )
-            kill = None
-            if database is not None:
-                kill = self._start_fleet(connection, database)
-            else:
-                self._start_bot(connection)
-            self._start_web(connection, kill, irc_host, irc_port, listener)
-        except BaseException:
-            listener.close()
-            raise
-        return Addresses(listener.getsockname()[1], irc_host, irc_port)
+        database = stack.enter_context(_database(settings, on_end)) if settings.workers else None
+        listener = stack.enter_context(bind(settings.port))
+        port: int = listener.getsockname()[1]
+        url, fleet = f"ws://{HOST}:{port}/chat", None
+        if database is None:
+            bot = Bot(make_game(games), MAX_SCOPES, url=url, trace=trace)
+        else:
+            bot = FleetBot(database, url=url, trace=trace, name="the demo's gateway")
+            fleet = Fleet(database, games, settings.workers, bot, trace)
+        facts = {"bot": NICK, "url": url, "workers": settings.workers, "replace": REPLACE_SECONDS}
+        kill = fleet.kill if fleet else lambda name: False
+        web = Web(make_flask(storage, trace, facts, kill), trace, settings.reference)
+        start("uvicorn", partial(serve, web, listener, trace))
+        start("bot", bot.work)
+        if fleet:
+            start("fleet", fleet.work)
+        yield port
 
-    def _start_database(self) -> Database:
-        """Start a PostgreSQL if no database is given, and create our own schema in it."""
-        if reason := why_no_fleet(self._settings.database):
-            raise PieceFailed(f"there can be no workers, since {reason}")
-        # Import here: without workers, asgiref-postgres need not be installed.
-        from asgiref.postgres import Database, migrate
 
-        try:
-            url = self._settings.database or self._postgres.start()
-        except own_postgres.NoServer as error:
-            raise PieceFailed(str(error)) from None
+@contextlib.contextmanager
+def _database(settings: Settings, on_end: Callable[[], None]) -> Iterator[Database]:
+    """Yield a schema of our own in the given database, or in a server of our own."""
+    server = own_postgres.OwnPostgres(on_end)
+    try:
+        url = settings.database or server.start()
         # Each demo has its own schema: of two gateways in one schema, one would wait.
         schema = f"asgiref_demo_{secrets.token_hex(4)}"
         database = Database(url, schema, timeout=TIMEOUT_SECONDS)
+        _call("the database cannot be used", migrate, database, partitions=PARTITIONS)
         try:
-            async_to_sync(migrate)(database, partitions=PARTITIONS)
-        except Exception as error:  # the driver's, which has many
-            raise PieceFailed(f"the database cannot be used: {error or repr(error)}") from error
-        self._database = database
-        return database
+            yield database
+        finally:
+            if settings.database:
+                _call(f"the schema {schema} remains in the database", _drop_schema, database)
+    except own_postgres.NoServer as error:
+        raise PieceFailed(f"the workers need a database: {error}") from None
+    finally:
+        server.stop()
 
-    def _start_irc_server(self) -> tuple[str, int]:
-        server = IrcServer(self.trace)
-        self._start_piece(server)
-        return HOST, server.port
 
-    def _start_bot(self, connection: BotConnection) -> None:
-        game = self._make_game(self._storage, self.trace)
-        self._start_piece(ChatBot(game, self.trace, connection))
-
-    def _start_fleet(self, connection: BotConnection, database: Database) -> KillWorker:
-        from .fleet import Fleet
-        from .fleet_bot import FleetBot
-
-        bot = FleetBot(database, self.trace, connection)
-        self._start_piece(bot)
-        self._games = f"{bot.run_mark}/"
-        fleet = Fleet(database, self._settings.data, self._settings.workers, bot, self.trace)
-        self._start_piece(fleet)
-        return fleet.kill
-
-    def _start_web(
-        self,
-        connection: BotConnection,
-        kill: KillWorker | None,
-        host: str,
-        port: int,
-        listener: socket.socket,
-    ) -> None:
-        embedded, workers = self._settings.irc is None, self._settings.workers
-
-        def chat_facts() -> ChatFacts:
-            address = f"{host}:{port}"
-            return ChatFacts(address, connection.nick, connection.channel, embedded, workers)
-
-        users = ChatUsers(host, port, connection.channel, lambda: connection.nick, self.trace)
-        flask_app = make_guestbook(self._storage, self.trace, chat_facts)
-        web = Web(flask_app, users, self.trace, kill)
-        self._start_piece(UvicornPiece(web, listener, self.trace))
-
-    def _start_piece(self, piece: Piece) -> None:
-        thread = PieceThread(piece, lambda: self.wakes.put(Wake.PIECE_ENDED))
-        thread.start()
-        self._threads.append(thread)
-
-    def _stop(self) -> None:
-        """Stop all started pieces in reverse order, even if one of them fails."""
-        failures: list[PieceFailed] = []
-        while self._threads:
-            try:
-                self._threads.pop().stop()
-            except PieceFailed as failure:
-                failures.append(failure)
-        try:
-            self._leave_database()
-        except (PieceFailed, own_postgres.NoServer) as failure:
-            failures.append(PieceFailed(str(failure)))
-        if self._games:
-            self._storage.forget_games(self._games)
-        if failures:
-            raise failures[0]
-
-    def _leave_database(self) -> None:
-        """Drop our schema from a shared database, or end our own server."""
-        database, self._database = self._database, None
-        if database is not None and self._settings.database:
-            try:
-                async_to_sync(_drop_schema)(database)
-            except Exception as error:  # the driver's, which has many
-                raise PieceFailed(f"the schema {database.schema} stays: {error}") from error
-        self._postgres.stop()
+def _call(complaint: str, query: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    try:
+        async_to_sync(query)(*arguments, **options)
+    except Exception as error:  # the driver's, which has many
+        raise PieceFailed(f"{complaint}: {error or repr(error)}") from error
 
 
 async def _drop_schema(database: Database) -> None:
@@ -220,15 +190,3 @@ async def _drop_schema(database: Database) -> None:
         await connection.execute(f'DROP SCHEMA "{database.schema}" CASCADE')
     finally:
         await connection.close()
-
-
-def why_no_fleet(database: str | None = None) -> str | None:
-    """Return why workers cannot run with this database or our own, if they cannot."""
-    if not all(map(importlib.util.find_spec, ("asgiref.postgres", "asyncpg"))):
-        return "asgiref-postgres is not installed"
-    if database is None and own_postgres.find_binaries() is None:
-        return (
-            "there is no PostgreSQL on this machine "
-            "(Debian and Ubuntu: apt install postgresql; or name a database with --database URL)"
-        )
-    return None

@@ -1,150 +1,132 @@
 """The bot's application: a number-guessing game, one running instance per scope.
 
-The application has the signature of ASGI: ``await application(scope, receive, send)``. The server
-starts it once for each user, and its local variables hold its whole state: nothing is looked up by
-name, so users cannot be mixed up.
+The application has the signature of ASGI, and the server starts it once for each user. A scope is
+``{"type": "chat", "user": nickname, "game": unique id}``; ``receive`` returns
+``{"type": "chat.message", "text": ..., "number": unique in the game}``, or ``chat.left`` when the
+user has gone; ``send`` takes ``chat.reply`` with the same number.
 
-========================  ===================================================================
-scope                     ``{"type": "chat", "user": nickname}``
-``receive()`` returns     ``{"type": "chat.message", "text": ..., "target": where to answer}``
-``send()`` takes          ``{"type": "chat.reply", "text": ..., "target": where to answer}``
-========================  ===================================================================
+Invariant: SQLite holds each message before its answer is sent, and a game follows from its messages
+alone. So when a worker is killed, another one replays the game and answers a redelivered message as
+before, without counting its guess twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
-from enum import Enum, auto
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from asgiref.sync import sync_to_async
 
-from .storage import Storage, Win
-from .trace import Tracer
+from . import Receive, Scope, Send
+from .storage import connected
+from .trace import Where
 
 LOWEST, HIGHEST = 1, 100
 
-HELP = (
-    f"I think of a number from {LOWEST} to {HIGHEST}: guess it. "
-    "I also know: new, history, best, help."
-)
-
+HELP = f"Guess my number from {LOWEST} to {HIGHEST}. I also know: new, history, best, help."
 OUT_OF_RANGE = f"My number is from {LOWEST} to {HIGHEST}; yours is not, so it does not count."
 
-# The ASGI specification leaves the values of scopes and events open, hence Any.
-Scope = MutableMapping[str, Any]
-Event = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Event], Awaitable[None]]
-
-
-class Verdict(Enum):
-    """The result of a guess."""
-
-    LOW = auto()
-    HIGH = auto()
-    FOUND = auto()
-    OVER = auto()
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS turn (
+    game TEXT, number INTEGER, user TEXT NOT NULL, word TEXT NOT NULL, won INTEGER,
+    PRIMARY KEY (game, number));
+"""
 
 
 @dataclass(slots=True)
 class Game:
-    """One user's game: the secret and the guesses so far.
+    """One user's game, which follows from its id and the words so far."""
 
-    >>> game = Game(42)
-    >>> [game.guess(50), game.guess(42), game.guess(7)]
-    [<Verdict.HIGH: 2>, <Verdict.FOUND: 3>, <Verdict.OVER: 4>]
-    >>> game.guesses
-    [50, 42]
-    """
-
-    secret: int
+    id: str
+    rounds: int = 0
     guesses: list[int] = field(default_factory=list)
 
-    def guess(self, number: int) -> Verdict:
-        """Judge a guess; a finished game accepts no more."""
-        if self.guesses and self.guesses[-1] == self.secret:
-            return Verdict.OVER
+    @property
+    def secret(self) -> int:
+        return random.Random(f"{self.id}/{self.rounds}").randint(LOWEST, HIGHEST)
+
+    @property
+    def is_won(self) -> bool:
+        return self.guesses[-1:] == [self.secret]
+
+    def answer(self, word: str) -> str:
+        """Play one word, and return the answer."""
+        if word.removeprefix("-").isdecimal():
+            return self._judge(word)
+        if word == "history":
+            return f"your guesses: {', '.join(map(str, self.guesses)) or 'none yet'}"
+        if word == "new":
+            self.rounds, self.guesses = self.rounds + 1, []
+            return f"I have a new number from {LOWEST} to {HIGHEST} in mind."
+        return HELP
+
+    def _judge(self, word: str) -> str:
+        if len(word) > 9 or not LOWEST <= int(word) <= HIGHEST:
+            return OUT_OF_RANGE
+        if self.is_won:
+            return f"You found {self.secret} already. Say new for another number."
+        number = int(word)
         self.guesses.append(number)
-        if number == self.secret:
-            return Verdict.FOUND
-        return Verdict.LOW if number < self.secret else Verdict.HIGH
+        if self.is_won:
+            return f"{number} is right after {len(self.guesses)} guesses!"
+        verdict = "low" if number < self.secret else "high"
+        return f"{number} is too {verdict} (guess {len(self.guesses)})."
 
 
 class GuessingGame:
-    """The ASGI-style application; it stores wins from a thread, in which SQLite may block."""
+    """The application; ``path`` is the SQLite file, which several processes may share."""
 
-    def __init__(
-        self, storage: Storage, trace: Tracer, secrets: random.Random | None = None
-    ) -> None:
-        self._storage = storage
-        self._trace = trace
-        self._secrets = secrets or random.Random()
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with connected(path) as database:
+            database.executescript(_SCHEMA)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Play with one user until the server cancels this scope."""
+        """Play with one user until the user leaves or the server cancels this scope."""
         if scope["type"] != "chat":
             raise ValueError(f"GuessingGame serves chat scopes only, not {scope['type']!r}")
-        user: str = scope["user"]
         if task := asyncio.current_task():
-            task.set_name(f"scope of {user}")
-        game = self._new_game()
-        while True:
-            message = await receive()
-            self._trace.ran("Bot application (one task per user)")
-            word = first_word(message)
-            if word == "new":
-                game = self._new_game()
-            text = await self._answer(user, game, word)
-            await send({"type": "chat.reply", "text": text, "target": message["target"]})
+            task.set_name(f"scope of {scope['user']}")
+        game, answers = self._new_game(scope["game"]), dict[int, str]()
+        for number, word in await sync_to_async(self._turns)(game.id):
+            answers[number] = game.answer(word)
+        while (message := await receive())["type"] != "chat.left":
+            number, word = message["number"], first_word(message["text"])
+            if number not in answers:
+                answers[number] = game.answer(word)
+            # SQLite may block, so it gets a thread.
+            best, stored_at = await sync_to_async(self._store)(game, number, scope["user"], word)
+            reply = {"type": "chat.reply", "number": number, "where": asdict(Where.here())}
+            reply |= {"stored_at": asdict(stored_at), "again": message.get("redelivered", False)}
+            await send({**reply, "text": best if word == "best" else answers[number]})
+        await sync_to_async(self._forget)(game.id)
 
-    def _new_game(self) -> Game:
-        return Game(self._secrets.randint(LOWEST, HIGHEST))
+    def _new_game(self, id: str) -> Game:
+        return Game(id)
 
-    async def _answer(self, user: str, game: Game, word: str) -> str:
-        if word.removeprefix("-").isdecimal():
-            if len(word) > 9 or not LOWEST <= int(word) <= HIGHEST:
-                return OUT_OF_RANGE
-            return await self._judge(user, game, int(word))
-        if word == "new":
-            return f"I have a new number from {LOWEST} to {HIGHEST} in mind."
-        if word == "history":
-            guesses = ", ".join(map(str, game.guesses)) or "none yet"
-            return f"{user}, your guesses: {guesses}"
-        if word == "best":
-            return await sync_to_async(self._best)()
-        return HELP
+    def _turns(self, game: str) -> list[tuple[int, str]]:
+        query = "SELECT number, word FROM turn WHERE game = ? ORDER BY number"
+        with connected(self._path) as database:
+            return database.execute(query, (game,)).fetchall()
 
-    async def _judge(self, user: str, game: Game, number: int) -> str:
-        match game.guess(number):
-            case Verdict.LOW:
-                return f"{number} is too low (guess {len(game.guesses)})."
-            case Verdict.HIGH:
-                return f"{number} is too high (guess {len(game.guesses)})."
-            case Verdict.OVER:
-                return f"You found {game.secret} already. Say new for another number."
-            case Verdict.FOUND:
-                best = await sync_to_async(self._record_win)(user, len(game.guesses))
-                return f"{number} is right after {len(game.guesses)} guesses! {best}"
+    def _store(self, game: Game, number: int, user: str, word: str) -> tuple[str, Where]:
+        """Store a turn unless it is there; return the best player of all, and where this ran."""
+        row = (game.id, number, user, word, len(game.guesses) if game.is_won else None)
+        query = "SELECT user, won FROM turn WHERE won ORDER BY won, rowid LIMIT 1"
+        with connected(self._path) as database:
+            database.execute("INSERT OR IGNORE INTO turn VALUES (?, ?, ?, ?, ?)", row)
+            best = database.execute(query).fetchone()
+        text = f"The best so far: {best[0]} with {best[1]}." if best else "No player has won yet."
+        return text, Where.here()
 
-    def _record_win(self, user: str, guesses: int) -> str:
-        self._storage.add_win(user, guesses)
-        return self._best()
-
-    def _best(self, *newest: Win) -> str:
-        """Return the best player; runs on the thread that sync_to_async chooses."""
-        self._trace.ran("Best players in SQLite (sync_to_async)")
-        wins = [*self._storage.best_wins(1), *newest]
-        if not wins:
-            return "Nobody has won yet."
-        best = min(wins, key=lambda win: win.guesses)
-        return f"The best so far: {best.user} with {best.guesses}."
+    def _forget(self, game: str) -> None:
+        with connected(self._path) as database:
+            database.execute("DELETE FROM turn WHERE game = ? AND won IS NULL", (game,))
 
 
-def first_word(message: Event) -> str:
-    """Return the first word of a message, in lower case and without punctuation."""
-    words = str(message["text"]).lower().split()
+def first_word(text: str) -> str:
+    """Return the first word of a text, in lower case and without punctuation."""
+    words = text.lower().split()
     return words[0].strip("?!.") if words else ""

@@ -14,103 +14,88 @@ import queue
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
-from . import check, check_fleet
-from .demo import Demo, Settings, Wake, why_no_fleet
-from .options import DEFAULT_PORT, parse
-from .pieces import PieceFailed
-from .ports import is_free
+import own_postgres  # from tools/
+
+from . import check
+from .demo import PieceFailed, Settings, running
+from .options import DEFAULT_PORT, HOST, PortUnusable, bind, parse
 
 CHECK_WORKERS = 3
 
 
-def main(arguments: Sequence[str], state_folder: Path) -> int:
-    """Run the demo and return the exit code; ``state_folder`` keeps the guestbook between runs."""
+def main(arguments: Sequence[str], state: Path) -> int:
+    """Run the demo and return the exit code; the folder ``state`` outlives the run."""
     options = parse(arguments)
-    settings = Settings(
-        data=options.data or state_folder / "data",
-        port=0,
-        irc=options.irc,
-        bot_nick=options.bot_nick,
-        channel=options.channel,
-        workers=options.workers,
-        database=options.database,
-    )
+    data, reference = options.data or state / "data", state / "reference"
+    settings = Settings(data, options.port or 0, reference, options.workers, options.database)
     try:
         if options.check:
-            return _check(replace(settings, port=options.port or 0))
-        return _serve(replace(settings, port=_choose_port(options.port)))
+            return _check(settings)
+        return _serve(settings if options.port is not None else _with_default_port(settings))
     except (PieceFailed, OSError) as error:
         print(f"The demo cannot run: {error}", file=sys.stderr)
         return 1
 
 
-def _choose_port(wanted: int | None) -> int:
-    """Choose the port. A requested port must be free; the default may be replaced."""
-    if wanted is not None:
-        return wanted
-    if not is_free(DEFAULT_PORT):
+def _with_default_port(settings: Settings) -> Settings:
+    try:
+        bind(DEFAULT_PORT).close()
+    except PortUnusable:
         print(f"Port {DEFAULT_PORT} is in use; taking a free one (--port chooses another).")
-        return 0
-    return DEFAULT_PORT
+        return settings
+    return replace(settings, port=DEFAULT_PORT)
 
 
 def _serve(settings: Settings) -> int:
-    demo = Demo(settings)
-    with _signals_wake(demo):
-        with demo.running() as addresses:
-            chat = f"{addresses.irc_host}:{addresses.irc_port}"
-            print(f"The demo runs on {addresses.url} (IRC: {chat}, channel {settings.channel})")
-            print("Ctrl-C ends it.", flush=True)
-            reason = _wait(demo)
-            print("Ending ...", flush=True)
-        # If a piece ended by itself with an exception, that has been raised by now.
-        if reason is Wake.PIECE_ENDED:
-            print("The demo ended because a part of it did.", file=sys.stderr)
-            return 1
+    # In a signal handler that interrupts ``get``, only a SimpleQueue's ``put`` cannot deadlock.
+    wakes: queue.SimpleQueue[str] = queue.SimpleQueue()
+    _signals_wake(wakes)
+    with running(settings, lambda: wakes.put("piece")) as port:
+        print(f"The demo runs on http://{HOST}:{port}/\nCtrl-C ends it.", flush=True)
+        reason = _next(wakes)
+        print("Ending ...", flush=True)
+    # If a piece ended by itself with an exception, that has been raised by now.
+    if reason == "piece":
+        print("The demo ended because a part of it did.", file=sys.stderr)
+        return 1
     print("Ended.")
     return 0
 
 
-def _wait(demo: Demo) -> Wake:
+def _next(wakes: queue.SimpleQueue[str]) -> str:
     while True:
         # Windows delivers Ctrl-C only between calls, so no call may block indefinitely.
         with contextlib.suppress(queue.Empty):
-            return demo.wakes.get(timeout=None if os.name == "posix" else 0.5)
+            return wakes.get(timeout=None if os.name == "posix" else 0.5)
 
 
-def _check(settings: Settings) -> int:
-    with tempfile.TemporaryDirectory(prefix="asgiref-demo-") as folder:
-        say = functools.partial(print, flush=True)
-        here = replace(settings, data=Path(folder))
-        failed = check.run(Demo(replace(here, workers=0)), say)
-        if not settings.workers and (reason := why_no_fleet(settings.database)):
-            say(f"The bot with workers was not visited: {reason}.")
-            return failed
-        fleet = replace(here, workers=settings.workers or CHECK_WORKERS)
-        say(f"The same bot, with {fleet.workers} workers on PostgreSQL:")
-        return check.run(Demo(fleet), say, check_fleet.STEPS) or failed
-
-
-@contextlib.contextmanager
-def _signals_wake(demo: Demo) -> Iterator[None]:
+def _signals_wake(wakes: queue.SimpleQueue[str]) -> None:
     """Turn the first SIGINT or SIGTERM into a wake-up, a second one into an immediate end."""
     seen: list[int] = []
 
-    def handler(number: int, frame: FrameType | None) -> None:
+    def handler(number: int, frame: object) -> None:
         if seen:
             os._exit(130)
         seen.append(number)
-        demo.wakes.put(Wake.SIGNAL)
+        wakes.put("signal")
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before: list[Callable[..., object] | int | None] = [signal.signal(n, handler) for n in numbers]
-    try:
-        yield
-    finally:
-        for number, old in zip(numbers, before, strict=True):
-            signal.signal(number, old)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def _check(settings: Settings) -> int:
+    say = functools.partial(print, flush=True)
+    with tempfile.TemporaryDirectory(prefix="asgiref-demo-") as folder:
+        settings = replace(settings, data=Path(folder))
+        failed = check.run(replace(settings, workers=0), say)
+        is_missing = settings.database is None and own_postgres.find_binaries() is None
+        if is_missing and not settings.workers:
+            say("There is no PostgreSQL on this machine, so the bot with workers was not visited.")
+            return failed
+        settings = replace(settings, workers=settings.workers or CHECK_WORKERS)
+        say(f"The same bot, with {settings.workers} workers on PostgreSQL:")
+        return check.run(settings, say, check.FLEET_STEPS) or failed

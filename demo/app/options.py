@@ -1,17 +1,23 @@
-"""The demo's command line. ``run.py`` reads it first, before anything is installed."""
+"""The command line and the port. ``run.py`` tries both before it installs anything."""
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .fleet_facts import MOST_WORKERS
-
+HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
+MOST_WORKERS = 8
 VARIABLE = "ASGIREF_POSTGRES_DATABASE"
+
+
+class PortUnusable(OSError):
+    """The port is unusable; the text is one sentence that names the port and the remedy."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -19,60 +25,40 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.database and not options.workers and not options.check:
-        parser.error("--database is for the workers: say how many with --workers")
+        parser.error("--database has no effect without workers: add --workers N")
     options.database = options.database or os.environ.get(VARIABLE)
     return options
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="run.py",
-        description="A Flask guestbook and an IRC chatbot on asgiref.",
+        prog="run.py", description="A guestbook, a chatbot and a trip over the bridge, on asgiref."
     )
-    parser.add_argument(
-        "--version",
-        action="version",
-        version=f"%(prog)s of asgiref {_version()}",
-        help="show the version of this checkout and exit",
-    )
+    version = f"%(prog)s of asgiref {_version()}"
+    parser.add_argument("--version", action="version", version=version)
     parser.add_argument("--check", action="store_true", help="visit everything, then exit 0 or 1")
     parser.add_argument(
-        "--port", type=_port, help=f"HTTP port, 0 for a free one (default: {DEFAULT_PORT} if free)"
-    )
-    parser.add_argument(
-        "--irc",
-        type=_host_and_port,
-        metavar="HOST:PORT",
-        help="use this IRC server (default: one of the demo's own)",
-    )
-    parser.add_argument(
-        "--bot-nick",
-        default="guessbot",
-        metavar="NICK",
-        help="the bot's nickname (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--channel",
-        default="#asgiref",
-        help="where the bot listens as well (default: %(default)s)",
+        "--port",
+        type=_number(0, 65535),
+        help=f"HTTP port, 0 for a free one (default: {DEFAULT_PORT} if free)",
     )
     parser.add_argument(
         "--workers",
-        type=_count,
+        type=_number(1, MOST_WORKERS),
         default=0,
         metavar="PROCESSES",
-        help=f"run the bot's scopes in so many, 1 to {MOST_WORKERS} (default: in this one)",
+        help=f"run the bot's scopes in 1 to {MOST_WORKERS} processes (default: in this one)",
     )
     parser.add_argument(
         "--database",
         metavar="URL",
-        help=f"the PostgreSQL between them (default: {VARIABLE}, else a server of our own)",
+        help=f"PostgreSQL for the workers (default: {VARIABLE}, else a server of the demo's own)",
     )
     parser.add_argument(
         "--data",
         type=Path,
         metavar="FOLDER",
-        help="where the guestbook is kept (default: .demo/data; --check: a temporary folder)",
+        help="for the guestbook (default: .demo/data; --check always takes a temporary folder)",
     )
     return parser
 
@@ -84,21 +70,35 @@ def _version() -> str:
     return found[1] if found else "unknown"
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port, which is a number up to 65535")
-    return int(text)
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parsed(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low} to {high}")
+        return int(text)
+
+    return parsed
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {MOST_WORKERS}")
-    return int(text)
+def bind(port: int) -> socket.socket:
+    """Listen on ``port`` of 127.0.0.1; 0 means any free port. Raises `PortUnusable`."""
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise PortUnusable(_advice(port, error)) from None
+    return listener
 
 
-def _host_and_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not host or not port.isdecimal() or not 0 < int(port) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, as in irc.test:6667")
-    return host, int(port)
+def _advice(port: int, error: OSError) -> str:
+    remedy = "with --port N, or let --port 0 take a free one."
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is in use by another program: end that one, choose another {remedy}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"port {port} needs privileges that this user does not have: choose one from 1024 up "
+            f"{remedy}"
+        )
+    return f"cannot listen on port {port} of {HOST}: {error.strerror}."

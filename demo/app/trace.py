@@ -1,26 +1,23 @@
-"""The events that the page shows, with their threads and loops.
+"""The events that the page shows, with the thread and the loop that each piece ran on.
 
-Rules: ``Trace`` is the only object that all pieces share. Any thread may publish; each subscriber
-reads on its own event loop. Events are numbered under the lock, so that a browser that returns with
-the number of its last event misses none that is still stored. A subscriber that falls behind does
-not slow down publishers: it is dropped, and its browser reconnects and catches up.
+Invariant: ``Trace`` is the only object that all pieces share, and it numbers events under its lock.
+So a browser that returns with the number of its last event misses none that is still stored. Any
+thread may publish; each subscriber reads on its own event loop, at its own speed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import threading
-import weakref
 from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import Any
 
-REMEMBERED_EVENTS = 400
-SUBSCRIBER_BACKLOG = 1000
+STORED_EVENTS = 1000
 
 
 class Kind(StrEnum):
@@ -28,263 +25,120 @@ class Kind(StrEnum):
 
     RAN = "ran"
     CHAT = "chat"
-    HEARD = "heard"
     GUESTBOOK = "guestbook"
-    FILE = "file"
     FLEET = "fleet"
     NEWS = "news"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Where:
     """The thread, and the event loop and task if one runs there, that executed a piece of code."""
 
     thread: str
     thread_id: int
-    loop: str
-    task: str
+    loop: str = ""
+    task: str = ""
+
+    @classmethod
+    def here(cls) -> Where:
+        """Return where the caller runs. Each loop of the demo is named after its thread."""
+        name, number = threading.current_thread().name, threading.get_native_id()
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # no event loop runs on this thread
+            return cls(name, number)
+        return cls(name, number, f"{name}'s loop", task.get_name() if task else "")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ran:
-    """A piece ran somewhere, for the ``count``-th time, on one of ``threads`` threads."""
-
-    kind: ClassVar[Kind] = Kind.RAN
-    piece: str
-    where: Where
-    count: int
-    threads: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Chat:
-    """A line between a user and the bot, from the bot's view; ``user`` names the scope."""
-
-    kind: ClassVar[Kind] = Kind.CHAT
-    user: str
-    speaker: str
-    text: str
-    where: Where
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Heard:
-    """A line that reached a user of the page over that user's own IRC connection."""
-
-    kind: ClassVar[Kind] = Kind.HEARD
-    user: str
-    speaker: str
-    text: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Signed:
-    """A visitor signed the guestbook."""
-
-    kind: ClassVar[Kind] = Kind.GUESTBOOK
-    name: str
-    text: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Stored:
-    """An upload was stored."""
-
-    kind: ClassVar[Kind] = Kind.FILE
-    name: str
-    size: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FleetWorker:
-    """A worker process of the fleet; ``life`` is one of the words of ``fleet.Life``."""
-
-    name: str
-    pid: int
-    life: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FleetPartition:
-    """A partition, its owner (empty if it has none) and the users whose scopes are in it.
-
-    ``backlog`` messages are not acknowledged yet.
-    """
-
-    number: int
-    owner: str
-    backlog: int
-    users: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FleetSeen:
-    """All workers and partitions, and the numbers of received and answered messages.
-
-    ``redelivered`` counts answers to redelivered messages, and ``repeated`` those of them that the
-    bot had already said.
-    """
-
-    kind: ClassVar[Kind] = Kind.FLEET
-    workers: tuple[FleetWorker, ...]
-    partitions: tuple[FleetPartition, ...]
-    asked: int
-    answered: int
-    redelivered: int
-    repeated: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class News:
-    """A change of the fleet; ``time`` is local time as text."""
-
-    kind: ClassVar[Kind] = Kind.NEWS
-    time: str
-    text: str
-
-
-Payload = Ran | Chat | Heard | Signed | Stored | FleetSeen | News
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Event:
-    """A published payload with its number (1, 2, ...) and its JSON text."""
+@dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """A published event with its number (1, 2, ...) and its JSON text."""
 
     number: int
     kind: Kind
     text: str
 
 
-class Tracer(Protocol):
-    """The part of the trace that most pieces need."""
-
-    def ran(self, piece: str, where: Where | None = None) -> Where: ...
-
-    def publish(self, payload: Payload) -> None: ...
-
-    def name_loop(self, name: str) -> None: ...
-
-
-@dataclasses.dataclass(slots=True)
+@dataclass(slots=True)
 class _Tally:
     count: int = 0
-    threads: set[int] = dataclasses.field(default_factory=set)
-    last: Event | None = None
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Subscriber:
-    loop: asyncio.AbstractEventLoop
-    queue: asyncio.Queue[Event | None]
-    dropped: bool = False
-
-    def offer(self, event: Event | None) -> None:
-        """Queue an event, or ``None`` for the end; runs on the subscriber's loop."""
-        if event is not None and self.queue.qsize() >= SUBSCRIBER_BACKLOG:
-            self.dropped, event = True, None
-        self.queue.put_nowait(event)
+    threads: set[int] = field(default_factory=set)
 
 
 class Trace:
-    """The record of the demo: publish from any thread, subscribe from any event loop.
-
-    >>> trace = Trace()
-    >>> trace.ran("doctest").loop
-    ''
-    """
+    """The record of the demo: publish from any thread, subscribe from any event loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._number = 0
-        self._remembered: deque[Event] = deque(maxlen=REMEMBERED_EVENTS)
+        self._stored: deque[TraceEvent] = deque(maxlen=STORED_EVENTS)
+        self._latest: dict[str, TraceEvent] = {}
         self._tallies: dict[str, _Tally] = {}
-        self._latest: dict[Kind, Event] = {}
-        self._subscribers: set[_Subscriber] = set()
-        self._loop_names: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, str] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._subscribers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._closed = False
-
-    def name_loop(self, name: str) -> None:
-        """Give the running event loop the name that the page shows."""
-        with self._lock:
-            self._loop_names[asyncio.get_running_loop()] = name
-
-    def here(self) -> Where:
-        """Return where the caller runs; ``loop`` and ``task`` are empty in synchronous code."""
-        thread = threading.current_thread()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return Where(thread.name, threading.get_native_id(), "", "")
-        task = asyncio.current_task()
-        with self._lock:
-            name = self._loop_names.get(loop) or f"unnamed loop {id(loop):#x}"
-        return Where(thread.name, threading.get_native_id(), name, task.get_name() if task else "")
 
     def ran(self, piece: str, where: Where | None = None) -> Where:
         """Record that ``piece`` runs here now, or that it ran in another process."""
-        where = where or self.here()
+        where = where or Where.here()
         with self._lock:
             tally = self._tallies.setdefault(piece, _Tally())
             tally.count += 1
             tally.threads.add(where.thread_id)
-            ran = Ran(piece, where, tally.count, len(tally.threads))
-            # Not stored among the other events: these are so frequent that they would displace the
-            # conversation, and only the latest of each piece matters.
-            tally.last = self._announce(ran)
+            ran = {"piece": piece, "where": asdict(where), "count": tally.count}
+            # Only the latest run matters, and there are so many that they would displace the chat.
+            self._latest[piece] = self._event(Kind.RAN, {**ran, "threads": len(tally.threads)})
         return where
 
-    def publish(self, payload: Payload) -> None:
-        """Record an event, and send it to every subscriber."""
+    def publish(self, kind: Kind, **data: Any) -> None:
+        """Store an event, and wake every subscriber."""
         with self._lock:
-            self._remembered.append(self._announce(payload))
+            self._stored.append(self._event(kind, data))
 
-    def show(self, payload: Payload) -> None:
-        """Send a state to every subscriber; only the latest of its kind is stored."""
+    def show(self, kind: Kind, **data: Any) -> None:
+        """Publish a state, which replaces the previous one of this kind."""
         with self._lock:
-            self._latest[payload.kind] = self._announce(payload)
-
-    def _announce(self, payload: Payload) -> Event:
-        self._number += 1
-        event = Event(self._number, payload.kind, json.dumps(dataclasses.asdict(payload)))
-        self._tell(event)
-        return event
-
-    def _tell(self, event: Event | None) -> None:
-        for subscriber in self._subscribers:
-            # If the loop is closed, its subscriber has ended.
-            with contextlib.suppress(RuntimeError):
-                subscriber.loop.call_soon_threadsafe(subscriber.offer, event)
-
-    def _backlog(self, after: int) -> list[Event]:
-        latest = [tally.last for tally in self._tallies.values() if tally.last is not None]
-        known = [*self._remembered, *latest, *self._latest.values()]
-        return sorted((e for e in known if e.number > after), key=lambda e: e.number)
-
-    async def subscribe(self, after: int = 0) -> AsyncIterator[Event]:
-        """Yield the stored events numbered above ``after``, then each new one as it happens.
-
-        Ends when the trace closes, or when this subscriber falls too far behind. An ``after`` above
-        all numbers so far comes from an earlier run of the demo and counts as 0.
-        """
-        subscriber = _Subscriber(asyncio.get_running_loop(), asyncio.Queue())
-        with self._lock:
-            backlog = self._backlog(after if after <= self._number else 0)
-            self._subscribers.add(subscriber)
-            if self._closed:
-                subscriber.offer(None)
-        try:
-            for event in backlog:
-                yield event
-            while (event_or_end := await subscriber.queue.get()) is not None:
-                yield event_or_end
-        finally:
-            with self._lock:
-                self._subscribers.discard(subscriber)
+            self._latest[kind] = self._event(kind, data)
 
     def close(self) -> None:
         """End all current and future subscriptions; safe from any thread and to repeat."""
         with self._lock:
             self._closed = True
-            self._tell(None)
+            self._wake()
+
+    def _event(self, kind: Kind, data: dict[str, Any]) -> TraceEvent:
+        self._number += 1
+        self._wake()
+        return TraceEvent(self._number, kind, json.dumps(data))
+
+    def _wake(self) -> None:
+        for wake, loop in self._subscribers.items():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: its subscriber has ended
+                loop.call_soon_threadsafe(wake.set)
+
+    def _since(self, after: int) -> list[TraceEvent]:
+        known = [*self._stored, *self._latest.values()]
+        return sorted((each for each in known if each.number > after), key=lambda each: each.number)
+
+    async def subscribe(self, after: int = 0) -> AsyncIterator[list[TraceEvent]]:
+        """Yield the stored events numbered above ``after``, then the new ones, until `close`.
+
+        An ``after`` above all numbers comes from an earlier run of the demo and counts as 0.
+        """
+        wake = asyncio.Event()
+        with self._lock:
+            self._subscribers[wake] = asyncio.get_running_loop()
+            after = after if after <= self._number else 0
+        try:
+            closed = False
+            while not closed:
+                wake.clear()  # before the look, so that no event is missed between the two
+                with self._lock:
+                    events, closed = self._since(after), self._closed
+                if events:
+                    yield events
+                    after = events[-1].number
+                if not closed:
+                    await wake.wait()
+        finally:
+            with self._lock:
+                del self._subscribers[wake]

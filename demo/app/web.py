@@ -1,234 +1,146 @@
-"""The ASGI application that uvicorn serves: asyncio for long connections, Flask for the rest.
+"""The ASGI application that uvicorn serves: it routes to the chat, Django, Flask and the events.
 
-This module serves the event stream, the chat and the fleet without Flask: an event stream lasts as
-long as the page is open and would occupy a worker thread all that time; on the loop it costs one
-small task. All other requests go to Flask through ``WsgiToAsgi``.
+The event stream is here and not in Flask: it lasts as long as the page is open and would occupy a
+worker thread all that time; on the loop it costs one small task.
 
-Two guards check every request. The Host header must name this machine, so that a foreign site
-cannot reach the demo through its own name that points here (DNS rebinding); and a request that
-changes something must not come from another site.
+Invariant: no request passes `refusal` unless its Host header names this machine (a foreign site can
+reach the demo through a name of its own that points here) and no other site sent it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from http import HTTPStatus
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from socket import socket
 from typing import Any, cast
-from urllib.parse import parse_qs
+
+import uvicorn
+from flask import Flask
 
 from asgiref.wsgi import WsgiToAsgi
 
-from .chat_users import ChatUsers
-from .irc_client import ChatError
-from .trace import Event, Trace
+from . import Event, Receive, Scope, Send
+from .bridge import django
+from .chat import ChatServer
+from .trace import Trace
 
-MAX_BODY = 16 * 1024
-HEARTBEAT_SECONDS = 15.0
+GRACE_SECONDS = 3
 _LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost"})
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-KillWorker = Callable[[str], Awaitable[bool]]
-"""Kills the worker of this name; returns false if there is none."""
-
-
-class BadCall(Exception):
-    """The request cannot be served; the answer is ``status`` and the text."""
-
-    def __init__(self, status: HTTPStatus, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class Web:
-    """Routes HTTP requests to the event stream, the chat or the WSGI application."""
+    """Routes requests by their path."""
 
-    def __init__(
-        self,
-        wsgi_application: Callable[..., Iterable[bytes]],
-        users: ChatUsers,
-        trace: Trace,
-        kill: KillWorker | None = None,
-    ) -> None:
-        self._wsgi = WsgiToAsgi(cast(Any, wsgi_application), max_spool_size=None)
-        self._users = users
+    def __init__(self, flask: Flask, trace: Trace, reference: Path) -> None:
+        self._wsgi: Any = WsgiToAsgi(cast(Any, flask), max_spool_size=None)
         self._trace = trace
-        self._kill = kill
-        self._calls: dict[str, Callable[[str, str], Awaitable[dict[str, str]]]] = {
-            "/chat/join": self._join,
-            "/chat/say": self._say,
-            "/chat/leave": self._leave,
-            "/fleet/kill": self._kill_worker,
-        }
+        self._chat = ChatServer(trace)
+        self._reference = reference
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif scope["type"] == "http":
-            await self._http(scope, receive, send)
-        else:
-            raise ValueError(f"the demo serves HTTP only, not {scope['type']!r}")
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        self._trace.name_loop("uvicorn's loop")
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self._users.close()
-        await send({"type": "lifespan.shutdown.complete"})
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or WebSocket."""
         self._trace.ran("ASGI application (uvicorn)")
-        try:
-            _guard(scope)
-            if scope["path"] == "/events" and scope["method"] == "GET":
-                await self._events(scope, receive, send)
-            elif scope["path"] in self._calls and scope["method"] == "POST":
-                call = await _json_call(scope, receive)
-                answer = await self._calls[scope["path"]](*call)
-                await _respond(send, HTTPStatus.OK, answer)
-            else:
-                await self._wsgi(cast(Any, scope), cast(Any, receive), cast(Any, send))
-        except ChatError as error:
-            await _respond(send, HTTPStatus.CONFLICT, {"error": str(error)})
-        except BadCall as error:
-            await _respond(send, error.status, {"error": str(error)})
-
-    # The chat
-
-    async def _join(self, nick: str, _text: str) -> dict[str, str]:
-        user = await self._users.join(nick)
-        return {"token": user.token, "nick": user.client.nick}
-
-    async def _say(self, token: str, text: str) -> dict[str, str]:
-        if not text.strip():
-            raise BadCall(HTTPStatus.BAD_REQUEST, "say something, the text is empty")
-        await self._users.say(token, text)
-        return {}
-
-    async def _leave(self, token: str, _text: str) -> dict[str, str]:
-        await self._users.leave(token)
-        return {}
-
-    # The fleet
-
-    async def _kill_worker(self, name: str, _text: str) -> dict[str, str]:
-        """Kill a worker by its name: a request must not choose a process id."""
-        if self._kill is None or not await self._kill(name):
-            raise BadCall(HTTPStatus.CONFLICT, f"{name!r} is no worker of this demo that runs")
-        return {}
-
-    # The event stream (HTML standard, section "Server-sent events")
+        is_chat = (scope["type"], scope["path"]) == ("websocket", "/chat")
+        reason = refusal(scope)
+        if scope["type"] == "websocket" and (reason or not is_chat):
+            await receive()
+            await send({"type": "websocket.close"})  # before it is accepted: status 403
+        elif reason:
+            await _answer(send, 403, reason)
+        elif is_chat:
+            await self._chat(scope, receive, send)
+        elif scope["path"] == "/events":
+            await self._events(scope, receive, send)
+        elif scope["path"].startswith("/bridge/"):
+            more = {"demo.trace": self._trace, "demo.reference": self._reference}
+            await django({**scope, **more}, receive, send)
+        else:
+            await self._wsgi(scope, receive, send)
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the browser leaves or the trace closes."""
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [
-                    (b"content-type", b"text/event-stream; charset=utf-8"),
-                    (b"cache-control", b"no-store"),
-                ],
-            }
-        )
-        pump = asyncio.create_task(self._pump_events(_last_event_id(scope), send))
-        gone = asyncio.create_task(_wait_for_disconnect(receive))
+        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        tasks = [
+            asyncio.create_task(self._pump(_last_event(scope), send)),
+            asyncio.create_task(_disconnected(receive)),
+        ]
         try:
-            await asyncio.wait({pump, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            pump.cancel()
-            gone.cancel()
-            await asyncio.gather(pump, gone, return_exceptions=True)
-        if pump.cancelled():
-            return
-        pump.result()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await send({"type": "http.response.body"})
 
-    async def _pump_events(self, after: int, send: Send) -> None:
+    async def _pump(self, after: int, send: Send) -> None:
         self._trace.ran("Event stream (ASGI, outside Flask)")
-        await send(_chunk("retry: 1000\n\n"))
-        beat = asyncio.create_task(_heartbeat(send))
-        try:
-            async for event in self._trace.subscribe(after):
-                await send(_chunk(_as_sse(event)))
-        finally:
-            beat.cancel()
+        async for events in self._trace.subscribe(after):
+            fields = (f"id: {e.number}\nevent: {e.kind}\ndata: {e.text}\n\n" for e in events)
+            await send(_chunk("".join(fields)))
 
 
-def _guard(scope: Scope) -> None:
-    """Refuse requests that another site may have sent. Raises ``BadCall``."""
-    host, _, _port = _header(scope, b"host").partition(":")
-    if host.lower() not in _LOCAL_HOSTS:
-        raise BadCall(HTTPStatus.FORBIDDEN, "the demo answers on this machine's own names only")
-    foreign = _header(scope, b"sec-fetch-site") in ("cross-site", "same-site")
-    if foreign and scope["method"] not in ("GET", "HEAD"):
-        raise BadCall(HTTPStatus.FORBIDDEN, "only the demo's own page may change something")
+def refusal(scope: Scope) -> str:
+    """Return why a request must be refused, or an empty string."""
+    host = _header(scope, b"host")
+    if host.rpartition(":")[0].lower() not in _LOCAL_HOSTS:
+        return "The demo answers to this machine's own names only."
+    # Browsers send the origin with all requests that could change something.
+    origin = _header(scope, b"origin")
+    return "Only the demo's own page may do this." if origin not in ("", f"http://{host}") else ""
 
 
 def _header(scope: Scope, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
 
 
-async def _json_call(scope: Scope, receive: Receive) -> tuple[str, str]:
-    """Read ``{"nick", "token" or "worker": ..., "text": ...}``. Raises ``BadCall``."""
-    if _header(scope, b"content-type").partition(";")[0] != "application/json":
-        raise BadCall(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "this takes application/json only")
-    body, more = b"", True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise BadCall(HTTPStatus.BAD_REQUEST, "the browser left before it had said anything")
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > MAX_BODY:
-            raise BadCall(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {MAX_BODY} bytes")
-    try:
-        call = json.loads(body)
-    except ValueError:
-        raise BadCall(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
-    if not isinstance(call, dict):
-        raise BadCall(HTTPStatus.BAD_REQUEST, "the body is not a JSON object")
-    subject = call.get("token") or call.get("nick") or call.get("worker") or ""
-    return str(subject), str(call.get("text") or "")
-
-
-async def _respond(send: Send, status: HTTPStatus, answer: dict[str, str]) -> None:
-    body = json.dumps(answer).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": status.value, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _last_event_id(scope: Scope) -> int:
-    """Return the number after which to continue: a returning browser's header, or ``?after=``."""
-    after = parse_qs(scope["query_string"].decode("latin-1")).get("after", ["0"])[0]
-    text = _header(scope, b"last-event-id") or after
+def _last_event(scope: Scope) -> int:
+    """Return the number after which to continue, which a returning browser sends."""
+    text = _header(scope, b"last-event-id")
     return int(text) if text.isdecimal() and len(text) < 18 else 0
 
 
-def _as_sse(event: Event) -> str:
-    return f"id: {event.number}\nevent: {event.kind}\ndata: {event.text}\n\n"
+async def _answer(send: Send, status: int, text: str) -> None:
+    headers = [(b"content-type", b"text/plain")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})
 
 
-def _chunk(text: str) -> Message:
+def _chunk(text: str) -> Event:
     return {"type": "http.response.body", "body": text.encode(), "more_body": True}
 
 
-async def _heartbeat(send: Send) -> None:
-    """Send a comment regularly: without it the server would not notice that a browser has left."""
-    while True:
-        await asyncio.sleep(HEARTBEAT_SECONDS)
-        await send(_chunk(": still here\n\n"))
-
-
-async def _wait_for_disconnect(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def serve(web: Web, listener: socket, trace: Trace, ready: Callable[[], None]) -> None:
+    """Serve ``web`` with uvicorn until cancelled."""
+    config = uvicorn.Config(
+        cast(Any, web),
+        loop="asyncio",
+        http="h11",
+        ws="websockets-sansio",
+        ws_max_size=4096,
+        lifespan="off",
+        log_level="warning",
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
+    server = uvicorn.Server(config)
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    ready()  # the socket listens already
+    try:
+        await asyncio.shield(serving)
+    finally:
+        trace.close()  # the event streams, which would never end
+        server.should_exit = True
+        await serving
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Drop tracebacks of requests that uvicorn cancelled at the end: a line says so already."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))

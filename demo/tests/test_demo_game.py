@@ -1,106 +1,68 @@
-"""The bot's application answers a user, and users share nothing."""
+"""The bot's application: it answers a user, and continues where a killed worker stopped."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 from pathlib import Path
 
 import pytest
-from app.game import HELP, Game, GuessingGame, Verdict
-from app.storage import Storage
-from app.trace import Trace
+from app.game import HELP, OUT_OF_RANGE, Game, GuessingGame
 
 from asgiref.testing import ApplicationCommunicator
 
 pytestmark = pytest.mark.asyncio
 
 
-class Fixed(random.Random):
-    """A generator that returns the numbers of a list."""
-
-    def __init__(self, *numbers: int) -> None:
-        super().__init__()
-        self._numbers = list(numbers)
-
-    def randint(self, a: int, b: int) -> int:
-        return self._numbers.pop(0)
-
-
-class Player:
-    """One scope of the application."""
-
-    def __init__(self, application: GuessingGame, user: str) -> None:
-        self.communicator = ApplicationCommunicator(application, {"type": "chat", "user": user})
-
-    async def say(self, text: str, target: str = "me") -> str:
-        await self.communicator.send_input({"type": "chat.message", "text": text, "target": target})
-        answer = await self.communicator.receive_output(timeout=10)
-        assert (answer["type"], answer["target"]) == ("chat.reply", target)
-        return str(answer["text"])
-
-    async def leave(self) -> None:
-        self.communicator.stop(exceptions=False)
-        with pytest.raises(asyncio.CancelledError):
-            await self.communicator.future
-
-
-def make(tmp_path: Path, *numbers: int) -> GuessingGame:
-    return GuessingGame(Storage(tmp_path), Trace(), Fixed(*numbers))
+async def play(path: Path, messages: dict[int, str], user: str = "ann") -> list[str]:
+    """Let a new worker answer these messages, then kill it."""
+    scope = {"type": "chat", "user": user, "game": f"{user}:1"}
+    answers = []
+    async with ApplicationCommunicator(GuessingGame(path / "games"), scope) as worker:
+        for number, text in messages.items():
+            await worker.send_input({"type": "chat.message", "text": text, "number": number})
+            answers.append((await worker.receive_output(timeout=10))["text"])
+    return answers
 
 
 async def test_a_whole_game(tmp_path: Path) -> None:
-    ann = Player(make(tmp_path, 42, 7), "ann")
-    assert await ann.say("history") == "ann, your guesses: none yet"
-    assert await ann.say("best") == "Nobody has won yet."
-    assert await ann.say("50!") == "50 is too high (guess 1)."
-    assert await ann.say(" 25 please") == "25 is too low (guess 2)."
-    won = await ann.say("42")
-    assert won == "42 is right after 3 guesses! The best so far: ann with 3."
-    assert await ann.say("41") == "You found 42 already. Say new for another number."
-    assert await ann.say("history") == "ann, your guesses: 50, 25, 42"
-    assert "new number" in await ann.say("new")
-    assert (await ann.say("7")).startswith("7 is right after 1 guesses!")
-    await ann.leave()
+    secret = Game("ann:1").secret
+    low, high = secret - 1 or 101, secret + 1
+    texts = ["history", "best", f"{low}!", f" {high} please", f"{secret}", "1", "new", "history"]
+    assert await play(tmp_path, dict(enumerate(texts))) == [
+        "your guesses: none yet",
+        "No player has won yet.",
+        f"{low} is too low (guess 1)." if low < 101 else OUT_OF_RANGE,
+        f"{high} is too high (guess 2).",
+        f"{secret} is right after 3 guesses!",
+        f"You found {secret} already. Say new for another number.",
+        "I have a new number from 1 to 100 in mind.",
+        "your guesses: none yet",
+    ]
+    assert await play(tmp_path, {1: "best"}, "ben") == ["The best so far: ann with 3."]
 
 
 @pytest.mark.parametrize("text", ["help", "", "   ", "hello there", "4e2", "²"])
 async def test_anything_else_gets_help(tmp_path: Path, text: str) -> None:
-    ann = Player(make(tmp_path, 42), "ann")
-    assert await ann.say(text) == HELP
-    await ann.leave()
+    assert await play(tmp_path, {1: text}) == [HELP]
 
 
 @pytest.mark.parametrize("text", ["0", "101", "99999", "-5", "1" * 5000])
 async def test_a_number_out_of_range_does_not_count_as_a_guess(tmp_path: Path, text: str) -> None:
-    ann = Player(make(tmp_path, 100), "ann")
-    assert await ann.say(text) == "My number is from 1 to 100; yours is not, so it does not count."
-    assert await ann.say("history") == "ann, your guesses: none yet"
-    assert (await ann.say("100")).startswith("100 is right after 1 guesses!")
-    await ann.leave()
+    assert await play(tmp_path, {1: text, 2: "history"}) == [OUT_OF_RANGE, "your guesses: none yet"]
 
 
-async def test_two_users_share_nothing_but_the_table_of_the_best(tmp_path: Path) -> None:
-    application = make(tmp_path, 42, 80)
-    ann, bob = Player(application, "ann"), Player(application, "bob")
-    assert await ann.say("60") == "60 is too high (guess 1)."
-    assert await bob.say("60") == "60 is too low (guess 1)."
-    assert await bob.say("80", target="#room") == (
-        "80 is right after 2 guesses! The best so far: bob with 2."
-    )
-    assert await ann.say("history") == "ann, your guesses: 60"
-    assert await ann.say("best") == "The best so far: bob with 2."
-    await ann.leave()
-    await bob.leave()
+async def test_another_worker_continues_and_counts_a_redelivered_guess_once(tmp_path: Path) -> None:
+    texts = {1: "1", 2: "100", 3: "1"}
+    first = await play(tmp_path, texts)
+    assert await play(tmp_path, {2: "100", 3: "1", 4: "history"}) == [
+        *first[1:],
+        "your guesses: 1, 100, 1",
+    ]
 
 
-async def test_another_type_of_scope_is_refused(tmp_path: Path) -> None:
-    communicator = ApplicationCommunicator(make(tmp_path), {"type": "http"})
-    with pytest.raises(ValueError, match="chat scopes only, not 'http'"):
-        await communicator.wait()
-
-
-async def test_a_game_that_is_over_takes_no_more_guesses() -> None:
-    game = Game(5, [9])
-    assert [game.guess(n) for n in (3, 5, 4)] == [Verdict.LOW, Verdict.FOUND, Verdict.OVER]
-    assert game.guesses == [9, 3, 5]
+async def test_users_who_leave_take_their_games_along(tmp_path: Path) -> None:
+    await play(tmp_path, {1: "1"})
+    scope = {"type": "chat", "user": "ann", "game": "ann:1"}
+    worker = ApplicationCommunicator(GuessingGame(tmp_path / "games"), scope)
+    await worker.send_input({"type": "chat.left"})
+    await worker.wait(timeout=10)
+    assert await play(tmp_path, {2: "history"}) == ["your guesses: none yet"]

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-RUN = Path(__file__).resolve().parents[1] / "run.py"
+import run as launcher
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> ModuleType:
-    """``run.py`` as a module, in a repository of one package."""
-    spec = importlib.util.spec_from_file_location("demo_run", RUN)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """``run.py``, in a repository of one package."""
     source = tmp_path / "packages" / "one" / "src" / "one.py"
     source.parent.mkdir(parents=True)
-    source.write_text("a = 1\n")
-    (tmp_path / "run.py").write_text("")
-    (tmp_path / "requirements.txt").write_text("Flask\n")
-    vars(module).update(
-        __file__=str(tmp_path / "run.py"),
-        REPOSITORY=tmp_path,
-        REQUIREMENTS=tmp_path / "requirements.txt",
-        ENVIRONMENT=tmp_path / "venv",
-    )
-    return module
+    for path in (source, tmp_path / "run.py", tmp_path / "requirements.txt"):
+        path.write_text("something\n")
+    monkeypatch.setattr(launcher, "__file__", str(tmp_path / "run.py"))
+    monkeypatch.setattr(launcher, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(launcher, "REQUIREMENTS", tmp_path / "requirements.txt")
+    return launcher
 
 
 @pytest.mark.parametrize(

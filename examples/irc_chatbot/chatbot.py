@@ -1,19 +1,17 @@
 """A counting parrot on an IRC server: ``python chatbot.py HOST``."""
 
 import argparse
+import asyncio
 import logging
-import sys
+from contextlib import closing
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "demo"))
+import irctokens
 
-from app.bot import ChatBot
-from app.bot_connection import BotConnection
-from app.trace import Trace
+from asgiref.server import Reconnect, StatelessServer
 
-__all__ = ["make_bot", "parrot"]
+__all__ = ["IrcChatbot", "parrot"]
 
 
 async def parrot(scope: Any, receive: Any, send: Any) -> None:
@@ -26,9 +24,72 @@ async def parrot(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "chat.reply", "text": text, "target": message["target"]})
 
 
-def make_bot(host: str, port: int, nick: str, channel: str, application: Any = parrot) -> ChatBot:
-    trace = Trace()
-    return ChatBot(application, trace, BotConnection(host, port, nick, channel, trace))
+class IrcChatbot(StatelessServer):
+    """Serves ``application`` to every user who talks to ``nick``, in private or in ``channel``."""
+
+    def __init__(
+        self, application: Any, host: str, port: int = 6667, nick: str = "bot", channel: str = "#x"
+    ) -> None:
+        self._reconnect = Reconnect(first_delay=0.5, max_delay=30)
+        super().__init__(application, idle_timeout=3600, reconnect=self._reconnect)
+        self._address, self._nick, self._channel = (host, port), nick, channel
+        self._writer: asyncio.StreamWriter
+        self._connected = asyncio.Event()
+
+    async def handle(self) -> None:
+        """Talk to the IRC server until the connection is lost."""
+        reader, self._writer = await asyncio.open_connection(*self._address)
+        try:
+            with closing(self._writer):
+                await self._write("NICK", self._nick)
+                await self._write("USER", self._nick, "0", "*", "a chatbot")
+                while data := await reader.readline():
+                    if data.strip():
+                        await self._handle_line(irctokens.tokenise(data))
+        finally:
+            self._connected.clear()
+
+    async def _handle_line(self, line: irctokens.Line) -> None:
+        match line.command:
+            case "001":
+                self._reconnect.established()
+                self._connected.set()
+                await self._write("JOIN", self._channel)
+            case "433":
+                raise ConnectionError(f"the nickname {self._nick} is already in use")
+            case "PING":
+                await self._write("PONG", *line.params)
+            case "PRIVMSG":
+                await self._hear(line.hostmask.nickname, *line.params)
+
+    async def _hear(self, user: str, target: str, text: str) -> None:
+        """Pass a private message, or one such as ``bot: hello`` in the channel, to its scope."""
+        if target == self._nick:
+            target = user
+        else:
+            addressed, colon, text = text.partition(":")
+            if addressed.strip() != self._nick or not colon:
+                return
+        queue = self.get_or_create_application_instance(user, {"type": "chat", "user": user})
+        await queue.put({"type": "chat.message", "text": text.strip(), "target": target})
+
+    async def application_send(self, scope: Any, message: Any) -> None:
+        """Send an answer; if the connection is lost, wait until it is restored."""
+        user, target = scope["user"], message["target"]
+        text = message["text"] if target == user else f"{user}: {message['text']}"
+        while True:
+            await self._connected.wait()
+            writer = self._writer
+            try:
+                return await self._write("PRIVMSG", target, " ".join(text.split()))
+            except OSError:
+                if writer is self._writer:  # `handle` has not noticed the loss yet
+                    self._connected.clear()
+
+    async def _write(self, command: str, *params: str) -> None:
+        line = irctokens.build(command, list(params)).format()
+        self._writer.write(line.encode()[:510] + b"\r\n")
+        await self._writer.drain()
 
 
 def main() -> None:
@@ -48,7 +109,8 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    make_bot(arguments.host, arguments.port, arguments.nick, arguments.channel).run()
+    address = (arguments.host, arguments.port)
+    IrcChatbot(parrot, *address, arguments.nick, arguments.channel).run()
 
 
 if __name__ == "__main__":
