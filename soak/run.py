@@ -29,10 +29,16 @@ SHOWN = ("uvicorn", "httptools", "Django", "Flask", "websockets")
 def main() -> int:
     parser = argparse.ArgumentParser(description="one process with everything under load")
     parser.add_argument("--version", action="version", version=f"asgiref {version('asgiref')}")
-    seconds = "how long it is under load (default: %(default)s)"
-    parser.add_argument("--seconds", type=float, default=300, metavar="SECONDS", help=seconds)
-    leaked = "leak these on purpose (default: nothing)"
-    parser.add_argument("--leak", nargs="+", choices=LEAKS, default=(), help=leaked)
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="how long it is under load (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--leak", nargs="+", choices=LEAKS, default=(), help="leak on purpose (default: nothing)"
+    )
     parser.add_argument("--write", action="store_true", help="keep the report in the documentation")
     options = parser.parse_args()
     with TemporaryDirectory(prefix="soak-") as folder:
