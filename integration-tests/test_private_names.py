@@ -145,7 +145,7 @@ def test_a_private_import_is_found(planted: str) -> None:
         "from asgiref.sync import sync_to_async",
         "import asgiref.sync\nasgiref.sync.sync_to_async",
         "from asgiref import sync",
-        "from asgiref.timeout import _State",
+        "from asgiref.timeout import _TimeoutState",
         "from ._private import anything",
     ],
 )

@@ -24,7 +24,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 from load import drive
-from records import Ledger, Problem, Run, Snapshot
+from records import Ledger, Problem, Snapshot, SoakRun
 
 __all__ = ["Plan", "measure"]
 
@@ -95,7 +95,7 @@ class Site:
         return await self._process.wait()
 
 
-async def measure(plan: Plan, folder: Path) -> Run:
+async def measure(plan: Plan, folder: Path) -> SoakRun:
     """Run the plan and return all measurements; the process writes its files to the folder."""
     site, ledger, pauses = Site(), Ledger(), list[Snapshot]()
     await site.start(folder, plan.leaks)
@@ -118,7 +118,7 @@ async def measure(plan: Plan, folder: Path) -> Run:
     log = [(Problem(*problem), text) for problem, text in lines]
     with closing(sqlite3.connect(folder / "orders.sqlite3")) as database:
         orders = [mark for (mark,) in database.execute("SELECT mark FROM orders_order")]
-    return Run(ledger, started, warm, pauses, end, log, orders, stderr, status)
+    return SoakRun(ledger, started, warm, pauses, end, log, orders, stderr, status)
 
 
 def say(text: str) -> None:

@@ -1,7 +1,7 @@
 """The plain records of a run: what the load saw, and what the process under test counted.
 
 The process under test answers with a `Snapshot` as JSON. The load, which runs in the process that
-measures, fills one `Ledger`. Both end up in a `Run`, the only input of the verdict.
+measures, fills one `Ledger`. Both end up in a `SoakRun`, the only input of the verdict.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-__all__ = ["Ledger", "Outcome", "Problem", "Run", "Snapshot"]
+__all__ = ["Ledger", "Problem", "RequestOutcome", "Snapshot", "SoakRun"]
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Snapshot:
     messages: Counter[str] = field(default_factory=Counter)  #: of websockets: received, answered
 
 
-class Outcome(Enum):
+class RequestOutcome(Enum):
     """How a request ended, in the view of the load."""
 
     ANSWERED = "answered"
@@ -54,7 +54,7 @@ class Problem(NamedTuple):
 class Ledger:
     """The account of the load."""
 
-    requests: Counter[tuple[str, Outcome]] = field(default_factory=Counter)  #: by kind
+    requests: Counter[tuple[str, RequestOutcome]] = field(default_factory=Counter)  #: by kind
     failures: list[str] = field(default_factory=list)
     messages: Counter[str] = field(default_factory=Counter)  #: sent, answered, cut
     caused: Counter[Problem] = field(default_factory=Counter)
@@ -71,7 +71,7 @@ class Ledger:
 
 
 @dataclass(slots=True)
-class Run:
+class SoakRun:
     """All data of a run."""
 
     ledger: Ledger

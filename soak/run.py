@@ -18,8 +18,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from measurement import Plan, measure
-from records import Outcome, Run
-from verdict import Line, judge
+from records import RequestOutcome, SoakRun
+from verdict import Condition, verdict_on
 
 RESULTS = Path(__file__).parents[1] / "docs" / "explanation" / "soak-results.md"
 LEAKS = ("threads", "descriptors", "objects", "memory", "tasks", "loops", "children")
@@ -44,7 +44,7 @@ def main() -> int:
     with TemporaryDirectory(prefix="soak-") as folder:
         plan = Plan(options.seconds, leaks=tuple(options.leak))
         run = asyncio.run(measure(plan, Path(folder)))
-    lines = judge(run)
+    lines = verdict_on(run)
     print(text := f"{environment(options.seconds)}\n\n{report(run, lines)}\n")
     if options.write:
         RESULTS.write_text(text, "utf-8")
@@ -60,7 +60,7 @@ def environment(seconds: float) -> str:
     return f"{python}, {machine}; {versions}; {seconds:.0f} seconds of load, warm-up included."
 
 
-def report(run: Run, lines: list[Line]) -> str:
+def report(run: SoakRun, lines: list[Condition]) -> str:
     """Return the verdict, the counts at rest and the requests by outcome, as Markdown."""
     yes = {True: "yes", False: "**NO**"}
     verdict = [[each.name, each.found, each.allowed, yes[each.holds]] for each in lines]
@@ -77,7 +77,7 @@ def report(run: Run, lines: list[Line]) -> str:
         for name, each in rests.items()
     ]
     requests = [
-        [kind, sent, *(run.ledger.requests[kind, outcome] for outcome in Outcome)]
+        [kind, sent, *(run.ledger.requests[kind, outcome] for outcome in RequestOutcome)]
         for kind, sent in sorted(run.ledger.sent().items())
     ]
     parts = (
@@ -85,7 +85,7 @@ def report(run: Run, lines: list[Line]) -> str:
         "Counts of the process at rest:",
         table(["", "requests", *counts], held),
         "Requests by outcome:",
-        table(["kind", "sent", *(outcome.value for outcome in Outcome)], requests),
+        table(["kind", "sent", *(outcome.value for outcome in RequestOutcome)], requests),
     )
     return "\n\n".join(parts)
 

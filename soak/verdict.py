@@ -19,9 +19,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from records import Outcome, Run
+from records import RequestOutcome, SoakRun
 
-__all__ = ["Line", "judge"]
+__all__ = ["Condition", "verdict_on"]
 
 #: RSS counts pages, and a page with one live object stays. Runs of 40 to 300 seconds that left no
 #: object behind had 0.9 to 2.9 MB more at the end, and a slope that made 1.8 to 2.6 MB; more in the
@@ -36,7 +36,7 @@ LEAST_OF_A_KIND = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Condition:
     """A condition, the value found, the allowed value, and details for a failure."""
 
     name: str
@@ -46,12 +46,12 @@ class Line:
     detail: str = ""
 
 
-def judge(run: Run) -> list[Line]:
+def verdict_on(run: SoakRun) -> list[Condition]:
     """Return all lines, in the order of the report."""
     return [*_answers(run), *_accounts(run), *_errors(run), *_rests(run), *_memory(run)]
 
 
-def _answers(run: Run) -> Iterator[Line]:
+def _answers(run: SoakRun) -> Iterator[Condition]:
     sent, messages = run.ledger.sent(), run.ledger.messages
     yield _none(f"requests that failed, of {sent.total():,}", run.ledger.failures)
     unknown = abs(messages["sent"] - messages["answered"] - messages["cut"])
@@ -60,34 +60,36 @@ def _answers(run: Run) -> Iterator[Line]:
     yield _none(f"kinds with fewer than {LEAST_OF_A_KIND} requests", rare)
 
 
-def _accounts(run: Run) -> Iterator[Line]:
+def _accounts(run: SoakRun) -> Iterator[Condition]:
     end, ledger, rows = run.end, run.ledger, Counter(run.orders)
     open_calls = [kind for kind in end.started if end.started[kind] != end.ended[kind]]
     yield _none("kinds with calls of the application that did not end", open_calls)
     yield _none("kinds that load and application count differently", list(_kinds_that_differ(run)))
-    heard = ledger.messages["answered"] - ledger.requests[ANSWERED_BY_CLOSING, Outcome.ANSWERED]
+    heard = (
+        ledger.messages["answered"] - ledger.requests[ANSWERED_BY_CLOSING, RequestOutcome.ANSWERED]
+    )
     order = [heard, end.messages["answered"], end.messages["received"], ledger.messages["sent"]]
     found = " ≤ ".join(f"{each:,}" for each in order)
     name = "messages: answers heard ≤ said ≤ messages received ≤ sent"
-    yield Line(name, found, "in order", order == sorted(order))
+    yield Condition(name, found, "in order", order == sorted(order))
     yield _none("answered orders without a row", ledger.orders_answered - rows.keys())
     unknown = rows.keys() - ledger.orders_answered - ledger.orders_cut
     twice = {mark for mark, count in rows.items() if count > 1}
     yield _none(f"rows without an order, or twice, of {rows.total():,}", unknown | twice)
 
 
-def _kinds_that_differ(run: Run) -> Iterator[str]:
+def _kinds_that_differ(run: SoakRun) -> Iterator[str]:
     """Yield each kind with an answer without a started call, or a call without a request."""
     sent = run.ledger.sent()
     for kind in sent.keys() | run.end.started.keys():
-        answered, most = run.ledger.requests[kind, Outcome.ANSWERED], sent[kind]
+        answered, most = run.ledger.requests[kind, RequestOutcome.ANSWERED], sent[kind]
         if kind in NEVER_STARTED:
             answered = most = 0
         if not answered <= (started := run.end.started[kind]) <= most:
             yield f"{kind}: {started} started, {answered} answered of {most} sent"
 
 
-def _errors(run: Run) -> Iterator[Line]:
+def _errors(run: SoakRun) -> Iterator[Condition]:
     caused, logged = run.ledger.caused, Counter(problem for problem, _ in run.log)
     missing = [" ".join(problem) for problem in (caused - logged).elements()]
     yield _none(f"errors caused and not logged, of {caused.total():,}", missing)
@@ -96,10 +98,12 @@ def _errors(run: Run) -> Iterator[Line]:
     yield _none("errors logged and not caused", texts)
     yield _none("lines on standard error", run.stderr.splitlines())
     status, expected = run.exit_status, -signal.SIGTERM
-    yield Line("exit status after SIGTERM", str(status), str(int(expected)), status == expected)
+    yield Condition(
+        "exit status after SIGTERM", str(status), str(int(expected)), status == expected
+    )
 
 
-def _rests(run: Run) -> Iterator[Line]:
+def _rests(run: SoakRun) -> Iterator[Condition]:
     more = Counter(run.end.thread_names) - Counter(run.warm.thread_names)
     detail = f"more threads than after warm-up: {', '.join(more.elements())}"
     for name in ("threads", "descriptors", "children", "tasks", "loops"):
@@ -107,7 +111,7 @@ def _rests(run: Run) -> Iterator[Line]:
         yield _at_most(f"{name} at the end", after, before, detail)
 
 
-def _memory(run: Run) -> Iterator[Line]:
+def _memory(run: SoakRun) -> Iterator[Condition]:
     warm, end = run.warm, run.end
     # Caches make the counts vary a little. Half the number of requests of the rarest kind is low
     # enough to find a kind that leaks one object per request, however rare it is.
@@ -128,10 +132,10 @@ def _memory(run: Run) -> Iterator[Line]:
         yield _at_most(name, found, allowed, grown)
 
 
-def _none(name: str, found: Collection[str]) -> Line:
+def _none(name: str, found: Collection[str]) -> Condition:
     more = [f"... and {len(found) - 5} more"] if len(found) > 5 else []
     return _at_most(name, len(found), 0, "\n".join([*sorted(found)[:5], *more]))
 
 
-def _at_most(name: str, found: int, allowed: int, detail: str = "") -> Line:
-    return Line(name, f"{found:,}", f"≤ {allowed:,}", found <= allowed, detail)
+def _at_most(name: str, found: int, allowed: int, detail: str = "") -> Condition:
+    return Condition(name, f"{found:,}", f"≤ {allowed:,}", found <= allowed, detail)

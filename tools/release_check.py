@@ -85,7 +85,7 @@ class Release:
         return f"{self.component.name} {self.component.version}: {self.state.value}: {self.reason}"
 
 
-def judge(component: Component, ours: Sequence[Component], repository: Repository) -> Release:
+def decide(component: Component, ours: Sequence[Component], repository: Repository) -> Release:
     """Decide whether to release the component, with a one-sentence reason."""
     released = versions_released(component, repository.tags())
     refusal = refuse_missing_tags(component, released, repository)
@@ -171,7 +171,7 @@ def refuse_new_version(
 def check(root: Path = ROOT) -> list[Release]:
     """Judge all components, in upload order."""
     components = in_upload_order(find_components(root))
-    return [judge(component, components, Repository(root)) for component in components]
+    return [decide(component, components, Repository(root)) for component in components]
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator
 
 import aiohttp
-from records import Ledger, Outcome
+from records import Ledger, RequestOutcome
 
 from .faults import FAULTS
-from .ordinary import ORDINARY, Ask, Kind
+from .ordinary import ORDINARY, Ask, RequestKind
 from .talk import TALK
 
 __all__ = ["drive"]
@@ -27,7 +27,7 @@ CLIENTS = 16
 LIMIT_SECONDS = 60.0
 
 
-def dealt() -> Iterator[Kind]:
+def dealt() -> Iterator[RequestKind]:
     """Yield kinds endlessly from shuffled decks that contain each kind as often as its weight."""
     deck = [kind for kind in (*ORDINARY, *FAULTS, *TALK) for _ in range(kind.weight)]
     while True:
@@ -47,7 +47,7 @@ async def drive(port: int, seconds: float, ledger: Ledger) -> None:
                 async with asyncio.timeout(LIMIT_SECONDS):
                     outcome = await kind.send(ask)
             except Exception as error:
-                outcome = Outcome.FAILED
+                outcome = RequestOutcome.FAILED
                 ledger.failures.append(f"{ask.mark}: {error!r}")
             ledger.requests[kind.name, outcome] += 1
 

@@ -15,32 +15,32 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
-from records import Outcome, Problem
+from records import Problem, RequestOutcome
 
-from .ordinary import Ask, Kind
+from .ordinary import Ask, RequestKind
 
 
-def raising(path: str, logger: str, exception: str = "OnPurpose") -> Kind:
+def raising(path: str, logger: str, exception: str = "OnPurpose") -> RequestKind:
     """Make a kind that causes status 500 and one log record."""
 
-    async def send(ask: Ask) -> Outcome:
+    async def send(ask: Ask) -> RequestOutcome:
         ask.causes(logger, exception)
         return await ask.expect(path, status=500)
 
-    return Kind(path, 1, send)
+    return RequestKind(path, 1, send)
 
 
-async def raise_midway(ask: Ask) -> Outcome:
+async def raise_midway(ask: Ask) -> RequestOutcome:
     """Expect the server to close the connection, because it cannot send an error any more."""
     ask.causes("uvicorn.error", "OnPurpose")
     try:
         await ask.expect("/flask/raise-midway")
     except aiohttp.ClientPayloadError:
-        return Outcome.ANSWERED
+        return RequestOutcome.ANSWERED
     raise AssertionError("a broken response looked whole")
 
 
-async def raise_in_bot(ask: Ask) -> Outcome:
+async def raise_in_bot(ask: Ask) -> RequestOutcome:
     ask.causes("asgiref.server", "OnPurpose")
     return await ask.expect(f"/bot/{hash(ask.mark) % 60}/raise", text="raised")
 
@@ -67,42 +67,42 @@ def head(ask: Ask, method: str, path: str, length: int = 0) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-async def garbage(ask: Ask) -> Outcome:
+async def garbage(ask: Ask) -> RequestOutcome:
     """Send bytes that are not HTTP: they never become a request, so the log has no mark."""
     ask.mark = ""
     ask.causes("uvicorn.error", "")
     async with raw_connection(ask, b"\x16\x03\x01 this is no HTTP\r\n\r\n") as reader:
         assert (await reader.read(1000)).startswith(b"HTTP/1.1 400")
-    return Outcome.ANSWERED
+    return RequestOutcome.ANSWERED
 
 
-async def half_a_head(ask: Ask) -> Outcome:
+async def half_a_head(ask: Ask) -> RequestOutcome:
     async with raw_connection(ask, head(ask, "GET", "/flask/hello")[:-20]):
-        return Outcome.CUT
+        return RequestOutcome.CUT
 
 
-def vanish(path: str, read: int = 0, logged: str = "") -> Kind:
+def vanish(path: str, read: int = 0, logged: str = "") -> RequestKind:
     """Make a kind that leaves while the view sleeps, or after a few bytes of a long answer."""
 
-    async def send(ask: Ask) -> Outcome:
+    async def send(ask: Ask) -> RequestOutcome:
         if logged:
             ask.ledger.tolerated.add(Problem(ask.mark, logged, ""))
         async with raw_connection(ask, head(ask, "GET", path)) as reader:
             await (reader.readexactly(read) if read else asyncio.sleep(0.03))
-        return Outcome.CUT
+        return RequestOutcome.CUT
 
-    return Kind(f"vanish {path}", 1, send)
+    return RequestKind(f"vanish {path}", 1, send)
 
 
-def cut_upload(path: str, announced: int, sent: int, note: Callable[[Ask], object]) -> Kind:
+def cut_upload(path: str, announced: int, sent: int, note: Callable[[Ask], object]) -> RequestKind:
     """Make a kind that leaves after a part of the upload, or before the answer to all of it."""
 
-    async def send(ask: Ask) -> Outcome:
+    async def send(ask: Ask) -> RequestOutcome:
         note(ask)
         async with raw_connection(ask, head(ask, "POST", path, announced) + os.urandom(sent)):
-            return Outcome.CUT
+            return RequestOutcome.CUT
 
-    return Kind(f"cut {path}, {sent:,} bytes", 1, send)
+    return RequestKind(f"cut {path}, {sent:,} bytes", 1, send)
 
 
 FAULTS = [
@@ -112,10 +112,10 @@ FAULTS = [
     raising("/django/raise-in-middleware", "django.request"),
     raising("/raise", "uvicorn.error"),
     raising("/tasks/cancel-me", "uvicorn.error", "CancelledError"),
-    Kind("raise-midway", 1, raise_midway),
-    Kind("raise-in-bot", 1, raise_in_bot),
-    Kind("garbage", 1, garbage),
-    Kind("half-a-head", 1, half_a_head),
+    RequestKind("raise-midway", 1, raise_midway),
+    RequestKind("raise-in-bot", 1, raise_in_bot),
+    RequestKind("garbage", 1, garbage),
+    RequestKind("half-a-head", 1, half_a_head),
     vanish("/flask/slow"),
     vanish("/django/slow"),
     vanish("/flask/download/1000", read=300_000),

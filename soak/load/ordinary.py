@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 
 import aiohttp
-from records import Ledger, Outcome, Problem
+from records import Ledger, Problem, RequestOutcome
 
 BLOCK = bytes(range(256)) * 256  # 64 kB
 _numbers = count()
@@ -23,7 +23,7 @@ class Ask:
     def __init__(self, kind: str, port: int, session: aiohttp.ClientSession, ledger: Ledger):
         self.port, self.session, self.ledger = port, session, ledger
         self.mark = f"{kind}-{next(_numbers)}"
-        self.headers = {"X-Soak-Mark": self.mark, "X-Soak-Kind": kind}
+        self.headers = {"X-Soak-Mark": self.mark, "X-Soak-RequestKind": kind}
 
     def causes(self, logger: str, exception: str) -> None:
         """Note a record that the process under test must log, once."""
@@ -31,35 +31,35 @@ class Ask:
 
     async def expect(
         self, path: str, status: int = 200, text: str | None = None, body: bytes | None = None
-    ) -> Outcome:
+    ) -> RequestOutcome:
         """GET or, with a body, POST; require this answer. A text of None matches any."""
         method = "GET" if body is None else "POST"
         async with self.session.request(method, path, headers=self.headers, data=body) as answer:
             found = await answer.text("utf-8", "replace")
         assert (answer.status, found) == (status, text or found), (answer.status, found[:200])
-        return Outcome.ANSWERED
+        return RequestOutcome.ANSWERED
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class RequestKind:
     """A kind of request: a coroutine that sends one, and how often each deck contains it."""
 
     name: str
     weight: int
-    send: Callable[[Ask], Awaitable[Outcome]]
+    send: Callable[[Ask], Awaitable[RequestOutcome]]
 
 
-def get(path: str, weight: int = 1, pattern: str = "{mark}") -> Kind:
+def get(path: str, weight: int = 1, pattern: str = "{mark}") -> RequestKind:
     """Make a kind whose answer is the pattern with the request's mark in it."""
 
-    async def send(ask: Ask) -> Outcome:
+    async def send(ask: Ask) -> RequestOutcome:
         return await ask.expect(path, text=pattern.format(mark=ask.mark))
 
-    return Kind(path, weight, send)
+    return RequestKind(path, weight, send)
 
 
-def upload(path: str, size: int) -> Kind:
-    async def send(ask: Ask) -> Outcome:
+def upload(path: str, size: int) -> RequestKind:
+    async def send(ask: Ask) -> RequestOutcome:
         body, ledger = os.urandom(size), ask.ledger
         ledger.orders_cut.add(ask.mark)  # accepted or not, until the answer arrives
         digest = hashlib.sha256(ask.mark.encode() + body).hexdigest()
@@ -69,11 +69,11 @@ def upload(path: str, size: int) -> Kind:
             ledger.orders_answered.add(ask.mark)
         return outcome
 
-    return Kind(path, 4, send)
+    return RequestKind(path, 4, send)
 
 
-def download(path: str, weight: int, blocks: int, *, slowly: bool = False) -> Kind:
-    async def send(ask: Ask) -> Outcome:
+def download(path: str, weight: int, blocks: int, *, slowly: bool = False) -> RequestKind:
+    async def send(ask: Ask) -> RequestOutcome:
         body, buffer = b"", 16384 if slowly else 65536
         async with ask.session.get(path, headers=ask.headers, read_bufsize=buffer) as answer:
             if slowly and answer.connection and answer.connection.transport:
@@ -84,12 +84,12 @@ def download(path: str, weight: int, blocks: int, *, slowly: bool = False) -> Ki
                 body += piece
                 await asyncio.sleep(0.005 if slowly else 0)
         assert body == BLOCK * blocks, (answer.status, len(body))
-        return Outcome.ANSWERED
+        return RequestOutcome.ANSWERED
 
-    return Kind(path, weight, send)
+    return RequestKind(path, weight, send)
 
 
-async def ask_bot(ask: Ask) -> Outcome:
+async def ask_bot(ask: Ask) -> RequestOutcome:
     # The bot keeps fewer instances than there are scopes.
     return await ask.expect(f"/bot/{hash(ask.mark) % 60}/shout", text=ask.mark.upper())
 
@@ -115,5 +115,5 @@ ORDINARY = [
     download("/django/stream/8", 4, 8),
     download("/flask/download/16", 1, 16, slowly=True),
     download("/django/stream/16", 1, 16, slowly=True),
-    Kind("bot", 6, ask_bot),
+    RequestKind("bot", 6, ask_bot),
 ]

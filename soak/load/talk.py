@@ -7,9 +7,9 @@ import socket
 from itertools import count
 
 from aiohttp import ClientWebSocketResponse, WSMsgType
-from records import Outcome
+from records import RequestOutcome
 
-from .ordinary import Ask, Kind
+from .ordinary import Ask, RequestKind
 
 ACTIONS = ("cross", "cross", "cross-parallel", "cancel")
 _ids = count()
@@ -37,25 +37,25 @@ async def hear(ask: Ask, client: ClientWebSocketResponse, said: list[int]) -> No
     ask.ledger.messages["answered"] += len(said)
 
 
-async def talk(ask: Ask) -> Outcome:
+async def talk(ask: Ask) -> RequestOutcome:
     """Send some messages one by one, then some at once."""
     async with await connect(ask) as client:
         for _ in range(20):
             await hear(ask, client, await say(ask, client, 1))
         await hear(ask, client, await say(ask, client, 20))
-    return Outcome.ANSWERED
+    return RequestOutcome.ANSWERED
 
 
-async def talk_and_vanish(ask: Ask) -> Outcome:
+async def talk_and_vanish(ask: Ask) -> RequestOutcome:
     async with await connect(ask) as client:
         said = await say(ask, client, 10)
         await hear(ask, client, said[:3])
         ask.ledger.messages["cut"] += 7
         client.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-    return Outcome.CUT
+    return RequestOutcome.CUT
 
 
-async def raise_in_talk(ask: Ask) -> Outcome:
+async def raise_in_talk(ask: Ask) -> RequestOutcome:
     """Send a message to which the server responds by closing; that is the answer."""
     ask.causes("uvicorn.error", "OnPurpose")
     async with await connect(ask) as client:
@@ -64,11 +64,11 @@ async def raise_in_talk(ask: Ask) -> Outcome:
         heard = await client.receive()
         assert heard.type in (WSMsgType.CLOSE, WSMsgType.CLOSED), heard
     ask.ledger.messages["answered"] += 1
-    return Outcome.ANSWERED
+    return RequestOutcome.ANSWERED
 
 
 TALK = [
-    Kind("talk", 3, talk),
-    Kind("talk-and-vanish", 1, talk_and_vanish),
-    Kind("raise-in-talk", 1, raise_in_talk),
+    RequestKind("talk", 3, talk),
+    RequestKind("talk-and-vanish", 1, talk_and_vanish),
+    RequestKind("raise-in-talk", 1, raise_in_talk),
 ]

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from records import Ledger, Outcome, Problem, Run, Snapshot
-from verdict import judge
+from records import Ledger, Problem, RequestOutcome, Snapshot, SoakRun
+from verdict import verdict_on
 
 PROBLEM = Problem("get-1", "django.request", "OnPurpose")
 ALLOWED = Problem("get-2", "asyncio", "")
@@ -23,22 +23,24 @@ def snapshot(calls: int, closed: int = 0) -> Snapshot:
 
 
 @pytest.fixture
-def run() -> Run:
+def run() -> SoakRun:
     """A run without any fault."""
-    requests = Counter({("get", Outcome.ANSWERED): 99, ("get", Outcome.CUT): 1})
-    requests["raise-in-talk", Outcome.ANSWERED] = 3
+    requests = Counter({("get", RequestOutcome.ANSWERED): 99, ("get", RequestOutcome.CUT): 1})
+    requests["raise-in-talk", RequestOutcome.ANSWERED] = 3
     messages = Counter({"sent": 12, "answered": 11, "cut": 1})
     ledger = Ledger(requests, [], messages, Counter([PROBLEM]), {ALLOWED}, {"a", "b"}, {"c"})
     pauses = [snapshot(60 + number) for number in range(5)]
     log, orders = [(PROBLEM, "failed"), (ALLOWED, "lost")], ["a", "b", "c"]
-    return Run(ledger, snapshot(0), snapshot(50, 1), pauses, snapshot(100, 3), log, orders, "", -15)
+    return SoakRun(
+        ledger, snapshot(0), snapshot(50, 1), pauses, snapshot(100, 3), log, orders, "", -15
+    )
 
 
-def failed(run: Run) -> list[str]:
-    return [line.name for line in judge(run) if not line.holds]
+def failed(run: SoakRun) -> list[str]:
+    return [line.name for line in verdict_on(run) if not line.holds]
 
 
-def test_a_run_without_faults_holds(run: Run) -> None:
+def test_a_run_without_faults_holds(run: SoakRun) -> None:
     assert failed(run) == []
 
 
@@ -84,21 +86,29 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_fails_its_line_and_no_other(run: Run, fault: str) -> None:
-    names = {"run": run, "ledger": run.ledger, "end": run.end, "OTHER": OTHER, "CUT": Outcome.CUT}
+def test_a_fault_fails_its_line_and_no_other(run: SoakRun, fault: str) -> None:
+    names = {
+        "run": run,
+        "ledger": run.ledger,
+        "end": run.end,
+        "OTHER": OTHER,
+        "CUT": RequestOutcome.CUT,
+    }
     exec(fault, names)
     assert failed(run) == FAULTS[fault]
 
 
-def test_every_line_has_a_fault_that_fails_it(run: Run) -> None:
+def test_every_line_has_a_fault_that_fails_it(run: SoakRun) -> None:
     run.orders.append("d")  # their number is in the name of the line
-    assert {line.name for line in judge(run)} == {name for each in FAULTS.values() for name in each}
+    assert {line.name for line in verdict_on(run)} == {
+        name for each in FAULTS.values() for name in each
+    }
 
 
-def test_types_that_have_grown_are_named_with_the_largest_first(run: Run) -> None:
+def test_types_that_have_grown_are_named_with_the_largest_first(run: SoakRun) -> None:
     run.end.objects += 500
     run.end.types.update({"list": 2, "app.Leaked": 498})
-    [line] = (line for line in judge(run) if not line.holds)
+    [line] = (line for line in verdict_on(run) if not line.holds)
     assert line.detail == "grown: app.Leaked +498, list +2"
 
 
@@ -122,4 +132,4 @@ def test_a_leak_on_purpose_is_found(leaks: tuple[str, ...], tmp_path: Path) -> N
     lines = {LEAK_LINES.get(leak, f"{leak} at the end") for leak in leaks}
     assert lines <= set(failed(run))
     assert not [name for name in failed(run) if name.startswith("requests that failed")]
-    assert all(f"| {name} | " in report(run, judge(run)) for name in lines)
+    assert all(f"| {name} | " in report(run, verdict_on(run)) for name in lines)
