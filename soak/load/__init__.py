@@ -45,7 +45,8 @@ async def drive(port: int, seconds: float, ledger: Ledger) -> None:
             ask = Ask(kind.name, port, session, ledger)
             try:
                 async with asyncio.timeout(LIMIT_SECONDS):
-                    outcome = await kind.send(ask)
+                    await kind.send(ask)
+                outcome = kind.outcome
             except Exception as error:
                 outcome = RequestOutcome.FAILED
                 ledger.failures.append(f"{ask.mark}: {error!r}")

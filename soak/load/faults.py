@@ -23,26 +23,26 @@ from .ordinary import Ask, RequestKind
 def raising(path: str, logger: str, exception: str = "OnPurpose") -> RequestKind:
     """Make a kind that causes status 500 and one log record."""
 
-    async def send(ask: Ask) -> RequestOutcome:
+    async def send(ask: Ask) -> None:
         ask.causes(logger, exception)
-        return await ask.expect(path, status=500)
+        await ask.expect(path, status=500)
 
     return RequestKind(path, 1, send)
 
 
-async def raise_midway(ask: Ask) -> RequestOutcome:
+async def raise_midway(ask: Ask) -> None:
     """Expect the server to close the connection, because it cannot send an error any more."""
     ask.causes("uvicorn.error", "OnPurpose")
     try:
         await ask.expect("/flask/raise-midway")
     except aiohttp.ClientPayloadError:
-        return RequestOutcome.ANSWERED
+        return
     raise AssertionError("a broken response looked whole")
 
 
-async def raise_in_bot(ask: Ask) -> RequestOutcome:
+async def raise_in_bot(ask: Ask) -> None:
     ask.causes("asgiref.server", "OnPurpose")
-    return await ask.expect(f"/bot/{hash(ask.mark) % 60}/raise", text="raised")
+    await ask.expect(f"/bot/{hash(ask.mark) % 60}/raise", text="raised")
 
 
 @asynccontextmanager
@@ -67,46 +67,49 @@ def head(ask: Ask, method: str, path: str, length: int = 0) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-async def garbage(ask: Ask) -> RequestOutcome:
+async def garbage(ask: Ask) -> None:
     """Send bytes that are not HTTP: they never become a request, so the log has no mark."""
     ask.mark = ""
     ask.causes("uvicorn.error", "")
     async with raw_connection(ask, b"\x16\x03\x01 this is no HTTP\r\n\r\n") as reader:
         assert (await reader.read(1000)).startswith(b"HTTP/1.1 400")
-    return RequestOutcome.ANSWERED
 
 
-async def half_a_head(ask: Ask) -> RequestOutcome:
+async def half_a_head(ask: Ask) -> None:
     async with raw_connection(ask, head(ask, "GET", "/flask/hello")[:-20]):
-        return RequestOutcome.CUT
+        pass
 
 
 def vanish(path: str, read: int = 0, logged: str = "") -> RequestKind:
     """Make a kind that leaves while the view sleeps, or after a few bytes of a long answer."""
 
-    async def send(ask: Ask) -> RequestOutcome:
+    async def send(ask: Ask) -> None:
         if logged:
             ask.ledger.tolerated.add(Problem(ask.mark, logged, ""))
         async with raw_connection(ask, head(ask, "GET", path)) as reader:
             await (reader.readexactly(read) if read else asyncio.sleep(0.03))
-        return RequestOutcome.CUT
 
-    return RequestKind(f"vanish {path}", 1, send)
+    return RequestKind(f"vanish {path}", 1, send, RequestOutcome.CUT)
 
 
 def cut_upload(path: str, announced: int, sent: int, note: Callable[[Ask], object]) -> RequestKind:
     """Make a kind that leaves after a part of the upload, or before the answer to all of it."""
 
-    async def send(ask: Ask) -> RequestOutcome:
+    async def send(ask: Ask) -> None:
         note(ask)
         async with raw_connection(ask, head(ask, "POST", path, announced) + os.urandom(sent)):
-            return RequestOutcome.CUT
+            pass
 
-    return RequestKind(f"cut {path}, {sent:,} bytes", 1, send)
+    return RequestKind(f"cut {path}, {sent:,} bytes", 1, send, RequestOutcome.CUT)
 
 
+def cut_off(ask: Ask) -> None:
+    ask.causes(FLASK, "ClientDisconnected")
+
+
+FLASK = "site_under_test.flask_part"
 FAULTS = [
-    raising("/flask/raise", "site_under_test.flask_part"),
+    raising("/flask/raise", FLASK),
     raising("/django/raise", "django.request"),
     raising("/django/async-raise", "django.request"),
     raising("/django/raise-in-middleware", "django.request"),
@@ -115,7 +118,7 @@ FAULTS = [
     RequestKind("raise-midway", 1, raise_midway),
     RequestKind("raise-in-bot", 1, raise_in_bot),
     RequestKind("garbage", 1, garbage),
-    RequestKind("half-a-head", 1, half_a_head),
+    RequestKind("half-a-head", 1, half_a_head, RequestOutcome.CUT),
     vanish("/flask/slow"),
     vanish("/django/slow"),
     vanish("/flask/download/1000", read=300_000),
@@ -123,13 +126,10 @@ FAULTS = [
     vanish("/django/stream/1000", read=300_000, logged="asyncio"),
     # The view reads the upload: it raises OSError, which Flask logs.
     cut_upload(
-        "/flask/digest",
-        1_000_000,
-        400_000,
-        lambda ask: ask.causes("site_under_test.flask_part", "ClientDisconnected"),
+        "/flask/digest", 10**6, 400_000, lambda ask: ask.causes(FLASK, "ClientDisconnected")
     ),
     # Django reads the whole body before it calls a view, so no row may exist.
-    cut_upload("/django/order", 1_000_000, 400_000, lambda ask: None),
+    cut_upload("/django/order", 10**6, 400_000, lambda ask: None),
     # A complete row may exist, or none.
     cut_upload("/django/order", 1000, 1000, lambda ask: ask.ledger.orders_cut.add(ask.mark)),
 ]

@@ -37,25 +37,23 @@ async def hear(ask: Ask, client: ClientWebSocketResponse, said: list[int]) -> No
     ask.ledger.messages["answered"] += len(said)
 
 
-async def talk(ask: Ask) -> RequestOutcome:
+async def talk(ask: Ask) -> None:
     """Send some messages one by one, then some at once."""
     async with await connect(ask) as client:
         for _ in range(20):
             await hear(ask, client, await say(ask, client, 1))
         await hear(ask, client, await say(ask, client, 20))
-    return RequestOutcome.ANSWERED
 
 
-async def talk_and_vanish(ask: Ask) -> RequestOutcome:
+async def talk_and_vanish(ask: Ask) -> None:
     async with await connect(ask) as client:
         said = await say(ask, client, 10)
         await hear(ask, client, said[:3])
         ask.ledger.messages["cut"] += 7
         client.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-    return RequestOutcome.CUT
 
 
-async def raise_in_talk(ask: Ask) -> RequestOutcome:
+async def raise_in_talk(ask: Ask) -> None:
     """Send a message to which the server responds by closing; that is the answer."""
     ask.causes("uvicorn.error", "OnPurpose")
     async with await connect(ask) as client:
@@ -64,11 +62,10 @@ async def raise_in_talk(ask: Ask) -> RequestOutcome:
         heard = await client.receive()
         assert heard.type in (WSMsgType.CLOSE, WSMsgType.CLOSED), heard
     ask.ledger.messages["answered"] += 1
-    return RequestOutcome.ANSWERED
 
 
 TALK = [
     RequestKind("talk", 3, talk),
-    RequestKind("talk-and-vanish", 1, talk_and_vanish),
+    RequestKind("talk-and-vanish", 1, talk_and_vanish, RequestOutcome.CUT),
     RequestKind("raise-in-talk", 1, raise_in_talk),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from contextlib import AsyncExitStack
+from contextlib import nullcontext
 from typing import Any
 
 from asgiref.server import StatelessServer
@@ -21,9 +21,7 @@ async def talk(mark: str, receive: Any, send: Any, *, own_thread: bool) -> None:
     """Answer each message ``{"id": ..., "do": ...}`` with its id and the mark found below."""
     await receive()
     await send({"type": "websocket.accept"})
-    async with AsyncExitStack() as stack:
-        if own_thread:
-            await stack.enter_async_context(ThreadSensitiveContext())
+    async with ThreadSensitiveContext() if own_thread else nullcontext():
         while (event := await receive())["type"] == "websocket.receive":
             MESSAGES["received"] += 1
             message = json.loads(event["text"])

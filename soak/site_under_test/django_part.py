@@ -26,7 +26,6 @@ from django.utils.decorators import async_only_middleware, sync_only_middleware
 from asgiref.sync import sync_to_async
 
 from .accounts import BLOCK, FOLDER, OnPurpose, check_mark
-from .flask_part import forked
 
 DATABASE: dict[str, Any] = {
     "ENGINE": "django.db.backends.sqlite3",
@@ -120,10 +119,6 @@ async def slow(request: HttpRequest) -> HttpResponse:
     return HttpResponse(mark(request))
 
 
-def fork(request: HttpRequest) -> HttpResponse:
-    return HttpResponse(forked(mark(request)))
-
-
 def fail(request: HttpRequest) -> HttpResponse:
     raise OnPurpose(mark(request))
 
@@ -157,7 +152,7 @@ def async_middleware(get_response: Any) -> Any:
 
 
 VIEWS: dict[str, Any] = {"sync": sync_view, "async": async_view, "order": order}
-VIEWS |= {"stream/<int:blocks>": stream, "slow": slow, "fork": fork, "raise": fail}
+VIEWS |= {"stream/<int:blocks>": stream, "slow": slow, "raise": fail}
 VIEWS |= {"async-order": async_order, "async-raise": async_fail, "raise-in-middleware": sync_view}
 urlpatterns = [path(route, view) for route, view in VIEWS.items()]
 

@@ -77,11 +77,6 @@ def thread() -> str:
     return heard[0]
 
 
-@flask.get("/fork")
-def fork() -> str:
-    return forked(mark())
-
-
 @flask.get("/raise")
 def fail() -> str:
     raise OnPurpose(mark())
@@ -96,7 +91,8 @@ def fail_midway() -> Response:
     return Response(blocks(mark()), mimetype="application/octet-stream")
 
 
-def forked(own: str) -> str:
+@flask.get("/fork")
+def fork() -> str:
     """Return an answer from a forked process, which uses the bridge in both directions.
 
     The child inherits the blocked call of the view that forks, but has neither the loop nor the
@@ -109,7 +105,7 @@ def forked(own: str) -> str:
             # The threads that are gone leave their open connections to the garbage collector.
             gc.disable()
             faulthandler.dump_traceback_later(20, exit=True)
-            os.write(write, async_to_sync(_six_steps)(own).encode())
+            os.write(write, async_to_sync(_six_steps)(mark()).encode())
         except BaseException:
             traceback.print_exc()
         finally:
