@@ -23,7 +23,7 @@ class Ask:
     def __init__(self, kind: str, port: int, session: aiohttp.ClientSession, ledger: Ledger):
         self.port, self.session, self.ledger = port, session, ledger
         self.mark = f"{kind}-{next(_numbers)}"
-        self.headers = {"X-Soak-Mark": self.mark, "X-Soak-RequestKind": kind}
+        self.headers = {"X-Soak-Mark": self.mark, "X-Soak-Kind": kind}
 
     def causes(self, logger: str, exception: str) -> None:
         """Note a record that the process under test must log, once."""

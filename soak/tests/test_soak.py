@@ -127,7 +127,7 @@ def test_a_leak_on_purpose_is_found(leaks: tuple[str, ...], tmp_path: Path) -> N
     from run import report
 
     # Leaks do not go away by waiting, so the run need not settle.
-    plan = Plan(seconds=12, settling=(2, 2), stretches=2, leaks=leaks)
+    plan = Plan(seconds=30, settling=(2, 2), stretches=2, leaks=leaks)
     run = asyncio.run(measure(plan, tmp_path))
     lines = {LEAK_LINES.get(leak, f"{leak} at the end") for leak in leaks}
     assert lines <= set(failed(run))
