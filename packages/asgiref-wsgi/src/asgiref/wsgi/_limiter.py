@@ -30,7 +30,7 @@ class _Waiter:
         self.granted = False
 
 
-class RequestLimiter:
+class Limiter:
     """Hands out `limit` tokens: first to threads that resume, then to requests in order."""
 
     def __init__(self, limit: int) -> None:
@@ -110,7 +110,7 @@ class Token:
 
     __slots__ = ("_limiter", "_unclaimed")
 
-    def __init__(self, limiter: RequestLimiter) -> None:
+    def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
         # Holds one item until the thread or `discard` takes it; `pop` is atomic. The side that gets
         # the item returns the token.

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from asgiref.sync import LimitedExecutor, SyncToAsync
 
-from ._limiter import RequestLimiter, Token
+from ._limiter import Limiter, Token
 
 A = TypeVar("A")
 
@@ -56,7 +56,7 @@ class Workers:
         self.thread_sensitive = thread_sensitive
         self._count = workers or DEFAULT_WORKERS
         self._given = executor
-        self._limiter = RequestLimiter(self._count)
+        self._limiter = Limiter(self._count)
         self._threads: LimitedExecutor | ThreadPoolExecutor | None = None
         self._on_threads: SyncToAsync[..., None] | None = None
         # Created once, because creating a SyncToAsync costs more than calling it.
@@ -139,7 +139,7 @@ class _Loan:
 
     __slots__ = ("_is_lent", "_limiter", "_stalled")
 
-    def __init__(self, limiter: RequestLimiter, stalled: threading.BoundedSemaphore) -> None:
+    def __init__(self, limiter: Limiter, stalled: threading.BoundedSemaphore) -> None:
         self._limiter = limiter
         self._stalled = stalled
         self._is_lent = False
