@@ -1,9 +1,9 @@
 """Limits on the number of functions that run at once with ``thread_sensitive=False``.
 
 A call runs while it holds a token of a `PoolLimiter`; the others wait in its backlog, first come
-first served. Each event loop has its own limiter, because functions that block on each other's loops
-would starve if they shared one. A function that is blocked in `async_to_sync` lends its token,
-because its coroutine may need one.
+first served. Each event loop has its own limiter, because functions that block on each other's
+loops would starve if they shared one. A function that is blocked in `async_to_sync` lends its
+token, because its coroutine may need one.
 
 The invariant: while the backlog holds a call and a token is free, a thread has been woken or is
 about to look. A thread that takes a call and leaves another wakes the next thread before it runs
