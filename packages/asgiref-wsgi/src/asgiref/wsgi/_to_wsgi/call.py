@@ -37,7 +37,7 @@ _logger = logging.getLogger("asgiref.wsgi")
 CHUNK_OVERHEAD = 400
 
 
-class CallState(enum.Enum):
+class AnswerState(enum.Enum):
     NEW = "the response has not started"
     STARTED = "the headers wait for the first chunk"
     STREAMING = "the headers are on their way"
@@ -158,7 +158,7 @@ class ApplicationCall:
         self.outgoing = Outgoing(loop, channel, limit)
         self.is_abandoned = False
         self._channel = channel
-        self._state = CallState.NEW
+        self._state = AnswerState.NEW
         self._head: Head | None = None
         self._left: int | None = None  # bytes still missing from the Content-Length
         # Chunks of the request's body that `receive` has not returned yet, with "more_body".
@@ -229,7 +229,7 @@ class ApplicationCall:
 
     @property
     def _is_over(self) -> bool:
-        return self.is_abandoned or self._state in (CallState.DISCARDING, CallState.COMPLETE)
+        return self.is_abandoned or self._state in (AnswerState.DISCARDING, AnswerState.COMPLETE)
 
     def _wake_receivers(self) -> None:
         changed, self._changed = self._changed, None
@@ -255,22 +255,24 @@ class ApplicationCall:
         if kind == "http.response.body":
             await self._send_body(event)
         elif kind == "http.response.start":
-            self._require(kind, CallState.NEW)
+            self._require(kind, AnswerState.NEW)
             self._head = parse_head(event, self.scope["method"])
             self._left = self._head.content_length if self._head.has_body else None
-            self._state = CallState.STARTED
+            self._state = AnswerState.STARTED
         elif kind == "http.response.pathsend":
-            self._require(kind, CallState.STARTED)
+            self._require(kind, AnswerState.STARTED)
             self._send_path(str(event["path"]))
         elif kind not in _IGNORED_EVENTS:
             raise ValueError(f"AsgiToWsgi cannot send the event {kind!r}")
 
-    def _require(self, kind: str, *states: CallState) -> None:
+    def _require(self, kind: str, *states: AnswerState) -> None:
         if self._state not in states:
             raise RuntimeError(f"the application sent {kind!r} although {self._state.value}")
 
     async def _send_body(self, event: Event) -> None:
-        self._require(event["type"], CallState.STARTED, CallState.STREAMING, CallState.DISCARDING)
+        self._require(
+            event["type"], AnswerState.STARTED, AnswerState.STREAMING, AnswerState.DISCARDING
+        )
         more = bool(event.get("more_body", False))
         chunk = self._checked(event.get("body", b""), more)
         if self._head is not None and not self._head.has_body:
@@ -279,7 +281,7 @@ class ApplicationCall:
             if more and not chunk:
                 return  # in PEP 3333, headers wait for the first chunk
             self._open(Opening(self._head, chunk, not more))
-        elif self._state is CallState.STREAMING:
+        elif self._state is AnswerState.STREAMING:
             self._put_chunk(chunk, more)
         if not more:
             self._complete()
@@ -290,13 +292,13 @@ class ApplicationCall:
 
     def _open(self, opening: Opening) -> None:
         self._head = None
-        self._state = CallState.STREAMING
+        self._state = AnswerState.STREAMING
         self.outgoing.put(opening, len(opening.chunk))
 
     def _discard_body(self, head: Head) -> None:
         """Respond without a body. An endless body must not keep the application running."""
         self._open(Opening(head, b"", True))
-        self._state = CallState.DISCARDING
+        self._state = AnswerState.DISCARDING
         self._wake_receivers()
         # Not now: this may be the task's first step, which runs before the task is registered.
         asyncio.get_running_loop().call_soon(self._on_discard, self)
@@ -324,7 +326,7 @@ class ApplicationCall:
         self._complete()
 
     def _complete(self) -> None:
-        self._state = CallState.COMPLETE
+        self._state = AnswerState.COMPLETE
         self._wake_receivers()
 
 
