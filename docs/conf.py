@@ -32,6 +32,7 @@ extensions = [
     "pictures",
 ]
 exclude_patterns = ["_build", "tests", "extensions", "requirements*.txt", ".pytest_cache"]
+exclude_patterns += ["explanation/soak-results.md"]  # soak.md includes it
 
 # A single word in backticks is a link if it is a public name, and code otherwise (for example the
 # name of a parameter): see `reference`.

@@ -1,49 +1,32 @@
 """Load one process with everything for minutes, and check that nothing is left behind.
 
 Run ``python run.py [--seconds N] [--leak KIND ...] [--write]`` in an environment with the wheels of
-this repository and ``requirements.txt``; it needs Linux and Debian's ``wrk``. The program prints
-the verdict as a table and exits with 1 if a line does not hold. ``docs/explanation/soak.md``
-explains it.
+this repository and ``requirements.txt``; it needs Linux. The program prints the verdict as a table
+and exits with 1 if a line does not hold. ``docs/explanation/soak.md`` explains it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import platform
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from load.plain import require_wrk
 from measurement import Plan, measure
-from plot import plot
-from records import Run
-from report import asked, held, results, table, write_json, write_page
-from verdict import Line, judge
+from records import RequestOutcome, SoakRun
+from verdict import Condition, verdict_on
 
-HERE = Path(__file__).parent
-DOCS = HERE.parent / "docs" / "explanation"
+RESULTS = Path(__file__).parents[1] / "docs" / "explanation" / "soak-results.md"
 LEAKS = ("threads", "descriptors", "objects", "memory", "tasks", "loops", "children")
 SHOWN = ("uvicorn", "httptools", "Django", "Flask", "websockets")
 
 
 def main() -> int:
-    plan, write = _arguments()
-    require_wrk()
-    with TemporaryDirectory(prefix="soak-") as folder:
-        run = asyncio.run(measure(plan, Path(folder)))
-    lines = judge(run)
-    print("\n\n".join((asked(run), held(run), table(lines))))
-    for line in lines:
-        if not line.holds:
-            print(f"\n{line.name}: {line.found}, allowed {line.allowed}\n{line.detail}")
-    if write:
-        _write(run, lines)
-    return 0 if all(line.holds for line in lines) else 1
-
-
-def _arguments() -> tuple[Plan, bool]:
     parser = argparse.ArgumentParser(description="one process with everything under load")
     parser.add_argument("--version", action="version", version=f"asgiref {version('asgiref')}")
     parser.add_argument(
@@ -54,23 +37,62 @@ def _arguments() -> tuple[Plan, bool]:
         help="how long it is under load (default: %(default)s)",
     )
     parser.add_argument(
-        "--leak",
-        nargs="+",
-        choices=LEAKS,
-        default=(),
-        help="leak these on purpose (default: nothing)",
+        "--leak", nargs="+", choices=LEAKS, default=(), help="leak on purpose (default: nothing)"
     )
-    parser.add_argument("--write", action="store_true", help="keep the report in the repository")
-    arguments = parser.parse_args()
-    return Plan(arguments.seconds, leaks=tuple(arguments.leak)), arguments.write
+    parser.add_argument("--write", action="store_true", help="keep the report in the documentation")
+    options = parser.parse_args()
+    with TemporaryDirectory(prefix="soak-") as folder:
+        plan = Plan(options.seconds, leaks=tuple(options.leak))
+        run = asyncio.run(measure(plan, Path(folder)))
+    lines = verdict_on(run)
+    print(text := f"{environment(options.seconds)}\n\n{report(run, lines)}\n")
+    if options.write:
+        RESULTS.write_text(text, "utf-8")
+    failed = [f"{line.name}: {line.found}\n{line.detail}" for line in lines if not line.holds]
+    print(*failed, sep="\n\n")
+    return 1 if failed else 0
 
 
-def _write(run: Run, lines: list[Line]) -> None:
-    versions = {name: version(name) for name in SHOWN}
-    data = results(run, lines, versions)
-    write_json(HERE / "results.json", data)
-    write_page(DOCS / "soak.md", run, lines, versions)
-    plot(data, DOCS / "soak.svg")
+def environment(seconds: float) -> str:
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    versions = ", ".join(f"{name} {version(name)}" for name in SHOWN)
+    return f"{python}, {machine}; {versions}; {seconds:.0f} seconds of load, warm-up included."
+
+
+def report(run: SoakRun, lines: list[Condition]) -> str:
+    """Return the verdict, the counts at rest and the requests by outcome, as Markdown."""
+    yes = {True: "yes", False: "**NO**"}
+    verdict = [[each.name, each.found, each.allowed, yes[each.holds]] for each in lines]
+    counts = ("threads", "descriptors", "children", "tasks", "loops", "objects", "rss_kb")
+    pauses = {f"pause {number}": each for number, each in enumerate(run.pauses, 1)}
+    rests = {
+        "at the start": run.started,
+        "after warm-up": run.warm,
+        **pauses,
+        "at the end": run.end,
+    }
+    held = [
+        [name, each.ended.total(), *(getattr(each, count) for count in counts)]
+        for name, each in rests.items()
+    ]
+    requests = [
+        [kind, sent, *(run.ledger.requests[kind, outcome] for outcome in RequestOutcome)]
+        for kind, sent in sorted(run.ledger.sent().items())
+    ]
+    parts = (
+        table(["", "found", "allowed", "holds"], verdict),
+        "Counts of the process at rest:",
+        table(["", "requests", *counts], held),
+        "Requests by outcome:",
+        table(["kind", "sent", *(outcome.value for outcome in RequestOutcome)], requests),
+    )
+    return "\n\n".join(parts)
+
+
+def table(head: list[str], rows: Iterable[Iterable[object]]) -> str:
+    texts = [[f"{each:,}" if isinstance(each, int) else str(each) for each in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *texts])
 
 
 if __name__ == "__main__":

@@ -16,20 +16,19 @@ from __future__ import annotations
 import signal
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import combinations
 
-from records import Ledger, Run, Snapshot
+from records import RequestOutcome, SoakRun
 
-__all__ = ["Line", "judge"]
+__all__ = ["Condition", "verdict_on"]
 
 #: RSS counts pages, and a page with one live object stays. Runs of 40 to 300 seconds that left no
 #: object behind had 0.9 to 2.9 MB more at the end, and a slope that made 1.8 to 2.6 MB; more in the
 #: first minutes than later. Leaked bytes show up in the blocks and the heap.
 RSS_ALLOWANCE_KB = 4096
 #: These are not HTTP requests, so they never reach the application.
-NEVER_BEGUN = ("garbage", "half-a-head")
+NEVER_STARTED = ("garbage", "half-a-head")
 #: The websocket kind in which the server answers the last message by closing the connection.
 ANSWERED_BY_CLOSING = "raise-in-talk"
 #: A kind with fewer requests than this proves nothing.
@@ -37,7 +36,7 @@ LEAST_OF_A_KIND = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Condition:
     """A condition, the value found, the allowed value, and details for a failure."""
 
     name: str
@@ -47,190 +46,96 @@ class Line:
     detail: str = ""
 
 
-def judge(run: Run) -> list[Line]:
+def verdict_on(run: SoakRun) -> list[Condition]:
     """Return all lines, in the order of the report."""
-    judges: list[Callable[[Run], Iterator[Line]]] = [_answers, _accounts, _errors, _rests, _memory]
-    return [line for each in judges for line in each(run)]
+    return [*_answers(run), *_accounts(run), *_errors(run), *_rests(run), *_memory(run)]
 
 
-# Was everything answered?
+def _answers(run: SoakRun) -> Iterator[Condition]:
+    sent, messages = run.ledger.sent(), run.ledger.messages
+    yield _none(f"requests that failed, of {sent.total():,}", run.ledger.failures)
+    unknown = abs(messages["sent"] - messages["answered"] - messages["cut"])
+    yield _at_most("websocket messages neither answered nor cut by us", unknown, 0)
+    rare = [f"{kind}: {count}" for kind, count in sent.items() if count < LEAST_OF_A_KIND]
+    yield _none(f"kinds with fewer than {LEAST_OF_A_KIND} requests", rare)
 
 
-def _answers(run: Run) -> Iterator[Line]:
-    ledger = run.ledger
-    tallies = ledger.tallies.values()
-    sent = sum(tally.sent for tally in tallies)
-    failures = [failure for tally in tallies for failure in tally.failures]
-    yield _count("requests that failed", len(failures), 0, f" of {sent:,}", _some(failures))
-    plain = ledger.plain
-    yield _count(
-        "requests of wrk that failed", plain.failed, 0, f" of {plain.answered:,}", plain.said
+def _accounts(run: SoakRun) -> Iterator[Condition]:
+    end, ledger, rows = run.end, run.ledger, Counter(run.orders)
+    open_calls = [kind for kind in end.started if end.started[kind] != end.ended[kind]]
+    yield _none("kinds with calls of the application that did not end", open_calls)
+    yield _none("kinds that load and application count differently", list(_kinds_that_differ(run)))
+    heard = (
+        ledger.messages["answered"] - ledger.requests[ANSWERED_BY_CLOSING, RequestOutcome.ANSWERED]
     )
-    lost = sum(abs(tally.sent - tally.answered - tally.cut) for tally in tallies)
-    yield _count("requests neither answered nor cut by us", lost, 0)
-    messages = ledger.messages
-    lost = abs(messages.sent - messages.answered - messages.cut)
-    yield _count(
-        "websocket messages neither answered nor cut by us", lost, 0, f" of {messages.sent:,}"
-    )
-    kind, rarest = min(
-        ((kind, tally.sent) for kind, tally in ledger.tallies.items()),
-        key=lambda each: each[1],
-        default=("any", 0),
-    )
-    name = "requests of the rarest kind"
-    yield Line(name, str(rarest), f"≥ {LEAST_OF_A_KIND}", rarest >= LEAST_OF_A_KIND, kind)
+    order = [heard, end.messages["answered"], end.messages["received"], ledger.messages["sent"]]
+    found = " ≤ ".join(f"{each:,}" for each in order)
+    name = "messages: answers heard ≤ said ≤ messages received ≤ sent"
+    yield Condition(name, found, "in order", order == sorted(order))
+    yield _none("answered orders without a row", ledger.orders_answered - rows.keys())
+    unknown = rows.keys() - ledger.orders_answered - ledger.orders_cut
+    twice = {mark for mark, count in rows.items() if count > 1}
+    yield _none(f"rows without an order, or twice, of {rows.total():,}", unknown | twice)
 
 
-def _accounts(run: Run) -> Iterator[Line]:
-    served = run.end.served
-    open_calls = [kind for kind, each in served.items() if each.begun != each.ended]
-    yield _count(
-        "kinds with calls of the application that did not end",
-        len(open_calls),
-        0,
-        "",
-        _some(open_calls),
-    )
-    differing = list(_kinds_that_differ(run.ledger, run.end))
-    yield _count(
-        "kinds that load and application count differently", len(differing), 0, "", _some(differing)
-    )
-    messages, closed = run.ledger.messages, run.ledger.tally(ANSWERED_BY_CLOSING).answered
-    order = [messages.answered - closed, run.end.said, run.end.heard, messages.sent]
-    yield Line(
-        "messages answered ≤ said ≤ heard ≤ sent",
-        " ≤ ".join(f"{each:,}" for each in order),
-        "in order",
-        order == sorted(order),
-    )
-    rows = Counter(run.orders)
-    answered = set(run.ledger.orders_answered)
-    missing = answered - rows.keys()
-    yield _count(
-        "answered orders without a row",
-        len(missing),
-        0,
-        f" of {len(answered):,}",
-        _some(sorted(missing)),
-    )
-    unknown = rows.keys() - answered - set(run.ledger.orders_cut)
-    extra = [*unknown, *(mark for mark, count in rows.items() if count > 1)]
-    yield _count(
-        "rows that nobody ordered, or twice",
-        len(extra),
-        0,
-        f" of {len(rows):,}",
-        _some(sorted(extra)),
-    )
-
-
-def _kinds_that_differ(ledger: Ledger, end: Snapshot) -> Iterator[str]:
+def _kinds_that_differ(run: SoakRun) -> Iterator[str]:
     """Yield each kind with an answer without a started call, or a call without a request."""
-    for kind, tally in ledger.tallies.items():
-        begun = end.served[kind].begun if kind in end.served else 0
-        least, most = (0, 0) if kind in NEVER_BEGUN else (tally.answered, tally.sent)
-        if not least <= begun <= most:
-            yield f"{kind}: {begun} begun, {tally.answered} answered of {tally.sent} sent"
-    plain = ledger.plain
-    begun = end.served["plain"].begun if "plain" in end.served else 0
-    if not plain.answered <= begun <= plain.answered + plain.may_be_cut:
-        yield f"plain: {begun} begun, {plain.answered} answered, {plain.may_be_cut} may be cut"
-    for kind in end.served.keys() - ledger.tallies.keys() - {"plain"}:
-        yield f"{kind}: the load knows nothing of it"
+    sent = run.ledger.sent()
+    for kind in sent.keys() | run.end.started.keys():
+        answered, most = run.ledger.requests[kind, RequestOutcome.ANSWERED], sent[kind]
+        if kind in NEVER_STARTED:
+            answered = most = 0
+        if not answered <= (started := run.end.started[kind]) <= most:
+            yield f"{kind}: {started} started, {answered} answered of {most} sent"
 
 
-# Was anything wrong?
-
-
-def _errors(run: Run) -> Iterator[Line]:
-    caused = Counter((each.mark, each.logger, each.exception) for each in run.ledger.caused)
-    logged = Counter((each["mark"], each["logger"], each["exception"]) for each in run.log)
-    missing = [" ".join(each) for each in (caused - logged).elements()]
-    yield _count(
-        "errors caused and not logged", len(missing), 0, f" of {caused.total():,}", _some(missing)
-    )
-    more = logged - caused
-    texts = [
-        f"{each['logger']}: {each['message']} ({each['mark'] or 'no mark'})\n{each['traceback']}"
-        for each in run.log
-        if (each["mark"], each["logger"], each["exception"]) in more
-    ]
-    yield _count(
-        "errors logged and not caused", more.total(), 0, f" of {logged.total():,}", _some(texts)
-    )
-    lines = run.stderr.splitlines()
-    yield _count("lines on standard error", len(lines), 0, "", run.stderr[:2000])
+def _errors(run: SoakRun) -> Iterator[Condition]:
+    caused, logged = run.ledger.caused, Counter(problem for problem, _ in run.log)
+    missing = [" ".join(problem) for problem in (caused - logged).elements()]
+    yield _none(f"errors caused and not logged, of {caused.total():,}", missing)
+    more = (logged - caused).keys() - run.ledger.tolerated
+    texts = [f"{' '.join(problem)}: {text}" for problem, text in run.log if problem in more]
+    yield _none("errors logged and not caused", texts)
+    yield _none("lines on standard error", run.stderr.splitlines())
     status, expected = run.exit_status, -signal.SIGTERM
-    yield Line("exit status after SIGTERM", str(status), str(int(expected)), status == expected)
+    yield Condition(
+        "exit status after SIGTERM", str(status), str(int(expected)), status == expected
+    )
 
 
-# Was anything left behind?
+def _rests(run: SoakRun) -> Iterator[Condition]:
+    more = Counter(run.end.thread_names) - Counter(run.warm.thread_names)
+    detail = f"more threads than after warm-up: {', '.join(more.elements())}"
+    for name in ("threads", "descriptors", "children", "tasks", "loops"):
+        before, after = getattr(run.warm, name), getattr(run.end, name)
+        yield _at_most(f"{name} at the end", after, before, detail)
 
 
-def _rests(run: Run) -> Iterator[Line]:
-    for what in ("threads", "descriptors", "children", "tasks", "loops"):
-        before, after = getattr(run.warm, what), getattr(run.end, what)
-        detail = ""
-        if what == "threads":
-            more = Counter(run.end.thread_names) - Counter(run.warm.thread_names)
-            detail = f"more than after warm-up: {', '.join(more.elements())}"
-        yield _count(f"{what} at the end", after, before, "", detail)
-
-
-def _memory(run: Run) -> Iterator[Line]:
+def _memory(run: SoakRun) -> Iterator[Condition]:
     warm, end = run.warm, run.end
     # Caches make the counts vary a little. Half the number of requests of the rarest kind is low
     # enough to find a kind that leaks one object per request, however rare it is.
-    allowed = rarest_kind(warm, end) // 2
-    growth = end.objects - warm.objects
-    detail = "grown: " + ", ".join(_grown_types(warm, end))
-    yield _count("objects more than after warm-up", growth, allowed, "", detail)
-    requests = max(1, end.requests - warm.requests)
-    blocks = end.blocks - warm.blocks
-    yield _count("blocks of memory more than after warm-up", blocks, 10 * allowed)
-    heap, rss = end.heap_kb - warm.heap_kb, end.rss_kb - warm.rss_kb
-    yield _count("kB of malloc's more than after warm-up", heap, RSS_ALLOWANCE_KB // 4)
-    yield _count(
-        "kB of RSS more than after warm-up", rss, RSS_ALLOWANCE_KB, f", {requests:,} requests"
-    )
-    drift = round(slope([(each.seconds, each.rss_kb) for each in run.pauses]) * _length(run))
-    yield _count("kB of RSS more by the slope over the pauses", drift, RSS_ALLOWANCE_KB)
+    objects = min((end.ended - warm.ended).values(), default=0) // 2
+    # A run of 60 seconds that left no object behind had 288 blocks more at the end.
+    blocks = max(500, 10 * objects)
+    growth = (end.types - warm.types).most_common(12)
+    grown = "grown: " + ", ".join(f"{name} +{count}" for name, count in growth)
+    rss = statistics.linear_regression(range(len(run.pauses)), [each.rss_kb for each in run.pauses])
+    slope = round(rss.slope * (len(run.pauses) - 1))
+    for name, found, allowed in (
+        ("objects more than after warm-up", end.objects - warm.objects, objects),
+        ("blocks of memory more than after warm-up", end.blocks - warm.blocks, blocks),
+        ("kB of malloc's more than after warm-up", end.heap_kb - warm.heap_kb, 1024),
+        ("kB of RSS more than after warm-up", end.rss_kb - warm.rss_kb, RSS_ALLOWANCE_KB),
+        ("kB of RSS more by the slope over the pauses", slope, RSS_ALLOWANCE_KB),
+    ):
+        yield _at_most(name, found, allowed, grown)
 
 
-def rarest_kind(warm: Snapshot, end: Snapshot) -> int:
-    """Return how many calls of the rarest kind ended between the two snapshots."""
-    return min(
-        (
-            each.ended - (warm.served[kind].ended if kind in warm.served else 0)
-            for kind, each in end.served.items()
-        ),
-        default=0,
-    )
+def _none(name: str, found: Collection[str]) -> Condition:
+    more = [f"... and {len(found) - 5} more"] if len(found) > 5 else []
+    return _at_most(name, len(found), 0, "\n".join([*sorted(found)[:5], *more]))
 
 
-def slope(points: list[tuple[float, int]]) -> float:
-    """Return the growth per second: the median over all pairs, which one outlier cannot move."""
-    pairs = combinations(points, 2)
-    return statistics.median([(y - x) / (t - s) for (s, x), (t, y) in pairs if t != s] or [0.0])
-
-
-def _length(run: Run) -> float:
-    return run.pauses[-1].seconds - run.pauses[0].seconds if run.pauses else 0.0
-
-
-def _grown_types(warm: Snapshot, end: Snapshot) -> list[str]:
-    growth = Counter(end.types)
-    growth.subtract(warm.types)
-    return [f"{name} +{count}" for name, count in growth.most_common(12) if count > 0]
-
-
-def _count(name: str, found: int, allowed: int, of: str = "", detail: str = "") -> Line:
-    return Line(
-        name, f"{found:,}{of}", f"≤ {allowed:,}" if allowed else "0", found <= allowed, detail
-    )
-
-
-def _some(texts: list[str]) -> str:
-    more = f"\n... and {len(texts) - 5} more" if len(texts) > 5 else ""
-    return "\n".join(texts[:5]) + more
+def _at_most(name: str, found: int, allowed: int, detail: str = "") -> Condition:
+    return Condition(name, f"{found:,}", f"≤ {allowed:,}", found <= allowed, detail)

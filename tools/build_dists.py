@@ -27,10 +27,7 @@ def build_all(target: Path, root: Path = ROOT) -> list[Path]:
         done = subprocess.run([*build, str(package)], capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"cannot build {package.name}:\n{done.stdout}\n{done.stderr}")
-    wheels = sorted(target.glob("*.whl"))
-    if len(wheels) != len(packages):
-        sys.exit(f"{len(packages)} packages, but these wheels: {[path.name for path in wheels]}")
-    return wheels
+    return sorted(target.glob("*.whl"))
 
 
 def main() -> None:

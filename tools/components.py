@@ -1,7 +1,9 @@
-"""The distributions of this repository, as their ``pyproject.toml`` files describe them.
+"""The distributions of this repository, as their folders describe them.
 
 Every folder of ``packages/`` with a ``pyproject.toml`` is a distribution. There is no separate list
-to keep up to date, so a new distribution is never missed. Needs ``packaging``.
+to keep up to date, so a new distribution is never missed. flit takes the version from the module.
+A note is a file ``changes/SLUG.KIND.md``; it describes one change to users until a release moves it
+into a section of the CHANGELOG (`assemble_notes`). Needs ``packaging``.
 """
 
 import re
@@ -17,9 +19,33 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-__all__ = ["ROOT", "Component", "find_components", "in_upload_order"]
+__all__ = ["ROOT", "Component", "Section", "find_components", "in_upload_order", "split_changelog"]
 
 ROOT = Path(__file__).resolve().parent.parent
+TITLE = re.compile(r"^## (\S+) \(([^)]+)\)\n", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The section of one version in a CHANGELOG; `when` is a date or "unreleased"."""
+
+    version: str
+    when: str
+    text: str
+
+    @property
+    def is_released(self) -> bool:
+        return self.when != "unreleased"
+
+    def __str__(self) -> str:
+        return f"## {self.version} ({self.when})\n\n{self.text}".rstrip()
+
+
+def split_changelog(text: str) -> tuple[str, list[Section]]:
+    """Return the text before the first section, and the sections, newest first."""
+    before, *parts = TITLE.split(text)
+    versions, dates, texts = parts[::3], parts[1::3], map(str.strip, parts[2::3])
+    return before.rstrip(), list(map(Section, versions, dates, texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +55,10 @@ class Component:
     folder: Path
     name: str
     version: Version
-    #: Its run-time dependencies.
+    version_file: Path
+    #: Its run-time dependencies, and those of its tests.
     needs: tuple[Requirement, ...]
-    #: The additional dependencies of its tests.
     test_tools: tuple[Requirement, ...]
-    #: Its build dependencies.
-    build_tools: tuple[Requirement, ...]
-
-    @property
-    def changelog(self) -> Path:
-        return self.folder / "CHANGELOG.md"
 
     @property
     def tag(self) -> str:
@@ -46,32 +66,31 @@ class Component:
         return f"{self.name}-{self.version}"
 
     @property
-    def version_file(self) -> Path:
-        """The file in which a release sets the new version."""
-        project = self.folder / "pyproject.toml"
-        dynamic = read_project(project)["project"].get("dynamic", [])
-        return module_file(project) if "version" in dynamic else project
+    def changelog(self) -> Path:
+        return self.folder / "CHANGELOG.md"
+
+    def sections(self) -> list[Section]:
+        return split_changelog(self.changelog.read_text("utf-8"))[1]
+
+    def notes(self) -> list[Path]:
+        """Return the notes that are pending for the next release."""
+        return sorted(self.folder.glob("changes/*.md"))
+
+    def has_news(self) -> bool:
+        """Whether there are pending notes or an undated section, which a release must assemble."""
+        return bool(self.notes()) or not all(each.is_released for each in self.sections())
 
 
-def read_project(path: Path) -> dict[str, Any]:
-    return tomllib.loads(path.read_text("utf-8"))
-
-
-def module_file(project: Path) -> Path:
-    """Return the ``__init__.py`` where flit finds a version that pyproject.toml omits."""
-    module: str = read_project(project)["tool"]["flit"]["module"]["name"]
-    return project.parent.joinpath("src", *module.split("."), "__init__.py")
-
-
-def version_of(project: Path) -> Version:
-    declared: str | None = read_project(project)["project"].get("version")
-    if declared is None:
-        source = module_file(project)
-        found = re.search(r'^__version__ = "(.+)"$', source.read_text("utf-8"), re.MULTILINE)
-        if found is None:
-            sys.exit(f"{source} has no line `__version__ = ...`, which {project} leaves to it")
-        declared = found[1]
-    return Version(declared)
+def read_component(project: Path) -> Component:
+    described: dict[str, Any] = tomllib.loads(project.read_text("utf-8"))
+    table, module = described["project"], described["tool"]["flit"]["module"]["name"]
+    source = project.parent.joinpath("src", *module.split("."), "__init__.py")
+    version = re.search(r'^__version__ = "(.+)"$', source.read_text("utf-8"), re.MULTILINE)
+    if version is None:
+        sys.exit(f"{source} has no line `__version__ = ...`, which {project} leaves to it")
+    needs = table.get("dependencies", []), table["optional-dependencies"]["tests"]
+    name = canonicalize_name(table["name"])
+    return Component(project.parent, name, Version(version[1]), source, *map(requirements, needs))
 
 
 def requirements(texts: Iterable[str]) -> tuple[Requirement, ...]:
@@ -79,19 +98,6 @@ def requirements(texts: Iterable[str]) -> tuple[Requirement, ...]:
     for requirement in parsed:
         requirement.name = canonicalize_name(requirement.name)
     return parsed
-
-
-def read_component(project: Path) -> Component:
-    described = read_project(project)
-    table = described["project"]
-    return Component(
-        project.parent,
-        canonicalize_name(table["name"]),
-        version_of(project),
-        requirements(table.get("dependencies", [])),
-        requirements(table.get("optional-dependencies", {}).get("tests", [])),
-        requirements(described["build-system"]["requires"]),
-    )
 
 
 def find_components(root: Path = ROOT) -> list[Component]:

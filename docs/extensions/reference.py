@@ -170,6 +170,11 @@ def source_of_others(app: Sphinx, module: str) -> tuple[str, dict[str, Any]] | N
     return None if module.split(".")[0] == "asgiref" else ("", {})
 
 
+def only_one_page_of_a_class(app: Sphinx, module: str, name: str) -> str | None:
+    """Let the source of `CurrentThreadExecutor` link to asgiref.sync, not also to its old place."""
+    return module if module == "asgiref.current_thread_executor" else None
+
+
 def leave_out_pages_of_others(app: Sphinx) -> list[Any]:
     """Remove other projects' modules, which viewcode would list without a source."""
     modules = getattr(app.env, "_viewcode_modules", {})
@@ -189,5 +194,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", add_keys)
     app.connect("missing-reference", show_unknown_word_as_code, priority=900)
     app.connect("viewcode-find-source", source_of_others)
+    app.connect("viewcode-follow-imported", only_one_page_of_a_class)
     app.connect("html-collect-pages", leave_out_pages_of_others, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

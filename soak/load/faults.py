@@ -8,132 +8,128 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+import random
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
-import h11
+import aiohttp
+from records import Problem, RequestOutcome
 
-from .http import Connection
-from .kinds import Ask, Kind, Outcome, Unexpected, expect
-
-Fault = Callable[[Ask, Connection], Awaitable[Outcome]]
-
-
-def fault(name: str, do: Fault, *, weight: int = 1, receive_buffer: int | None = None) -> Kind:
-    """Make a kind with its own connection, which is closed at the end."""
-
-    async def with_connection(ask: Ask) -> Outcome:
-        connection = await Connection.open(ask.port, receive_buffer=receive_buffer)
-        try:
-            return await do(ask, connection)
-        finally:
-            connection.vanish(reset=ask.heads())
-
-    return Kind(name, weight, with_connection)
+from .ordinary import Ask, RequestKind
 
 
-def raising(path: str, logger: str, exception: str = "OnPurpose") -> Kind:
+def raising(path: str, logger: str, exception: str = "OnPurpose") -> RequestKind:
     """Make a kind that causes status 500 and one log record."""
 
-    async def do(ask: Ask, connection: Connection) -> Outcome:
+    async def send(ask: Ask) -> None:
         ask.causes(logger, exception)
-        return expect(await connection.ask("GET", path, ask.headers), 500)
+        await ask.expect(path, status=500)
 
-    return fault(path.strip("/").replace("/", "-"), do)
+    return RequestKind(path, 1, send)
 
 
-async def raise_midway(ask: Ask, connection: Connection) -> Outcome:
+async def raise_midway(ask: Ask) -> None:
     """Expect the server to close the connection, because it cannot send an error any more."""
     ask.causes("uvicorn.error", "OnPurpose")
     try:
-        answer = await connection.ask("GET", "/flask/raise-midway", ask.headers)
-    except h11.RemoteProtocolError:
-        return Outcome.ANSWERED
-    raise Unexpected(f"a broken response looked whole: {answer.status}")
+        await ask.expect("/flask/raise-midway")
+    except aiohttp.ClientPayloadError:
+        return
+    raise AssertionError("a broken response looked whole")
 
 
-async def raise_in_bot(ask: Ask, connection: Connection) -> Outcome:
+async def raise_in_bot(ask: Ask) -> None:
     ask.causes("asgiref.server", "OnPurpose")
-    scope = hash(ask.mark) % 60
-    answer = await connection.ask("GET", f"/bot/{scope}/raise", ask.headers)
-    return expect(answer, 200, b"raised")
+    await ask.expect(f"/bot/{hash(ask.mark) % 60}/raise", text="raised")
 
 
-async def garbage(ask: Ask, connection: Connection) -> Outcome:
+@asynccontextmanager
+async def raw_connection(ask: Ask, sent: bytes) -> AsyncIterator[asyncio.StreamReader]:
+    """Connect and send; vanish at the end with a FIN or, like a crashed host, a RST."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", ask.port)
+    try:
+        for start in range(0, len(sent), 10_000):
+            writer.write(sent[start : start + 10_000])
+            await writer.drain()
+        yield reader
+    finally:
+        if random.random() < 0.5:
+            own = writer.get_extra_info("socket")
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+
+def head(ask: Ask, method: str, path: str, length: int = 0) -> bytes:
+    fields = {"Host": "soak", "Content-Length": length, **ask.headers}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {each}" for name, each in fields.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def garbage(ask: Ask) -> None:
     """Send bytes that are not HTTP: they never become a request, so the log has no mark."""
     ask.mark = ""
     ask.causes("uvicorn.error", "")
-    await connection.write_raw(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
-    if not (await connection.read_raw()).startswith(b"HTTP/1.1 400"):
-        raise Unexpected("what is no HTTP was not answered with 400")
-    return Outcome.ANSWERED
+    async with raw_connection(ask, b"\x16\x03\x01 this is no HTTP\r\n\r\n") as reader:
+        assert (await reader.read(1000)).startswith(b"HTTP/1.1 400")
 
 
-async def half_a_head(ask: Ask, connection: Connection) -> Outcome:
-    await connection.write_raw(b"GET /flask/hello HTTP/1.1\r\nHost: x\r\nX-Ha")
-    return Outcome.CUT
+async def half_a_head(ask: Ask) -> None:
+    async with raw_connection(ask, head(ask, "GET", "/flask/hello")[:-20]):
+        pass
 
 
-def vanishing_before_the_answer(path: str) -> Fault:
-    async def do(ask: Ask, connection: Connection) -> Outcome:
-        await connection.begin("GET", path, ask.headers, 0)
-        await asyncio.sleep(0.03)
-        return Outcome.CUT
+def vanish(path: str, read: int = 0, logged: str = "") -> RequestKind:
+    """Make a kind that leaves while the view sleeps, or after a few bytes of a long answer."""
 
-    return do
+    async def send(ask: Ask) -> None:
+        if logged:
+            ask.ledger.tolerated.add(Problem(ask.mark, logged, ""))
+        async with raw_connection(ask, head(ask, "GET", path)) as reader:
+            await (reader.readexactly(read) if read else asyncio.sleep(0.03))
 
-
-def vanishing_midway(path: str) -> Fault:
-    """Leave with nearly all of 64 MB unread, more than the server can have sent."""
-
-    async def do(ask: Ask, connection: Connection) -> Outcome:
-        await connection.begin("GET", f"{path}/1000", ask.headers, 0)
-        for _ in range(5):
-            if not await connection.read_raw():
-                raise Unexpected("the server closed before the client did")
-        return Outcome.CUT
-
-    return do
+    return RequestKind(f"vanish {path}", 1, send, RequestOutcome.CUT)
 
 
-async def cut_order(ask: Ask, connection: Connection) -> Outcome:
-    """Cut an order's body: Django reads it all before it calls a view, so no row may exist."""
-    await connection.begin("POST", "/django/order", ask.headers, 1_000_000)
-    await connection.upload(os.urandom(400_000))
-    return Outcome.CUT
+def cut_upload(path: str, announced: int, sent: int, note: Callable[[Ask], object]) -> RequestKind:
+    """Make a kind that leaves after a part of the upload, or before the answer to all of it."""
+
+    async def send(ask: Ask) -> None:
+        note(ask)
+        async with raw_connection(ask, head(ask, "POST", path, announced) + os.urandom(sent)):
+            pass
+
+    return RequestKind(f"cut {path}, {sent:,} bytes", 1, send, RequestOutcome.CUT)
 
 
-async def cut_upload(ask: Ask, connection: Connection) -> Outcome:
-    """Cut an upload that the view is reading: the view raises OSError, which Flask logs."""
-    ask.causes("site_under_test.flask_part", "ClientDisconnected")
-    await connection.begin("POST", "/flask/digest", ask.headers, 1_000_000)
-    await connection.upload(os.urandom(400_000))
-    return Outcome.CUT
+def cut_off(ask: Ask) -> None:
+    ask.causes(FLASK, "ClientDisconnected")
 
 
-async def order_and_leave(ask: Ask, connection: Connection) -> Outcome:
-    """Send a whole order and leave before the answer: a complete row may exist, or none."""
-    ask.ledger.orders_cut.append(ask.mark)
-    await connection.begin("POST", "/django/order", ask.headers, 1000)
-    await connection.upload(os.urandom(1000))
-    return Outcome.CUT
-
-
+FLASK = "site_under_test.flask_part"
 FAULTS = [
-    raising("/flask/raise", "site_under_test.flask_part"),
+    raising("/flask/raise", FLASK),
     raising("/django/raise", "django.request"),
     raising("/django/async-raise", "django.request"),
     raising("/django/raise-in-middleware", "django.request"),
     raising("/raise", "uvicorn.error"),
     raising("/tasks/cancel-me", "uvicorn.error", "CancelledError"),
-    fault("raise-midway", raise_midway),
-    fault("raise-in-bot", raise_in_bot),
-    fault("garbage", garbage),
-    fault("half-a-head", half_a_head),
-    fault("vanish-flask-slow", vanishing_before_the_answer("/flask/slow")),
-    fault("vanish-django-slow", vanishing_before_the_answer("/django/slow")),
-    fault("vanish-flask-download", vanishing_midway("/flask/download"), receive_buffer=65536),
-    fault("vanish-django-stream", vanishing_midway("/django/stream"), receive_buffer=65536),
-    fault("cut-flask-upload", cut_upload),
-    fault("cut-django-order", cut_order),
-    fault("order-and-leave", order_and_leave),
+    RequestKind("raise-midway", 1, raise_midway),
+    RequestKind("raise-in-bot", 1, raise_in_bot),
+    RequestKind("garbage", 1, garbage),
+    RequestKind("half-a-head", 1, half_a_head, RequestOutcome.CUT),
+    vanish("/flask/slow"),
+    vanish("/django/slow"),
+    vanish("/flask/download/1000", read=300_000),
+    # Django writes on until uvicorn notices, and asyncio logs that.
+    vanish("/django/stream/1000", read=300_000, logged="asyncio"),
+    # The view reads the upload: it raises OSError, which Flask logs.
+    cut_upload(
+        "/flask/digest", 10**6, 400_000, lambda ask: ask.causes(FLASK, "ClientDisconnected")
+    ),
+    # Django reads the whole body before it calls a view, so no row may exist.
+    cut_upload("/django/order", 10**6, 400_000, lambda ask: None),
+    # A complete row may exist, or none.
+    cut_upload("/django/order", 1000, 1000, lambda ask: ask.ledger.orders_cut.add(ask.mark)),
 ]

@@ -1,101 +1,116 @@
-"""Requests of well-behaved clients, and their expected answers."""
+"""What a request is, and the requests of well-behaved clients with their expected answers."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
 
-from .http import Connection
-from .kinds import Ask, Kind, Outcome, expect
+import aiohttp
+from records import Ledger, Problem, RequestOutcome
 
 BLOCK = bytes(range(256)) * 256  # 64 kB
-BLOCKS = 8
+_numbers = count()
 
 
-def get(path: str, pattern: str = "{mark}", repeated: int = 1) -> Kind:
+class Ask:
+    """One request: its mark, and the means to send and record it."""
+
+    def __init__(self, kind: str, port: int, session: aiohttp.ClientSession, ledger: Ledger):
+        self.port, self.session, self.ledger = port, session, ledger
+        self.mark = f"{kind}-{next(_numbers)}"
+        self.headers = {"X-Soak-Mark": self.mark, "X-Soak-Kind": kind}
+
+    def causes(self, logger: str, exception: str) -> None:
+        """Note a record that the process under test must log, once."""
+        self.ledger.caused[Problem(self.mark, logger, exception)] += 1
+
+    async def expect(
+        self, path: str, status: int = 200, text: str | None = None, body: bytes | None = None
+    ) -> None:
+        """GET or, with a body, POST; require this answer. A text of None matches any."""
+        method = "GET" if body is None else "POST"
+        async with self.session.request(method, path, headers=self.headers, data=body) as answer:
+            found = await answer.text("utf-8", "replace")
+        assert (answer.status, found) == (status, text or found), (answer.status, found[:200])
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKind:
+    """A kind of request: a coroutine that sends one, and how often each deck contains it."""
+
+    name: str
+    weight: int
+    send: Callable[[Ask], Awaitable[None]]
+    outcome: RequestOutcome = RequestOutcome.ANSWERED
+
+
+def get(path: str, weight: int = 1, pattern: str = "{mark}") -> RequestKind:
     """Make a kind whose answer is the pattern with the request's mark in it."""
 
-    async def do(ask: Ask) -> Outcome:
-        answer = await ask.connection.ask("GET", path, ask.headers)
-        return expect(answer, 200, pattern.format(mark=ask.mark).encode())
+    async def send(ask: Ask) -> None:
+        await ask.expect(path, text=pattern.format(mark=ask.mark))
 
-    return Kind(path.strip("/").replace("/", "-"), repeated, do, timed=True)
-
-
-def upload(path: str, size: int, repeated: int, *, is_order: bool) -> Kind:
-    async def do(ask: Ask) -> Outcome:
-        body = os.urandom(size)
-        if is_order:
-            # Until the answer arrives, the order may or may not have been accepted.
-            ask.ledger.orders_cut.append(ask.mark)
-        answer = await ask.connection.ask("POST", path, ask.headers, body)
-        digest = hashlib.sha256(ask.mark.encode() + body).hexdigest().encode()
-        outcome = expect(answer, 200, digest)
-        if is_order:
-            ask.ledger.orders_cut.remove(ask.mark)
-            ask.ledger.orders_answered.append(ask.mark)
-        return outcome
-
-    return Kind(path.strip("/").replace("/", "-"), repeated, do, timed=True)
+    return RequestKind(path, weight, send)
 
 
-def download(path: str) -> Kind:
-    async def do(ask: Ask) -> Outcome:
-        answer = await ask.connection.ask("GET", f"{path}/{BLOCKS}", ask.headers)
-        return expect(answer, 200, BLOCK * BLOCKS)
+def upload(path: str, size: int) -> RequestKind:
+    async def send(ask: Ask) -> None:
+        body, ledger = os.urandom(size), ask.ledger
+        ledger.orders_cut.add(ask.mark)  # accepted or not, until the answer arrives
+        digest = hashlib.sha256(ask.mark.encode() + body).hexdigest()
+        await ask.expect(path, text=digest, body=body)
+        ledger.orders_cut.remove(ask.mark)
+        if path.endswith("order"):
+            ledger.orders_answered.add(ask.mark)
 
-    return Kind(path.strip("/").replace("/", "-"), 4, do, timed=True)
-
-
-def slow_reader(path: str) -> Kind:
-    async def do(ask: Ask) -> Outcome:
-        connection = await Connection.open(ask.port, receive_buffer=16 * 1024)
-        try:
-            await connection.begin("GET", f"{path}/{BLOCKS * 2}", ask.headers, 0)
-            return expect(await connection.answer(pause=0.02), 200, BLOCK * BLOCKS * 2)
-        finally:
-            await connection.close()
-
-    return Kind(f"slow-reader-{path.split('/')[1]}", 1, do)
+    return RequestKind(path, 4, send)
 
 
-CANCELLED = " ".join(
-    (
-        "while_it_runs",
-        "before_its_first_step",
-        "while_a_coroutine_runs_below",
-        "by_a_timeout",
-        "while_it_waits_for_its_thread",
-    )
-)
+def download(path: str, weight: int, blocks: int, *, slowly: bool = False) -> RequestKind:
+    async def send(ask: Ask) -> None:
+        body, buffer = b"", 16384 if slowly else 65536
+        async with ask.session.get(path, headers=ask.headers, read_bufsize=buffer) as answer:
+            if slowly and answer.connection and answer.connection.transport:
+                # With a small buffer, the server soon notices that the client does not read.
+                own = answer.connection.transport.get_extra_info("socket")
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            async for piece in answer.content.iter_chunked(buffer):
+                body += piece
+                await asyncio.sleep(0.005 if slowly else 0)
+        assert body == BLOCK * blocks, (answer.status, len(body))
+
+    return RequestKind(path, weight, send)
+
+
+async def ask_bot(ask: Ask) -> None:
+    # The bot keeps fewer instances than there are scopes.
+    await ask.expect(f"/bot/{hash(ask.mark) % 60}/shout", text=ask.mark.upper())
+
+
+CANCELLED = "before running waiting timeout below"
 FORKED = " ".join(f"{{mark}}/{number}" for number in range(6))
-
-
-async def ask_bot(ask: Ask) -> Outcome:
-    scope = hash(ask.mark) % 60
-    answer = await ask.connection.ask("GET", f"/bot/{scope}/shout", ask.headers)
-    return expect(answer, 200, ask.mark.upper().encode())
-
-
 ORDINARY = [
-    get("/flask/hello", "Hello {mark}", 10),
-    get("/flask/nested", repeated=6),
-    get("/flask/async", repeated=4),
-    get("/flask/thread", repeated=2),
-    get("/flask/slow", repeated=2),
-    get("/flask/fork", FORKED),
-    get("/django/sync", "Hello {mark}", 8),
-    get("/django/async", "Hello {mark}", 8),
-    get("/django/read", repeated=6),
-    get("/django/slow", repeated=2),
-    get("/django/fork", FORKED),
-    get("/tasks/cancel", CANCELLED, 2),
-    upload("/django/order", 1000, 4, is_order=True),
-    upload("/django/async-order", 100_000, 4, is_order=True),
-    upload("/flask/digest", 500_000, 4, is_order=False),
-    download("/flask/download"),
-    download("/django/stream"),
-    slow_reader("/flask/download"),
-    slow_reader("/django/stream"),
-    Kind("bot", 6, ask_bot, timed=True),
+    get("/flask/hello", 15, "Hello {mark}"),
+    get("/flask/nested", 6),
+    get("/flask/async", 4),
+    get("/flask/thread", 2),
+    get("/flask/slow", 2),
+    get("/flask/fork", 2, FORKED),
+    get("/django/sync", 13, "Hello {mark}"),
+    get("/django/async", 19, "Hello {mark}"),
+    get("/django/slow", 2),
+    get("/tasks/cancel", 2, CANCELLED),
+    upload("/django/order", 1000),
+    upload("/django/async-order", 100_000),
+    upload("/flask/digest", 500_000),
+    download("/flask/download/8", 4, 8),
+    download("/django/stream/8", 4, 8),
+    download("/flask/download/16", 1, 16, slowly=True),
+    download("/django/stream/16", 1, 16, slowly=True),
+    RequestKind("bot", 6, ask_bot),
 ]

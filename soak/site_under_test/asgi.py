@@ -1,64 +1,61 @@
-"""The outermost ASGI application: marks each request, counts it, and routes it by its path."""
+"""The outermost ASGI application: marks each request, counts it, and routes it by its path.
+
+With ``SOAK_LEAK``, each request of one kind leaks on purpose, to show that the verdict finds it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from asgiref.wsgi import WsgiToAsgi
 
-from .bot import Bot
-from .counts import COUNTS
-from .django_part import create_tables, django_application
+from .accounts import ENDED, LOCAL, MARK, STARTED, OnPurpose, snapshot
+from .bridge_part import Bot, cancel_own_task, cancelled_calls, talk
+from .django_part import django_application
 from .flask_part import flask
-from .leaks import LEAKS
-from .marks import LOCAL, MARK, OnPurpose
-from .probe import probe
-from .talk import talk
-from .tasks import cancel_own_task, cancelled_calls
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-#: The kind of requests without a kind: those of wrk.
-PLAIN = "plain"
-#: Only these kinds leak, when a leak is enabled: often enough to find, too rarely to break the run.
-LEAKING_KIND = "flask-nested"
+LEAKS: dict[str, Callable[[], object]] = {
+    "threads": lambda: threading.Thread(target=threading.Event().wait, daemon=True).start(),
+    "descriptors": lambda: os.dup(0),
+    "objects": list,
+    "memory": lambda: bytearray(os.urandom(64 * 1024)),
+    "tasks": lambda: asyncio.create_task(asyncio.sleep(1e6)),
+    "loops": asyncio.new_event_loop,
+    # A process that has ended, but that its parent never waits for.
+    "children": lambda: os.fork() or os._exit(0),
+}
+#: Only these requests leak: often enough to find, too rarely to break the run.
+LEAKING_KIND = "/flask/nested"
+_leaks = [LEAKS[name] for name in os.environ["SOAK_LEAK"].split()]
+_kept: list[object] = []
 
 _wsgi: Any = WsgiToAsgi(flask.wsgi_app)
-_leaks = [LEAKS[name] for name in os.environ.get("SOAK_LEAK", "").split()]
 _bot = Bot()
 
 
-async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "lifespan":
-        await _lifespan(receive, send)
-        return
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     headers = dict(scope["headers"])
-    mark = headers.get(b"x-soak-mark", b"").decode()
-    kind = headers.get(b"x-soak-kind", PLAIN.encode()).decode()
+    kind, mark = (headers.get(name, b"").decode() for name in (b"x-soak-kind", b"x-soak-mark"))
     MARK.set(mark)
     LOCAL.mark = mark
     if scope["path"] == "/probe":
-        await _answer(send, json.dumps(asdict(probe())))
+        await _answer(send, json.dumps(snapshot()))
         return
-    served = COUNTS.kind(kind)
-    served.begun += 1
+    STARTED[kind] += 1
     try:
         if kind == LEAKING_KIND:
-            for leak in _leaks:
-                leak()
+            _kept.extend(leak() for leak in _leaks)
         await _route(scope, receive, send, mark)
     finally:
-        served.ended += 1
+        ENDED[kind] += 1
 
 
-async def _route(scope: Scope, receive: Receive, send: Send, mark: str) -> None:
+async def _route(scope: dict[str, Any], receive: Any, send: Any, mark: str) -> None:
     match scope["path"].split("/")[1:]:
         case ["flask", *_]:
             await _wsgi({**scope, "root_path": "/flask"}, receive, send)
@@ -72,27 +69,11 @@ async def _route(scope: Scope, receive: Receive, send: Send, mark: str) -> None:
             await cancel_own_task(mark)
         case ["bot", scope_id, do]:
             await _answer(send, await _bot.ask(scope_id, do, mark))
-        case ["raise"]:
-            raise OnPurpose(mark)
         case _:
-            raise ValueError(f"nothing is at {scope['path']!r}")
+            raise OnPurpose(mark)
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    await receive()
-    await asyncio.to_thread(create_tables)
-    bot = asyncio.create_task(_bot.arun())
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    bot.cancel()
-    await asyncio.wait({bot})
-    await send({"type": "lifespan.shutdown.complete"})
-
-
-async def _answer(send: Send, text: str) -> None:
-    body = text.encode()
-    length = str(len(body)).encode()
-    await send(
-        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]}
-    )
-    await send({"type": "http.response.body", "body": body})
+async def _answer(send: Any, text: str) -> None:
+    length = (b"content-length", b"%d" % len(text.encode()))
+    await send({"type": "http.response.start", "status": 200, "headers": [length]})
+    await send({"type": "http.response.body", "body": text.encode()})

@@ -8,62 +8,48 @@ error, and the verdict compares the rows with the answers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+import sqlite3
+from collections.abc import AsyncIterator
+from typing import Any
 
 import django
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
-from django.db import connection, models, transaction
+from django.db import models, transaction
 from django.dispatch import Signal
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 from django.utils.decorators import async_only_middleware, sync_only_middleware
 
 from asgiref.sync import sync_to_async
 
-from .forks import forked
-from .marks import OnPurpose, check_mark
+from .accounts import BLOCK, FOLDER, OnPurpose, check_mark
 
-BLOCK = bytes(range(256)) * 256  # 64 kB
-
+DATABASE: dict[str, Any] = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": str(FOLDER / "orders.sqlite3"),
+    "OPTIONS": {"timeout": 30, "transaction_mode": "IMMEDIATE"},
+}
 settings.configure(
-    SECRET_KEY="only for this test",
     ALLOWED_HOSTS=["*"],
     ROOT_URLCONF=__name__,
     MIDDLEWARE=[f"{__name__}.sync_middleware", f"{__name__}.async_middleware"],
-    DATABASES={
-        "default": {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": str(Path(os.environ["SOAK_FOLDER"]) / "orders.sqlite3"),
-            "OPTIONS": {
-                "timeout": 30,
-                "transaction_mode": "IMMEDIATE",
-                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF",
-            },
-        }
-    },
-    DATA_UPLOAD_MAX_MEMORY_SIZE=16 * 1024 * 1024,
-    USE_TZ=True,
+    DATABASES={"default": DATABASE},
     LOGGING_CONFIG=None,
 )
 django.setup()
+with contextlib.closing(sqlite3.connect(DATABASE["NAME"])) as database:
+    database.execute("CREATE TABLE orders_order (mark TEXT PRIMARY KEY)")
+    database.execute("PRAGMA journal_mode=WAL")
 
 
 class Order(models.Model):
     mark = models.CharField(max_length=100, primary_key=True)
-    digest = models.CharField(max_length=64)
 
     class Meta:
         app_label = "orders"
-
-
-def create_tables() -> None:
-    with connection.schema_editor() as editor:
-        editor.create_model(Order)
-    connection.close()
 
 
 ordered = Signal()
@@ -86,15 +72,11 @@ def mark(request: HttpRequest) -> str:
     return check_mark(request.headers.get("X-Soak-Mark", ""))
 
 
-def said(heard: list[tuple[object, object]], own: str) -> str:
-    answers = [answer for _, answer in heard]
-    if answers != [own, own]:
-        raise RuntimeError(f"the receivers of {own} answered {answers}")
-    return own
-
-
-def digest_of(own: str, body: bytes) -> str:
-    return hashlib.sha256(own.encode() + body).hexdigest()
+def ordered_answer(request: HttpRequest, heard: list[tuple[object, object]]) -> HttpResponse:
+    """Require that both receivers found the mark, and return the digest of the order."""
+    if [answer for _, answer in heard] != [own := mark(request)] * 2:
+        raise RuntimeError(f"the receivers of {own} answered {heard}")
+    return HttpResponse(hashlib.sha256(own.encode() + request.body).hexdigest())
 
 
 def sync_view(request: HttpRequest) -> HttpResponse:
@@ -105,55 +87,36 @@ async def async_view(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"Hello {await sync_to_async(mark)(request)}")
 
 
-def read(request: HttpRequest) -> HttpResponse:
-    Order.objects.filter(mark="nobody").exists()
-    return HttpResponse(mark(request))
-
-
 def order(request: HttpRequest) -> HttpResponse:
     """Write a row and, in a savepoint that is rolled back, another one."""
     own = mark(request)
-    digest = digest_of(own, request.body)
     with transaction.atomic():
-        Order.objects.create(mark=own, digest=digest)
-        try:
-            with transaction.atomic():
-                Order.objects.create(mark=f"{own} rolled back", digest="")
-                raise OnPurpose(own)
-        except OnPurpose:
-            pass
-        said(ordered.send(Order, mark=own), own)
-    return HttpResponse(digest)
+        Order.objects.create(mark=own)
+        with contextlib.suppress(OnPurpose), transaction.atomic():
+            Order.objects.create(mark=f"{own} rolled back")
+            raise OnPurpose(own)
+        return ordered_answer(request, ordered.send(Order, mark=own))
 
 
 async def async_order(request: HttpRequest) -> HttpResponse:
     own = mark(request)
-    digest = digest_of(own, request.body)
-    await Order.objects.acreate(mark=own, digest=digest)
-    said(await ordered.asend(Order, mark=own), own)
-    if (await Order.objects.aget(mark=own)).digest != digest:
-        raise RuntimeError(f"the order {own} does not read as it was written")
-    return HttpResponse(digest)
+    await Order.objects.acreate(mark=own)
+    order = await Order.objects.aget(mark=own)
+    return ordered_answer(request, await ordered.asend(Order, mark=order.mark))
 
 
 async def stream(request: HttpRequest, blocks: int) -> StreamingHttpResponse:
-    own = mark(request)
-
-    async def pieces() -> AsyncIterator[bytes]:
+    async def pieces(own: str) -> AsyncIterator[bytes]:
         for _ in range(blocks):
             await sync_to_async(check_mark)(own)
             yield BLOCK
 
-    return StreamingHttpResponse(pieces(), content_type="application/octet-stream")
+    return StreamingHttpResponse(pieces(mark(request)), content_type="application/octet-stream")
 
 
 async def slow(request: HttpRequest) -> HttpResponse:
     await asyncio.sleep(0.1)
     return HttpResponse(mark(request))
-
-
-def fork(request: HttpRequest) -> HttpResponse:
-    return HttpResponse(forked(mark(request)))
 
 
 def fail(request: HttpRequest) -> HttpResponse:
@@ -165,45 +128,32 @@ async def async_fail(request: HttpRequest) -> HttpResponse:
 
 
 @sync_only_middleware
-def sync_middleware(
-    get_response: Callable[[HttpRequest], HttpResponseBase],
-) -> Callable[[HttpRequest], HttpResponseBase]:
-    def middleware(request: HttpRequest) -> HttpResponseBase:
+def sync_middleware(get_response: Any) -> Any:
+    def middleware(request: HttpRequest) -> Any:
         own = mark(request)
         response = get_response(request)
-        response["X-Sync"] = check_mark(own)
+        check_mark(own)
         return response
 
     return middleware
 
 
 @async_only_middleware
-def async_middleware(
-    get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
-) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
-    async def middleware(request: HttpRequest) -> HttpResponseBase:
+def async_middleware(get_response: Any) -> Any:
+    async def middleware(request: HttpRequest) -> Any:
         own = mark(request)
         if request.path.endswith("/raise-in-middleware"):
             raise OnPurpose(own)
         response = await get_response(request)
-        response["X-Async"] = check_mark(own)
+        check_mark(own)
         return response
 
     return middleware
 
 
-urlpatterns = [
-    path("sync", sync_view),
-    path("async", async_view),
-    path("read", read),
-    path("order", order),
-    path("async-order", async_order),
-    path("stream/<int:blocks>", stream),
-    path("slow", slow),
-    path("fork", fork),
-    path("raise", fail),
-    path("async-raise", async_fail),
-    path("raise-in-middleware", sync_view),
-]
+VIEWS: dict[str, Any] = {"sync": sync_view, "async": async_view, "order": order}
+VIEWS |= {"stream/<int:blocks>": stream, "slow": slow, "raise": fail}
+VIEWS |= {"async-order": async_order, "async-raise": async_fail, "raise-in-middleware": sync_view}
+urlpatterns = [path(route, view) for route, view in VIEWS.items()]
 
 django_application = ASGIHandler()

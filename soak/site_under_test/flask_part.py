@@ -1,21 +1,23 @@
-"""A Flask application that runs in ``WsgiToAsgi``."""
+"""A Flask application that runs in ``WsgiToAsgi``, and a forked process that uses the bridge."""
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+import faulthandler
+import gc
 import hashlib
+import os
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 
 from flask import Flask, Response, request
 
 from asgiref.sync import async_to_sync, sync_to_async
 
-from .forks import forked
-from .marks import OnPurpose, check_mark
-
-BLOCK = bytes(range(256)) * 256  # 64 kB
+from .accounts import BLOCK, OnPurpose, check_mark
 
 flask = Flask(__name__)
 
@@ -49,15 +51,14 @@ def slow() -> str:
     return mark()
 
 
+async def below(own: str, thread_sensitive: bool = True) -> str:
+    return await sync_to_async(check_mark, thread_sensitive=thread_sensitive)(own)
+
+
 @flask.get("/nested")
 def nested() -> str:
     """Call sync below async below sync: the innermost runs on the thread of this view."""
-    own = mark()
-
-    async def middle() -> str:
-        return await sync_to_async(check_mark)(own)
-
-    return async_to_sync(middle)()
+    return async_to_sync(below)(mark())
 
 
 @flask.get("/async")
@@ -69,21 +70,11 @@ async def async_view() -> str:
 def thread() -> str:
     """Use the bridge in a thread that it does not know, so that it lends a loop."""
     heard: list[str] = []
-
-    async def middle() -> str:
-        return await sync_to_async(check_mark, thread_sensitive=False)(own)
-
-    own = mark()
-    context = contextvars.copy_context()
-    other = threading.Thread(target=lambda: heard.append(context.run(async_to_sync(middle))))
+    run, own = contextvars.copy_context().run, mark()
+    other = threading.Thread(target=lambda: heard.append(run(async_to_sync(below), own, False)))
     other.start()
     other.join()
     return heard[0]
-
-
-@flask.get("/fork")
-def fork() -> str:
-    return forked(mark())
 
 
 @flask.get("/raise")
@@ -93,10 +84,45 @@ def fail() -> str:
 
 @flask.get("/raise-midway")
 def fail_midway() -> Response:
-    own = mark()
-
-    def blocks() -> Iterator[bytes]:
+    def blocks(own: str) -> Iterator[bytes]:
         yield BLOCK
         raise OnPurpose(own)
 
-    return Response(blocks(), mimetype="application/octet-stream")
+    return Response(blocks(mark()), mimetype="application/octet-stream")
+
+
+@flask.get("/fork")
+def fork() -> str:
+    """Return an answer from a forked process, which uses the bridge in both directions.
+
+    The child inherits the blocked call of the view that forks, but has neither the loop nor the
+    other threads. If it fails, its answer is empty and its standard error says why.
+    """
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            # The threads that are gone leave their open connections to the garbage collector.
+            gc.disable()
+            faulthandler.dump_traceback_later(20, exit=True)
+            os.write(write, async_to_sync(_six_steps)(mark()).encode())
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)  # without any cleanup of the parent
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as stream:
+        answer = stream.read()
+    os.waitpid(child, 0)
+    return answer
+
+
+async def _six_steps(own: str) -> str:
+    def step(number: int) -> str:
+        async def inner() -> str:
+            return f"{own}/{number}"
+
+        return async_to_sync(inner)()
+
+    calls = [sync_to_async(step, thread_sensitive=number < 3)(number) for number in range(6)]
+    return " ".join(await asyncio.gather(*calls))

@@ -138,7 +138,6 @@ def test_what_is_missing_in_an_argument_is_found(argument: str, complaint: str |
         "run_tests.py",
         "demo/run.py",
         "tools/install_dist.py",
-        "tools/doctest_package.py",
         "tools/build_dists.py",
         "tools/verify_types.py",
         "tools/release.py",

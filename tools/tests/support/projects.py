@@ -12,8 +12,8 @@ build-backend = "flit_core.buildapi"
 
 [project]
 name = "{name}"
-version = "{version}"
 description = "One of two."
+dynamic = ["version"]
 dependencies = {needs}
 
 [project.optional-dependencies]
@@ -25,6 +25,9 @@ name = "{module}"
 [tool.pytest.ini_options]
 timeout = 60
 """
+
+
+MODULE = '__version__ = "1.0.0"\nANSWER = 42\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,9 @@ class Project:
 
     def write_component(self, name: str, module: str, needs: Sequence[str] = ()) -> None:
         folder = f"packages/{name}"
-        text = PYPROJECT.format(name=name, version="1.0.0", module=module, needs=list(needs))
+        text = PYPROJECT.format(name=name, module=module, needs=list(needs))
         self.write(f"{folder}/pyproject.toml", text)
-        self.write(f"{folder}/src/{module.replace('.', '/')}/__init__.py", "ANSWER = 42\n")
+        self.write(f"{folder}/src/{module.replace('.', '/')}/__init__.py", MODULE)
         self.write(f"{folder}/tests/test_answer.py", "def test_answer(): assert True\n")
         self.write(f"{folder}/README.md", "What it is.\n")
         self.write(f"{folder}/LICENSE", "Yours.\n")
@@ -62,7 +65,9 @@ class Project:
         )
 
     def raise_version(self, name: str, version: str) -> None:
-        self.replace(f"packages/{name}/pyproject.toml", '"1.0.0"', f'"{version}"')
+        [module] = self.root.glob(f"packages/{name}/src/asgiref/*/__init__.py")
+        path = module.relative_to(self.root).as_posix()
+        self.replace(path, '"1.0.0"', f'"{version}"')
 
     def release(self, name: str) -> None:
         """Date the CHANGELOG, commit and tag, as in CONTRIBUTING."""

@@ -3,7 +3,7 @@
 import inspect
 from typing import cast
 
-from ._style import describe, is_double_callable, require_double_callable
+from ._style import is_double_callable, name_of, require_double_callable
 from ._types import DoubleCallable, Receive, Scope, Send, SingleCallable
 
 
@@ -49,7 +49,7 @@ def _rejecting(application: object) -> SingleCallable:
     """Return an application that raises TypeError when it is awaited."""
 
     async def single_callable(scope: Scope, receive: Receive, send: Send) -> None:
-        raise TypeError(f"{describe(application)} is not an ASGI application: it is not callable.")
+        raise TypeError(f"{name_of(application)} is not an ASGI application: it is not callable.")
 
     return single_callable
 
@@ -58,7 +58,7 @@ def _not_an_instance(application: object, instance: object) -> str:
     if inspect.iscoroutine(instance):
         instance.close()  # otherwise Python also warns that it was never awaited
     return (
-        f"{describe(application)} was called as an ASGI 2.0 application, but for a scope it "
+        f"{name_of(application)} was called as an ASGI 2.0 application, but for a scope it "
         f"returned {type(instance).__name__!r} instead of a callable taking (receive, send)."
     )
 

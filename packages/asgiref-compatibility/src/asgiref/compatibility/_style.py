@@ -76,7 +76,7 @@ def require_double_callable(application: Callable[..., object]) -> None:
     if called is None or called.takes_one_more():
         return
     raise TypeError(
-        f"{describe(application)} is not an ASGI application: it is neither an async callable "
+        f"{name_of(application)} is not an ASGI application: it is neither an async callable "
         f"taking (scope, receive, send) nor a callable taking (scope){_signature_of(application)}."
     )
 
@@ -165,7 +165,7 @@ def _signature_of(application: Callable[..., object]) -> str:
         return ""
 
 
-def describe(application: object) -> str:
+def name_of(application: object) -> str:
     """Return the application's name for an error message: its dotted name, or its repr."""
     try:
         name = getattr(application, "__qualname__", None)

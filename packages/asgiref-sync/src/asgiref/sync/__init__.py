@@ -14,7 +14,7 @@ import sys
 
 from ._async_to_sync import AsyncToSync, async_to_sync
 from ._asyncio_internals import set_loop_factory
-from ._blocking import CurrentThreadExecutor as CurrentThreadExecutor
+from ._blocking import CurrentThreadExecutor
 from ._callables import iscoroutinefunction, markcoroutinefunction
 from ._calling_loop import calling_loop, start_on_calling_loop
 from ._context_managers import async_to_sync_context, sync_to_async_context
@@ -30,6 +30,7 @@ __all__ = [
     "AsyncSingleThreadContext",
     "AsyncToSync",
     "CallEvent",
+    "CurrentThreadExecutor",
     "LimitedExecutor",
     "SyncToAsync",
     "ThreadEvent",

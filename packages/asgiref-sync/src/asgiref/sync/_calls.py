@@ -28,7 +28,7 @@ from ._thread_pool import WorkItem
 from ._thread_state import PROCESS, ThreadState, thread_state
 
 if TYPE_CHECKING:
-    from ._limits import Limiter
+    from ._limits import PoolLimiter
 
 _R = TypeVar("_R")
 
@@ -165,7 +165,7 @@ class FunctionCall(Call, WorkItem):
         #: `SyncToAsync.thread_handler`, if an integration overrides it or an observer is set.
         self.handler: Callable[..., Any] | None = None
         #: The limiter whose token the running call holds.
-        self.limiter: Limiter | None = None
+        self.limiter: PoolLimiter | None = None
         #: The foreign executor that runs the call, if one does, and the future that it returned.
         self.foreign_executor: Executor | None = None
         self.future: Future[Any] | None = None

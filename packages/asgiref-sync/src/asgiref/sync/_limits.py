@@ -1,9 +1,9 @@
 """Limits on the number of functions that run at once with ``thread_sensitive=False``.
 
-A call runs while it holds a token of a `Limiter`; the others wait in its backlog, first come first
-served. Each event loop has its own limiter, because functions that block on each other's loops
-would starve if they shared one. A function that is blocked in `async_to_sync` lends its token,
-because its coroutine may need one.
+A call runs while it holds a token of a `PoolLimiter`; the others wait in its backlog, first come
+first served. Each event loop has its own limiter, because functions that block on each other's
+loops would starve if they shared one. A function that is blocked in `async_to_sync` lends its
+token, because its coroutine may need one.
 
 The invariant: while the backlog holds a call and a token is free, a thread has been woken or is
 about to look. A thread that takes a call and leaves another wakes the next thread before it runs
@@ -32,7 +32,7 @@ _R = TypeVar("_R")
 _Limited = FunctionCall | SubmittedCall
 
 
-class Limiter(WorkItem):
+class PoolLimiter(WorkItem):
     """Runs calls on threads of `pool`, at most `limit` at a time.
 
     As a pool work item, it takes and runs calls until none is left.
@@ -210,7 +210,7 @@ class _LentToken:
 
     __slots__ = ("_call", "_limiter")
 
-    def __init__(self, limiter: Limiter, call: FunctionCall) -> None:
+    def __init__(self, limiter: PoolLimiter, call: FunctionCall) -> None:
         self._limiter = limiter
         self._call = call
 
@@ -227,7 +227,7 @@ class _LentToken:
 _POOL = ThreadPool("asgiref-worker")
 _POOL.end_idle_before_fork()
 # No lock: each access is one atomic operation of the dictionary, and no code iterates over it.
-_LIMITERS = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Limiter]()
+_LIMITERS = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, PoolLimiter]()
 
 
 def _default_limit() -> int:
@@ -236,11 +236,11 @@ def _default_limit() -> int:
     return min(32, (count or 1) + 4)
 
 
-def limiter_of(loop: asyncio.AbstractEventLoop) -> Limiter:
+def limiter_of(loop: asyncio.AbstractEventLoop) -> PoolLimiter:
     """Return the limiter of `loop`. On the loop's thread."""
     limiter = _LIMITERS.get(loop)
     if limiter is None:
-        limiter = _LIMITERS[loop] = Limiter(_POOL, _default_limit())
+        limiter = _LIMITERS[loop] = PoolLimiter(_POOL, _default_limit())
     return limiter
 
 
@@ -279,7 +279,7 @@ class LimitedExecutor(Executor):
         if limit < 1:
             raise ValueError(f"limit must be a positive number of threads, not {limit!r}")
         self._pool = ThreadPool(name)
-        self._limiter = Limiter(self._pool, limit)
+        self._limiter = PoolLimiter(self._pool, limit)
         self._open = True
         weakref.finalize(self, self._pool.close).atexit = False
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from ._connection import Connection
-from ._http_rules import BODY, HINTS, START, TRAILERS, HttpRules, Phase
+from ._http_rules import BODY, HINTS, START, TRAILERS, HttpPhase, HttpRules
 from ._output import Output
 from ._scopes import Headers, HeadersLike, Overrides, connection_scope, decoded, encoded, has
 
@@ -140,7 +140,7 @@ class HttpExchange(Connection):
         self.__rules = HttpRules(application, made)
         super().__init__(application, made, timeout, self.__rules)
         self.__request = body
-        self.__phase = Phase.START
+        self.__phase = HttpPhase.START
         self.__start: ResponseStart | None = None
         self.__pieces: list[bytes] = []
         self.__size = 0
@@ -225,7 +225,7 @@ class HttpExchange(Connection):
         >>> asyncio.run(main())
         [b'one', b'two']
         """
-        while self.__phase is not Phase.NOTHING:
+        while self.__phase is not HttpPhase.NOTHING:
             piece = await self.__read(None)
             if piece:
                 yield piece
@@ -253,7 +253,7 @@ class HttpExchange(Connection):
         deadline = None
         if self.timeout is not None:
             deadline = asyncio.get_running_loop().time() + self.timeout
-        while self.__phase is not Phase.NOTHING:
+        while self.__phase is not HttpPhase.NOTHING:
             await self.__read(deadline)
             self.__require_kept_body()
         self.__require_kept_body()
@@ -304,13 +304,13 @@ class HttpExchange(Connection):
                 await client.runner.time_out(what)
         async with client.reading:
             match self.__phase:
-                case Phase.START:
+                case HttpPhase.START:
                     self.__take_start(await client.event(timeout, START))
-                case Phase.BODY:
+                case HttpPhase.BODY:
                     return await self.__take_piece(await client.event(timeout, BODY))
-                case Phase.TRAILERS:
+                case HttpPhase.TRAILERS:
                     await self.__take_trailers(await client.event(timeout, TRAILERS))
-                case Phase.NOTHING:  # a concurrent call has read the last event
+                case HttpPhase.NOTHING:  # a concurrent call has read the last event
                     pass
         return b""
 
@@ -319,7 +319,7 @@ class HttpExchange(Connection):
             self.__extras.append(event)
             return
         self.__start = ResponseStart(event["status"], decoded(event.get("headers", ())))
-        self.__phase = Phase.BODY
+        self.__phase = HttpPhase.BODY
 
     async def __take_piece(self, event: Output) -> bytes:
         if event["type"] != BODY:
@@ -340,9 +340,9 @@ class HttpExchange(Connection):
     async def __take_trailers(self, event: Output) -> None:
         self.__trailers += decoded(event.get("headers", ()))
         if not event.get("more_trailers", False):
-            await self.__enter(Phase.NOTHING)
+            await self.__enter(HttpPhase.NOTHING)
 
-    async def __enter(self, phase: Phase) -> None:
+    async def __enter(self, phase: HttpPhase) -> None:
         self.__phase = phase
-        if phase is Phase.NOTHING:  # the next receive reports the disconnect
+        if phase is HttpPhase.NOTHING:  # the next receive reports the disconnect
             await self._asgiref_client.tell_disconnect(self._asgiref_departure())

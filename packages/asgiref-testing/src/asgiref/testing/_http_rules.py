@@ -14,7 +14,7 @@ FILES = ("http.response.zerocopysend", "http.response.pathsend")
 _WITHOUT_BODY = (204, 304)
 
 
-class Phase(Enum):
+class HttpPhase(Enum):
     """Which event is due next."""
 
     START = auto()
@@ -35,32 +35,32 @@ class HttpRules(Rules):
         super().__init__(application)
         self._offered = extensions_of(scope)
         self._is_head = scope.get("method") == "HEAD"
-        self._phase = Phase.START
+        self._phase = HttpPhase.START
         self._trailers_follow = False
         self._status = 0
         self._length: int | None = None  # bytes of the body that are still due, if that is known
 
     def note_end(self) -> None:
-        if self._phase is Phase.START:
+        if self._phase is HttpPhase.START:
             self.fail("returned without starting a response")
         elif not self.is_over:
             self.fail("returned without completing its response")
 
-    def after(self, event: Output) -> Phase:
+    def after(self, event: Output) -> HttpPhase:
         """Return the phase that follows ``event``, the last one of its own phase."""
         if event["type"] == TRAILERS or not self._trailers_follow:
-            return Phase.NOTHING
-        return Phase.TRAILERS
+            return HttpPhase.NOTHING
+        return HttpPhase.TRAILERS
 
     def _advance(self, event: Output) -> None:
         if event["type"] in (DEBUG, *HINTS, *FILES) and event["type"] not in self._offered:
             self.complain(f"sent {event['type']!r}, an extension that the scope lacks", event)
         match self._phase:
-            case Phase.START:
+            case HttpPhase.START:
                 self.require_due(event, START, DEBUG, *HINTS)
                 if event["type"] == START:
                     self._start(event)
-            case Phase.BODY:
+            case HttpPhase.BODY:
                 self.require_due(event, BODY, *FILES, *HINTS)
                 if event["type"] not in HINTS:
                     self._body(event)
@@ -75,7 +75,7 @@ class HttpRules(Rules):
         self._status = event["status"]
         self._trailers_follow = TRAILERS in self._offered and bool(event.get("trailers", False))
         self._require_length(event)
-        self._phase = Phase.BODY
+        self._phase = HttpPhase.BODY
 
     def _require_length(self, event: Output) -> None:
         length = declared_length(event.get("headers", ()))
@@ -94,7 +94,7 @@ class HttpRules(Rules):
         if not event.get("more_body", False):
             if self._length:
                 self.complain(f"ended the body {self._length} bytes before its length", event)
-            self._phase = Phase.TRAILERS
+            self._phase = HttpPhase.TRAILERS
             self.is_over = not self._trailers_follow
 
     def _count(self, event: Output) -> None:

@@ -11,7 +11,7 @@ _ASYNCIO = Path(asyncio.__file__).parent
 _QUEUE_GET = asyncio.Queue[object].get.__code__
 
 
-def describe(application: object) -> str:
+def name_of(application: object) -> str:
     """Return the application's dotted name, or its repr."""
     try:
         name = getattr(application, "__qualname__", None)

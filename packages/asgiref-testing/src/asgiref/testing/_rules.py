@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Never, cast
 
 from ._output import Output, OutputQueue
-from ._report import describe, is_mapping, safe_repr, type_of
+from ._report import is_mapping, name_of, safe_repr, type_of
 from ._runner import Runner
 from ._scopes import fault_of_headers
 
@@ -25,7 +25,7 @@ class Rules:
     """
 
     def __init__(self, application: object) -> None:
-        self._name = describe(application)
+        self._name = name_of(application)
         self._reported = False
         self.violation: str | None = None
         self.is_over = False

@@ -17,7 +17,7 @@ from typing import Any, Never
 from asgiref.compatibility import SingleCallable
 
 from ._output import Output, OutputQueue
-from ._report import describe, doing, how_it_ended, type_of
+from ._report import doing, how_it_ended, name_of, type_of
 
 #: Seconds that each cancellation waits for the application's end: the first one is for its cleanup.
 _CANCELLATIONS = (5.0, 0.1, 0.1)
@@ -45,7 +45,7 @@ class Runner:
         cancel_on_timeout: bool = True,
         is_expected: Callable[[BaseException], bool] = _always_reported,
     ) -> None:
-        self.name = describe(application)
+        self.name = name_of(application)
         self.inputs: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self.outputs = outputs
         self.failure_raised = False

@@ -17,7 +17,7 @@ class BodyTooLarge(OSError):
     """The request's body exceeds the maximum; the adapter answers with status 413."""
 
 
-def describe(error: BaseException) -> str:
+def safe_repr(error: BaseException) -> str:
     """Return the repr of an exception, or its type's name where `__repr__` raises."""
     try:
         return repr(error)

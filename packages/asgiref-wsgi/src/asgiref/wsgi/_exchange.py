@@ -28,8 +28,8 @@ BACKPRESSURE = 384 * 1024
 MAX_SPOOL_SIZE = 1024**3
 #: Maximum number of events sent in one turn of the event loop if `send` does not wait. asyncio
 #: tells the server about a lost connection in the next turn, and until then logs each write after
-#: the fifth. A turn costs as much as sending one or two small chunks.
-SENDS_IN_A_ROW = 5
+#: the fourth. A turn costs as much as sending one or two small chunks.
+SENDS_IN_A_ROW = 4
 
 
 @dataclass(frozen=True, slots=True)

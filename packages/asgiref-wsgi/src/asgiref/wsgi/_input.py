@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from ._errors import BodyTooLarge, ClientDisconnected, describe
+from ._errors import BodyTooLarge, ClientDisconnected, safe_repr
 from ._tasks import start_task
 from ._two_sided_wait import TwoSidedWait
 from ._types import Receive
@@ -164,7 +164,7 @@ class RequestInput:
             # A reader gets this error, if one waits. A failure of `receive` does not mean that the
             # client has left, so the response continues.
             self._cause = error
-            self.fail(f"the request body could not be received: {describe(error)}")
+            self.fail(f"the request body could not be received: {safe_repr(error)}")
 
     def _feed(self, data: bytes, more: bool) -> None:
         if data:

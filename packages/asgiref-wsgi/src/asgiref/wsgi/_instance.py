@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import _environ
 from ._answers import answer, refuse_websocket, serve_lifespan
-from ._errors import BodyTooLarge, ClientDisconnected, describe, log_abandoned, log_refused
+from ._errors import BodyTooLarge, ClientDisconnected, log_abandoned, log_refused, safe_repr
 from ._exchange import Exchange, Options
 from ._file_wrapper import usable_offers
 from ._outbox import Outbox
@@ -193,13 +193,13 @@ class WsgiToAsgiInstance:
             if exchange is None or not exchange.outbox.closed:
                 raise  # the request's body broke off, but the client may still read the response
         except StopIteration as error:
-            raise RuntimeError(f"the WSGI application raised {describe(error)}") from error
+            raise RuntimeError(f"the WSGI application raised {safe_repr(error)}") from error
         except Exception as error:
             if exchange is None or not exchange.is_abandoned:
                 raise
             log_abandoned(error)
         except BaseException as error:
-            raise RuntimeError(f"the WSGI application raised {describe(error)}") from error
+            raise RuntimeError(f"the WSGI application raised {safe_repr(error)}") from error
 
     def _run(self, body: BinaryIO) -> None:
         sink = self._sink()

@@ -1,5 +1,5 @@
 """The executor that runs functions on a thread while that thread waits in `async_to_sync`."""
 
-from asgiref.sync._blocking import CurrentThreadExecutor
+from asgiref.sync import CurrentThreadExecutor
 
 __all__ = ["CurrentThreadExecutor"]

@@ -20,7 +20,7 @@ from typing import Self
 __all__ = ["timeout"]
 
 
-class _State(enum.Enum):
+class _TimeoutState(enum.Enum):
     CREATED = "not entered yet"
     ACTIVE = "entered"
     EXPIRED = "expired, not left yet"
@@ -71,7 +71,7 @@ class timeout:
             raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}.")
         self._seconds = timeout
         self._loop = asyncio.get_running_loop() if loop is None else loop
-        self._state = _State.CREATED
+        self._state = _TimeoutState.CREATED
         self._task: asyncio.Task[object] | None = None
         self._requests_before = 0
         self._timer: asyncio.Handle | None = None
@@ -80,7 +80,7 @@ class timeout:
     @property
     def expired(self) -> bool:
         """Whether the limit passed while the block ran."""
-        return self._state in (_State.EXPIRED, _State.TIMED_OUT)
+        return self._state in (_TimeoutState.EXPIRED, _TimeoutState.TIMED_OUT)
 
     @property
     def remaining(self) -> float | None:
@@ -114,7 +114,7 @@ class timeout:
         self._leave(exc_type, exc_val)
 
     def _enter(self) -> None:
-        if self._state in (_State.ACTIVE, _State.EXPIRED):
+        if self._state in (_TimeoutState.ACTIVE, _TimeoutState.EXPIRED):
             raise RuntimeError(f"This timeout is in use already: {self._state.value}.")
         if self._seconds is not None:
             self._task = asyncio.current_task(self._loop)
@@ -122,7 +122,7 @@ class timeout:
                 raise RuntimeError("asgiref.timeout.timeout must be entered inside a task.")
             self._requests_before = self._task.cancelling()
             self._timer = self._start_timer(self._seconds)
-        self._state = _State.ACTIVE
+        self._state = _TimeoutState.ACTIVE
 
     def _start_timer(self, seconds: float) -> asyncio.Handle:
         if seconds <= 0:
@@ -131,8 +131,8 @@ class timeout:
         return self._loop.call_at(self._deadline, self._expire)
 
     def _expire(self) -> None:
-        if self._state is _State.ACTIVE and self._task is not None:
-            self._state = _State.EXPIRED
+        if self._state is _TimeoutState.ACTIVE and self._task is not None:
+            self._state = _TimeoutState.EXPIRED
             self._task.cancel()
 
     def _leave(self, exc_type: type[BaseException] | None, exc_val: BaseException | None) -> None:
@@ -140,9 +140,9 @@ class timeout:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._state is not _State.EXPIRED or task is None:
-            self._state = _State.LEFT
+        if self._state is not _TimeoutState.EXPIRED or task is None:
+            self._state = _TimeoutState.LEFT
             return
-        self._state = _State.TIMED_OUT
+        self._state = _TimeoutState.TIMED_OUT
         if task.uncancel() <= self._requests_before and exc_type is asyncio.CancelledError:
             raise TimeoutError from exc_val

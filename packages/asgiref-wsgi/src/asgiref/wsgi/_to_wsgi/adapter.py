@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .call import ApplicationCall, Part
 from .client import departure_check
-from .lifespan import Application, LifespanFailed, LifespanMode
+from .lifespan import Application, LifespanMode, StartupFailed
 from .loops import LoopClosed, LoopFactory
 from .request_body import RequestBody
 from .response import ServerSide, StartResponse, answer, answer_failure
 from .running import Options, RunningApplication
 from .scope import RefusedRequest, body_length, build_scope
-from .threads import Channel, PerProcess, new_channel
+from .threads import PerProcess, ThreadQueue, new_channel
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -101,7 +101,7 @@ class AsgiToWsgi:
             server_side = self._prepare(running, environ)
         except RefusedRequest as refused:
             return answer(start_response, _STATUS_LINES[refused.status], refused.sentence)
-        except LifespanFailed as failure:
+        except StartupFailed as failure:
             return answer_failure(start_response, failure, "The application has not started")
         except LoopClosed:
             return answer(start_response, "503 Service Unavailable", "The server is shutting down")
@@ -114,7 +114,7 @@ class AsgiToWsgi:
         state = running.state
         if state is not None:
             scope["state"] = state
-        channel: Channel[Part] = new_channel()
+        channel: ThreadQueue[Part] = new_channel()
         call = ApplicationCall(
             scope,
             thread.loop,

@@ -25,11 +25,11 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
-from .._errors import ClientDisconnected, describe
+from .._errors import ClientDisconnected, safe_repr
 from .._types import Event
 from .head import Head, exact_bytes, parse_head
 from .lifespan import Application
-from .threads import Channel, new_lock
+from .threads import ThreadQueue, new_lock
 
 _logger = logging.getLogger("asgiref.wsgi")
 
@@ -37,7 +37,7 @@ _logger = logging.getLogger("asgiref.wsgi")
 CHUNK_OVERHEAD = 400
 
 
-class State(enum.Enum):
+class AnswerState(enum.Enum):
     NEW = "the response has not started"
     STARTED = "the headers wait for the first chunk"
     STREAMING = "the headers are on their way"
@@ -77,7 +77,9 @@ class Outgoing:
 
     __slots__ = ("_channel", "_limit", "_lock", "_loop", "_room", "_size", "_unpaused")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel[Part], limit: int) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, channel: ThreadQueue[Part], limit: int
+    ) -> None:
         self._loop = loop
         self._channel = channel
         self._limit = limit
@@ -146,7 +148,7 @@ class ApplicationCall:
         self,
         scope: dict[str, Any],
         loop: asyncio.AbstractEventLoop,
-        channel: Channel[Part],
+        channel: ThreadQueue[Part],
         *,
         has_body: bool,
         limit: int,
@@ -156,7 +158,7 @@ class ApplicationCall:
         self.outgoing = Outgoing(loop, channel, limit)
         self.is_abandoned = False
         self._channel = channel
-        self._state = State.NEW
+        self._state = AnswerState.NEW
         self._head: Head | None = None
         self._left: int | None = None  # bytes still missing from the Content-Length
         # Chunks of the request's body that `receive` has not returned yet, with "more_body".
@@ -227,7 +229,7 @@ class ApplicationCall:
 
     @property
     def _is_over(self) -> bool:
-        return self.is_abandoned or self._state in (State.DISCARDING, State.COMPLETE)
+        return self.is_abandoned or self._state in (AnswerState.DISCARDING, AnswerState.COMPLETE)
 
     def _wake_receivers(self) -> None:
         changed, self._changed = self._changed, None
@@ -253,22 +255,24 @@ class ApplicationCall:
         if kind == "http.response.body":
             await self._send_body(event)
         elif kind == "http.response.start":
-            self._require(kind, State.NEW)
+            self._require(kind, AnswerState.NEW)
             self._head = parse_head(event, self.scope["method"])
             self._left = self._head.content_length if self._head.has_body else None
-            self._state = State.STARTED
+            self._state = AnswerState.STARTED
         elif kind == "http.response.pathsend":
-            self._require(kind, State.STARTED)
+            self._require(kind, AnswerState.STARTED)
             self._send_path(str(event["path"]))
         elif kind not in _IGNORED_EVENTS:
             raise ValueError(f"AsgiToWsgi cannot send the event {kind!r}")
 
-    def _require(self, kind: str, *states: State) -> None:
+    def _require(self, kind: str, *states: AnswerState) -> None:
         if self._state not in states:
             raise RuntimeError(f"the application sent {kind!r} although {self._state.value}")
 
     async def _send_body(self, event: Event) -> None:
-        self._require(event["type"], State.STARTED, State.STREAMING, State.DISCARDING)
+        self._require(
+            event["type"], AnswerState.STARTED, AnswerState.STREAMING, AnswerState.DISCARDING
+        )
         more = bool(event.get("more_body", False))
         chunk = self._checked(event.get("body", b""), more)
         if self._head is not None and not self._head.has_body:
@@ -277,7 +281,7 @@ class ApplicationCall:
             if more and not chunk:
                 return  # in PEP 3333, headers wait for the first chunk
             self._open(Opening(self._head, chunk, not more))
-        elif self._state is State.STREAMING:
+        elif self._state is AnswerState.STREAMING:
             self._put_chunk(chunk, more)
         if not more:
             self._complete()
@@ -288,13 +292,13 @@ class ApplicationCall:
 
     def _open(self, opening: Opening) -> None:
         self._head = None
-        self._state = State.STREAMING
+        self._state = AnswerState.STREAMING
         self.outgoing.put(opening, len(opening.chunk))
 
     def _discard_body(self, head: Head) -> None:
         """Respond without a body. An endless body must not keep the application running."""
         self._open(Opening(head, b"", True))
-        self._state = State.DISCARDING
+        self._state = AnswerState.DISCARDING
         self._wake_receivers()
         # Not now: this may be the task's first step, which runs before the task is registered.
         asyncio.get_running_loop().call_soon(self._on_discard, self)
@@ -322,7 +326,7 @@ class ApplicationCall:
         self._complete()
 
     def _complete(self) -> None:
-        self._state = State.COMPLETE
+        self._state = AnswerState.COMPLETE
         self._wake_receivers()
 
 
@@ -346,6 +350,6 @@ def as_exception(error: BaseException) -> Exception:
     """The error in a form that a server survives: SystemExit would end a worker."""
     if isinstance(error, Exception):
         return error
-    wrapped = RuntimeError(f"the ASGI application raised {describe(error)}")
+    wrapped = RuntimeError(f"the ASGI application raised {safe_repr(error)}")
     wrapped.__cause__ = error
     return wrapped

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from .._errors import describe
+from .._errors import safe_repr
 from .._types import Event
 
 _logger = logging.getLogger("asgiref.wsgi")
@@ -26,24 +26,24 @@ class LifespanMode(enum.Enum):
     OFF = "off"
 
 
-class LifespanFailed(RuntimeError):
+class StartupFailed(RuntimeError):
     """The startup of the application failed; the application serves no request."""
 
 
-class Lifespan:
+class LifespanCall:
     """Runs one application's lifespan scope. Create it on the loop's thread."""
 
     def __init__(self, application: Application, mode: LifespanMode) -> None:
         self._application = application
         self._mode = mode
         self.state: dict[str, Any] = {}
-        self._started: asyncio.Future[LifespanFailed | None] = _new_future()
+        self._started: asyncio.Future[StartupFailed | None] = _new_future()
         self._must_stop = asyncio.Event()
         self._stopped: asyncio.Future[None] = _new_future()
         self._received = 0
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> LifespanFailed | None:
+    async def start(self) -> StartupFailed | None:
         """Start the application; return the failure, or None."""
         if self._mode is LifespanMode.OFF:
             return None
@@ -91,12 +91,12 @@ class Lifespan:
             _logger.info("The application does not support lifespan", exc_info=error)
             self._started.set_result(None)
             return
-        reason = "returned" if error is None else f"raised {describe(error)}"
-        failure = LifespanFailed(f"the application {reason} before lifespan.startup.complete")
+        reason = "returned" if error is None else f"raised {safe_repr(error)}"
+        failure = StartupFailed(f"the application {reason} before lifespan.startup.complete")
         failure.__cause__ = error
         self._fail(failure)
 
-    def _fail(self, failure: LifespanFailed) -> None:
+    def _fail(self, failure: StartupFailed) -> None:
         _logger.error("No request is served: %s", failure, exc_info=failure.__cause__)
         self._started.set_result(failure)
 
@@ -116,7 +116,7 @@ class Lifespan:
             self._started.set_result(None)
         elif kind == "lifespan.startup.failed" and not self._started.done():
             message = event.get("message") or "without a message"
-            self._fail(LifespanFailed(f"lifespan.startup.failed: {message}"))
+            self._fail(StartupFailed(f"lifespan.startup.failed: {message}"))
         elif kind == "lifespan.shutdown.complete" and self._must_stop.is_set():
             _resolve(self._stopped, None)
         elif kind == "lifespan.shutdown.failed" and self._must_stop.is_set():

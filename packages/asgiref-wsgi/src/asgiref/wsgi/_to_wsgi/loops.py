@@ -19,12 +19,12 @@ from contextvars import Context
 from typing import Any, Protocol
 
 from .threads import (
-    Channel,
     PerProcess,
+    ThreadQueue,
     leave_signals_to_uwsgi,
     new_channel,
     new_lock,
-    start_thread,
+    start_daemon_thread,
 )
 
 _logger = logging.getLogger("asgiref.wsgi")
@@ -48,7 +48,7 @@ class LoopClosed(RuntimeError):
     """The loop no longer runs, or the interpreter exits."""
 
 
-class LoopThread:
+class BackgroundLoop:
     """An event loop that runs in its own thread until `close`."""
 
     def __init__(self, factory: LoopFactory) -> None:
@@ -62,10 +62,10 @@ class LoopThread:
         self.is_ending = False
         """Whether `close` was called, so no request may start. For the loop's thread."""
         self._members: list[Ending] = []
-        self._waiting: list[Channel[None]] = []  # threads that wait for the end
+        self._waiting: list[ThreadQueue[None]] = []  # threads that wait for the end
         self._last_task: asyncio.Task[None] | None = None
-        started: Channel[asyncio.AbstractEventLoop | BaseException] = new_channel()
-        start_thread("asgiref-wsgi-loop", lambda: self._work(started))
+        started: ThreadQueue[asyncio.AbstractEventLoop | BaseException] = new_channel()
+        start_daemon_thread("asgiref-wsgi-loop", lambda: self._work(started))
         loop = started.get()
         if isinstance(loop, BaseException):
             raise RuntimeError(f"the loop factory {factory!r} failed: {loop!r}") from loop
@@ -73,7 +73,7 @@ class LoopThread:
 
     # The thread of the loop
 
-    def _work(self, started: Channel[asyncio.AbstractEventLoop | BaseException]) -> None:
+    def _work(self, started: ThreadQueue[asyncio.AbstractEventLoop | BaseException]) -> None:
         leave_signals_to_uwsgi()
         try:
             loop = self._factory()
@@ -115,7 +115,7 @@ class LoopThread:
         if member in self._members:
             self._members.remove(member)
 
-    def _start_end(self, ended: Channel[None]) -> None:
+    def _start_end(self, ended: ThreadQueue[None]) -> None:
         self._waiting.append(ended)
         if self._last_task is None:
             self._last_task = self.loop.create_task(self._end())
@@ -156,7 +156,7 @@ class LoopThread:
     def close(self) -> None:
         """End the members, the tasks and the loop; wait for that, up to a limit."""
         seconds = _MARGIN + max((member.seconds_to_end for member in self._members), default=0.0)
-        ended: Channel[None] = new_channel()
+        ended: ThreadQueue[None] = new_channel()
         try:
             self.run(self._start_end, ended)
         except LoopClosed:
@@ -172,15 +172,15 @@ class _Loops:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._threads: dict[LoopFactory, LoopThread] = {}
+        self._threads: dict[LoopFactory, BackgroundLoop] = {}
         self._is_closed = False
 
-    def get(self, factory: LoopFactory) -> LoopThread:
+    def get(self, factory: LoopFactory) -> BackgroundLoop:
         with self._lock:
             if self._is_closed:
                 raise LoopClosed("the interpreter is shutting down")
             if factory not in self._threads:
-                self._threads[factory] = LoopThread(factory)
+                self._threads[factory] = BackgroundLoop(factory)
             return self._threads[factory]
 
     def close(self, *, forever: bool) -> None:
@@ -194,7 +194,7 @@ class _Loops:
 _loops = PerProcess(_Loops)
 
 
-def loop_thread(factory: LoopFactory | None) -> LoopThread:
+def loop_thread(factory: LoopFactory | None) -> BackgroundLoop:
     """Return this process's loop for this factory; start it if necessary.
 
     Raises:

@@ -14,16 +14,16 @@ import queue
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
-from .._errors import ClientDisconnected, describe
+from .._errors import ClientDisconnected, safe_repr
 from .._file_wrapper import FileWrapper
 from .._types import ExcInfo
 from .call import ApplicationCall, Failure, Opening, Part, Signal, as_exception
 from .client import CHECK_INTERVAL
 from .head import Head
-from .loops import LoopThread
+from .loops import BackgroundLoop
 from .request_body import RequestBody
 from .running import RunningApplication
-from .threads import Channel
+from .threads import ThreadQueue
 
 _logger = logging.getLogger("asgiref.wsgi")
 
@@ -61,9 +61,9 @@ class ServerSide:
     def __init__(
         self,
         application: RunningApplication,
-        thread: LoopThread,
+        thread: BackgroundLoop,
         call: ApplicationCall,
-        channel: Channel[Part],
+        channel: ThreadQueue[Part],
         body: RequestBody,
         has_left: Callable[[], bool] | None,
     ) -> None:
@@ -95,7 +95,7 @@ class ServerSide:
         self._is_over = True
         if self._input_error is not None:
             raise self._input_error  # the server handles a client that left
-        _logger.error("The ASGI application failed: %s", describe(error), exc_info=error)
+        _logger.error("The ASGI application failed: %s", safe_repr(error), exc_info=error)
         return answer_failure(start_response, error, "Internal Server Error")
 
     def _respond(

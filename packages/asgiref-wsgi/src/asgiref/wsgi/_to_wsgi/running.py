@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from .._tasks import start_task
 from .call import ApplicationCall
-from .lifespan import Application, Lifespan, LifespanFailed, LifespanMode
-from .loops import LoopClosed, LoopFactory, LoopThread, loop_thread
-from .threads import Channel, new_channel
+from .lifespan import Application, LifespanCall, LifespanMode, StartupFailed
+from .loops import BackgroundLoop, LoopClosed, LoopFactory, loop_thread
+from .threads import ThreadQueue, new_channel
 
 _logger = logging.getLogger("asgiref.wsgi")
 
@@ -41,10 +41,10 @@ class RunningApplication:
         self._application = application
         self.options = options
         self._starting = threading.Lock()
-        self._thread: LoopThread | None = None
-        self._outcome: list[LifespanFailed | None] = []  # one item once the startup has ended
-        self._lifespan: Lifespan | None = None
-        self._startup: asyncio.Task[LifespanFailed | None] | None = None
+        self._thread: BackgroundLoop | None = None
+        self._outcome: list[StartupFailed | None] = []  # one item once the startup has ended
+        self._lifespan: LifespanCall | None = None
+        self._startup: asyncio.Task[StartupFailed | None] | None = None
         self.is_ended = False
         """Whether `end` has started, so no request may start."""
         self._ending: asyncio.Task[None] | None = None
@@ -52,11 +52,11 @@ class RunningApplication:
 
     # A thread of the server
 
-    def start(self) -> LoopThread:
+    def start(self) -> BackgroundLoop:
         """Start the loop and the application if necessary; return the loop's thread.
 
         Raises:
-            LifespanFailed: the startup failed, now or earlier.
+            StartupFailed: the startup failed, now or earlier.
             LoopClosed: the interpreter exits.
             RuntimeError: the loop cannot be created.
         """
@@ -73,7 +73,7 @@ class RunningApplication:
             if self._thread is None:
                 self._thread = loop_thread(self.options.loop_factory)
             thread = self._thread
-        outcome: Channel[LifespanFailed | None] = new_channel()
+        outcome: ThreadQueue[StartupFailed | None] = new_channel()
         thread.run(self._report_startup, thread, outcome)
         self._outcome.append(outcome.get())
 
@@ -84,11 +84,11 @@ class RunningApplication:
             return None
         return self._lifespan.state.copy()
 
-    def begin(self, thread: LoopThread, call: ApplicationCall) -> None:
+    def begin(self, thread: BackgroundLoop, call: ApplicationCall) -> None:
         """Start the application's task, with a copy of the calling thread's context variables."""
         thread.run(self._begin, thread, call, copy_context())
 
-    def abandon(self, thread: LoopThread, call: ApplicationCall) -> None:
+    def abandon(self, thread: BackgroundLoop, call: ApplicationCall) -> None:
         """Stop the application, because the server has abandoned the response."""
         with suppress(LoopClosed):  # the call ended with the loop
             thread.run(self._abandon, call)
@@ -98,7 +98,7 @@ class RunningApplication:
         thread = self._thread
         if thread is None:
             return
-        ended: Channel[None] = new_channel()
+        ended: ThreadQueue[None] = new_channel()
         try:
             thread.run(self._close, thread, ended)
         except LoopClosed:
@@ -110,17 +110,19 @@ class RunningApplication:
 
     # The thread of the loop
 
-    def _report_startup(self, thread: LoopThread, outcome: Channel[LifespanFailed | None]) -> None:
+    def _report_startup(
+        self, thread: BackgroundLoop, outcome: ThreadQueue[StartupFailed | None]
+    ) -> None:
         if self.is_ended or thread.is_ending:
-            outcome.put(LifespanFailed("the application was closed"))
+            outcome.put(StartupFailed("the application was closed"))
             return
         if self._startup is None:
-            self._lifespan = Lifespan(self._application, self.options.lifespan)
+            self._lifespan = LifespanCall(self._application, self.options.lifespan)
             self._startup = thread.loop.create_task(self._lifespan.start())
             thread.add(self)
         self._startup.add_done_callback(lambda task: outcome.put(_result_of(task)))
 
-    def _begin(self, thread: LoopThread, call: ApplicationCall, context: Context) -> None:
+    def _begin(self, thread: BackgroundLoop, call: ApplicationCall, context: Context) -> None:
         if self.is_ended or thread.is_ending:
             call.abandon()
             return
@@ -141,7 +143,7 @@ class RunningApplication:
         timer = loop.call_later(self.options.disconnect_timeout, task.cancel)
         task.add_done_callback(lambda _: timer.cancel())
 
-    def _close(self, thread: LoopThread, ended: Channel[None]) -> None:
+    def _close(self, thread: BackgroundLoop, ended: ThreadQueue[None]) -> None:
         thread.discard(self)
         self._ending = thread.loop.create_task(self.end())
         self._ending.add_done_callback(lambda _: ended.put(None))
@@ -170,7 +172,7 @@ class RunningApplication:
             await asyncio.wait(self._tasks.values(), timeout=self.options.disconnect_timeout)
 
 
-def _result_of(task: asyncio.Task[LifespanFailed | None]) -> LifespanFailed | None:
+def _result_of(task: asyncio.Task[StartupFailed | None]) -> StartupFailed | None:
     if task.cancelled():
-        return LifespanFailed("the process exits")
+        return StartupFailed("the process exits")
     return task.result()

@@ -22,7 +22,7 @@ from typing import Any, Generic, Protocol, TypeVar
 T = TypeVar("T")
 
 
-class Channel(Protocol[T]):
+class ThreadQueue(Protocol[T]):
     """A queue into which any thread puts items, and from which one server thread takes them."""
 
     def put(self, item: T, /) -> None:
@@ -68,7 +68,7 @@ class PerProcess(Generic[T]):
         return self.get()
 
 
-class _GeventChannel(Generic[T]):
+class _GeventQueue(Generic[T]):
     """A channel to a greenlet, because gevent's queues only work within one hub."""
 
     def __init__(self) -> None:
@@ -104,9 +104,9 @@ class _GeventChannel(Generic[T]):
         return not self._items
 
 
-def new_channel() -> Channel[Any]:
+def new_channel() -> ThreadQueue[Any]:
     """Return a channel to the calling thread."""
-    return _GeventChannel() if is_patched_by_gevent() else queue.SimpleQueue()
+    return _GeventQueue() if is_patched_by_gevent() else queue.SimpleQueue()
 
 
 def new_lock() -> AbstractContextManager[Any]:
@@ -117,7 +117,7 @@ def new_lock() -> AbstractContextManager[Any]:
     return threading.RLock()
 
 
-def start_thread(name: str, function: Callable[[], None]) -> None:
+def start_daemon_thread(name: str, function: Callable[[], None]) -> None:
     """Run the function on a real daemon thread: the interpreter does not wait for it at exit.
 
     Raises:
