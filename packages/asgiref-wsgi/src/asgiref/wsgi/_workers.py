@@ -55,6 +55,7 @@ class Workers:
             raise ValueError(f"workers must be a positive number of threads, not {workers!r}")
         self.thread_sensitive = thread_sensitive
         self._count = workers or DEFAULT_WORKERS
+        self.runs_in_parallel = not thread_sensitive and (executor is not None or self._count > 1)
         self._given = executor
         self._limiter = Limiter(self._count)
         self._threads: LimitedExecutor | ThreadPoolExecutor | None = None
@@ -65,11 +66,6 @@ class Workers:
             _call, thread_sensitive=False, executor=executor
         )
         self._stalled = threading.BoundedSemaphore(STALLED_CLIENTS)
-
-    @property
-    def runs_in_parallel(self) -> bool:
-        """Whether two requests may run at the same time."""
-        return not self.thread_sensitive and (self._given is not None or self._count > 1)
 
     def run(
         self, function: Callable[[A], None], argument: A, on_queued: Callable[[float], None]
