@@ -3,6 +3,8 @@
 import asyncio
 import io
 import logging
+import os
+import tempfile
 import threading
 
 import pytest
@@ -117,6 +119,23 @@ async def test_the_file_of_a_spooled_body_is_closed_with_the_request():
     stream = site.environs[0]["wsgi.input"]
     assert not isinstance(stream, io.BytesIO)
     assert stream.closed
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system has no files without a name")
+async def test_the_file_of_a_spooled_body_has_no_name_that_could_outlive_a_killed_process(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen = []
+
+    def application(environ, start_response):
+        assert environ["wsgi.input"].fileno()
+        seen.append(list(tmp_path.iterdir()))
+        start_response("200 OK", [])
+        return []
+
+    await request(WsgiToAsgi(application), [b"x" * 3 * MEGABYTE, b""], headers=CHUNKED)
+    assert seen == [[]]
 
 
 async def test_a_client_that_expects_100_continue_is_asked_for_a_body_without_a_length():
