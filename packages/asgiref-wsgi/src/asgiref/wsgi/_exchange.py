@@ -114,7 +114,10 @@ class Exchange:
             self._source = None  # which refers to this object
             return
         application = start_task(
-            self._run_application(run, body), self._loop, on_cancelled=outbox.wake
+            self._run_application(run, body),
+            self._loop,
+            "WSGI application",
+            on_cancelled=outbox.wake,
         )
         try:
             await self._attend(application, source)

@@ -117,7 +117,7 @@ class RequestInput:
         """Start the pump, which also notices when the client leaves. Do nothing after `close`."""
         if self._failure is None and self._pump is None:
             self._is_asked = True
-            self._pump = start_task(self._run(), self._loop, self._context)
+            self._pump = start_task(self._run(), self._loop, "WSGI request body", self._context)
 
     def fail(self, reason: str) -> None:
         """Make reads of data that has not arrived raise OSError. Callable from any thread."""
