@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import types
 
 import pytest
 from wsgi_client import http_scope
@@ -91,7 +92,25 @@ def test_the_create_task_of_a_loop_makes_every_task_of_a_request(how, recorder):
     assert recorder.own_tasks() <= set(made)
 
 
-def test_a_wrapped_create_task_makes_every_task_of_a_request(recorder, monkeypatch):
+class Proxy:
+    """A wrapper that shows the attributes of the function, like those of wrapt."""
+
+    def __init__(self, plain, replacement):
+        self._plain = plain
+        self._replacement = replacement
+
+    def __getattr__(self, name):
+        return getattr(self._plain, name)
+
+    def __call__(self, *arguments, **options):
+        return self._replacement(*arguments, **options)
+
+    def __get__(self, instance, owner):
+        return types.MethodType(self, instance)
+
+
+@pytest.mark.parametrize("is_proxy", [False, True], ids=["function", "proxy"])
+def test_a_wrapped_create_task_makes_every_task_of_a_request(is_proxy, recorder, monkeypatch):
     made = []
     plain = asyncio.BaseEventLoop.create_task
 
@@ -99,7 +118,8 @@ def test_a_wrapped_create_task_makes_every_task_of_a_request(recorder, monkeypat
         made.append(plain(self, coroutine, **options))
         return made[-1]
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "create_task", create_task)
+    wrapper = Proxy(plain, create_task) if is_proxy else create_task
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_task", wrapper)
     assert serve_on(asyncio.SelectorEventLoop(), recorder) == b"3"
     assert len(recorder.own_tasks()) == 2
     assert recorder.own_tasks() <= set(made)
