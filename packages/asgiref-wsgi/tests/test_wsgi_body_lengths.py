@@ -121,6 +121,19 @@ async def test_the_file_of_a_spooled_body_is_closed_with_the_request():
     assert stream.closed
 
 
+async def test_a_body_in_small_messages_goes_to_a_file_before_they_fill_the_memory():
+    seen = []
+
+    def application(environ, start_response):
+        seen.append(isinstance(environ["wsgi.input"], io.BytesIO))
+        assert environ["wsgi.input"].read() == b"xy" * 40_000
+        start_response("200 OK", [])
+        return []
+
+    await request(WsgiToAsgi(application), [b"xy"] * 40_000, headers=CHUNKED)
+    assert seen == [False]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="the system has no files without a name")
 async def test_the_file_of_a_spooled_body_has_no_name_that_could_outlive_a_killed_process(
     monkeypatch, tmp_path
