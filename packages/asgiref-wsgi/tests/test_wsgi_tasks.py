@@ -2,10 +2,11 @@
 
 import asyncio
 import sys
+import tempfile
 import types
 
 import pytest
-from wsgi_client import http_scope
+from wsgi_client import http_scope, request
 
 from asgiref.wsgi import WsgiToAsgi, WsgiToAsgiInstance
 
@@ -147,19 +148,29 @@ def test_a_create_task_that_ignores_factories_still_serves_requests(recorder):
     assert serve_on(Loop(), recorder) == b"3"
 
 
-def test_a_create_task_that_raises_leaves_no_task_factory_behind(recorder):
+def test_a_create_task_that_raises_leaves_nothing_behind(monkeypatch):
     class Loop(asyncio.SelectorEventLoop):
         def create_task(self, coroutine, **options):
-            if options.get("name") != "caller":
-                coroutine.close()
+            if options.get("name") == "WSGI application":
                 raise RuntimeError("no more tasks")
             return super().create_task(coroutine, **options)
 
-    factories = []
+    files, factories = [], []
+    plain = tempfile.TemporaryFile
+
+    def record(*arguments):
+        files.append(plain(*arguments))
+        return files[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", record)
 
     async def main():
         with pytest.raises(RuntimeError, match="no more tasks"):
-            await recorder.serve()
+            await request(
+                WsgiToAsgi(lambda environ, start_response: []),
+                [b"x" * 2_000_000, b""],
+                headers=[(b"transfer-encoding", b"chunked")],
+            )
         factories.append(asyncio.get_running_loop().get_task_factory())
 
     loop = Loop()
@@ -168,6 +179,7 @@ def test_a_create_task_that_raises_leaves_no_task_factory_behind(recorder):
     finally:
         loop.close()
     assert factories == [None]
+    assert [file.closed for file in files] == [True]
 
 
 def test_tasks_that_the_application_call_starts_are_not_started_eagerly(recorder):

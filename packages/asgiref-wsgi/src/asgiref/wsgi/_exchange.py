@@ -113,13 +113,14 @@ class Exchange:
         if body is None:  # the client left before its request was complete
             self._source = None  # which refers to this object
             return
-        application = start_task(
-            self._run_application(run, body),
-            self._loop,
-            "WSGI application",
-            on_cancelled=outbox.wake,
-        )
+        application: asyncio.Task[None] | None = None
         try:
+            application = start_task(
+                self._run_application(run, body),
+                self._loop,
+                "WSGI application",
+                on_cancelled=outbox.wake,
+            )
             await self._attend(application, source)
             if not application.cancelled():  # cancelled: the client left before a thread was free
                 application.result()

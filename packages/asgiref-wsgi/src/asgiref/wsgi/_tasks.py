@@ -36,6 +36,9 @@ def start_task(
         is_started = True
     try:
         task = loop.create_task(coroutine, name=name, context=context)
+    except BaseException:
+        coroutine.close()
+        raise
     finally:
         if loop.get_task_factory() is _start_now:  # an overridden `create_task` did not call it
             loop.set_task_factory(None)
