@@ -72,6 +72,14 @@ async def test_a_body_that_came_with_its_end_has_a_length_without_a_spool(http_v
     assert site.bodies == [b"whole"]
 
 
+async def test_headers_that_a_middleware_gives_as_an_iterator_are_all_used():
+    site = Site()
+    headers = iter([(b"content-length", b"5"), (b"x-name", b"value")])
+    await request(WsgiToAsgi(site, max_spool_size=None), [b"who", b"le"], headers=headers)
+    assert site.bodies == [b"whole"]
+    assert site.environs[0]["HTTP_X_NAME"] == "value"
+
+
 async def test_a_request_without_a_body_has_no_content_length():
     site = Site()
     await request(WsgiToAsgi(site))

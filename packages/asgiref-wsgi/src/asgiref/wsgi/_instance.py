@@ -81,6 +81,8 @@ class WsgiToAsgiInstance:
         """
         kind = scope["type"]
         if kind == "http":
+            if hasattr(scope.get("headers"), "__next__"):  # an iterator, which can be read once
+                scope = {**scope, "headers": list(scope["headers"])}
             self.scope = scope
             self._exchange = exchange = Exchange(scope, receive, send, self._options)
             self.sync_send = self._own_send = exchange.outbox.send
