@@ -17,11 +17,17 @@ FRAMEWORKS = ["flask", "django", "falcon", "bottle"]
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    server = Server(request.param, "wsgi_frameworks:application")
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        server = Server(request.param, "wsgi_frameworks:application")
     yield server
     log = server.stop()
     assert not any(error in log for error in ERRORS), log
+    assert not list(folder.iterdir())  # no temporary file outlives its request
 
 
 @pytest.mark.parametrize("size", [5, 400_000, 1_900_000])

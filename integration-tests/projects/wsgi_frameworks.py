@@ -46,8 +46,14 @@ def make_falcon():
 
 
 def make_bottle():
+    def upload():
+        # Closed, because a large body is a named temporary file, which Bottle keeps until the
+        # thread's next request. A process that is killed would leave it behind.
+        with bottle.request.body as body:
+            return str(len(body.read()))
+
     site = bottle.Bottle()
-    site.post("/")(lambda: str(len(bottle.request.body.read())))
+    site.post("/")(upload)
     return site
 
 

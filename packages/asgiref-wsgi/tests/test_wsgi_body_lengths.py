@@ -3,6 +3,8 @@
 import asyncio
 import io
 import logging
+import os
+import tempfile
 import threading
 
 import pytest
@@ -70,6 +72,14 @@ async def test_a_body_that_came_with_its_end_has_a_length_without_a_spool(http_v
     assert site.bodies == [b"whole"]
 
 
+async def test_headers_that_a_middleware_gives_as_an_iterator_are_all_used():
+    site = Site()
+    headers = iter([(b"content-length", b"5"), (b"x-name", b"value")])
+    await request(WsgiToAsgi(site, max_spool_size=None), [b"who", b"le"], headers=headers)
+    assert site.bodies == [b"whole"]
+    assert site.environs[0]["HTTP_X_NAME"] == "value"
+
+
 async def test_a_request_without_a_body_has_no_content_length():
     site = Site()
     await request(WsgiToAsgi(site))
@@ -117,6 +127,36 @@ async def test_the_file_of_a_spooled_body_is_closed_with_the_request():
     stream = site.environs[0]["wsgi.input"]
     assert not isinstance(stream, io.BytesIO)
     assert stream.closed
+
+
+async def test_a_body_in_small_messages_goes_to_a_file_before_they_fill_the_memory():
+    seen = []
+
+    def application(environ, start_response):
+        seen.append(isinstance(environ["wsgi.input"], io.BytesIO))
+        assert environ["wsgi.input"].read() == b"xy" * 40_000
+        start_response("200 OK", [])
+        return []
+
+    await request(WsgiToAsgi(application), [b"xy"] * 40_000, headers=CHUNKED)
+    assert seen == [False]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system has no files without a name")
+async def test_the_file_of_a_spooled_body_has_no_name_that_could_outlive_a_killed_process(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen = []
+
+    def application(environ, start_response):
+        assert environ["wsgi.input"].fileno()
+        seen.append(list(tmp_path.iterdir()))
+        start_response("200 OK", [])
+        return []
+
+    await request(WsgiToAsgi(application), [b"x" * 3 * MEGABYTE, b""], headers=CHUNKED)
+    assert seen == [[]]
 
 
 async def test_a_client_that_expects_100_continue_is_asked_for_a_body_without_a_length():

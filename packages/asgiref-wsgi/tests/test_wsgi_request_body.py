@@ -281,3 +281,34 @@ async def test_many_small_chunks_and_one_long_line_arrive_whole():
     application = reader(lambda body: body.readline(), results)
     await request(application, [*pieces, b"\n", b"rest"], method="POST")
     assert results == [b"".join(pieces) + b"\n"]
+
+
+async def test_small_messages_that_wait_for_the_application_are_limited_with_their_overhead():
+    loop, has_read, may_end = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    received = 0
+
+    def application(environ, start_response):
+        environ["wsgi.input"].raw.read(1)
+        loop.call_soon_threadsafe(has_read.set)
+        may_end.wait()
+        start_response("200 OK", [])
+        return []
+
+    async def receive():
+        nonlocal received
+        received += 1
+        return {"type": "http.request", "body": b"xy", "more_body": True}
+
+    async def send(event):
+        pass
+
+    scope = http_scope(method="POST", headers=[(b"content-length", b"1000000")])
+    task = asyncio.create_task(WsgiToAsgi(application)(scope, receive, send))
+    await has_read.wait()
+    before = -1
+    while before != received:  # other tasks run only when no more is received
+        before = received
+        await asyncio.sleep(0)
+    may_end.set()
+    await task
+    assert received * 50 < 2 * READ_AHEAD  # the bytes object of such a message takes 35 bytes

@@ -19,6 +19,9 @@ class Sink:
         assert size == len(event.get("body", b""))
         self.events.append(event)
 
+    def end(self, event, size):
+        self.append(event, size)
+
     def flush(self):
         self.flushes.append(len(self.events))
 
@@ -34,7 +37,7 @@ def sink():
 @pytest.fixture
 def response(sink):
     response = Response()
-    response.attach(sink, head=False)
+    response.attach(sink, False)
     return response
 
 
@@ -265,7 +268,7 @@ def test_a_body_that_is_too_short_is_an_error_without_a_final_event(response, si
 
 def test_head_sends_the_headers_only(sink):
     response = Response()
-    response.attach(sink, head=True)
+    response.attach(sink, True)
     response.start("200 OK", [("Content-Length", "4")])
     response.relay([b"", b"0123", b"never looked at"])
     assert sink.events == [start(200, [(b"content-length", b"4")]), END]

@@ -125,7 +125,6 @@ def _is_length(digits: bytes) -> bool:
 def build_environ(
     scope: Scope,
     body: object,
-    *,
     duplicate_header_limit: int | None,
     allow_underscores: bool,
     multithread: bool,

@@ -19,7 +19,7 @@ from ._errors import BodyTooLarge, Notices, log_abandoned
 from ._input import RequestInput, open_stream
 from ._outbox import Outbox
 from ._spool import spool
-from ._tasks import start_task, wait_for_end
+from ._tasks import next_turn, start_task, wait_for_end
 from ._types import Receive, Scope, Send
 from ._workers import Workers
 
@@ -113,10 +113,14 @@ class Exchange:
         if body is None:  # the client left before its request was complete
             self._source = None  # which refers to this object
             return
-        application = start_task(
-            self._run_application(run, body), self._loop, on_cancelled=outbox.wake
-        )
+        application: asyncio.Task[None] | None = None
         try:
+            application = start_task(
+                self._run_application(run, body),
+                self._loop,
+                "WSGI application",
+                on_cancelled=outbox.wake,
+            )
             await self._attend(application, source)
             if not application.cancelled():  # cancelled: the client left before a thread was free
                 application.result()
@@ -211,7 +215,7 @@ class Exchange:
                 return
             if outbox.make_room():
                 # Chunks that the thread appends during this turn need no wake-up.
-                await asyncio.sleep(0)
+                await next_turn()
                 in_a_row = 0
             if outbox.is_watched and not outbox.ended:
                 source.start()
@@ -221,7 +225,7 @@ class Exchange:
         send = self._send
         for event in outbox.take():
             if in_a_row == SENDS_IN_A_ROW:
-                await asyncio.sleep(0)  # `send` did not let other tasks run
+                await next_turn()  # `send` did not let other tasks run
                 in_a_row = 0
             is_first, self._has_sent = not self._has_sent, True
             try:

@@ -30,8 +30,10 @@ from ._types import Receive
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-READ_AHEAD = 256 * 1024
-"""The capacity of the buffer in bytes. A single larger message still fits."""
+MESSAGE_OVERHEAD = 64
+"""The memory of a message without its data: the header of the bytes, and a slot of the deque."""
+READ_AHEAD = 4 * (64 * 1024 + MESSAGE_OVERHEAD)
+"""The capacity of the buffer in bytes of memory. A single larger message still fits."""
 _OVER = "the request is over"
 
 
@@ -117,7 +119,7 @@ class RequestInput:
         """Start the pump, which also notices when the client leaves. Do nothing after `close`."""
         if self._failure is None and self._pump is None:
             self._is_asked = True
-            self._pump = start_task(self._run(), self._loop, self._context)
+            self._pump = start_task(self._run(), self._loop, "WSGI request body", self._context)
 
     def fail(self, reason: str) -> None:
         """Make reads of data that has not arrived raise OSError. Callable from any thread."""
@@ -147,12 +149,17 @@ class RequestInput:
         """How many bytes are in the buffer."""
         return self._received - self._taken
 
+    @property
+    def memory(self) -> int:
+        """How many bytes of memory the buffer takes: small messages take more than their size."""
+        return self.size + MESSAGE_OVERHEAD * len(self._chunks)
+
     async def _run(self) -> None:
         try:
             while await self.receive_one():
                 self._wait.wake_threads()
                 # Receive only while a message as large as the largest so far would fit.
-                if self.size + self._largest > READ_AHEAD:
+                if self.memory + self._largest > READ_AHEAD:
                     while not (self.complete or self._has_room()):
                         await self._wait.wait_in_task()
         except BodyTooLarge as error:
@@ -221,8 +228,8 @@ class RequestInput:
 
     def _has_room(self) -> bool:
         # With a smaller gap, the two threads would wake each other for every message.
-        size = self.size
-        return not size or (size <= READ_AHEAD // 4 and size + self._largest <= READ_AHEAD)
+        memory = self.memory
+        return not memory or (memory <= READ_AHEAD // 4 and memory + self._largest <= READ_AHEAD)
 
     def _wait_for_data(self) -> bool:
         """Whether there is data now; False at the end of the body."""

@@ -57,6 +57,7 @@ class WsgiToAsgiInstance:
     """Sends an ASGI event from the application's thread."""
 
     _exchange: Exchange | None = None  # until an HTTP request is served
+    _own_send: Callable[[Event], None] | None = None  # what `sync_send` is unless it is replaced
 
     def __init__(
         self,
@@ -80,9 +81,11 @@ class WsgiToAsgiInstance:
         """
         kind = scope["type"]
         if kind == "http":
+            if hasattr(scope.get("headers"), "__next__"):  # an iterator, which can be read once
+                scope = {**scope, "headers": list(scope["headers"])}
             self.scope = scope
             self._exchange = exchange = Exchange(scope, receive, send, self._options)
-            self.sync_send = exchange.outbox.send
+            self.sync_send = self._own_send = exchange.outbox.send
             await exchange.serve(self.run_wsgi_app)
         elif kind == "lifespan":
             await serve_lifespan(receive, send, self._options.workers.free)
@@ -110,11 +113,11 @@ class WsgiToAsgiInstance:
         return _environ.build_environ(
             scope,
             body,
-            duplicate_header_limit=self.duplicate_header_limit,
-            allow_underscores=self._options.allow_underscore_headers,
-            multithread=self._options.workers.runs_in_parallel,
-            body_length=exchange.body_length if exchange else None,
-            client_connected=exchange.client_connected if exchange else None,
+            self.duplicate_header_limit,
+            self._options.allow_underscore_headers,
+            self._options.workers.runs_in_parallel,
+            exchange.body_length if exchange else None,
+            exchange.client_connected if exchange else None,
         )
 
     def start_response(
@@ -207,7 +210,7 @@ class WsgiToAsgiInstance:
         offers: Container[str] = ()
         if type(sink) is Outbox and (extensions := self.scope.get("extensions")):
             offers = usable_offers(extensions, by_path=self._options.send_files_by_path)
-        self._response.attach(sink, head=self.scope["method"] == "HEAD", offers=offers)
+        self._response.attach(sink, self.scope["method"] == "HEAD", offers)
         try:
             environ = self.build_environ(self.scope, body)
         except ValueError as error:
@@ -231,12 +234,13 @@ class WsgiToAsgiInstance:
             text += f": {error.detail}"
         else:
             log_refused(error)
-        for event in answer(self.scope, 400, text):
-            sink.append(event, len(event.get("body", b"")))
+        start, end = answer(self.scope, 400, text)
+        sink.append(start, 0)
+        sink.end(end, len(end["body"]))
 
     def _sink(self) -> Sink:
         """The outbox, or `sync_send` if a subclass sets it."""
-        if self._exchange is not None and self.sync_send == self._exchange.outbox.send:
+        if self._exchange is not None and self.sync_send is self._own_send:
             return self._exchange.outbox
         return _CallbackSink(self.sync_send)
 
@@ -252,6 +256,9 @@ class _CallbackSink:
         self._send = send
 
     def append(self, event: Event, size: int) -> None:
+        self._send(event)
+
+    def end(self, event: Event, size: int) -> None:
         self._send(event)
 
     def flush(self) -> None:

@@ -65,12 +65,14 @@ class Outbox:
         """Add an event with `size` bytes of body; raises ClientDisconnected once closed."""
         if self.closed:
             raise ClientDisconnected("the client has disconnected")
-        if event.get("more_body"):
-            size += EVENT_OVERHEAD
-        else:  # the start or the end: each occurs once
-            self.ended = event["type"] != "http.response.start"
-        self._appended += size
-        self._events.append((event, size))
+        cost = size + EVENT_OVERHEAD
+        self._appended += cost
+        self._events.append((event, cost))
+
+    def end(self, event: Event, size: int) -> None:
+        """Add the event that ends the response; see `append`."""
+        self.ended = True
+        self.append(event, size)
 
     def flush(self) -> None:
         """Wake the request's task if it sleeps and there is something to send."""
@@ -109,6 +111,7 @@ class Outbox:
 
     def send(self, event: Event) -> None:
         """Append, flush and wait; for subclasses that send events themselves."""
+        self.ended = event["type"] != "http.response.start" and not event.get("more_body")
         self.append(event, len(event.get("body", b"")))
         self.flush()
         self.wait_for_room()

@@ -45,6 +45,9 @@ class Sink(Protocol):
     def append(self, event: Event, size: int) -> None:
         """Take an event that holds `size` bytes of body; never blocks."""
 
+    def end(self, event: Event, size: int) -> None:
+        """Take the event that ends the response, like `append`."""
+
     def flush(self) -> None:
         """Send the appended events now, not with a later flush."""
 
@@ -103,9 +106,10 @@ def parse_headers(
             if on_dropped is not None:
                 on_dropped(name)
             continue
-        pairs.append((lower, _encode_value(name, value)))
+        encoded = _encode_value(name, value)
+        pairs.append((lower, encoded))
         if lower == b"content-length":
-            length = _check_content_length(value, content_length)
+            length = _check_content_length(encoded, content_length)
             if content_length is not None:
                 pairs.pop()  # a repetition of the same length
             content_length = length
@@ -134,11 +138,11 @@ def _encode_value(name: str, value: str) -> bytes:
         raise ValueError(f"the value of header {name} is not latin-1: {value!r}") from None
 
 
-def _check_content_length(value: str, previous: int | None) -> int:
-    digits = value.strip(" \t")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
-        raise ValueError(f"the header Content-Length must be a number of bytes, not {value!r}")
-    length = int(digits)
+def _check_content_length(value: bytes, previous: int | None) -> int:
+    if not value.isdigit() or len(value) > _MAX_DIGITS:
+        text = value.decode("latin-1")
+        raise ValueError(f"the header Content-Length must be a number of bytes, not {text!r}")
+    length = int(value)
     if previous is not None and previous != length:
         raise ValueError(f"the headers give two Content-Lengths, {previous} and {length}")
     return length
@@ -155,6 +159,9 @@ def _as_bytes(chunk: object) -> bytes:
 
 _cached_code = lru_cache(maxsize=256)(_code_of)
 _cached_name = lru_cache(maxsize=512)(_encode_name)
+
+# Looking up a member through its class is slow, and happens several times for each chunk.
+_NEW, _HELD, _SENT, _ENDED = State.NEW, State.HELD, State.SENT, State.ENDED
 
 
 class Response:
@@ -174,7 +181,7 @@ class Response:
 
     def __init__(self, notices: Notices | None = None) -> None:
         self._notices = notices or Notices()
-        self.state = State.NEW
+        self.state = _NEW
         self.start_event: Event | None = None
         self.content_length: int | None = None
         self._sink: Sink | None = None
@@ -183,7 +190,7 @@ class Response:
         self._empty_chunk_held = False
         self._offers: Container[str] = ()
 
-    def attach(self, sink: Sink, *, head: bool, offers: Container[str] = ()) -> None:
+    def attach(self, sink: Sink, head: bool, offers: Container[str] = ()) -> None:
         """Set the sink, whether the request's method is HEAD, and the server's extensions."""
         self._sink = sink
         self._bodyless = head
@@ -198,9 +205,9 @@ class Response:
         for a second call without exc_info, and the exception in exc_info if the headers were sent.
         """
         if exc_info is None:
-            if self.state is not State.NEW:
+            if self.state is not _NEW:
                 raise ValueError("start_response was called a second time without exc_info")
-        elif self.state in (State.SENT, State.ENDED):
+        elif self.state in (_SENT, _ENDED):
             try:
                 if exc_info[1] is None:
                     raise ValueError("exc_info is empty")
@@ -210,7 +217,7 @@ class Response:
         code = parse_status(status)
         pairs, self.content_length = parse_headers(headers, self._warn_of_dropped)
         self.start_event = {"type": "http.response.start", "status": code, "headers": pairs}
-        self.state = State.HELD
+        self.state = _HELD
         return self.write
 
     def _warn_of_dropped(self, name: str) -> None:
@@ -223,10 +230,10 @@ class Response:
     def write(self, data: bytes) -> None:
         """write() of PEP 3333: passes the data to the server, and blocks while too much waits for
         the client."""
-        if self.state is State.ENDED or self._sink is None:
+        if self.state is _ENDED or self._sink is None:
             raise RuntimeError("write() was called when the response was over")
         self.add(data)
-        self._sink.flush() if self.state is State.SENT else self._sink.watch()
+        self._sink.flush() if self.state is _SENT else self._sink.watch()
         self._sink.wait_for_room()
 
     def relay(self, iterable: Iterable[bytes]) -> None:
@@ -245,7 +252,7 @@ class Response:
             raise TypeError(f"the WSGI application returned {kind}, no iterable of bytes")
         for chunk in iterable:
             self.add(chunk)
-            is_sent = self.state is State.SENT
+            is_sent = self.state is _SENT
             if is_sent and (self._bodyless or self._bytes_sent == self.content_length):
                 break  # further chunks would be dropped
             if not at_hand:
@@ -259,21 +266,21 @@ class Response:
         file_event = sending_event(wrapper, self._offers, left, at_start=not self._bytes_sent)
         if file_event is None:
             return False
-        if self.state is not State.SENT:
+        if self.state is not _SENT:
             self._send_start()
         if self._bodyless:
             return False
         assert self._sink is not None
         event, size = file_event
-        self.state = State.ENDED
-        self._sink.append(event, size)
+        self.state = _ENDED
+        self._sink.end(event, size)
         self._sink.wait_until_sent()
         return True
 
     def add(self, chunk: bytes) -> None:
         """Append one chunk, cut at Content-Length."""
         data = chunk if type(chunk) is bytes else _as_bytes(chunk)
-        if self.state is not State.SENT:
+        if self.state is not _SENT:
             if not data:
                 self._empty_chunk_held = True
                 return
@@ -283,26 +290,30 @@ class Response:
         if self.content_length is not None:
             data = data[: self.content_length - self._bytes_sent]
         if data:
-            self._append(data)
+            assert self._sink is not None
+            size = len(data)
+            self._bytes_sent += size
+            self._sink.append({"type": "http.response.body", "body": data, "more_body": True}, size)
 
     def finish(self) -> None:
         """End the response; raises RuntimeError if the body is shorter than Content-Length.
 
         The final event is then not sent, so the client sees a broken response, not a short one.
         """
-        if self.state is not State.SENT:
+        assert self._sink is not None
+        if self.state is not _SENT:
             self._send_start()
             if self._empty_chunk_held and not self._bodyless:
-                self._append(b"")
-        self.state = State.ENDED
+                empty = {"type": "http.response.body", "body": b"", "more_body": True}
+                self._sink.append(empty, 0)
+        self.state = _ENDED
         promised = self.content_length
         if promised is not None and self._bytes_sent < promised and not self._bodyless:
             raise RuntimeError(
                 f"the WSGI application sent {self._bytes_sent} of the {promised} bytes"
                 " that its Content-Length promised"
             )
-        assert self._sink is not None
-        self._sink.append({"type": "http.response.body"}, 0)
+        self._sink.end({"type": "http.response.body"}, 0)
 
     def _send_start(self) -> None:
         if self.start_event is None:
@@ -313,12 +324,5 @@ class Response:
             # Servers check the body against Content-Length, and this response has no body.
             self._bodyless = True
             start["headers"] = [pair for pair in start["headers"] if pair[0] != b"content-length"]
-        self.state = State.SENT
+        self.state = _SENT
         self._sink.append(start, 0)
-
-    def _append(self, chunk: bytes) -> None:
-        assert self._sink is not None
-        size = len(chunk)
-        self._bytes_sent += size
-        event = {"type": "http.response.body", "body": chunk, "more_body": True}
-        self._sink.append(event, size)

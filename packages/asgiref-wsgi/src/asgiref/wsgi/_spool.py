@@ -31,7 +31,7 @@ async def spool(source: RequestInput, maximum: int) -> tuple[BinaryIO, int] | No
     try:
         while not source.complete:
             spool.check(source, maximum)
-            if source.size > IN_MEMORY:
+            if source.memory > IN_MEMORY:
                 await spool.write(source.take_all())
             if not await source.receive_one():
                 return None

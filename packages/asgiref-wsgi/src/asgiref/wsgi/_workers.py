@@ -13,6 +13,7 @@ open database connection, as in any WSGI server.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -55,21 +56,21 @@ class Workers:
             raise ValueError(f"workers must be a positive number of threads, not {workers!r}")
         self.thread_sensitive = thread_sensitive
         self._count = workers or DEFAULT_WORKERS
+        self.runs_in_parallel = not thread_sensitive and (executor is not None or self._count > 1)
         self._given = executor
-        self._limiter = Limiter(self._count)
-        self._threads: LimitedExecutor | ThreadPoolExecutor | None = None
-        self._on_threads: SyncToAsync[..., None] | None = None
+        self._start_anew()
         # Created once, because creating a SyncToAsync costs more than calling it.
         self._sensitive: SyncToAsync[..., None] = SyncToAsync(_call, thread_sensitive=True)
         self._on_given: SyncToAsync[..., None] = SyncToAsync(
             _call, thread_sensitive=False, executor=executor
         )
-        self._stalled = threading.BoundedSemaphore(STALLED_CLIENTS)
 
-    @property
-    def runs_in_parallel(self) -> bool:
-        """Whether two requests may run at the same time."""
-        return not self.thread_sensitive and (self._given is not None or self._count > 1)
+    def _start_anew(self) -> None:
+        self._limiter = Limiter(self._count)
+        self._threads: LimitedExecutor | ThreadPoolExecutor | None = None
+        self._on_threads: SyncToAsync[..., None] | None = None
+        self._stalled = threading.BoundedSemaphore(STALLED_CLIENTS)
+        self._pid = os.getpid()
 
     def run(
         self, function: Callable[[A], None], argument: A, on_queued: Callable[[float], None]
@@ -81,6 +82,8 @@ class Workers:
         `on_queued` is called if the function may have to wait, with the seconds after which it
         counts as waiting.
         """
+        if self._pid != os.getpid():
+            self._start_anew()  # a forked child has neither the threads nor their requests
         if self.thread_sensitive or SyncToAsync.thread_sensitive_context.get(None) is not None:
             on_queued(UNSEEN_QUEUE)
             return self._sensitive(function, argument)

@@ -126,7 +126,7 @@ class RunningApplication:
         if self.is_ended or thread.is_ending:
             call.abandon()
             return
-        task = start_task(call.run(self._application), thread.loop, context)
+        task = start_task(call.run(self._application), thread.loop, "ASGI application", context)
         self._tasks[call] = task
         task.add_done_callback(lambda _: self._tasks.pop(call))
 
