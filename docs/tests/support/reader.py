@@ -9,11 +9,14 @@ shows, ``...`` stands for any text.
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +41,15 @@ typed = parser.parse_args()
 print(urllib.request.urlopen(typed.url, typed.data).read().decode())
 """
 SAVE_THIS_AS = re.compile(r"Save this as `(\w+\.py)`")
+# The pages use the servers' default port; the reader adds one that is free.
+ON_PORT = {
+    "uvicorn": "--port {port}",
+    "hypercorn": "--bind 127.0.0.1:{port}",
+    "granian": "--port {port}",
+    "gunicorn": "--bind 127.0.0.1:{port}",
+    "waitress-serve": "--listen 127.0.0.1:{port}",
+    "pyuwsgi": "",  # has no default: the page names the address
+}
 
 
 def has_examples(page: Path) -> bool:
@@ -110,7 +122,7 @@ class Reader:
             self.unread_code = False
 
     def _run_command(self, command: str, shown: str) -> None:
-        if command.startswith("uvicorn "):
+        if command.partition(" ")[0] in ON_PORT:
             self._serve(command)
         elif command.endswith(" &"):
             self._start(command.removesuffix(" &"))
@@ -141,16 +153,18 @@ class Reader:
         return {**kept, **variables}
 
     def _serve(self, command: str) -> None:
-        """Start a server on a free port, and wait until it says on which."""
-        server = self._start(f"{command} --port 0")
-        said = []
-        assert server.stderr is not None
-        for line in server.stderr:
-            said.append(line)
-            if found := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
-                self.port = found[1]
+        """Press Ctrl-C in the terminal of servers, and start another one on a free port."""
+        self._end_servers()
+        self.port = _free_port()
+        here = command.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
+        option = ON_PORT[command.partition(" ")[0]].format(port=self.port)
+        server = self._start(f"{here} {option}")
+        while server.poll() is None:  # the time limit of the test applies
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", int(self.port)), 1).close()
                 return
-        raise AssertionError(f"{command} ended: {''.join(said)}")
+            time.sleep(0.05)
+        raise AssertionError(f"{command} ended: {server.communicate()[1]}")
 
     def _start(self, command: str) -> subprocess.Popen[str]:
         """Start what the page leaves running in the background."""
@@ -171,10 +185,22 @@ class Reader:
         try:
             yield
         finally:
-            for server in self.servers:
-                server.send_signal(signal.SIGINT)
-                _, said = server.communicate()
-                _compare("what the server said", "".join(re.findall("Traceback.*", said, re.S)), "")
+            self._end_servers()
+
+    def _end_servers(self) -> None:
+        while self.servers:
+            server = self.servers.pop()
+            server.send_signal(signal.SIGINT)
+            _, said = server.communicate()
+            _compare("what the server said", "".join(re.findall("Traceback.*", said, re.S)), "")
+
+
+def _free_port() -> str:
+    """Return a port below those that the system gives to outgoing connections."""
+    while True:
+        port = random.randrange(15_000, 30_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return str(port)
 
 
 def _compare(what: str, found: str, shown: str) -> None:
