@@ -41,6 +41,9 @@ typed = parser.parse_args()
 print(urllib.request.urlopen(typed.url, typed.data).read().decode())
 """
 SAVE_THIS_AS = re.compile(r"Save this as `(\w+\.py)`")
+EMPTY_FILE = re.compile(r"Create an empty file `(\w+\.py)`")
+# The reader has an environment and the wheels before the first line of a page.
+ALREADY_DONE = ("python3 -m venv .venv", ". .venv/bin/activate", "pip wheel ")
 # The pages use the servers' default port; the reader adds one that is free.
 ON_PORT = {
     "uvicorn": "--port {port}",
@@ -108,6 +111,8 @@ class Reader:
                 self._run_code()
                 for command, shown in _commands(text):
                     self._run_command(command, shown)
+            case "paragraph" if empty := EMPTY_FILE.search(text):
+                (self.folder / empty[1]).touch()
             case "paragraph" if saved := SAVE_THIS_AS.search(text):
                 (self.folder / saved[1]).write_text(self.code[-1], "utf-8")
 
@@ -122,6 +127,8 @@ class Reader:
             self.unread_code = False
 
     def _run_command(self, command: str, shown: str) -> None:
+        if command.startswith(ALREADY_DONE):
+            return
         if command.partition(" ")[0] in ON_PORT:
             self._serve(command)
         elif command.endswith(" &"):
