@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
-from page_frame import repository_among, theme_links  # noqa: E402 - from extensions/
+from page_frame import repository_among, theme_links
 
 project = "asgiref components"
 author = "The maintainers of the asgiref components"
@@ -38,7 +38,7 @@ extensions = [
     "page_frame",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_templates", "tests", "extensions", "requirements*.txt", ".pytest_cache"]
+exclude_patterns = ["_*", "tests", "extensions", "requirements*.txt", ".pytest_cache"]
 
 # A single word in backticks is a link if it is a public name, and code otherwise (for example the
 # name of a parameter): see `reference`.

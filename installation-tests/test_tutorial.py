@@ -23,7 +23,10 @@ EMPTY = re.compile(r"Create an empty file `(\w+\.py)`")
 SAVED = re.compile(r"Save this as `(\w+\.py)`")
 
 # Not every machine has curl.
-CURL = 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode(), end="")'
+CURL = """\
+import sys, urllib.request
+print(urllib.request.urlopen(sys.argv[1]).read().decode())
+"""
 
 
 @dataclass(slots=True)
@@ -136,7 +139,7 @@ def follower(tmp_path: Path) -> Iterator[Follower]:
     (programs / "python3").symlink_to(sys.executable)
     if shutil.which("curl") is None:
         curl = programs / "curl"
-        curl.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{CURL}' \"$@\"\n")
+        curl.write_text(f"#!{sys.executable}\n{CURL}")
         curl.chmod(0o755)
     following = Follower(clone, free_port(), programs)
     yield following

@@ -38,7 +38,7 @@ def test_every_explained_message_exists() -> None:
     assert sorted(explained() - existing) == []
 
 
-SOURCE = '''\
+SOURCE = """\
 import logging
 
 logger = logging.getLogger("example")
@@ -59,7 +59,7 @@ def check(error):
     error.exception()
     warnings.warn("use another", stacklevel=2)
     raise BadRequest("shown to the client", f"logged: {error}")
-'''
+"""
 
 
 def test_messages_are_found_in_exceptions_warnings_and_logs(tmp_path: Path) -> None:

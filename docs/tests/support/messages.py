@@ -84,9 +84,7 @@ def message_argument(node: ast.AST) -> ast.expr | None:
     return None
 
 
-def method_message(
-    owner: str, name: str, first: ast.expr, rest: list[ast.expr]
-) -> ast.expr | None:
+def method_message(owner: str, name: str, first: ast.expr, rest: list[ast.expr]) -> ast.expr | None:
     second = rest[0] if rest else None
     if owner.endswith("notices") or name == "log":  # the first is a key, or a level
         return second

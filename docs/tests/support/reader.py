@@ -32,6 +32,7 @@ from own_postgres import own_postgres  # from tools/
 
 __all__ = ["Reader", "has_examples"]
 
+SECONDS_TO_END = 15
 CURL = """\
 import argparse, sys, urllib.request
 parser = argparse.ArgumentParser()
@@ -50,8 +51,8 @@ ON_PORT = {
     "hypercorn": "--bind 127.0.0.1:{port}",
     "granian": "--port {port}",
     "gunicorn": "--bind 127.0.0.1:{port}",
-    "waitress-serve": "--listen 127.0.0.1:{port}",
-    "pyuwsgi": "",  # has no default: the page names the address
+    "waitress-serve": "",  # has another default: the page names the address
+    "pyuwsgi": "",  # has none
 }
 
 
@@ -171,6 +172,7 @@ class Reader:
                 socket.create_connection(("127.0.0.1", int(self.port)), 1).close()
                 return
             time.sleep(0.05)
+        self.servers.remove(server)
         raise AssertionError(f"{command} ended: {server.communicate()[1]}")
 
     def _start(self, command: str) -> subprocess.Popen[str]:
@@ -183,6 +185,7 @@ class Reader:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self.servers.append(server)
         return server
@@ -198,7 +201,11 @@ class Reader:
         while self.servers:
             server = self.servers.pop()
             server.send_signal(signal.SIGINT)
-            _, said = server.communicate()
+            try:
+                _, said = server.communicate(timeout=SECONDS_TO_END)
+            except subprocess.TimeoutExpired:  # Granian sometimes, if it has just started
+                os.killpg(server.pid, signal.SIGKILL)
+                _, said = server.communicate()
             _compare("what the server said", "".join(re.findall("Traceback.*", said, re.S)), "")
 
 
