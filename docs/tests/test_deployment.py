@@ -13,8 +13,6 @@ from repository import ROOT
 PAGE = ROOT / "docs" / "how-to" / "deployment.md"
 TEXT = PAGE.read_text("utf-8")
 SERVE = re.findall(rf"^\$ ((?:{'|'.join(ON_PORT)}) .*)$", TEXT, re.M)
-SHOWN = re.search(r"^```console\n\$ curl .*?^```\n", TEXT, re.M | re.S)
-START = TEXT[: TEXT.index("```console\n$ uvicorn")]
 INSTRUCTIONS_OF_DOCKER = {"FROM", "COPY", "RUN", "WORKDIR", "USER", "EXPOSE", "CMD"}
 
 
@@ -22,18 +20,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.M | re.S)
 
 
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("command", SERVE)
-def test_a_server_of_the_deployment_page_answers_several_requests(
-    command: str, tmp_path: Path
-) -> None:
-    assert SHOWN is not None
-    page = tmp_path / "page.md"
-    page.write_text(f"{START}\n```console\n$ {command}\n```\n\n{SHOWN[0] * 3}", "utf-8")
-    folder = tmp_path / "reader"
-    folder.mkdir()
-
-    Reader(folder).read(page)
+@pytest.mark.timeout(300)
+def test_each_server_of_the_deployment_page_answers_several_requests(tmp_path: Path) -> None:
+    Reader(tmp_path, repeats_requests=True).read(PAGE)
 
 
 def test_every_server_has_a_command() -> None:

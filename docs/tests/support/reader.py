@@ -62,9 +62,14 @@ def has_examples(page: Path) -> bool:
 
 @dataclass(slots=True)
 class Reader:
-    """Reads one page from top to bottom, in an empty folder."""
+    """Reads one page from top to bottom, in an empty folder.
+
+    With `repeats_requests`, the reader sends the page's last request to each further server too.
+    """
 
     folder: Path
+    repeats_requests: bool = False
+    last_request: tuple[str, str] = ("", "")
     code: list[str] = field(default_factory=list)
     printed: list[str] = field(default_factory=list)
     unread_code: bool = False
@@ -132,9 +137,14 @@ class Reader:
             return
         if command.partition(" ")[0] in ON_PORT:
             self._serve(command)
+            if self.repeats_requests and self.last_request[0]:
+                for _ in range(3):
+                    self._run_command(*self.last_request)
         elif command.endswith(" &"):
             self._start(command.removesuffix(" &"))
         else:
+            if command.startswith("curl "):
+                self.last_request = command, shown
             here = command.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
             done = self._call("sh", "-c", here)
             _compare(command, done.stdout if done.returncode == 0 else done.stderr, shown)
@@ -161,7 +171,7 @@ class Reader:
         return {**kept, **variables}
 
     def _serve(self, command: str) -> None:
-        """Press Ctrl-C in the terminal of servers, and start another one on a free port."""
+        """End the server that runs, and start another one on a free port."""
         self._end_servers()
         self.port = _free_port()
         here = command.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
@@ -200,7 +210,7 @@ class Reader:
     def _end_servers(self) -> None:
         while self.servers:
             server = self.servers.pop()
-            server.send_signal(signal.SIGINT)
+            server.send_signal(signal.SIGTERM)
             try:
                 _, said = server.communicate(timeout=SECONDS_TO_END)
             except subprocess.TimeoutExpired:  # Granian sometimes, if it has just started
