@@ -43,7 +43,7 @@ def run_in_browser(script: str, folder: Path) -> Any:
     """
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
-        pytest.skip("chromium is not installed")
+        pytest.skip("chromium is not installed (Debian and Ubuntu: apt install chromium)")
     found: Queue[Any] = Queue()
 
     class Handler(SimpleHTTPRequestHandler):
