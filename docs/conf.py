@@ -37,8 +37,7 @@ extensions = [
     "pictures",
     "page_frame",
 ]
-templates_path = ["_templates"]
-exclude_patterns = ["_*", "tests", "extensions", "requirements*.txt", ".pytest_cache"]
+exclude_patterns = ["_build", "tests", "extensions", "requirements*.txt", ".pytest_cache"]
 
 # A single word in backticks is a link if it is a public name, and code otherwise (for example the
 # name of a parameter): see `reference`.
@@ -90,6 +89,7 @@ sys.modules |= dict.fromkeys({sorted(SAVED)}, sys.modules["page"])
 trim_doctest_flags = True
 
 html_theme = "furo"
+templates_path = ["_templates"]
 html_title = f"{project} {version}"
 html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
