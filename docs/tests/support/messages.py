@@ -1,18 +1,24 @@
 """The messages of the packages' sources that users can get: of exceptions, warnings and logs.
 
+    python docs/tests/support/messages.py    # the messages that the page lacks, and those gone
+
 A message is the constant text of the first argument of a call that raises, warns or logs. The
 parts that vary are "…", as on the page that explains the messages.
 """
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from repository import ROOT
 
-__all__ = ["Message", "messages"]
+__all__ = ["Message", "is_explained", "messages", "messages_of"]
+
+PAGE = ROOT / "docs" / "troubleshooting" / "messages.md"
 
 LOGS = {"info", "warning", "warn", "error", "exception", "critical"}
 VIOLATIONS = {"complain", "fail"}
@@ -27,9 +33,15 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message, and where the source has it."""
+    """One message, and where the source has it.
+
+    Attributes:
+        text: the message.
+        outline: the same, with "…" also for words that the source has in a name.
+    """
 
     text: str
+    outline: str
     path: Path
     line: int
 
@@ -50,7 +62,8 @@ def messages_of(path: Path) -> Iterator[Message]:
             argument = message_argument(node)
             for text in [] if argument is None else texts_of(argument, named):
                 if re.search(r"\w{2}", text):
-                    yield Message(text, path, argument.lineno)
+                    outline = texts_of(argument, {})[0]
+                    yield Message(text, outline, path, argument.lineno)
 
 
 def own_nodes(function: ast.AST) -> Iterator[ast.AST]:
@@ -77,6 +90,8 @@ def message_argument(node: ast.AST) -> ast.expr | None:
             return text
         case ast.Call(func=ast.Name(id=name), args=[*_, last]) if name in REFUSALS:
             return last
+        case ast.Call(func=ast.Name(id="log"), args=[first, *_]):  # a method of a logger
+            return first
         case ast.Call(func=ast.Name(id=name), args=[first, *_]) if ERRORS.fullmatch(name):
             return first
         case ast.Call(func=ast.Attribute(value=owner, attr=name), args=[first, *rest]):
@@ -99,8 +114,8 @@ def texts_of(node: ast.expr, named: dict[str, list[str]]) -> list[str]:
         case ast.Constant(value=str(text)):
             return [re.sub(r"%(?:\.\d)?[srdgf]", "…", text).strip()]
         case ast.JoinedStr():
-            parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
-            return ["".join(map(str, parts)).strip()]
+            parts = [texts_of_part(part, named) for part in node.values]
+            return ["".join(chosen).strip() for chosen in itertools.product(*parts)]
         case ast.BinOp(op=ast.Add()):
             ends = texts_of(node.right, named)
             return [start + end for start in texts_of(node.left, named) for end in ends]
@@ -112,3 +127,46 @@ def texts_of(node: ast.expr, named: dict[str, list[str]]) -> list[str]:
             return texts_of(node.body, named) + texts_of(node.orelse, named)
         case _:
             return ["…"]
+
+
+def texts_of_part(part: ast.expr, named: dict[str, list[str]]) -> list[str]:
+    """Return the possible texts of a part of an f-string: a name may stand for whole words."""
+    match part:
+        case ast.Constant(value=value):
+            return [str(value)]
+        case ast.FormattedValue(value=ast.Name(id=name), conversion=-1):
+            return [text for text in named.get(name, []) if " " in text] or ["…"]
+        case _:
+            return ["…"]
+
+
+def is_explained(message: Message) -> bool:
+    known = explained()
+    return bool(known & {as_on_the_page(message.text), as_on_the_page(message.outline)})
+
+
+def as_on_the_page(message: str) -> str:
+    """The page cuts a message at a command in backticks, and explains a repeated one once."""
+    text = re.sub(r"\s+", " ", message)
+    text = re.sub(r"(installed together with) asgiref-\w+", r"\1 …", text)
+    return text.partition("`")[0] + "…" if "`" in text else text
+
+
+@cache
+def explained() -> set[str]:
+    return set(re.findall(r"^`(.+)`\n: \S", PAGE.read_text("utf-8"), re.M))
+
+
+def main() -> None:
+    """Print what the page lacks, and the messages on it that no longer exist."""
+    found = messages()
+    for message in found:
+        if not is_explained(message):
+            print(f"missing: {message}")
+    existing = {as_on_the_page(text) for each in found for text in (each.text, each.outline)}
+    for text in sorted(explained() - existing):
+        print(f"gone: {text}")
+
+
+if __name__ == "__main__":
+    main()
