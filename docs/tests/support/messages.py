@@ -158,7 +158,7 @@ def explained() -> set[str]:
 
 
 def main() -> None:
-    """Print what the page lacks, and the messages on it that no longer exist."""
+    """Print the messages that the page lacks, and those on it that no longer exist."""
     found = messages()
     for message in found:
         if not is_explained(message):
