@@ -1,24 +1,29 @@
 """Sphinx configuration of the site: ``make html``, or ``tox run -e wheels,docs``.
 
 The reference is made from the installed packages, never from the sources, so it shows the code that
-users get. Every warning is an error (``-n -W``). Three extensions of our own add missing features:
+users get. Every warning is an error (``-n -W``). Four extensions of our own add missing features:
 
 - ``tested_examples``: the doctest builder runs every Python block of a Markdown page;
 - ``reference``: keys of TypedDicts, aliases of types, and the public names of both;
-- ``pictures``: SVGs that use the colours of the page, light or dark.
+- ``pictures``: SVGs that use the colours of the page, light or dark;
+- ``page_frame``: descriptions for search engines, and the version and the file of each page.
 """
 
 import re
 import sys
+from importlib.metadata import metadata
 from importlib.metadata import version as version_of
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
-project = "asgiref, in pieces"
+from page_frame import repository_among, theme_links
+
+project = "asgiref components"
 author = "The maintainers of the asgiref components"
 version = release = version_of("asgiref")
 project_copyright = author
+repository = repository_among(metadata("asgiref").get_all("Project-URL") or [])
 
 extensions = [
     "myst_parser",
@@ -30,6 +35,7 @@ extensions = [
     "tested_examples",
     "reference",
     "pictures",
+    "page_frame",
 ]
 exclude_patterns = ["_build", "tests", "extensions", "requirements*.txt", ".pytest_cache"]
 exclude_patterns += ["explanation/soak-results.md"]  # soak.md includes it
@@ -84,13 +90,15 @@ sys.modules |= dict.fromkeys({sorted(SAVED)}, sys.modules["page"])
 trim_doctest_flags = True
 
 html_theme = "furo"
-html_title = "asgiref, in pieces"
+templates_path = ["_templates"]
+html_title = f"{project} {version}"
+html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 html_show_sphinx = False
 html_copy_source = False
-html_theme_options = {"navigation_with_keys": True}
+html_theme_options = {"navigation_with_keys": True, **theme_links(repository)}
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 copybutton_exclude = ".linenos, .gp, .go"

@@ -26,6 +26,13 @@ def test_the_example_of_the_repository_prints_the_stated_output() -> None:
     assert (done.stdout, done.stderr) == ("row 1\nrow 2\n", "")
 
 
+def test_the_pictures_of_the_readme_exist() -> None:
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', (ROOT / "README.md").read_text("utf-8"))
+
+    assert len(pictures) == 2
+    assert [name for name in pictures if not (ROOT / name).is_file()] == []
+
+
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 def test_a_readme_says_how_to_install_use_and_read_on(package: Path) -> None:
     text = (package / "README.md").read_text("utf-8")

@@ -9,11 +9,14 @@ shows, ``...`` stands for any text.
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +32,7 @@ from own_postgres import own_postgres  # from tools/
 
 __all__ = ["Reader", "has_examples"]
 
+SECONDS_TO_END = 15
 CURL = """\
 import argparse, sys, urllib.request
 parser = argparse.ArgumentParser()
@@ -38,6 +42,18 @@ typed = parser.parse_args()
 print(urllib.request.urlopen(typed.url, typed.data).read().decode())
 """
 SAVE_THIS_AS = re.compile(r"Save this as `(\w+\.py)`")
+EMPTY_FILE = re.compile(r"Create an empty file `(\w+\.py)`")
+# The reader has an environment and the wheels before the first line of a page.
+ALREADY_DONE = ("python3 -m venv .venv", ". .venv/bin/activate", "pip wheel ")
+# The pages use the servers' default port; the reader adds one that is free.
+ON_PORT = {
+    "uvicorn": "--port {port}",
+    "hypercorn": "--bind 127.0.0.1:{port}",
+    "granian": "--port {port}",
+    "gunicorn": "--bind 127.0.0.1:{port}",
+    "waitress-serve": "",  # has another default: the page names the address
+    "pyuwsgi": "",  # has none
+}
 
 
 def has_examples(page: Path) -> bool:
@@ -46,9 +62,14 @@ def has_examples(page: Path) -> bool:
 
 @dataclass(slots=True)
 class Reader:
-    """Reads one page from top to bottom, in an empty folder."""
+    """Reads one page from top to bottom, in an empty folder.
+
+    With `repeats_requests`, the reader sends the page's last request to each further server too.
+    """
 
     folder: Path
+    repeats_requests: bool = False
+    last_request: tuple[str, str] = ("", "")
     code: list[str] = field(default_factory=list)
     printed: list[str] = field(default_factory=list)
     unread_code: bool = False
@@ -96,6 +117,8 @@ class Reader:
                 self._run_code()
                 for command, shown in _commands(text):
                     self._run_command(command, shown)
+            case "paragraph" if empty := EMPTY_FILE.search(text):
+                (self.folder / empty[1]).touch()
             case "paragraph" if saved := SAVE_THIS_AS.search(text):
                 (self.folder / saved[1]).write_text(self.code[-1], "utf-8")
 
@@ -110,11 +133,18 @@ class Reader:
             self.unread_code = False
 
     def _run_command(self, command: str, shown: str) -> None:
-        if command.startswith("uvicorn "):
+        if command.startswith(ALREADY_DONE):
+            return
+        if command.partition(" ")[0] in ON_PORT:
             self._serve(command)
+            if self.repeats_requests and self.last_request[0]:
+                for _ in range(3):
+                    self._run_command(*self.last_request)
         elif command.endswith(" &"):
             self._start(command.removesuffix(" &"))
         else:
+            if command.startswith("curl "):
+                self.last_request = command, shown
             here = command.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
             done = self._call("sh", "-c", here)
             _compare(command, done.stdout if done.returncode == 0 else done.stderr, shown)
@@ -141,16 +171,19 @@ class Reader:
         return {**kept, **variables}
 
     def _serve(self, command: str) -> None:
-        """Start a server on a free port, and wait until it says on which."""
-        server = self._start(f"{command} --port 0")
-        said = []
-        assert server.stderr is not None
-        for line in server.stderr:
-            said.append(line)
-            if found := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
-                self.port = found[1]
+        """End the server that runs, and start another one on a free port."""
+        self._end_servers()
+        self.port = _free_port()
+        here = command.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
+        option = ON_PORT[command.partition(" ")[0]].format(port=self.port)
+        server = self._start(f"{here} {option}")
+        while server.poll() is None:  # the time limit of the test applies
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", int(self.port)), 1).close()
                 return
-        raise AssertionError(f"{command} ended: {''.join(said)}")
+            time.sleep(0.05)
+        self.servers.remove(server)
+        raise AssertionError(f"{command} ended: {server.communicate()[1]}")
 
     def _start(self, command: str) -> subprocess.Popen[str]:
         """Start what the page leaves running in the background."""
@@ -162,6 +195,7 @@ class Reader:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self.servers.append(server)
         return server
@@ -171,10 +205,26 @@ class Reader:
         try:
             yield
         finally:
-            for server in self.servers:
-                server.send_signal(signal.SIGINT)
+            self._end_servers()
+
+    def _end_servers(self) -> None:
+        while self.servers:
+            server = self.servers.pop()
+            server.send_signal(signal.SIGTERM)
+            try:
+                _, said = server.communicate(timeout=SECONDS_TO_END)
+            except subprocess.TimeoutExpired:  # Granian sometimes, if it has just started
+                os.killpg(server.pid, signal.SIGKILL)
                 _, said = server.communicate()
-                _compare("what the server said", "".join(re.findall("Traceback.*", said, re.S)), "")
+            _compare("what the server said", "".join(re.findall("Traceback.*", said, re.S)), "")
+
+
+def _free_port() -> str:
+    """Return a port below those that the system gives to outgoing connections."""
+    while True:
+        port = random.randrange(15_000, 30_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return str(port)
 
 
 def _compare(what: str, found: str, shown: str) -> None:
