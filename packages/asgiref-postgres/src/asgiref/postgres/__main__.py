@@ -1,8 +1,238 @@
-"""``python -m asgiref.postgres``."""
+"""The command line: ``python -m asgiref.postgres COMMAND``.
 
+Exit codes: 0 for success; 1 if the command cannot work, with the reason on stderr; 2 for an invalid
+command line; 130 after Ctrl-C.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import logging.config
+import os
+import pkgutil
+import signal
+import subprocess
 import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any, get_args
 
-from ._cli import main
+from . import (
+    CannotStart,
+    Database,
+    Limits,
+    PostgresServerError,
+    PostgresWorker,
+    __version__,
+    _admin,
+    migrate,
+)
+
+#: The environment variable with the database's URL, used without ``--database``.
+VARIABLE = "ASGIREF_POSTGRES_DATABASE"
+
+#: The options that are arguments of a class or function, which determines their types and defaults,
+#: with a unit and a text.
+_OPTIONS: dict[Any, dict[str, tuple[str, str]]] = {
+    Database: {
+        "schema": ("SCHEMA", "the schema of the tables"),
+        "timeout": ("SECONDS", "until a frozen or vanished process loses its partitions"),
+    },
+    migrate: {
+        "partitions": ("PARTITIONS", "at least the number of workers, ever; for a new schema"),
+        "max_size": ("BYTES", "the maximum size of a message; for a new schema"),
+        "grant": ("ROLE", "a role that gets the rights of a worker or gateway"),
+        "grant_send": ("ROLE", "a role that gets the right to send"),
+    },
+    Limits: {
+        "messages": ("MESSAGES", "the maximum to read ahead"),
+        "size": ("BYTES", "the maximum to read ahead"),
+        "scope_messages": ("MESSAGES", "the maximum for one scope"),
+        "scope_size": ("BYTES", "the maximum for one scope"),
+        "attempts": ("TIMES", "failures that make a message a dead letter"),
+        "retry_delay": ("SECONDS", "before a retry; doubled each time"),
+    },
+    PostgresWorker: {
+        "max_applications": ("INSTANCES", "one more evicts an idle one"),
+        "idle_timeout": ("SECONDS", "cancel an instance after this time without messages"),
+        "shutdown_timeout": ("SECONDS", "time to finish messages in hand at the end"),
+        "codec": ("CODEC", "json or msgpack, for events; both are always read"),
+        "name": ("NAME", "replaces host and process id in the status"),
+        "health_port": ("PORT", "answer HTTP requests: 200 while connected, else 503"),
+    },
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        _set_up_logging(options.log_level, options.log_config)
+        return options.command(options, _chosen(Database, options, url=options.database)) or 0
+    except PostgresServerError as error:
+        if options.log_level == "DEBUG" and error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+        print(f"asgiref.postgres: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _set_up_logging(level: str, path: str | None) -> None:
+    try:
+        if path is None:
+            logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+        else:
+            logging.config.dictConfig(json.loads(Path(path).read_text()))
+    except Exception as error:
+        raise CannotStart(f"The log configuration {path!r} cannot be used: {error}.") from error
+
+
+# Options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m asgiref.postgres",
+        description="Workers of a gateway, on PostgreSQL. Start with migrate.",
+    )
+    parser.add_argument("--version", action="version", version=f"asgiref-postgres {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _command(commands, "migrate", _migrate, "create or upgrade the schema", migrate)
+    run = "run an application for its scopes"
+    worker = _command(commands, "worker", _worker, run, Limits, PostgresWorker)
+    worker.add_argument("application", metavar="MODULE:APPLICATION", help="an ASGI application")
+    reload = "restart when a Python file here changes"
+    worker.add_argument("--reload", action="store_true", help=reload)
+    _command(commands, "status", _status, "show the partitions and backlog of each owner")
+    _command(commands, "check", _check, "check a setup, for health probes")
+    dead = _command(commands, "dead-letters", _dead_letters, "list, show, requeue or drop them")
+    dead.add_argument("action", choices=_admin.ACTIONS)
+    dead.add_argument("ids", metavar="ID", type=int, nargs="*", help="an id from the list")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[..., int | None], text: str, *targets: Any
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
+    parser.set_defaults(command=run)
+    url = f"the URL of the database (default: the variable {VARIABLE}, else PGHOST etc.)"
+    parser.add_argument("--database", default=os.environ.get(VARIABLE), metavar="URL", help=url)
+    level = "the lowest level that is logged (default: %(default)s)"
+    levels = list(logging.getLevelNamesMapping())
+    parser.add_argument(
+        "--log-level", default="INFO", type=str.upper, choices=levels, metavar="LEVEL", help=level
+    )
+    config = "JSON for logging.config.dictConfig (default: the log level alone)"
+    parser.add_argument("--log-config", metavar="FILE", help=config)
+    for target in (Database, *targets):
+        for option, (unit, text) in _OPTIONS[target].items():
+            _add_option(parser, signature(target).parameters[option], unit, text)
+    return parser
+
+
+def _add_option(
+    parser: argparse.ArgumentParser, parameter: Parameter, unit: str, text: str
+) -> None:
+    kind, default = parameter.annotation, parameter.default
+    shown = "none" if default is None else "%(default)s"
+    parser.add_argument(
+        f"--{parameter.name.replace('_', '-')}",
+        type=(get_args(kind) or (kind,))[0],
+        default=default,
+        metavar=unit,
+        help=f"{text} (default: {shown})",
+    )
+
+
+def _chosen(target: Any, options: argparse.Namespace, **others: Any) -> Any:
+    """Call ``target`` with its options."""
+    return target(**{name: getattr(options, name) for name in _OPTIONS[target]}, **others)
+
+
+# Commands
+
+
+def _migrate(options: argparse.Namespace, database: Database) -> None:
+    before = asyncio.run(_chosen(migrate, options, database=database))
+    print(f"The schema {database.schema!r} is up to date (version before: {before}).")
+
+
+def _worker(options: argparse.Namespace, database: Database) -> int | None:
+    if options.reload:
+        return _run_reloading()
+    application, limits = load(options.application), _chosen(Limits, options)
+    others = {"application": application, "database": database, "limits": limits}
+    _chosen(PostgresWorker, options, **others).run()
+    return None
+
+
+def load(name: str) -> Any:
+    """Return the application that ``module:attribute`` names.
+
+    Raises:
+        CannotStart: if there is none; its traceback is printed first.
+    """
+    if ":" not in name:
+        raise CannotStart(f"Name the application as MODULE:APPLICATION, not {name!r}.")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return pkgutil.resolve_name(name)
+    except (Exception, SystemExit) as error:
+        traceback.print_exception(error)
+        raise CannotStart(f"The application {name!r} cannot be imported; see above.") from error
+
+
+def _run_reloading() -> int:
+    """Run the same command without ``--reload``, and restart it whenever a file changes."""
+    command = [sys.executable, "-m", "asgiref.postgres"]
+    command += [each for each in sys.argv[1:] if each != "--reload"]
+    # The finally clause below ends the worker too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    while True:
+        seen = _modified()
+        process = subprocess.Popen(command)
+        try:
+            while _modified() == seen:
+                time.sleep(0.5)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _modified() -> dict[Path, float]:
+    found: dict[Path, float] = {}
+    for path in Path().rglob("*.py"):
+        with contextlib.suppress(OSError):
+            found[path] = path.stat().st_mtime
+    return found
+
+
+def _status(options: argparse.Namespace, database: Database) -> None:
+    print(asyncio.run(_admin.status(database)))
+
+
+def _check(options: argparse.Namespace, database: Database) -> None:
+    print(asyncio.run(_admin.check(database)))
+
+
+def _dead_letters(options: argparse.Namespace, database: Database) -> int:
+    rows = asyncio.run(_admin.dead_letters(database, options.action, options.ids))
+    if options.action in ("list", "show"):
+        shown = _admin.summary if options.action == "list" else _admin.details
+        print("\n".join(map(shown, rows)))
+    if options.action != "list" and (missing := len(set(options.ids)) - len(rows)):
+        print(f"asgiref.postgres: {missing} of these ids are not dead letters.", file=sys.stderr)
+        return 1
+    return 0
+
 
 if __name__ == "__main__":
     sys.exit(main())

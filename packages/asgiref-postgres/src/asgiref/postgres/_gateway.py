@@ -5,14 +5,14 @@ can own partition 0; only the owner runs ``handle``.
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
-from collections.abc import Callable
-from concurrent.futures import CancelledError
+import threading
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from asgiref.server import Reconnect, StatelessServer
 
@@ -25,22 +25,20 @@ from ._codec import (
     decode,
     encode,
     encoder,
-    explained,
+    formatted,
 )
 from ._database import Database, Session
 from ._delivery import Limits, Message
-from ._monitoring import export_metrics, health_endpoint
+from ._monitoring import monitored
 from ._outbox import Item, Outbox
 from ._pump import Counts, Pump
+from ._schema import OUTGOING
 from ._worker import process_name, scope_from
 
 logger = logging.getLogger("asgiref.postgres")
 
-#: The partition of events on their way to the gateway.
-OUTGOING = 0
 #: Seconds to clean up after the shutdown timeout.
 _CLEANUP_SECONDS = 1.0
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +102,7 @@ class ScopeQueue:
         Raises:
             asyncio.QueueFull: if the backlog is full; others as `put`.
         """
-        item = self._owner.item(self._scope_id, self._scope, message)
-        self._owner.call(self._owner.insert_nowait, item)
+        self._owner.insert_nowait(self._owner.item(self._scope_id, self._scope, message))
 
 
 class PostgresGateway(StatelessServer):
@@ -156,18 +153,11 @@ class PostgresGateway(StatelessServer):
         super().__init__(_no_application, shutdown_timeout=shutdown_timeout, reconnect=reconnect)
         if backlog < 1 or backlog_size < 1:
             raise CannotStart("The backlog must hold at least one message and one byte.")
-        self.__timeout = shutdown_timeout
-        self.__health_port = health_port
-        self.__name = name or process_name("gateway")
-        self.__owner = _GatewayOwner(self, encoder(codec))
-        self.__pump = self.__owner.pump = Pump(
-            database if isinstance(database, Database) else Database(database),
-            self.__name,
-            limits or Limits(),
-            self.__owner,
-            Outbox(backlog, backlog_size, is_repeating=True),
-            to_gateway=False,
-        )
+        self.__timeout, self.__health_port = shutdown_timeout, health_port
+        owner = self.__owner = _GatewayOwner(self, encoder(codec))
+        outbox = Outbox(backlog, backlog_size, is_numbered=True)
+        owner.pump = Pump(database, name or process_name("gateway"), limits, owner, outbox)
+        self.__pump = owner.pump
 
     # For subclasses
 
@@ -233,9 +223,9 @@ class PostgresGateway(StatelessServer):
             CannotStart: if the database or the port cannot be used; others as
                 `StatelessServer.arun`.
         """
-        self.__owner.open()
-        async with health_endpoint(self.__health_port, lambda: self.__pump.session is not None):
-            export_metrics(self.__name, self.__pump)
+        owner = self.__owner
+        owner.open()
+        async with monitored(self.__pump, self.__health_port):
             pump = asyncio.ensure_future(self.__pump.run())
             try:
                 while not await self.__serve_as_owner(pump):
@@ -262,7 +252,7 @@ class PostgresGateway(StatelessServer):
 
     async def __end(self, pump: "asyncio.Future[None]") -> None:
         owner, outbox = self.__owner, self.__pump.outbox
-        owner.end(asyncio.get_running_loop().time() + self.__timeout)
+        owner.end()
         try:
             if outbox or self.__pump.session is not None:
                 await asyncio.wait({pump}, timeout=self.__timeout + _CLEANUP_SECONDS)
@@ -286,19 +276,22 @@ class _GatewayOwner:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._scopes: dict[str, dict[str, Any]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._reset()
+
+    def _reset(self) -> None:
         self.is_owner: asyncio.Event = asyncio.Event()
         self.is_taken: asyncio.Event = asyncio.Event()
-        self._end_at: float | None = None
-        self._is_done = False
+        self._may_insert = self._is_ending = self._is_done = False
 
     def open(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.is_owner, self.is_taken = asyncio.Event(), asyncio.Event()
-        self._is_done = False
-        self._end_at = None
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self.pump.outbox.is_closed = False
+        self._reset()
 
-    def end(self, at: float) -> None:
-        self._end_at = at
+    def end(self) -> None:
+        self._is_ending = True
+        self.pump.outbox.is_closed = True
         self.pump.tick_soon()
 
     # Messages to insert
@@ -318,41 +311,14 @@ class _GatewayOwner:
         self.insert_nowait(item)
 
     def insert_nowait(self, item: Item) -> None:
-        if self._end_at is not None:
-            raise SessionLost("The gateway has ended.")
-        if self.pump.outbox.is_full():
-            raise asyncio.QueueFull
         self.pump.outbox.add(item)
-        self.pump.wake()
-
-    def call(self, function: Callable[..., _R], *args: Any) -> _R:
-        """Call ``function(*args)`` on the gateway's event loop, and return its result.
-
-        Raises:
-            SessionLost: if the loop ends first.
-        """
-        loop = self._loop
-        if loop is None or loop is _running_loop():
-            return function(*args)
-
-        async def body() -> _R:
-            return function(*args)
-
-        coroutine = body()
-        try:
-            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-        except RuntimeError:  # the loop is closed
-            coroutine.close()
-            raise SessionLost("The gateway has ended.") from None
-        while not loop.is_closed():
-            try:
-                return future.result(timeout=0.5)
-            except TimeoutError:
-                if future.done():
-                    raise
-            except CancelledError:
-                break
-        raise SessionLost("The gateway has ended.")
+        if self._loop is None or self._thread == threading.get_ident():
+            self.pump.wake()
+        else:
+            with contextlib.suppress(
+                RuntimeError
+            ):  # the loop is closed: `add` refuses the next one
+                self._loop.call_soon_threadsafe(self.pump.wake)
 
     # Owner of the pump
 
@@ -363,6 +329,9 @@ class _GatewayOwner:
         if pump.done() and not pump.cancelled():
             pump.exception()  # already raised, or no caller is left to raise it in
 
+    def may_insert(self) -> bool:
+        return self._may_insert
+
     def is_finished(self) -> bool:
         return self._is_done
 
@@ -370,32 +339,39 @@ class _GatewayOwner:
         self._max_size = session.max_size
 
     def lost(self) -> None:
+        self._may_insert = False
         for task in self._tasks.values():
             task.cancel()
 
     async def tick(self, session: Session) -> None:
-        delivery = self.pump.delivery
-        if self._end_at is not None:
+        """Try to become the owner; store the backlog once no former session can be storing it."""
+        if not self._may_insert and (number := await session.last_batch()) is not None:
+            self.pump.outbox.stored(number)
+            self._may_insert = True
+        if self._is_ending:
             await self._drain(session)
-        elif OUTGOING in delivery.partitions:
-            return
-        elif OUTGOING not in (await session.locks()).owned:
-            if await self.pump.acquire(session, [OUTGOING]):
-                self.is_taken.clear()
-                self.is_owner.set()
-        elif self.is_owner.is_set() and await session.reader_of(OUTGOING) != session.reader:
+        elif OUTGOING not in self.pump.delivery.partitions:
+            await self._become_owner(session)
+
+    async def _become_owner(self, session: Session) -> None:
+        if await self.pump.acquire(session, [OUTGOING]):
+            self.is_taken.clear()
+            self.is_owner.set()
+        elif self.is_owner.is_set():
+            query = "SELECT reader FROM partitions WHERE partition = $1"
             # If this gateway is the reader, its own former session has not released the lock yet.
-            self.is_owner.clear()
-            self.is_taken.set()
+            if (await session.fetch(query, OUTGOING))[0][0] != session.reader:
+                self.is_owner.clear()
+                self.is_taken.set()
 
     async def _drain(self, session: Session) -> None:
         """Wait until the backlog is stored and the deliveries are finished."""
-        delivery = self.pump.delivery
+        delivery, outbox = self.pump.delivery, self.pump.outbox
         if OUTGOING in delivery.partitions:
             delivery.begin_release(OUTGOING)
-            if delivery.idle_releases() and not self.pump.outbox:
+            if not delivery.in_hand(OUTGOING) and not outbox:
                 await self.pump.release(session, [OUTGOING])
-        self._is_done = not delivery.partitions and not self.pump.outbox
+        self._is_done = not delivery.partitions and not outbox
 
     async def ready(self, session: Session, scope_ids: list[str]) -> None:
         new = [each for each in scope_ids if each not in self._tasks]
@@ -425,11 +401,11 @@ class _GatewayOwner:
                     delivery.put_back(message)
                     raise
                 logger.error("application_send failed for scope %r", scope_id, exc_info=error)
-                delivery.fail(message, explained(error), asyncio.get_running_loop().time())
+                delivery.fail(message, formatted(error), asyncio.get_running_loop().time())
             else:
                 delivery.acknowledge(message)
             self.pump.wake()
-            if self._end_at is not None:
+            if self._is_ending:
                 self.pump.tick_soon()
 
     async def _deliver(self, message: Message) -> None:
@@ -463,13 +439,6 @@ async def _cancelled(serving: "asyncio.Future[None]") -> None:
             await asyncio.wait({serving})
         except asyncio.CancelledError:
             serving.cancel()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _readable_scope(data: bytes | None, scope_id: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ._codec import CannotStart, SessionLost, decode, encoder
 from ._database import Database, Session
 from ._delivery import Limits
 from ._instances import Instances
-from ._monitoring import export_metrics, health_endpoint
+from ._monitoring import monitored
 from ._outbox import Outbox
 from ._pump import Counts, Pump
 
@@ -86,24 +86,15 @@ class PostgresWorker:
         name: str | None = None,
         health_port: int | None = None,
     ) -> None:
-        self._owner = _WorkerOwner(shutdown_timeout, health_port, name or process_name("worker"))
-        self._owner.pump = Pump(
-            database if isinstance(database, Database) else Database(database),
-            self._owner.name,
-            limits or Limits(),
-            self._owner,
-            Outbox(10_000, 16 << 20, is_repeating=False),
-            to_gateway=True,
-        )
-        self._owner.instances = Instances(
-            application,
-            self._owner.pump,
-            self._owner.serve,
-            encoder(codec),
-            max_applications=max_applications,
-            idle_timeout=idle_timeout,
-            shutdown_timeout=shutdown_timeout + 2 * _CLEANUP_SECONDS,
-        )
+        owner = self._owner = _WorkerOwner(shutdown_timeout, health_port)
+        outbox = Outbox(10_000, 16 << 20, is_numbered=False)
+        owner.pump = Pump(database, name or process_name("worker"), limits, owner, outbox)
+        options: dict[str, Any] = {
+            "max_applications": max_applications,
+            "idle_timeout": idle_timeout,
+            "shutdown_timeout": shutdown_timeout + 2 * _CLEANUP_SECONDS,
+        }
+        owner.instances = Instances(application, owner.pump, owner.serve, encoder(codec), **options)
 
     @property
     def counts(self) -> Counts:
@@ -152,8 +143,7 @@ class _WorkerOwner:
     pump: Pump
     instances: Instances
 
-    def __init__(self, shutdown_timeout: float, health_port: int | None, name: str) -> None:
-        self.name: str = name
+    def __init__(self, shutdown_timeout: float, health_port: int | None) -> None:
         self._shutdown_timeout = shutdown_timeout
         self._health_port = health_port
         self._running: asyncio.Future[None] | None = None
@@ -177,8 +167,7 @@ class _WorkerOwner:
     async def serve(self) -> None:
         """Run the pump; a cancellation asks it to end, and a second one does not wait for it."""
         try:
-            async with health_endpoint(self._health_port, lambda: self.pump.session is not None):
-                export_metrics(self.name, self.pump)
+            async with monitored(self.pump, self._health_port):
                 self._running = asyncio.ensure_future(self.pump.run())
                 try:
                     await asyncio.wait({self._running})
@@ -195,6 +184,9 @@ class _WorkerOwner:
             self._end_at, self._is_done = None, False
 
     # Owner of the pump
+
+    def may_insert(self) -> bool:
+        return True
 
     def is_finished(self) -> bool:
         return self._is_done or (self._end_at is not None and self.pump.session is None)
@@ -214,32 +206,32 @@ class _WorkerOwner:
         if self._end_at is not None:
             await self._drain(session, self._end_at)
             return
-        locks = await session.locks()
-        share = session.partitions // locks.members
-        share += locks.rank < session.partitions % locks.members
-        delivery = self.pump.delivery
-        mine = [each for each in delivery.partitions if not delivery.is_releasing(each)]
-        idle_first = sorted(mine, key=delivery.in_hand)
-        for partition in idle_first[: max(0, len(mine) - share)]:
+        group, delivery = await session.group(), self.pump.delivery
+        share, left_over = divmod(session.partitions, group.members)
+        releasing = delivery.releasing()
+        mine = [each for each in delivery.partitions if each not in releasing]
+        surplus = len(mine) - share - (group.rank < left_over)
+        if surplus < 0:
+            await self._acquire(session, -surplus, group.owned)
+        for partition in sorted(mine, key=delivery.in_hand)[: max(0, surplus)]:  # idle ones first
             delivery.begin_release(partition)
-        await self._acquire(session, share - len(mine), locks.owned)
         await self._release(session)
 
     async def _acquire(self, session: Session, count: int, taken: frozenset[int]) -> None:
         delivery = self.pump.delivery
-        for partition in delivery.partitions:
-            if count > 0 and delivery.is_releasing(partition):
-                delivery.keep(partition)
-                count -= 1
+        kept = delivery.releasing()[:count]
+        for partition in kept:
+            delivery.keep(partition)
         free = [each for each in range(1, session.partitions + 1) if each not in taken]
         if self.pump.former and asyncio.get_running_loop().time() < self._others_from:
             free = [each for each in free if each in self.pump.former]
-        if free and count > 0:
-            await self.pump.acquire(session, random.sample(free, min(count, len(free))))
+        if chosen := random.sample(free, min(count - len(kept), len(free))):
+            await self.pump.acquire(session, chosen)
 
     async def _release(self, session: Session) -> None:
         """Release the partitions without a message in hand, once their instances have ended."""
-        idle = self.pump.delivery.idle_releases()
+        delivery = self.pump.delivery
+        idle = [each for each in delivery.releasing() if not delivery.in_hand(each)]
         for partition in idle:
             self.instances.end(partition)
         if free := [each for each in idle if self.instances.have_ended(each)]:
@@ -261,18 +253,15 @@ class _WorkerOwner:
     async def ready(self, session: Session, scope_ids: list[str]) -> None:
         new = [each for each in scope_ids if not self.instances.wake(each)]
         stored = await session.scopes(new) if new else {}
+        delivery = self.pump.delivery
         for scope_id in new:
-            partition = self.pump.delivery.partition_of(scope_id)
+            partition = delivery.partition_of(scope_id)
             if partition is None or self.instances.wake(scope_id):
                 continue
             try:
                 scope = scope_from(stored.get(scope_id), scope_id)
             except ValueError as error:
-                self._discard(scope_id, f"The scope cannot be read: {error}")
+                if (message := delivery.next_message(scope_id)) is not None:
+                    delivery.discard(message, f"The scope cannot be read: {error}")
             else:
                 self.instances.start(scope_id, partition, scope)
-
-    def _discard(self, scope_id: str, reason: str) -> None:
-        message = self.pump.delivery.next_message(scope_id)
-        if message is not None:
-            self.pump.delivery.discard(message, reason)
