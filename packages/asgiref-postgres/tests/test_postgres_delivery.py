@@ -71,7 +71,7 @@ class Reader:
         for message in writes.tried.values():
             row = table.rows[message.id // SPAN][message.id]
             row.attempts, row.redelivered = message.attempts, True
-        for message, _ in writes.dead:
+        for message in writes.dead:
             del table.rows[message.id // SPAN][message.id]
             table.dead.append(message.id)
         self.taken = max([self.taken, *(row[0] % SPAN for row in found if row[2] is not None)])
@@ -169,7 +169,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def die(self, reader: Reader) -> None:
         place = self.readers.index(reader)
         survivor = self.readers[1 - place]
-        owned = reader.delivery.partitions
+        owned = list(reader.delivery.partitions)
         self.forget_uncommitted(owned)
         for partition in owned:
             suspect = self.table.suspect[partition]
@@ -182,7 +182,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def lose_session(self, place: int) -> None:
         """Give the reader a new session with the same partitions."""
         before = self.readers[place]
-        owned = before.delivery.partitions
+        owned = list(before.delivery.partitions)
         self.forget_uncommitted(owned)
         reader = self.readers[place] = Reader(self.table)
         reader.taken = before.taken
@@ -220,7 +220,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def fail(self, reader: int, data: st.DataObject) -> None:
         message = self.pick(reader, data)
         if message is not None and message.attempts < LIMITS.attempts - 1:
-            assert not self.readers[reader].delivery.fail(message, "reason", self.now)
+            self.readers[reader].delivery.fail(message, "reason", self.now)
         elif message is not None:
             self.readers[reader].delivery.put_back(message)
 
@@ -228,7 +228,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def hand_over(self, partition: int) -> None:
         giver = next(each for each in self.readers if partition in each.delivery.partitions)
         taker = self.readers[1 - self.readers.index(giver)]
-        giver.delivery.begin_release(partition)
+        giver.delivery.partitions[partition].is_releasing = True
         for scope_id in [each for each in giver.hand if int(each[0]) == partition]:
             message = giver.hand.pop(scope_id)
             self.handled.append(message.id)

@@ -255,7 +255,7 @@ async def test_a_plain_function_may_deliver_events(database: str) -> None:
 async def test_sql_refuses_a_scope_that_no_application_could_get(
     database: str, connection: "asyncpg.Connection[Any]", scope: str, scope_id: str
 ) -> None:
-    with pytest.raises(asyncpg.RaiseError, match="too long, or the scope not a JSON object"):
+    with pytest.raises(asyncpg.RaiseError, match="must be JSON objects of at most 1048576 bytes"):
         await connection.execute("SELECT asgiref.send($1, '{}', $2::text::jsonb)", scope_id, scope)
 
 

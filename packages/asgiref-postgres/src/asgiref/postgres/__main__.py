@@ -29,9 +29,9 @@ from . import (
     PostgresServerError,
     PostgresWorker,
     __version__,
-    _admin,
     migrate,
 )
+from ._admin import ACTIONS, check, dead_letters, details, status, summary
 
 #: The environment variable with the database's URL, used without ``--database``.
 VARIABLE = "ASGIREF_POSTGRES_DATABASE"
@@ -109,10 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("application", metavar="MODULE:APPLICATION", help="an ASGI application")
     reload = "restart when a Python file here changes"
     worker.add_argument("--reload", action="store_true", help=reload)
-    _command(commands, "status", _status, "show the partitions and backlog of each owner")
-    _command(commands, "check", _check, "check a setup, for health probes")
+    table = "show the partitions and backlog of each owner"
+    _command(commands, "status", lambda _, database: print(asyncio.run(status(database))), table)
+    probe = "check a setup, for health probes"
+    _command(commands, "check", lambda _, database: print(asyncio.run(check(database))), probe)
     dead = _command(commands, "dead-letters", _dead_letters, "list, show, requeue or drop them")
-    dead.add_argument("action", choices=_admin.ACTIONS)
+    dead.add_argument("action", choices=ACTIONS)
     dead.add_argument("ids", metavar="ID", type=int, nargs="*", help="an id from the list")
     return parser
 
@@ -181,8 +183,6 @@ def load(name: str) -> Any:
     """
     if ":" not in name:
         raise CannotStart(f"Name the application as MODULE:APPLICATION, not {name!r}.")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
         return pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:
@@ -215,19 +215,10 @@ def _modified() -> dict[Path, float]:
     return found
 
 
-def _status(options: argparse.Namespace, database: Database) -> None:
-    print(asyncio.run(_admin.status(database)))
-
-
-def _check(options: argparse.Namespace, database: Database) -> None:
-    print(asyncio.run(_admin.check(database)))
-
-
 def _dead_letters(options: argparse.Namespace, database: Database) -> int:
-    rows = asyncio.run(_admin.dead_letters(database, options.action, options.ids))
+    rows = asyncio.run(dead_letters(database, options.action, options.ids))
     if options.action in ("list", "show"):
-        shown = _admin.summary if options.action == "list" else _admin.details
-        print("\n".join(map(shown, rows)))
+        print("\n".join(map(summary if options.action == "list" else details, rows)))
     if options.action != "list" and (missing := len(set(options.ids)) - len(rows)):
         print(f"asgiref.postgres: {missing} of these ids are not dead letters.", file=sys.stderr)
         return 1

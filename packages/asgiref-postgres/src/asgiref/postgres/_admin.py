@@ -3,9 +3,12 @@
 import contextlib
 import json
 from typing import Any
+from uuid import uuid4
 
-from ._codec import CannotStart, decode
-from ._database import Database, connected, explained, settings_of
+from ._codec import CannotStart, SessionLost, decode
+from ._database import Database, Session, connected
+from ._delivery import Read, Writes
+from ._outbox import Batch
 from ._schema import GROUP, LOCKS, SPAN
 
 _STATUS = f"""
@@ -43,49 +46,29 @@ async def status(database: Database) -> str:
     return "\n".join(lines)
 
 
-_LACKING = """
-SELECT string_agg(name, ', ') FROM (
-    SELECT p.oid::regprocedure::text AS name FROM pg_proc p
-    WHERE pronamespace = $1::regnamespace AND NOT has_function_privilege(p.oid, 'EXECUTE')
-    UNION SELECT c.oid::regclass::text FROM pg_class c CROSS JOIN
-        unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS right_to
-    WHERE relnamespace = $1::regnamespace AND relkind = 'r'
-        AND NOT has_table_privilege(c.oid, right_to)
-        AND (relname <> 'settings' OR right_to = 'SELECT')
-) lacking
-"""
-
-
 async def check(database: Database) -> str:
-    """Check all that a worker or gateway needs; return a sentence about the setup.
+    """Do what a worker or gateway does, without a message; return a line about the setup.
 
     Raises:
-        CannotStart: if a check fails, for the first one that does.
+        CannotStart: if that fails.
     """
-    own = None
+    session = Session(database, "asgiref.postgres check", uuid4(), lambda _: None)
     try:
-        own = await database.connect("asgiref.postgres check", owner=True)
-        partitions, max_size, _ = await settings_of(own, database.schema)
-        lacking = await own.fetchval(_LACKING, f'"{database.schema}"')
-        pid = await own.fetchval("SELECT pg_backend_pid()")
+        await session.open()
+        await session.exchange(Writes(), Batch(), Read(), asleep=None)
+        ((pid,),) = await session.fetch("SELECT pg_backend_pid() FROM partitions LIMIT 1")
         async with connected(database) as other:
             is_pooled = pid == await other.fetchval("SELECT pg_backend_pid()")
-    except Exception as error:
-        raise explained(error, database) from error
+    except SessionLost as error:
+        raise CannotStart(f"The database cannot be used: {error}.") from error
     finally:
-        if own is not None:
-            await own.close(timeout=database.timeout)
-    if lacking:
-        raise CannotStart(
-            f"The role has no rights for {lacking}. Grant them with "
-            f"`python -m asgiref.postgres migrate --schema {database.schema} --grant ROLE`."
-        )
+        await session.close()
     if is_pooled:
         raise CannotStart(
             "The connection goes through a pool that changes the server's session between "
             "transactions. Advisory locks need one session: connect directly or pool sessions."
         )
-    return f"ok: {partitions} partitions, messages of at most {max_size} bytes"
+    return f"ok: {session.partitions} partitions, messages of at most {session.max_size} bytes"
 
 
 _DEAD = "dead_letters WHERE id = ANY ($1::bigint[])"

@@ -7,10 +7,11 @@ has released the partitions, and another process may already own them.
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 from . import _schema
@@ -26,15 +27,12 @@ Password = str | Callable[[], str] | Callable[[], Awaitable[str]]
 #: Errors that mean that the server cannot be reached or cannot work at the moment.
 _LOST = (
     OSError,
-    TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.IdleSessionTimeoutError,
 )
 
 
@@ -92,11 +90,11 @@ class Database:
                 )
             if owner:
                 # After connecting, because PgBouncer does not accept settings earlier.
-                await connection.execute(
-                    "SELECT set_config(n, v, false) FROM unnest($1::text[], $2::text[]) s (n, v)",
-                    *zip(*self._settings(), strict=True),
-                    timeout=self.timeout,
+                query = (
+                    "SELECT set_config(n, v, false) FROM unnest($1::text[], $2::text[]) s (n,v)"
                 )
+                settings = zip(*self._settings(), strict=True)
+                await connection.execute(query, *settings, timeout=self.timeout)
         except BaseException:
             connection.terminate()
             raise
@@ -104,27 +102,22 @@ class Database:
 
     def _settings(self) -> list[tuple[str, str]]:
         """Return the settings of a session that may own partitions."""
+        values = {
+            "search_path": f'"{self.schema}", pg_temp',
+            "default_transaction_isolation": "read committed",
+            "lock_timeout": "0",
+            "tcp_keepalives_count": "2",
+            "plan_cache_mode": "force_generic_plan",
+        }
         # Slightly less than the timeout, which includes the others' next check.
-        milliseconds, seconds = str(int(self.timeout * 900)), str(max(1, int(self.timeout / 3)))
-        return [
-            ("search_path", f'"{self.schema}", pg_temp'),
-            ("default_transaction_isolation", "read committed"),
-            ("statement_timeout", milliseconds),
-            ("lock_timeout", "0"),
-            ("idle_session_timeout", milliseconds),
-            ("idle_in_transaction_session_timeout", milliseconds),
-            ("tcp_user_timeout", milliseconds),
-            ("tcp_keepalives_idle", seconds),
-            ("tcp_keepalives_interval", seconds),
-            ("tcp_keepalives_count", "2"),
-            ("jit", "off"),
-            # Plans must not change with the statistics of a table that is nearly empty.
-            ("plan_cache_mode", "force_generic_plan"),
-            *(
-                (f"enable_{way}", "off")
-                for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin")
-            ),
-        ]
+        for name in ("statement", "idle_session", "idle_in_transaction_session", "tcp_user"):
+            values[f"{name}_timeout"] = str(int(self.timeout * 900))
+        for name in ("idle", "interval"):
+            values[f"tcp_keepalives_{name}"] = str(max(1, int(self.timeout / 3)))
+        # Plans must not change with the statistics of a table that is nearly empty.
+        for name in ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"):
+            values[name] = "off"
+        return [*values.items(), ("jit", "off")]
 
 
 def is_lost(error: BaseException) -> bool:
@@ -227,9 +220,8 @@ async def migrate(
         await connection.execute(f"SELECT pg_advisory_xact_lock(hashtext('{schema} migrate'))")
         if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", f'"{schema}"'):
             await connection.execute(f'CREATE SCHEMA "{schema}"')
-        installed: int = 0
-        if await connection.fetchval("SELECT to_regclass('settings') IS NOT NULL"):
-            installed = await connection.fetchval("SELECT version FROM settings")
+        exists = await connection.fetchval("SELECT to_regclass('settings') IS NOT NULL")
+        installed = await connection.fetchval("SELECT version FROM settings") if exists else 0
         if installed > _schema.VERSION:
             raise CannotStart(
                 f"The schema {schema!r} has version {installed}, which is newer than this "
@@ -240,7 +232,7 @@ async def migrate(
         for role, sender in ((grant, False), (grant_send, True)):
             if role is not None:
                 await connection.execute(_schema.grants(schema, role, sender=sender))
-    return installed
+    return int(installed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +264,7 @@ class Session:
     """
 
     def __init__(
-        self, database: Database, name: str, reader: uuid.UUID, on_wake: Callable[[int], object]
+        self, database: Database, name: str, reader: uuid.UUID, on_wake: Callable[[str], object]
     ) -> None:
         self._database, self._name, self._on_wake = database, name, on_wake
         self._connection: Any = None
@@ -304,9 +296,8 @@ class Session:
                 raise SessionLost(str(error) or type(error).__name__) from error
             raise explained(error, database) from error
 
-    def _notified(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        if isinstance(payload, str) and payload.isdecimal():
-            self._on_wake(int(payload))
+    def _notified(self, _connection: Any, _pid: int, _channel: str, payload: Any) -> None:
+        self._on_wake(payload)
 
     def abort(self) -> None:
         """Drop the connection without telling the server."""
@@ -314,12 +305,10 @@ class Session:
             self._connection.terminate()
 
     async def close(self) -> None:
-        """Close the connection."""
-        try:
-            async with asyncio.timeout(self._database.timeout):
-                await self._connection.close(timeout=self._database.timeout)
-        except Exception:
-            self.abort()
+        """Close the connection; `abort` it if that fails."""
+        with suppress(Exception):
+            await self._connection.close(timeout=self._database.timeout)
+        self.abort()
 
     async def fetch(self, query: Any, *arguments: Any) -> Any:
         """Return the rows of a statement, whose text may leave out the schema."""
@@ -344,29 +333,24 @@ class Session:
         self, writes: Writes, batch: Batch, read: Read, *, asleep: bool | None
     ) -> tuple[list[Row], int, int]:
         """Write and read in one transaction; return the rows, xmin and own id for `Delivery`."""
-        items, ranges, dead = batch.items, read.ranges, [message for message, _ in writes.dead]
         partitions = [
             _schema.OUTGOING
             if batch.number is None
             else _schema.partition_of(each.scope_id, self.partitions)
-            for each in items
+            for each in batch.items
         ]
         rows = await self.fetch(
             self._exchange.fetch,
-            *(self.reader, asleep, batch.number),
-            *(partitions, [each.scope_id for each in items]),
-            *([each.data for each in items], [each.redelivered for each in items]),
+            *(self.reader, asleep, batch.number, partitions),
+            *_columns(batch.items, "scope_id", "data", "redelivered"),
             *(list(batch.scopes), list(batch.scopes.values())),
-            [message.id for message in writes.done],
-            *(list(writes.tried), [message.attempts for message in writes.tried.values()]),
-            *([message.id for message in dead], [message.attempts for message in dead]),
-            [reason for _, reason in writes.dead],
-            *([each.scope_id for each in ranges], [each.after for each in ranges]),
-            *([each.cursor for each in ranges], [each.upto for each in ranges]),
-            *([each.limit for each in ranges], [each.size for each in ranges]),
+            *_columns(writes.done, "id"),
+            *_columns(writes.tried.values(), "id", "attempts"),
+            *_columns(writes.dead, "id", "attempts", "reason"),
+            *_columns(read.ranges, "scope_id", "after", "cursor", "upto", "limit", "size"),
             *(read.known, read.behind),
         )
-        if items:
+        if partitions:
             rows.pop()
         xmin, own = rows[0][5:] if rows else (0, 0)
         return [row[:5] for row in rows], xmin, own
@@ -387,15 +371,11 @@ class Session:
         query = "SELECT pg_advisory_unlock($1, p) FROM unnest($2::integer[]) AS p"
         await self.fetch(query, self._key, list(partitions))
 
-    async def join(self) -> None:
-        """Join the group of workers until `leave` or the end of the session."""
-        await self.fetch("SELECT pg_advisory_lock_shared($1, $2)", self._key, _schema.MEMBERS)
-        self.is_member = True
-
-    async def leave(self) -> None:
-        """Leave the group, so that the other workers share all partitions."""
-        self.is_member = False
-        await self.fetch("SELECT pg_advisory_unlock_shared($1, $2)", self._key, _schema.MEMBERS)
+    async def set_member(self, joins: bool) -> None:
+        """Join the group of workers until the end of the session, or leave it before."""
+        function = "pg_advisory_lock_shared" if joins else "pg_advisory_unlock_shared"
+        await self.fetch(f"SELECT {function}($1, $2)", self._key, _schema.MEMBERS)
+        self.is_member = joins
 
     async def end_stuck_sessions(self) -> None:
         """End sessions that own partitions but have been in one statement for too long.
@@ -420,7 +400,11 @@ class Session:
             return None
         return int((await self.fetch(_schema.LAST_BATCH, self.reader, self._name))[0][0])
 
-    async def scopes(self, scope_ids: Sequence[str]) -> dict[str, bytes]:
-        """Return the stored scopes; scopes that were never stored are missing."""
+    async def scopes(self, scope_ids: Sequence[str]) -> dict[str, bytes | None]:
+        """Return the stored scopes; None for those that were never stored."""
         query = "SELECT scope_id, scope FROM scopes WHERE scope_id = ANY ($1)"
-        return dict(await self.fetch(query, scope_ids))
+        return dict.fromkeys(scope_ids) | dict(await self.fetch(query, scope_ids))
+
+
+def _columns(records: Iterable[Any], *names: str) -> list[list[Any]]:
+    return [list(map(attrgetter(name), records)) for name in names]

@@ -34,6 +34,7 @@ class Message:
         attempts: how often the message failed, or was given out after the death of a reader.
         redelivered: whether an application may have seen the message before.
         is_suspect: whether the message may have killed a reader, and no attempt is written yet.
+        reason: why the message became a dead letter.
     """
 
     id: int
@@ -42,6 +43,7 @@ class Message:
     attempts: int = 0
     redelivered: bool = False
     is_suspect: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,12 @@ class Writes:
     Attributes:
         done: handled messages to delete.
         tried: messages whose attempts must be stored, by id; none of them is done or dead.
-        dead: messages that become dead letters, with the reason.
+        dead: messages that become dead letters.
     """
 
     done: list[Message] = field(default_factory=list[Message])
     tried: dict[int, Message] = field(default_factory=dict[int, Message])
-    dead: list[tuple[Message, str]] = field(default_factory=list[tuple[Message, str]])
+    dead: list[Message] = field(default_factory=list[Message])
 
     def __bool__(self) -> bool:
         return bool(self.done or self.tried or self.dead)
@@ -138,7 +140,7 @@ class _Scope:
     """
 
     id: str
-    partition: "_Partition"
+    partition: "Partition"
     queue: deque[Message] = field(default_factory=deque[Message])
     in_hand: Message | None = None
     ids: set[int] = field(default_factory=set[int])
@@ -155,7 +157,7 @@ class _Scope:
 
 
 @dataclass(slots=True)
-class _Partition:
+class Partition:
     """The progress of reading one partition.
 
     Attributes:
@@ -167,6 +169,7 @@ class _Partition:
             the mark moves.
         known: ids above the mark that were read and may still be in the table.
         in_hand: the number of messages that applications have in hand.
+        is_releasing: whether no more of its messages are read and given out.
     """
 
     number: int
@@ -197,7 +200,8 @@ class Delivery:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._partitions: dict[int, _Partition] = {}
+        #: The owned partitions, including those being released.
+        self.partitions: dict[int, Partition] = {}
         self._scopes: dict[str, _Scope] = {}
         self._size = self.held = 0
         self._ready: dict[str, None] = {}
@@ -208,11 +212,6 @@ class Delivery:
 
     # Partitions
 
-    @property
-    def partitions(self) -> list[int]:
-        """The owned partitions, including those being released."""
-        return list(self._partitions)
-
     def acquire(self, partition: int, suspect: int, seen: int) -> None:
         """Start reading a partition.
 
@@ -222,37 +221,22 @@ class Delivery:
             seen: messages up to this number may have been given out; at least ``suspect``.
         """
         start = partition * SPAN
-        found = _Partition(partition, start + suspect, start + seen, start, start)
-        self._partitions[partition] = found
+        self.partitions[partition] = Partition(
+            partition, start + suspect, start + seen, start, start
+        )
 
-    def begin_release(self, partition: int) -> None:
-        """Stop giving out messages of ``partition``."""
-        self._partitions[partition].is_releasing = True
-
-    def keep(self, partition: int) -> None:
-        """Undo `begin_release`."""
-        found = self._partitions[partition]
-        found.is_releasing = False
-        for scope_id in found.scopes:
+    def keep(self, partition: Partition) -> None:
+        """Stop releasing a partition."""
+        partition.is_releasing = False
+        for scope_id in partition.scopes:
             self.offer(scope_id)
 
-    def in_hand(self, partition: int) -> int:
-        """Return the number of messages of ``partition`` that are in hand."""
-        return self._partitions[partition].in_hand
-
-    def releasing(self) -> list[int]:
-        """Return the partitions that are being released."""
-        return [each.number for each in self._partitions.values() if each.is_releasing]
-
     def drop(self, partition: int) -> int:
-        """Forget a partition; return the number up to which its messages are still suspects.
+        """Forget a partition; return the number up to which its messages are suspects.
 
         Call this after a transaction has written everything, with no message in hand.
         """
-        found = self._partitions.pop(partition)
-        first = [m.id for scope in found.scopes.values() for m in scope.queue]
-        first += [scope.behind[0] for scope in found.scopes.values() if scope.behind is not None]
-        left = found.mark < found.seen or min(first, default=found.seen + 1) <= found.seen
+        found = self.partitions.pop(partition)
         for scope in found.scopes.values():
             self.held -= scope.count()
             self._size -= scope.size
@@ -262,13 +246,13 @@ class Delivery:
                 self._suspects.pop(message.id, None)
                 if self._isolated is message:
                     self._isolated = None
-        return found.seen % SPAN if left else 0
+        return found.seen % SPAN
 
     # Reading
 
     def next_read(self) -> Read:
         """Return the next read, which is empty if there is no room for more messages."""
-        reading = [each for each in self._partitions.values() if not each.is_releasing]
+        reading = [each for each in self.partitions.values() if not each.is_releasing]
         room = self._limits.messages - self.held
         size = self._limits.size - self._size
         if not reading or room <= 0 or size <= 0:
@@ -328,7 +312,7 @@ class Delivery:
         return self._late(scope) is not None
 
     def _read_forward(self, forward: Range, rows: list[Row], xmin: int, own: int) -> bool:
-        partition, is_cut = self._partitions[forward.upto // SPAN], forward.is_cut(rows)
+        partition, is_cut = self.partitions[forward.upto // SPAN], forward.is_cut(rows)
         for row in rows:
             partition.known.add(row[0])
             partition.cursor = max(partition.cursor, row[0])
@@ -398,11 +382,6 @@ class Delivery:
             return False
         return bool(scope.queue) and not scope.queue[0].is_suspect
 
-    def partition_of(self, scope_id: str) -> int | None:
-        """Return the partition of a scope that has messages."""
-        scope = self._scopes.get(scope_id)
-        return None if scope is None else scope.partition.number
-
     def offer(self, scope_id: str) -> None:
         """Make `take_ready` return the scope again if it has a message to give out."""
         scope = self._scopes.get(scope_id)
@@ -415,20 +394,19 @@ class Delivery:
             self._writes.done.append(message)
             self._forget(scope, message)
 
-    def fail(self, message: Message, reason: str, now: float) -> bool:
-        """Record a failure with ``message``; return whether that made it a dead letter."""
+    def fail(self, message: Message, reason: str, now: float) -> None:
+        """Record a failure with ``message``; give it out again later, or make it a dead letter."""
         if (scope := self._returned(message)) is None:
-            return False
+            return
         if message is not self._isolated:  # otherwise the attempt was counted when it started
             message.attempts += 1
         if message.attempts >= self._limits.attempts:
             self._bury(scope, message, reason)
-            return True
+            return
         self._requeue(scope, message)
         scope.is_blocked = True
         delay = min(self._limits.retry_delay * 2.0 ** min(message.attempts - 1, 20), 60.0)
         heapq.heappush(self._blocked, (now + delay, message.scope_id))
-        return False
 
     def put_back(self, message: Message) -> None:
         """Requeue ``message`` after a cancellation; the scope's next instance gets it."""
@@ -458,7 +436,8 @@ class Delivery:
             self._isolated = None
 
     def _bury(self, scope: _Scope, message: Message, reason: str) -> None:
-        self._writes.dead.append((message, reason))
+        message.reason = reason
+        self._writes.dead.append(message)
         self._forget(scope, message)
 
     def _forget(self, scope: _Scope, message: Message) -> None:
@@ -489,7 +468,7 @@ class Delivery:
 
     def written(self, writes: Writes) -> None:
         """Record that the transaction with ``writes`` was committed, after its `rows_read`."""
-        for message in (*writes.done, *(message for message, _ in writes.dead)):
+        for message in (*writes.done, *writes.dead):
             scope = self._scopes.get(message.scope_id)
             if scope is not None:  # otherwise its partition was dropped
                 scope.partition.known.discard(message.id)
@@ -507,11 +486,9 @@ class Delivery:
             # The death that made it a suspect counts as an attempt of each message read then.
             message.attempts = max(message.attempts, 1)
             if message.attempts >= self._limits.attempts:
+                reason = f"Its worker died in each of {message.attempts} attempts."
                 scope = self._scopes[message.scope_id]
-                scope.queue.popleft()
-                self._bury(
-                    scope, message, f"Its worker died in each of {message.attempts} attempts."
-                )
+                self._bury(scope, scope.queue.popleft(), reason)
             else:
                 message.attempts += 1
                 self._isolated = message

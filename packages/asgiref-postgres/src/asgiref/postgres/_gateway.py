@@ -16,19 +16,10 @@ from typing import Any
 
 from asgiref.server import Reconnect, StatelessServer
 
-from ._codec import (
-    MAX_SIZE,
-    CannotStart,
-    Encoder,
-    SessionLost,
-    check_scope_id,
-    decode,
-    encode,
-    encoder,
-    formatted,
-)
+from . import _codec
+from ._codec import CannotStart, Encoder, SessionLost, check_scope_id, decode, encode, formatted
 from ._database import Database, Session
-from ._delivery import Limits, Message
+from ._delivery import Limits
 from ._monitoring import monitored
 from ._outbox import Item, Outbox
 from ._pump import Counts, Pump
@@ -154,7 +145,7 @@ class PostgresGateway(StatelessServer):
         if backlog < 1 or backlog_size < 1:
             raise CannotStart("The backlog must hold at least one message and one byte.")
         self.__timeout, self.__health_port = shutdown_timeout, health_port
-        owner = self.__owner = _GatewayOwner(self, encoder(codec))
+        owner = self.__owner = _GatewayOwner(self, _codec.encoder(codec))
         outbox = Outbox(backlog, backlog_size, is_numbered=True)
         owner.pump = Pump(database, name or process_name("gateway"), limits, owner, outbox)
         self.__pump = owner.pump
@@ -228,27 +219,31 @@ class PostgresGateway(StatelessServer):
         async with monitored(self.__pump, self.__health_port):
             pump = asyncio.ensure_future(self.__pump.run())
             try:
-                while not await self.__serve_as_owner(pump):
+                while not await self.__serve(pump):
                     logger.warning("Another gateway has taken over; this one waits")
             finally:
                 await self.__end(pump)
 
-    async def __serve_as_owner(self, pump: "asyncio.Future[None]") -> bool:
+    async def __serve(self, pump: "asyncio.Future[None]") -> bool:
         """Run `handle` while this gateway is the owner; return whether the gateway has finished."""
-        owner = self.__owner
-        await _first(asyncio.ensure_future(owner.is_owner.wait()), pump)
-        if not pump.done():
-            serving = asyncio.ensure_future(super().arun())
-            try:
-                await _first(asyncio.ensure_future(owner.is_taken.wait()), serving, pump)
-            finally:
-                await _cancelled(serving)
-            if not serving.cancelled():
-                serving.result()
-                return True
-        if pump.done():
-            pump.result()
-        return pump.done()
+        serving = self.__owner.serving = asyncio.ensure_future(self.__handle_as_owner())
+        try:
+            await asyncio.wait({serving, pump}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            serving.cancel()
+            while not serving.done():
+                try:
+                    await asyncio.wait({serving})
+                except asyncio.CancelledError:  # hasten the end
+                    serving.cancel()
+        finished = next((each for each in (serving, pump) if _has_result(each)), None)
+        if finished is not None:
+            finished.result()
+        return finished is not None
+
+    async def __handle_as_owner(self) -> None:
+        await self.__owner.is_owner.wait()
+        await super().arun()
 
     async def __end(self, pump: "asyncio.Future[None]") -> None:
         owner, outbox = self.__owner, self.__pump.outbox
@@ -272,16 +267,15 @@ class _GatewayOwner:
     def __init__(self, gateway: PostgresGateway, codec: Encoder) -> None:
         self._gateway = gateway
         self._codec = codec
-        self._max_size = MAX_SIZE
+        self._max_size = _codec.MAX_SIZE
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._scopes: dict[str, dict[str, Any]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._reset()
 
     def _reset(self) -> None:
         self.is_owner: asyncio.Event = asyncio.Event()
-        self.is_taken: asyncio.Event = asyncio.Event()
+        self.serving: asyncio.Future[None] | None = None
         self._may_insert = self._is_ending = self._is_done = False
 
     def open(self) -> None:
@@ -315,9 +309,7 @@ class _GatewayOwner:
         if self._loop is None or self._thread == threading.get_ident():
             self.pump.wake()
         else:
-            with contextlib.suppress(
-                RuntimeError
-            ):  # the loop is closed: `add` refuses the next one
+            with contextlib.suppress(RuntimeError):  # a closed loop; `add` refuses the next message
                 self._loop.call_soon_threadsafe(self.pump.wake)
 
     # Owner of the pump
@@ -355,47 +347,50 @@ class _GatewayOwner:
 
     async def _become_owner(self, session: Session) -> None:
         if await self.pump.acquire(session, [OUTGOING]):
-            self.is_taken.clear()
             self.is_owner.set()
-        elif self.is_owner.is_set():
+        elif self.is_owner.is_set() and self.serving is not None:
             query = "SELECT reader FROM partitions WHERE partition = $1"
             # If this gateway is the reader, its own former session has not released the lock yet.
             if (await session.fetch(query, OUTGOING))[0][0] != session.reader:
                 self.is_owner.clear()
-                self.is_taken.set()
+                self.serving.cancel()
 
     async def _drain(self, session: Session) -> None:
         """Wait until the backlog is stored and the deliveries are finished."""
-        delivery, outbox = self.pump.delivery, self.pump.outbox
-        if OUTGOING in delivery.partitions:
-            delivery.begin_release(OUTGOING)
-            if not delivery.in_hand(OUTGOING) and not outbox:
+        owned, outbox = self.pump.delivery.partitions, self.pump.outbox
+        if (outgoing := owned.get(OUTGOING)) is not None:
+            outgoing.is_releasing = True
+            if not outgoing.in_hand and not outbox:
                 await self.pump.release(session, [OUTGOING])
-        self._is_done = not delivery.partitions and not outbox
+        self._is_done = not owned and not outbox
 
     async def ready(self, session: Session, scope_ids: list[str]) -> None:
         new = [each for each in scope_ids if each not in self._tasks]
-        if missing := [each for each in new if each not in self._scopes]:
-            stored = await session.scopes(missing)
-            for scope_id in missing:
-                self._scopes[scope_id] = _readable_scope(stored.get(scope_id), scope_id)
+        found = {each: self.pump.outbox.known_scope(each) for each in new}
+        if unknown := [each for each, scope in found.items() if scope is None]:
+            found |= await session.scopes(unknown)
         for scope_id in new:
             if scope_id not in self._tasks:
-                task = asyncio.get_running_loop().create_task(self._deliver_scope(scope_id))
+                delivering = self._deliver(scope_id, scope_from(found[scope_id], scope_id))
+                task = asyncio.get_running_loop().create_task(delivering)
                 self._tasks[scope_id] = task
                 task.add_done_callback(partial(self._delivered, scope_id))
 
     def _delivered(self, scope_id: str, _task: "asyncio.Task[None]") -> None:
-        del self._tasks[scope_id], self._scopes[scope_id]
+        del self._tasks[scope_id]
         self.pump.delivery.offer(scope_id)
         self.pump.wake()
 
-    async def _deliver_scope(self, scope_id: str) -> None:
+    async def _deliver(self, scope_id: str, scope: dict[str, Any]) -> None:
         """Deliver the events of one scope until there are no more."""
         delivery, task = self.pump.delivery, asyncio.current_task()
         while (message := delivery.next_message(scope_id)) is not None:
+            _current.set(Delivered(message.id, scope_id, message.redelivered, message.attempts))
+            self.pump.counts.redelivered += message.redelivered
             try:
-                await self._deliver(message)
+                sending: Any = self._gateway.application_send(scope, decode(message.data))
+                if inspect.isawaitable(sending):
+                    await sending
             except (Exception, asyncio.CancelledError) as error:
                 if task is not None and task.cancelling():
                     delivery.put_back(message)
@@ -408,42 +403,6 @@ class _GatewayOwner:
             if self._is_ending:
                 self.pump.tick_soon()
 
-    async def _deliver(self, message: Message) -> None:
-        self.pump.counts.redelivered += message.redelivered
-        token = _current.set(
-            Delivered(message.id, message.scope_id, message.redelivered, message.attempts)
-        )
-        try:
-            sending: Any = self._gateway.application_send(
-                self._scopes[message.scope_id], decode(message.data)
-            )
-            if inspect.isawaitable(sending):
-                await sending
-        finally:
-            _current.reset(token)
 
-
-async def _first(waiting: "asyncio.Future[Any]", *others: "asyncio.Future[Any]") -> None:
-    """Wait until one of the futures is done, then cancel ``waiting``."""
-    try:
-        await asyncio.wait({waiting, *others}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-
-
-async def _cancelled(serving: "asyncio.Future[None]") -> None:
-    """Cancel a server's ``arun`` and wait for its end; pass on each cancellation to hasten it."""
-    serving.cancel()
-    while not serving.done():
-        try:
-            await asyncio.wait({serving})
-        except asyncio.CancelledError:
-            serving.cancel()
-
-
-def _readable_scope(data: bytes | None, scope_id: str) -> dict[str, Any]:
-    try:
-        return scope_from(data, scope_id)
-    except ValueError:
-        logger.exception("The scope of %r cannot be read", scope_id)
-        return scope_from(None, scope_id)
+def _has_result(future: "asyncio.Future[None]") -> bool:
+    return future.done() and not future.cancelled()

@@ -67,8 +67,8 @@ class Instances(StatelessServer, MessageSource):
         self._codec = codec
         self.max_size = MAX_SIZE
         self._records: dict[ApplicationInstance, _Record] = {}
-        self._ending: dict[int, set[asyncio.Future[Any]]] = {}
-        self._give_up_at: dict[int, float] = {}
+        #: For each cancelled task its partition, and the time when it must have cleaned up.
+        self._ending: dict[asyncio.Future[Any], tuple[int, float]] = {}
 
     async def handle(self) -> None:
         await self._serve()
@@ -99,17 +99,14 @@ class Instances(StatelessServer, MessageSource):
 
     def have_ended(self, partition: int) -> bool:
         """Whether every instance of ``partition`` has ended, or its time to clean up is over."""
-        if not self._ending.get(partition):
-            self._give_up_at.pop(partition, None)
-            return True
         now = asyncio.get_running_loop().time()
-        return now >= self._give_up_at.setdefault(partition, now + _CLEANUP_SECONDS)
+        return all(number != partition or now >= end for number, end in self._ending.values())
 
     async def ended(self, seconds: float) -> None:
         """Cancel all instances, and give them ``seconds`` to clean up."""
         self.end()
-        if running := [each for futures in self._ending.values() for each in futures]:
-            await asyncio.wait(running, timeout=seconds)
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=seconds)
 
     # The end of instances
 
@@ -118,16 +115,15 @@ class Instances(StatelessServer, MessageSource):
         record.wake()
         if record.message is not None:
             self._pump.delivery.put_back(record.message)
-        ending = self._ending.setdefault(record.partition, set())
-        ending.add(instance.future)
-
-        def ended(future: "asyncio.Future[Any]") -> None:
-            ending.discard(future)
-            self._pump.tick_soon()
-
-        instance.future.add_done_callback(ended)
+        now = asyncio.get_running_loop().time()
+        self._ending[instance.future] = (record.partition, now + _CLEANUP_SECONDS)
+        instance.future.add_done_callback(self._has_ended)
         if self.application_instances.get(instance.scope_id) is instance:
             super().delete_application_instance(instance.scope_id)
+
+    def _has_ended(self, future: "asyncio.Future[Any]") -> None:
+        del self._ending[future]
+        self._pump.tick_soon()
 
     def delete_application_instance(self, scope_id: Any) -> None:
         """Cancel an instance if it has received a message before and has none in hand."""

@@ -65,6 +65,10 @@ class Outbox:
     def _is_full(self) -> bool:
         return len(self) >= self._max_items or self._size >= self._max_size
 
+    def known_scope(self, scope_id: str) -> bytes | None:
+        """Return the scope as this process stored it last, if it is known."""
+        return self._known_scopes.get(scope_id)
+
     async def room(self) -> None:
         """Wait until there is room for a message."""
         while self._is_full():

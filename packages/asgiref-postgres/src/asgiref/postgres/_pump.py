@@ -60,39 +60,26 @@ class Counts:
 class Sleep:
     """Decides when a reader polls and when senders must notify it. Time comes only from ``now``."""
 
-    #: Seconds between reads while awake, and seconds without rows before the reader sleeps.
-    POLL, AWAKE = 0.003, 0.05
-    #: A reader stays awake after this many reads with rows in short succession.
-    STREAK = 4
-    #: Seconds from falling asleep to the first read, and the maximum between later reads.
-    DELAYS = (0.005, 1.0)
+    #: Seconds between reads while awake, seconds without rows before the reader sleeps, and the
+    #: longest interval between reads while it is asleep.
+    POLL, AWAKE, LONGEST = 0.003, 0.02, 1.0
 
     def __init__(self) -> None:
         self.next_poll = self._last_found = 0.0
+        self._delay = self.POLL
         self._is_asleep = False
-        self._delay = self.DELAYS[0]
-        self._streak = 0
 
     def mark(self, now: float) -> bool | None:
         """Return the mark that the next transaction must write, or None for no change."""
-        if not self._is_asleep:
-            return True if now - self._last_found > self.AWAKE else None
-        # A single message does not keep the reader awake: that would cost two more writes.
-        return False if self._streak >= self.STREAK else None
+        is_idle = now - self._last_found > self.AWAKE
+        return None if is_idle == self._is_asleep else is_idle
 
     def has_read(self, now: float, mark: bool | None, *, found: bool, more: bool) -> None:
         """Record a committed transaction that wrote ``mark``; ``more`` if rows certainly remain."""
-        if mark is not None:
-            self._is_asleep = mark
-            self._delay = self.DELAYS[0]
-        if found:
-            self._streak = self._streak + 1 if now - self._last_found < self.AWAKE else 1
-            self._last_found = now
-        if more or not self._is_asleep:
-            self.next_poll = now if more else now + self.POLL
-        else:
-            self.next_poll = now + self._delay
-            self._delay = min(self._delay * 2, self.DELAYS[1])
+        self._is_asleep = self._is_asleep if mark is None else mark
+        self._last_found = now if found else self._last_found
+        self._delay = min(self._delay * 2, self.LONGEST) if self._is_asleep else self.POLL
+        self.next_poll = now if more else now + self._delay
 
 
 class Pump:
@@ -208,8 +195,8 @@ class Pump:
             logger.info("The database is back")
         self._has_worked, self._is_away = True, False
 
-    def _notified(self, partition: int) -> None:
-        if partition in self.delivery.partitions:
+    def _notified(self, partition: str) -> None:
+        if partition in map(str, self.delivery.partitions):
             self.read_soon()
 
     async def _serve(self, session: Session) -> None:

@@ -75,15 +75,11 @@ DECLARE
     v_max_size integer := (SELECT max_size FROM settings);
     v_id bigint;
 BEGIN
-    IF jsonb_typeof(p_message) IS DISTINCT FROM 'object' THEN
-        RAISE EXCEPTION 'The message for scope % must be a JSON object.', p_scope_id;
-    ELSIF octet_length(v_message) > v_max_size THEN
-        RAISE EXCEPTION 'The message for scope % has % bytes; the maximum is %.', p_scope_id,
-            octet_length(v_message), v_max_size;
-    ELSIF octet_length(p_scope_id) > 1000 OR jsonb_typeof(p_scope) <> 'object'
-        OR octet_length(p_scope::text) > v_max_size THEN
-        RAISE EXCEPTION 'The scope id % or its scope is too long, or the scope not a JSON object.',
-            left(p_scope_id, 50);
+    IF jsonb_typeof(p_message) IS DISTINCT FROM 'object' OR jsonb_typeof(p_scope) <> 'object'
+        OR greatest(octet_length(v_message), octet_length(p_scope::text)) > v_max_size
+        OR octet_length(p_scope_id) > 1000 THEN
+        RAISE EXCEPTION 'The message and the scope for % must be JSON objects of at most % bytes, '
+            'and the scope id at most 1000 bytes.', left(p_scope_id, 50), v_max_size;
     ELSIF p_scope IS NOT NULL THEN
         INSERT INTO scopes AS s VALUES (p_scope_id, convert_to(p_scope::text, 'UTF8'))
         ON CONFLICT (scope_id) DO UPDATE SET scope = excluded.scope

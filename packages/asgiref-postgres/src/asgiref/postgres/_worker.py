@@ -20,6 +20,7 @@ from ._instances import Instances
 from ._monitoring import monitored
 from ._outbox import Outbox
 from ._pump import Counts, Pump
+from ._schema import partition_of
 
 logger = logging.getLogger("asgiref.postgres")
 
@@ -36,8 +37,12 @@ def process_name(kind: str) -> str:
 
 
 def scope_from(data: bytes | None, scope_id: str) -> dict[str, Any]:
-    """Return the stored scope, or a minimal one for a scope that was never stored."""
-    scope: dict[str, Any] = {"type": "asgiref.postgres"} if data is None else decode(data)
+    """Return the stored scope, or a minimal one if none was stored or it cannot be read."""
+    scope: dict[str, Any] = {"type": "asgiref.postgres"}
+    try:
+        scope = scope if data is None else decode(data)
+    except ValueError:
+        logger.exception("The scope of %r cannot be read", scope_id)
     scope["scope_id"] = scope_id
     return scope
 
@@ -109,7 +114,7 @@ class PostgresWorker:
     @property
     def partitions(self) -> list[int]:
         """The partitions that the worker owns now."""
-        return self._owner.pump.delivery.partitions
+        return list(self._owner.pump.delivery.partitions)
 
     def run(self) -> None:
         """Run until SIGINT or SIGTERM; a second signal does not wait for messages in hand.
@@ -194,7 +199,7 @@ class _WorkerOwner:
     async def opened(self, session: Session) -> None:
         self.instances.max_size = session.max_size
         self._others_from = asyncio.get_running_loop().time() + _RETURN_SECONDS
-        await session.join()
+        await session.set_member(True)
 
     def lost(self) -> None:
         """End every instance, because another worker may already run the same scopes."""
@@ -208,18 +213,17 @@ class _WorkerOwner:
             return
         group, delivery = await session.group(), self.pump.delivery
         share, left_over = divmod(session.partitions, group.members)
-        releasing = delivery.releasing()
-        mine = [each for each in delivery.partitions if each not in releasing]
+        mine = [each for each in delivery.partitions.values() if not each.is_releasing]
         surplus = len(mine) - share - (group.rank < left_over)
         if surplus < 0:
             await self._acquire(session, -surplus, group.owned)
-        for partition in sorted(mine, key=delivery.in_hand)[: max(0, surplus)]:  # idle ones first
-            delivery.begin_release(partition)
+        for partition in sorted(mine, key=lambda each: each.in_hand)[: max(0, surplus)]:
+            partition.is_releasing = True
         await self._release(session)
 
     async def _acquire(self, session: Session, count: int, taken: frozenset[int]) -> None:
         delivery = self.pump.delivery
-        kept = delivery.releasing()[:count]
+        kept = [each for each in delivery.partitions.values() if each.is_releasing][:count]
         for partition in kept:
             delivery.keep(partition)
         free = [each for each in range(1, session.partitions + 1) if each not in taken]
@@ -230,8 +234,8 @@ class _WorkerOwner:
 
     async def _release(self, session: Session) -> None:
         """Release the partitions without a message in hand, once their instances have ended."""
-        delivery = self.pump.delivery
-        idle = [each for each in delivery.releasing() if not delivery.in_hand(each)]
+        owned = self.pump.delivery.partitions.values()
+        idle = [each.number for each in owned if each.is_releasing and not each.in_hand]
         for partition in idle:
             self.instances.end(partition)
         if free := [each for each in idle if self.instances.have_ended(each)]:
@@ -240,9 +244,9 @@ class _WorkerOwner:
     async def _drain(self, session: Session, end_at: float) -> None:
         delivery = self.pump.delivery
         if session.is_member:
-            await session.leave()
-        for partition in delivery.partitions:
-            delivery.begin_release(partition)
+            await session.set_member(False)
+        for partition in delivery.partitions.values():
+            partition.is_releasing = True
         if asyncio.get_running_loop().time() >= end_at:
             logger.warning("The shutdown timeout is over; messages in hand will be redelivered")
             await self.instances.ended(_CLEANUP_SECONDS)
@@ -253,15 +257,7 @@ class _WorkerOwner:
     async def ready(self, session: Session, scope_ids: list[str]) -> None:
         new = [each for each in scope_ids if not self.instances.wake(each)]
         stored = await session.scopes(new) if new else {}
-        delivery = self.pump.delivery
         for scope_id in new:
-            partition = delivery.partition_of(scope_id)
-            if partition is None or self.instances.wake(scope_id):
-                continue
-            try:
-                scope = scope_from(stored.get(scope_id), scope_id)
-            except ValueError as error:
-                if (message := delivery.next_message(scope_id)) is not None:
-                    delivery.discard(message, f"The scope cannot be read: {error}")
-            else:
-                self.instances.start(scope_id, partition, scope)
+            partition = partition_of(scope_id, session.partitions)
+            if partition in self.pump.delivery.partitions and not self.instances.wake(scope_id):
+                self.instances.start(scope_id, partition, scope_from(stored[scope_id], scope_id))
