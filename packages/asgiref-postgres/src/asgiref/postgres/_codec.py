@@ -45,6 +45,7 @@ def encoder(codec: str) -> Encoder:
         raise CannotStart("Install msgpack to use the codec 'msgpack'.") from error
 
 
+_from_text = json.JSONDecoder().decode
 _to_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
@@ -84,7 +85,7 @@ def decode(data: bytes) -> dict[str, Any]:
     """
     try:
         if data[:1] == b"{":
-            return cast(dict[str, Any], json.loads(data))
+            return cast(dict[str, Any], _from_text(data.decode()))
         # The encoder accepts keys of any type, so the decoder must accept them too.
         value: object = import_module("msgpack").unpackb(data, strict_map_key=False)
     except ImportError as error:

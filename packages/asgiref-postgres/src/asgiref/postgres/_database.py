@@ -90,9 +90,7 @@ class Database:
                 )
             if owner:
                 # After connecting, because PgBouncer does not accept settings earlier.
-                query = (
-                    "SELECT set_config(n, v, false) FROM unnest($1::text[], $2::text[]) s (n,v)"
-                )
+                query = "SELECT set_config(n, v, false) FROM unnest($1::text[], $2::text[]) s (n,v)"
                 settings = zip(*self._settings(), strict=True)
                 await connection.execute(query, *settings, timeout=self.timeout)
         except BaseException:

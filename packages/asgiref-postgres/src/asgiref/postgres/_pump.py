@@ -27,8 +27,6 @@ logger = logging.getLogger("asgiref.postgres")
 TICK = 0.4
 #: Seconds between checks for stuck sessions.
 _CHECK = 2.0
-#: Seconds to wait for more work before the next transaction.
-_LINGER = 0.001
 #: The first and the longest delay between attempts to connect, in seconds.
 _BACKOFF = (0.05, 2.0)
 
@@ -215,7 +213,9 @@ class Pump:
             if self._is_due(now()):
                 await self.exchange(session)
                 await self._give_out(session)
-                await asyncio.sleep(_LINGER)
+                # The applications run now, so the next transaction has their answers. A longer
+                # wait only adds latency: a busy server makes the batches larger by itself.
+                await asyncio.sleep(0)
             else:
                 await self._wait()
         await session.close()
