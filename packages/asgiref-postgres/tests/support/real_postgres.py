@@ -42,6 +42,12 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def is_open(port: int) -> bool:
+    """Whether a program listens on a local port."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 class RealPostgres:
     """A server with its own data directory, which a test can kill, stop and restart.
 
