@@ -83,20 +83,23 @@ class Database:
             **arguments,
         )
         try:
-            if (major := connection.get_server_version().major) < _schema.MINIMUM_SERVER:
-                raise CannotStart(
-                    f"The server is PostgreSQL {major}; asgiref.postgres needs "
-                    f"{_schema.MINIMUM_SERVER} or newer."
-                )
-            if owner:
-                # After connecting, because PgBouncer does not accept settings earlier.
-                query = "SELECT set_config(n, v, false) FROM unnest($1::text[], $2::text[]) s (n,v)"
-                settings = zip(*self._settings(), strict=True)
-                await connection.execute(query, *settings, timeout=self.timeout)
+            await self._set_up(connection, owner)
         except BaseException:
             connection.terminate()
             raise
         return connection
+
+    async def _set_up(self, connection: Any, owner: bool) -> None:
+        if (major := connection.get_server_version().major) < _schema.MINIMUM_SERVER:
+            raise CannotStart(
+                f"The server is PostgreSQL {major}; asgiref.postgres needs "
+                f"{_schema.MINIMUM_SERVER} or newer."
+            )
+        if owner:
+            # After connecting, because PgBouncer does not accept settings earlier.
+            query = "SELECT set_config(n, v, false) FROM unnest($1::text[], $2::text[]) AS s (n, v)"
+            settings = zip(*self._settings(), strict=True)
+            await connection.execute(query, *settings, timeout=self.timeout)
 
     def _settings(self) -> list[tuple[str, str]]:
         """Return the settings of a session that may own partitions."""
@@ -220,31 +223,12 @@ async def migrate(
             await connection.execute(f'CREATE SCHEMA "{schema}"')
         exists = await connection.fetchval("SELECT to_regclass('settings') IS NOT NULL")
         installed = await connection.fetchval("SELECT version FROM settings") if exists else 0
-        if installed > _schema.VERSION:
-            raise CannotStart(
-                f"The schema {schema!r} has version {installed}, which is newer than this "
-                f"release of asgiref-postgres knows ({_schema.VERSION}). Install a newer one."
-            )
         for script in _schema.scripts(schema, installed, partitions, max_size):
             await connection.execute(script)
         for role, sender in ((grant, False), (grant_send, True)):
             if role is not None:
                 await connection.execute(_schema.grants(schema, role, sender=sender))
     return int(installed)
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The workers of the schema, and the partitions that have an owner.
-
-    Attributes:
-        members: the number of workers, at least 1.
-        rank: this worker's rank among them, from 0.
-    """
-
-    members: int
-    rank: int
-    owned: frozenset[int]
 
 
 class Session:
@@ -383,10 +367,10 @@ class Session:
         """
         await self.fetch(_schema.END_STUCK, self._database.timeout * 0.7)
 
-    async def group(self) -> Group:
-        """Return the group of workers and the partitions that have an owner."""
+    async def group(self) -> tuple[int, int, set[int]]:
+        """Return the number of workers, this one's rank, and the partitions that have an owner."""
         ((members, rank, owned),) = await self.fetch(_schema.GROUP)
-        return Group(max(1, members), rank, frozenset(owned or ()))
+        return max(1, members), rank, set(owned or ())
 
     async def last_batch(self) -> int | None:
         """Return the number of the last batch that the process stored.

@@ -220,13 +220,24 @@ def checked_schema(name: str) -> str:
 
 
 def scripts(schema: str, installed: int, partitions: int, max_size: int) -> list[str]:
-    """Return the scripts that bring ``schema`` from version ``installed`` to `VERSION`."""
+    """Return the scripts that bring ``schema`` from version ``installed`` to `VERSION`.
+
+    Raises:
+        CannotStart: if the installed version is newer.
+    """
+    if installed > VERSION:
+        raise CannotStart(
+            f"The schema {schema!r} has version {installed}, which is newer than this release of "
+            f"asgiref-postgres knows ({VERSION}). Install a newer one."
+        )
+    steps = [script.replace("{schema}", schema) for script in MIGRATIONS[installed:]]
+    if installed:
+        return [*steps, f"UPDATE settings SET version = {VERSION}"]
     fill = f"""
         INSERT INTO settings VALUES ({VERSION}, {partitions:d}, {max_size:d});
         INSERT INTO partitions SELECT generate_series(0, {partitions:d});
     """
-    steps = [script.replace("{schema}", schema) for script in MIGRATIONS[installed:]]
-    return [*steps, f"UPDATE settings SET version = {VERSION}" if installed else fill]
+    return [*steps, fill]
 
 
 def grants(schema: str, role: str, *, sender: bool) -> str:

@@ -211,17 +211,18 @@ class _WorkerOwner:
         if self._end_at is not None:
             await self._drain(session, self._end_at)
             return
-        group, delivery = await session.group(), self.pump.delivery
-        share, left_over = divmod(session.partitions, group.members)
+        delivery = self.pump.delivery
+        members, rank, taken = await session.group()
+        share, left_over = divmod(session.partitions, members)
         mine = [each for each in delivery.partitions.values() if not each.is_releasing]
-        surplus = len(mine) - share - (group.rank < left_over)
+        surplus = len(mine) - share - (rank < left_over)
         if surplus < 0:
-            await self._acquire(session, -surplus, group.owned)
+            await self._acquire(session, -surplus, taken)
         for partition in sorted(mine, key=lambda each: each.in_hand)[: max(0, surplus)]:
             partition.is_releasing = True
         await self._release(session)
 
-    async def _acquire(self, session: Session, count: int, taken: frozenset[int]) -> None:
+    async def _acquire(self, session: Session, count: int, taken: set[int]) -> None:
         delivery = self.pump.delivery
         kept = [each for each in delivery.partitions.values() if each.is_releasing][:count]
         for partition in kept:
