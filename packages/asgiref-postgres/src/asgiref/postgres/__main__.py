@@ -109,10 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("application", metavar="MODULE:APPLICATION", help="an ASGI application")
     reload = "restart when a Python file here changes"
     worker.add_argument("--reload", action="store_true", help=reload)
-    table = "show the partitions and backlog of each owner"
-    _command(commands, "status", lambda _, database: print(asyncio.run(status(database))), table)
-    probe = "check a setup, for health probes"
-    _command(commands, "check", lambda _, database: print(asyncio.run(check(database))), probe)
+    _command(commands, "status", _status, "show the partitions and backlog of each owner")
+    _command(commands, "check", _check, "check a setup, for health probes")
     dead = _command(commands, "dead-letters", _dead_letters, "list, show, requeue or drop them")
     dead.add_argument("action", choices=ACTIONS)
     dead.add_argument("ids", metavar="ID", type=int, nargs="*", help="an id from the list")
@@ -194,8 +192,11 @@ def _run_reloading() -> int:
     """Run the same command without ``--reload``, and restart it whenever a file changes."""
     command = [sys.executable, "-m", "asgiref.postgres"]
     command += [each for each in sys.argv[1:] if each != "--reload"]
-    # The finally clause below ends the worker too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+    def end(_number: int, _frame: object) -> None:
+        sys.exit(0)  # the finally clause below ends the worker too
+
+    signal.signal(signal.SIGTERM, end)
     while True:
         seen = _modified()
         process = subprocess.Popen(command)
@@ -213,6 +214,14 @@ def _modified() -> dict[Path, float]:
         with contextlib.suppress(OSError):
             found[path] = path.stat().st_mtime
     return found
+
+
+def _status(_options: argparse.Namespace, database: Database) -> None:
+    print(asyncio.run(status(database)))
+
+
+def _check(_options: argparse.Namespace, database: Database) -> None:
+    print(asyncio.run(check(database)))
 
 
 def _dead_letters(options: argparse.Namespace, database: Database) -> int:

@@ -177,18 +177,18 @@ async def settings_of(connection: Any, schema: str) -> tuple[int, int, int]:
     Raises:
         CannotStart: if the schema is missing or has another version.
     """
-    found = await connection.fetchrow(
+    rows: list[Any] = await connection.fetch(
         "SELECT version, partitions, max_size, current_schema()::regnamespace::oid::integer"
         f' FROM "{schema}".settings'
     )
-    version = None if found is None else found["version"]
+    version, partitions, max_size, key = rows[0] if rows else (None, 0, 0, 0)
     if version != _schema.VERSION:
         raise CannotStart(
             f"The schema {schema!r} has version {version}, but this release of "
             f"asgiref-postgres needs {_schema.VERSION}. Run `python -m asgiref.postgres migrate`"
             f" of the newer release, then restart every process."
         )
-    return found[1], found[2], found[3]
+    return partitions, max_size, key
 
 
 async def migrate(

@@ -16,8 +16,17 @@ from typing import Any
 
 from asgiref.server import Reconnect, StatelessServer
 
-from . import _codec
-from ._codec import CannotStart, Encoder, SessionLost, check_scope_id, decode, encode, formatted
+from ._codec import (
+    MAX_SIZE,
+    CannotStart,
+    Encoder,
+    SessionLost,
+    check_scope_id,
+    decode,
+    encode,
+    encoder,
+    formatted,
+)
 from ._database import Database, Session
 from ._delivery import Limits
 from ._monitoring import monitored
@@ -145,7 +154,7 @@ class PostgresGateway(StatelessServer):
         if backlog < 1 or backlog_size < 1:
             raise CannotStart("The backlog must hold at least one message and one byte.")
         self.__timeout, self.__health_port = shutdown_timeout, health_port
-        owner = self.__owner = _GatewayOwner(self, _codec.encoder(codec))
+        owner = self.__owner = _GatewayOwner(self, encoder(codec))
         outbox = Outbox(backlog, backlog_size, is_numbered=True)
         owner.pump = Pump(database, name or process_name("gateway"), limits, owner, outbox)
         self.__pump = owner.pump
@@ -267,7 +276,7 @@ class _GatewayOwner:
     def __init__(self, gateway: PostgresGateway, codec: Encoder) -> None:
         self._gateway = gateway
         self._codec = codec
-        self._max_size = _codec.MAX_SIZE
+        self._max_size = MAX_SIZE
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
