@@ -1,4 +1,9 @@
-"""A PostgreSQL server for tests: from an environment variable, the machine, or PyPI."""
+"""A PostgreSQL server for tests: from an environment variable, the machine, or PyPI.
+
+The demo and the benchmarks have a server of their own, ``tools/own_postgres.py``, which ends with
+its parent and has a password. The one here is part of the sdist, which has no ``tools``, and tests
+kill it, restart it, replicate it and fill its disk.
+"""
 
 import contextlib
 import importlib.util
