@@ -76,7 +76,8 @@ async def test_a_message_that_fails_five_times_is_a_dead_letter(
     assert await connection.fetchval("SELECT count(*) FROM asgiref.messages") == 0
 
 
-async def test_a_chatty_scope_does_not_hold_up_its_neighbours(database: str) -> None:
+@pytest.mark.parametrize("chatty", ["chatty", ""])
+async def test_a_chatty_scope_does_not_hold_up_its_neighbours(database: str, chatty: str) -> None:
     gateway = Chat(database)
     handling = asyncio.Event()
 
@@ -88,7 +89,7 @@ async def test_a_chatty_scope_does_not_hold_up_its_neighbours(database: str) -> 
             await send({"type": "chat.say", "text": message["text"]})
 
     async def body() -> None:
-        queue = gateway.get_or_create_application_instance("chatty", scope_of("chatty"))
+        queue = gateway.get_or_create_application_instance(chatty, scope_of("chatty"))
         for number in range(2000):
             await queue.put(said(str(number)))
         for number in range(20):

@@ -30,7 +30,7 @@ def bouncer(server: RealPostgres) -> Iterator[str]:
     """Yield the URL of a PgBouncer without the name of the database: session or transaction."""
     program = shutil.which("pgbouncer", path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
     if program is None:
-        pytest.skip("PgBouncer is not installed (Debian: pgbouncer).")
+        pytest.skip("pgbouncer is not installed")
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="asgiref-postgres-") as name:
         os.chmod(name, 0o755)

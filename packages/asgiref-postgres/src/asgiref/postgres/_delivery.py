@@ -286,7 +286,9 @@ class Delivery:
             xmin: the oldest transaction that was in flight when the read started.
             own: the id of the transaction that read; 0 if it read nothing.
         """
-        found: dict[str | int, list[Row]] = {each.scope_id or each.upto: [] for each in read.ranges}
+        found: dict[str | int, list[Row]] = {
+            each.upto if each.scope_id is None else each.scope_id: [] for each in read.ranges
+        }
         for row in rows:
             late = None if row[2] is None else found.get(row[1])
             (found[row[0] // SPAN * SPAN + SPAN - 1] if late is None else late).append(row)
