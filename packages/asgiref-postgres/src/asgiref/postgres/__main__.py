@@ -12,13 +12,14 @@ import logging
 import logging.config
 import os
 import pkgutil
+import re
 import signal
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from inspect import Parameter, signature
+from inspect import Parameter, getdoc, signature
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,36 +37,11 @@ from ._admin import ACTIONS, check, dead_letters, details, status, summary
 #: The environment variable with the database's URL, used without ``--database``.
 VARIABLE = "ASGIREF_POSTGRES_DATABASE"
 
-#: The options that are arguments of a class or function, which determines their types and defaults,
-#: with a unit and a text.
-_OPTIONS: dict[Any, dict[str, tuple[str, str]]] = {
-    Database: {
-        "schema": ("SCHEMA", "the schema of the tables"),
-        "timeout": ("SECONDS", "until a frozen or vanished process loses its partitions"),
-    },
-    migrate: {
-        "partitions": ("PARTITIONS", "at least the number of workers, ever; for a new schema"),
-        "max_size": ("BYTES", "the maximum size of a message; for a new schema"),
-        "grant": ("ROLE", "a role that gets the rights of a worker or gateway"),
-        "grant_send": ("ROLE", "a role that gets the right to send"),
-    },
-    Limits: {
-        "messages": ("MESSAGES", "the maximum to read ahead"),
-        "size": ("BYTES", "the maximum to read ahead"),
-        "scope_messages": ("MESSAGES", "the maximum for one scope"),
-        "scope_size": ("BYTES", "the maximum for one scope"),
-        "attempts": ("TIMES", "failures that make a message a dead letter"),
-        "retry_delay": ("SECONDS", "before a retry; doubled each time"),
-    },
-    PostgresWorker: {
-        "max_applications": ("INSTANCES", "one more evicts an idle one"),
-        "idle_timeout": ("SECONDS", "cancel an instance after this time without messages"),
-        "shutdown_timeout": ("SECONDS", "time to finish messages in hand at the end"),
-        "codec": ("CODEC", "json or msgpack, for events; both are always read"),
-        "name": ("NAME", "replaces host and process id in the status"),
-        "health_port": ("PORT", "answer HTTP requests: 200 while connected, else 503"),
-    },
-}
+#: Arguments that are not options: the URL has the password, and each limit is a separate option.
+_NO_OPTIONS = {"application", "database", "limits", "url", "password"}
+_UNITS: dict[Any, str] = {int: "NUMBER", float: "SECONDS", str: "NAME"}
+#: The arguments in the docstring of a class or function, each with its text.
+_DESCRIBED = re.compile(r"^    (\w[\w, ]*): (.+(?:\n        .+)*)", re.MULTILINE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,28 +108,43 @@ def _command(
     config = "JSON for logging.config.dictConfig (default: the log level alone)"
     parser.add_argument("--log-config", metavar="FILE", help=config)
     for target in (Database, *targets):
-        for option, (unit, text) in _OPTIONS[target].items():
-            _add_option(parser, signature(target).parameters[option], unit, text)
+        for parameter in _parameters(target):
+            _add_option(parser, parameter, _texts(target).get(parameter.name, ""))
     return parser
 
 
-def _add_option(
-    parser: argparse.ArgumentParser, parameter: Parameter, unit: str, text: str
-) -> None:
-    kind, default = parameter.annotation, parameter.default
-    shown = "none" if default is None else "%(default)s"
+def _parameters(target: Any) -> list[Parameter]:
+    """Return the arguments of a class or function that are options of a command."""
+    found = signature(target).parameters.values()
+    return [each for each in found if each.name not in _NO_OPTIONS]
+
+
+def _texts(target: Any) -> dict[str, str]:
+    """Return the first sentence about each argument in the docstring of a class or function."""
+    described: list[tuple[str, str]] = _DESCRIBED.findall(getdoc(target) or "")
+    return {
+        name: re.split(r"[;.] ", " ".join(text.replace("``", "").split()))[0].rstrip(".")
+        for names, text in described
+        for name in names.split(", ")
+    }
+
+
+def _add_option(parser: argparse.ArgumentParser, parameter: Parameter, text: str) -> None:
+    kind: Any = (get_args(parameter.annotation) or (parameter.annotation,))[0]
+    shown = "none" if parameter.default is None else "%(default)s"
     parser.add_argument(
         f"--{parameter.name.replace('_', '-')}",
-        type=(get_args(kind) or (kind,))[0],
-        default=default,
-        metavar=unit,
+        type=kind,
+        default=parameter.default,
+        metavar=_UNITS[kind],
         help=f"{text} (default: {shown})",
     )
 
 
 def _chosen(target: Any, options: argparse.Namespace, **others: Any) -> Any:
     """Call ``target`` with its options."""
-    return target(**{name: getattr(options, name) for name in _OPTIONS[target]}, **others)
+    names = [each.name for each in _parameters(target)]
+    return target(**{name: getattr(options, name) for name in names}, **others)
 
 
 # Commands

@@ -51,9 +51,12 @@ class Limits:
     """How much a process holds at once, and when a message becomes a dead letter.
 
     Attributes:
-        messages, size: the maximum for all scopes together, in messages and bytes.
-        scope_messages, scope_size: the maximum for one scope. Once half of the total is used, each
-            scope holds one message at a time, so that a few hundred slow scopes cannot use it all.
+        messages: the maximum number of messages to hold.
+        size: the maximum number of bytes to hold.
+        scope_messages: the maximum number of messages to hold for one scope. Once half of the total
+            is used, each scope holds one message at a time, so that a few hundred slow scopes
+            cannot use it all.
+        scope_size: the maximum number of bytes to hold for one scope.
         attempts: the number of failures after which a message becomes a dead letter.
         retry_delay: seconds before the second attempt; the delay doubles each time, up to a minute.
     """

@@ -35,7 +35,8 @@ async def send(
     Args:
         scope_id: the scope's id; the gateway need not have seen it yet.
         message: a dict that JSON can carry.
-        scope: from now on, the scope that its application is called with.
+        scope: from now on, the scope that its application is called with. A gateway that stored a
+            scope for this id itself still passes that one to ``application_send``.
         database: a `Database` or its URL; opens a connection for this message alone.
         connection: an asyncpg connection or pool to use instead; inside a transaction, the message
             exists if and only if that transaction is committed.
