@@ -96,7 +96,7 @@ def test_migrate_may_run_again(database: str) -> None:
     done = run("migrate", url=database)
 
     assert done.returncode == 0
-    assert "version before: 1" in done.stdout
+    assert "version 1 (before: 1)" in done.stdout
 
 
 def test_each_role_has_the_rights_that_it_needs_and_no_more(

@@ -33,6 +33,7 @@ from . import (
     migrate,
 )
 from ._admin import ACTIONS, check, dead_letters, details, status, summary
+from ._schema import VERSION
 
 #: The environment variable with the database's URL, used without ``--database``.
 VARIABLE = "ASGIREF_POSTGRES_DATABASE"
@@ -152,7 +153,7 @@ def _chosen(target: Any, options: argparse.Namespace, **others: Any) -> Any:
 
 def _migrate(options: argparse.Namespace, database: Database) -> None:
     before = asyncio.run(_chosen(migrate, options, database=database))
-    print(f"The schema {database.schema!r} is up to date (version before: {before}).")
+    print(f"The schema {database.schema!r} has version {VERSION} (before: {before}).")
 
 
 def _worker(options: argparse.Namespace, database: Database) -> int | None:
