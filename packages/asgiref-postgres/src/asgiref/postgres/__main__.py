@@ -84,12 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     run = "run an application for its scopes"
     worker = _command(commands, "worker", _worker, run, Limits, PostgresWorker)
     worker.add_argument("application", metavar="MODULE:APPLICATION", help="an ASGI application")
-    reload = "restart when a Python file here changes"
-    worker.add_argument("--reload", action="store_true", help=reload)
+    worker.add_argument(
+        "--reload", action="store_true", help="restart when a Python file here changes"
+    )
     _command(commands, "status", _status, "show the partitions and backlog of each owner")
     _command(commands, "check", _check, "check a setup, for health probes")
     dead = _command(commands, "dead-letters", _dead_letters, "list, show, requeue or drop them")
-    dead.add_argument("action", choices=ACTIONS)
+    dead.add_argument("action", choices=ACTIONS, help="show and the others need ids")
     dead.add_argument("ids", metavar="ID", type=int, nargs="*", help="an id from the list")
     return parser
 
@@ -99,19 +100,33 @@ def _command(
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
     parser.set_defaults(command=run)
-    url = f"the URL of the database (default: the variable {VARIABLE}, else PGHOST etc.)"
-    parser.add_argument("--database", default=os.environ.get(VARIABLE), metavar="URL", help=url)
-    level = "the lowest level that is logged (default: %(default)s)"
-    levels = list(logging.getLevelNamesMapping())
-    parser.add_argument(
-        "--log-level", default="INFO", type=str.upper, choices=levels, metavar="LEVEL", help=level
-    )
-    config = "JSON for logging.config.dictConfig (default: the log level alone)"
-    parser.add_argument("--log-config", metavar="FILE", help=config)
+    _add_common(parser)
     for target in (Database, *targets):
         for parameter in _parameters(target):
             _add_option(parser, parameter, _texts(target).get(parameter.name, ""))
     return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--database",
+        default=os.environ.get(VARIABLE),
+        metavar="URL",
+        help=f"the URL of the database (default: the variable {VARIABLE}, else PGHOST etc.)",
+    )
+    parser.add_argument(
+        "--log-level",
+        default="INFO",
+        type=str.upper,
+        choices=list(logging.getLevelNamesMapping()),
+        metavar="LEVEL",
+        help="the lowest level that is logged (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log-config",
+        metavar="FILE",
+        help="JSON for logging.config.dictConfig (default: the log level alone)",
+    )
 
 
 def _parameters(target: Any) -> list[Parameter]:
