@@ -14,6 +14,7 @@ import logging
 import random
 import uuid
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from ._codec import CannotStart, PostgresServerError
@@ -58,24 +59,25 @@ class Counts:
 class Sleep:
     """Decides when a reader polls and when senders must notify it. Time comes only from ``now``."""
 
-    #: Seconds between reads while awake, seconds without rows before the reader sleeps, and the
-    #: longest interval between reads while it is asleep.
+    #: Seconds between reads while awake, seconds of reads without rows before the reader sleeps,
+    #: and the longest interval between reads while it is asleep.
     POLL, AWAKE, LONGEST = 0.003, 0.02, 1.0
 
     def __init__(self) -> None:
-        self.next_poll = self._last_found = 0.0
+        self.next_poll = self._idle_since = 0.0
         self._delay = self.POLL
         self._is_asleep = False
 
     def mark(self, now: float) -> bool | None:
         """Return the mark that the next transaction must write, or None for no change."""
-        is_idle = now - self._last_found > self.AWAKE
+        is_idle = now - self._idle_since > self.AWAKE
         return None if is_idle == self._is_asleep else is_idle
 
     def has_read(self, now: float, mark: bool | None, *, found: bool, more: bool) -> None:
         """Record a committed transaction that wrote ``mark``; ``more`` if rows certainly remain."""
         self._is_asleep = self._is_asleep if mark is None else mark
-        self._last_found = now if found else self._last_found
+        # Not the time since the last row: a busy machine may take that long for a transaction.
+        self._idle_since = inf if found else min(self._idle_since, now)
         self._delay = min(self._delay * 2, self.LONGEST) if self._is_asleep else self.POLL
         self.next_poll = now if more else now + self._delay
 
