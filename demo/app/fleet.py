@@ -39,7 +39,7 @@ _APP_PARENT = Path(__file__).resolve().parents[1]
 
 _LOOK = """
 SELECT p AS number, coalesce(owner.name, '') AS owner,
-    (SELECT count(*) FROM "{schema}".messages m WHERE m.partition = p) AS backlog
+    (SELECT count(*) FROM "{schema}".messages m WHERE m.id / 100000000000000 = p) AS backlog
 FROM generate_series(1, {partitions}) p LEFT JOIN (
     SELECT l.objid::bigint AS partition, a.application_name AS name
     FROM pg_locks l JOIN pg_stat_activity a USING (pid)
