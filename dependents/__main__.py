@@ -53,6 +53,7 @@ if __name__ == "__main__":
     parser.prog = "python -m dependents"
     parser.add_argument("environment", help="as in py311-dependents-flask")
     parser.add_argument("folder", help="one that can be made, for what is fetched")
-    whence = "take the tests from your own PROJECT-VERSION.tar.gz (default: from the network)"
-    parser.add_argument("--archive", metavar="FILE", help=whence)
+    parser.add_argument(
+        "--archive", metavar="FILE", help="your own PROJECT-VERSION.tar.gz (default: fetched)"
+    )
     sys.exit(main(**vars(parser.parse_args())))

@@ -74,8 +74,7 @@ class Project:
 def read_projects(path: Path = DATA) -> dict[str, Project]:
     """Return the projects by name, in the order of the file."""
     entries = tomllib.loads(path.read_text("utf-8"))
-    projects: dict[str, Project] = {}
-    for name, entry in entries.items():
-        common = entries[entry.pop("like")] if "like" in entry else {}
-        projects[name] = Project(name, **common | entry)
-    return projects
+    for entry in entries.values():
+        if "like" in entry:
+            entry |= entries[entry.pop("like")] | entry
+    return {name: Project(name, **entry) for name, entry in entries.items()}
