@@ -22,7 +22,7 @@ PAGE = ROOT / "docs" / "dependents.md"
 
 def report(row: Row) -> int:
     """Print the content of a row; return the exit status."""
-    print(*(f"{name}: {cell}" for name, cell in zip(COLUMNS, cells(row), strict=True)), sep=", ")
+    print(*(f"{name}: {cell}" for name, cell in zip(COLUMNS, cells(row), strict=True)), sep="; ")
     print(*named_tests([row]), sep="\n")
     return 1 if row.worse else 0
 

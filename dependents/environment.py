@@ -52,7 +52,7 @@ class Environment:
         made = cls(path)
         made._run(sys.executable, "-m", "venv", str(path))
         made.pip("install", f"asgiref=={REFERENCE}", *requirements)
-        shutil.copy(ADAPTER, made._ask("asgiref")[2])
+        shutil.copy(ADAPTER, made.ask("asgiref")[2])
         return made
 
     @property
@@ -61,10 +61,6 @@ class Environment:
 
     def pip(self, *arguments: str) -> str:
         return self._run(str(self.python), "-m", "pip", "-qq", *arguments)
-
-    def version_of(self, project: str) -> str:
-        """Return the installed version of a project."""
-        return self._ask(project)[0]
 
     def switch_to(self, side: Side) -> None:
         """Install this side's asgiref, and remove every package of the other side."""
@@ -83,7 +79,7 @@ class Environment:
 
         Other broken requirements are not our concern.
         """
-        version, file, packages = self._ask("asgiref")
+        version, file, packages = self.ask("asgiref")
         if version != expected or not Path(file).is_relative_to(packages):
             raise SuiteError(f"asgiref {version} of {file} is in place of {expected}")
         check = [str(self.python), "-m", "pip", "check"]
@@ -92,7 +88,8 @@ class Environment:
         if complaints:
             raise SuiteError("\n".join(complaints))
 
-    def _ask(self, project: str) -> list[str]:
+    def ask(self, project: str) -> list[str]:
+        """Return a project's version, the file of asgiref.sync, and the folder of packages."""
         told: list[str] = json.loads(self._run(str(self.python), "-I", "-c", _ASK, project))
         return told
 

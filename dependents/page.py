@@ -26,10 +26,10 @@ def cells(row: Row) -> list[str]:
     """Return the cells of one row, in the order of ``COLUMNS``."""
     counts = (row.passed, len(row.failed), row.skipped, len(row.worse), len(row.better))
     seconds = (f"{row.seconds_theirs:.1f}", f"{row.seconds_ours:.1f}")
-    shown = [*map(str, (*counts, len(row.flaky))), *seconds]
     project = f"{row.project}, adapter" if row.suite.startswith("adapter-") else row.project
-    filled = ["not run", *[""] * 7] if row.not_run else shown
-    return [project, row.version, row.python, *filled, row.ours, row.date]
+    project += ", smoke test" if row.not_run else ""
+    shown = [*map(str, (*counts, len(row.flaky))), *seconds]
+    return [project, row.version, row.python, *shown, row.ours, row.date]
 
 
 def named_tests(rows: Iterable[Row]) -> list[str]:
@@ -44,7 +44,7 @@ def named_tests(rows: Iterable[Row]) -> list[str]:
         known += [f"{where}: `{test}`: {reason}" for test, reason in row.known.items()]
         failed += [f"{where}: `{test}`" for test in row.failed]
     return [
-        *_section("Suites that could not run", not_run),
+        *_section("Suites that could not run, with a smoke test in their place", not_run),
         *_section("Tests that differ", differing),
         *_section("Tests that differ on purpose", known),
         *_section("Tests that fail on both", failed),

@@ -3,10 +3,11 @@
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 DATA = Path(__file__).with_name("projects.toml")
+SMOKE_TESTS = Path(__file__).with_name("smoke")
 #: The reports have the fields that the ids of tests need. A project's own options would measure
 #: coverage. A test that hangs fails.
 PYTEST = (
@@ -38,6 +39,12 @@ class Project:
     before: str = ""
     adapter: str = ""
     known: dict[str, str] = field(default_factory=dict[str, str])
+
+    def with_smoke_test(self) -> "Project":
+        """Return the project with our smoke test in place of its suite."""
+        test = f"smoke_{self.name.replace('-', '_')}.py"
+        options = ("-p", "no:django")  # it would forbid the database
+        return replace(self, folder=".", before="", command=(), options=options, targets=(test,))
 
     @property
     def tools(self) -> Sequence[str]:

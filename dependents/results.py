@@ -16,9 +16,10 @@ from pathlib import Path
 class Row:
     """A suite's last run on one version of Python. Numbers count tests; times are seconds.
 
-    ``not_run`` says why the suite has no results. The tests in ``failed`` fail on both sides. Those
-    in ``flaky`` differed once but not consistently; the text gives their outcomes. Those in
-    ``known`` pass only with theirs, and the text gives the reason why that is intended.
+    ``not_run`` says why the suite could not run; the results are then those of our smoke test. The
+    tests in ``failed`` fail on both sides. Those in ``flaky`` differed once but not consistently;
+    the text gives their outcomes. Those in ``known`` pass only with theirs, and the text gives the
+    reason why that is intended.
     """
 
     suite: str
@@ -51,12 +52,12 @@ def read_rows(path: Path) -> list[Row]:
 def put_row(row: Row, results: Path, page: Path, render: Callable[[Sequence[Row]], str]) -> None:
     """Replace the row of the same suite and Python, and render the page.
 
-    A suite that could not run now keeps the row of its last run.
+    A smoke test does not replace the results of the project's own suite.
     """
     with results.open("a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         rows = {each.key: each for each in read_rows(results)}
-        if not row.not_run or row.key not in rows:
+        if not row.not_run or rows.get(row.key, row).not_run:
             rows[row.key] = row
         ordered = [rows[key] for key in sorted(rows)]
         text = json.dumps([dataclasses.asdict(each) for each in ordered], indent=1)

@@ -9,11 +9,11 @@ import urllib.request
 from pathlib import Path
 
 from .environment import Environment
-from .projects import Project
+from .projects import Project, SuiteError
 
 
 class NoTests(Exception):
-    """The tests of a project cannot be had here; the text says why."""
+    """The tests of a project cannot be fetched here; the text says why."""
 
 
 def fetch(
@@ -25,7 +25,7 @@ def fetch(
     shutil.unpack_archive(archive, into / "unpacked", "gztar", filter="data")
     [source] = (into / "unpacked").iterdir()
     if not any((source / project.folder).rglob("test_*.py")):
-        raise NoTests("its source archive has no tests")
+        raise SuiteError(f"no tests in the source of {project.project}: add an `archive`")
     return source
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from .comparison import Verdict, alike, find_differences
 from .environment import REFERENCE, Environment, Side, version_of_ours
 from .junit import Outcome
-from .projects import Project, SuiteError
+from .projects import SMOKE_TESTS, Project, SuiteError
 from .results import Row
 from .running import Run, run
 from .source import NoTests, fetch
@@ -26,14 +26,15 @@ def try_project(project: Project, folder: Path, archive: Path | None = None) -> 
     environment = Environment.create(folder / "environment", *needs)
     if project.install_alone:
         environment.pip("install", "--no-deps", *project.install_alone)
-    version, python = environment.version_of(project.project), platform.python_version()
+    version, python = environment.ask(project.project)[0], platform.python_version()
     print(f"{project.name}: {project.project} {version}, Python {python}", flush=True)
     today = datetime.date.today().isoformat()
     row = Row(project.name, project.project, version, python, today, REFERENCE, ours)
     try:
         source = fetch(project, version, environment, folder / "source", archive)
     except NoTests as reason:
-        return dataclasses.replace(row, not_run=str(reason))
+        row = dataclasses.replace(row, not_run=str(reason))
+        source, project = SMOKE_TESTS, project.with_smoke_test()
     return compare(project, row, runs_of(project, source, environment, folder))
 
 

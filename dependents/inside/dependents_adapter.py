@@ -53,11 +53,7 @@ def replace_uvicorn():
 
 
 def replace_starlette():
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # in favour of a2wsgi
-        from starlette.middleware import wsgi
+    from starlette.middleware import wsgi
 
     wsgi.WSGIMiddleware = in_place_of(wsgi.WSGIMiddleware)
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dependents import source
 from dependents.__main__ import main, project_named
-from dependents.projects import Project, SuiteError, read_projects
+from dependents.projects import SMOKE_TESTS, Project, SuiteError, read_projects
 from dependents.source import NoTests, fetch
 from dependents.trial import version_of
 
@@ -42,6 +41,12 @@ def test_an_entry_takes_the_fields_that_it_lacks_from_another(tmp_path):
     data = tmp_path / "projects.toml"
     data.write_text('[a]\nproject="A"\nfolder="b"\n[c]\nlike="a"\nproject="C"\n', "utf-8")
     assert read_projects(data)["c"] == Project("c", "C", folder="b")
+
+
+def test_a_project_whose_tests_may_be_out_of_reach_has_a_smoke_test():
+    for project in read_projects().values():
+        [test] = project.with_smoke_test().targets
+        assert (SMOKE_TESTS / test).exists() == bool(project.archive)
 
 
 def test_every_known_difference_has_an_adapter_and_a_reason():
@@ -115,11 +120,11 @@ def test_tests_come_from_another_archive_if_the_index_lacks_them(tmp_path, archi
 
 def test_a_source_archive_without_tests_is_noticed(tmp_path, archive):
     packed = archive("channels/testing.py")
-    with pytest.raises(NoTests, match="has no tests"):
+    with pytest.raises(SuiteError, match="no tests in the source of a"):
         fetch(Project("a", "a"), "1.0", None, tmp_path / "source", packed)
 
 
 def test_an_archive_that_cannot_be_fetched_is_named(tmp_path):
     url = (tmp_path / "missing-1.0.tar.gz").as_uri()
     with pytest.raises(NoTests, match=re.escape(url)):
-        source.fetch(Project("a", "a", archive=url), "1.0", None, tmp_path / "source", None)
+        fetch(Project("a", "a", archive=url), "1.0", None, tmp_path / "source", None)

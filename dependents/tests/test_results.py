@@ -19,7 +19,7 @@ ROW = Row(
     seconds_ours=1.25,
 )  # fmt: skip
 NOT_RUN = Row(
-    "adrf", "adrf", "0.1", "3.13.0", "2026-01-31", "3.13.0", "3.13.100", not_run="no tests"
+    "adrf", "adrf", "0.1", "3.13.0", "2026-01-31", "3.13.0", "3.13.100", not_run="no network"
 )
 
 
@@ -44,9 +44,12 @@ def test_a_row_replaces_that_of_the_same_suite_and_python(put):
     assert rows == [NOT_RUN, replace(ROW, python="3.11.7"), replace(ROW, python="3.13.1")]
 
 
-def test_a_suite_that_cannot_run_now_keeps_its_last_results(put):
+def test_a_smoke_test_replaces_another_one_but_not_the_results_of_the_suite(put):
+    smoke = replace(ROW, not_run="no network", passed=1)
+    put(smoke)
+    assert put(replace(smoke, passed=2)) == [replace(smoke, passed=2)]
     put(ROW)
-    assert put(replace(ROW, not_run="no network", passed=0)) == [ROW]
+    assert put(smoke) == [ROW]
 
 
 def test_the_page_has_a_line_a_row_and_names_what_differs():
@@ -60,17 +63,17 @@ def test_the_page_has_a_line_a_row_and_names_what_differs():
     assert "- Flask 3.1, Python 3.13.0: `both`" in text
     assert "- Flask 3.1, Python 3.13.0: `t`: trio" in text
     assert "`shaky` passed 6 of 6 times with theirs, 5 of 6 times with ours" in text
-    assert "- adrf 0.1, Python 3.13.0: no tests" in text
+    assert "- adrf 0.1, Python 3.13.0: no network" in text
 
 
-def test_a_suite_that_could_not_run_is_not_shown_as_passed(capsys):
-    shown = cells(NOT_RUN)
-    assert len(shown) == len(COLUMNS)
-    assert shown[3:11] == ["not run", *[""] * 7]
+def test_a_smoke_test_is_not_shown_as_the_suite(capsys):
+    assert len(cells(NOT_RUN)) == len(COLUMNS)
+    assert cells(NOT_RUN)[0] == "adrf, smoke test"
     assert report(NOT_RUN) == 0
     printed = capsys.readouterr().out
-    assert "passed: not run" in printed
-    assert "no tests" in printed
+    assert "project: adrf, smoke test" in printed
+    assert "Suites that could not run" in printed
+    assert "- adrf 0.1, Python 3.13.0: no network" in printed
 
 
 def test_only_a_test_that_passes_only_with_theirs_fails_the_run(capsys):
