@@ -84,15 +84,24 @@ def test_only_a_test_that_passes_only_with_theirs_fails_the_run(capsys):
     assert "only theirs: `lost`" in capsys.readouterr().out
 
 
-def test_two_runs_that_end_at_once_both_keep_their_rows(put):
-    started = threading.Event()
-    other = threading.Thread(target=lambda: (started.set(), put(NOT_RUN)))
+def test_a_run_that_writes_keeps_others_from_writing_until_the_page_is_done(put, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+
+    def render(rows):
+        with (tmp_path / "results.json").open() as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return ""
+
+    assert put(ROW, render) == [ROW]
+
+
+def test_two_runs_that_end_at_once_both_keep_their_rows(put, tmp_path):
+    other = threading.Thread(target=put, args=(NOT_RUN,))
 
     def render(rows):
         other.start()
-        started.wait()
         return ""
 
-    put(ROW, render)
+    put_row(ROW, tmp_path / "results.json", tmp_path / "page.md", render)
     other.join()
     assert put(ROW) == [NOT_RUN, ROW]
