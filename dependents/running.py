@@ -35,7 +35,6 @@ def run(
 ) -> Run:
     """Run all tests, or the modules of the given tests; ``report`` names the output files."""
     log, report = report.with_suffix(".log"), report.with_suffix(".xml")
-    report.unlink(missing_ok=True)
     values = {
         "DEPENDENTS_ADAPTER": project.adapter,
         "DEPENDENTS_REPORT": str(report),

@@ -53,7 +53,9 @@ def runs_of(project: Project, source: Path, environment: Environment, folder: Pa
         environment.switch_to(side)
         which = f"the modules of {len(tests)} tests" if tests else "all tests"
         print(f"{project.name}: {which}, with {side.value} ...", flush=True)
-        done = run(project, source, environment, folder / side.name.lower(), tests)
+        # A number each: the log of a failure that does not recur is kept.
+        report = folder / f"{len(list(folder.glob('*.log')))}-{side.name.lower()}"
+        done = run(project, source, environment, report, tests)
         print(f"{project.name}: {len(done.outcomes)} tests, {done.seconds:.1f} s", flush=True)
         return done
 

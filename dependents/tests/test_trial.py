@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dependents.comparison import REPEATS
+from dependents import comparison
 from dependents.environment import Side
 from dependents.projects import Project, SuiteError
 from dependents.results import Row
@@ -21,6 +21,7 @@ def test_passes(): pass
 def test_fails(): assert False
 def test_planted(): assert SIDE != {worse!r}
 """
+REPEATS = 2
 PLANTED = "tests/test_it.py::test_planted"
 
 
@@ -38,8 +39,9 @@ class Sides(ThisPython):
 
 
 @pytest.fixture
-def compared(tmp_path):
+def compared(tmp_path, monkeypatch):
     """Compare a suite in which one test fails on the given side; return its row and environment."""
+    monkeypatch.setattr(comparison, "REPEATS", REPEATS)
 
     def compare_it(worse, **fields):
         (tmp_path / "tests").mkdir()
@@ -62,7 +64,8 @@ def test_a_test_that_passes_only_with_asgiref_is_worse_by_name(compared):
     row, environment = compared(worse="OURS")
     assert row.worse == [PLANTED]
     assert row.passed == 1
-    assert len(environment.switches) == 4 < REPEATS
+    assert environment.switches == [Side.THEIRS, Side.OURS] * 2
+    assert len(list(environment.path.glob("*.log"))) == 2 + 2 * REPEATS
 
 
 def test_a_test_that_passes_only_with_ours_is_better(compared):
