@@ -51,7 +51,7 @@ def runs_of(project: Project, source: Path, environment: Environment, folder: Pa
 
     def run_side(side: Side, tests: Sequence[str]) -> Run:
         environment.switch_to(side)
-        which = f"the modules of {len(tests)} tests" if tests else "all tests"
+        which = f"modules of tests that differ ({len(tests)})" if tests else "all tests"
         print(f"{project.name}: {which}, with {side.value} ...", flush=True)
         # A number each: the log of a failure that does not recur is kept.
         report = folder / f"{len(list(folder.glob('*.log')))}-{side.name.lower()}"
