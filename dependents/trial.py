@@ -79,7 +79,7 @@ def compare(project: Project, row: Row, run_side: Runs) -> Row:
         worse=[each.test for each in by[Verdict.WORSE]],
         better=[each.test for each in by[Verdict.BETTER]],
         flaky={each.test: each.told() for each in by[Verdict.FLAKY]},
-        known={test: known[test] for test in sorted(known) if test in theirs.outcomes},
+        known={t: why for t, why in sorted(known.items()) if sides[0].get(t) != sides[1].get(t)},
         seconds_theirs=round(theirs.seconds, 1),
         seconds_ours=round(ours.seconds, 1),
     )
