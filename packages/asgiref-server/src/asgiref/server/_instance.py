@@ -18,7 +18,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn, cast
 
 from asgiref.compatibility import SingleCallable
 
@@ -44,19 +44,6 @@ class InstanceState(enum.Enum):
 LIVE, CANCELLED, ENDED = InstanceState.LIVE, InstanceState.CANCELLED, InstanceState.ENDED
 
 
-class Server(Protocol):
-    """A `StatelessServer`; that class imports this module."""
-
-    application: Any
-    max_applications: int
-
-    def handle(self) -> Any: ...
-    def application_checker(self) -> Any: ...
-    def application_send(self, scope: Any, message: Any) -> Any: ...
-    def delete_oldest_application_instance(self) -> None: ...
-    def delete_application_instance(self, scope_id: Hashable) -> None: ...
-
-
 @dataclass(slots=True, eq=False)
 class Channel:
     """The ``receive`` and ``send`` of one instance.
@@ -67,7 +54,8 @@ class Channel:
     """
 
     queue: InputQueue
-    scope: object
+    scope: Any
+    #: The `StatelessServer`; that class imports this module.
     _server: Any
     state: InstanceState = LIVE
     #: When a message was last received or sent, in seconds of ``time.monotonic``.
@@ -146,23 +134,22 @@ class Channel:
     # One instance at a time runs for a scope
 
     async def begin_turn(self) -> None:
-        """Wait, up to a limit, until no cancelled instance runs for the scope."""
-        queue = self.queue
+        """Wait, up to a limit, for the scope's hooks and the end of its cancelled instance."""
+        queue, hooks = self.queue, self.queue.instances.hooks
         for seconds in (_PREDECESSOR_SECONDS, 2 * _PREDECESSOR_SECONDS):
-            runner = queue.runner
-            if runner is None:
-                break
             try:
                 async with asyncio.timeout(_PREDECESSOR_SECONDS):
-                    while queue.runner is not None:
+                    while queue.runner is not None or queue in hooks.tasks:
                         await queue.changed()
+                break
             except TimeoutError:
-                cancel(runner)
                 logger.warning(
-                    "The instance for scope %s that was cancelled has not ended after %g s: %s",
+                    "The next instance for scope %s has waited %g s for a hook, or for the end of "
+                    "a cancelled instance, which is cancelled again",
                     *(safe_repr(queue.scope_id), seconds),
-                    "it is cancelled again, and the next one starts soon",
                 )
+                if queue.runner is not None:
+                    cancel(queue.runner)
         self._turn = queue.runner = asyncio.current_task()
 
     def end_turn(self) -> None:
@@ -308,6 +295,8 @@ class ApplicationInstance(MutableMapping[str, Any]):
     future: "asyncio.Future[Any]"
     #: Its ``receive`` and ``send``. For an adopted instance, this only holds the state.
     channel: Channel
+    #: The `Instances` of the server, whose module imports this one.
+    instances: Any
     #: Whether it was started for messages that its predecessor left.
     redelivery: bool = False
     #: The timer that checks whether it is idle, if there is an idle timeout.
@@ -326,24 +315,19 @@ class ApplicationInstance(MutableMapping[str, Any]):
         return time.time() - (time.monotonic() - self.channel.active_at)
 
     def __getitem__(self, key: str) -> Any:
-        if key in _KEYS:
-            return getattr(self, key)
-        if self.extra is not None and key in self.extra:
-            return self.extra[key]
-        raise KeyError(key)
+        return getattr(self, key) if key in _KEYS else (self.extra or {})[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key == "last_used":
             self.channel.active_at = time.monotonic() - (time.time() - value)
+            self.instances.last_used_assigned = True
         elif key in _KEYS:
             setattr(self, key, value)
         else:
             self.extra = {**(self.extra or {}), key: value}
 
     def __delitem__(self, key: str) -> None:
-        if self.extra is None or key not in self.extra:
-            raise KeyError(f"{key} cannot be deleted from an application instance.")
-        del self.extra[key]
+        del (self.extra or {})[key]
 
     def __iter__(self) -> Iterator[str]:
         yield from _KEYS
@@ -365,7 +349,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
         return f"<ApplicationInstance of {safe_repr(self.scope_id)}, {self.state.value}>"
 
 
-def adopted(scope_id: Hashable, details: object) -> ApplicationInstance:
+def adopted(scope_id: Hashable, details: object, instances: Any) -> ApplicationInstance:
     """Return the record for an entry that a server's own code puts into the table.
 
     Raises:
@@ -380,9 +364,11 @@ def adopted(scope_id: Hashable, details: object) -> ApplicationInstance:
             f"'input_queue' and 'future', not {safe_repr(values)}."
         )
     queue, scope = values["input_queue"], values.get("scope")
-    extra = {key: value for key, value in values.items() if key not in _KEYS}
     channel = Channel(queue, scope, None)
-    return ApplicationInstance(scope_id, scope, queue, values["future"], channel, extra=extra)
+    instance = ApplicationInstance(scope_id, scope, queue, values["future"], channel, instances)
+    for key in values.keys() - {"input_queue", "future", "scope"}:
+        instance[key] = values[key]
+    return instance
 
 
 async def run_application(application: SingleCallable, channel: Channel) -> None:
@@ -390,14 +376,7 @@ async def run_application(application: SingleCallable, channel: Channel) -> None
     leave_hook()
     await channel.begin_turn()
     try:
-        scope: Any = channel.scope
-        running: Any = application(scope=scope, receive=channel.receive, send=channel.send)
-        if not inspect.isawaitable(running):
-            raise TypeError(
-                f"The application {safe_repr(application)} gave {type(running).__name__!r} when it "
-                "was called, which cannot be awaited."
-            )
-        await running
+        await application(scope=channel.scope, receive=channel.receive, send=channel.send)
     except SystemExit as error:
         # A task would raise it in the code that runs the event loop, and end every scope.
         raise RuntimeError(f"The application exited with {error.code!r}.") from error

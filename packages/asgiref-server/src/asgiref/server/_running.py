@@ -11,12 +11,11 @@ cancellation interrupts a step, no matter when or how often it arrives.
 """
 
 import asyncio
-import inspect
+import contextlib
 import logging
 import os
 import random
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Coroutine
@@ -27,7 +26,6 @@ from typing import Any
 from asgiref.compatibility import guarantee_single_callable
 
 from ._hooks import safe_repr
-from ._instance import Server
 from ._lifespan import Lifespan
 from ._loop import LoopThread, start_task
 from ._table import Instances, ServerState
@@ -89,15 +87,13 @@ class Reconnect:
 class Run:
     """One run of a server. Create it on the event loop, in the task of ``arun``."""
 
-    def __init__(self, server: Server, instances: Instances) -> None:
+    def __init__(self, server: Any, instances: Instances) -> None:
         if instances.is_running():
             raise RuntimeError(f"This {type(server).__name__} is running already.")
         self._server = server
         self._name = type(server).__name__
         self._instances = instances
         self._settings = instances.settings
-        self._task = asyncio.current_task()
-        self._cancelled_before = self._task.cancelling() if self._task else 0
         self._requests = 0
         self._cancelled = False
         self._fatal: BaseException | None = None
@@ -124,7 +120,7 @@ class Run:
             instances.state = ServerState.CLOSED
             instances.on_finished = instances.hooks.on_fatal = instances.request_end = None
             instances.lifespan_state = instances.on_contact = None
-            instances.thread.close()
+            instances.thread.closed = True
 
     def request_end(self) -> None:
         """End the server, or shorten an end in progress. Call it on the event loop."""
@@ -148,8 +144,7 @@ class Run:
             await asyncio.wait({self._waiter}, timeout=seconds)
         except asyncio.CancelledError:
             self._cancelled = True
-            count = self._task.cancelling() - self._cancelled_before if self._task else 0
-            self._requests = max(self._requests + 1, count)
+            self._requests += 1
         finally:
             self._waiter = None
 
@@ -212,14 +207,7 @@ class Run:
     async def _call(self, method: Callable[[], Any]) -> None:
         """Await a method of the server."""
         try:
-            running = method()
-            if not inspect.isawaitable(running):
-                raise TypeError(
-                    f"{self._name}.{getattr(method, '__name__', 'handle')}() returned "
-                    f"{type(running).__name__!r}, which cannot be awaited. Write it with 'async "
-                    "def', or decorate it with sync_to_async(thread_sensitive=False)."
-                )
-            await running
+            await method()
         except (KeyboardInterrupt, SystemExit) as error:
             self._end_with(error)  # a task would raise it in the code that runs the event loop
 
@@ -293,22 +281,22 @@ def run_to_end(
     if instances.is_running():
         raise RuntimeError("This server is running already, on another thread.")
     running = arun()
-    runner = asyncio.Runner()
-    loop = runner.get_loop()
+    loop = asyncio.new_event_loop()  # not asyncio.run, which waits for tasks without a limit
+    asyncio.set_event_loop(loop)
     main = loop.create_task(running)
 
     def request_end() -> None:
         (instances.request_end or main.cancel)()
 
-    with Signals(loop, request_end) as signals:
+    with Signals(loop, main, request_end) as signals:
         try:
             escaped = _complete(loop, main, request_end)
-            signals.closing = True
             loop.run_until_complete(_clear_loop(instances))
-            if signals.first is not None:  # do not wait for threads: see `_end_despite_threads`
-                loop.set_default_executor(ThreadPoolExecutor())
+            if signals.first is None:  # else do not wait for threads: see `_end_despite_threads`
+                loop.run_until_complete(loop.shutdown_default_executor())
         finally:
-            runner.close()
+            asyncio.set_event_loop(None)
+            loop.close()
     if signals.first is signal.SIGTERM:
         _end_despite_threads(instances.settings.shutdown_timeout)
     if escaped is not None:
@@ -333,36 +321,6 @@ def _complete(
     return escaped
 
 
-def _end_despite_threads(shutdown_timeout: float) -> None:
-    """Kill the process with SIGTERM if threads keep it alive after its main thread has ended.
-
-    Python waits for them without a limit, even for a thread that waits on a socket.
-    """
-    main = threading.main_thread()
-
-    def threads() -> list[threading.Thread]:
-        return [each for each in threading.enumerate() if not each.daemon and each is not main]
-
-    def has_ended() -> bool:
-        frame = sys._current_frames().get(main.ident or 0)  # pyright: ignore
-        while frame is not None and frame.f_back is not None:
-            frame = frame.f_back
-        return frame is None or frame.f_globals.get("__name__") == "threading"  # joining threads
-
-    def watch() -> None:
-        while not has_ended():
-            time.sleep(_ATTEMPT_SECONDS)
-        end = time.monotonic() + max(shutdown_timeout, _CLEANUP_SECONDS)
-        while left := threads():
-            if time.monotonic() > end:
-                logger.error("Threads still run after SIGTERM, and are abandoned: %r", left)
-                os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(_ATTEMPT_SECONDS)
-
-    if threads():
-        threading.Thread(target=watch, daemon=True).start()
-
-
 async def _clear_loop(instances: Instances) -> None:
     """End the tasks that ``handle`` and applications left behind, and report their messages."""
     await _end_other_tasks(instances)
@@ -372,21 +330,40 @@ async def _clear_loop(instances: Instances) -> None:
 
 
 async def _end_other_tasks(instances: Instances) -> None:
-
-    def others() -> "set[asyncio.Task[Any]]":
-        return asyncio.all_tasks() - {asyncio.current_task()}
-
-    left = _CLEANUP_SECONDS
-    end = time.monotonic() + left
-    while (tasks := others()) and left > -_ATTEMPTS * _ATTEMPT_SECONDS:
-        for task in tasks - instances.hooks.tasks:
+    kept = {asyncio.current_task(), *instances.abandoned}
+    for attempt in range(1 + _ATTEMPTS):
+        if not (tasks := asyncio.all_tasks() - kept):
+            return
+        for task in tasks.difference(instances.hooks.tasks.values()):
             task.cancel()
-        if left <= 0:  # until then, hooks report messages that the tasks put as they end
+        if attempt:  # until then, hooks report messages that the tasks put as they end
             instances.hooks.cancel()
-        await asyncio.wait(tasks, timeout=left if left > 0 else _ATTEMPT_SECONDS)
-        left = end - time.monotonic()
-    for task in others():
+        await asyncio.wait(tasks, timeout=_ATTEMPT_SECONDS if attempt else _CLEANUP_SECONDS)
+    for task in asyncio.all_tasks() - kept:
         instances.abandon(task)
+
+
+def _end_despite_threads(shutdown_timeout: float) -> None:
+    """Kill the process with SIGTERM if threads keep it alive after its main thread has ended.
+
+    Python waits for them without a limit, even for a thread that waits on a socket.
+    """
+
+    def threads() -> list[threading.Thread]:
+        others = set(threading.enumerate()) - {threading.main_thread()}
+        return [each for each in others if not each.daemon]
+
+    def watch() -> None:
+        with ThreadPoolExecutor() as executor, contextlib.suppress(RuntimeError):
+            while True:  # until Python refuses this, because the main thread has ended
+                executor.submit(time.sleep, _ATTEMPT_SECONDS).result()
+        time.sleep(max(shutdown_timeout, _CLEANUP_SECONDS))
+        if left := threads():
+            logger.error("Threads still run after SIGTERM, and are abandoned: %r", left)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    if threads():
+        threading.Thread(target=watch, daemon=True).start()
 
 
 #: A loop that has not run for this many seconds after a signal is stuck.
@@ -407,18 +384,21 @@ class Signals:
 
     Attributes:
         first: the first signal that arrived.
-        closing: the server has ended and the loop is being closed, so `request_end` has no effect.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, request_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        main: "asyncio.Task[None]",
+        request_end: Callable[[], None],
+    ) -> None:
         self._loop = loop
+        self._main = main
         self._request_end = request_end
         self._owned: list[signal.Signals] = []
         self._unheard = False
         self._interrupted = False
         self._alive_at = 0.0
-        self._over = False
-        self.closing = False
         self.first: signal.Signals | None = None
 
     def __enter__(self) -> "Signals":
@@ -430,17 +410,17 @@ class Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over = True  # before the handlers are removed, so that none raises here
         for number in self._owned:
             if signal.getsignal(number) == self._handle:  # unless the program has set its own
                 signal.signal(number, _DEFAULT_HANDLERS[number])
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal; Python calls this on the main thread, between any two instructions."""
-        if self._over or self._loop.is_closed():
+        if self._loop.is_closed():  # do not raise in code that follows the block
             return
         stuck = time.monotonic() - self._alive_at > _STUCK_SECONDS
-        if self._unheard or (self.first and (self.closing or stuck)):
+        # The server does not hear a request after its end, when the loop is closed.
+        if self._unheard or (self.first and (stuck or self._main.done())):
             self._break_off(number)
         self._unheard = True
         self.first = self.first or signal.Signals(number)
@@ -462,5 +442,4 @@ class Signals:
 
     def _beat(self) -> None:
         self._alive_at = time.monotonic()
-        if not self._over:
-            self._loop.call_later(_STUCK_SECONDS / 5, self._beat)
+        self._loop.call_later(_STUCK_SECONDS / 5, self._beat)

@@ -31,16 +31,6 @@ def _instances_of(server: "StatelessServer") -> Instances:
     return instances
 
 
-class _Option:
-    """Exposes a constructor option. (Not a property, because subclasses assign to these names.)"""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, server: "StatelessServer | None", owner: type) -> Any:
-        return getattr(Settings() if server is None else _instances_of(server).settings, self._name)
-
-
 class StatelessServer:
     """Base class for a server that holds one connection to the outside and serves many scopes.
 
@@ -98,16 +88,6 @@ class StatelessServer:
 
     #: How many instances may be live at once.
     max_applications: int = 1000
-
-    # These show the constructor's arguments. Assigning to them does not change the server.
-    #: The argument of the same name.
-    idle_timeout: Any = _Option()
-    #: The argument of the same name.
-    queue_size: Any = _Option()
-    #: The argument of the same name.
-    shutdown_timeout: Any = _Option()
-    #: The argument of the same name.
-    lifespan: Any = _Option()
 
     application_checker_interval: float = 0.1
     """Kept for asgiref's API, where it is the interval between polls. It has no effect here."""
@@ -240,11 +220,7 @@ class StatelessServer:
         instances = _instances_of(self)
         if (other := instances.other_thread()) is not None:
             return other.call(self.get_or_create_application_instance, scope_id, scope)
-        try:
-            return instances.queue_for(scope_id, scope)
-        except TypeError:
-            check_scope_id(scope_id)
-            raise
+        return instances.queue_for(scope_id, scope)
 
     def delete_oldest_application_instance(self) -> None:
         """Delete the least recently used instance.
@@ -254,9 +230,9 @@ class StatelessServer:
         """
         if (other := _instances_of(self).other_thread()) is not None:
             return other.call(self.delete_oldest_application_instance)
-        for scope_id in _instances_of(self).order:
-            return self.delete_application_instance(scope_id)
-        raise ValueError("There is no application instance to delete.")
+        if not self.application_instances:
+            raise ValueError("There is no application instance to delete.")
+        self.delete_application_instance(_instances_of(self).oldest())
 
     def delete_application_instance(self, scope_id: Hashable) -> None:
         """Forget a scope and cancel its instance, without waiting for its end.
@@ -324,14 +300,6 @@ class StatelessServer:
         main loop start or await it. Here the server notices each end without it.
         """
         await asyncio.get_running_loop().create_future()
-
-
-def check_scope_id(scope_id: object) -> None:
-    """Raise TypeError unless ``scope_id`` can identify a scope."""
-    try:
-        hash(scope_id)
-    except TypeError as error:
-        raise TypeError(f"A scope id must be hashable, not {safe_repr(scope_id)}.") from error
 
 
 def _text(exception: BaseException) -> str:

@@ -15,7 +15,9 @@
 """
 
 import asyncio
+import contextlib
 import contextvars
+import ctypes
 import enum
 import logging
 import time
@@ -37,12 +39,11 @@ from ._instance import (
     ApplicationInstance,
     Channel,
     MessageSource,
-    Server,
     SourcedChannel,
     adopted,
     run_application,
 )
-from ._loop import LoopThread, cancel, detach, is_loop_running, start_task
+from ._loop import LoopThread, cancel, is_loop_running, start_task
 from ._queue import InputQueue, drained
 
 logger = logging.getLogger("asgiref.server")
@@ -98,21 +99,17 @@ class InstanceTable(MutableMapping[Hashable, ApplicationInstance]):
     def copy(self) -> dict[Hashable, ApplicationInstance]:
         return dict(self)
 
-    def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return {**self, **other}
-
-    def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return {**other, **self}
-
 
 class Instances:
     """All application instances of one server.
 
     Attributes:
         table: the live instances, for users.
+        last_used_assigned: whether users' code sets the time that decides who is evicted.
         order: the same instances. (Not a plain dict: finding its first entry steps over every
             entry that was deleted in front of it.)
         unfinished: the records whose task has not ended, live or cancelled, by task.
+        abandoned: tasks that ignore their cancellation.
         latest: usually the task of the last instance in `order`; it spares moving that instance
             again.
         settings: the options.
@@ -124,8 +121,8 @@ class Instances:
         request_end: ends the server; set while it runs.
     """
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, server: Any) -> None:
+        self._server = server  # the `StatelessServer`; that class imports this module
         self._dormant: WeakValueDictionary[Hashable, InputQueue] = WeakValueDictionary()
         # All done-callbacks share one context: there may be 50,000 scopes, each with a copy.
         self._context = contextvars.copy_context()
@@ -133,6 +130,8 @@ class Instances:
         self.table: InstanceTable = InstanceTable(self)
         self.order: OrderedDict[Hashable, ApplicationInstance] = OrderedDict()
         self.unfinished: dict[asyncio.Future[Any], ApplicationInstance] = {}
+        self.abandoned: set[asyncio.Future[Any]] = set()
+        self.last_used_assigned = False
         self.latest: asyncio.Future[Any] | None = None
         self.settings: Settings = Settings()
         self.state: ServerState = ServerState.IDLE
@@ -141,8 +140,7 @@ class Instances:
         self.on_contact: Callable[[], object] | None = None
         self.on_finished: Callable[[], object] | None = None
         self.request_end: Callable[[], None] | None = None
-        self.hooks: HookCalls = HookCalls()
-        self.hooks.on_ended = self._check_finished
+        self.hooks: HookCalls = HookCalls(self._hooks_ended)
 
     # Looking up and starting
 
@@ -203,14 +201,10 @@ class Instances:
         else:
             channel = SourcedChannel(queue, scope, self._server, source=source)
         future = start_task(run_application(application, channel))
-        instance = ApplicationInstance(scope_id, scope, queue, future, channel, redelivery)
+        instance = ApplicationInstance(scope_id, scope, queue, future, channel, self, redelivery)
         if isinstance(channel, SourcedChannel):
             channel.instance = instance
-        try:
-            self.adopt(scope_id, instance)
-        except BaseException:  # raised by __hash__ or __eq__ of the scope id
-            future.cancel()
-            raise
+        self.adopt(scope_id, instance)
         queue.live = future
         if self.settings.idle_timeout is not None:
             self._watch(instance, self.settings.idle_timeout)
@@ -233,7 +227,7 @@ class Instances:
 
     def adopt(self, scope_id: Hashable, details: object) -> None:
         """Add an instance to the table, replacing another one for the same scope."""
-        instance = adopted(scope_id, details)
+        instance = adopted(scope_id, details, self)
         previous = self.order.get(scope_id)
         self.order[scope_id] = instance
         self.order.move_to_end(scope_id)
@@ -286,7 +280,7 @@ class Instances:
             future = asyncio.get_running_loop().create_future()
             future.cancel()
             channel = Channel(queue, queue.scope, None, ENDED)
-            none = ApplicationInstance(queue.scope_id, queue.scope, queue, future, channel)
+            none = ApplicationInstance(queue.scope_id, queue.scope, queue, future, channel, self)
             self._hook("application_undelivered", none, [message], none)
 
     # Ending
@@ -318,48 +312,45 @@ class Instances:
 
     def _report(self, instance: ApplicationInstance) -> None:
         failure = None if instance.future.cancelled() else instance.future.exception()
-        try:
-            if failure is not None:
-                self._hook("application_exception", instance, failure, instance)
-        finally:
-            del failure  # otherwise the traceback and this frame may form a cycle
+        if failure is not None:
+            self._hook("application_exception", instance, failure, instance)
         if isinstance(channel := instance.channel, SourcedChannel):
-            where = type(channel.source).__name__
-            call = channel.instance_ended
-            self.hooks.call(channel.queue, instance.scope_id, where, "instance_ended", call)
+            where, call = (channel.source, "instance_ended"), channel.instance_ended
+            self.hooks.call(channel.queue, instance.scope_id, *where, call)
 
     def _release(self, instance: ApplicationInstance) -> None:
         """Remove an instance from the table, and free the scope's queue for the next instance."""
-        self._discard(instance)
         if self.latest is instance.future:
             self.latest = None
         if instance.idle_timer is not None:
             instance.idle_timer.cancel()
             instance.idle_timer = None
         queue = instance.input_queue
-        if isinstance(queue, InputQueue) and queue.live is instance.future:
+        owned = isinstance(queue, InputQueue) and queue.live is instance.future
+        if owned:
             queue.live = None
             instance.channel.release()
-            try:
-                self._dormant[queue.scope_id] = queue
-            except Exception:
-                logger.debug("A scope id cannot be hashed: %s", safe_repr(queue.scope_id))
-
-    def _discard(self, instance: ApplicationInstance) -> None:
         try:
             if self.order.get(instance.scope_id) is instance:
                 del self.order[instance.scope_id]
-                return
+            if owned:
+                self._dormant[queue.scope_id] = queue
         except Exception:
             logger.debug("A scope id cannot be compared: %s", safe_repr(instance.scope_id))
+            self._rebuild_without(instance)
+
+    def _rebuild_without(self, instance: ApplicationInstance) -> None:
         others = [each for each in self.records() if each is not instance]
-        if len(others) < len(self.order):
-            self.order.clear()
-            for other in others:
-                try:
-                    self.order[other.scope_id] = other
-                except Exception:
-                    self.remove(other)
+        self.order.clear()
+        for each in others:
+            with contextlib.suppress(Exception):  # one that cannot be inserted just lives on
+                self.order[each.scope_id] = each
+
+    def oldest(self) -> Hashable:
+        """The scope id of the least recently used instance, of which there must be one."""
+        if self.last_used_assigned:
+            return min(self.records(), key=lambda each: each.channel.active_at).scope_id
+        return next(iter(self.order))
 
     def records(self) -> list[ApplicationInstance]:
         """The live instances. (Views of an OrderedDict hash the scope ids, which may raise.)"""
@@ -390,8 +381,12 @@ class Instances:
         def call() -> Any:
             return getattr(self._server, name)(*args)
 
-        where = type(self._server).__name__
-        self.hooks.call(instance.input_queue, instance.scope_id, where, name, call)
+        self.hooks.call(instance.input_queue, instance.scope_id, self._server, name, call)
+
+    def _hooks_ended(self, queue: object) -> None:
+        if isinstance(queue, InputQueue):
+            queue.wake()  # the next instance waits for this
+        self._check_finished()
 
     # Idle time
 
@@ -451,30 +446,36 @@ class Instances:
 
     def pending(self) -> "list[asyncio.Future[Any]]":
         """The tasks of instances and hooks that have not ended."""
-        return [*self.unfinished, *self.hooks.tasks]
+        return [*self.unfinished, *self.hooks.tasks.values()]
 
     def abandon(self, task: "asyncio.Future[Any]") -> None:
-        """Forget a task (of an instance, a hook or the server) that ignores its cancellation."""
+        """Forget a task (of an instance, a hook or the server) that ignores its cancellation.
+
+        It stays on the event loop. One reference is leaked on purpose: destroying the coroutine
+        would raise GeneratorExit in it, and code that ignores this as well would run without end.
+        """
         name = self.unfinished.get(task, task)
         logger.error("%r ignores its cancellation, and is abandoned", name)
-        self._forget(task)
-        self.hooks.tasks.discard(task)
-        detach(task)
+        self._forget(lambda each: each is task)
+        self.abandoned.add(task)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
 
     def forget_other_loops(self) -> None:
         """Discard instances of an event loop that no longer runs."""
         loop = asyncio.get_running_loop()
-        for future in [each for each in self.unfinished if each.get_loop() is not loop]:
-            self._forget(future)
-        self.hooks.forget_other_loops(loop)
+        self._forget(lambda task: task.get_loop() is not loop)
 
-    def _forget(self, task: "asyncio.Future[Any]") -> None:
-        instance = self.unfinished.pop(task, None)
-        if instance is not None:
-            if instance.state is LIVE:
-                self._release(instance)
-            instance.channel.state = ENDED
-            instance.channel.end_turn()
+    def _forget(self, is_lost: "Callable[[asyncio.Future[Any]], bool]") -> None:
+        for task, instance in [*self.unfinished.items()]:
+            if is_lost(task):
+                del self.unfinished[task]
+                if instance.state is LIVE:
+                    self._release(instance)
+                instance.channel.state = ENDED
+                instance.channel.end_turn()
+        for queue, task in [*self.hooks.tasks.items()]:
+            if is_lost(task):
+                self.hooks.forget(queue, task)
 
 
 def check_application(application: object) -> None:
