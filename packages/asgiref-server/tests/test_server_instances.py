@@ -331,31 +331,6 @@ async def test_a_limit_below_one_is_rejected():
         StatelessServer(echo, max_applications=0)
 
 
-async def test_a_scope_without_a_type_is_rejected(make_server):
-    server = make_server(echo)
-    with pytest.raises(ValueError, match=r"scope of scope id 'a' has no 'type': {'user': 1}"):
-        server.get_or_create_application_instance("a", {"user": 1})
-    assert not server.application_instances
-
-
-async def test_a_server_that_is_given_a_bad_scope_goes_on_with_the_others(make_server):
-    class Server(make_server):
-        async def handle(self):
-            for scope in ({"user": 1}, {"type": "test", "id": "good"}):
-                try:
-                    queue = self.get_or_create_application_instance(scope.get("id"), scope)
-                except ValueError as error:
-                    errors.append(str(error))
-                else:
-                    queue.put_nowait("hello")
-
-    errors = []
-    server = Server(echo, shutdown_timeout=30)
-    await server.arun()
-    assert errors == ["The scope of scope id None has no 'type': {'user': 1}."]
-    assert await server.next_sent() == ("good", "hello")
-
-
 def raises_when_called(scope, receive, send):
     raise LookupError(f"no {scope['id']}")
 

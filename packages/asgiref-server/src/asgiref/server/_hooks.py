@@ -8,15 +8,13 @@ silence its scope. An exception in one hook never prevents the next call.
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from ._loop import is_loop_running, start_task
-
-logger = logging.getLogger("asgiref.server")
+from ._loop import is_loop_running, logger, safe_repr, start_task
+from ._queue import InputQueue
 
 #: The maximum duration of a call, in seconds. The next instance waits twice as long.
 _LIMIT_SECONDS = 10.0
@@ -41,28 +39,18 @@ def leave_hook() -> None:
         _current.set(("", None))
 
 
-def safe_repr(value: object) -> str:
-    """``repr(value)``, or a description of an object whose ``repr`` raises."""
-    try:
-        return repr(value)
-    except Exception:
-        return f"<{type(value).__name__} at {id(value):#x}, whose repr() raises>"
-
-
 class HookCalls:
     """One server's hook calls that have not finished.
 
     Attributes:
         tasks: the tasks that make these calls, by the queue of the scope.
-        on_ended: called with the queue each time one of the tasks ends.
         on_fatal: called with an exception that should end the process, such as SystemExit.
     """
 
-    def __init__(self, on_ended: Callable[[object], None]) -> None:
+    def __init__(self) -> None:
         self._calls: dict[object, list[tuple[str, tuple[str, object], Callable[[], Any]]]] = {}
         self._begun: set[asyncio.Future[None]] = set()
         self.tasks: dict[object, asyncio.Future[None]] = {}
-        self.on_ended = on_ended
         self.on_fatal: Callable[[BaseException], object] | None = None
 
     def call(
@@ -96,7 +84,8 @@ class HookCalls:
 
     def _ended(self, queue: object, task: "asyncio.Future[None]") -> None:
         self.forget(queue, task)  # it may have been cancelled before it started
-        self.on_ended(queue)
+        if isinstance(queue, InputQueue):
+            queue.wake()  # the next instance waits for this
 
     def check_fatal(self, error: BaseException) -> None:
         """End the server if ``error`` is an exception that should end the process."""

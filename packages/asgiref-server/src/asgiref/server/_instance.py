@@ -12,21 +12,19 @@ dict into a record.
 """
 
 import asyncio
+import contextlib
 import enum
 import inspect
-import logging
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 
 from asgiref.compatibility import SingleCallable
 
-from ._hooks import leave_hook, safe_repr
-from ._loop import cancel
+from ._hooks import leave_hook
+from ._loop import cancel, logger, safe_repr
 from ._queue import InputQueue
-
-logger = logging.getLogger("asgiref.server")
 
 _KEYS = ("input_queue", "future", "scope", "last_used")
 #: Seconds that a new instance waits, twice, for a cancelled instance to clean up.
@@ -64,8 +62,6 @@ class Channel:
     received: bool = False
     #: How many sends are in progress.
     sending: int = 0
-    #: Set while the server is ending; called when the application waits for a message.
-    on_drained: Callable[[], object] | None = None
     _turn: "asyncio.Future[Any] | None" = None
     _refusals: int = 0
 
@@ -75,8 +71,6 @@ class Channel:
         if self.state is not LIVE:
             await self._refuse()
         while queue.items is None:
-            if self.on_drained is not None and not self.sending:
-                await self._drained(self.on_drained)
             # Not Queue.get: a second suspended coroutine costs 350 bytes for every idle scope.
             await queue.changed()
             if self.state is not LIVE:
@@ -100,64 +94,57 @@ class Channel:
         finally:
             self.sending -= 1
             self.active_at = time.monotonic()
-            if self.on_drained is not None:
-                self.queue.wake()
 
-    def finish(self, on_drained: Callable[[], object]) -> None:
-        """End the instance when it waits for a message and none is queued."""
-        self.on_drained = on_drained
-        self.queue.wake()
+    def is_drained(self) -> bool:
+        """Whether the application waits for a message, and none is queued."""
+        return self.queue.is_drained() and not self.sending
 
     def release(self) -> None:
         """End the waiting calls of ``receive``, because the instance is no longer live."""
         self.queue.wake()
 
-    async def _drained(self, on_drained: Callable[[], object]) -> NoReturn:
-        on_drained()
-        await asyncio.sleep(0)  # raises CancelledError here, unless a child task receives
-        raise asyncio.CancelledError
-
     async def _refuse(self) -> NoReturn:
-        """Suspend, then raise. An application that ignores this waits longer each time."""
+        """Suspend, then raise. An application that keeps ignoring this waits until its end."""
         self._refusals += 1
+        await asyncio.sleep(0)
+        if self._refusals == 1:
+            raise RuntimeError(
+                f"The application for scope {safe_repr(self.queue.scope_id)} has ended or was "
+                "cancelled, and cannot receive any more."
+            )
         if self._refusals > _MAX_REFUSALS:
             self.end_turn()  # the next instance need not wait for this one
             await asyncio.get_running_loop().create_future()
-        await asyncio.sleep(0 if self._refusals == 1 else 0.005 * 2**self._refusals)
-        if self._refusals > 1:
-            raise asyncio.CancelledError  # an `except Exception` in a loop does not catch this
-        raise RuntimeError(
-            f"The application for scope {safe_repr(self.queue.scope_id)} has ended or was "
-            "cancelled, and cannot receive any more."
-        )
+        raise asyncio.CancelledError  # an `except Exception` in a loop does not catch this
 
     # One instance at a time runs for a scope
 
     async def begin_turn(self) -> None:
         """Wait, up to a limit, for the scope's hooks and the end of its cancelled instance."""
         queue, hooks = self.queue, self.queue.instances.hooks
-        for seconds in (_PREDECESSOR_SECONDS, 2 * _PREDECESSOR_SECONDS):
-            try:
+        for _ in range(2):
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PREDECESSOR_SECONDS):
                     while queue.runner is not None or queue in hooks.tasks:
                         await queue.changed()
                 break
-            except TimeoutError:
-                logger.warning(
-                    "The next instance for scope %s has waited %g s for a hook, or for the end of "
-                    "a cancelled instance, which is cancelled again",
-                    *(safe_repr(queue.scope_id), seconds),
-                )
-                if queue.runner is not None:
-                    cancel(queue.runner)
+            logger.warning(
+                "The next instance for scope %s waits for a hook, or for the end of a cancelled "
+                "instance, which is cancelled again",
+                safe_repr(queue.scope_id),
+            )
+            if queue.runner is not None:
+                cancel(queue.runner)
         self._turn = queue.runner = asyncio.current_task()
 
     def end_turn(self) -> None:
-        """Let the next instance run, if this one is running."""
+        """End the instance, if it has begun its turn, and let the next one run."""
         turn, self._turn = self._turn, None
-        if turn is not None and self.queue.runner is turn:
-            self.queue.runner = None
-            self.queue.wake()
+        if turn is not None:
+            self.queue.instances.leave(turn)
+            if self.queue.runner is turn:
+                self.queue.runner = None
+                self.queue.wake()
 
 
 async def _suspend_after(error: BaseException) -> None:
@@ -243,8 +230,6 @@ class SourcedChannel(Channel):
             self._in_hand.clear()
         if self.state is not LIVE:
             raise asyncio.CancelledError
-        if self.on_drained is not None and self.queue.empty():
-            await self._drained(self.on_drained)
         self._reader = asyncio.current_task()
         try:
             message = await self.source.next_message(self.instance)
@@ -255,10 +240,8 @@ class SourcedChannel(Channel):
         self.active_at = time.monotonic()
         return message
 
-    def finish(self, on_drained: Callable[[], object]) -> None:
-        self.on_drained = on_drained
-        if self._reader is not None and self.queue.empty():
-            on_drained()
+    def is_drained(self) -> bool:
+        return self.queue.empty() and self._reader is not None
 
     def release(self) -> None:
         if self._reader is not None and self._reader is not self.instance.future:

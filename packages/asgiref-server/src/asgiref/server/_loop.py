@@ -1,4 +1,4 @@
-"""Work on the server's event loop: tasks, and calls from other threads.
+"""Work on the server's event loop: tasks, and calls from other threads; and the logger.
 
 All state in this package belongs to one event loop. Other threads (users' own threads, and worker
 threads that run methods decorated with ``sync_to_async``) may still ask for instances and put
@@ -7,12 +7,15 @@ anything, so two threads cannot deadlock.
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 _R = TypeVar("_R")
+
+logger = logging.getLogger("asgiref.server")
 
 #: Seconds between a waiting thread's checks whether the loop ended without running its call.
 _CHECK_SECONDS = 1.0
@@ -60,6 +63,14 @@ class LoopThread:
                 outcome.set_result(function(*args))
             except BaseException as error:
                 outcome.set_exception(error)
+
+
+def safe_repr(value: object) -> str:
+    """``repr(value)``, or a description of an object whose ``repr`` raises."""
+    try:
+        return repr(value)
+    except Exception:
+        return f"<{type(value).__name__} at {id(value):#x}, whose repr() raises>"
 
 
 def is_loop_running() -> bool:

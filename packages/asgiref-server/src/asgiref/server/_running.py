@@ -12,7 +12,6 @@ cancellation interrupts a step, no matter when or how often it arrives.
 
 import asyncio
 import contextlib
-import logging
 import os
 import random
 import signal
@@ -20,17 +19,15 @@ import threading
 import time
 from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
 
-from ._hooks import safe_repr
 from ._lifespan import Lifespan
-from ._loop import LoopThread, start_task
+from ._loop import LoopThread, logger, safe_repr, start_task
 from ._table import Instances, ServerState
-
-logger = logging.getLogger("asgiref.server")
 
 #: The minimum number of seconds that a cancelled task gets to clean up.
 _CLEANUP_SECONDS = 1.0
@@ -73,32 +70,27 @@ class Reconnect:
         first, self._failures = not self._failures, self._failures + 1
         delay = min(self._first_delay * 2.0 ** min(self._failures - 1, 60), self._max_delay)
         delay *= random.uniform(0.5, 1.0)
-        logger.log(
-            logging.WARNING if first else logging.DEBUG,
+        (logger.warning if first else logger.debug)(
             "%s.handle() %s; it is run again in %.1f s, until the connection is back",
-            server,
-            "returned" if error is None else f"raised {safe_repr(error)}",
-            delay,
-            exc_info=error if error is not None else False,
+            *(server, "returned" if error is None else f"raised {safe_repr(error)}", delay),
+            exc_info=error,
         )
         return delay
 
 
+@dataclass(slots=True)
 class Run:
     """One run of a server. Create it on the event loop, in the task of ``arun``."""
 
-    def __init__(self, server: Any, instances: Instances) -> None:
-        if instances.is_running():
-            raise RuntimeError(f"This {type(server).__name__} is running already.")
-        self._server = server
-        self._name = type(server).__name__
-        self._instances = instances
-        self._settings = instances.settings
-        self._requests = 0
-        self._cancelled = False
-        self._fatal: BaseException | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._lifespan: Lifespan | None = None
+    _server: Any
+    _instances: Instances
+    _requests: int = 0
+    _cancelled: bool = False
+    _fatal: BaseException | None = None
+    _requested: "asyncio.Future[None] | None" = None
+    _lifespan: Lifespan | None = None
+    #: When this last looked whether a step is done, in seconds of ``time.monotonic``.
+    polled_at: float = 0.0
 
     async def run(self) -> None:
         """Serve, then close.
@@ -108,24 +100,27 @@ class Run:
             CancelledError: if this task was cancelled.
         """
         instances = self._instances
+        if instances.is_running():
+            raise RuntimeError(f"This {type(self._server).__name__} is running already.")
         instances.forget_other_loops()
-        instances.thread = LoopThread(self._name)
-        instances.on_finished = self._wake
+        instances.thread = LoopThread(type(self._server).__name__)
         instances.hooks.on_fatal = self._end_with
-        instances.request_end = self.request_end
+        instances.run = self
         instances.state = ServerState.RUNNING
         try:
             await self._serve_and_close()
         finally:  # no await here: this also runs when an abandoned coroutine is closed
             instances.state = ServerState.CLOSED
-            instances.on_finished = instances.hooks.on_fatal = instances.request_end = None
+            instances.hooks.on_fatal = instances.run = None
             instances.lifespan_state = instances.on_contact = None
             instances.thread.closed = True
 
     def request_end(self) -> None:
         """End the server, or shorten an end in progress. Call it on the event loop."""
         self._requests += 1
-        self._wake()
+        self.polled_at = time.monotonic()
+        if self._requested is not None and not self._requested.done():
+            self._requested.set_result(None)
 
     def _end_with(self, error: BaseException) -> None:
         self._fatal = error if self._fatal is None else self._fatal
@@ -133,29 +128,27 @@ class Run:
 
     # Waiting
 
-    def _wake(self, _: object = None) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def _suspend(self, seconds: float | None) -> None:
-        """Wait until `_wake` is called, for at most ``seconds``."""
-        self._waiter = asyncio.get_running_loop().create_future()
+    async def _suspend(self, seconds: float | None, *tasks: "asyncio.Future[None]") -> None:
+        """Wait for a request or the end of a task, for at most ``seconds``."""
+        self._requested = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait({self._waiter}, timeout=seconds)
+            await asyncio.wait(
+                {self._requested, *tasks}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
         except asyncio.CancelledError:
             self._cancelled = True
             self._requests += 1
-        finally:
-            self._waiter = None
 
     async def _until(self, done: Callable[[], bool], seconds: float, hurried: float) -> bool:
         """Wait until ``done()``, for at most ``seconds``, or ``hurried`` after a second request."""
-        begin = time.monotonic()
+        begin, pause = time.monotonic(), 0.0
         while not done():
-            left = begin + (hurried if self._requests > 1 else seconds) - time.monotonic()
+            self.polled_at = time.monotonic()
+            left = begin + (hurried if self._requests > 1 else seconds) - self.polled_at
             if left <= 0:
                 return False
-            await self._suspend(left)
+            await self._suspend(min(left, pause))
+            pause = min(2 * pause + 0.001, _ATTEMPT_SECONDS)
         return True
 
     async def _end(
@@ -167,7 +160,7 @@ class Run:
             for task in pending():
                 task.cancel()
 
-        seconds = max(self._settings.shutdown_timeout, _CLEANUP_SECONDS)
+        seconds = max(self._instances.settings.shutdown_timeout, _CLEANUP_SECONDS)
         for attempt in range(1 + _ATTEMPTS):
             (cancel or cancel_all)()
             limits = (_ATTEMPT_SECONDS,) * 2 if attempt else (seconds, _CLEANUP_SECONDS)
@@ -179,10 +172,10 @@ class Run:
     # Serving
 
     async def _serve_and_close(self) -> None:
-        main = self._start(self._main())
-        checker = self._start(self._call(self._server.application_checker))
+        main = start_task(self._main())
+        checker = start_task(self._call(self._server.application_checker))
         while not (self._requests or main.done() or _failure(checker)):
-            await self._suspend(None)
+            await self._suspend(None, main, *([] if checker.done() else [checker]))
         raised: BaseException | None = None
         if not self._requests:
             ended, self._requests = main if main.done() else checker, 1
@@ -199,11 +192,6 @@ class Run:
         if raised is not None:
             raise raised
 
-    def _start(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Future[None]":
-        task = start_task(coroutine)
-        task.add_done_callback(self._wake)
-        return task
-
     async def _call(self, method: Callable[[], Any]) -> None:
         """Await a method of the server."""
         try:
@@ -212,20 +200,21 @@ class Run:
             self._end_with(error)  # a task would raise it in the code that runs the event loop
 
     async def _main(self) -> None:
-        if self._settings.lifespan:
+        settings = self._instances.settings
+        if settings.lifespan:
             application = guarantee_single_callable(self._server.application)
-            self._lifespan = Lifespan(application, self._wake)
+            self._lifespan = Lifespan(application)
             if await self._lifespan.startup():
                 self._instances.lifespan_state = self._lifespan.state
-        reconnect: Reconnect | None = self._settings.reconnect
-        delay = await self._handle(reconnect)
+        delay = await self._handle(settings.reconnect)
         while delay is not None and self._fatal is None:
             await asyncio.sleep(delay)
-            delay = await self._handle(reconnect)
+            delay = await self._handle(settings.reconnect)
 
     async def _handle(self, reconnect: Reconnect | None) -> float | None:
         """Run ``handle``; return the seconds until the next run, or None for no next run."""
         error: BaseException | None = None
+        name = type(self._server).__name__
         if reconnect is not None:
             self._instances.on_contact = reconnect.established
         try:
@@ -236,27 +225,26 @@ class Run:
             if reconnect is None or isinstance(raised, NotImplementedError):
                 if not self._requests:
                     text = "%s.handle() failed, and the server ends: %s"
-                    logger.error(text, self._name, safe_repr(raised))
+                    logger.error(text, name, safe_repr(raised))
                 raise
             error = raised
         finally:
             self._instances.on_contact = None
-        return None if reconnect is None else reconnect._lost(self._name, error)  # pyright: ignore
+        return None if reconnect is None else reconnect._lost(name, error)  # pyright: ignore
 
     # Closing
 
     async def _close(self) -> None:
-        instances, seconds = self._instances, self._settings.shutdown_timeout
+        instances, seconds = self._instances, self._instances.settings.shutdown_timeout
         instances.state = ServerState.CLOSING
-        instances.ask_to_finish()
-        await self._until(instances.is_finished, seconds, 0)
+        await self._until(instances.is_drained, seconds, 0)
         await self._end(instances.pending, instances.cancel)
         if (lifespan := self._lifespan) is not None:
             lifespan.ask_to_stop()
             if not await self._until(lambda: not lifespan.is_stopping(), seconds, 0):
                 logger.warning("The application did not answer lifespan.shutdown in %g s", seconds)
             await self._end(lambda: [] if lifespan.task.done() else [lifespan.task])
-            await self._until(instances.is_finished, max(seconds, _CLEANUP_SECONDS), 0)
+            await self._until(lambda: not instances.pending(), max(seconds, _CLEANUP_SECONDS), 0)
             await self._end(instances.pending, instances.cancel)
 
 
@@ -285,12 +273,9 @@ def run_to_end(
     asyncio.set_event_loop(loop)
     main = loop.create_task(running)
 
-    def request_end() -> None:
-        (instances.request_end or main.cancel)()
-
-    with Signals(loop, main, request_end) as signals:
+    with Signals(loop, main, instances) as signals:
         try:
-            escaped = _complete(loop, main, request_end)
+            escaped = _complete(loop, main, signals.request_end)
             loop.run_until_complete(_clear_loop(instances))
             if signals.first is None:  # else do not wait for threads: see `_end_despite_threads`
                 loop.run_until_complete(loop.shutdown_default_executor())
@@ -323,24 +308,20 @@ def _complete(
 
 async def _clear_loop(instances: Instances) -> None:
     """End the tasks that ``handle`` and applications left behind, and report their messages."""
-    await _end_other_tasks(instances)
+    run, kept = Run(None, instances, _requests=2), {asyncio.current_task(), *instances.abandoned}
+
+    def others() -> "set[asyncio.Future[Any]]":
+        return asyncio.all_tasks() - kept
+
+    def cancel() -> None:
+        for task in others().difference(instances.hooks.tasks.values()):
+            task.cancel()
+        instances.hooks.cancel()
+
+    await run._end(others, cancel)
     generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
     await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
-    await _end_other_tasks(instances)
-
-
-async def _end_other_tasks(instances: Instances) -> None:
-    kept = {asyncio.current_task(), *instances.abandoned}
-    for attempt in range(1 + _ATTEMPTS):
-        if not (tasks := asyncio.all_tasks() - kept):
-            return
-        for task in tasks.difference(instances.hooks.tasks.values()):
-            task.cancel()
-        if attempt:  # until then, hooks report messages that the tasks put as they end
-            instances.hooks.cancel()
-        await asyncio.wait(tasks, timeout=_ATTEMPT_SECONDS if attempt else _CLEANUP_SECONDS)
-    for task in asyncio.all_tasks() - kept:
-        instances.abandon(task)
+    await run._end(others, cancel)
 
 
 def _end_despite_threads(shutdown_timeout: float) -> None:
@@ -375,31 +356,27 @@ _DEFAULT_HANDLERS: dict[signal.Signals, Any] = {
 }
 
 
+@dataclass(slots=True)
 class Signals:
-    """Turns SIGINT and SIGTERM into calls of ``request_end`` between two steps of the loop.
+    """Turns SIGINT and SIGTERM into calls of `request_end` between two steps of the loop.
 
     If a function blocks the loop, the second signal raises KeyboardInterrupt there, and the third
     one kills the process. This is a context manager: it handles signals during the block, on the
     main thread, unless the program has its own handler for the signal.
-
-    Attributes:
-        first: the first signal that arrived.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        main: "asyncio.Task[None]",
-        request_end: Callable[[], None],
-    ) -> None:
-        self._loop = loop
-        self._main = main
-        self._request_end = request_end
-        self._owned: list[signal.Signals] = []
-        self._unheard = False
-        self._interrupted = False
-        self._alive_at = 0.0
-        self.first: signal.Signals | None = None
+    _loop: asyncio.AbstractEventLoop
+    _main: "asyncio.Task[None]"
+    _instances: Instances
+    #: The first signal that arrived.
+    first: signal.Signals | None = None
+    _owned: list[signal.Signals] = field(default_factory=list[signal.Signals])
+    _unheard: bool = False
+    _interrupted: bool = False
+
+    def request_end(self) -> None:
+        run: Run | None = self._instances.run
+        (self._main.cancel if run is None else run.request_end)()
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
@@ -418,28 +395,21 @@ class Signals:
         """Handle a signal; Python calls this on the main thread, between any two instructions."""
         if self._loop.is_closed():  # do not raise in code that follows the block
             return
-        stuck = time.monotonic() - self._alive_at > _STUCK_SECONDS
-        # The server does not hear a request after its end, when the loop is closed.
-        if self._unheard or (self.first and (stuck or self._main.done())):
-            self._break_off(number)
+        if self._unheard or (self.first and self._is_stuck()):
+            if self._interrupted:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            self._interrupted = True
+            raise KeyboardInterrupt
         self._unheard = True
         self.first = self.first or signal.Signals(number)
         self._loop.call_soon_threadsafe(self._hear)
 
-    def _break_off(self, number: int) -> None:
-        if self._interrupted:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self._interrupted = True
-        raise KeyboardInterrupt
+    def _is_stuck(self) -> bool:
+        """Whether no server looks, at short intervals, whether its end is complete."""
+        run: Run | None = self._instances.run
+        return run is None or time.monotonic() - run.polled_at > _STUCK_SECONDS
 
     def _hear(self) -> None:
-        if self._unheard:
-            self._unheard = self._interrupted = False
-            if not self._alive_at:
-                self._beat()
-            self._request_end()
-
-    def _beat(self) -> None:
-        self._alive_at = time.monotonic()
-        self._loop.call_later(_STUCK_SECONDS / 5, self._beat)
+        self._unheard = self._interrupted = False
+        self.request_end()

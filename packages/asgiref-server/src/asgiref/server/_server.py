@@ -7,18 +7,16 @@ options that asgiref lacks are arguments, not attributes.
 """
 
 import asyncio
-import logging
+import signal
+import traceback
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from ._hooks import is_failed, safe_repr
+from ._hooks import is_failed
 from ._instance import MessageSource
-from ._loop import is_loop_running
+from ._loop import is_loop_running, logger, safe_repr
 from ._running import Reconnect, Run, run_to_end
 from ._table import Instances, InstanceTable, Settings, check_application
-
-logger = logging.getLogger("asgiref.server")
-
 
 #: The attribute with all private state. It is not an identifier, so no subclass can have it.
 _PRIVATE = "asgiref.server instances"
@@ -159,7 +157,7 @@ class StatelessServer:
         logger.error(
             "Exception inside application for scope %s: %s",
             safe_repr(getattr(application_details, "scope_id", None)),
-            _text(exception),
+            traceback.format_exception_only(exception)[-1].rstrip(),
             exc_info=exception,
         )
 
@@ -214,7 +212,6 @@ class StatelessServer:
 
         Raises:
             TypeError: if ``scope_id`` is not hashable.
-            ValueError: if ``scope`` is a mapping without ``"type"``.
             RuntimeError: if no event loop is running on this thread and the server never had one.
         """
         instances = _instances_of(self)
@@ -269,10 +266,9 @@ class StatelessServer:
         try:
             number = run_to_end(self.arun, _instances_of(self))
         except KeyboardInterrupt:
-            logger.info("Exiting due to Ctrl-C/interrupt")
-            return
+            number = signal.SIGINT
         if number is not None:
-            name = "Ctrl-C/interrupt" if number.name == "SIGINT" else number.name
+            name = "Ctrl-C/interrupt" if number is signal.SIGINT else number.name
             logger.info("Exiting due to %s", name)
 
     async def arun(self) -> None:
@@ -300,10 +296,3 @@ class StatelessServer:
         main loop start or await it. Here the server notices each end without it.
         """
         await asyncio.get_running_loop().create_future()
-
-
-def _text(exception: BaseException) -> str:
-    try:
-        return str(exception)
-    except Exception:
-        return safe_repr(exception)

@@ -19,19 +19,17 @@ import contextlib
 import contextvars
 import ctypes
 import enum
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from functools import partial
 from threading import get_ident
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
 from asgiref.compatibility import guarantee_single_callable
 
-from ._hooks import HookCalls, is_reporting, safe_repr
+from ._hooks import HookCalls, is_reporting
 from ._instance import (
     CANCELLED,
     ENDED,
@@ -43,10 +41,8 @@ from ._instance import (
     adopted,
     run_application,
 )
-from ._loop import LoopThread, cancel, is_loop_running, start_task
+from ._loop import LoopThread, cancel, is_loop_running, logger, safe_repr, start_task
 from ._queue import InputQueue, drained
-
-logger = logging.getLogger("asgiref.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +113,7 @@ class Instances:
         thread: the event loop that the server uses.
         lifespan_state: copied into each scope, if the application's lifespan has a state.
         on_contact: called when a scope is looked up; set while a connection is awaited.
-        on_finished: called when `is_finished` may have become true.
-        request_end: ends the server; set while it runs.
+        run: the `Run` in progress, whose module imports this one.
     """
 
     def __init__(self, server: Any) -> None:
@@ -126,7 +121,7 @@ class Instances:
         self._dormant: WeakValueDictionary[Hashable, InputQueue] = WeakValueDictionary()
         # All done-callbacks share one context: there may be 50,000 scopes, each with a copy.
         self._context = contextvars.copy_context()
-        self._on_end = self._ended  # likewise, one bound method for all
+        self._on_end = self._settle  # likewise, one bound method for all
         self.table: InstanceTable = InstanceTable(self)
         self.order: OrderedDict[Hashable, ApplicationInstance] = OrderedDict()
         self.unfinished: dict[asyncio.Future[Any], ApplicationInstance] = {}
@@ -138,9 +133,8 @@ class Instances:
         self.thread: LoopThread | None = None
         self.lifespan_state: Mapping[str, Any] | None = None
         self.on_contact: Callable[[], object] | None = None
-        self.on_finished: Callable[[], object] | None = None
-        self.request_end: Callable[[], None] | None = None
-        self.hooks: HookCalls = HookCalls(self._hooks_ended)
+        self.run: Any = None
+        self.hooks: HookCalls = HookCalls()
 
     # Looking up and starting
 
@@ -149,13 +143,10 @@ class Instances:
         if self.on_contact is not None:
             self.on_contact()
         instance = self.order.get(scope_id)
-        if instance is None or instance.future.done():
-            instance = self._find(scope_id)
-            if instance is None:
-                check_scope(scope_id, scope)
-                if not self._starts():
-                    return self._queue_only(scope_id, scope)
-                instance = self._start(scope_id, scope)
+        if instance is None:
+            if not self._starts():
+                return self._queue_only(scope_id, scope)
+            instance = self._start(scope_id, scope)
         elif instance.future is not self.latest:
             self.latest = instance.future
             self.order.move_to_end(scope_id)
@@ -174,21 +165,13 @@ class Instances:
     def _starts(self) -> bool:
         return self.state is ServerState.RUNNING or self.state is ServerState.IDLE
 
-    def _find(self, scope_id: Hashable) -> ApplicationInstance | None:
-        """Return the live instance of a scope."""
-        instance = self.order.get(scope_id)
-        if instance is not None and instance.future.done():
-            self._settle(instance.future)  # this may have started the next one
-            return self.order.get(scope_id)
-        return instance
-
     def _start(
         self, scope_id: Hashable, scope: object, *, redelivery: bool = False
     ) -> ApplicationInstance:
         check_application(self._server.application)
         application = guarantee_single_callable(self._server.application)
         self._make_room()
-        instance = self._find(scope_id)  # an overridden method may have started one meanwhile
+        instance = self.order.get(scope_id)  # an overridden method may have started one meanwhile
         if instance is not None:
             return instance
         if self.thread is None or self.thread.loop.is_closed():
@@ -249,20 +232,15 @@ class Instances:
 
     def accept_message(self, queue: InputQueue, message: object) -> bool:
         """Ensure that a live instance reads ``message``; False if the queue must not take it."""
-        live = queue.live
-        if live is not None and not live.done():
-            if self.latest is not live:
-                self.latest = live
-                self.order.move_to_end(queue.scope_id)
-            return True
-        if live is not None:
-            self._settle(live)  # it has ended, but its done-callback has not run yet
         if queue.live is None and self._starts():
             self._start(queue.scope_id, queue.scope)
-        if queue.live is not None:
-            return True
-        self._refuse(queue, message)
-        return False
+        if queue.live is None:
+            self._refuse(queue, message)
+            return False
+        if self.latest is not queue.live:
+            self.latest = queue.live
+            self.order.move_to_end(queue.scope_id)
+        return True
 
     def _refuse(self, queue: InputQueue, message: object, again: bool = False) -> None:
         """Report a message that arrives while no instance may start."""
@@ -286,29 +264,29 @@ class Instances:
     # Ending
 
     def remove(self, instance: ApplicationInstance) -> None:
-        """Take a live instance out of the table, and cancel it."""
+        """Take an instance out of the table, if it is live, and cancel it."""
         if instance.state is LIVE:
             instance.channel.state = CANCELLED
             self._release(instance)
-            cancel(instance.future)
             self._give_up(instance)
+        cancel(instance.future)
 
-    def _ended(self, future: "asyncio.Future[Any]") -> None:
-        self._settle(future)
-        self._check_finished()
-
-    def _settle(self, future: "asyncio.Future[Any]") -> None:
-        """React to the end of an instance's task, which a put or a look-up may notice first."""
-        instance = self.unfinished.pop(future, None)
-        if instance is None:
-            return
-        live = instance.state is LIVE
-        instance.channel.state = ENDED
-        if live:
+    def leave(self, task: "asyncio.Future[Any]") -> None:
+        """End a live instance whose application has returned or raised."""
+        instance = self.unfinished.get(task)
+        if instance is not None and instance.state is LIVE:
+            instance.channel.state = ENDED
             self._release(instance)
-        self._report(instance)
-        if live and not instance.input_queue.empty():
-            self._pass_on(instance)
+
+    def _settle(self, task: "asyncio.Future[Any]") -> None:
+        """React to the end of an instance's task."""
+        self.leave(task)  # unless it ended in its own code
+        instance = self.unfinished.pop(task, None)
+        if instance is not None:
+            instance.channel.state = ENDED
+            self._report(instance)
+            if not instance.input_queue.empty():
+                self._pass_on(instance)
 
     def _report(self, instance: ApplicationInstance) -> None:
         failure = None if instance.future.cancelled() else instance.future.exception()
@@ -359,19 +337,16 @@ class Instances:
     def _pass_on(self, instance: ApplicationInstance) -> None:
         """Start the next instance for the remaining messages, or report them undelivered."""
         queue = instance.input_queue
-        in_vain = instance.redelivery and not instance.channel.received
-        ended = instance.future.cancelled() or in_vain or not self._starts()
-        if not ended and isinstance(queue, InputQueue):
+        if isinstance(queue, InputQueue) and queue.live is None and self._starts():
+            in_vain = instance.redelivery and not instance.channel.received
             try:
-                self._start(instance.scope_id, queue.scope, redelivery=True)
+                if not (in_vain or instance.future.cancelled()):
+                    self._start(instance.scope_id, queue.scope, redelivery=True)
             except BaseException as error:  # raised by an overridden method
-                logger.exception(
-                    "No application can be started for scope %s", safe_repr(instance.scope_id)
-                )
+                logger.exception("No application can be started for %r", instance)
                 self.hooks.check_fatal(error)
-            if queue.live is not None:
-                return
-        self._give_up(instance)
+        if not isinstance(queue, InputQueue) or queue.live is None:
+            self._give_up(instance)
 
     def _give_up(self, instance: ApplicationInstance) -> None:
         if messages := drained(instance.input_queue):
@@ -383,29 +358,21 @@ class Instances:
 
         self.hooks.call(instance.input_queue, instance.scope_id, self._server, name, call)
 
-    def _hooks_ended(self, queue: object) -> None:
-        if isinstance(queue, InputQueue):
-            queue.wake()  # the next instance waits for this
-        self._check_finished()
-
     # Idle time
 
-    def _watch(self, instance: ApplicationInstance, delay: float, overdue: bool = False) -> None:
+    def _watch(self, instance: ApplicationInstance, delay: float) -> None:
         """Start the instance's timer. A message only records its time; the timer checks it."""
         loop = asyncio.get_running_loop()
-        instance.idle_timer = loop.call_later(delay, self._check_idle, instance, overdue)
+        instance.idle_timer = loop.call_later(delay, self._check_idle, instance)
 
-    def _check_idle(self, instance: ApplicationInstance, overdue: bool) -> None:
+    def _check_idle(self, instance: ApplicationInstance) -> None:
         channel = instance.channel
         limit = left = cast(float, self.settings.idle_timeout)
         if not channel.sending and channel.queue.empty():
             left = channel.active_at + limit - time.monotonic()
-        if left > 0:
-            self._watch(instance, left)
-        elif not overdue:  # if the whole loop was delayed, the application's own timers run first
-            self._watch(instance, 0.001, overdue=True)
-        else:
-            self._watch(instance, limit)  # in case an overridden method keeps the instance
+        # Watch it on even if it is idle, in case an overridden method keeps it.
+        self._watch(instance, left if left > 0 else limit)
+        if left <= 0:
             try:
                 self._server.delete_application_instance(instance.scope_id)
             except Exception:
@@ -419,29 +386,18 @@ class Instances:
         closed = self.thread is not None and self.thread.loop.is_closed()
         return self.state in (ServerState.RUNNING, ServerState.CLOSING) and not closed
 
-    def is_finished(self) -> bool:
-        """Whether no task of this server is left on the event loop."""
-        return not (self.unfinished or self.hooks.tasks)
-
-    def _check_finished(self) -> None:
-        if self.on_finished is not None and self.is_finished():
-            self.on_finished()
-
-    def ask_to_finish(self) -> None:
-        """Ask each instance to end when it asks for a message and its queue is empty."""
-        for instance in self.records():
-            if isinstance(instance.input_queue, InputQueue):
-                instance.channel.finish(partial(self.remove, instance))
-            else:
-                self.remove(instance)
+    def is_drained(self) -> bool:
+        """Whether only instances are left that wait for a message, and none is queued."""
+        return not self.hooks.tasks and all(
+            each.state is LIVE
+            and (not isinstance(each.input_queue, InputQueue) or each.channel.is_drained())
+            for each in self.unfinished.values()
+        )
 
     def cancel(self) -> None:
         """Cancel every instance, even if it was cancelled before, and all running hooks."""
         for instance in list(self.unfinished.values()):
-            if instance.state is LIVE:
-                self.remove(instance)
-            else:
-                cancel(instance.future)
+            self.remove(instance)
         self.hooks.cancel()
 
     def pending(self) -> "list[asyncio.Future[Any]]":
@@ -483,19 +439,6 @@ def check_application(application: object) -> None:
     if not callable(application):
         raise TypeError(
             f"A StatelessServer needs an ASGI application, not {safe_repr(application)}."
-        )
-
-
-def check_scope(scope_id: object, scope: object) -> None:
-    """Raise ValueError for a mapping without a type.
-
-    Other scopes are passed on: asgiref never looked at them, and servers for a protocol of their
-    own use an address, for example.
-    """
-    if isinstance(scope, Mapping) and "type" not in scope:
-        value = cast(object, scope)
-        raise ValueError(
-            f"The scope of scope id {safe_repr(scope_id)} has no 'type': {safe_repr(value)}."
         )
 
 
