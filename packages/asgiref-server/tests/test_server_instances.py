@@ -501,7 +501,7 @@ async def test_the_table_and_its_records_behave_like_dicts(make_server):
     table = server.application_instances
     assert list(table.copy()) == ["a", "b"]
     assert table["a"].copy()["scope"] == {"type": "test", "id": "a"}
-    assert "'a': <ApplicationInstance of 'a', live>" in repr(table)
+    assert "<ApplicationInstance of 'a', live>" in repr(table)
     table.clear()
     assert not table
     await server.close()

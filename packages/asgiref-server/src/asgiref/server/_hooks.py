@@ -44,12 +44,14 @@ class HookCalls:
 
     Attributes:
         tasks: the tasks that make these calls, by the queue of the scope.
+        unstarted: those that must not be cancelled yet: the user learns of the failure or the
+            messages only from their calls.
         on_fatal: called with an exception that should end the process, such as SystemExit.
     """
 
     def __init__(self) -> None:
         self._calls: dict[object, list[tuple[str, tuple[str, object], Callable[[], Any]]]] = {}
-        self._begun: set[asyncio.Future[None]] = set()
+        self.unstarted: set[asyncio.Future[None]] = set()
         self.tasks: dict[object, asyncio.Future[None]] = {}
         self.on_fatal: Callable[[BaseException], object] | None = None
 
@@ -64,19 +66,12 @@ class HookCalls:
         self._calls.setdefault(queue, []).append((where, (name, scope_id), hook))
         if queue not in self.tasks:
             task = self.tasks[queue] = start_task(self._make_all(queue))
+            self.unstarted.add(task)
             task.add_done_callback(partial(self._ended, queue))
-
-    def cancel(self) -> None:
-        """Cancel the calls that have started.
-
-        The others still run: the user learns of the failure or the messages only from them.
-        """
-        for task in self._begun:
-            task.cancel()
 
     def forget(self, queue: object, task: "asyncio.Future[None]") -> None:
         """Discard the calls of a task that has ended, or can never end."""
-        self._begun.discard(task)
+        self.unstarted.discard(task)
         if self.tasks.get(queue) is task:
             for where, *_ in self._calls.pop(queue):
                 logger.error("%s was not called, because its event loop ended", where)
@@ -95,7 +90,7 @@ class HookCalls:
     async def _make_all(self, queue: object) -> None:
         task, calls = asyncio.current_task(), self._calls[queue]
         assert task is not None
-        self._begun.add(task)
+        self.unstarted.discard(task)
         while calls:
             where, current, hook = calls.pop(0)
             _current.set(current)

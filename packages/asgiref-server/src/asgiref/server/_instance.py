@@ -171,10 +171,7 @@ class MessageSource:
         This is cancelled together with the application's ``receive``. Take no message before the
         last await, or a cancellation loses it.
         """
-        queue = cast(InputQueue, instance.input_queue)
-        while queue.empty():
-            await queue.changed()
-        return queue.get_nowait()
+        return await instance.input_queue.get()
 
     async def acknowledge(self, instance: "ApplicationInstance", message: Any) -> None:
         """Acknowledge ``message``, which the application has finished. By default, do nothing.
@@ -215,30 +212,29 @@ class SourcedChannel(Channel):
             if self.state is not LIVE:
                 await self._refuse()
             try:
-                return await self._receive()
+                await self._acknowledge()
+                if self.state is not LIVE:
+                    raise asyncio.CancelledError
+                self._reader = asyncio.current_task()
+                message = await self.source.next_message(self.instance)
             except BaseException as error:
                 await _suspend_after(error)
                 raise
+            finally:
+                self._reader = None
+            self._in_hand.append(message)
+            self.received = True
+            self.active_at = time.monotonic()
+            return message
 
-    async def _receive(self) -> Any:
+    async def _acknowledge(self) -> None:
         if self._in_hand:
             self.sending += 1  # so that the instance does not count as idle
             try:
                 await self.source.acknowledge(self.instance, self._in_hand[0])
+                self._in_hand.clear()
             finally:
                 self.sending -= 1
-            self._in_hand.clear()
-        if self.state is not LIVE:
-            raise asyncio.CancelledError
-        self._reader = asyncio.current_task()
-        try:
-            message = await self.source.next_message(self.instance)
-        finally:
-            self._reader = None
-        self._in_hand.append(message)
-        self.received = True
-        self.active_at = time.monotonic()
-        return message
 
     def is_drained(self) -> bool:
         return self.queue.empty() and self._reader is not None
@@ -251,13 +247,11 @@ class SourcedChannel(Channel):
         """Tell the source that the instance ended. The server runs this like one of its hooks."""
         future = self.instance.future
         async with self._turns:  # a task that the application left behind may be acknowledging
-            unacknowledged = list(self._in_hand)
             try:
-                if unacknowledged and not future.cancelled() and future.exception() is None:
-                    await self.source.acknowledge(self.instance, unacknowledged[0])
-                    unacknowledged.clear()
+                if not future.cancelled() and future.exception() is None:
+                    await self._acknowledge()
             finally:
-                await self.source.instance_ended(self.instance, unacknowledged)
+                await self.source.instance_ended(self.instance, [*self._in_hand])
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -342,10 +336,8 @@ def adopted(scope_id: Hashable, details: object, instances: Any) -> ApplicationI
         return details
     values = cast("Mapping[str, Any]", details)
     if not (isinstance(details, Mapping) and {"input_queue", "future"} <= values.keys()):
-        raise TypeError(
-            f"The application instance of scope {safe_repr(scope_id)} must be a mapping with "
-            f"'input_queue' and 'future', not {safe_repr(values)}."
-        )
+        text = f"must be a mapping with 'input_queue' and 'future', not {safe_repr(values)}."
+        raise TypeError(f"The application instance of scope {safe_repr(scope_id)} {text}")
     queue, scope = values["input_queue"], values.get("scope")
     channel = Channel(queue, scope, None)
     instance = ApplicationInstance(scope_id, scope, queue, values["future"], channel, instances)

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -33,8 +33,6 @@ from ._table import Instances, ServerState
 _CLEANUP_SECONDS = 1.0
 #: How often a task that ignores its cancellation is cancelled again, and at which intervals.
 _ATTEMPTS, _ATTEMPT_SECONDS = 20, 0.05
-
-Tasks = Collection["asyncio.Future[Any]"]
 
 
 class Reconnect:
@@ -151,18 +149,12 @@ class Run:
             pause = min(2 * pause + 0.001, _ATTEMPT_SECONDS)
         return True
 
-    async def _end(
-        self, pending: Callable[[], Tasks], cancel: Callable[[], None] | None = None
-    ) -> None:
+    async def _end(self, pending: "Callable[[], Collection[asyncio.Future[Any]]]") -> None:
         """Cancel tasks until none is pending; abandon those that ignore it."""
-
-        def cancel_all() -> None:
-            for task in pending():
-                task.cancel()
-
         seconds = max(self._instances.settings.shutdown_timeout, _CLEANUP_SECONDS)
         for attempt in range(1 + _ATTEMPTS):
-            (cancel or cancel_all)()
+            for task in pending():
+                self._instances.cancel(task)
             limits = (_ATTEMPT_SECONDS,) * 2 if attempt else (seconds, _CLEANUP_SECONDS)
             if await self._until(lambda: not pending(), *limits):
                 return
@@ -176,21 +168,20 @@ class Run:
         checker = start_task(self._call(self._server.application_checker))
         while not (self._requests or main.done() or _failure(checker)):
             await self._suspend(None, main, *([] if checker.done() else [checker]))
-        raised: BaseException | None = None
+        ended = None
         if not self._requests:
             ended, self._requests = main if main.done() else checker, 1
-            raised = asyncio.CancelledError() if ended.cancelled() else _failure(ended)
         await self._end(lambda: [task for task in (main, checker) if not task.done()])
         for task in (main, checker):
-            if (error := _failure(task)) is not None and error is not raised:
+            if task is not ended and (error := _failure(task)) is not None:
                 logger.error("%r failed while it was ended", task, exc_info=error)
         await self._close()
         if self._fatal is not None:
             raise self._fatal
         if self._cancelled:
             raise asyncio.CancelledError
-        if raised is not None:
-            raise raised
+        if ended is not None:
+            ended.result()
 
     async def _call(self, method: Callable[[], Any]) -> None:
         """Await a method of the server."""
@@ -215,21 +206,17 @@ class Run:
         """Run ``handle``; return the seconds until the next run, or None for no next run."""
         error: BaseException | None = None
         name = type(self._server).__name__
-        if reconnect is not None:
-            self._instances.on_contact = reconnect.established
+        self._instances.on_contact = None if reconnect is None else reconnect.established
         try:
             await self._call(self._server.handle)
         except (Exception, asyncio.CancelledError) as raised:
             if _is_cancelled():
                 raise
             if reconnect is None or isinstance(raised, NotImplementedError):
-                if not self._requests:
-                    text = "%s.handle() failed, and the server ends: %s"
-                    logger.error(text, name, safe_repr(raised))
+                logger.error("%s.handle() failed, and the server ends: %s", name, safe_repr(raised))
                 raise
             error = raised
-        finally:
-            self._instances.on_contact = None
+        self._instances.on_contact = None
         return None if reconnect is None else reconnect._lost(name, error)  # pyright: ignore
 
     # Closing
@@ -238,14 +225,14 @@ class Run:
         instances, seconds = self._instances, self._instances.settings.shutdown_timeout
         instances.state = ServerState.CLOSING
         await self._until(instances.is_drained, seconds, 0)
-        await self._end(instances.pending, instances.cancel)
+        await self._end(instances.pending)
         if (lifespan := self._lifespan) is not None:
             lifespan.ask_to_stop()
             if not await self._until(lambda: not lifespan.is_stopping(), seconds, 0):
                 logger.warning("The application did not answer lifespan.shutdown in %g s", seconds)
             await self._end(lambda: [] if lifespan.task.done() else [lifespan.task])
             await self._until(lambda: not instances.pending(), max(seconds, _CLEANUP_SECONDS), 0)
-            await self._end(instances.pending, instances.cancel)
+            await self._end(instances.pending)
 
 
 def _failure(task: "asyncio.Future[None]") -> BaseException | None:
@@ -313,15 +300,10 @@ async def _clear_loop(instances: Instances) -> None:
     def others() -> "set[asyncio.Future[Any]]":
         return asyncio.all_tasks() - kept
 
-    def cancel() -> None:
-        for task in others().difference(instances.hooks.tasks.values()):
-            task.cancel()
-        instances.hooks.cancel()
-
-    await run._end(others, cancel)
+    await run._end(others)
     generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
     await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
-    await run._end(others, cancel)
+    await run._end(others)
 
 
 def _end_despite_threads(shutdown_timeout: float) -> None:
@@ -370,7 +352,6 @@ class Signals:
     _instances: Instances
     #: The first signal that arrived.
     first: signal.Signals | None = None
-    _owned: list[signal.Signals] = field(default_factory=list[signal.Signals])
     _unheard: bool = False
     _interrupted: bool = False
 
@@ -382,20 +363,22 @@ class Signals:
         if threading.current_thread() is threading.main_thread():
             for number, default in _DEFAULT_HANDLERS.items():
                 if signal.getsignal(number) is default:
-                    self._owned.append(number)
                     signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in self._owned:
+        for number, default in _DEFAULT_HANDLERS.items():
             if signal.getsignal(number) == self._handle:  # unless the program has set its own
-                signal.signal(number, _DEFAULT_HANDLERS[number])
+                signal.signal(number, default)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal; Python calls this on the main thread, between any two instructions."""
         if self._loop.is_closed():  # do not raise in code that follows the block
             return
-        if self._unheard or (self.first and self._is_stuck()):
+        run: Run | None = self._instances.run
+        # Is there no server that looks, at short intervals, whether its end is complete?
+        stuck = run is None or time.monotonic() - run.polled_at > _STUCK_SECONDS
+        if self._unheard or (self.first and stuck):
             if self._interrupted:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
@@ -404,11 +387,6 @@ class Signals:
         self._unheard = True
         self.first = self.first or signal.Signals(number)
         self._loop.call_soon_threadsafe(self._hear)
-
-    def _is_stuck(self) -> bool:
-        """Whether no server looks, at short intervals, whether its end is complete."""
-        run: Run | None = self._instances.run
-        return run is None or time.monotonic() - run.polled_at > _STUCK_SECONDS
 
     def _hear(self) -> None:
         self._unheard = self._interrupted = False

@@ -20,8 +20,8 @@ import contextvars
 import ctypes
 import enum
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
+from collections import OrderedDict, UserDict
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from threading import get_ident
 from typing import Any, cast
@@ -64,7 +64,7 @@ class ServerState(enum.Enum):
     CLOSED = "closed"
 
 
-class InstanceTable(MutableMapping[Hashable, ApplicationInstance]):
+class InstanceTable(UserDict[Hashable, ApplicationInstance]):
     """The live instances by scope id, least recently used first.
 
     In asgiref this is a dict, and it behaves like one here, with records as its values. Removing an
@@ -72,10 +72,8 @@ class InstanceTable(MutableMapping[Hashable, ApplicationInstance]):
     """
 
     def __init__(self, instances: "Instances") -> None:
+        self.data = instances.order
         self._instances = instances
-
-    def __getitem__(self, scope_id: Hashable) -> ApplicationInstance:
-        return self._instances.order[scope_id]
 
     def __setitem__(self, scope_id: Hashable, details: Any) -> None:
         self._instances.adopt(scope_id, details)
@@ -83,17 +81,8 @@ class InstanceTable(MutableMapping[Hashable, ApplicationInstance]):
     def __delitem__(self, scope_id: Hashable) -> None:
         self._instances.remove(self[scope_id])
 
-    def __iter__(self) -> Iterator[Hashable]:
-        return iter(self._instances.order)
-
-    def __len__(self) -> int:
-        return len(self._instances.order)
-
-    def __repr__(self) -> str:
-        return safe_repr(self.copy())
-
     def copy(self) -> dict[Hashable, ApplicationInstance]:
-        return dict(self)
+        return dict(self.data)
 
 
 class Instances:
@@ -122,8 +111,8 @@ class Instances:
         # All done-callbacks share one context: there may be 50,000 scopes, each with a copy.
         self._context = contextvars.copy_context()
         self._on_end = self._settle  # likewise, one bound method for all
-        self.table: InstanceTable = InstanceTable(self)
         self.order: OrderedDict[Hashable, ApplicationInstance] = OrderedDict()
+        self.table: InstanceTable = InstanceTable(self)
         self.unfinished: dict[asyncio.Future[Any], ApplicationInstance] = {}
         self.abandoned: set[asyncio.Future[Any]] = set()
         self.last_used_assigned = False
@@ -394,11 +383,12 @@ class Instances:
             for each in self.unfinished.values()
         )
 
-    def cancel(self) -> None:
-        """Cancel every instance, even if it was cancelled before, and all running hooks."""
-        for instance in list(self.unfinished.values()):
+    def cancel(self, task: "asyncio.Future[Any]") -> None:
+        """Cancel a task of an instance, of a hook or of the server, perhaps once more."""
+        if (instance := self.unfinished.get(task)) is not None:
             self.remove(instance)
-        self.hooks.cancel()
+        elif task not in self.hooks.unstarted:
+            task.cancel()
 
     def pending(self) -> "list[asyncio.Future[Any]]":
         """The tasks of instances and hooks that have not ended."""
