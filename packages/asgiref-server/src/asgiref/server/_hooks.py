@@ -55,10 +55,9 @@ class HookCalls:
         self.tasks: dict[object, asyncio.Future[None]] = {}
         self.on_fatal: Callable[[BaseException], object] | None = None
 
-    def call(
-        self, queue: object, scope_id: object, owner: object, name: str, hook: Callable[[], Any]
-    ) -> None:
-        """Schedule a call of ``hook``, after earlier calls for the same queue."""
+    def call(self, instance: Any, owner: object, name: str, hook: Callable[[], Any]) -> None:
+        """Schedule a call of a hook of ``owner`` about an `ApplicationInstance`."""
+        queue, scope_id = instance.input_queue, instance.scope_id
         where = f"{type(owner).__name__}.{name}() for scope {safe_repr(scope_id)}"
         if not is_loop_running():
             logger.error("%s was not called, because no event loop runs here", where)

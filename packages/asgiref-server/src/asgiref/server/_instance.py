@@ -128,11 +128,8 @@ class Channel:
                     while queue.runner is not None or queue in hooks.tasks:
                         await queue.changed()
                 break
-            logger.warning(
-                "The next instance for scope %s waits for a hook, or for the end of a cancelled "
-                "instance, which is cancelled again",
-                safe_repr(queue.scope_id),
-            )
+            text = "Scope %s waits for a hook or a cancelled instance, which is cancelled again"
+            logger.warning(text, safe_repr(queue.scope_id))
             if queue.runner is not None:
                 cancel(queue.runner)
         self._turn = queue.runner = asyncio.current_task()

@@ -17,7 +17,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FrameType
@@ -130,9 +130,8 @@ class Run:
         """Wait for a request or the end of a task, for at most ``seconds``."""
         self._requested = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait(
-                {self._requested, *tasks}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            waiting = {self._requested, *tasks}
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             self._cancelled = True
             self._requests += 1
@@ -249,9 +248,7 @@ def _is_cancelled() -> bool:
 # The event loop and the signals of `StatelessServer.run`
 
 
-def run_to_end(
-    arun: Callable[[], Coroutine[Any, Any, None]], instances: Instances
-) -> signal.Signals | None:
+def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals | None:
     """Run a server on its own event loop; return the signal that ended it, or None."""
     if instances.is_running():
         raise RuntimeError("This server is running already, on another thread.")
@@ -262,7 +259,7 @@ def run_to_end(
 
     with Signals(loop, main, instances) as signals:
         try:
-            escaped = _complete(loop, main, signals.request_end)
+            escaped = signals.complete()
             loop.run_until_complete(_clear_loop(instances))
             if signals.first is None:  # else do not wait for threads: see `_end_despite_threads`
                 loop.run_until_complete(loop.shutdown_default_executor())
@@ -278,21 +275,6 @@ def run_to_end(
     return signals.first
 
 
-def _complete(
-    loop: asyncio.AbstractEventLoop, main: "asyncio.Task[None]", request_end: Callable[[], None]
-) -> BaseException | None:
-    """Run the loop until the server has ended, even if an exception escapes from the loop."""
-    escaped: BaseException | None = None
-    while not main.done():
-        try:
-            loop.run_until_complete(main)
-        except BaseException as error:
-            if not main.done():
-                escaped = error if escaped is None else escaped
-                request_end()
-    return escaped
-
-
 async def _clear_loop(instances: Instances) -> None:
     """End the tasks that ``handle`` and applications left behind, and report their messages."""
     run, kept = Run(None, instances, _requests=2), {asyncio.current_task(), *instances.abandoned}
@@ -300,6 +282,7 @@ async def _clear_loop(instances: Instances) -> None:
     def others() -> "set[asyncio.Future[Any]]":
         return asyncio.all_tasks() - kept
 
+    await run._until(lambda: not instances.hooks.tasks, *(_CLEANUP_SECONDS,) * 2)
     await run._end(others)
     generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
     await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
@@ -354,6 +337,18 @@ class Signals:
     first: signal.Signals | None = None
     _unheard: bool = False
     _interrupted: bool = False
+
+    def complete(self) -> BaseException | None:
+        """Run the loop until the server has ended, even if an exception escapes from the loop."""
+        escaped: BaseException | None = None
+        while not self._main.done():
+            try:
+                self._loop.run_until_complete(self._main)
+            except BaseException as error:
+                if not self._main.done():
+                    escaped = escaped or error
+                    self.request_end()
+        return escaped
 
     def request_end(self) -> None:
         run: Run | None = self._instances.run

@@ -154,12 +154,10 @@ class StatelessServer:
             application_details: the instance's record; ``details["scope"]`` and
                 ``details["future"]`` are its scope and task.
         """
-        logger.error(
-            "Exception inside application for scope %s: %s",
-            safe_repr(getattr(application_details, "scope_id", None)),
-            traceback.format_exception_only(exception)[-1].rstrip(),
-            exc_info=exception,
-        )
+        scope_id = safe_repr(getattr(application_details, "scope_id", None))
+        reason = traceback.format_exception_only(exception)[-1].rstrip()
+        text = "Exception inside application for scope %s: %s"
+        logger.error(text, scope_id, reason, exc_info=exception)
 
     async def application_undelivered(self, messages: list[Any], application_details: Any) -> None:
         """Handle messages that no instance received. By default it logs their number.
@@ -173,11 +171,9 @@ class StatelessServer:
             messages: the messages, in the order in which they were put; never empty.
             application_details: the record of the last instance that had them, as above.
         """
-        logger.warning(
-            "%d message(s) for scope %s were not received by any application",
-            len(messages),
-            safe_repr(getattr(application_details, "scope_id", None)),
-        )
+        scope_id = safe_repr(getattr(application_details, "scope_id", None))
+        text = "%d message(s) for scope %s were not received by any application"
+        logger.warning(text, len(messages), scope_id)
 
     # Instances
 

@@ -23,6 +23,7 @@ import time
 from collections import OrderedDict, UserDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from threading import get_ident
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -168,10 +169,8 @@ class Instances:
         queue = self._queue_only(scope_id, scope)
         queue.scope = scope
         scope, source = _with_state(scope, self.lifespan_state), self.settings.source
-        if source is None:
-            channel = Channel(queue, scope, self._server)
-        else:
-            channel = SourcedChannel(queue, scope, self._server, source=source)
+        make = Channel if source is None else partial(SourcedChannel, source=source)
+        channel = make(queue, scope, self._server)
         future = start_task(run_application(application, channel))
         instance = ApplicationInstance(scope_id, scope, queue, future, channel, self, redelivery)
         if isinstance(channel, SourcedChannel):
@@ -234,11 +233,8 @@ class Instances:
     def _refuse(self, queue: InputQueue, message: object, again: bool = False) -> None:
         """Report a message that arrives while no instance may start."""
         if is_reporting():
-            logger.warning(
-                "A message for scope %s came back from application_undelivered of a server "
-                "that has ended, and is dropped",
-                safe_repr(queue.scope_id),
-            )
+            text = "Dropped a message for scope %s that came back from application_undelivered"
+            logger.warning(text, safe_repr(queue.scope_id))
         elif again and self._starts() and not queue.full():
             queue.put_nowait(message)
         elif self.state is ServerState.CLOSED and not again:  # arun() may have been called again
@@ -273,17 +269,13 @@ class Instances:
         instance = self.unfinished.pop(task, None)
         if instance is not None:
             instance.channel.state = ENDED
-            self._report(instance)
+            if not task.cancelled() and (failure := task.exception()) is not None:
+                self._hook("application_exception", instance, failure, instance)
+            if isinstance(channel := instance.channel, SourcedChannel):
+                told = channel.instance_ended
+                self.hooks.call(instance, channel.source, "instance_ended", told)
             if not instance.input_queue.empty():
                 self._pass_on(instance)
-
-    def _report(self, instance: ApplicationInstance) -> None:
-        failure = None if instance.future.cancelled() else instance.future.exception()
-        if failure is not None:
-            self._hook("application_exception", instance, failure, instance)
-        if isinstance(channel := instance.channel, SourcedChannel):
-            where, call = (channel.source, "instance_ended"), channel.instance_ended
-            self.hooks.call(channel.queue, instance.scope_id, *where, call)
 
     def _release(self, instance: ApplicationInstance) -> None:
         """Remove an instance from the table, and free the scope's queue for the next instance."""
@@ -304,14 +296,11 @@ class Instances:
                 self._dormant[queue.scope_id] = queue
         except Exception:
             logger.debug("A scope id cannot be compared: %s", safe_repr(instance.scope_id))
-            self._rebuild_without(instance)
-
-    def _rebuild_without(self, instance: ApplicationInstance) -> None:
-        others = [each for each in self.records() if each is not instance]
-        self.order.clear()
-        for each in others:
-            with contextlib.suppress(Exception):  # one that cannot be inserted just lives on
-                self.order[each.scope_id] = each
+            others = [each for each in self.records() if each is not instance]
+            self.order.clear()
+            for each in others:
+                with contextlib.suppress(Exception):  # one that cannot be inserted just lives on
+                    self.order[each.scope_id] = each
 
     def oldest(self) -> Hashable:
         """The scope id of the least recently used instance, of which there must be one."""
@@ -342,10 +331,7 @@ class Instances:
             self._hook("application_undelivered", instance, messages, instance)
 
     def _hook(self, name: str, instance: ApplicationInstance, *args: object) -> None:
-        def call() -> Any:
-            return getattr(self._server, name)(*args)
-
-        self.hooks.call(instance.input_queue, instance.scope_id, self._server, name, call)
+        self.hooks.call(instance, self._server, name, lambda: getattr(self._server, name)(*args))
 
     # Idle time
 
