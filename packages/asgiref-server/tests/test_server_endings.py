@@ -53,7 +53,10 @@ async def test_a_failure_is_logged_with_scope_and_traceback(caplog, settled):
     await settled()
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("asgiref.server", logging.ERROR)
-    assert record.getMessage() == "Exception inside application for scope 'the scope': LookupError: broken"
+    assert (
+        record.getMessage()
+        == "Exception inside application for scope 'the scope': LookupError: broken"
+    )
     assert "in application" in caplog.text
     assert "LookupError: broken" in caplog.text
 

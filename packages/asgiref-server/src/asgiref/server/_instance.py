@@ -23,7 +23,7 @@ from typing import Any, NoReturn, cast
 from asgiref.compatibility import SingleCallable
 
 from ._hooks import leave_hook
-from ._loop import cancel, logger, safe_repr
+from ._loop import logger, safe_repr
 from ._queue import InputQueue
 
 _KEYS = ("input_queue", "future", "scope", "last_used")
@@ -53,7 +53,7 @@ class Channel:
 
     queue: InputQueue
     scope: Any
-    #: The `StatelessServer`; that class imports this module.
+    #: The `StatelessServer`, whose module imports this one; None for an adopted instance.
     _server: Any
     state: InstanceState = LIVE
     #: When a message was last received or sent, in seconds of ``time.monotonic``.
@@ -97,7 +97,7 @@ class Channel:
 
     def is_drained(self) -> bool:
         """Whether the application waits for a message, and none is queued."""
-        return self.queue.is_drained() and not self.sending
+        return self._server is None or (self.queue.is_drained() and not self.sending)
 
     def release(self) -> None:
         """End the waiting calls of ``receive``, because the instance is no longer live."""
@@ -131,7 +131,7 @@ class Channel:
             text = "Scope %s waits for a hook or a cancelled instance, which is cancelled again"
             logger.warning(text, safe_repr(queue.scope_id))
             if queue.runner is not None:
-                cancel(queue.runner)
+                queue.runner.cancel()
         self._turn = queue.runner = asyncio.current_task()
 
     def end_turn(self) -> None:
@@ -314,9 +314,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
         return dict(self)
 
     # Unlike other mappings, records compare by identity.
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
+    __eq__ = object.__eq__  # pyright: ignore[reportAssignmentType]
     __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:

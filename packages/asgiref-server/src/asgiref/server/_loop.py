@@ -49,9 +49,8 @@ class LoopThread:
         while not (ended or wait([outcome], _CHECK_SECONDS).done):
             ended = (self.closed or not self.loop.is_running()) and outcome.cancel()
         if ended:
-            raise RuntimeError(
-                f"{self._server} has ended: {function.__name__} was called from another thread."
-            )
+            text = f"{self._server} has ended: {function.__name__} was called from another thread."
+            raise RuntimeError(text)
         try:
             return outcome.result()
         finally:
@@ -99,9 +98,3 @@ def start_task(coroutine: Coroutine[Any, Any, _R]) -> "asyncio.Future[_R]":
 async def _later(coroutine: Coroutine[Any, Any, _R]) -> _R:
     await asyncio.sleep(0)
     return await coroutine
-
-
-def cancel(task: "asyncio.Future[Any]") -> None:
-    """Cancel a task, unless its loop is closed."""
-    if not task.get_loop().is_closed():
-        task.cancel()

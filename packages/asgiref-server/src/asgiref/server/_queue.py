@@ -80,7 +80,8 @@ class InputQueue(asyncio.Queue[Any]):
         instances = self.instances
         thread = instances.thread
         if thread and thread.ident != get_ident() and (other := instances.other_thread()):
-            return other.call(self.put_nowait, item)
+            other.call(self.put_nowait, item)
+            return
         if self._limit and self.full():
             raise asyncio.QueueFull
         live = self.live
@@ -132,8 +133,3 @@ class InputQueue(asyncio.Queue[Any]):
 
     async def join(self) -> NoReturn:
         self.shutdown()
-
-
-def drained(queue: "asyncio.Queue[Any]") -> list[Any]:
-    """Remove all messages from ``queue`` and return them."""
-    return [queue.get_nowait() for _ in range(queue.qsize())]

@@ -68,11 +68,9 @@ class Reconnect:
         first, self._failures = not self._failures, self._failures + 1
         delay = min(self._first_delay * 2.0 ** min(self._failures - 1, 60), self._max_delay)
         delay *= random.uniform(0.5, 1.0)
-        (logger.warning if first else logger.debug)(
-            "%s.handle() %s; it is run again in %.1f s, until the connection is back",
-            *(server, "returned" if error is None else f"raised {safe_repr(error)}", delay),
-            exc_info=error,
-        )
+        log = logger.warning if first else logger.debug
+        text = "returned" if error is None else f"raised {safe_repr(error)}"
+        log("%s.handle() %s; it is run again in %.1f s", server, text, delay, exc_info=error)
         return delay
 
 
@@ -196,10 +194,8 @@ class Run:
             self._lifespan = Lifespan(application)
             if await self._lifespan.startup():
                 self._instances.lifespan_state = self._lifespan.state
-        delay = await self._handle(settings.reconnect)
-        while delay is not None and self._fatal is None:
+        while (delay := await self._handle(settings.reconnect)) is not None:  # noqa: ASYNC110
             await asyncio.sleep(delay)
-            delay = await self._handle(settings.reconnect)
 
     async def _handle(self, reconnect: Reconnect | None) -> float | None:
         """Run ``handle``; return the seconds until the next run, or None for no next run."""
@@ -209,14 +205,17 @@ class Run:
         try:
             await self._call(self._server.handle)
         except (Exception, asyncio.CancelledError) as raised:
-            if _is_cancelled():
+            task = asyncio.current_task()
+            if task is None or task.cancelling():  # else a task that it awaits was cancelled
                 raise
             if reconnect is None or isinstance(raised, NotImplementedError):
                 logger.error("%s.handle() failed, and the server ends: %s", name, safe_repr(raised))
                 raise
             error = raised
         self._instances.on_contact = None
-        return None if reconnect is None else reconnect._lost(name, error)  # pyright: ignore
+        if reconnect is None or self._fatal:
+            return None
+        return reconnect._lost(name, error)  # pyright: ignore[reportPrivateUsage]
 
     # Closing
 
@@ -233,16 +232,24 @@ class Run:
             await self._until(lambda: not instances.pending(), max(seconds, _CLEANUP_SECONDS), 0)
             await self._end(instances.pending)
 
+    async def clear_loop(self) -> None:
+        """End the tasks that ``handle`` and applications left behind, and report their messages."""
+        self._requests = 2
+        kept = {asyncio.current_task(), *self._instances.abandoned}
+
+        def others() -> "set[asyncio.Task[Any]]":
+            return asyncio.all_tasks() - kept
+
+        await self._until(lambda: not self._instances.hooks.tasks, 0, _CLEANUP_SECONDS)
+        await self._end(others)
+        generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
+        await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
+        await self._end(others)
+
 
 def _failure(task: "asyncio.Future[None]") -> BaseException | None:
     """Return the exception that ended a task, or None."""
     return task.exception() if task.done() and not task.cancelled() else None
-
-
-def _is_cancelled() -> bool:
-    """Whether the current task itself was cancelled, and not only a task that it awaits."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 # The event loop and the signals of `StatelessServer.run`
@@ -260,7 +267,7 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
     with Signals(loop, main, instances) as signals:
         try:
             escaped = signals.complete()
-            loop.run_until_complete(_clear_loop(instances))
+            loop.run_until_complete(Run(None, instances).clear_loop())
             if signals.first is None:  # else do not wait for threads: see `_end_despite_threads`
                 loop.run_until_complete(loop.shutdown_default_executor())
         finally:
@@ -273,20 +280,6 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
     if not (signals.first is not None and main.cancelled()):
         main.result()
     return signals.first
-
-
-async def _clear_loop(instances: Instances) -> None:
-    """End the tasks that ``handle`` and applications left behind, and report their messages."""
-    run, kept = Run(None, instances, _requests=2), {asyncio.current_task(), *instances.abandoned}
-
-    def others() -> "set[asyncio.Future[Any]]":
-        return asyncio.all_tasks() - kept
-
-    await run._until(lambda: not instances.hooks.tasks, *(_CLEANUP_SECONDS,) * 2)
-    await run._end(others)
-    generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
-    await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
-    await run._end(others)
 
 
 def _end_despite_threads(shutdown_timeout: float) -> None:

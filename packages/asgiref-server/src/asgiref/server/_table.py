@@ -42,8 +42,8 @@ from ._instance import (
     adopted,
     run_application,
 )
-from ._loop import LoopThread, cancel, is_loop_running, logger, safe_repr, start_task
-from ._queue import InputQueue, drained
+from ._loop import LoopThread, is_loop_running, logger, safe_repr, start_task
+from ._queue import InputQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class InstanceTable(UserDict[Hashable, ApplicationInstance]):
     def __delitem__(self, scope_id: Hashable) -> None:
         self._instances.remove(self[scope_id])
 
-    def copy(self) -> dict[Hashable, ApplicationInstance]:
+    def copy(self) -> Any:
         return dict(self.data)
 
 
@@ -136,7 +136,8 @@ class Instances:
         if instance is None:
             if not self._starts():
                 return self._queue_only(scope_id, scope)
-            instance = self._start(scope_id, scope)
+            self._start(scope_id, scope)
+            instance = self.order[scope_id]
         elif instance.future is not self.latest:
             self.latest = instance.future
             self.order.move_to_end(scope_id)
@@ -155,15 +156,12 @@ class Instances:
     def _starts(self) -> bool:
         return self.state is ServerState.RUNNING or self.state is ServerState.IDLE
 
-    def _start(
-        self, scope_id: Hashable, scope: object, *, redelivery: bool = False
-    ) -> ApplicationInstance:
+    def _start(self, scope_id: Hashable, scope: object, redelivery: bool = False) -> None:
         check_application(self._server.application)
         application = guarantee_single_callable(self._server.application)
         self._make_room()
-        instance = self.order.get(scope_id)  # an overridden method may have started one meanwhile
-        if instance is not None:
-            return instance
+        if scope_id in self.order:  # an overridden method may have started an instance meanwhile
+            return
         if self.thread is None or self.thread.loop.is_closed():
             self.thread = LoopThread(type(self._server).__name__)
         queue = self._queue_only(scope_id, scope)
@@ -178,8 +176,7 @@ class Instances:
         self.adopt(scope_id, instance)
         queue.live = future
         if self.settings.idle_timeout is not None:
-            self._watch(instance, self.settings.idle_timeout)
-        return instance
+            self._check_idle(instance)
 
     def _make_room(self) -> None:
         while self.order and (before := len(self.order)) >= self._server.max_applications:
@@ -254,7 +251,8 @@ class Instances:
             instance.channel.state = CANCELLED
             self._release(instance)
             self._give_up(instance)
-        cancel(instance.future)
+        if not instance.future.get_loop().is_closed():
+            instance.future.cancel()
 
     def leave(self, task: "asyncio.Future[Any]") -> None:
         """End a live instance whose application has returned or raised."""
@@ -285,15 +283,13 @@ class Instances:
             instance.idle_timer.cancel()
             instance.idle_timer = None
         queue = instance.input_queue
-        owned = isinstance(queue, InputQueue) and queue.live is instance.future
-        if owned:
-            queue.live = None
-            instance.channel.release()
         try:
+            if isinstance(queue, InputQueue) and queue.live is instance.future:
+                queue.live = None
+                instance.channel.release()
+                self._dormant[queue.scope_id] = queue
             if self.order.get(instance.scope_id) is instance:
                 del self.order[instance.scope_id]
-            if owned:
-                self._dormant[queue.scope_id] = queue
         except Exception:
             logger.debug("A scope id cannot be compared: %s", safe_repr(instance.scope_id))
             others = [each for each in self.records() if each is not instance]
@@ -327,7 +323,8 @@ class Instances:
             self._give_up(instance)
 
     def _give_up(self, instance: ApplicationInstance) -> None:
-        if messages := drained(instance.input_queue):
+        queue = instance.input_queue
+        if messages := [queue.get_nowait() for _ in range(queue.qsize())]:
             self._hook("application_undelivered", instance, messages, instance)
 
     def _hook(self, name: str, instance: ApplicationInstance, *args: object) -> None:
@@ -335,18 +332,15 @@ class Instances:
 
     # Idle time
 
-    def _watch(self, instance: ApplicationInstance, delay: float) -> None:
-        """Start the instance's timer. A message only records its time; the timer checks it."""
-        loop = asyncio.get_running_loop()
-        instance.idle_timer = loop.call_later(delay, self._check_idle, instance)
-
     def _check_idle(self, instance: ApplicationInstance) -> None:
+        """Start the instance's timer, or end it. A message only records its time."""
         channel = instance.channel
         limit = left = cast(float, self.settings.idle_timeout)
         if not channel.sending and channel.queue.empty():
             left = channel.active_at + limit - time.monotonic()
-        # Watch it on even if it is idle, in case an overridden method keeps it.
-        self._watch(instance, left if left > 0 else limit)
+        # Check again even if it is idle, in case an overridden method keeps it.
+        loop, delay = asyncio.get_running_loop(), left if left > 0 else limit
+        instance.idle_timer = loop.call_later(delay, self._check_idle, instance)
         if left <= 0:
             try:
                 self._server.delete_application_instance(instance.scope_id)
@@ -359,15 +353,13 @@ class Instances:
     def is_running(self) -> bool:
         """Whether ``arun`` is running. If its loop was closed, it is not, though it never ended."""
         closed = self.thread is not None and self.thread.loop.is_closed()
-        return self.state in (ServerState.RUNNING, ServerState.CLOSING) and not closed
+        return self.run is not None and not closed
 
     def is_drained(self) -> bool:
         """Whether only instances are left that wait for a message, and none is queued."""
-        return not self.hooks.tasks and all(
-            each.state is LIVE
-            and (not isinstance(each.input_queue, InputQueue) or each.channel.is_drained())
-            for each in self.unfinished.values()
-        )
+        left = self.unfinished.values()
+        drained = all(each.state is LIVE and each.channel.is_drained() for each in left)
+        return drained and not self.hooks.tasks
 
     def cancel(self, task: "asyncio.Future[Any]") -> None:
         """Cancel a task of an instance, of a hook or of the server, perhaps once more."""
@@ -410,12 +402,10 @@ class Instances:
                 self.hooks.forget(queue, task)
 
 
-def check_application(application: object) -> None:
-    """Raise TypeError unless ``application`` can be called."""
-    if not callable(application):
-        raise TypeError(
-            f"A StatelessServer needs an ASGI application, not {safe_repr(application)}."
-        )
+def check_application(value: object) -> None:
+    """Raise TypeError unless ``value`` can be called."""
+    if not callable(value):
+        raise TypeError(f"A StatelessServer needs an ASGI application, not {safe_repr(value)}.")
 
 
 def _with_state(scope: object, state: Mapping[str, Any] | None) -> object:
