@@ -10,6 +10,7 @@ import asyncio
 import signal
 import traceback
 from collections.abc import Hashable, Mapping
+from threading import get_ident
 from typing import Any
 
 from ._hooks import is_failed
@@ -210,8 +211,10 @@ class StatelessServer:
             TypeError: if ``scope_id`` is not hashable.
             RuntimeError: if no event loop is running on this thread and the server never had one.
         """
-        instances = _instances_of(self)
-        if (other := instances.other_thread()) is not None:
+        # Each message takes this path, so it avoids calls.
+        instances: Instances = self.__dict__.get(_PRIVATE) or _instances_of(self)
+        thread = instances.thread
+        if thread and thread.ident != get_ident() and (other := instances.other_thread()):
             return other.call(self.get_or_create_application_instance, scope_id, scope)
         return instances.queue_for(scope_id, scope)
 
