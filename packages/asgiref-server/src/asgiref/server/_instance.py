@@ -4,7 +4,8 @@
       └───────────────────── its task ends ───────────────────────┘
 
 A record is LIVE exactly while it is in ``server.application_instances``. Only a LIVE instance
-receives; a CANCELLED one may still send. The module ``_table`` makes these transitions.
+receives; a CANCELLED one may still send. The module ``_table`` makes these transitions, at the
+latest in the last step of the instance's task (`Channel.end_turn`).
 
 asgiref keeps a dict for each instance. Servers read ``details["scope"]`` and ``details["future"]``
 from it, and insert their own dicts. So a record answers to those keys, and `adopted` turns such a
@@ -186,6 +187,8 @@ class MessageSource:
     ) -> None:
         """React to the end of the task of ``instance``. By default, do nothing.
 
+        The next instance of the scope waits for this. After ten seconds, this is cancelled.
+
         Args:
             instance: the record; its ``future`` shows how it ended.
             unacknowledged: the message that it held when it failed or was cancelled, if any.
@@ -270,7 +273,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
     #: Its ``receive`` and ``send``. For an adopted instance, this only holds the state.
     channel: Channel
     #: The `Instances` of the server, whose module imports this one.
-    instances: Any
+    _instances: Any
     #: Whether it was started for messages that its predecessor left.
     redelivery: bool = False
     #: The timer that checks whether it is idle, if there is an idle timeout.
@@ -294,7 +297,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         if key == "last_used":
             self.channel.active_at = time.monotonic() - (time.time() - value)
-            self.instances.last_used_assigned = True
+            self._instances.last_used_assigned = True
         elif key in _KEYS:
             setattr(self, key, value)
         else:

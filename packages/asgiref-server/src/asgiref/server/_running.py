@@ -7,7 +7,8 @@ Each step has a time limit. A request to end (a signal or a cancellation) ends t
 second request shortens all limits.
 
 The task of ``arun`` waits only in `Run._suspend`, which turns a cancellation into a request. So no
-cancellation interrupts a step, no matter when or how often it arrives.
+cancellation interrupts a step, no matter when or how often it arrives. After ``serve``, it looks at
+short intervals whether the step is complete, so nothing has to report that.
 """
 
 import asyncio

@@ -146,9 +146,10 @@ class StatelessServer:
     ) -> None:
         """Handle the failure of an instance; called once for each failure. By default it logs.
 
-        For one scope, calls of this and of `application_undelivered` run one after the other,
-        unless a call takes longer than five seconds. An exception that they raise is logged; one
-        that is not an ``Exception``, such as SystemExit, ends the server, and `arun` raises it.
+        For one scope, calls of this and of `application_undelivered` run one after the other, and
+        the next instance waits for them. A call is cancelled after ten seconds. An exception that
+        they raise is logged; one that is not an ``Exception``, such as SystemExit, ends the server,
+        and `arun` raises it.
 
         Args:
             exception: the exception that the instance raised. Cancellation is not a failure.
@@ -277,7 +278,8 @@ class StatelessServer:
         them and ask for the next. Then all instances are cancelled and awaited, and cancelled again
         if they keep running. The application's lifespan gets the same time for its shutdown. A
         second cancellation shortens all of this. A task that ignores every cancellation is
-        abandoned, with an error in the log.
+        abandoned, with an error in the log: it stays on the event loop. (`run` closes the loop all
+        the same; `asyncio.run` waits for such a task without a limit.)
 
         This method does not handle signals.
 

@@ -6,7 +6,8 @@
     CLOSING   gets a queue only     goes to application_undelivered
     CLOSED    gets a queue only     likewise, unless the server restarts in the same turn
 
-1. Only `remove` and `_settle` change an instance's state, each at most once per instance.
+1. Only `remove`, `leave` and `_settle` change an instance's state. A live one whose application
+   ends leaves the table in its own last step; `_settle` runs later, and reports the end.
 2. Every message is received once or reported undelivered once. If an instance returns or fails and
    leaves messages, the next instance gets them; if that one receives none, they are undelivered. So
    a queue without a live instance is empty.
