@@ -318,3 +318,9 @@ async def test_a_subclass_may_use_any_attribute_of_asgirefs_class_that_was_free(
     await server.arun()
     assert sent == [0, 1, 2, 3, 4]
     assert [getattr(server, name) for name in names] == names
+
+
+async def test_the_options_can_be_read():
+    server = StatelessServer(failing, idle_timeout=5, queue_size=2)
+    assert (server.idle_timeout, server.queue_size) == (5, 2)
+    assert (server.shutdown_timeout, server.lifespan) == (1.0, False)

@@ -122,8 +122,7 @@ class InputQueue(asyncio.Queue[Any]):
             "shut down or joined: call delete_application_instance instead."
         )
 
-    def task_done(self) -> NoReturn:
-        self.shutdown()
+    task_done = shutdown
 
     async def join(self) -> NoReturn:
         self.shutdown()

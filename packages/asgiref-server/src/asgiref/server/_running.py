@@ -262,7 +262,6 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
         raise RuntimeError("This server is running already, on another thread.")
     running = arun()
     loop = asyncio.new_event_loop()  # not asyncio.run, which waits for tasks without a limit
-    asyncio.set_event_loop(loop)
     main = loop.create_task(running)
 
     with Signals(loop, main, instances) as signals:
@@ -272,7 +271,6 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
             if signals.first is None:  # else do not wait for threads: see `_end_despite_threads`
                 loop.run_until_complete(loop.shutdown_default_executor())
         finally:
-            asyncio.set_event_loop(None)
             loop.close()
     if signals.first is signal.SIGTERM:
         _end_despite_threads(instances.settings.shutdown_timeout)
@@ -345,8 +343,7 @@ class Signals:
         return escaped
 
     def request_end(self) -> None:
-        run: Run | None = self._instances.run
-        (self._main.cancel if run is None else run.request_end)()
+        (self._instances.run.request_end if self._instances.run else self._main.cancel)()
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():

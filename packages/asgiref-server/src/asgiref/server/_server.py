@@ -10,7 +10,7 @@ import asyncio
 import signal
 import traceback
 from collections.abc import Hashable, Mapping
-from threading import get_ident
+from functools import cached_property
 from typing import Any
 
 from ._hooks import is_failed
@@ -28,6 +28,11 @@ def _instances_of(server: "StatelessServer") -> Instances:
     if instances is None:
         instances = server.__dict__[_PRIVATE] = Instances(server)
     return instances
+
+
+def _option(name: str) -> Any:
+    """Expose a constructor option. (A property would forbid subclasses to assign to its name.)"""
+    return cached_property(lambda server: getattr(_instances_of(server).settings, name))
 
 
 class StatelessServer:
@@ -87,6 +92,16 @@ class StatelessServer:
 
     #: How many instances may be live at once.
     max_applications: int = 1000
+
+    # These show the constructor's arguments. Assigning to them does not change the server.
+    #: The argument of the same name.
+    idle_timeout: Any = _option("idle_timeout")
+    #: The argument of the same name.
+    queue_size: Any = _option("queue_size")
+    #: The argument of the same name.
+    shutdown_timeout: Any = _option("shutdown_timeout")
+    #: The argument of the same name.
+    lifespan: Any = _option("lifespan")
 
     application_checker_interval: float = 0.1
     """Kept for asgiref's API, where it is the interval between polls. It has no effect here."""
@@ -212,11 +227,8 @@ class StatelessServer:
             TypeError: if ``scope_id`` is not hashable.
             RuntimeError: if no event loop is running on this thread and the server never had one.
         """
-        # Each message takes this path, so it avoids calls.
+        # Each message takes this path, so it avoids a call.
         instances: Instances = self.__dict__.get(_PRIVATE) or _instances_of(self)
-        thread = instances.thread
-        if thread and thread.ident != get_ident() and (other := instances.other_thread()):
-            return other.call(self.get_or_create_application_instance, scope_id, scope)
         return instances.queue_for(scope_id, scope)
 
     def delete_oldest_application_instance(self) -> None:

@@ -131,6 +131,9 @@ class Instances:
 
     def queue_for(self, scope_id: Hashable, scope: object) -> "asyncio.Queue[Any]":
         """Return the input queue of a scope, and start an instance if none is live."""
+        thread = self.thread
+        if thread and thread.ident != get_ident() and (other := self.other_thread()):
+            return other.call(self._server.get_or_create_application_instance, scope_id, scope)
         if self.on_contact is not None:
             self.on_contact()
         instance = self.order.get(scope_id)
@@ -353,8 +356,7 @@ class Instances:
 
     def is_running(self) -> bool:
         """Whether ``arun`` is running. If its loop was closed, it is not, though it never ended."""
-        closed = self.thread is not None and self.thread.loop.is_closed()
-        return self.run is not None and not closed
+        return self.run is not None and not (self.thread and self.thread.loop.is_closed())
 
     def is_drained(self) -> bool:
         """Whether only instances are left that wait for a message, and none is queued."""
