@@ -333,6 +333,7 @@ class Signals:
     def complete(self) -> BaseException | None:
         """Run the loop until the server has ended, even if an exception escapes from the loop."""
         escaped: BaseException | None = None
+        self._wake_loop()
         while not self._main.done():
             try:
                 self._loop.run_until_complete(self._main)
@@ -341,6 +342,13 @@ class Signals:
                     escaped = escaped or error
                     self.request_end()
         return escaped
+
+    def _wake_loop(self) -> None:
+        """Wake the loop once a second, so that Python can call `_handle`.
+
+        A signal does not interrupt a selector that the main thread is just about to enter.
+        """
+        self._loop.call_later(1.0, self._wake_loop)
 
     def request_end(self) -> None:
         (self._instances.run.request_end if self._instances.run else self._main.cancel)()

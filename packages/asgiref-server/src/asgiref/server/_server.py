@@ -24,9 +24,8 @@ _PRIVATE = "asgiref.server instances"
 
 
 def _instances_of(server: "StatelessServer") -> Instances:
-    instances: Instances | None = server.__dict__.get(_PRIVATE)
-    if instances is None:
-        instances = server.__dict__[_PRIVATE] = Instances(server)
+    private = server.__dict__
+    instances: Instances = private.get(_PRIVATE) or private.setdefault(_PRIVATE, Instances(server))
     return instances
 
 

@@ -274,8 +274,7 @@ class Instances:
             if not task.cancelled() and (failure := task.exception()) is not None:
                 self._hook("application_exception", instance, failure, instance)
             if isinstance(channel := instance.channel, SourcedChannel):
-                told = channel.instance_ended
-                self.hooks.call(instance, channel.source, "instance_ended", told)
+                self.hooks.call(instance, channel.source, "instance_ended", channel.instance_ended)
             if not instance.input_queue.empty():
                 self._pass_on(instance)
 
@@ -389,8 +388,7 @@ class Instances:
 
     def forget_other_loops(self) -> None:
         """Discard instances of an event loop that no longer runs."""
-        loop = asyncio.get_running_loop()
-        self._forget(lambda task: task.get_loop() is not loop)
+        self._forget(lambda task: task.get_loop() is not asyncio.get_running_loop())
 
     def _forget(self, is_lost: "Callable[[asyncio.Future[Any]], bool]") -> None:
         for task, instance in [*self.unfinished.items()]:
