@@ -272,8 +272,8 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
                 loop.run_until_complete(loop.shutdown_default_executor())
         finally:
             loop.close()
-    if signals.first is signal.SIGTERM:
-        _end_despite_threads(instances.settings.shutdown_timeout)
+            if signals.first is signal.SIGTERM:
+                _end_despite_threads(instances.settings.shutdown_timeout)
     if escaped is not None:
         raise escaped
     if not (signals.first is not None and main.cancelled()):
