@@ -253,7 +253,9 @@ class Session:
         self._exchange: Any = None
         self.reader: uuid.UUID = reader
         self.is_member: bool = False
-        self.partitions = self.max_size = self._key = 0
+        self.partitions: int = 0
+        self.max_size: int = 0
+        self._key = 0
 
     async def open(self) -> None:
         """Connect, check the schema, and listen.

@@ -206,7 +206,8 @@ class Delivery:
         #: The owned partitions, including those being released.
         self.partitions: dict[int, Partition] = {}
         self._scopes: dict[str, _Scope] = {}
-        self._size = self.held = 0
+        self._size = 0
+        self.held: int = 0
         self._ready: dict[str, None] = {}
         self._blocked: list[tuple[float, str]] = []
         self._writes = Writes()
