@@ -19,7 +19,7 @@ from asgiref.compatibility import SingleCallable
 from ._loop import logger, safe_repr, start_task
 
 
-class Phase(enum.Enum):
+class LifespanPhase(enum.Enum):
     STARTING = "starting"
     STARTED = "started"
     FAILED = "failed"
@@ -28,14 +28,14 @@ class Phase(enum.Enum):
 
 
 _ANSWERS = {
-    (Phase.STARTING, "lifespan.startup.complete"): Phase.STARTED,
-    (Phase.STARTING, "lifespan.startup.failed"): Phase.FAILED,
-    (Phase.STOPPING, "lifespan.shutdown.complete"): Phase.STOPPED,
-    (Phase.STOPPING, "lifespan.shutdown.failed"): Phase.STOPPED,
+    (LifespanPhase.STARTING, "lifespan.startup.complete"): LifespanPhase.STARTED,
+    (LifespanPhase.STARTING, "lifespan.startup.failed"): LifespanPhase.FAILED,
+    (LifespanPhase.STOPPING, "lifespan.shutdown.complete"): LifespanPhase.STOPPED,
+    (LifespanPhase.STOPPING, "lifespan.shutdown.failed"): LifespanPhase.STOPPED,
 }
 
 
-class Lifespan:
+class ServerLifespan:
     """One run of the application for the lifespan of its server.
 
     Attributes:
@@ -45,7 +45,7 @@ class Lifespan:
 
     def __init__(self, application: SingleCallable) -> None:
         self.state: dict[str, Any] = {}
-        self._phase = Phase.STARTING
+        self._phase = LifespanPhase.STARTING
         self._reason = ""
         self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._answered = asyncio.Event()
@@ -60,19 +60,19 @@ class Lifespan:
         """
         self._events.put_nowait({"type": "lifespan.startup"})
         await self._answered.wait()
-        if self._phase is Phase.FAILED:
+        if self._phase is LifespanPhase.FAILED:
             raise RuntimeError(f"The application's startup failed: {self._reason or 'no reason'}")
-        return self._phase is Phase.STARTED
+        return self._phase is LifespanPhase.STARTED
 
     def ask_to_stop(self) -> None:
         """Tell the application that the server is shutting down."""
-        if self._phase is Phase.STARTED:
-            self._phase = Phase.STOPPING
+        if self._phase is LifespanPhase.STARTED:
+            self._phase = LifespanPhase.STOPPING
             self._events.put_nowait({"type": "lifespan.shutdown"})
 
     def is_stopping(self) -> bool:
         """Whether the application has not answered the shutdown yet."""
-        return self._phase is Phase.STOPPING and not self.task.done()
+        return self._phase is LifespanPhase.STOPPING and not self.task.done()
 
     # The application's side
 
@@ -84,9 +84,11 @@ class Lifespan:
         except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            if self._phase is Phase.STARTING:
+            if self._phase is LifespanPhase.STARTING:
                 logger.info("The application does not support the lifespan protocol: %r", error)
-            elif self._phase is not Phase.FAILED:  # it may send startup.failed and raise as well
+            elif (
+                self._phase is not LifespanPhase.FAILED
+            ):  # it may send startup.failed and raise as well
                 logger.error("Exception in the application's lifespan: %s", error, exc_info=error)
 
     async def _send(self, message: Mapping[str, Any]) -> None:

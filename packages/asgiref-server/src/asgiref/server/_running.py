@@ -6,9 +6,9 @@
 Each step has a time limit. A request to end (a signal or a cancellation) ends the step ``serve``; a
 second request shortens all limits.
 
-The task of ``arun`` waits only in `Run._suspend`, which turns a cancellation into a request. So no
-cancellation interrupts a step, no matter when or how often it arrives. After ``serve``, it looks at
-short intervals whether the step is complete, so nothing has to report that.
+The task of ``arun`` waits only in `ServerRun._suspend`, which turns a cancellation into a request.
+So no cancellation interrupts a step, no matter when or how often it arrives. After ``serve``, it
+looks at short intervals whether the step is complete, so nothing has to report that.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
 
-from ._lifespan import Lifespan
+from ._lifespan import ServerLifespan
 from ._loop import LoopThread, logger, safe_repr, start_task
 from ._table import Instances, ServerState
 
@@ -76,7 +76,7 @@ class Reconnect:
 
 
 @dataclass(slots=True)
-class Run:
+class ServerRun:
     """One run of a server. Create it on the event loop, in the task of ``arun``."""
 
     _server: Any
@@ -85,7 +85,7 @@ class Run:
     _cancelled: bool = False
     _fatal: BaseException | None = None
     _requested: "asyncio.Future[None] | None" = None
-    _lifespan: Lifespan | None = None
+    _lifespan: ServerLifespan | None = None
     #: When this last looked whether a step is done, in seconds of ``time.monotonic``.
     polled_at: float = 0.0
 
@@ -192,7 +192,7 @@ class Run:
         settings = self._instances.settings
         if settings.lifespan:
             application = guarantee_single_callable(self._server.application)
-            self._lifespan = Lifespan(application)
+            self._lifespan = ServerLifespan(application)
             if await self._lifespan.startup():
                 self._instances.lifespan_state = self._lifespan.state
         while (delay := await self._handle(settings.reconnect)) is not None:  # noqa: ASYNC110
@@ -267,7 +267,7 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
     with Signals(loop, main, instances) as signals:
         try:
             escaped = signals.complete()
-            loop.run_until_complete(Run(None, instances).clear_loop())
+            loop.run_until_complete(ServerRun(None, instances).clear_loop())
             if signals.first is None:  # else do not wait for threads: see `_end_despite_threads`
                 loop.run_until_complete(loop.shutdown_default_executor())
         finally:
@@ -369,7 +369,7 @@ class Signals:
         """Handle a signal; Python calls this on the main thread, between any two instructions."""
         if self._loop.is_closed():  # do not raise in code that follows the block
             return
-        run: Run | None = self._instances.run
+        run: ServerRun | None = self._instances.run
         # Is there no server that looks, at short intervals, whether its end is complete?
         stuck = run is None or time.monotonic() - run.polled_at > _STUCK_SECONDS
         if self._unheard or (self.first and stuck):

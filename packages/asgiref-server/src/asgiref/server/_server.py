@@ -16,8 +16,8 @@ from typing import Any
 from ._hooks import is_failed
 from ._instance import MessageSource
 from ._loop import is_loop_running, logger, safe_repr
-from ._running import Reconnect, Run, run_to_end
-from ._table import Instances, InstanceTable, Settings, check_application
+from ._running import Reconnect, ServerRun, run_to_end
+from ._table import Instances, InstanceTable, ServerSettings, check_application
 
 #: The attribute with all private state. It is not an identifier, so no subclass can have it.
 _PRIVATE = "asgiref.server instances"
@@ -124,7 +124,7 @@ class StatelessServer:
             raise ValueError(f"idle_timeout must be more than 0, or None, not {idle_timeout!r}.")
         self.application = application
         self.max_applications = max_applications
-        _instances_of(self).settings = Settings(
+        _instances_of(self).settings = ServerSettings(
             idle_timeout, queue_size, shutdown_timeout, lifespan, reconnect, source
         )
 
@@ -299,7 +299,7 @@ class StatelessServer:
             RuntimeError: if the application says that its startup failed (``lifespan=True``), or if
                 this server is running already.
         """
-        await Run(self, _instances_of(self)).run()
+        await ServerRun(self, _instances_of(self)).run()
 
     async def application_checker(self) -> None:
         """Wait until cancelled.

@@ -48,7 +48,7 @@ from ._queue import InputQueue
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ServerSettings:
     """A server's options that are not attributes, since subclasses may use the same names."""
 
     idle_timeout: float | None = None
@@ -104,7 +104,7 @@ class Instances:
         thread: the event loop that the server uses.
         lifespan_state: copied into each scope, if the application's lifespan has a state.
         on_contact: called when a scope is looked up; set while a connection is awaited.
-        run: the `Run` in progress, whose module imports this one.
+        run: the `ServerRun` in progress, whose module imports this one.
     """
 
     def __init__(self, server: Any) -> None:
@@ -119,7 +119,7 @@ class Instances:
         self.abandoned: set[asyncio.Future[Any]] = set()
         self.last_used_assigned = False
         self.latest: asyncio.Future[Any] | None = None
-        self.settings: Settings = Settings()
+        self.settings: ServerSettings = ServerSettings()
         self.state: ServerState = ServerState.IDLE
         self.thread: LoopThread | None = None
         self.lifespan_state: Mapping[str, Any] | None = None
