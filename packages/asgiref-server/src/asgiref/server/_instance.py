@@ -317,7 +317,9 @@ class ApplicationInstance(MutableMapping[str, Any]):
         return dict(self)
 
     # Unlike other mappings, records compare by identity.
-    __eq__ = object.__eq__  # pyright: ignore[reportAssignmentType]
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
     __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:

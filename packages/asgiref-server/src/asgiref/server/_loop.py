@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 _R = TypeVar("_R")
 
-logger = logging.getLogger("asgiref.server")
+logger: logging.Logger = logging.getLogger("asgiref.server")
 
 #: Seconds between a waiting thread's checks whether the loop ended without running its call.
 _CHECK_SECONDS = 1.0

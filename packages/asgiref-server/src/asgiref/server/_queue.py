@@ -122,7 +122,8 @@ class InputQueue(asyncio.Queue[Any]):
             "shut down or joined: call delete_application_instance instead."
         )
 
-    task_done = shutdown
+    def task_done(self) -> NoReturn:
+        self.shutdown()
 
     async def join(self) -> NoReturn:
         self.shutdown()

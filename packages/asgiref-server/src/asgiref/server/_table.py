@@ -74,7 +74,7 @@ class InstanceTable(UserDict[Hashable, ApplicationInstance]):
     """
 
     def __init__(self, instances: "Instances") -> None:
-        self.data = instances.order
+        self.data: dict[Hashable, ApplicationInstance] = instances.order
         self._instances = instances
 
     def __setitem__(self, scope_id: Hashable, details: Any) -> None:
