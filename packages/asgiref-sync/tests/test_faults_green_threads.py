@@ -113,6 +113,19 @@ PROGRAMS = {
                 assert asyncio.run(kind(n)) == n, kind
                 check_no_loop()
     """,
+    "loops beside asyncio's own": """
+        async def main():
+            call = sync_to_async(
+                lambda: async_to_sync(slow, force_new_loop=True)(1), thread_sensitive=False
+            )
+            calls = asyncio.gather(*(call() for _ in range(5)))
+            while not calls.done():
+                await asyncio.sleep(0.0005)  # fails if asyncio sees no running loop
+            return await calls
+        for _ in range(5):
+            assert asyncio.run(main()) == [1] * 5
+            check_no_loop()
+    """,
     "many calls on one loop": """
         async def main(kind):
             return await asyncio.gather(*(kind(n) for n in range(10)))

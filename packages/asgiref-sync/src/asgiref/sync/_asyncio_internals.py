@@ -303,10 +303,15 @@ def has_green_threads() -> bool:
 def run_loop(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any] | None" = None) -> None:
     """Run `loop` until it is stopped, or until `future` is done. Raises the future's exception."""
     # If asyncio shows a running loop here, it is another greenlet's: see `is_loop_running_here`.
+    run_outside_loop(_run_unrecorded, loop, future)
+
+
+def _run_unrecorded(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any] | None") -> None:
+    asyncio._set_running_loop(None)
     if future is None:
-        run_outside_loop(loop.run_forever)
+        loop.run_forever()
     else:
-        run_outside_loop(loop.run_until_complete, future)
+        loop.run_until_complete(future)
 
 
 def run_one_turn(loop: asyncio.AbstractEventLoop) -> None:
@@ -362,7 +367,7 @@ def start_thread(thread: threading.Thread) -> None:
     """Start `thread` with an empty context. Raises RuntimeError if it cannot be started.
 
     Newer Pythons can start a thread with a copy of its starter's context, and the thread would keep
-    those values alive until it ends. Starting a greenlet lets other greenlets run, whose loops must
+    those values alive until it ends. Starting a greenlet lets other greenlets run. Their loops must
     find no current task in this thread.
     """
     if has_green_threads():
@@ -373,12 +378,12 @@ def start_thread(thread: threading.Thread) -> None:
 
 def run_outside_loop(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
     """Call `function` while this thread has no running loop and no current task."""
+    if has_green_threads():
+        return _run_outside_green_loop(function, *args, **kwargs)
     loop = asyncio._get_running_loop()
     if loop is None:
         return function(*args, **kwargs)
-    task = asyncio.current_task(loop)
-    if task is not None:
-        asyncio.tasks._leave_task(loop, task)
+    task = _leave_current_task(loop)
     asyncio._set_running_loop(None)
     try:
         return function(*args, **kwargs)
@@ -388,12 +393,47 @@ def run_outside_loop(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kw
             asyncio.tasks._enter_task(loop, task)
 
 
+def _leave_current_task(loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any] | None":
+    task = asyncio.current_task(loop)
+    if task is not None:
+        asyncio.tasks._leave_task(loop, task)
+    return task
+
+
+# asyncio records one running loop for all greenlets of this thread. A loop of the application that
+# waits in a plain selector expects to find itself there afterwards. The bridge's own loops, which
+# may run and wait in the meantime, therefore leave that loop in the record.
+_loop_in_record: "weakref.ref[asyncio.AbstractEventLoop] | None" = None
+
+
+def _loop_of_other_greenlet(own: asyncio.AbstractEventLoop | None) -> Any:
+    """Return the running loop that another greenlet expects in asyncio's record, or None."""
+    loop = None if _loop_in_record is None else _loop_in_record()
+    return loop if loop is not None and loop is not own and loop.is_running() else None
+
+
+def _run_outside_green_loop(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    global _loop_in_record
+    loop = asyncio._get_running_loop()
+    if loop is not None and not isinstance(getattr(loop, "_selector", None), _GreenSelector):
+        _loop_in_record = weakref.ref(loop)
+    own = loop if is_loop_running_here() else None
+    task = None if own is None else _leave_current_task(own)
+    asyncio._set_running_loop(_loop_of_other_greenlet(own))
+    try:
+        return function(*args, **kwargs)
+    finally:
+        asyncio._set_running_loop(own or _loop_of_other_greenlet(None))
+        if own is not None and task is not None:
+            asyncio.tasks._enter_task(own, task)
+
+
 class _GreenSelector(selectors.DefaultSelector):
     """Hides the running loop while it waits, because other greenlets then run in this thread."""
 
     def select(self, timeout: float | None = None) -> Any:
         loop = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
+        asyncio._set_running_loop(_loop_of_other_greenlet(loop))
         try:
             return super().select(timeout)
         finally:
