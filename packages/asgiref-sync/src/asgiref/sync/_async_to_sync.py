@@ -1,6 +1,6 @@
 """`async_to_sync`: call a coroutine function from synchronous code.
 
-A call makes a `CoroutineCall` and starts it on the loop that called this thread or on a loop that
+A call creates a `CoroutineCall` and starts it on the loop that called this thread or on a loop that
 `_routing` chooses. The thread then blocks until the coroutine finishes, and meanwhile runs the
 functions that the coroutine submits to it. It checks regularly whether the coroutine can still
 finish.
@@ -76,7 +76,7 @@ class AsyncToSync(Generic[_P, _R]):
     Args:
         awaitable: the coroutine function.
         force_new_loop: always run the coroutine on a separate loop.
-        loop_factory: makes that loop, and the loop for a thread that no loop called.
+        loop_factory: creates that loop, and the loop for a thread that no loop called.
         allow_running_loop: block the event loop that runs in the calling thread.
     """
 
@@ -93,7 +93,7 @@ class AsyncToSync(Generic[_P, _R]):
     context_to_thread_executor = LOOP_CONTEXT_EXECUTORS
 
     # These are class attributes because subclasses may skip `__init__`.
-    #: Makes the call's own loop. None means the process's choice.
+    #: Creates the call's own loop. None means the process's choice.
     loop_factory: LoopFactory | None = None
     #: Whether the call may block an event loop that runs in the calling thread.
     allow_running_loop: bool = False
@@ -333,7 +333,7 @@ def async_to_sync(
     Args:
         awaitable: a coroutine function, or any other callable that returns an awaitable.
         force_new_loop: always run the coroutine on a separate loop.
-        loop_factory: makes that loop, and the loop for a thread that no loop called. It is called
+        loop_factory: creates that loop, and the loop for a thread that no loop called. It is called
             without arguments on the new loop's thread. None means the factory that was passed to
             `set_loop_factory`, or asyncio's default. Calls in an `AsyncSingleThreadContext` use the
             context's loop instead.
@@ -345,7 +345,7 @@ def async_to_sync(
 
     Returns:
         An `AsyncToSync` with the name, docstring and parameters of `awaitable`. As a class
-        attribute it binds like a method. Without `awaitable`, a decorator that makes one.
+        attribute it binds like a method. Without `awaitable`, a decorator that returns one.
 
     Raises:
         RuntimeError: raised by the call if an event loop runs in this thread (await there instead,

@@ -347,9 +347,9 @@ def set_loop_factory(factory: LoopFactory | None) -> None:
 
 
 def new_event_loop(factory: LoopFactory | None = None) -> asyncio.AbstractEventLoop:
-    """Make an event loop with `factory`, or the process's factory, or asyncio's default."""
+    """Create an event loop with `factory`, or the process's factory, or asyncio's default."""
     make = factory or _default_loop_factory or asyncio.new_event_loop
-    # In an empty context, because a loop keeps the values of the context in which it is made.
+    # In an empty context, because a loop keeps the values of the context that it is created in.
     if not has_green_threads():
         return Context().run(make)
     loop = Context().run(make)
@@ -402,7 +402,7 @@ class _GreenSelector(selectors.DefaultSelector):
 
 
 def _origin_of_loops(factory: LoopFactory | None) -> object:
-    """Return the object that makes new loops: a factory or asyncio's policy."""
+    """Return the object that creates new loops: a factory or asyncio's policy."""
     if factory is not None or _default_loop_factory is not None:
         return factory or _default_loop_factory
     if sys.version_info >= (3, 14):
@@ -428,8 +428,8 @@ class ReusableLoop:
 
     A trace of use is an unfinished task, a timer, a callback in the ready queue, a registered
     descriptor, a transport, an asynchronous generator, a default executor, or any attribute that
-    was set on the loop. The loop is current on the thread that made it, and only that thread uses
-    this object.
+    was set on the loop. The loop is current on the thread that created it, and only that thread
+    uses this object.
     """
 
     __slots__ = ("_attributes", "_get_values", "_origin", "_readers", "_values", "loop")
@@ -478,7 +478,7 @@ class ReusableLoop:
         return False
 
     def is_made_by(self, factory: LoopFactory | None) -> bool:
-        """Whether a new loop would be made in the same way."""
+        """Whether a new loop would be created in the same way."""
         return self._origin is _origin_of_loops(factory)
 
     def resume(self) -> None:

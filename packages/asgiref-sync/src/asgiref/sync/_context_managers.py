@@ -175,7 +175,7 @@ class _AsyncView(AbstractAsyncContextManager[_T_co, bool | None]):
                 answer, error = await self._exit(exc_type, exc_value, traceback)
                 break
             except asyncio.CancelledError as cancelled:
-                # The block must not end before the manager's exit: wait for it again.
+                # The block must not end before the manager has exited: wait for that again.
                 cancellation = cancelled
         try:
             if error is not None:

@@ -1,7 +1,8 @@
 """Reports on the bridge's threads, a log of slow waits, and deadlock detection.
 
-A report can be made at any moment, so it takes no lock. It reads the states of other threads, which
-change meanwhile, and can show a call that has just ended. A report of a long wait is exact.
+A report can be made at any moment, so making one takes no lock. It reads the states of other
+threads while these change, so it can show a call that has just finished. A report of a long wait is
+exact.
 """
 
 import asyncio

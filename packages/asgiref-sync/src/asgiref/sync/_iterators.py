@@ -210,7 +210,8 @@ class LoopOfSteps:
     """The event loop that runs several related calls, which any thread may make.
 
     The steps of an iteration, or entering and exiting a context manager, run on the loop of the
-    first step while that loop runs. At top level they have a separate loop, until `end`.
+    first step as long as that loop runs. At top level they have a separate loop until `end` is
+    called.
     """
 
     __slots__ = ("_context", "_is_own", "_loop", "_pid")

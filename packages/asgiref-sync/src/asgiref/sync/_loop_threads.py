@@ -86,7 +86,7 @@ class TopLevelCall(WorkItem):
     Args:
         call: the call to run.
         executors: the mapping in which to record the blocked thread while the loop runs.
-        factory: makes the loop. None means the process's choice.
+        factory: creates the loop. None means the process's choice.
         keep_loop: keep the loop for the thread's next call. Pass False outside loop threads.
     """
 

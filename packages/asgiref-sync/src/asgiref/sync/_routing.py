@@ -399,7 +399,7 @@ class ThreadSensitiveContext:
             if not is_kept:
                 executor.shutdown(wait=False)
             if last is not None:
-                # Shield the wait: the thread ends even if this task is cancelled.
+                # Shield the wait: the thread exits even if this task is cancelled.
                 await asyncio.shield(asyncio.wrap_future(last.future))
         except BaseException:
             executor.shutdown(wait=False)

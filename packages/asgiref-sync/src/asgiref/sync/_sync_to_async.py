@@ -1,8 +1,8 @@
 """`sync_to_async`: call a synchronous function from async code.
 
-A call takes a snapshot of the context, makes a `FunctionCall`, lets `_routing` queue it, awaits it,
-and propagates the context's changes. The invariant: when the coroutine ends for any reason, the
-function has finished, will never start, or keeps running and its outcome is dropped.
+A call takes a snapshot of the context, creates a `FunctionCall`, lets `_routing` queue it, awaits
+it, and propagates the context's changes. The invariant: however the coroutine ends, the function
+has finished, will never start, or keeps running and its outcome is dropped.
 """
 
 import asyncio
@@ -321,7 +321,7 @@ def sync_to_async(
 
     Returns:
         A `SyncToAsync` with the name, docstring and parameters of `func`. As a class attribute it
-        binds like a method. Without `func`, a decorator that makes one.
+        binds like a method. Without `func`, a decorator that returns one.
 
     Raises:
         TypeError: `func` is not callable or is a coroutine function, or `executor` is given for

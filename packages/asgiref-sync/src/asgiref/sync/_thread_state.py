@@ -4,9 +4,9 @@ Only a thread itself writes its state; other threads read it for reports. A call
 there while it runs and then restores the earlier values, because a thread that is blocked in
 `async_to_sync` runs other calls on top of its own.
 
-The invariant: a state is valid only in the process that made it. A forked child inherits the state
-of the thread that forked. Not every fork runs Python's hooks (uWSGI forks in C), so both entries to
-the bridge call `thread_state_at_entry`, which compares process ids. All other code uses
+The invariant: a state is valid only in the process that created it. A forked child inherits the
+state of the thread that forked. Not every fork runs Python's hooks (uWSGI forks in C), so both
+entries to the bridge call `thread_state_at_entry`, which compares process ids. All other code uses
 `PROCESS.pid`, because `os.getpid` takes 0.2 µs.
 """
 
