@@ -5,7 +5,7 @@ import sys
 
 import asgiref.local
 
-# The state that asgiref 3.13.0 leaves: a version, and no mark of these components' meta-package.
+# The state that asgiref 3.13.0 leaves: a version, but no mark of these components' meta-package.
 WITH_ANOTHER = """
 import asgiref
 

@@ -1,4 +1,4 @@
-"""Threads and tasks that share one Local lose no value and see no value of each other."""
+"""Threads and tasks that share one Local lose no values and never see each other's."""
 
 import asyncio
 import sys

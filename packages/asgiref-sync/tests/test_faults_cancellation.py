@@ -87,7 +87,7 @@ INNER = [for_ever, slow_to_end, completes_in_spite, fails_instead]
 
 
 class Started:
-    """Tells the outer loop that the inner coroutine runs, from any loop."""
+    """Tells the outer loop, from any loop, that the inner coroutine is running."""
 
     def __init__(self):
         self.loop = asyncio.get_running_loop()

@@ -67,7 +67,7 @@ def in_threads(functions):
     return results
 """
 
-#: Programs, each with its output.
+#: Programs, each with its expected output.
 PROGRAMS = {
     "one after the other": """
         for n in range(3):
@@ -266,7 +266,7 @@ def test_a_fork_ends_idle_greenlets_and_waits_for_no_thread_of_the_system(librar
 
 
 def test_at_least_the_supported_library_is_tested_on_released_pythons():
-    """Otherwise all tests here could be skipped. The extra `tests` installs gevent."""
+    """Without it, all tests here could be skipped unnoticed. The extra `tests` installs gevent."""
     if sys.version_info >= (3, 14):
         pytest.skip("wheels may be missing there")
     assert importlib.util.find_spec("gevent") is not None

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.timeout(50, method="thread")
 SECONDS = 1.5
 
 
-# Each waiting thread wakes up once in a switch interval. With 128 threads and a short interval, a
-# busy machine does nothing else, and the threads never end: many threads, or many switches.
+# Each waiting thread wakes up once per switch interval. With 128 threads and a short interval, a
+# busy machine does nothing else, and the threads never finish: use many threads or many switches.
 @pytest.fixture(params=[(128, 5e-3), (16, 1e-5)], ids=["many threads", "many switches"])
 def number_of_threads(request):
     number, interval = request.param

@@ -40,7 +40,7 @@ class Failing:
         return self if instance is None else lambda *args, **kw: self(instance, *args, **kw)
 
 
-#: Name: the object and its attributes that provide the resource, and the error if there is none.
+#: For each resource: the object and attributes that provide it, and the error if it is missing.
 RESOURCES = {
     "thread": (threading.Thread, ["start"], RuntimeError("can't start new thread")),
     "thread of the system": (

@@ -5,7 +5,7 @@ import sys
 
 import asgiref.sync
 
-# The state after asgiref 3.13.0: a version, and no mark of the meta-package.
+# The state after asgiref 3.13.0: a version, but no mark of the meta-package.
 BESIDE_ANOTHER = """
 import asgiref
 

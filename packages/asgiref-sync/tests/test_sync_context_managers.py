@@ -305,7 +305,7 @@ def test_an_entered_manager_refuses_a_second_block():
     async def main():
         manager = sync_to_async_context(Recorder())
         async with manager:
-            with pytest.raises(RuntimeError, match="entered already"):
+            with pytest.raises(RuntimeError, match="already entered"):
                 async with manager:
                     raise AssertionError("the block runs")
 

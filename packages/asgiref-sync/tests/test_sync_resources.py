@@ -159,7 +159,7 @@ def test_an_idle_loop_does_not_keep_the_context_of_the_call_that_it_was_made_for
         return weakref.ref(argument)
 
     def calls():
-        """Make one more call at once than there are loops, so that at least one is created."""
+        """Make one more simultaneous call than there are loops, so that at least one is created."""
         barrier = threading.Barrier(loops + 1)
         with ThreadPoolExecutor(loops + 1) as threads:
             contexts = [contextvars.copy_context() for _ in range(loops + 1)]

@@ -17,7 +17,7 @@ DEFAULT_MAXIMUM = ThreadSensitiveContext.max_idle_threads
 
 @pytest.fixture(autouse=True)
 def _no_idle_threads(monkeypatch):
-    """End the threads that a test leaves."""
+    """Stop the threads that a test leaves behind."""
     yield
     monkeypatch.setattr(ThreadSensitiveContext, "max_idle_threads", 0)
 

@@ -157,7 +157,7 @@ def test_an_error_of_the_block_is_not_replaced():
 def test_it_can_be_entered_again_but_not_twice_at_once():
     async def main():
         limit = timeout(60)
-        with limit, pytest.raises(RuntimeError, match="in use already: entered"):
+        with limit, pytest.raises(RuntimeError, match="already in use: entered"):
             limit.__enter__()
         with limit:
             assert limit.expired is False

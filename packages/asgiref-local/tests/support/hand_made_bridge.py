@@ -35,7 +35,7 @@ class Place:
         *,
         in_loop: bool = False,
     ) -> Any:
-        """Run `function` on this thread and return its result, or raise what it raised."""
+        """Run `function` on this thread and return its result, or raise its exception."""
         outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
         def job() -> None:

@@ -95,7 +95,7 @@ class _RefusesAnyName(type):
 
 
 class Expression(metaclass=_AnswersToAnyName):
-    """The attribute that its class creates for any name, like query builders and mocks."""
+    """An attribute that its class creates for any name, as query builders and mocks do."""
 
 
 class Registered(metaclass=_RefusesAnyName):
@@ -133,7 +133,7 @@ def _in_a_circle():
     return first
 
 
-#: Name: a function that creates one. The caller of a bridged function gets the same object.
+#: Maps a name to a function that creates an exception, which must reach the caller unchanged.
 EXCEPTIONS = {
     "plain": ValueError,
     "frozen": Frozen,

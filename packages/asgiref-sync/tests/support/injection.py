@@ -1,9 +1,9 @@
 """Raise an exception at each point of the bridge that the calling thread reaches, one at a time.
 
-A program. Its arguments are the names of a scenario, an exception class, and a kind of point
+This program's arguments are the names of a scenario, an exception class, and a kind of point
 ("lines" or "signals"). It runs the scenario with an exception at the first point (or at the point
 whose number is the fourth argument), then at the next, until a run ends without one. Exit status 0
-means: the exception reached the caller each time, no call hung, and no resource leaked.
+means that the exception reached the caller each time, no call hung, and no resource leaked.
 """
 
 import ast
@@ -259,8 +259,8 @@ class AtSignals(Injection):
 
     def _event(self, frame, event, arg):
         if event not in ("call", "c_return") or getattr(arg, "__name__", None) == "__enter__":
-            # 3.14 checks for signals between `__enter__` and the body of a `with`: then any lock in
-            # the process stays locked, and no Python code can prevent that.
+            # 3.14 checks for signals between `__enter__` and the body of a `with`. An exception at
+            # that point leaves the lock locked, and no Python code can prevent that.
             return
         if frame.f_code.co_filename.startswith(PACKAGE) and self._is_here(frame):
             self._stop()

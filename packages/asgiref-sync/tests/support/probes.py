@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
-#: As many functions run at once by default as `concurrent.futures.ThreadPoolExecutor` would run.
+#: By default as many functions run at once as `concurrent.futures.ThreadPoolExecutor` would run.
 DEFAULT_LIMIT = min(32, (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 4)
 
 #: The time limit, on a busy machine, for an event that should be immediate.
@@ -17,7 +17,7 @@ SOON = 10
 
 
 def eventually(condition, seconds=SOON):
-    """Return whether `condition` becomes true, by polling: for ends without an event."""
+    """Poll until `condition` is true, for changes without an event. Return False on timeout."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -82,7 +82,7 @@ async def _work_in_all_ways():
 
 
 async def use_every_token():
-    """Run as many functions at once as the limit allows; each waits for all others."""
+    """Run as many functions at once as the limit allows; each waits for all the others."""
     barrier = threading.Barrier(DEFAULT_LIMIT)
     meet = sync_to_async(barrier.wait, thread_sensitive=False)
     met = await asyncio.gather(*(meet(SOON) for _ in range(DEFAULT_LIMIT)))

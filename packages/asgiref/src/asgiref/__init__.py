@@ -10,5 +10,5 @@ import pkgutil
 __path__ = pkgutil.extend_path(__path__, __name__)
 __version__ = "3.13.100"
 
-# Each component checks for this name. Another asgiref/__init__.py lacks it, and gets a warning.
+# Each component checks for this name, and warns about any asgiref/__init__.py that lacks it.
 _installation_checked = True

@@ -14,7 +14,7 @@ import sys
 
 from ._local import Local
 
-# asgiref's own tests import the two classes that instances have.
+# asgiref's own tests import these two subclasses.
 from ._local import _DefaultLocal as _DefaultLocal  # pyright: ignore[reportPrivateUsage]
 from ._local import (
     _ThreadCriticalLocal as _ThreadCriticalLocal,  # pyright: ignore[reportPrivateUsage]
@@ -24,8 +24,8 @@ __all__ = ["Local"]
 
 __version__ = "1.0.0"
 
-# Only the meta-package of these components may install asgiref/__init__.py. With the one of asgiref
-# 3.13, modules of two implementations would run side by side, and they do not work together.
+# Only the meta-package of these components may install asgiref/__init__.py. With the file that
+# asgiref 3.13 installs, modules of two incompatible implementations would be mixed.
 _package = vars(sys.modules["asgiref"])
 if "__version__" in _package and "_installation_checked" not in _package:
     import warnings

@@ -1,12 +1,12 @@
 """Cells: a context variable of a `Local` holds a cell, and the cell holds the value.
 
-A context keeps its variables, and their values, as long as it lives. A value must die with its
-Local, so a cell is a weak reference to the Local whose callback drops the value. The cell also says
-who sees the value (`owner`).
+A context keeps its variables, and their values, alive as long as it lives itself. A value must die
+with its Local, so a cell is a weak reference to the Local, with a callback that drops the value.
+The cell also records which code sees the value (`owner`).
 
-Contexts share cells, so a cell never changes between its making and the death of its Local: setting
-an attribute puts a new cell into the context, deleting one puts `MISSING` there. Therefore a task's
-changes stay invisible to its parent and siblings, and no lock is needed.
+Contexts share cells, so a cell never changes between its creation and the death of its Local:
+setting an attribute puts a new cell into the context, and deleting one puts `MISSING` there. As a
+result, a task's changes stay invisible to its parent and siblings, and no lock is needed.
 """
 
 import threading
@@ -22,7 +22,7 @@ __all__ = ["MISSING", "Cell", "LoopCell", "drop_value"]
 class Cell(weakref.ref[Any]):
     """The value of one attribute.
 
-    `owner` is the `Owner` of a thread, or None for a value that all code with the context sees.
+    `owner` is the `Owner` of a thread, or None for a value that all code in the context sees.
     """
 
     __slots__ = ("owner", "value")
@@ -33,7 +33,7 @@ class Cell(weakref.ref[Any]):
     __eq__ = object.__eq__
     __hash__ = object.__hash__
     if not TYPE_CHECKING:
-        # `weakref.ref.__init__` would parse the arguments again: 2 % of a write.
+        # `weakref.ref.__init__` would parse the arguments again, which takes 2 % of a write.
         __init__ = object.__init__
 
     def __asgiref_bridge__(self, sender: threading.Thread | None = None) -> "Cell":
@@ -73,7 +73,7 @@ class LoopCell(Cell):
         """Return the cell that takes this one's place on the current thread."""
         loop = running_loop()
         kept = self.variable.get()
-        # Synchronous code only passes on values from async code of the same loop. Several
+        # Synchronous code passes on only values from async code of the same loop. Several
         # top-level calls can use a loop in turn, and must not see each other's values.
         if loop is self.owner or (loop is None and kept.owner is self.owner):
             return self

@@ -1,12 +1,12 @@
-"""`Local`, and the two classes that its instances have.
+"""`Local`, and the two subclasses that implement it.
 
-Each attribute has a context variable of its own. Setting one therefore costs the same however many
-there are, and two calls that share a context and change different attributes both keep their
-changes.
+Each attribute has its own context variable. The cost of setting one therefore does not depend on
+how many there are, and if two calls share a context and change different attributes, both keep
+their changes.
 
 The only structure that threads share is the dictionary of variables. It grows by `dict.setdefault`,
-which is atomic with and without the GIL, and nothing is removed from it. There is no lock, so no
-thread can hold one while another thread forks.
+which is atomic with or without the GIL, and nothing is ever removed. There is no lock, so no thread
+can hold one while another thread forks.
 """
 
 import threading
@@ -19,14 +19,14 @@ from ._owners import ALWAYS_OWNED, HERE, make_owner, running_loop
 
 __all__ = ["Local"]
 
-#: Names that every object has. A Local treats them like any object and stores nothing under them.
+#: Names that every object has. A Local treats them as any object does and stores none of them.
 _PYTHONS_OWN = frozenset(dir(object)) | {"__module__"}
 #: Names that a Local does not store. asgiref 3.13 refuses `_data`, and programs may rely on that.
 _RESERVED = _PYTHONS_OWN | {"__dict__", "__slots__", "__weakref__", "_data"}
 
 
 class Local:
-    """A namespace whose attributes follow the running code: `threading.local` for asyncio, too.
+    """A namespace whose attributes follow the running code: a `threading.local` for asyncio, too.
 
     Set, read and delete attributes. Values set in a thread without a running event loop belong to
     that thread. Values set in async code belong to that code: awaited coroutines and tasks started
@@ -34,21 +34,21 @@ class Local:
     `asyncio.to_thread`. A task's changes are invisible to its parent and its siblings.
     ``sync_to_async`` and ``async_to_sync`` of asgiref-sync copy values and propagate changes back.
 
-    With ``thread_critical=True`` values stay: synchronous code sees the values that its thread set,
-    async code those set in its context while the same event loop ran. Use it for objects that must
-    not be used from another thread.
+    With ``thread_critical=True``, values stay where they were set: synchronous code sees the values
+    that its thread set, and async code sees those set in its context while the same event loop ran.
+    Use it for objects that must not be used from another thread.
 
-    Any thread and any task may use one Local at the same time; no call waits, no value is lost.
-    Values die with the Local, and with the last context (or thread) that they were set in.
+    Any number of threads and tasks may use one Local at the same time; no call blocks, and no value
+    is lost. A value dies with its Local, or with the last context (or thread) that it was set in.
 
     Args:
         thread_critical: keep values on their thread.
 
     Raises:
         TypeError: for a subclass.
-        AttributeError: on reading an attribute that is not set, and on setting or deleting one that
-            every Python object has (``__class__`` and the like), ``__dict__``, ``__slots__``,
-            ``__weakref__`` or ``_data``. Any other name can be used.
+        AttributeError: on reading an attribute that is not set, and on setting or deleting
+            ``__dict__``, ``__slots__``, ``__weakref__``, ``_data`` or an attribute that every
+            Python object has, such as ``__class__``. Any other name can be used.
 
     >>> import asyncio
     >>> request = Local()
@@ -71,7 +71,7 @@ class Local:
     def __new__(cls, thread_critical: bool = False) -> "Local":
         if cls is not Local:
             raise TypeError(
-                f"{cls.__qualname__}: asgiref.local.Local cannot be subclassed, "
+                f"{cls.__qualname__}: asgiref.local.Local cannot be subclassed; "
                 "keep a Local in an attribute instead"
             )
         local = object.__new__(_ThreadCriticalLocal if thread_critical else _DefaultLocal)
@@ -95,8 +95,8 @@ class Local:
         raise TypeError(f"{self!r} cannot be copied or pickled: its values belong to running code")
 
 
-# Programs may use any name for an attribute, so the special methods below do not take the state of
-# a Local from its attributes. These functions read the slots.
+# Programs may use any name for an attribute, so the special methods below cannot read a Local's own
+# state as attributes. They call these functions, which read the slots directly.
 _label_of: Callable[[Local], str] = vars(Local)["_label"].__get__
 _variables_of: Callable[[Local], dict[str, ContextVar[Cell]]] = vars(Local)["_variables"].__get__
 
@@ -109,7 +109,7 @@ class _DefaultLocal(Local):
     def __getattribute__(self, name: str, /) -> Any:
         try:
             cell = _variables_of(self)[name].get()
-            # `_is_visible`, written out: a call would add a third to the read.
+            # `_is_visible`, inlined: a call would add a third to the time of a read.
             if cell.owner is None or cell.owner is HERE.owner:
                 return cell.value
         except (KeyError, AttributeError):
@@ -125,7 +125,7 @@ class _DefaultLocal(Local):
             variable = _new_variable(self, name)
         cell = Cell(self, drop_value)
         cell.value = value
-        # `owner_here`, written out: a call would add a tenth to the write.
+        # `owner_here`, inlined: a call would add a tenth to the time of a write.
         if running_loop() is None or ALWAYS_OWNED:
             try:
                 cell.owner = HERE.owner
@@ -150,7 +150,7 @@ class _ThreadCriticalLocal(Local):
     """A Local whose values stay on their thread."""
 
     __slots__ = ("_here",)
-    #: `values` holds the dictionary of the thread's synchronous code, once that has set a value.
+    #: `values` is the dictionary of this thread's synchronous code, once it has set a value.
     _here: threading.local
 
     def __getattribute__(self, name: str, /) -> Any:
@@ -236,7 +236,7 @@ def _new_variable(local: Local, name: str) -> ContextVar[Cell]:
 
 def _storable(local: Local, name: str) -> str:
     """Return `name` as a plain string; raise AttributeError if it is reserved."""
-    # An instance of a subclass of str, and all it refers to, would live as long as the Local.
+    # An instance of a subclass of str, and all that it refers to, would live as long as the Local.
     name = str.__str__(name)
     if name in _RESERVED:
         message = f"{local!r} cannot have an attribute {name!r}: the name is reserved"
@@ -245,8 +245,8 @@ def _storable(local: Local, name: str) -> str:
 
 
 def _not_set(local: Local, name: str) -> AttributeError:
-    # Keep it cheap: many programs read attributes that may not be set. The constructor of the error
-    # takes 0.2 µs more if it gets `name` and `obj`.
+    # Keep this cheap: many programs read attributes that may be unset. Passing `name` and `obj` to
+    # the constructor takes 0.2 µs more.
     error = AttributeError(f"{_label_of(local)} has no attribute {name!r} in this task or thread")
     error.name = name
     error.obj = local

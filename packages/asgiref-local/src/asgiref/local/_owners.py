@@ -1,11 +1,11 @@
 """The owner of a value: the thread whose synchronous code set it.
 
-An operating system reuses the number of a thread that has ended, and a copied context can outlive
-its thread, so `threading.get_ident` cannot tell two threads apart. Each thread has an `Owner`
-instead, made when its code first needs one. Owners are compared by identity.
+The operating system reuses the number of a thread that has exited, and a copied context can outlive
+its thread, so `threading.get_ident` cannot tell two threads apart. Instead, each thread has an
+`Owner`, created when its code first needs one. Owners are compared by identity.
 
-`HERE` is a plain `threading.local`: CPython looks up attributes of a subclass by a slower path, and
-every read of a value pays for that.
+`HERE` is a plain `threading.local`: CPython takes a slower path to the attributes of a subclass,
+which would slow down every read of a value.
 """
 
 import asyncio
@@ -23,11 +23,12 @@ __all__ = [
     "running_loop",
 ]
 
-#: Each new thread starts with a copy of its starter's context (a setting since Python 3.14). A
-#: context then does not show whether its values were passed on purpose, so each needs an owner.
+#: Whether new threads start with a copy of their starter's context (a setting since Python 3.14).
+#: If so, a context does not show whether its values were passed deliberately, so each value needs
+#: an owner.
 ALWAYS_OWNED = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
-#: Returns the event loop of this thread, or None. `asyncio.get_running_loop` raises where no loop
+#: Returns the event loop of this thread, or None. `asyncio.get_running_loop` raises if no loop
 #: runs, which would cost more than the rest of a read.
 running_loop = asyncio._get_running_loop
 
@@ -39,7 +40,7 @@ _MARK = "__asgiref_owner__"
 
 
 class Owner(weakref.ref[threading.Thread]):
-    """One thread. The reference is weak because a thread can refer to a context, and so to us."""
+    """One thread. The reference is weak, because a thread's context can refer to its owner."""
 
     __slots__ = ()
 
@@ -65,6 +66,6 @@ def make_owner() -> Owner:
     thread = threading.current_thread()
     # Mark first: an interrupt between the two lines must not leave an owner that no bridge sees.
     thread.__dict__[_MARK] = True
-    # A finalizer or signal handler may have made the owner in the meantime: then use that one.
+    # A finalizer or signal handler may have made the owner in the meantime; if so, use that one.
     owner: Owner = HERE.__dict__.setdefault("owner", Owner(thread))
     return owner

@@ -1,13 +1,13 @@
 """`async_to_sync`: call a coroutine function from synchronous code.
 
-A call makes a `CoroutineCall` and starts it on the loop that called this thread or on a loop that
+A call creates a `CoroutineCall` and starts it on the loop that called this thread or on a loop that
 `_routing` chooses. The thread then blocks until the coroutine finishes, and meanwhile runs the
 functions that the coroutine submits to it. It checks regularly whether the coroutine can still
 finish.
 
-The invariant: an exception that a signal handler raises in the blocked thread cancels the coroutine
-and reaches the caller, at every point of the call, even if the coroutine suppresses the
-cancellation.
+The invariant: if a signal handler raises an exception in the blocked thread, at any point of the
+call, that exception cancels the coroutine and reaches the caller, even if the coroutine suppresses
+the cancellation.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ _T = TypeVar("_T")
 
 
 class _Executors:
-    """``AsyncToSync.executors``: its attribute `current` gives access to a context variable."""
+    """``AsyncToSync.executors``. Its attribute `current` reads and sets a context variable."""
 
     __slots__ = ()
 
@@ -76,7 +76,7 @@ class AsyncToSync(Generic[_P, _R]):
     Args:
         awaitable: the coroutine function.
         force_new_loop: always run the coroutine on a separate loop.
-        loop_factory: makes that loop, and the loop for a thread that no loop called.
+        loop_factory: creates that loop, and the loop for a thread that no loop called.
         allow_running_loop: block the event loop that runs in the calling thread.
     """
 
@@ -92,8 +92,8 @@ class AsyncToSync(Generic[_P, _R]):
     #: The loop thread of each `AsyncSingleThreadContext` in which a call was made.
     context_to_thread_executor = LOOP_CONTEXT_EXECUTORS
 
-    # Class attributes, because subclasses may not call `__init__`.
-    #: Makes the call's own loop, or is None if the process's choice does.
+    # These are class attributes because subclasses may skip `__init__`.
+    #: Creates the call's own loop. None means the process's choice.
     loop_factory: LoopFactory | None = None
     #: Whether the call may block an event loop that runs in the calling thread.
     allow_running_loop: bool = False
@@ -152,7 +152,7 @@ class AsyncToSync(Generic[_P, _R]):
         return type(self).main_wrap is not _plain_main_wrap or "main_wrap" in self.__dict__
 
     def _call_beside_loop(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Make the call on the thread of an event loop, and block that loop meanwhile."""
+        """Make the call on the thread of an event loop, which blocks until the call finishes."""
         __traceback_hide__ = True
         if not self.allow_running_loop:
             raise RuntimeError(
@@ -188,11 +188,11 @@ class AsyncToSync(Generic[_P, _R]):
         The calling thread calls this method; the loop's thread awaits the result.
 
         Args:
-            call_result: this method calls its `set_result` or its `set_exception`, once.
+            call_result: the object whose `set_result` or `set_exception` this method calls, once.
             exc_info: the value of `sys.exc_info()` in the calling code.
             task_context: a list to which this method adds its task while it runs, or None.
-            context: a list. It holds the context to start from. When the outcome is set, it holds
-                the final context, then the initial one.
+            context: a list that holds the context to start from. Once the outcome is set, it holds
+                the final context followed by the initial one.
             awaitable: the object that the coroutine function returned.
         """
         __traceback_hide__ = True
@@ -333,7 +333,7 @@ def async_to_sync(
     Args:
         awaitable: a coroutine function, or any other callable that returns an awaitable.
         force_new_loop: always run the coroutine on a separate loop.
-        loop_factory: makes that loop, and the loop for a thread that no loop called. It is called
+        loop_factory: creates that loop, and the loop for a thread that no loop called. It is called
             without arguments on the new loop's thread. None means the factory that was passed to
             `set_loop_factory`, or asyncio's default. Calls in an `AsyncSingleThreadContext` use the
             context's loop instead.
@@ -341,11 +341,11 @@ def async_to_sync(
             method that async code calls), run the coroutine on a separate loop in another thread,
             and block this thread and its loop until it finishes. The call deadlocks if the
             coroutine waits for anything that needs the blocked loop: one of its tasks, a lock that
-            one of its tasks holds, a connection that belongs to it.
+            one of its tasks holds, or a connection that belongs to it.
 
     Returns:
         An `AsyncToSync` with the name, docstring and parameters of `awaitable`. As a class
-        attribute it binds like a method. Without `awaitable`, a decorator that makes one.
+        attribute it binds like a method. Without `awaitable`, a decorator that returns one.
 
     Raises:
         RuntimeError: raised by the call if an event loop runs in this thread (await there instead,
@@ -356,8 +356,8 @@ def async_to_sync(
 
     Cancellation: cancelling the task that called this thread through `sync_to_async` cancels the
     coroutine. KeyboardInterrupt in the blocked thread, or any other exception from a signal
-    handler, cancels the coroutine and is raised when the coroutine has ended. A second one is
-    raised at once.
+    handler, cancels the coroutine and is raised once the coroutine has finished. A second one is
+    raised immediately.
 
     >>> import asyncio
     >>> async def double(number):

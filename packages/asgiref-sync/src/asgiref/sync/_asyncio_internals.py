@@ -1,4 +1,4 @@
-"""All private names of asyncio that the bridge uses, and a fallback on public API.
+"""All private names of asyncio that the bridge uses, and a fallback that uses public API only.
 
 `_is_known` decides whether the bridge can use them on a loop: yes for asyncio's own selector loop
 on epoll. Any other loop (uvloop, a subclass, other platforms) gets the fallback. To force the
@@ -6,8 +6,8 @@ fallback, set the environment variable ``ASGIREF_SYNC_PUBLIC_ASYNCIO``.
 
 The private names save time: an eventfd wakes the loop, and the loop steps the waiting task in the
 same iteration (a call takes 20 µs instead of 30); coroutines start one iteration earlier; and a
-loop without a trace of use can be kept for the next call (a top-level call takes a fifth of the
-time).
+loop that shows no trace of use can be kept for the next call (a top-level call then takes a fifth
+of the time).
 """
 
 import asyncio
@@ -47,7 +47,7 @@ def _is_known(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-# Completion queues: they carry results to a loop, and coroutines that the loop must start.
+# Completion queues: they deliver results to a loop, and also coroutines that it must start.
 
 
 class PublicCompletionQueue:
@@ -69,16 +69,16 @@ class PublicCompletionQueue:
 class EpollCompletionQueue(asyncio.Handle):
     """Calls functions on the thread of asyncio's own loop, with one wake-up for several functions.
 
-    A thread that wakes the loop appends the queue, which is a handle, to the loop's ready queue,
-    and writes to an eventfd, whose event appends it too: an interrupt of the loop can lose one of
-    the two. The selector watches the descriptor edge-triggered, so each write is one event and
-    nothing needs to read the descriptor.
+    To wake the loop, a thread appends the queue, which is a handle, to the loop's ready queue and
+    writes to an eventfd, whose event appends it again. Both are needed, because an interrupt of the
+    loop can lose either one. The selector watches the descriptor edge-triggered, so each write is
+    one event and nothing needs to read the descriptor.
 
     The loop's selector and each call in flight own the queue; the last owner closes the descriptor.
-    So no thread can write to a descriptor that is closed or that another file reuses.
+    So no thread can write to a descriptor that is closed or already reused for another file.
 
-    Unlike asyncio's handles it enters no context, because a loop that runs inside one of its own
-    callbacks (with nest_asyncio) runs the queue inside the queue.
+    Unlike asyncio's handles, the queue enters no context: a loop that runs inside one of its own
+    callbacks (with nest_asyncio) runs the queue recursively.
     """
 
     __slots__ = ("_callbacks", "_descriptor", "_is_woken", "_lock", "_pid", "_ready", "loop")
@@ -126,7 +126,7 @@ class EpollCompletionQueue(asyncio.Handle):
 
     def _wake(self) -> bool:
         if self._pid != os.getpid():
-            return False  # a forked child, where the descriptor may be another file by now
+            return False  # in a forked child, the descriptor may refer to another file
         self._ready.append(self)
         os.eventfd_write(self._descriptor, 1)
         return True
@@ -188,7 +188,7 @@ def completion_queue_of(loop: asyncio.AbstractEventLoop) -> CompletionQueue:
         return PublicCompletionQueue(loop)
     try:
         queue = EpollCompletionQueue(loop)
-    except OSError:  # no file descriptor is left
+    except OSError:  # no file descriptors are left
         return PublicCompletionQueue(loop)
     _QUEUES[loop] = weakref.ref(queue)
     return queue
@@ -202,7 +202,7 @@ def resume(future: "asyncio.Future[None]") -> None:
     """
     callbacks: Any = None if _PUBLIC_ONLY else getattr(future, "_callbacks", None)
     if not callbacks or len(callbacks) > 1 or future.get_loop().get_debug():
-        # In debug mode asyncio must make the step itself, to report slow steps of tasks.
+        # In debug mode asyncio must run the step itself, so that it can report a slow step.
         future.set_result(None)
         return
     [(step, context)] = callbacks
@@ -210,7 +210,7 @@ def resume(future: "asyncio.Future[None]") -> None:
     try:
         future.remove_done_callback(step)
         future.set_result(None)
-        # On one line, because a signal handler can raise between two.
+        # On one line, because a signal handler can raise between two lines.
         _ = (is_stepped := True) and context.run(step, future)
     except BaseException:
         if not is_stepped:
@@ -227,10 +227,10 @@ def resume(future: "asyncio.Future[None]") -> None:
 def create_task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], context: Context
 ) -> "asyncio.Task[None]":
-    """Make a task of `loop`, which runs in this thread, and start it at once if possible.
+    """Create a task on `loop`, which runs in this thread, and start it at once if possible.
 
-    If a tracer has wrapped ``loop.create_task`` or a subclass has overridden it, that version makes
-    the task.
+    If a tracer has wrapped ``loop.create_task`` or a subclass has overridden it, that version
+    creates the task.
     """
     if loop.get_task_factory() is not None:
         # A factory need not accept a context.
@@ -250,9 +250,9 @@ def create_task(
 
 
 def _original_code(function: object) -> types.CodeType | None:
-    """Return the code of a function of asyncio, unless a tracer wrapped it before this import.
+    """Return the code of an asyncio function, unless a tracer wrapped it before this import.
 
-    A wrapper's code has another file or name, or objects of the wrapper among its constants.
+    A wrapper's code has a different file or name, or its constants contain the wrapper's objects.
     """
     code = getattr(function, "__code__", None)
     if not isinstance(code, types.CodeType) or code.co_filename != asyncio.base_events.__file__:
@@ -269,8 +269,8 @@ _CREATE_TASK_CODE = _original_code(asyncio.BaseEventLoop.create_task)
 def custom_default_executor(loop: asyncio.AbstractEventLoop, usual_limit: int) -> Any:
     """Return the executor that the application set with `loop.set_default_executor`, if any.
 
-    The executor that asyncio makes at the first `asyncio.to_thread` does not count; this recognises
-    it by the name and the `usual_limit` of its threads. Other loops do not reveal theirs.
+    The executor that asyncio creates for the first `asyncio.to_thread` does not count; the name of
+    its threads and its `usual_limit` identify it. Other kinds of loop do not expose their executor.
     """
     executor = getattr(loop, "_default_executor", None)
     if (
@@ -287,8 +287,8 @@ def custom_default_executor(loop: asyncio.AbstractEventLoop, usual_limit: int) -
 def is_loop_running_here() -> bool:
     """Whether an event loop runs in the current thread.
 
-    With gevent and eventlet a "thread" is a greenlet. asyncio records the running loop for each
-    operating system thread, so the record can show the loop of another greenlet.
+    With gevent and eventlet a "thread" is a greenlet. asyncio records the running loop once per
+    operating system thread, so the record can refer to another greenlet's loop.
     """
     loop = asyncio._get_running_loop()
     if loop is None or not has_green_threads():
@@ -302,7 +302,7 @@ def has_green_threads() -> bool:
 
 def run_loop(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any] | None" = None) -> None:
     """Run `loop` until it is stopped, or until `future` is done. Raises the future's exception."""
-    # If asyncio shows a running loop here, it is another greenlet's: see `is_loop_running_here`.
+    # If asyncio reports a running loop here, another greenlet runs it: see `is_loop_running_here`.
     run_outside_loop(_run_unrecorded, loop, future)
 
 
@@ -328,9 +328,10 @@ _default_loop_factory: LoopFactory | None = None
 def set_loop_factory(factory: LoopFactory | None) -> None:
     """Choose the factory for the event loops of `async_to_sync`, for the whole process.
 
-    By default asyncio makes the loops, through its policy where it has policies (until Python
-    3.15). The ``loop_factory`` of a wrapper takes precedence. The choice affects loops that are
-    made after this call, in any thread; running loops do not change. Any thread may call this.
+    By default, asyncio creates the loops, through its policy in versions that have policies (until
+    Python 3.15). The ``loop_factory`` of a wrapper takes precedence. The choice affects loops that
+    are created after this call, in any thread; running loops do not change. Any thread may call
+    this.
 
     Args:
         factory: called without arguments for each new loop, on any thread. None restores asyncio's
@@ -351,9 +352,9 @@ def set_loop_factory(factory: LoopFactory | None) -> None:
 
 
 def new_event_loop(factory: LoopFactory | None = None) -> asyncio.AbstractEventLoop:
-    """Make an event loop with `factory`, or the process's factory, or asyncio's default."""
+    """Create an event loop with `factory`, or the process's factory, or asyncio's default."""
     make = factory or _default_loop_factory or asyncio.new_event_loop
-    # In an empty context, because a loop keeps the values of the context in which it is made.
+    # In an empty context, because a loop keeps the values of the context that it is created in.
     if not has_green_threads():
         return Context().run(make)
     loop = Context().run(make)
@@ -367,7 +368,7 @@ def start_thread(thread: threading.Thread) -> None:
     """Start `thread` with an empty context. Raises RuntimeError if it cannot be started.
 
     Newer Pythons can start a thread with a copy of its starter's context, and the thread would keep
-    those values alive until it ends. Starting a greenlet lets other greenlets run. Their loops must
+    those values alive until it exits. Starting a greenlet lets other greenlets run. Their loops must
     find no current task in this thread.
     """
     if has_green_threads():
@@ -441,7 +442,7 @@ class _GreenSelector(selectors.DefaultSelector):
 
 
 def _origin_of_loops(factory: LoopFactory | None) -> object:
-    """Return the object that makes new loops: a factory or asyncio's policy."""
+    """Return the object that creates new loops: a factory or asyncio's policy."""
     if factory is not None or _default_loop_factory is not None:
         return factory or _default_loop_factory
     if sys.version_info >= (3, 14):
@@ -452,23 +453,23 @@ def _origin_of_loops(factory: LoopFactory | None) -> object:
 
 # Loops without a trace of use
 
-# Attributes that change while a loop runs and leave no state for a later call.
+# Attributes that change while a loop runs, without leaving state for a later call.
 _VOLATILE = frozenset(
     {"_clock_resolution", "_current_handle", "_stopping", "_thread_id", "_timer_cancelled_count"}
 )
 
-# A call may leave callbacks in the ready queue that only pass on that something is done. The loop
+# A call may leave callbacks in the ready queue that only report that something is done. The loop
 # gets this many iterations to run them before it counts as used.
 _SETTLING_TURNS = 3
 
 
 class ReusableLoop:
-    """A new event loop and a baseline of its attributes, which later shows traces of use.
+    """A new event loop, and a baseline of its attributes that later reveals any trace of use.
 
     A trace of use is an unfinished task, a timer, a callback in the ready queue, a registered
     descriptor, a transport, an asynchronous generator, a default executor, or any attribute that
-    was set on the loop. The loop is current on the thread that made it, and only that thread uses
-    this object.
+    was set on the loop. The loop is current on the thread that created it, and only that thread
+    uses this object.
     """
 
     __slots__ = ("_attributes", "_get_values", "_origin", "_readers", "_values", "loop")
@@ -488,7 +489,8 @@ class ReusableLoop:
     def _take_baseline(self, loop: Any) -> None:
         run_loop(loop, loop.create_task(_make_completion_queue()))
         self._attributes = len(loop.__dict__)
-        # `itemgetter` and the tuples' comparison are written in C: both run after every call.
+        # This runs after every call, so it uses `itemgetter` and a comparison of tuples, which are
+        # written in C.
         self._get_values: Callable[[Any], tuple[object, ...]] = operator.itemgetter(
             *sorted(loop.__dict__.keys() - _VOLATILE)
         )
@@ -516,7 +518,7 @@ class ReusableLoop:
         return False
 
     def is_made_by(self, factory: LoopFactory | None) -> bool:
-        """Whether a new loop would be made in the same way."""
+        """Whether a new loop would be created in the same way."""
         return self._origin is _origin_of_loops(factory)
 
     def resume(self) -> None:
@@ -534,7 +536,7 @@ class ReusableLoop:
                 and not loop._asyncgens.data
                 and len(attributes) == self._attributes
                 # Tuples compare items by identity first; an equal value is fine too. This also
-                # notices a closed loop.
+                # detects a closed loop.
                 and self._get_values(attributes) == self._values
                 and not _has_tasks(loop)
             )
@@ -549,8 +551,8 @@ async def _make_completion_queue() -> None:
 def _has_tasks(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether `loop`, which is not running, has unfinished tasks.
 
-    `asyncio.all_tasks` looks at every task of the process (until 3.14) and takes 5 µs for none. The
-    length of asyncio's own collections shows at once that the whole process has none.
+    `asyncio.all_tasks` examines every task in the process (until 3.14), and takes 5 µs even if
+    there are none. The lengths of asyncio's own collections show at once that the process has none.
     """
     if _TASKS and not any(_TASKS):
         return False

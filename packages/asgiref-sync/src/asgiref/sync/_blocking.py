@@ -1,6 +1,6 @@
-"""A thread that is blocked in `async_to_sync`, and the work that it runs meanwhile.
+"""Threads that are blocked in `async_to_sync`, and the work that they run while they wait.
 
-The blocked thread runs the thread-sensitive functions that its coroutine calls, so thread-bound
+A blocked thread runs the thread-sensitive functions that its coroutine calls, so thread-bound
 code deep in a call stack runs on its own thread. Each blocked call has its own queue, and a parent:
 the call that was current when it was made. The thread serves only the innermost blocked call on its
 stack and that call's parents, because chains of calls must not run inside each other's
@@ -26,7 +26,7 @@ from ._thread_state import PROCESS, ThreadState, thread_state_at_entry
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: Seconds between two checks whether a wait can still end.
+#: Seconds between checks of whether a wait can still end.
 CHECK_SECONDS = 0.5
 
 #: The executor of the current chain's thread-sensitive calls: the innermost blocked call, or the
@@ -35,13 +35,13 @@ CURRENT_EXECUTOR: ContextVar[Executor | None] = ContextVar("asgiref.sync.current
 
 
 class CurrentThreadExecutor(Executor):
-    """An executor that runs functions on the thread that made it, while that thread is blocked.
+    """An executor that runs functions on the thread that created it, while that thread is blocked.
 
     Applications find an instance in ``AsyncToSync.executors.current``. Other threads can `submit`
     functions to it.
 
     Args:
-        old_executor: the blocked call outside this one, or None.
+        old_executor: the enclosing blocked call, or None.
     """
 
     def __init__(self, old_executor: "CurrentThreadExecutor | None" = None) -> None:
@@ -66,11 +66,11 @@ class CurrentThreadExecutor(Executor):
 
     @property
     def queued(self) -> int:
-        """The number of calls that wait for the thread here."""
+        """The number of calls queued here for the thread."""
         return len(self._items)
 
     def put(self, item: WorkItem) -> bool:
-        """Queue `item` for the thread. Return False if the thread is not blocked here any more."""
+        """Queue `item` for the thread. Return False if the thread is no longer blocked here."""
         with self._lock:
             if self._is_closed or self._is_finished or self._pid != PROCESS.pid:
                 return False
@@ -79,14 +79,16 @@ class CurrentThreadExecutor(Executor):
         return True
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
-        """Run ``fn(*args, **kwargs)`` on the thread that is blocked here. For other threads.
+        """Run ``fn(*args, **kwargs)`` on the thread that is blocked here.
+
+        Other threads call this; the blocked thread itself must not.
 
         Returns:
             A `concurrent.futures.Future` of the function's result.
 
         Raises:
             RuntimeError: the calling thread is the blocked thread itself, or that thread is blocked
-                neither here nor in a call outside this one.
+                neither here nor in an enclosing call.
         """
         if self._thread is threading.current_thread():
             raise RuntimeError(
@@ -101,8 +103,7 @@ class CurrentThreadExecutor(Executor):
                 return call.future  # type: ignore[return-value]
             executor = executor.parent
         raise RuntimeError(
-            "CurrentThreadExecutor already quit: no thread is blocked that could run "
-            f"{describe(fn)}"
+            f"CurrentThreadExecutor already quit: no blocked thread is left to run {describe(fn)}"
         )
 
     def finish(self) -> None:
@@ -111,8 +112,8 @@ class CurrentThreadExecutor(Executor):
         self._wake()
 
     def _wake(self) -> None:
-        # An unlocked lock is a wake-up that the thread has not taken yet. After each wake-up the
-        # thread checks everything, so one is enough, and a superfluous one is harmless.
+        # An unlocked lock means that a wake-up is pending. After each wake-up the thread checks
+        # everything, so one wake-up is enough, and a superfluous one is harmless.
         try:  # noqa: SIM105 - `suppress` takes three times as long
             self._wakeup.release()
         except RuntimeError:
@@ -121,7 +122,7 @@ class CurrentThreadExecutor(Executor):
     # The thread that is blocked.
 
     def run_until_future(self, future: "Future[object]") -> None:
-        """Run submitted functions until `future` is done, on the thread that made this executor.
+        """Run submitted functions until `future` is done, on the thread that created this executor.
 
         Args:
             future: a `concurrent.futures.Future`.
@@ -144,7 +145,7 @@ class CurrentThreadExecutor(Executor):
         """Run the items queued for this call and its parents until `finish` is called.
 
         Args:
-            check: called after each `every` seconds without work. It may raise.
+            check: called whenever `every` seconds pass without work. It may raise.
             every: the interval in seconds.
 
         Returns:
@@ -155,8 +156,8 @@ class CurrentThreadExecutor(Executor):
             while not self._is_finished:
                 items = self._items or self._items_of_parent()
                 if items:
-                    # Only this thread removes items. Read first, then remove: if a signal handler
-                    # raises in between, the item is still known.
+                    # Only this thread removes items. Read the item before removing it, so that it
+                    # is not lost if a signal handler raises in between.
                     item = items[0]
                     items.popleft()
                     item.run_and_deliver()
@@ -172,7 +173,7 @@ class CurrentThreadExecutor(Executor):
         return True
 
     def close(self) -> None:
-        """Run the items that are queued, and accept no more."""
+        """Run the queued items, and accept no more."""
         item: WorkItem | None = None
         try:
             while True:

@@ -45,7 +45,7 @@ def is_async_callable(target: Any) -> bool:
 
 
 def describe(target: object) -> str:
-    """Return a name of `target` for error messages: its qualified name, or else its repr.
+    """Return a name for `target` in error messages: its qualified name, or else its repr.
 
     Never raises an `Exception`, even if the object's attributes or repr do.
     """
@@ -63,8 +63,9 @@ def adopt_identity(wrapper: object, wrapped: Any) -> None:
     """Make `wrapper`, which has no attributes yet, look like `wrapped`.
 
     It gets the name, docstring, annotations, signature, a bound method's ``__self__``, and the
-    attributes that were set on the function. It does not get attributes that its class has too,
-    because a user's attribute would replace a method, nor the mark of a coroutine function.
+    attributes that were set on the function. It does not get attributes that its class also
+    defines, because a user's attribute would replace a method, nor the mark of a coroutine
+    function.
     """
     functools.update_wrapper(wrapper, wrapped, updated=())  # type: ignore[arg-type]
     attributes = vars(wrapper)

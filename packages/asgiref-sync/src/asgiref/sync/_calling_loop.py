@@ -39,7 +39,7 @@ def start_on_calling_loop(coroutine: Coroutine[Any, Any, _R]) -> Future[_R]:
     """Start `coroutine` as a task of the loop that called the current function, and do not wait.
 
     The task runs in a copy of the current context, and keeps running after the function returns.
-    (Use `async_to_sync` to wait for a coroutine.) Call this function on the thread of the function
+    (Use `async_to_sync` to wait for a coroutine.) Call this on the thread that runs the function
     that the loop called.
 
     Args:
@@ -67,8 +67,8 @@ def start_on_calling_loop(coroutine: Coroutine[Any, Any, _R]) -> Future[_R]:
     try:
         if loop is None:
             raise RuntimeError(
-                "start_on_calling_loop needs a function that sync_to_async called: no event loop "
-                "called this one. Use async_to_sync to run the coroutine"
+                "start_on_calling_loop only works in a function that sync_to_async called, and no "
+                "event loop called this one. Use async_to_sync to run the coroutine"
             )
         # In a copy, because the thread keeps using this context.
         return contextvars.copy_context().run(asyncio.run_coroutine_threadsafe, adapted, loop)

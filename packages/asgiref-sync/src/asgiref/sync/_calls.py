@@ -6,7 +6,7 @@
 
 A task makes a `FunctionCall`, which runs on another thread. A synchronous thread makes a
 `CoroutineCall`, which runs as a task of an event loop. Both threads can change a call's state, so
-each transition holds its lock. Each call has exactly one outcome: a value or an exception.
+each transition holds the call's lock. Each call has exactly one outcome: a value or an exception.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class Call:
 
     @property
     def is_over(self) -> bool:
-        """Whether the call has an outcome. A cancellation is one."""
+        """Whether the call has an outcome. A cancellation counts as one."""
         return self.state is _FINISHED or self.state is _CANCELLED
 
     def take_outcome(self) -> Any:
@@ -154,7 +154,7 @@ class FunctionCall(Call, WorkItem):
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.context: Context = context
-        #: A snapshot of the caller's context. After values were adapted: a snapshot of `context`.
+        #: A snapshot of the caller's context or, once values have been adapted, of `context`.
         self.baseline: Context = baseline
         #: The exception that the caller is handling, if any.
         self.handled_exception: BaseException | None = handled_exception
@@ -321,7 +321,8 @@ class CoroutineCall(Call):
         #: The blocked thread: context variables come from it.
         self.sending_thread: threading.Thread = state.thread
         #: The call in which the same function was already blocked when it made this one. That
-        #: happens when the blocked thread runs a `SubmittedCall`, which keeps `ThreadState.call`.
+        #: happens when the blocked thread runs a `SubmittedCall`, which does not change
+        #: `ThreadState.call`.
         self.outer: CoroutineCall | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         #: Whether a cancellation from outside reached user code.
@@ -348,7 +349,7 @@ class CoroutineCall(Call):
         """Take over `coroutine`, which awaits `awaitable` in `context` and sets the outcome.
 
         Args:
-            is_hooked: whether it may continue after that.
+            is_hooked: whether `coroutine` may continue after it has set the outcome.
         """
         self._is_hooked = is_hooked
         if is_hooked and not isinstance(coroutine, Coroutine):
@@ -359,7 +360,7 @@ class CoroutineCall(Call):
     def assign(self, loop: asyncio.AbstractEventLoop | None) -> bool:
         """Record the loop that will start the coroutine.
 
-        Return False if the call needs no loop any more.
+        Return False if the call no longer needs a loop.
         """
         with self._lock:
             if self.state is not _QUEUED:
@@ -368,7 +369,7 @@ class CoroutineCall(Call):
             return True
 
     def own_loop(self) -> None:
-        """Make the outcome stop the loop. Its thread wakes the blocked thread after its cleanup."""
+        """Stop the loop once the outcome is set. Its thread cleans up, then wakes the caller."""
         self._owns_loop = True
 
     def forget_loop(self) -> None:
@@ -383,7 +384,9 @@ class CoroutineCall(Call):
         """
         loop = self.loop
         if self._pid != os.getpid():
-            raise RuntimeError("async_to_sync waits for a loop of the process it was forked from")
+            raise RuntimeError(
+                "async_to_sync is waiting for a loop that exists only in the parent of this process"
+            )
         if self._owns_loop:
             return True  # the loop's thread always sets an outcome
         if self.is_over:
@@ -396,7 +399,7 @@ class CoroutineCall(Call):
         elif loop.is_closed():
             self.set_exception(RuntimeError("Event loop was closed before the coroutine was done."))
         elif PROCESS.is_exiting and not loop.is_running():
-            self.set_exception(RuntimeError("Event loop was stopped and the interpreter exits."))
+            self.set_exception(RuntimeError("Event loop was stopped: the interpreter is exiting."))
         return True
 
     def close_coroutine(self) -> None:
@@ -428,7 +431,7 @@ class CoroutineCall(Call):
             task = create_task(loop, coroutine, context)
             is_done = task.done()
         except BaseException as error:
-            # The application's task factory made no task. The loop must keep running its others.
+            # The application's task factory failed. The loop must keep running its other tasks.
             try:
                 if coroutine is not None:
                     coroutine.close()
@@ -451,13 +454,13 @@ class CoroutineCall(Call):
     def _task_done(self, task: "asyncio.Task[None]") -> None:
         """Set the outcome for a task that ended without setting one; stop the call's own loop.
 
-        For example, the task was cancelled before its first step.
+        A task that is cancelled before its first step sets none, for example.
         """
         self.close_coroutine()
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if not self.is_over:
             if error is None:
-                error = RuntimeError("main_wrap ended without setting an outcome")
+                error = RuntimeError("main_wrap returned without setting an outcome")
             self.set_exception(error)
         elif error is not None and self._owns_loop:
             self.replace_outcome(error)  # a hook failed after the outcome was set
@@ -465,12 +468,12 @@ class CoroutineCall(Call):
             task.get_loop().stop()
 
     def set_result(self, result: Any) -> None:
-        """Finish the call with `result`, unless it has an outcome. Any thread."""
+        """Finish the call with `result`, unless it already has an outcome. Any thread."""
         if self._move(_FINISHED, result):
             self._wake_thread()
 
     def set_exception(self, error: BaseException) -> None:
-        """Finish the call with `error`, unless it has an outcome. Any thread."""
+        """Finish the call with `error`, unless it already has an outcome. Any thread."""
         if self._move(_FINISHED, error=error):
             self._wake_thread()
 
@@ -483,7 +486,7 @@ class CoroutineCall(Call):
         if self._coroutine is None:  # otherwise neither has started; `close_coroutine` closes both
             self._awaitable = None
         if self._owns_loop and self._is_hooked:
-            return  # until the task is done
+            return  # the loop stops when the task is done
         task, self._task = self._task, None
         if task is not None:
             # This is the task's last step, and the callback would cost an iteration of the loop.
@@ -493,10 +496,10 @@ class CoroutineCall(Call):
         elif self.loop is not None and self.loop.is_running():
             self.loop.stop()
 
-    # Any thread. Integrations use it as the future that it is in asgiref 3.13.
+    # Any thread. This object is a future in asgiref 3.13, and integrations use it as one.
 
     def done(self) -> bool:
-        """Whether the call has an outcome, a cancellation among others."""
+        """Whether the call has an outcome, which may be a cancellation."""
         return self.is_over
 
     def cancelled(self) -> bool:

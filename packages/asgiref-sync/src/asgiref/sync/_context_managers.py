@@ -1,8 +1,8 @@
 """Context managers across the bridge, in both directions.
 
-Entering and exiting are ordinary calls of `sync_to_async` or `async_to_sync`, by the same rules.
-Both run in one `contextvars.Context`, so a manager can reset on exit a variable that it set on
-entry. Before and after each call, changes are copied between that context and the block's.
+Entering and exiting are ordinary calls of `sync_to_async` or `async_to_sync`, and follow the same
+rules. Both run in one `contextvars.Context`, so a manager can set a variable on entry and reset it
+on exit. Before and after each call, changes are copied between that context and the block's.
 
 The invariant: each entered manager is exited once, even if the block or its task ends early.
 """
@@ -71,7 +71,7 @@ class _ManagerContext:
         return self._context.copy()
 
     def _copy_out(self, before: Context) -> None:
-        """Copy the changes that the manager's context has since `before` to the current one."""
+        """Copy the changes made in the manager's context since `before` to the current one."""
         _copy_changes(self._context, before)
         self._outside = copy_context()
 
@@ -93,7 +93,7 @@ class _SyncSide(Generic[_T_co]):
         with self._lock:
             if self._is_entered:
                 raise RuntimeError(
-                    "this context manager is entered already: make one for each block"
+                    "this context manager is already entered: make one for each block"
                 )
             self._context = _ManagerContext()
             value = self._context.run(type(self._manager).__enter__, self._manager)
@@ -128,7 +128,7 @@ class _SyncSide(Generic[_T_co]):
                 raise error
 
     def abandon(self) -> bool:
-        """Make a running entry exit the manager afterwards. On the loop's thread.
+        """If the manager is being entered, make it exit after that. On the loop's thread.
 
         This sets the flag before it tries the lock, and an entry releases the lock before it reads
         the flag.
@@ -175,7 +175,7 @@ class _AsyncView(AbstractAsyncContextManager[_T_co, bool | None]):
                 answer, error = await self._exit(exc_type, exc_value, traceback)
                 break
             except asyncio.CancelledError as cancelled:
-                # The block must not end before the manager's exit: wait for it again.
+                # The block must not end before the manager has exited: wait for that again.
                 cancellation = cancelled
         try:
             if error is not None:
@@ -193,8 +193,8 @@ def sync_to_async_context(
     """Return an asynchronous version, for ``async with``, of a synchronous context manager.
 
     `sync_to_async` runs ``__enter__`` and ``__exit__``, on the thread that also runs the block's
-    thread-sensitive calls. So queries that are made through `sync_to_async` inside Django's
-    ``transaction.atomic()`` belong to the transaction.
+    thread-sensitive calls. Queries made through `sync_to_async` inside Django's
+    ``transaction.atomic()`` therefore belong to the transaction.
 
     Args:
         manager: the context manager, not yet entered. Use each result for one block.
@@ -210,7 +210,7 @@ def sync_to_async_context(
     Their changes to context variables are set in the block's context, and ``__exit__`` can reset a
     variable with a token from ``__enter__``. Cancellation: a task that is cancelled during
     ``__enter__`` does not wait for it; the thread that entered the manager then exits it.
-    ``__exit__`` always runs, and the block ends after it, even if the task is cancelled meanwhile.
+    ``__exit__`` always runs, and the block waits for it even if the task is cancelled meanwhile.
 
     >>> import asyncio, contextlib
     >>> @contextlib.contextmanager
@@ -237,7 +237,7 @@ class _SyncView(AbstractContextManager[_T_co, bool | None]):
 
     def __enter__(self) -> _T_co:
         if self._context is not None:
-            raise RuntimeError("this context manager is entered already: make one for each block")
+            raise RuntimeError("this context manager is already entered: make one for each block")
         self._context = _ManagerContext()
         self._loop = LoopOfSteps()
         try:
@@ -279,9 +279,9 @@ def async_to_sync_context(
 ) -> AbstractContextManager[_T_co, bool | None]:
     """Return a synchronous version, for ``with``, of an asynchronous context manager.
 
-    `async_to_sync` runs ``__aenter__`` and ``__aexit__``: below `sync_to_async` on the loop above,
-    at top level on one loop in another thread, which runs until the block ends. Each is a separate
-    task, so managers that must exit in the task that entered them (`asyncio.timeout`,
+    `async_to_sync` runs ``__aenter__`` and ``__aexit__``: below `sync_to_async` on the calling
+    loop, and at top level on one loop in another thread, which runs until the block ends. Each is a
+    separate task, so managers that must exit in the task that entered them (`asyncio.timeout`,
     `asyncio.TaskGroup`) do not work.
 
     Args:

@@ -1,10 +1,10 @@
 """Context variables that follow a call to another thread and back (PEP 567).
 
 A function runs in a copy of its caller's context. Afterwards the variables that it *changed* are
-set in the caller's context. A variable has changed if it holds another object than in the snapshot
-from before the call. (Comparing with the caller's current values would undo other code's changes
-when two calls share a context, and ``==`` would run users' code.) A variable that a call has reset
-keeps the caller's value, because PEP 567 offers no way to unset one.
+set in the caller's context. A variable has changed if it no longer holds the same object as in the
+snapshot taken before the call. (Comparing with the caller's current values would undo other code's
+changes when two calls share a context, and ``==`` would run users' code.) A variable that a call
+has reset keeps the caller's value, because PEP 567 offers no way to unset one.
 
 If a value's type defines ``__asgiref_bridge__(self, sender)``, the receiving thread calls that
 method inside the receiving context, and its result replaces the value. `sender` is the thread that
@@ -17,14 +17,14 @@ import threading
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-#: Whether new threads inherit contexts. Then every value must be adapted in both directions.
+#: Whether new threads inherit contexts. If so, every value must be adapted in both directions.
 _THREADS_INHERIT_CONTEXT = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
 #: The attribute of a thread whose contexts can hold values that belong to the thread.
 _OWNER = "__asgiref_owner__"
 
 _MISSING = object()
-# Below this number of variables, comparing each is cheaper than asking the collector.
+# Below this number of variables, comparing each one is cheaper than calling the collector.
 _MANY_VARIABLES = 6
 
 
@@ -60,7 +60,7 @@ def _adapt(value: object, sending_thread: threading.Thread | None) -> object:
     kind = type(value)
     if type(kind) is type:
         bridge = getattr(kind, "__asgiref_bridge__", None)
-    else:  # a metaclass may answer to any name
+    else:  # a metaclass may provide any name
         found = [vars(base) for base in kind.__mro__ if "__asgiref_bridge__" in vars(base)]
         bridge = found[0]["__asgiref_bridge__"] if found else None
     return value if bridge is None else bridge(value, sending_thread)
@@ -69,8 +69,9 @@ def _adapt(value: object, sending_thread: threading.Thread | None) -> object:
 def _tree_of(context: Context) -> object:
     """Return the immutable tree that holds the variables of `context`.
 
-    Two contexts with the same tree have the same variables: with 30 of them this takes 0.4 µs where
-    comparing each takes 4. `Context` offers no other way; its ``==`` compares values by equality.
+    Two contexts with the same tree have the same variables. With 30 variables this check takes
+    0.4 µs; comparing each one takes 4. `Context` offers no other way; its ``==`` compares values by
+    equality.
     """
     referents = gc.get_referents(context)
     return referents[-1] if referents else context

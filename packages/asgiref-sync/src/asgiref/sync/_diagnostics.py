@@ -1,7 +1,8 @@
 """Reports on the bridge's threads, a log of slow waits, and deadlock detection.
 
-A report can be made at any moment, so it takes no lock. It reads the states of other threads, which
-change meanwhile, and can show a call that has just ended. A report of a long wait is exact.
+A report can be made at any moment, so making one takes no lock. It reads the states of other
+threads while these change, so it can show a call that has just finished. A report of a long wait is
+exact.
 """
 
 import asyncio
@@ -58,9 +59,9 @@ class ThreadReport(NamedTuple):
 def report_threads(*, file: TextIO | None = None) -> tuple[ThreadReport, ...]:
     """Return a report of the calls that each thread of the bridge runs and waits for.
 
-    The report leaves out threads without a call and without queued calls. Any thread may call this
-    function, even while all other threads hang: a signal handler, a debugger, a timer thread. It
-    takes no lock.
+    The report omits threads that run no call and have none queued. Any thread may call this
+    function, for example in a signal handler, a debugger or a timer, even while all other threads
+    hang. It takes no lock.
 
     Args:
         file: a text file to which the reports are also printed, one line each.
@@ -148,11 +149,11 @@ _slow_wait_seconds: float | None = None
 
 
 def log_slow_waits(seconds: float | None) -> None:
-    """Log each wait in the bridge that lasts longer than `seconds`, once; None stops that.
+    """Log each wait in the bridge that exceeds `seconds`, once per wait. None stops the logging.
 
-    The setting affects waits that start after this call: of tasks for functions, and of threads for
-    coroutines. The warning goes to the logger ``asgiref.sync`` and contains the result of
-    `report_threads` at that moment. Any thread may call this function.
+    The setting affects waits that start after this call: tasks that wait for functions, and threads
+    that wait for coroutines. The warning goes to the logger ``asgiref.sync`` and contains the
+    result of `report_threads` at that moment. Any thread may call this function.
 
     Args:
         seconds: the longest wait that is not logged.

@@ -1,10 +1,10 @@
 """Iteration across the bridge, in both directions.
 
-Each step is an ordinary call of `sync_to_async` or `async_to_sync` and follows the same rules. Two
-facts are particular to iteration. An abandoned generator must run its ``finally`` on the thread
-that ran its steps, so both functions close a generator when they end for any reason; they do not
-close other iterators. And each step of an asynchronous generator must run on the same loop, so at
-top level an iteration keeps one loop for all its steps.
+Each step is an ordinary call of `sync_to_async` or `async_to_sync` and follows the same rules.
+Iteration adds two requirements. An abandoned generator must run its ``finally`` on the thread that
+ran its steps, so both functions close a generator however they end; they do not close other
+iterators. And each step of an asynchronous generator must run on the same loop, so at top level an
+iteration keeps one loop for all its steps.
 
 The invariant: abandoning an iteration does not wait for a step that is still running.
 """
@@ -53,7 +53,7 @@ class _Source(Generic[_T]):
         self._is_closing = False
 
     def take(self) -> tuple[list[_T], bool, BaseException | None]:
-        """Return the next items, whether more may follow, and the error that ended them early."""
+        """Return the next items, whether more may follow, and any error that cut them short."""
         try:
             with self._lock:
                 return self._take()
@@ -71,7 +71,7 @@ class _Source(Generic[_T]):
         except StopIteration:
             return items, False, None
         except BaseException as error:
-            # The consumer gets the items before the error, and then the error.
+            # The consumer gets the items that precede the error, then the error.
             return items, False, error
         return items, True, None
 
@@ -101,7 +101,7 @@ async def sync_to_async_iterator(
 ) -> AsyncGenerator[_T]:
     """Iterate over a synchronous `iterable` from async code, as an asynchronous generator.
 
-    `sync_to_async` calls ``iter``, makes each step, and closes a generator.
+    `sync_to_async` runs ``iter`` and each step, and closes the iterator if it is a generator.
 
     Args:
         iterable: anything that `iter` accepts: a generator, a cursor, a QuerySet, a file.
@@ -116,7 +116,7 @@ async def sync_to_async_iterator(
     Changes to context variables are set in the caller's context after each step. When the iteration
     ends early (break, exception), a generator is closed on its thread: at once if the caller uses
     ``async with contextlib.aclosing(...)``, otherwise when the event loop's hook for asynchronous
-    generators runs. A task that is cancelled in a step waits neither for the step nor for the
+    generators runs. A task that is cancelled during a step waits for neither the step nor the
     closing.
 
     >>> import asyncio
@@ -142,7 +142,7 @@ async def sync_to_async_iterator(
                 try:
                     raise error
                 finally:
-                    del error  # its traceback keeps this frame
+                    del error  # its traceback keeps this frame alive
     except asyncio.CancelledError:
         is_cancelled = True
         raise
@@ -164,8 +164,8 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
     """Iterate over an asynchronous iterable from synchronous code, as a generator.
 
     Each step is a call of `async_to_sync` and a separate task. Below `sync_to_async` the steps run
-    on the loop above. At top level they run on one loop in another thread, which ends with the
-    iteration. While the calling thread waits, it runs thread-sensitive code.
+    on the calling loop. At top level they run on one loop in another thread, which stops when the
+    iteration ends. While the calling thread waits, it runs thread-sensitive code.
 
     When the iteration ends early (break, exception, ``close`` of the generator), an asynchronous
     generator is closed on its loop.
@@ -207,10 +207,11 @@ async def _await(method: Callable[[], Awaitable[_R]]) -> _R:
 
 
 class LoopOfSteps:
-    """The event loop on which several related calls run, on any thread.
+    """The event loop that runs several related calls, which any thread may make.
 
     The steps of an iteration, or entering and exiting a context manager, run on the loop of the
-    first step while that loop runs. At top level they have a separate loop, until `end`.
+    first step as long as that loop runs. At top level they have a separate loop until `end` is
+    called.
     """
 
     __slots__ = ("_context", "_is_own", "_loop", "_pid")
@@ -246,6 +247,6 @@ class LoopOfSteps:
                 ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
 
     def end(self) -> None:
-        """End the loop if it belongs to these calls alone."""
+        """Stop the loop if it belongs to these calls alone."""
         if self._is_own and self._context is not None:
             self._context.end()

@@ -6,9 +6,10 @@ loops would starve if they shared one. A function that is blocked in `async_to_s
 token, because its coroutine may need one.
 
 The invariant: while the backlog holds a call and a token is free, a thread has been woken or is
-about to look. A thread that takes a call and leaves another wakes the next thread before it runs
-its own, so the first thread runs all functions that are short. Waking a thread for each call makes
-them compete for the interpreter's lock (a third fewer WSGI responses per second with 32 clients).
+about to check the backlog. A thread that takes a call and leaves others wakes the next thread
+before it runs the call, so the first thread runs all calls that are short. Waking a thread for each
+call would make the threads compete for the interpreter's lock (a third fewer WSGI responses per
+second with 32 clients).
 """
 
 import asyncio
@@ -48,8 +49,8 @@ class PoolLimiter(WorkItem):
         self._lock = threading.RLock()
         self._backlog: deque[_Limited] = deque()
         self._running: set[_Limited] = set()
-        # Whether a woken thread has not looked at the backlog yet, and which threads are about to
-        # look. A set, because an interrupted thread may remove itself twice.
+        # Whether a woken thread has yet to check the backlog, and which threads are about to check
+        # it. A set, because an interrupted thread may remove itself twice.
         self._is_woken = False
         self._searching: set[int] = set()
 
@@ -87,7 +88,7 @@ class PoolLimiter(WorkItem):
             raise
 
     def _needs_thread(self) -> bool:
-        """Whether a call and a token are free and no thread is about to look. Under the lock."""
+        """Whether a call could run now and no thread is about to take it. Hold the lock."""
         return bool(
             self._backlog
             and not self._is_woken
@@ -109,7 +110,7 @@ class PoolLimiter(WorkItem):
             raise
 
     def _discard_stranded(self, error: BaseException) -> None:
-        """Discard the backlog if no thread will ever look at it."""
+        """Discard the backlog if no thread will ever check it."""
         with self._lock:
             if self._running or self._searching or self._is_woken:
                 return
@@ -149,7 +150,7 @@ class PoolLimiter(WorkItem):
                 # Do not keep the call's arguments alive while taking the next call.
                 call = None
         except BaseException:
-            # Another thread raised this here, or memory is exhausted.
+            # Another thread raised this exception in this one, or memory is exhausted.
             self._searching.discard(thread)
             self._is_woken = False
             self._wake_next()
@@ -205,7 +206,7 @@ class PoolLimiter(WorkItem):
 class _LentToken:
     """A ``with`` block in which a call lends its token.
 
-    Not a @contextmanager: it sets attributes on exceptions, and user exceptions may reject that.
+    Not a @contextmanager, which sets attributes on exceptions: user exceptions may reject that.
     """
 
     __slots__ = ("_call", "_limiter")
@@ -254,12 +255,12 @@ class LimitedExecutor(Executor):
 
     Pass it to ``sync_to_async(..., thread_sensitive=False, executor=...)``, which is faster with
     this executor than with others. Any other code can `submit` to it as well. Threads start when
-    they are needed. They end after a minute without work, or when the executor is shut down or
+    they are needed. They exit after a minute without work, or when the executor is shut down or
     garbage-collected. A thread keeps its `threading.local` values between calls.
 
-    A function of `sync_to_async` does not count while it is blocked in `async_to_sync` or inside
-    `waiting`. The limit counts functions. One extra thread may exist. For objects that are bound to
-    a thread, use `ThreadSensitiveContext` or a pool of one thread.
+    A function that `sync_to_async` runs does not count while it is blocked in `async_to_sync` or
+    inside `waiting`. The limit applies to functions, not threads: one extra thread may exist. For
+    objects that are bound to a thread, use `ThreadSensitiveContext` or a pool of one thread.
 
     Args:
         limit: the maximum number of functions that run at a time.
@@ -293,7 +294,7 @@ class LimitedExecutor(Executor):
             RuntimeError: the executor was shut down, or no thread can be started.
         """
         if not self._open:
-            raise RuntimeError("this LimitedExecutor was shut down and takes no further calls")
+            raise RuntimeError("this LimitedExecutor was shut down and accepts no more calls")
         self._limiter.submit(call)
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> "Future[_R]":
@@ -313,8 +314,8 @@ class LimitedExecutor(Executor):
     def waiting(self) -> AbstractContextManager[None]:
         """Let another function run while the calling function waits, for example for a slow client.
 
-        Use it in a ``with`` statement. In a thread that runs no call of `sync_to_async` on this
-        executor it does nothing.
+        Use it in a ``with`` statement. It does nothing in a thread that is not running a call of
+        `sync_to_async` on this executor.
         """
         call = thread_state_at_entry().call
         if call is None or call.limiter is not self._limiter:
@@ -322,10 +323,10 @@ class LimitedExecutor(Executor):
         return self._limiter.lend_token(call)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Refuse further calls, and end the threads after the accepted calls.
+        """Refuse further calls, and stop the threads once the accepted calls have finished.
 
         Args:
-            wait: return after the threads have ended.
+            wait: whether to wait until the threads have exited.
             cancel_futures: cancel the calls that have not started.
 
         Raises:
@@ -339,8 +340,8 @@ class LimitedExecutor(Executor):
         try:
             if wait and self._pool.owns_current_thread():
                 raise RuntimeError(
-                    "a function of a LimitedExecutor cannot wait for the executor's end: pass "
-                    "wait=False to shutdown"
+                    "a function of a LimitedExecutor cannot wait for the executor to shut down: "
+                    "pass wait=False to shutdown"
                 )
             if wait and self._limiter.is_busy and not PROCESS.is_exiting:
                 # The backlog's last call starts after all the others.

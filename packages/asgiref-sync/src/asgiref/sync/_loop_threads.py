@@ -61,8 +61,8 @@ def _close_loop() -> None:
         reusable.loop.close()
 
 
-#: The threads that run loops. The interpreter's exit does not wait for them, because a loop may run
-#: indefinitely.
+#: The threads that run loops. The exiting interpreter does not wait for them, because a loop may
+#: run indefinitely.
 LOOP_THREADS = ThreadPool("asgiref-loop", _close_loop, is_waited_for_at_exit=False)
 LOOP_THREADS.end_idle_before_fork()
 
@@ -70,13 +70,13 @@ _context_loops: "weakref.WeakSet[ContextLoop]" = weakref.WeakSet()
 
 
 def _abandon_context_loops() -> None:
-    """End the loops of blocks that were never left, as the interpreter exits."""
+    """At interpreter exit, stop the loops of blocks that were never exited."""
     for context_loop in list(_context_loops):
         context_loop.abandon()
 
 
-# Called before that of `_thread_pool`, which waits for threads.
-with suppress(RuntimeError):  # imported while the interpreter exits
+# Runs before the hook of `_thread_pool`, which waits for threads.
+with suppress(RuntimeError):  # imported while the interpreter is exiting
     threading._register_atexit(_abandon_context_loops)  # type: ignore[attr-defined]
 
 
@@ -86,7 +86,7 @@ class TopLevelCall(WorkItem):
     Args:
         call: the call to run.
         executors: the mapping in which to record the blocked thread while the loop runs.
-        factory: makes the loop. None means the process's choice.
+        factory: creates the loop. None means the process's choice.
         keep_loop: keep the loop for the thread's next call. Pass False outside loop threads.
     """
 
@@ -130,7 +130,7 @@ class TopLevelCall(WorkItem):
             self._leave(reusable)
 
     def _leave(self, reusable: ReusableLoop) -> None:
-        """Keep the loop for the next call, or end everything on it and close it."""
+        """Keep the loop for the next call, or shut down everything on it and close it."""
         is_kept = False
         try:
             forget_limiter(reusable.loop)
@@ -160,7 +160,7 @@ class TopLevelCall(WorkItem):
 
 
 class ContextLoop(WorkItem, Executor):
-    """The loop of one `AsyncSingleThreadContext`: it runs on a loop thread until `end`.
+    """The loop of one `AsyncSingleThreadContext`: it runs on a loop thread until `end` is called.
 
     It is also an executor, which runs submitted functions on the loop's thread.
     """
@@ -184,7 +184,7 @@ class ContextLoop(WorkItem, Executor):
     def start(self, call: CoroutineCall) -> bool:
         """Start `call` on the loop.
 
-        Return False if the loop has ended or the call needs no loop any more.
+        Return False if the loop has ended or the call no longer needs a loop.
         """
         with self._lock:
             if self._has_ended or not call.assign(self.loop):
@@ -201,7 +201,7 @@ class ContextLoop(WorkItem, Executor):
         return call.future  # type: ignore[return-value]
 
     def end(self, leaver: CurrentThreadExecutor) -> None:
-        """End the loop as `asyncio.run` does, then wake `leaver`."""
+        """Shut down the loop as `asyncio.run` does, then wake `leaver`."""
         with self._lock:
             self._leaver = leaver
             leaver.loop = self.loop
@@ -212,7 +212,7 @@ class ContextLoop(WorkItem, Executor):
             self.loop.call_soon_threadsafe(self.loop.stop)
 
     def abandon(self) -> None:
-        """End the loop, and do not wait until it has ended."""
+        """Stop the loop without waiting until it has stopped."""
         with self._lock, suppress(RuntimeError):
             if not self.is_usable:
                 return
@@ -262,7 +262,7 @@ class ContextLoop(WorkItem, Executor):
 
 
 def shut_down(loop: asyncio.AbstractEventLoop) -> None:
-    """End everything on `loop`, which has stopped, and close it, as `asyncio.run` does.
+    """Shut down everything on `loop`, which has stopped, and close it, as `asyncio.run` does.
 
     If a task raises KeyboardInterrupt or SystemExit, complete the cleanup and then raise it.
     """
@@ -271,7 +271,7 @@ def shut_down(loop: asyncio.AbstractEventLoop) -> None:
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()
-        # Each exception that escapes ends at least one task.
+        # Each exception that escapes finishes at least one task.
         for _ in range(len(tasks) + 1):
             try:
                 _wait_for(loop, tasks)
@@ -297,5 +297,5 @@ def _wait_for(loop: asyncio.AbstractEventLoop, tasks: "set[asyncio.Task[object]]
 def _report_failures(loop: asyncio.AbstractEventLoop, tasks: "set[asyncio.Task[object]]") -> None:
     for task in tasks:
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-            message = "unhandled exception while async_to_sync cancelled the tasks left over"
+            message = "unhandled exception while async_to_sync cancelled the remaining tasks"
             loop.call_exception_handler({"message": message, "exception": error, "task": task})

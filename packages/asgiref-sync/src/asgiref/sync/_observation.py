@@ -1,6 +1,6 @@
 """Notify an observer when each call across the bridge starts and finishes.
 
-The wrappers read `observer` once for each call; without an observer there is no other cost. The
+The wrappers read `observer` once for each call, which is the only cost without an observer. The
 invariant: the observer gets two events for each call that starts, and cannot change its outcome.
 """
 
@@ -50,9 +50,9 @@ observer: Observer | None = None
 def observe_calls(new_observer: Observer | None) -> None:
     """Call `new_observer` with a `CallEvent` when each call starts and when it finishes.
 
-    The process has one observer, which sees the calls that are made after this. The thread that
-    runs a call also runs the observer, in the call's context, while the waiting code still waits.
-    So the observer should be quick, and it must not use the bridge. Its exceptions are logged to
+    The process has one observer, which sees the calls made after it was set. The thread that runs a
+    call also runs the observer, in the call's context, while the caller is still waiting. So the
+    observer should be quick, and it must not use the bridge. Its exceptions are logged to
     ``asgiref.sync`` and otherwise ignored. Any thread may call this function.
 
     Args:

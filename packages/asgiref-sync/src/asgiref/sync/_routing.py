@@ -1,15 +1,15 @@
-"""Rules that choose the thread or loop of each call.
+"""The rules that choose the thread or loop of each call.
 
 The first rule that applies chooses the thread of a function with ``thread_sensitive=True``:
 
 1. A thread of its chain is blocked in `async_to_sync`, waiting for a coroutine of the calling loop:
-   that thread, at the innermost such call. `_submit_to_chain` says why the loop matters.
+   that thread, at the innermost such call. `_submit_to_chain` explains why the loop matters.
 2. The call is inside a `ThreadSensitiveContext`: that context's thread.
 3. A thread is blocked until the calling loop ends: that thread. (Rule 1 reads a context variable,
    which a task started in an empty context lacks.)
 4. Otherwise: the one shared thread of the process.
 
-`submit_parallel` chooses for ``thread_sensitive=False``, `start_on_own_loop` for coroutines.
+`submit_parallel` chooses for ``thread_sensitive=False``, and `start_on_own_loop` for coroutines.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ LOOP_CONTEXT_EXECUTORS = weakref.WeakKeyDictionary["AsyncSingleThreadContext", E
 
 
 def submit_sensitive(call: FunctionCall, shared: Executor, loop_executors: LoopExecutors) -> None:
-    """Queue `call` by the rules for thread-sensitive code, in the caller's context.
+    """Queue `call` according to the rules for thread-sensitive code, in the caller's context.
 
     Args:
         call: a call from async code.
@@ -84,10 +84,10 @@ def submit_sensitive(call: FunctionCall, shared: Executor, loop_executors: LoopE
 
 
 def _submit_to_chain(executor: Executor, call: FunctionCall) -> bool:
-    """Queue `call` on `executor` or on a blocked call outside it. Return False if none accepts it.
+    """Queue `call` on `executor` or an enclosing blocked call. Return False if none accepts it.
 
-    Blocked calls of other loops are skipped. A copied context can carry a blocked call into another
-    loop, even into one that runs on the blocked thread and so prevents it from ever running `call`.
+    Blocked calls of other loops are skipped. A copied context can expose a blocked call to another
+    loop, even to one that runs on the blocked thread and so prevents it from ever running `call`.
     """
     if not isinstance(executor, CurrentThreadExecutor):
         _submit_to_foreign(executor, call)
@@ -142,8 +142,8 @@ def _would_deadlock(call: FunctionCall, context: "ThreadSensitiveContext | None"
 def submit_parallel(call: FunctionCall, executor: Executor | None) -> None:
     """Queue `call`, which may run on any thread.
 
-    It runs on `executor`, or else on the executor that the application set as the loop's default,
-    or else on pooled threads, within the limit of its loop.
+    It runs on `executor` if that is given, else on the executor that the application set as the
+    loop's default, else on pooled threads, within the limit of its loop.
     """
     limiter = limiter_of(call.loop)
     if executor is None:
@@ -161,8 +161,8 @@ def submit_parallel(call: FunctionCall, executor: Executor | None) -> None:
 # Foreign executors. A call that runs in this interpreter delivers its own outcome. The bridge uses
 # the future that `submit` returns for two purposes: to take a call out of the executor's queue, and
 # to finish a call that never runs here, because the executor dropped it, failed to run it, or sent
-# it to another process or interpreter. A call's loop and context cannot go there, so pickling it
-# pickles only the function and arguments, and the future returns the outcome.
+# it to another process or interpreter. A call's loop and context cannot be sent there, so pickling
+# a call pickles only its function and arguments, and the future returns the outcome.
 
 
 def _submit_to_foreign(executor: Executor, call: FunctionCall) -> None:
@@ -226,17 +226,19 @@ class ThreadSensitiveContext:
     no request sees another's `threading.local` values.
 
     Args:
-        executor: run the calls of this block there, even inside another context or below
+        executor: runs the calls of this block, even inside another context or below
             `async_to_sync`. It must run one call at a time on one thread, for example
             ``ThreadPoolExecutor(max_workers=1)``. The context does not shut it down. Such a context
-            can be entered once. Tasks started inside must end before the block does; their later
-            calls raise RuntimeError. Without an executor, a block inside another one does nothing.
+            can be entered only once. Tasks started inside must finish before the block ends; their
+            later calls raise RuntimeError. Without an executor, a block inside another one does
+            nothing.
         reuse_thread: take the thread of an earlier block that has ended, together with everything
             bound to that thread: database connections, `threading.local` values, thread-critical
             values of a `Local`. None means the setting of `reuse_threads`.
 
-    The end of the block waits for a call that still runs (its task was cancelled), except with
-    `executor`. If that wait is itself cancelled, the thread ends when the call does.
+    At its end, the block waits for a call that is still running because its task was cancelled,
+    except with `executor`. If that wait is itself cancelled, the thread exits when the call
+    finishes.
 
     >>> import asyncio, threading
     >>> from asgiref.sync import sync_to_async
@@ -249,16 +251,19 @@ class ThreadSensitiveContext:
     """
 
     #: Whether contexts reuse threads. Assign True to make Django's persistent connections
-    #: (``CONN_MAX_AGE``) work under ASGI. All requests of a thread then share everything on it.
+    #: (``CONN_MAX_AGE``) work under ASGI. All requests on a thread then share everything bound to
+    #: it.
     reuse_threads: bool = False
-    #: The maximum number of idle threads kept for later contexts; further threads end.
+    #: The maximum number of idle threads kept for later contexts; any others exit.
     max_idle_threads: int = 32
 
     def __init__(
         self, *, executor: Executor | None = None, reuse_thread: bool | None = None
     ) -> None:
         if executor is not None and reuse_thread:
-            raise ValueError("reuse_thread has no meaning with an executor, whose thread is kept")
+            raise ValueError(
+                "reuse_thread cannot be combined with executor, which keeps its own thread"
+            )
         self._executor = executor
         self._reuse_thread = reuse_thread
         self.token: Token[ThreadSensitiveContext] | None = None
@@ -278,7 +283,7 @@ class ThreadSensitiveContext:
             return self
         outer = THREAD_SENSITIVE_CONTEXT.get(None)
         if outer is not None and (outer._executor is not None or not outer._was_entered):
-            return self  # the latter was set by hand
+            return self  # a context that was never entered was set by hand
         if outer is not None and outer._join():
             self._joined = outer
         else:
@@ -294,11 +299,11 @@ class ThreadSensitiveContext:
         if self._exited:
             raise RuntimeError(
                 f"{self!r} has an executor and cannot be entered again: tasks that outlived its "
-                "first block would get into the second"
+                "first block would end up in the second"
             )
         self.token = THREAD_SENSITIVE_CONTEXT.set(self)
         CONTEXT_EXECUTORS[self] = executor
-        # Hide a blocked call above: rule 1 would choose it before this context.
+        # Hide the enclosing blocked call: rule 1 would choose it before this context.
         self._outer_executor = CURRENT_EXECUTOR.get(None)
         CURRENT_EXECUTOR.set(None)
 
@@ -317,7 +322,7 @@ class ThreadSensitiveContext:
         if isinstance(executor, SingleThreadExecutor):
             await self._release(executor, waits)
         elif isinstance(executor, Executor):
-            # The application put it into the mapping, and the context owns it since.
+            # The application put it into the mapping, which made the context its owner.
             executor.shutdown(wait=False)
 
     async def __aexit__(
@@ -339,7 +344,7 @@ class ThreadSensitiveContext:
                 is_reset = True
             finally:
                 if self._executor is None:
-                    # In another context, the thread may run a function that waits for this.
+                    # In another context, the thread may run a function that waits for this block.
                     await self._leave(waits=is_reset)
                 else:
                     self._exited = True
@@ -367,7 +372,7 @@ class ThreadSensitiveContext:
                 "before it does"
             )
         with self._lock:
-            # Two loops can get here at once: a copied context carries this object to another loop.
+            # Two loops can get here at once: a copied context exposes this object to another loop.
             executor = CONTEXT_EXECUTORS.get(self)
             if executor is None:
                 is_reusing = self._reuses_thread and self._sharing > 0
@@ -381,7 +386,7 @@ class ThreadSensitiveContext:
         return self.reuse_threads if self._reuse_thread is None else self._reuse_thread
 
     async def _release(self, executor: SingleThreadExecutor, waits: bool) -> None:
-        """Keep or end the thread of `executor`. If `waits`, wait until its calls have ended."""
+        """Keep or end the thread of `executor`. If `waits`, wait until its calls have finished."""
         last: SubmittedCall | None = None
         worker = executor.worker
         is_kept = self._reuses_thread and worker is not None
@@ -394,7 +399,7 @@ class ThreadSensitiveContext:
             if not is_kept:
                 executor.shutdown(wait=False)
             if last is not None:
-                # Shield the wait: the thread ends even if this task is cancelled.
+                # Shield the wait: the thread exits even if this task is cancelled.
                 await asyncio.shield(asyncio.wrap_future(last.future))
         except BaseException:
             executor.shutdown(wait=False)
@@ -424,8 +429,8 @@ class AsyncSingleThreadContext:
     """Run all top-level `async_to_sync` calls of a ``with`` block on one thread and one loop.
 
     The loop runs from the first call until the block ends. Then its tasks are cancelled and
-    awaited, and the loop is closed. A block inside another one does nothing, even for the same
-    object. As usual, calls below `sync_to_async` run on the loop that they came from, and
+    awaited, and the loop is closed. A block inside another one does nothing, even if both use the
+    same object. As usual, calls below `sync_to_async` run on the calling loop, and
     ``force_new_loop=True`` uses a separate loop.
 
     >>> import threading
@@ -439,7 +444,7 @@ class AsyncSingleThreadContext:
 
     def __init__(self) -> None:
         self.token: Token[AsyncSingleThreadContext] | None = None
-        # One for each block of this object, of any thread, that has not ended.
+        # One for each block of this object that has not ended, on any thread.
         self._tokens: list[Token[AsyncSingleThreadContext]] = []
         self._pid = PROCESS.pid
         self._lock = threading.Lock()
@@ -458,7 +463,7 @@ class AsyncSingleThreadContext:
         traceback: TracebackType | None,
     ) -> None:
         if ASYNC_SINGLE_THREAD_CONTEXT.get(self) is not self or not self._tokens:
-            return  # the block is inside another context's, and did nothing when it began
+            return  # the block is inside another context's, and did nothing on entry
         try:
             self._reset()
         finally:
@@ -483,7 +488,7 @@ class AsyncSingleThreadContext:
             loop_executors: the mapping in which to record the blocked thread during the call.
 
         Returns:
-            False if the loop has just ended. Another attempt starts a new one.
+            False if the loop has just stopped. Another attempt starts a new one.
         """
         if self._pid != PROCESS.pid:
             # A thread that the fork did not copy may have held the lock.
@@ -510,16 +515,16 @@ class AsyncSingleThreadContext:
         return context_loop
 
     def end(self) -> None:
-        """End the loop, if there is one, and wait until it has ended."""
+        """Stop the loop, if there is one, and wait until it has shut down."""
         PROCESS.refresh()
         context_loop = LOOP_CONTEXT_EXECUTORS.pop(self, None)
         if isinstance(context_loop, Executor) and not isinstance(context_loop, ContextLoop):
-            # The application put it into the mapping, and the context owns it since.
+            # The application put it into the mapping, which made the context its owner.
             context_loop.shutdown()
         if not isinstance(context_loop, ContextLoop) or not context_loop.is_usable:
             return
         if is_loop_running_here():
-            # A loop's thread must not block here. (The garbage collector can end a block there.)
+            # A loop's thread must not block here. (The garbage collector can end a block on one.)
             context_loop.abandon()
             return
         leaver = CurrentThreadExecutor()

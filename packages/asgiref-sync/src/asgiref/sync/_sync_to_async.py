@@ -1,8 +1,8 @@
 """`sync_to_async`: call a synchronous function from async code.
 
-A call takes a snapshot of the context, makes a `FunctionCall`, lets `_routing` queue it, awaits it,
-and propagates the context's changes. The invariant: when the coroutine ends for any reason, the
-function has finished, will never start, or keeps running and its outcome is dropped.
+A call takes a snapshot of the context, creates a `FunctionCall`, lets `_routing` queue it, awaits
+it, and propagates the context's changes. The invariant: however the coroutine ends, the function
+has finished, will never start, or keeps running and its outcome is dropped.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ CoroutineFunction = Callable[_P, Coroutine[Any, Any, _R]]
 
 
 def _state_with_parent() -> ThreadState:
-    """Return this thread's state. Raises AttributeError if no loop called it: see `hasattr`."""
+    """Return this thread's state, or raise AttributeError (for `hasattr`) if no loop called it."""
     state = thread_state_at_entry()
     if state.parent_loop is None and state.parent_pid is None:
         raise AttributeError("no event loop has called this thread")
@@ -92,7 +92,7 @@ class SyncToAsync(Generic[_P, _R]):
     Args:
         func: the function.
         thread_sensitive: run all functions of one call chain on the same thread.
-        executor: run the function there instead of in the pool; needs ``thread_sensitive=False``.
+        executor: runs the function in place of the pool; needs ``thread_sensitive=False``.
         context: the `contextvars.Context` to run in. None means a copy of the caller's.
     """
 
@@ -105,7 +105,7 @@ class SyncToAsync(Generic[_P, _R]):
     thread_sensitive_context = THREAD_SENSITIVE_CONTEXT
     #: The executor of each `ThreadSensitiveContext` that currently has one.
     context_to_thread_executor = CONTEXT_EXECUTORS
-    #: Set to true by code that occupies the shared thread and must not wait for it.
+    #: True in code that occupies the shared thread and must not wait for it.
     deadlock_context = DEADLOCK_CONTEXT
 
     def __init__(
@@ -178,7 +178,7 @@ class SyncToAsync(Generic[_P, _R]):
                 timer.cancel()
             if call.timer is not None:
                 call.timer.cancel()
-            # The traceback of a raised exception keeps this frame alive. The frame would keep the
+            # A raised exception's traceback keeps this frame alive, and the frame would keep the
             # call and its arguments alive.
             del call, baseline
 
@@ -240,7 +240,7 @@ class SyncToAsync(Generic[_P, _R]):
         __traceback_hide__ = True
         state = thread_state_at_entry()
         outer = state.parent_loop, state.parent_pid, state.task_context
-        # An integration can call this on a thread of its own, or after it changed the parent loop.
+        # An integration can call this on its own thread, or after changing the parent loop.
         state.parent_loop, state.parent_pid, state.task_context = loop, state.pid, task_context
         try:
             return run_handling(exc_info[1], partial(func, *args, **kwargs))
@@ -252,9 +252,9 @@ _plain_thread_handler: Any = SyncToAsync[..., Any].thread_handler
 
 
 async def _cancel(call: FunctionCall, cancellation: asyncio.CancelledError) -> None:
-    """Cancel `call` after its task was cancelled. Wait for it if its function sees that.
+    """Cancel `call` after its task was cancelled. Wait if its function sees the cancellation.
 
-    Raises the cancellation again, unless it reached a coroutine that the function waits for.
+    Re-raise the cancellation unless it reached a coroutine that the function is waiting for.
     """
     cancelled: list[CoroutineCall] = []
     try:
@@ -310,10 +310,10 @@ def sync_to_async(
     Args:
         func: the function, or any other callable that is not asynchronous.
         thread_sensitive: if true, run all such functions of one call chain on the same thread, one
-            after the other: on the thread of the sync code that called `async_to_sync` above them,
-            on the thread of the `ThreadSensitiveContext` around them, or on one thread that the
-            whole process shares. If false, run them concurrently on pooled threads.
-        executor: the `concurrent.futures.Executor` to use instead; needs
+            at a time: on the thread of the sync code that entered this chain with `async_to_sync`,
+            on the thread of the enclosing `ThreadSensitiveContext`, or on one thread that the whole
+            process shares. If false, run them concurrently on pooled threads.
+        executor: the `concurrent.futures.Executor` to use instead of pooled threads; needs
             ``thread_sensitive=False``. A process or interpreter pool receives the pickled function
             and arguments, but no context variables or hooks.
         context: the `contextvars.Context` to run in. None means a copy of the caller's; the
@@ -321,18 +321,18 @@ def sync_to_async(
 
     Returns:
         A `SyncToAsync` with the name, docstring and parameters of `func`. As a class attribute it
-        binds like a method. Without `func`, a decorator that makes one.
+        binds like a method. Without `func`, a decorator that returns one.
 
     Raises:
         TypeError: `func` is not callable or is a coroutine function, or `executor` is given for
             thread-sensitive code.
-        RuntimeError: raised by the call if code that waits for it occupies the thread it must run
-            on.
+        RuntimeError: raised by the call if the thread that it must run on is occupied by code that
+            is waiting for the call.
 
     Cancellation: a call that has not started will never start. A running function keeps running,
     and the caller does not wait for it. The exception is a function that is blocked in
     `async_to_sync`: its coroutine is cancelled, the caller waits for the function, and the call
-    ends with the function's result or exception.
+    returns the function's result or raises its exception.
 
     >>> import asyncio
     >>> def read(name):

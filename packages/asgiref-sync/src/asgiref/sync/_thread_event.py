@@ -1,7 +1,7 @@
 """An event that any thread can set and one task waits for.
 
 It uses the completion queue, which wakes the loop once for several items. Setting an
-`asyncio.Event` with ``loop.call_soon_threadsafe(event.set)`` takes twice the time.
+`asyncio.Event` with ``loop.call_soon_threadsafe(event.set)`` takes twice as long.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ class ThreadEvent:
     """Lets one task wait until another thread calls `set`. Create it on its event loop's thread.
 
     Each `wait` clears the event. An event that is set while no task waits is kept for the next
-    `wait`. The event is not a counter: several `set` calls may wake the task once. After each
+    `wait`. The event is not a counter: several `set` calls may wake the task only once. After each
     wake-up, check the condition that you wait for.
 
     Raises:
@@ -67,10 +67,10 @@ class ThreadEvent:
         """Wait for the event, and clear it. Only one task may wait at a time; it may be cancelled.
 
         Raises:
-            RuntimeError: another task is waiting already.
+            RuntimeError: another task is already waiting.
         """
         if self._waiter is not None:
-            raise RuntimeError("another task waits for this ThreadEvent already")
+            raise RuntimeError("another task is already waiting for this ThreadEvent")
         if not self._is_set:
             self._waiter = self._queue.loop.create_future()
             try:

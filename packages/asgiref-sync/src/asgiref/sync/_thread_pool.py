@@ -1,12 +1,12 @@
-"""Worker threads: how they start, stay idle and end, also at a fork and at interpreter exit.
+"""Worker threads: how they start, idle and exit, including at a fork and at interpreter exit.
 
-The invariant: no work item can end a worker thread, and each accepted item is run or discarded. A
-worker accepts an item and ends under the same lock, so no item is lost.
+The invariant: no work item can terminate a worker thread, and each accepted item is run or
+discarded. A worker accepts items and stops accepting them under the same lock, so no item is lost.
 
 Locks are reentrant, because a signal handler may call the bridge while its thread holds one. At
-interpreter exit, before the first ``atexit`` function runs, idle workers end and the exit waits for
-busy ones (as `concurrent.futures` does); after that no worker can start. A forked child has no
-worker threads and starts its own.
+interpreter exit, before the first ``atexit`` function runs, idle workers exit and the interpreter
+waits for busy ones (as `concurrent.futures` does); after that no worker can start. A forked child
+has no worker threads and starts its own.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ logger = logging.getLogger("asgiref.sync")
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: Seconds after which an idle pool thread ends.
+#: Seconds after which an idle pool thread exits.
 IDLE_SECONDS = 60.0
 
-#: Seconds that a fork waits for idle threads to end, at most.
+#: The maximum number of seconds that a fork waits for idle threads to exit.
 _SECONDS_BEFORE_FORK = 0.5
 
 
@@ -48,7 +48,7 @@ class WorkItem:
         raise NotImplementedError
 
     def deliver(self) -> None:
-        """Pass the outcome to the code that waits for it. The thread is free by then."""
+        """Pass the outcome to the code that waits for it. The thread is already free."""
 
     def discard(self, error: BaseException) -> None:
         """Make `error` the outcome and deliver it: the item will not run."""
@@ -121,7 +121,7 @@ def all_workers() -> "list[WorkerThread]":
 
 
 def _finish_workers() -> None:
-    """End all workers, and wait for those that run functions."""
+    """Stop all workers, and wait for those that are running functions."""
     workers = all_workers()
     PROCESS.is_exiting = True
     for worker in workers:
@@ -145,7 +145,7 @@ def _is_main_interpreter() -> bool:
 try:
     # `concurrent.futures` uses this hook too. It runs before the interpreter refuses new threads.
     threading._register_atexit(_finish_workers)  # type: ignore[attr-defined]
-except RuntimeError:  # imported while the interpreter exits
+except RuntimeError:  # imported while the interpreter is exiting
     PROCESS.is_exiting = True
 
 
@@ -181,7 +181,7 @@ class WorkerThread:
         """Start the thread. Raises RuntimeError if it cannot be started."""
         if PROCESS.is_exiting:
             raise RuntimeError("cannot start a thread: the interpreter is shutting down")
-        # Recorded before it runs, so that the interpreter's exit waits for its first item.
+        # Recorded before it runs, so that an exiting interpreter waits for its first item.
         workers = _workers_of_this_process()
         try:
             workers.add(self)
@@ -201,7 +201,7 @@ class WorkerThread:
 
     @property
     def is_delivering(self) -> bool:
-        """Whether a function of the bridge has ended here, and the thread is about to be idle."""
+        """Whether a function of the bridge has finished here and the thread is about to be idle."""
         pool, state = self.pool, self.state
         if pool is None or not pool.is_waited_for_at_exit or state is None:
             return False
@@ -225,7 +225,7 @@ class WorkerThread:
             return True
 
     def end(self) -> None:
-        """End the thread after the items that are queued now."""
+        """Make the thread exit after the items that are queued now."""
         self._queue.put(None)
 
     # The thread itself.
@@ -235,14 +235,14 @@ class WorkerThread:
         # Threads started by work items must not inherit the daemon flag.
         self.thread._daemonic = False  # type: ignore[attr-defined]
         try:
-            # An interrupt of `start` can have removed this worker before its thread ran.
+            # An interrupted `start` may have removed this worker before its thread ran.
             workers.add(self)
             while not self.ended:
                 try:
                     self.state = thread_state()
                     self._run_items()
                 except BaseException:
-                    # Another thread raised this here, or the callback of a user's future did.
+                    # Another thread raised this exception in this one, or a future's callback did.
                     with contextlib.suppress(Exception):
                         logger.exception("a worker thread of asgiref.sync continues after an error")
         finally:
@@ -281,7 +281,7 @@ class WorkerThread:
             del item
 
     def _retire(self) -> bool:
-        """Accept no more items, unless one is queued already. Return whether the thread ends."""
+        """Accept no more items, unless one is queued already. Return whether the thread exits."""
         if self.pool is not None:
             self.pool.forget_idle(self)
         with self._lock:
@@ -289,7 +289,7 @@ class WorkerThread:
             return self.ended
 
     def _close(self) -> None:
-        """Accept no more items, and discard those that were queued after the end."""
+        """Accept no more items, and discard those that were queued too late to run."""
         with self._lock:
             self.ended = True
         while not self._queue.empty():
@@ -299,7 +299,7 @@ class WorkerThread:
 
 
 class ThreadPool:
-    """Threads that run one item at a time. Idle ones are reused, and end after a minute.
+    """Threads that run one item at a time. Idle ones are reused, and exit after a minute.
 
     The pool does not limit the number of threads; `_limits` does.
     """
@@ -317,7 +317,7 @@ class ThreadPool:
         self._start_anew()
 
     def end_idle_before_fork(self) -> None:
-        """End the idle threads before each `os.fork`.
+        """Stop the idle threads before each `os.fork`.
 
         Python warns about forks of processes with threads. asgiref 3.13 keeps no thread between
         calls, so its users see no warning.
@@ -327,12 +327,12 @@ class ThreadPool:
 
     def _start_anew(self) -> None:
         self._pid = PROCESS.pid
-        # No lock: taking a worker out is one atomic operation, and gives it to the taking thread.
+        # No lock: taking a worker out is one atomic operation, so only one thread gets it.
         self._idle: dict[WorkerThread, bool] = {}
         self._open = True
 
     def submit(self, item: WorkItem) -> None:
-        """Run `item` on the thread that became idle last, or on a new one.
+        """Run `item` on the thread that became idle most recently, or on a new one.
 
         Raises RuntimeError if no thread can be started.
         """
@@ -367,12 +367,12 @@ class ThreadPool:
         self._idle.pop(worker, None)
 
     def thread_ended(self) -> None:
-        """Clean up on a thread of this pool that is about to end."""
+        """Clean up on a thread of this pool that is about to exit."""
         if self._on_thread_end is not None:
             self._on_thread_end()
 
     def close(self) -> None:
-        """End the idle threads now, and the busy ones after their item."""
+        """Stop the idle threads now, and each busy one after its current item."""
         self._open = False
         for worker in self._own_workers():
             worker.end()
@@ -384,13 +384,13 @@ class ThreadPool:
         return any(worker.is_current_thread() for worker in self._own_workers())
 
     def join(self) -> None:
-        """Wait until all threads have ended. A thread of this pool must not call this."""
+        """Wait until all threads have exited. A thread of this pool must not call this."""
         for worker in self._own_workers():
             with contextlib.suppress(RuntimeError):  # another thread has not started it yet
                 worker.thread.join()
 
     def _end_idle(self) -> None:
-        """End the idle threads, and wait until they have ended."""
+        """Stop the idle threads, and wait until they have exited."""
         if self._pid != PROCESS.refresh():
             return
         deadline = time.monotonic() + _SECONDS_BEFORE_FORK
@@ -405,7 +405,7 @@ class ThreadPool:
                 worker.end()
                 ended.append(worker)
         for worker in ended:
-            # What ends with a thread can wait for a lock that the forking thread holds.
+            # An exiting thread's destructors can wait for a lock that the forking thread holds.
             worker.thread.join(max(0.0, deadline - time.monotonic()))
             if sys.version_info < (3, 13) and not has_green_threads():
                 _wait_for_end_of_system_thread(worker.thread)
@@ -424,7 +424,7 @@ def _wait_for_end_of_system_thread(thread: threading.Thread) -> None:
 class SingleThreadExecutor(Executor):
     """An executor with one thread, which starts with the first call.
 
-    The thread ends after `shutdown`, or when this object is garbage-collected.
+    The thread exits after `shutdown`, or when this object is garbage-collected.
 
     Args:
         name: the thread's name.
@@ -486,7 +486,7 @@ class SingleThreadExecutor(Executor):
         return call.future  # type: ignore[return-value]
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the thread after the items that are queued now. If `wait`, wait for its end."""
+        """Make the thread exit after the items that are queued now, and wait for it if `wait`."""
         if self._is_permanent:
             return
         self._open = False

@@ -4,9 +4,9 @@ Only a thread itself writes its state; other threads read it for reports. A call
 there while it runs and then restores the earlier values, because a thread that is blocked in
 `async_to_sync` runs other calls on top of its own.
 
-The invariant: a state is valid only in the process that made it. A forked child inherits the state
-of the thread that forked. Not every fork runs Python's hooks (uWSGI forks in C), so both entries to
-the bridge call `thread_state_at_entry`, which compares process ids. All other code uses
+The invariant: a state is valid only in the process that created it. A forked child inherits the
+state of the thread that forked. Not every fork runs Python's hooks (uWSGI forks in C), so both
+entries to the bridge call `thread_state_at_entry`, which compares process ids. All other code uses
 `PROCESS.pid`, because `os.getpid` takes 0.2 µs.
 """
 
@@ -75,11 +75,11 @@ class ThreadState:
         #: it as ``SyncToAsync.threadlocal.main_event_loop``.
         self.parent_loop: asyncio.AbstractEventLoop | None = None
         self.parent_pid: int | None = None
-        #: Where `main_wrap` notes its task while an integration's `thread_handler` surrounds it.
+        #: Where `main_wrap` records its task while an integration's `thread_handler` encloses it.
         self.task_context: list[Any] | None = None
         #: The innermost call of `async_to_sync` in which this thread is blocked.
         self.coroutine_call: CoroutineCall | None = None
-        #: Locked, except while the blocked thread has a wake-up that it has not taken yet.
+        #: Locked, unless a wake-up of the blocked thread is pending.
         self.wakeup: threading.Lock = threading.Lock()
         self.wakeup.acquire()
         #: The loop that a loop thread keeps for its next call.
@@ -109,7 +109,7 @@ def thread_state_at_entry() -> ThreadState:
 
 
 def all_thread_states() -> list[ThreadState]:
-    """Return the states of all threads of this process that have used the bridge. No lock."""
+    """Return the states of all threads of this process that have used the bridge."""
     pid = PROCESS.refresh()
     states = [reference() for reference in _STATES.copy().values()]
     return [state for state in states if state is not None and state.pid == pid]

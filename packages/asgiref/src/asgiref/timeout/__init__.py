@@ -2,8 +2,8 @@
 
 When the limit passes, `timeout` cancels the task once. Leaving the block turns that cancellation,
 and no other, into TimeoutError. To tell them apart, the class counts the task's cancellation
-requests on entry, and takes its own request back (``Task.uncancel``) on exit. A task that other
-code cancelled too stays cancelled, and an enclosing ``asyncio.timeout`` or ``TaskGroup`` does not
+requests on entry, and withdraws its own request (``Task.uncancel``) on exit. A task that other code
+has also cancelled stays cancelled, and an enclosing ``asyncio.timeout`` or ``TaskGroup`` does not
 mistake this cancellation for its own.
 
 ``asyncio.timeout`` only supports ``async with``; this class also supports a plain ``with``, so it
@@ -115,7 +115,7 @@ class timeout:
 
     def _enter(self) -> None:
         if self._state in (_TimeoutState.ACTIVE, _TimeoutState.EXPIRED):
-            raise RuntimeError(f"This timeout is in use already: {self._state.value}.")
+            raise RuntimeError(f"This timeout is already in use: {self._state.value}.")
         if self._seconds is not None:
             self._task = asyncio.current_task(self._loop)
             if self._task is None:
