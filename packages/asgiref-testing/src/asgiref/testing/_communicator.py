@@ -82,7 +82,7 @@ class ApplicationCommunicator:
 
     @property
     def _asgiref_runner(self) -> Runner:
-        """Return the runner, once its application is started."""
+        """Start the application if necessary, and return its runner."""
         _ = self.future
         return self.__required_runner
 
@@ -163,8 +163,7 @@ class ApplicationCommunicator:
         return await self._asgiref_runner.receive(timeout, cancel_on_timeout)
 
     async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:
-        """Return whether the application sends nothing for ``timeout`` seconds. Consumes no
-        message.
+        """Return whether the application sends nothing for ``timeout`` seconds. Consumes nothing.
 
         Args:
             timeout: in seconds; 0 checks without waiting.

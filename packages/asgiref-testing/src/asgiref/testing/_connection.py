@@ -126,7 +126,7 @@ class Connection(ApplicationCommunicator):
 
     @property
     def _asgiref_client(self) -> Client:
-        """Return the client, once its application is started."""
+        """Start the application if necessary, and return the client."""
         _ = self.future
         return self.__asgiref_client
 
