@@ -60,7 +60,7 @@ class HookCalls:
         queue, scope_id = instance.input_queue, instance.scope_id
         where = f"{type(owner).__name__}.{name}() for scope {safe_repr(scope_id)}"
         if not is_loop_running():
-            logger.error("%s was not called, because no event loop runs here", where)
+            logger.error("%s was not called, because no event loop is running here", where)
             return
         self._calls.setdefault(queue, []).append((where, (name, scope_id), hook))
         if queue not in self.tasks:

@@ -72,7 +72,7 @@ class Reconnect:
         delay *= random.uniform(0.5, 1.0)
         log = logger.warning if first else logger.debug
         text = "returned" if error is None else f"raised {safe_repr(error)}"
-        log("%s.handle() %s; it is run again in %.1f s", server, text, delay, exc_info=error)
+        log("%s.handle() %s; it will run again in %.1f s", server, text, delay, exc_info=error)
         return delay
 
 
@@ -99,7 +99,7 @@ class ServerRun:
         """
         instances = self._instances
         if instances.is_running():
-            raise RuntimeError(f"This {type(self._server).__name__} is running already.")
+            raise RuntimeError(f"This {type(self._server).__name__} is already running.")
         instances.forget_other_loops()
         instances.thread = LoopThread(type(self._server).__name__)
         instances.hooks.on_fatal = self._end_with
@@ -173,7 +173,7 @@ class ServerRun:
         await self._end(lambda: [task for task in (main, checker) if not task.done()])
         for task in (main, checker):
             if task is not ended and (error := _failure(task)) is not None:
-                logger.error("%r failed while it was ended", task, exc_info=error)
+                logger.error("%r failed while it was being cancelled", task, exc_info=error)
         await self._close()
         if self._fatal is not None:
             raise self._fatal
@@ -260,7 +260,7 @@ def _failure(task: "asyncio.Future[None]") -> BaseException | None:
 def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals | None:
     """Run a server on its own event loop; return the signal that ended it, or None."""
     if instances.is_running():
-        raise RuntimeError("This server is running already, on another thread.")
+        raise RuntimeError("This server is already running on another thread.")
     running = arun()
     loop = asyncio.new_event_loop()  # not asyncio.run, which waits for tasks without a limit
     main = loop.create_task(running)

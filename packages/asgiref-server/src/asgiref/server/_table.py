@@ -349,7 +349,7 @@ class Instances:
             try:
                 self._server.delete_application_instance(instance.scope_id)
             except Exception:
-                logger.exception("%r is idle, and cannot be deleted by its id", instance)
+                logger.exception("%r is idle, but cannot be deleted by its id", instance)
                 self.remove(instance)
 
     # Closing

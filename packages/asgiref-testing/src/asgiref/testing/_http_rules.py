@@ -93,7 +93,9 @@ class HttpRules(Rules):
             self._length = None  # the server would read the file
         if not event.get("more_body", False):
             if self._length:
-                self.complain(f"ended the body {self._length} bytes before its length", event)
+                self.complain(
+                    f"ended the body {self._length} bytes short of its content-length", event
+                )
             self._phase = HttpPhase.TRAILERS
             self.is_over = not self._trailers_follow
 

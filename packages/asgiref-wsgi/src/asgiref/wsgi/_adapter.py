@@ -79,7 +79,7 @@ class WsgiToAsgi:
         send_files_by_path: bool = False,
     ) -> None:
         if not callable(wsgi_application):
-            raise TypeError(f"a WSGI application must be callable, {wsgi_application!r} is not")
+            raise TypeError(f"a WSGI application must be callable, but {wsgi_application!r} is not")
         if backpressure < 1:
             raise ValueError(f"backpressure must be a positive number of bytes, not {backpressure}")
         for name, maximum in (("max_body_size", max_body_size), ("max_spool_size", max_spool_size)):

@@ -261,7 +261,7 @@ def _add_headers(
         if limit and len(texts) >= limit:
             raise BadRequest(
                 "Too many duplicate headers",
-                f"Too many duplicate headers: {key} came more than {limit} times",
+                f"Too many duplicate headers: {key} occurred more than {limit} times",
             )
         texts.append(text)
     for key, texts in repeated.items():

@@ -144,7 +144,7 @@ class Exchange:
         maximum, length = self._options.max_body_size, framing.length
         max_spool_size = self._options.max_spool_size
         if maximum is not None and length is not None and length > maximum:
-            raise BodyTooLarge(f"Content-Length is {length}, and the maximum {maximum}")
+            raise BodyTooLarge(f"Content-Length is {length}, but the maximum is {maximum}")
         if framing.expects_continue and (
             max_spool_size is None or not _environ.may_lack_length(self._scope, framing)
         ):

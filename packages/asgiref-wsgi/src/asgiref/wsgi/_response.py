@@ -81,7 +81,7 @@ def _code_of(status: str) -> int:
     match = _STATUS.fullmatch(status)
     if match is None:
         raise ValueError(
-            f"status must be three digits from 200 on, a space and a reason, not {status!r}"
+            f"status must be a three-digit code from 200 up, a space and a reason, not {status!r}"
         )
     return int(match[1])
 
@@ -131,7 +131,7 @@ def _encode_name(name: str) -> bytes | None:
 
 def _encode_value(name: str, value: str) -> bytes:
     if not value.isprintable() and _LINE_BREAKERS.search(value):
-        raise ValueError(f"the value of header {name} has a line break or NUL in it: {value!r}")
+        raise ValueError(f"the value of header {name} contains a line break or NUL: {value!r}")
     try:
         return value.strip(" \t").encode("latin-1")
     except UnicodeEncodeError:
@@ -154,7 +154,7 @@ def _as_bytes(chunk: object) -> bytes:
         # subclass may override any method.
         view: memoryview[int] = memoryview(chunk)  # pyright: ignore[reportUnknownArgumentType]
         return view.tobytes()
-    raise TypeError(f"WSGI applications send bytes, not {type(chunk).__name__}")
+    raise TypeError(f"a WSGI application must send bytes, not {type(chunk).__name__}")
 
 
 _cached_code = lru_cache(maxsize=256)(_code_of)
@@ -236,7 +236,7 @@ class Response:
         """PEP 3333's write(): passes the data to the server, and blocks while too much data waits
         for the client."""
         if self.state is _ENDED or self._sink is None:
-            raise RuntimeError("write() was called when the response was over")
+            raise RuntimeError("write() was called after the response was complete")
         self.add(data)
         self._sink.flush() if self.state is _SENT else self._sink.watch()
         self._sink.wait_for_room()
@@ -254,7 +254,7 @@ class Response:
         at_hand = type(iterable) in (list, tuple)
         if not (at_hand or hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")):
             kind = type(iterable).__name__
-            raise TypeError(f"the WSGI application returned {kind}, no iterable of bytes")
+            raise TypeError(f"the WSGI application returned {kind}, not an iterable of bytes")
         for chunk in iterable:
             self.add(chunk)
             is_sent = self.state is _SENT

@@ -72,7 +72,7 @@ class AsgiToWsgi:
         shutdown_timeout: float = 10.0,
     ) -> None:
         if not callable(application):
-            raise TypeError(f"an ASGI application must be callable, {application!r} is not")
+            raise TypeError(f"an ASGI application must be callable, but {application!r} is not")
         if lifespan not in ("auto", "on", "off"):
             raise ValueError(f"lifespan must be 'auto', 'on' or 'off', not {lifespan!r}")
         if backpressure < 1:

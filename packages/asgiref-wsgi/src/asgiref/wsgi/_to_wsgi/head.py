@@ -66,7 +66,7 @@ def _parse_headers(
         lookup = _cached_name if len(name) <= _CACHED_NAME_LENGTH else _native_name
         native = lookup(name)
         if _LINE_BREAKERS.search(value):
-            raise ValueError(f"the value of header {native} has a line break or NUL in it")
+            raise ValueError(f"the value of header {native} contains a line break or NUL")
         lower = name.lower()
         if lower in _HOP_BY_HOP or lower in dropped:
             continue

@@ -97,7 +97,9 @@ class LifespanCall:
         self._fail(failure)
 
     def _fail(self, failure: StartupFailed) -> None:
-        _logger.error("No request is served: %s", failure, exc_info=failure.__cause__)
+        _logger.error(
+            "The application cannot serve requests: %s", failure, exc_info=failure.__cause__
+        )
         self._started.set_result(failure)
 
     async def _receive(self) -> Event:

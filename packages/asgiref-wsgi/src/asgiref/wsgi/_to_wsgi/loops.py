@@ -165,7 +165,7 @@ class BackgroundLoop:
         try:
             ended.get(timeout=seconds)
         except queue.Empty:
-            _logger.error("The event loop of AsgiToWsgi did not end in %g seconds", seconds)
+            _logger.error("The event loop of AsgiToWsgi did not end within %g seconds", seconds)
 
 
 class _Loops:

@@ -106,7 +106,7 @@ class RunningApplication:
         try:
             ended.get(timeout=self.seconds_to_end)
         except queue.Empty:
-            _logger.error("The application did not end in %g seconds", self.seconds_to_end)
+            _logger.error("The application did not end within %g seconds", self.seconds_to_end)
 
     # The loop's thread
 
@@ -163,7 +163,7 @@ class RunningApplication:
             task.cancel()
         await self._wait_for_tasks()
         if self._tasks:
-            _logger.error("%d requests go on although they were cancelled", len(self._tasks))
+            _logger.error("%d requests keep running although they were cancelled", len(self._tasks))
         if self._lifespan is not None:
             await self._lifespan.stop(self.options.shutdown_timeout)
 
@@ -174,5 +174,5 @@ class RunningApplication:
 
 def _result_of(task: asyncio.Task[StartupFailed | None]) -> StartupFailed | None:
     if task.cancelled():
-        return StartupFailed("the process exits")
+        return StartupFailed("the process is exiting")
     return task.result()
