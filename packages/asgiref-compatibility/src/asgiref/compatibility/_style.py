@@ -84,7 +84,7 @@ def require_double_callable(application: Callable[..., object]) -> None:
 
 @dataclass(slots=True)
 class _Called:
-    """The function that a call reaches, and the arguments that it gets besides the scope."""
+    """The function that a call reaches, and the arguments that it gets in addition to the scope."""
 
     code: CodeType
     defaults: int
@@ -131,7 +131,7 @@ def _called_code(application: object) -> _Called | None:
 
 
 def _is_placeholder(argument: object) -> bool:
-    """Whether it is ``functools.Placeholder`` (Python 3.14), which an argument replaces."""
+    """Whether it is ``functools.Placeholder`` (Python 3.14), which a later argument replaces."""
     return argument is getattr(functools, "Placeholder", functools)
 
 

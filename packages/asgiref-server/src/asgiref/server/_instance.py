@@ -274,7 +274,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
     channel: Channel
     #: The `Instances` of the server, whose module imports this one.
     _instances: Any
-    #: Whether it was started for messages that its predecessor left.
+    #: Whether it was started for messages that its predecessor left unread.
     redelivery: bool = False
     #: The timer that checks whether it is idle, if there is an idle timeout.
     idle_timer: asyncio.TimerHandle | None = None

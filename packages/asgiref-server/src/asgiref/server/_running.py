@@ -127,7 +127,7 @@ class ServerRun:
     # Waiting
 
     async def _suspend(self, seconds: float | None, *tasks: "asyncio.Future[None]") -> None:
-        """Wait for a request or the end of a task, for at most ``seconds``."""
+        """Wait at most ``seconds`` for a request to end the server, or for a task to end."""
         self._requested = asyncio.get_running_loop().create_future()
         try:
             waiting = {self._requested, *tasks}
@@ -262,7 +262,7 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
     if instances.is_running():
         raise RuntimeError("This server is already running on another thread.")
     running = arun()
-    loop = asyncio.new_event_loop()  # not asyncio.run, which waits for tasks without a limit
+    loop = asyncio.new_event_loop()  # not asyncio.run, which waits for tasks indefinitely
     main = loop.create_task(running)
 
     with Signals(loop, main, instances) as signals:

@@ -45,8 +45,8 @@ class StatelessServer:
 
     Args:
         application: an ASGI application of either style; called once for each instance.
-        max_applications: how many instances may be live at once, at least 1. One more evicts the
-            least recently used instance, which is cancelled.
+        max_applications: how many instances may be live at once, at least 1. Starting one more
+            evicts the least recently used instance, which is cancelled.
         idle_timeout: an instance is cancelled this many seconds after it last received or sent a
             message, unless messages wait for it or it is sending; None for no limit.
         queue_size: how many messages may wait for one instance. When the queue is full,
@@ -58,7 +58,7 @@ class StatelessServer:
             after the application's startup, and each scope that is a mapping without ``"state"``
             gets a shallow copy of the application's state.
         reconnect: a `Reconnect`, to run `handle` again whenever it returns or raises. The instances
-            stay alive meanwhile.
+            stay alive in the meantime.
         source: a `MessageSource`, if messages do not come from the input queue or must be
             acknowledged.
 

@@ -190,7 +190,7 @@ class Instances:
                 return  # an overridden method kept it, or started another
 
     def _queue_only(self, scope_id: Hashable, scope: object) -> InputQueue:
-        """Return the queue of a scope without a live instance; reuse one that is still kept."""
+        """Return the queue of a scope without a live instance; reuse it if it still exists."""
         queue = self._dormant.get(scope_id)
         if queue is None:
             queue = InputQueue(self.settings.queue_size, scope_id, scope, self)

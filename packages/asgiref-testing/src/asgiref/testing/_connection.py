@@ -23,7 +23,7 @@ from ._scopes import Overrides
 
 #: Bytes that an application may send before the test reads; servers have a limit too.
 _HIGH_WATER = 1 << 20
-#: The size of an event besides its body.
+#: Bytes that an event takes in addition to its body.
 _EVENT_SIZE = 256
 
 

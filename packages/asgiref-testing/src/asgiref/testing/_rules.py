@@ -118,7 +118,7 @@ class CheckedQueue(OutputQueue):
 
 
 async def next_event(runner: Runner, rules: Rules, timeout: float | None, *due: str) -> Output:
-    """Return the next event that the application sends; ``due`` is named if none comes."""
+    """Return the application's next event; if none arrives, the error names ``due``."""
     if runner.outputs.empty():
         rules.raise_violation()
     try:

@@ -1,7 +1,7 @@
 """Runs an application in a task, and tells the test how it ended.
 
 Everything runs on the event loop's thread. The invariant: the task and its coroutine never refer to
-the communicator. A communicator that is dropped is therefore finalized at once, and cancels its
+the communicator. A dropped communicator is therefore finalized immediately, and cancels its
 application.
 """
 
@@ -199,7 +199,7 @@ async def _force_end(task: asyncio.Task[Any]) -> None:
     coroutine = task.get_coro()
     if inspect.iscoroutine(coroutine):
         # Handlers of Exception and CancelledError do not catch GeneratorExit. If a bare ``except:``
-        # swallows it, close() raises RuntimeError, which ends `_run` all the same.
+        # swallows it, close() raises RuntimeError, which ends `_run` anyway.
         with contextlib.suppress(BaseException):
             coroutine.close()
     task.cancel()  # resumes the closed coroutine, which ends the task with a RuntimeError

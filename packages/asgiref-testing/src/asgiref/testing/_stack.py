@@ -61,7 +61,7 @@ class CommunicatorStack:
         """Exit the communicators of the running event loop, the last one first.
 
         Communicators of other loops stay open for `close`. If the call is cancelled, the
-        application whose end it waits for is cancelled too.
+        application that it is waiting for is cancelled too.
 
         Args:
             error: the exception that the test raised; no failure replaces it.
@@ -96,7 +96,7 @@ class CommunicatorStack:
         _raise(failures, error)
 
     def close(self, error: BaseException | None = None) -> None:
-        """Exit all communicators, the last one first. Do not call this on an event loop of theirs.
+        """Exit all communicators, the last one first. Do not call this on any of their event loops.
 
         Args:
             error: the exception that the test raised; no failure replaces it.

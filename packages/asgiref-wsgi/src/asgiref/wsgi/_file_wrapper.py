@@ -5,7 +5,7 @@ The file is sent from its current position to its end, or until Content-Length i
 A server that offers ``http.response.zerocopysend`` sends the file itself, without passing blocks
 through Python. This is used only if reading provably returns the bytes on disk: for a `FileIO`, or
 a `BufferedReader` directly over one. All other objects (archives, subclasses that limit or decrypt,
-objects without a descriptor) are read.
+objects without a descriptor) are read block by block.
 
 ``http.response.pathsend`` names the file by its path. The server may open it after `send` has
 returned (Granian does), and by then the application may have deleted or replaced the file. So this

@@ -6,7 +6,7 @@ event loop to the application's thread like this::
     receive() --> pump (a task of the request) --> buffer --> RequestStream --> io.BufferedReader
 
 The pump starts with the application's first read, or when the request must detect that its client
-leaves. There is one pump, so `receive` is never awaited twice at once. Only the pump appends to the
+leaves. There is one pump, so no two awaits of `receive` overlap. Only the pump appends to the
 buffer and only the application's thread takes from it; each side counts its own bytes. If the body
 is cut off, the reader gets an OSError, never a short body.
 """

@@ -136,7 +136,7 @@ class WsgiToAsgiInstance:
                 raises the error.
 
         Returns:
-            PEP 3333's ``write``, which takes a part of the body.
+            PEP 3333's ``write``, which takes a chunk of the body.
 
         Raises:
             ValueError: for a status line or a header that must not be sent.

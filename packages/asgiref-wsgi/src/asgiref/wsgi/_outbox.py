@@ -152,7 +152,7 @@ class ResponseQueue:
     # Any thread
 
     def wake(self) -> None:
-        """Wake the request's task, or make its next sleep return at once."""
+        """Wake the request's task, or make its next sleep return immediately."""
         self._wait.wake_task()
 
     def close(self) -> None:
