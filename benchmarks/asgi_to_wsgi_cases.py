@@ -1,7 +1,7 @@
-"""The measured requests of `AsgiToWsgi` and of a2wsgi's adapter. A worker of pyperf runs it.
+"""The measured requests of `AsgiToWsgi` and of a2wsgi's adapter. A pyperf worker runs it.
 
 Each adapter serves the same applications. The caller acts like a WSGI server in the same process:
-it makes one request after the other, or 50 at once on as many threads.
+it makes one request after another, or 50 at once on as many threads.
 """
 
 import io

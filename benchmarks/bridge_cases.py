@@ -1,4 +1,4 @@
-"""The measured operations of the bridge. A worker of pyperf runs it in each environment."""
+"""The measured operations of the bridge. A pyperf worker runs it in each environment."""
 
 import asyncio
 import contextvars

@@ -1,9 +1,9 @@
 """Count the leftovers of calls: threads, loops, tasks, descriptors, contexts, RSS.
 
-``python bridge_memory.py THOUSANDS`` makes so many thousands of calls of each kind, in an
-environment with the components of this repository, and prints JSON. A further tenth of the calls is
-not counted, because it fills pools and allocators. A case misses its target if any count grew, or
-RSS grew by 1 MB or more.
+``python bridge_memory.py THOUSANDS`` makes that many thousands of calls of each kind, in an
+environment with the components of this repository, and prints JSON. An additional tenth of the
+calls is not counted, because it fills pools and allocators. A case misses its target if any count
+grew, or RSS grew by 1 MB or more.
 """
 
 import asyncio

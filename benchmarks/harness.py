@@ -6,7 +6,7 @@ between the two would look like a difference. Here each round measures every cas
 environments, directly one after the other and with alternating order.
 
 Unless ``--idle`` is given, a process keeps one core busy: on an idle machine a hop between threads
-wakes a sleeping core, which on a virtual machine can cost more than all that is measured here.
+wakes a sleeping core, which on a virtual machine can cost more than everything measured here.
 """
 
 import statistics

@@ -1,4 +1,4 @@
-"""The measured operations of the smaller parts. A worker of pyperf runs it in each environment."""
+"""The measured operations of the smaller components. A pyperf worker runs it per environment."""
 
 import importlib
 import sys

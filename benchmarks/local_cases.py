@@ -1,6 +1,6 @@
-"""The measured operations of `Local`. A worker of pyperf runs it in each environment.
+"""The measured operations of `Local`. A pyperf worker runs it in each environment.
 
-The body of the loop repeats a statement ten times, so that the loop itself hardly counts.
+The body of the loop repeats a statement ten times, so that the loop itself adds little.
 """
 
 import asyncio

@@ -2,8 +2,8 @@
 
 A page contains marks, ``<!-- figures of NAME: begin -->`` and the same with ``end``. The run that
 stores the records writes the figures between them, so that figures are never copied by hand. NAME
-is the name of a benchmark or of one table (``helpers, asgiref.testing``), both also followed by
-``with targets``, or a key of `SPECIAL`.
+is the name of a benchmark or of one table (``helpers, asgiref.testing``), either of them optionally
+followed by ``with targets``, or a key of `SPECIAL`.
 """
 
 import re

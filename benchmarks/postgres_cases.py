@@ -1,10 +1,10 @@
 """One process of `postgres_echo`: ``python postgres_cases.py WAY URL SCOPES ROLE``.
 
-Each line of standard input tells a gateway how many messages to send, and at which rate. The
-gateway answers with a line of JSON (`Trip`) when every echo is back. A worker echoes until it is
-killed. Both print ``ready``. ROLE is ``gateway``, or the number of a worker.
+Each line of standard input tells a gateway how many messages to send, and how fast. The gateway
+answers with a line of JSON (`Trip`) when every echo is back. A worker echoes until it is killed.
+Both print ``ready``. ROLE is ``gateway``, or the number of a worker.
 
-All ways carry the same messages, a dict with a number and a text for the id of a scope, and
+All ways send the same messages, a dict with a number and a text for the id of a scope, and
 acknowledge a message after it has been handled.
 """
 

@@ -1,4 +1,4 @@
-"""The record of a benchmark's run: figures, targets, and the machine that measured them.
+"""The record of a benchmark run: figures, targets, and the machine that measured them.
 
 Benchmarks make records, ``results/`` stores them, and the tables and plots show them. A record does
 not identify its user: it has no host names and no paths.

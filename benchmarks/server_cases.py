@@ -1,4 +1,4 @@
-"""The measured operations of `StatelessServer`. A worker of pyperf runs it in each environment.
+"""The measured operations of `StatelessServer`. A pyperf worker runs it in each environment.
 
 The cases measure the server, so their application is minimal: it waits for messages and counts them
 as long as its scope lives. asgiref's checker runs during all cases, as in a real server.

@@ -1,7 +1,7 @@
-"""The measured requests of the WSGI adapters. A worker of pyperf runs it in each environment.
+"""The measured requests of the WSGI adapters. A pyperf worker runs it in each environment.
 
 Each adapter serves the same applications. The caller acts like a server in the same process and
-makes one request after the other, unless a case says otherwise. `send` never yields to the event
+makes one request after another, unless a case says otherwise. `send` never yields to the event
 loop, like that of a server whose client keeps up; `receive` returns at once.
 
 `raw` is the minimum for any adapter: gather the body, build an environ of nothing else, call the

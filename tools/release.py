@@ -1,4 +1,4 @@
-"""Rehearse a release without its upload: ``python tools/release.py [--check]``.
+"""Rehearse a release without the upload: ``python tools/release.py [--check]``.
 
 1. Refuse components that must not be released (`release_check`); ``--check`` stops here.
 2. Build every sdist and wheel; ``twine`` and ``check-wheel-contents`` check them.
@@ -7,7 +7,7 @@
 4. Unpack each sdist, and run its tests against the installed packages.
 
 The environments ``sync``, ``wsgi`` and so on test that each package works with only its declared
-dependencies. Runs in an environment that may be changed, with ``build``, ``check-wheel-contents``,
+dependencies. Runs in an environment that it may change, with ``build``, ``check-wheel-contents``,
 ``flit-core``, ``packaging`` and ``twine``; needs git.
 """
 

@@ -7,8 +7,8 @@ A version is released once; its tag ``NAME-VERSION`` marks the commit of the upl
   test settings and the ``tests`` extra may differ; they wait for the next release.
 - A version without a tag is new. It needs a CHANGELOG section or notes, a number above all tags of
   the component, and a place in the ranges of our packages that depend on the component.
-- A tag may only be missing from this clone: a shallow clone without any tag of the component, or a
-  dated CHANGELOG section without its tag, is refused. Needs ``packaging`` and git.
+- A tag may be missing from this clone only, so a shallow clone without any tag of the component, or
+  a dated CHANGELOG section without its tag, is refused. Needs ``packaging`` and git.
 """
 
 import enum

@@ -1,7 +1,7 @@
 """Django through ASGI: sync and async views, middleware, signals and transactions, on SQLite.
 
 A sync and an async middleware wrap every view, so that each request crosses the bridge in both
-directions. Each order is one row, with the mark of its request as the key: to write it twice is an
+directions. Each order is one row, with the mark of its request as the key: writing it twice is an
 error, and the verdict compares the rows with the answers.
 """
 

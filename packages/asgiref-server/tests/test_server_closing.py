@@ -308,7 +308,7 @@ async def test_a_server_that_runs_refuses_to_run_twice():
     server = Chat(reading)
     running = asyncio.create_task(server.arun())
     await turns()
-    with pytest.raises(RuntimeError, match="This Chat is running already"):
+    with pytest.raises(RuntimeError, match="This Chat is already running"):
         await server.arun()
     server.finished.set()
     await running
@@ -510,7 +510,7 @@ def test_a_table_may_be_replaced_when_no_loop_runs(caplog):
     with asyncio.Runner() as runner:
         runner.run(start())
         server.application_instances = {}
-        assert "was not called, because no event loop runs here" in caplog.text
+        assert "was not called, because no event loop is running here" in caplog.text
         runner.run(asyncio.sleep(0))
     assert not server.application_instances
 

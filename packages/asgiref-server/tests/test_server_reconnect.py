@@ -64,7 +64,7 @@ async def test_handle_is_run_again_and_scopes_live_on(caplog, no_task_left):
     await run_until_done(bot)
     assert bot.sent == [("one", 1), ("two", 2)]
     lines = [record.getMessage() for record in caplog.records]
-    lost = [line for line in lines if "is run again in" in line]
+    lost = [line for line in lines if "will run again in" in line]
     assert [line.partition(";")[0] for line in lost] == ["Bot.handle() returned"] * 2
     assert lines[1] == "The connection is back, after 4 attempt(s)"
     no_task_left()

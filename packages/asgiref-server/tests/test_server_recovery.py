@@ -126,7 +126,7 @@ def test_run_on_another_thread_leaves_the_running_server_alone():
             self.put("a", "two")
 
         def run_by_mistake(self):
-            with pytest.raises(RuntimeError, match="is running already"):
+            with pytest.raises(RuntimeError, match="is already running"):
                 self.run()
 
     server = Long(echo, shutdown_timeout=30)

@@ -440,7 +440,7 @@ LATE = {"type": "http.response.body", "body": b"late"}
         ([{**START, "headers": [(b"a", b" c")]}], "whose value starts or ends with whitespace"),
         ([length(b"5", b"6")], "different values of content-length"),
         ([length(b"+5")], "a content-length that is not a number: b'.5'"),
-        ([length(b"5"), MORE, END], "ended the body 1 bytes before its length"),
+        ([length(b"5"), MORE, END], "ended the body 1 bytes short of its content-length"),
         ([length(b"1"), MORE, END], "more than its content-length"),
         ([{**START, "status": 204}, MORE], "a body in a response with the status 204"),
         (

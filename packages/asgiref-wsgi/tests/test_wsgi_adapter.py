@@ -120,7 +120,7 @@ async def test_an_executor_is_not_for_thread_sensitive_code():
 
 
 async def test_an_application_is_callable():
-    with pytest.raises(TypeError, match="must be callable, 'hello' is not"):
+    with pytest.raises(TypeError, match="must be callable, but 'hello' is not"):
         WsgiToAsgi("hello")
 
 

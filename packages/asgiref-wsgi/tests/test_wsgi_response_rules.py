@@ -80,7 +80,7 @@ def test_a_status_line_is_a_code_and_perhaps_a_reason(status, code):
     ],
 )
 def test_a_status_line_that_must_not_be_sent_is_refused(status):
-    with pytest.raises(ValueError, match="status must be three digits"):
+    with pytest.raises(ValueError, match="status must be a three-digit code"):
         parse_status(status)
 
 
@@ -105,7 +105,7 @@ def test_a_header_name_is_a_token(name):
 
 @pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\rb", "a\x00b", "a\n"])
 def test_a_header_value_is_one_line(value):
-    with pytest.raises(ValueError, match="X-Name has a line break"):
+    with pytest.raises(ValueError, match="X-Name contains a line break"):
         parse_headers([("X-Name", value)])
 
 
@@ -241,7 +241,7 @@ def test_write_comes_before_the_iterable(response, sink):
     write(b"")
     response.relay([b"two"])
     assert sink.events == [start(), chunk(b"one"), chunk(b"two"), END]
-    with pytest.raises(RuntimeError, match="response was over"):
+    with pytest.raises(RuntimeError, match="response was complete"):
         write(b"three")
 
 

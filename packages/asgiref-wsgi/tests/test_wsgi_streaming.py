@@ -421,7 +421,7 @@ async def test_write_after_the_request_is_an_error():
         return []
 
     await request(WsgiToAsgi(application))
-    with pytest.raises(RuntimeError, match="response was over"):
+    with pytest.raises(RuntimeError, match="response was complete"):
         kept[0](b"late")
 
 

@@ -1,4 +1,4 @@
-"""Turning a double-callable application into a single-callable one."""
+"""Turns a double-callable application into a single-callable one."""
 
 import inspect
 from typing import cast

@@ -8,7 +8,7 @@ The first rule that applies decides; a partial counts as the callable that it wr
 4. anything else is double-callable, even an object that follows neither style.
 
 `require_double_callable` rejects callables that follow neither style. Objects that are not callable
-are rejected only when they are called: test suites of servers pass placeholders.
+are rejected only when they are called: servers' test suites pass placeholders.
 """
 
 import functools
@@ -25,8 +25,9 @@ def is_double_callable(application: object) -> bool:
     """Return whether ``application`` is written in the ASGI 2.0 style.
 
     Args:
-        application: any object. A true attribute ``_asgi_single_callable`` or
-            ``_asgi_double_callable`` decides, for callables whose style cannot be detected.
+        application: any object. If its attribute ``_asgi_single_callable`` or
+            ``_asgi_double_callable`` is true, that decides; set one on a callable whose style
+            cannot be detected.
 
     Returns:
         True for a double-callable application (called with the scope, it returns a callable for
@@ -48,7 +49,7 @@ def is_double_callable(application: object) -> bool:
     if inspect.isclass(called):
         return True
     if isinstance(called, FunctionType) and _returns_coroutine(called):
-        return False  # the usual case: half the time of the checks below, and the same answer
+        return False  # the usual case: the same answer as the checks below, in half the time
     # An instance is not a function, but its method is.
     method: object = getattr(called, "__call__", None)  # noqa: B004
     return not (_returns_coroutine(method) or _returns_coroutine(called))
@@ -70,7 +71,7 @@ def require_double_callable(application: Callable[..., object]) -> None:
 
     Only code objects are reliable. A signature may be missing, may describe another callable
     (``__signature__``, ``__wrapped__``), or may raise because annotations cannot be evaluated.
-    Callables without Python code are accepted: calling them will show.
+    Callables without Python code are accepted: only calling them shows whether they fit.
     """
     called = _called_code(application)
     if called is None or called.takes_one_more():
@@ -83,7 +84,7 @@ def require_double_callable(application: Callable[..., object]) -> None:
 
 @dataclass(slots=True)
 class _Called:
-    """The function that a call reaches, and the arguments that it gets besides the scope."""
+    """The function that a call reaches, and the arguments that it gets in addition to the scope."""
 
     code: CodeType
     defaults: int
@@ -130,7 +131,7 @@ def _called_code(application: object) -> _Called | None:
 
 
 def _is_placeholder(argument: object) -> bool:
-    """Whether it is ``functools.Placeholder`` (Python 3.14), which an argument replaces."""
+    """Whether it is ``functools.Placeholder`` (Python 3.14), which a later argument replaces."""
     return argument is getattr(functools, "Placeholder", functools)
 
 

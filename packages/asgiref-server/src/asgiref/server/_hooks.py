@@ -1,9 +1,9 @@
 """Runs the server's hooks in the background.
 
 The calls for one scope run one after the other, in one task, so that a failure is reported before
-the messages that the failed instance left. The next instance of the scope waits for them, so they
-cannot pile up. A call that takes longer than `_LIMIT_SECONDS` is cancelled, so that it does not
-silence its scope. An exception in one hook never prevents the next call.
+the messages that the failed instance left unread. The next instance of the scope waits for them, so
+they cannot pile up. A call that takes longer than `_LIMIT_SECONDS` is cancelled, so that it does
+not block its scope. An exception in one hook never prevents the next call.
 """
 
 import asyncio
@@ -40,12 +40,12 @@ def leave_hook() -> None:
 
 
 class HookCalls:
-    """One server's hook calls that have not finished.
+    """One server's unfinished hook calls.
 
     Attributes:
         tasks: the tasks that make these calls, by the queue of the scope.
-        unstarted: those that must not be cancelled yet: the user learns of the failure or the
-            messages only from their calls.
+        unstarted: those that must not be cancelled yet, because only their calls tell the user of
+            the failure or the messages.
         on_fatal: called with an exception that should end the process, such as SystemExit.
     """
 
@@ -60,7 +60,7 @@ class HookCalls:
         queue, scope_id = instance.input_queue, instance.scope_id
         where = f"{type(owner).__name__}.{name}() for scope {safe_repr(scope_id)}"
         if not is_loop_running():
-            logger.error("%s was not called, because no event loop runs here", where)
+            logger.error("%s was not called, because no event loop is running here", where)
             return
         self._calls.setdefault(queue, []).append((where, (name, scope_id), hook))
         if queue not in self.tasks:
@@ -113,7 +113,7 @@ class HookCalls:
             logger.exception(text, where)
         except BaseException as error:
             if loop.is_closed():
-                raise  # a GeneratorExit from destroying this coroutine: no concern of a later run
+                raise  # a GeneratorExit from destroying this coroutine: it must not end a later run
             # An asyncio task would raise SystemExit in the code that runs the event loop.
             logger.critical("%s raised %s", where, safe_repr(error), exc_info=error)
             self.check_fatal(error)

@@ -8,7 +8,7 @@ receives; a CANCELLED one may still send. The module ``_table`` makes these tran
 latest in the last step of the instance's task (`Channel.end_turn`).
 
 asgiref keeps a dict for each instance. Servers read ``details["scope"]`` and ``details["future"]``
-from it, and insert their own dicts. So a record answers to those keys, and `adopted` turns such a
+from it, and insert their own dicts. So a record supports those keys, and `adopted` turns such a
 dict into a record.
 """
 
@@ -90,7 +90,7 @@ class Channel:
             sending = self._server.application_send(self.scope, message)
             return await sending if inspect.isawaitable(sending) else sending
         except BaseException as error:
-            await _suspend_after(error)  # likewise if it retries at once
+            await _suspend_after(error)  # likewise if it retries immediately
             raise
         finally:
             self.sending -= 1
@@ -136,7 +136,7 @@ class Channel:
         self._turn = queue.runner = asyncio.current_task()
 
     def end_turn(self) -> None:
-        """End the instance, if it has begun its turn, and let the next one run."""
+        """End the instance's turn, if it has started, and let the next one run."""
         turn, self._turn = self._turn, None
         if turn is not None:
             self.queue.instances.leave(turn)
@@ -185,7 +185,7 @@ class MessageSource:
     async def instance_ended(
         self, instance: "ApplicationInstance", unacknowledged: list[Any]
     ) -> None:
-        """React to the end of the task of ``instance``. By default, do nothing.
+        """React to the end of ``instance``'s task. By default, do nothing.
 
         The next instance of the scope waits for this. After ten seconds, this is cancelled.
 
@@ -274,7 +274,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
     channel: Channel
     #: The `Instances` of the server, whose module imports this one.
     _instances: Any
-    #: Whether it was started for messages that its predecessor left.
+    #: Whether it was started for messages that its predecessor left unread.
     redelivery: bool = False
     #: The timer that checks whether it is idle, if there is an idle timeout.
     idle_timer: asyncio.TimerHandle | None = None

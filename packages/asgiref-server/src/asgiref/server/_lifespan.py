@@ -1,4 +1,4 @@
-"""The application's lifespan: tells the application when the server starts and ends.
+"""The application's lifespan: tells the application when the server starts and stops.
 
     STARTING ─┬─ startup.complete ─> STARTED ── `ask_to_stop` ──> STOPPING ── an answer ─> STOPPED
               └─ startup.failed ───> FAILED
@@ -71,7 +71,7 @@ class ServerLifespan:
             self._events.put_nowait({"type": "lifespan.shutdown"})
 
     def is_stopping(self) -> bool:
-        """Whether the application has not answered the shutdown yet."""
+        """Whether the application has yet to answer the shutdown."""
         return self._phase is LifespanPhase.STOPPING and not self.task.done()
 
     # The application's side

@@ -1,4 +1,4 @@
-"""Work on the server's event loop: tasks, and calls from other threads; and the logger.
+"""Tasks on the server's event loop, calls from other threads to it, and the logger.
 
 All state in this package belongs to one event loop. Other threads (users' own threads, and worker
 threads that run methods decorated with ``sync_to_async``) may still ask for instances and put
@@ -17,7 +17,7 @@ _R = TypeVar("_R")
 
 logger: logging.Logger = logging.getLogger("asgiref.server")
 
-#: Seconds between a waiting thread's checks whether the loop ended without running its call.
+#: How often, in seconds, a waiting thread checks whether the loop ended without running its call.
 _CHECK_SECONDS = 1.0
 
 

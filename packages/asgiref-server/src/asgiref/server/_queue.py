@@ -1,9 +1,9 @@
 """The input queue of a scope: an ``asyncio.Queue`` that keeps no message for an ended application.
 
-Servers keep the queue of a scope, sometimes for as long as they run. So the queue belongs to the
-scope, not to an instance: when an instance ends, the next one reads from the same queue, in order.
-Before the queue accepts a message, it asks the server's instances to start one if none is live. If
-that fails, the queue is unchanged.
+A server may keep a scope's queue for as long as it runs. So the queue belongs to the scope, not to
+an instance: when an instance ends, the next one reads from the same queue, in order. Before the
+queue accepts a message, it asks its `Instances` to start an instance if none is live. If that
+fails, the queue is unchanged.
 
 The class is an ``asyncio.Queue`` by type and behaves like one, but shares no state with it: the
 four deques of an ``asyncio.Queue`` take 3 kB of the 5.5 kB that an idle scope costs in asgiref.
@@ -24,7 +24,7 @@ from ._loop import safe_repr
 class InputQueue(asyncio.Queue[Any]):
     """The messages that a scope's application has not yet received."""
 
-    # In asyncio a property, which would become the default without `field`.
+    # asyncio has a property of this name, which would become the default value without `field`.
     maxsize: int = field()  # pyright: ignore[reportIncompatibleMethodOverride]
     scope_id: Hashable
     scope: object
@@ -59,14 +59,14 @@ class InputQueue(asyncio.Queue[Any]):
         return waiter
 
     def wake(self) -> None:
-        """Report a message, room for one, a free turn or the end of an instance."""
+        """Report a message, room for one, a free turn, or the end of an instance."""
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     def is_drained(self) -> bool:
-        """Whether a receiver waits for a message, and there is none."""
+        """Whether a receiver is waiting for a message and none is queued."""
         return self.items is None and not all(each.done() for each in self._waiters)
 
     def put_nowait(self, item: object) -> None:
@@ -113,7 +113,7 @@ class InputQueue(asyncio.Queue[Any]):
             await self.changed()
         return self.get_nowait()
 
-    # The server decides how long the queue lives, and never reports that a message is done.
+    # The server decides how long the queue lives, and never marks a message as done.
 
     def shutdown(self, immediate: bool = False) -> NoReturn:
         """Raise NotImplementedError: the queue outlives its instances."""

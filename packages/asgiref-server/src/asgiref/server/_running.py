@@ -8,7 +8,7 @@ second request shortens all limits.
 
 The task of ``arun`` waits only in `ServerRun._suspend`, which turns a cancellation into a request.
 So no cancellation interrupts a step, no matter when or how often it arrives. After ``serve``, it
-looks at short intervals whether the step is complete, so nothing has to report that.
+checks at short intervals whether the step is complete, so nothing has to report completion.
 """
 
 import asyncio
@@ -32,7 +32,8 @@ from ._table import Instances, ServerState
 
 #: The minimum number of seconds that a cancelled task gets to clean up.
 _CLEANUP_SECONDS = 1.0
-#: How often a task that ignores its cancellation is cancelled again, and at which intervals.
+#: How many times a task that ignores its cancellation is cancelled again, and how many seconds
+#: apart.
 _ATTEMPTS, _ATTEMPT_SECONDS = 20, 0.05
 
 
@@ -44,8 +45,8 @@ class Reconnect:
 
     Args:
         first_delay: seconds before ``handle`` runs again for the first time.
-        max_delay: the maximum; the delay doubles until it reaches this. Each delay is shortened at
-            random by up to a half, so that many bots do not reconnect at the same moment.
+        max_delay: the maximum; the delay doubles until it reaches this. Each delay is shortened by
+            a random amount of up to half, so that many bots do not reconnect at the same moment.
 
     Raises:
         ValueError: if a delay is negative.
@@ -71,7 +72,7 @@ class Reconnect:
         delay *= random.uniform(0.5, 1.0)
         log = logger.warning if first else logger.debug
         text = "returned" if error is None else f"raised {safe_repr(error)}"
-        log("%s.handle() %s; it is run again in %.1f s", server, text, delay, exc_info=error)
+        log("%s.handle() %s; it will run again in %.1f s", server, text, delay, exc_info=error)
         return delay
 
 
@@ -86,19 +87,19 @@ class ServerRun:
     _fatal: BaseException | None = None
     _requested: "asyncio.Future[None] | None" = None
     _lifespan: ServerLifespan | None = None
-    #: When this last looked whether a step is done, in seconds of ``time.monotonic``.
+    #: When this last checked whether a step was done, in seconds of ``time.monotonic``.
     polled_at: float = 0.0
 
     async def run(self) -> None:
         """Serve, then close.
 
         Raises:
-            Exception: any exception of ``handle`` or the checker.
+            Exception: any exception that ``handle`` or the checker raises.
             CancelledError: if this task was cancelled.
         """
         instances = self._instances
         if instances.is_running():
-            raise RuntimeError(f"This {type(self._server).__name__} is running already.")
+            raise RuntimeError(f"This {type(self._server).__name__} is already running.")
         instances.forget_other_loops()
         instances.thread = LoopThread(type(self._server).__name__)
         instances.hooks.on_fatal = self._end_with
@@ -126,7 +127,7 @@ class ServerRun:
     # Waiting
 
     async def _suspend(self, seconds: float | None, *tasks: "asyncio.Future[None]") -> None:
-        """Wait for a request or the end of a task, for at most ``seconds``."""
+        """Wait at most ``seconds`` for a request to end the server, or for a task to end."""
         self._requested = asyncio.get_running_loop().create_future()
         try:
             waiting = {self._requested, *tasks}
@@ -136,7 +137,7 @@ class ServerRun:
             self._requests += 1
 
     async def _until(self, done: Callable[[], bool], seconds: float, hurried: float) -> bool:
-        """Wait until ``done()``, for at most ``seconds``, or ``hurried`` after a second request."""
+        """Wait for ``done()``, at most ``seconds``, or ``hurried`` after a second request."""
         begin, pause = time.monotonic(), 0.0
         while not done():
             self.polled_at = time.monotonic()
@@ -148,7 +149,7 @@ class ServerRun:
         return True
 
     async def _end(self, pending: "Callable[[], Collection[asyncio.Future[Any]]]") -> None:
-        """Cancel tasks until none is pending; abandon those that ignore it."""
+        """Cancel tasks until none is pending; abandon those that ignore cancellation."""
         seconds = max(self._instances.settings.shutdown_timeout, _CLEANUP_SECONDS)
         for attempt in range(1 + _ATTEMPTS):
             for task in pending():
@@ -172,7 +173,7 @@ class ServerRun:
         await self._end(lambda: [task for task in (main, checker) if not task.done()])
         for task in (main, checker):
             if task is not ended and (error := _failure(task)) is not None:
-                logger.error("%r failed while it was ended", task, exc_info=error)
+                logger.error("%r failed while it was being cancelled", task, exc_info=error)
         await self._close()
         if self._fatal is not None:
             raise self._fatal
@@ -199,7 +200,7 @@ class ServerRun:
             await asyncio.sleep(delay)
 
     async def _handle(self, reconnect: Reconnect | None) -> float | None:
-        """Run ``handle``; return the seconds until the next run, or None for no next run."""
+        """Run ``handle``; return the seconds until the next run, or None if there is none."""
         error: BaseException | None = None
         name = type(self._server).__name__
         self._instances.on_contact = None if reconnect is None else reconnect.established
@@ -207,7 +208,7 @@ class ServerRun:
             await self._call(self._server.handle)
         except (Exception, asyncio.CancelledError) as raised:
             task = asyncio.current_task()
-            if task is None or task.cancelling():  # else a task that it awaits was cancelled
+            if task is None or task.cancelling():  # otherwise, a task that it awaits was cancelled
                 raise
             if reconnect is None or isinstance(raised, NotImplementedError):
                 logger.error("%s.handle() failed, and the server ends: %s", name, safe_repr(raised))
@@ -259,9 +260,9 @@ def _failure(task: "asyncio.Future[None]") -> BaseException | None:
 def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals | None:
     """Run a server on its own event loop; return the signal that ended it, or None."""
     if instances.is_running():
-        raise RuntimeError("This server is running already, on another thread.")
+        raise RuntimeError("This server is already running on another thread.")
     running = arun()
-    loop = asyncio.new_event_loop()  # not asyncio.run, which waits for tasks without a limit
+    loop = asyncio.new_event_loop()  # not asyncio.run, which waits for tasks indefinitely
     main = loop.create_task(running)
 
     with Signals(loop, main, instances) as signals:
@@ -284,7 +285,7 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
 def _end_despite_threads(shutdown_timeout: float) -> None:
     """Kill the process with SIGTERM if threads keep it alive after its main thread has ended.
 
-    Python waits for them without a limit, even for a thread that waits on a socket.
+    Python waits for them without a limit, even if a thread only waits on a socket.
     """
 
     def threads() -> list[threading.Thread]:
@@ -370,7 +371,8 @@ class Signals:
         if self._loop.is_closed():  # do not raise in code that follows the block
             return
         run: ServerRun | None = self._instances.run
-        # Is there no server that looks, at short intervals, whether its end is complete?
+        # A server that is ending updates `polled_at` at short intervals. If it does not, it is
+        # stuck.
         stuck = run is None or time.monotonic() - run.polled_at > _STUCK_SECONDS
         if self._unheard or (self.first and stuck):
             if self._interrupted:

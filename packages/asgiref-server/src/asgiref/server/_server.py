@@ -30,7 +30,7 @@ def _instances_of(server: "StatelessServer") -> Instances:
 
 
 def _option(name: str) -> Any:
-    """Expose a constructor option. (A property would forbid subclasses to assign to its name.)"""
+    """Expose a constructor option. (Subclasses could not assign to the name of a property.)"""
     return cached_property(lambda server: getattr(_instances_of(server).settings, name))
 
 
@@ -45,19 +45,20 @@ class StatelessServer:
 
     Args:
         application: an ASGI application of either style; called once for each instance.
-        max_applications: how many instances may be live at once, at least 1. One more evicts the
-            least recently used instance, which is cancelled.
+        max_applications: how many instances may be live at once, at least 1. Starting one more
+            evicts the least recently used instance, which is cancelled.
         idle_timeout: an instance is cancelled this many seconds after it last received or sent a
             message, unless messages wait for it or it is sending; None for no limit.
         queue_size: how many messages may wait for one instance. When the queue is full,
             ``put_nowait`` raises asyncio.QueueFull and ``put`` waits; 0 for no limit.
-        shutdown_timeout: seconds that `arun` gives instances at its end to finish the messages that
-            they have. Cancelled instances get the same time, and at least one second, to clean up.
+        shutdown_timeout: seconds that `arun`, when it ends, gives instances to finish the messages
+            that they have. Cancelled instances get the same time, and at least one second, to clean
+            up.
         lifespan: whether `arun` runs the application's lifespan protocol. If so, `handle` starts
             after the application's startup, and each scope that is a mapping without ``"state"``
             gets a shallow copy of the application's state.
         reconnect: a `Reconnect`, to run `handle` again whenever it returns or raises. The instances
-            stay alive meanwhile.
+            stay alive in the meantime.
         source: a `MessageSource`, if messages do not come from the input queue or must be
             acknowledged.
 
@@ -158,12 +159,12 @@ class StatelessServer:
     async def application_exception(
         self, exception: BaseException, application_details: Any
     ) -> None:
-        """Handle the failure of an instance; called once for each failure. By default it logs.
+        """Handle the failure of an instance; called once for each failure. By default, logs it.
 
-        For one scope, calls of this and of `application_undelivered` run one after the other, and
-        the next instance waits for them. A call is cancelled after ten seconds. An exception that
-        they raise is logged; one that is not an ``Exception``, such as SystemExit, ends the server,
-        and `arun` raises it.
+        For one scope, calls of this method and of `application_undelivered` run one after the
+        other, and the next instance waits for them. A call is cancelled after ten seconds. An
+        exception that they raise is logged; one that is not an ``Exception``, such as SystemExit,
+        ends the server, and `arun` raises it.
 
         Args:
             exception: the exception that the instance raised. Cancellation is not a failure.
@@ -176,7 +177,7 @@ class StatelessServer:
         logger.error(text, scope_id, reason, exc_info=exception)
 
     async def application_undelivered(self, messages: list[Any], application_details: Any) -> None:
-        """Handle messages that no instance received. By default it logs their number.
+        """Handle messages that no instance received. By default, logs their number.
 
         Messages are undelivered if their instance is cancelled (evicted, idle, deleted, at
         shutdown), if two instances in succession end without receiving one, or if they arrive
@@ -256,7 +257,7 @@ class StatelessServer:
         if (other := _instances_of(self).other_thread()) is not None:
             return other.call(self.delete_application_instance, scope_id)
         if is_failed(scope_id):
-            return  # already gone: a live instance now is its successor, which has not failed
+            return  # already gone: any live instance is its successor, which has not failed
         del _instances_of(self).table[scope_id]
 
     # Running
@@ -265,8 +266,8 @@ class StatelessServer:
         """Run the server on its own event loop until `handle` ends or a signal arrives.
 
         SIGINT (Ctrl-C) and SIGTERM end the server cleanly, as a cancellation ends `arun`, but
-        without an exception. A second signal shortens that, even if the event loop is stuck. If the
-        program has its own handler for a signal, the server leaves that signal alone.
+        without an exception. A second signal shortens the shutdown, even if the event loop is
+        stuck. If the program has its own handler for a signal, the server leaves that signal alone.
 
         Raises:
             Exception: any exception of `arun`.
@@ -289,15 +290,15 @@ class StatelessServer:
         them and ask for the next. Then all instances are cancelled and awaited, and cancelled again
         if they keep running. The application's lifespan gets the same time for its shutdown. A
         second cancellation shortens all of this. A task that ignores every cancellation is
-        abandoned, with an error in the log: it stays on the event loop. (`run` closes the loop all
-        the same; `asyncio.run` waits for such a task without a limit.)
+        abandoned, with an error in the log: it stays on the event loop. (`run` closes the loop
+        anyway; `asyncio.run` waits for such a task without a limit.)
 
         This method does not handle signals.
 
         Raises:
             Exception: the exception that `handle` raised.
-            RuntimeError: if the application says that its startup failed (``lifespan=True``), or if
-                this server is running already.
+            RuntimeError: if the application reports that its startup failed (``lifespan=True``), or
+                if this server is already running.
         """
         await ServerRun(self, _instances_of(self)).run()
 
@@ -305,6 +306,6 @@ class StatelessServer:
         """Wait until cancelled.
 
         In asgiref this coroutine finds applications that have ended, and subclasses with their own
-        main loop start or await it. Here the server notices each end without it.
+        main loop start or await it. This server detects each end without it.
         """
         await asyncio.get_running_loop().create_future()

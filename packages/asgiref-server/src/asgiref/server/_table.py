@@ -11,7 +11,7 @@
 2. Every message is received once or reported undelivered once. If an instance returns or fails and
    leaves messages, the next instance gets them; if that one receives none, they are undelivered. So
    a queue without a live instance is empty.
-3. Users' code never sees a half-made change: overridden methods run before an instance starts;
+3. Users' code never sees a half-finished change: overridden methods run before an instance starts;
    applications and hooks run in their own tasks.
 """
 
@@ -69,7 +69,7 @@ class ServerState(enum.Enum):
 class InstanceTable(UserDict[Hashable, ApplicationInstance]):
     """The live instances by scope id, least recently used first.
 
-    In asgiref this is a dict, and it behaves like one here, with records as its values. Removing an
+    asgiref uses a dict. This class behaves like one, with records as its values. Removing an
     instance cancels it.
     """
 
@@ -92,12 +92,13 @@ class Instances:
 
     Attributes:
         table: the live instances, for users.
-        last_used_assigned: whether users' code sets the time that decides who is evicted.
-        order: the same instances. (Not a plain dict: finding its first entry steps over every
-            entry that was deleted in front of it.)
+        last_used_assigned: whether users' code sets the time that decides which instance is
+            evicted.
+        order: the same instances, not in a plain dict: to find its first entry, a dict steps over
+            every entry that was deleted before it.
         unfinished: the records whose task has not ended, live or cancelled, by task.
         abandoned: tasks that ignore their cancellation.
-        latest: usually the task of the last instance in `order`; it spares moving that instance
+        latest: usually the task of the last instance in `order`, so that it need not be moved
             again.
         settings: the options.
         state: the state of the server.
@@ -189,7 +190,7 @@ class Instances:
                 return  # an overridden method kept it, or started another
 
     def _queue_only(self, scope_id: Hashable, scope: object) -> InputQueue:
-        """Return the queue of a scope without a live instance; reuse one that is still kept."""
+        """Return the queue of a scope without a live instance; reuse it if it still exists."""
         queue = self._dormant.get(scope_id)
         if queue is None:
             queue = InputQueue(self.settings.queue_size, scope_id, scope, self)
@@ -298,11 +299,11 @@ class Instances:
             others = [each for each in self.records() if each is not instance]
             self.order.clear()
             for each in others:
-                with contextlib.suppress(Exception):  # one that cannot be inserted just lives on
+                with contextlib.suppress(Exception):  # one that cannot be inserted keeps running
                     self.order[each.scope_id] = each
 
     def oldest(self) -> Hashable:
-        """The scope id of the least recently used instance, of which there must be one."""
+        """Return the scope id of the least recently used instance; there must be one."""
         if self.last_used_assigned:
             return min(self.records(), key=lambda each: each.channel.active_at).scope_id
         return next(iter(self.order))
@@ -319,7 +320,7 @@ class Instances:
             try:
                 if not (in_vain or instance.future.cancelled()):
                     self._start(instance.scope_id, queue.scope, redelivery=True)
-            except BaseException as error:  # raised by an overridden method
+            except BaseException as error:  # an overridden method raised it
                 logger.exception("No application can be started for %r", instance)
                 self.hooks.check_fatal(error)
         if not isinstance(queue, InputQueue) or queue.live is None:
@@ -336,7 +337,7 @@ class Instances:
     # Idle time
 
     def _check_idle(self, instance: ApplicationInstance) -> None:
-        """Start the instance's timer, or end it. A message only records its time."""
+        """Start the instance's timer, or end the instance. A message only records its time."""
         channel = instance.channel
         limit = left = cast(float, self.settings.idle_timeout)
         if not channel.sending and channel.queue.empty():
@@ -348,7 +349,7 @@ class Instances:
             try:
                 self._server.delete_application_instance(instance.scope_id)
             except Exception:
-                logger.exception("%r is idle, and cannot be deleted by its id", instance)
+                logger.exception("%r is idle, but cannot be deleted by its id", instance)
                 self.remove(instance)
 
     # Closing
@@ -358,7 +359,7 @@ class Instances:
         return self.run is not None and not (self.thread and self.thread.loop.is_closed())
 
     def is_drained(self) -> bool:
-        """Whether only instances are left that wait for a message, and none is queued."""
+        """Whether all remaining instances are waiting for a message and none is queued."""
         left = self.unfinished.values()
         drained = all(each.state is LIVE and each.channel.is_drained() for each in left)
         return drained and not self.hooks.tasks
@@ -378,7 +379,7 @@ class Instances:
         """Forget a task (of an instance, a hook or the server) that ignores its cancellation.
 
         It stays on the event loop. One reference is leaked on purpose: destroying the coroutine
-        would raise GeneratorExit in it, and code that ignores this as well would run without end.
+        would raise GeneratorExit in it, and code that ignores this as well would run forever.
         """
         name = self.unfinished.get(task, task)
         logger.error("%r ignores its cancellation, and is abandoned", name)

@@ -33,10 +33,11 @@ Three helpers are communicators with the methods of a client: `HttpExchange`,
 b'hello'
 
 Modules: ``_communicator`` is the base class; its ``_runner`` runs the application and reports how
-it ended (``_report`` has the words), ``_output`` is the queue of the events that it sent.
-``_rules`` and ``_http_rules`` reject what a server would reject, ``_connection`` is a client that
-may disconnect, ``_scopes`` builds the scopes; ``_http``, ``_websocket`` and ``_lifespan`` are the
-helpers. ``_stack`` closes communicators after a test; only pytest loads ``_pytest``.
+it ended (``_report`` writes the messages), ``_output`` is the queue of events that it sent.
+``_rules`` and ``_http_rules`` reject the events that a server would reject, ``_connection`` is a
+client that may disconnect, ``_scopes`` builds the scopes; ``_http``, ``_websocket`` and
+``_lifespan`` are the helpers. ``_stack`` closes communicators after a test; only pytest loads
+``_pytest``.
 """
 
 from ._communicator import ApplicationCommunicator

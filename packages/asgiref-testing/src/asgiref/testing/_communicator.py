@@ -2,10 +2,10 @@
 
 - Output comes first: everything that the application sent before it ended can be read in order, and
   only then does a read raise how the application ended.
-- An end is reported at once. Every later call that needs the application raises its failure, as the
-  same exception object; no call waits for an application that cannot answer.
-- A timeout cancels the application unless ``cancel_on_timeout`` is False, and so does the
-  cancellation of a test in ``wait``. As in asgiref, cancelling a test that reads does not.
+- The end is reported at once. Every later call that needs the application raises its failure, as
+  the same exception object; no call waits for an application that cannot answer.
+- A timeout cancels the application unless ``cancel_on_timeout`` is False, and so does cancelling a
+  test that is in ``wait``. As in asgiref, cancelling a test that is reading does not.
 """
 
 # ruff: noqa: ASYNC109 - asgiref's API takes timeouts as arguments
@@ -41,7 +41,7 @@ class ApplicationCommunicator:
     running, waits for its end, and raises its failure unless the block has already seen it.
 
     An application that is cancelled has 5 seconds for its cleanup. One that ignores its
-    cancellation is ended by force, and the test fails with a TimeoutError that names it.
+    cancellation is terminated, and the test fails with a TimeoutError that names it.
 
     Attributes:
         application: the application, in single-callable style.
@@ -62,7 +62,7 @@ class ApplicationCommunicator:
     True
     """
 
-    # Subclasses written for asgiref have attributes of their own: no other name is taken here.
+    # Subclasses written for asgiref have attributes of their own, so this class uses no other name.
     __asgiref_runner: Runner | None = None  # __del__ runs even if __init__ raised
 
     def __init__(
@@ -82,7 +82,7 @@ class ApplicationCommunicator:
 
     @property
     def _asgiref_runner(self) -> Runner:
-        """The runner, whose application has been started."""
+        """Start the application if necessary, and return its runner."""
         _ = self.future
         return self.__required_runner
 
@@ -111,7 +111,7 @@ class ApplicationCommunicator:
         return self.__required_runner.start(self.application, self.scope)
 
     async def send_input(self, message: Mapping[str, Any]) -> None:
-        """Queue ``message`` for the application. Does not wait until it has been received.
+        """Queue ``message`` for the application. Does not wait for the application to receive it.
 
         Starts the application if it has not been started.
 
@@ -119,8 +119,8 @@ class ApplicationCommunicator:
             message: any mapping; passed unchanged.
 
         Raises:
-            RuntimeError: if the application has returned. It is not raised for a disconnect (a type
-                that ends in ``.disconnect``), which a client may always send.
+            RuntimeError: if the application has returned. Not raised for a disconnect (an event
+                whose type ends in ``.disconnect``), which a client may always send.
             asyncio.CancelledError: if the application was cancelled, for example by a timeout.
             Exception: the application's own, if it has failed.
         """
@@ -143,7 +143,7 @@ class ApplicationCommunicator:
             The message as a dict.
 
         Raises:
-            TimeoutError: if no message comes in time (the application is then cancelled and
+            TimeoutError: if no message arrives in time (the application is then cancelled and
                 awaited, see ``cancel_on_timeout``), or immediately if the application has returned.
             asyncio.CancelledError: if the application was cancelled and left no output.
             Exception: the application's own, if it failed and left no output.
@@ -163,7 +163,7 @@ class ApplicationCommunicator:
         return await self._asgiref_runner.receive(timeout, cancel_on_timeout)
 
     async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:
-        """Return whether the application sends nothing for ``timeout`` seconds. Takes no message.
+        """Return whether the application sends nothing for ``timeout`` seconds. Consumes nothing.
 
         Args:
             timeout: in seconds; 0 checks without waiting.
@@ -210,7 +210,7 @@ class ApplicationCommunicator:
     def raise_unseen_failure(self) -> None:
         """Raise the failure of an application that has failed, unless the test has seen it.
 
-        The end of an ``async with`` block does this; call it at the end of a test that has no
+        An ``async with`` block does this at its end; call it at the end of a test that has no
         block. It does not wait, and needs no event loop.
 
         >>> async def failing(scope, receive, send):

@@ -3,9 +3,9 @@
 A disconnect reaches the application in the two ways of the specification: once as an event that it
 can receive, and as an ``OSError`` from every later ``send``, which ends an endless response.
 
-At the end of a helper's block the client disconnects, and the application gets time to end by
-itself, as under a server. It is cancelled, and the test fails, only when that time is over. An
-application may end by passing the ``OSError`` on; that is not a failure.
+At the end of a helper's block, the client disconnects, and the application gets time to end by
+itself, as under a server. Only when that time is over is it cancelled, and the test fails. An
+application may end by letting the ``OSError`` propagate; that is not a failure.
 """
 
 # ruff: noqa: ASYNC109 - the timeout of the public methods
@@ -23,7 +23,7 @@ from ._scopes import Overrides
 
 #: Bytes that an application may send before the test reads; servers have a limit too.
 _HIGH_WATER = 1 << 20
-#: The size of an event besides its body.
+#: Bytes that an event takes in addition to its body.
 _EVENT_SIZE = 256
 
 
@@ -76,7 +76,7 @@ class Client:
     Attributes:
         rules: what the application may send.
         runner: runs the application.
-        reading: held while an event is taken and recorded, which is one step.
+        reading: held while an event is taken and recorded, so that this is one step.
     """
 
     def __init__(self, application: object, rules: Rules) -> None:
@@ -87,7 +87,7 @@ class Client:
         self._told_disconnect = False
 
     async def event(self, timeout: float | None, *due: str) -> Output:
-        """Return the next event of the application, one of the types ``due``."""
+        """Return the application's next event, which should have one of the types ``due``."""
         return await next_event(self.runner, self.rules, timeout, *due)
 
     async def hang_up(self, event: Output) -> None:
@@ -104,7 +104,7 @@ class Client:
                 await self.runner.send(event)
 
     def note_end(self) -> None:
-        """Record whether the application has returned before the client disconnected."""
+        """Record whether the application returned before the client disconnected."""
         if not self._wire.hung_up and self.runner.has_returned():
             self.rules.note_end()
 
@@ -126,7 +126,7 @@ class Connection(ApplicationCommunicator):
 
     @property
     def _asgiref_client(self) -> Client:
-        """The client, whose application has been started."""
+        """Start the application if necessary, and return the client."""
         _ = self.future
         return self.__asgiref_client
 
@@ -151,9 +151,9 @@ class Connection(ApplicationCommunicator):
     def raise_unseen_failure(self) -> None:
         """Raise the failure of an application that has failed, unless the test has seen it.
 
-        An event that a server would reject is a failure, and so is a response that an application
-        has not completed when it returns. The end of an ``async with`` block does this; call it at
-        the end of a test that has no block. It does not wait, and needs no event loop.
+        An event that a server would reject is a failure, and so is a response that is incomplete
+        when the application returns. An ``async with`` block does this at its end; call it at the
+        end of a test that has no block. It does not wait, and needs no event loop.
         """
         super().raise_unseen_failure()
         client = self.__asgiref_client
@@ -165,10 +165,10 @@ class Connection(ApplicationCommunicator):
 def _passes_on_the_disconnect(failure: BaseException, above: frozenset[int] = frozenset()) -> bool:
     """Return whether a failure is the disconnect itself, or was raised to report it.
 
-    An exception that was only raised while the disconnect was handled may be a fault of a cleanup.
-    It reports the disconnect if it was raised from it, or if its name says so. ``above`` has the
-    ids of the exceptions that led to this one: meeting one again is a cycle, as in
-    ``raise e from e``, but one exception in several branches of a group is not.
+    An exception that was merely raised while the disconnect was being handled may be a bug in
+    cleanup code. It reports the disconnect if it was raised from it, or if its name says so.
+    ``above`` contains the ids of the exceptions that led to this one: meeting one again is a cycle,
+    as in ``raise e from e``, but one exception in several branches of a group is not.
     """
     each, path = failure, set(above)
     while not isinstance(each, ClientDisconnected):

@@ -1,6 +1,6 @@
 """One HTTP exchange: the test is the client, the application answers one request.
 
-``_http_rules`` has checked every event that is read here. The events of extensions, which an
+``_http_rules`` has checked every event that this module reads. The events of extensions, which an
 application sends only if the scope offers them, are collected unchanged.
 """
 
@@ -40,8 +40,8 @@ class ResponseStart:
         Returns:
             The value, or None if there is no such header.
 
-        Several lines with one name are joined with ``", "``, which has the same meaning (RFC 9110)
-        for every header except Set-Cookie; read that one from ``headers``.
+        Lines with the same name are joined with ``", "``, which has the same meaning (RFC 9110) for
+        every header except Set-Cookie; read that one from ``headers``.
         """
         wanted = name.lower().encode("latin-1")
         values = [value.decode("latin-1") for each, value in self.headers if each.lower() == wanted]
@@ -92,16 +92,16 @@ class HttpExchange(Connection):
     Raises:
         TypeError: if ``application`` is not an ASGI application.
 
-    Everything runs on the thread and the event loop of the test. Every wait raises TimeoutError
-    when the time is over, and cancels the application; AssertionError if the application sends an
-    event that the specification (ASGI HTTP 2.5) does not allow; and the application's own exception
-    if it fails. An event that a server would reject also fails the block at its end, with the event
-    in the message, if the test has not read it; so does an application that returns without
-    completing its response. An application that sends more than 1 MiB before the test reads waits
-    in ``send``, as under a server.
+    Everything runs on the thread and the event loop of the test. Every wait cancels the application
+    and raises TimeoutError when the time is over. It raises AssertionError if the application sends
+    an event that the specification (ASGI HTTP 2.5) does not allow, and the application's own
+    exception if it fails. If the test has not read an event that a server would reject, the block
+    fails at its end, with the event in the message. It also fails if the application returns
+    without completing its response. An application that sends more than 1 MiB before the test reads
+    waits in ``send``, as under a server.
 
-    At the end of the block the client disconnects. The application may continue, with background
-    work for example, for ``timeout`` seconds; then it is cancelled, and TimeoutError is raised. A
+    At the end of the block, the client disconnects. The application may continue for ``timeout``
+    seconds, for example with background work; then it is cancelled, and TimeoutError is raised. A
     block that ends with an exception cancels the application immediately.
 
     >>> import asyncio
@@ -156,7 +156,7 @@ class HttpExchange(Connection):
     async def send(self, piece: bytes = b"", *, more: bool = True) -> None:
         """Send a piece of the request's body.
 
-        Does not wait until the application has received it.
+        Does not wait for the application to receive it.
 
         Args:
             piece: the bytes; may be empty.
@@ -209,7 +209,7 @@ class HttpExchange(Connection):
         return self.__start
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Iterate over the pieces of the response's body as they arrive, without empty ones.
+        """Iterate over the pieces of the response's body as they arrive, skipping empty ones.
 
         Another iteration continues where the last one stopped.
 
@@ -233,7 +233,7 @@ class HttpExchange(Connection):
     async def response(self) -> HttpResponse:
         """Wait for the whole response, which may take ``timeout`` seconds in all.
 
-        Pieces of the body that have been read before are part of it.
+        It includes pieces of the body that have already been read.
 
         Raises:
             TimeoutError: if the response is not complete in time; see `HttpExchange`.
@@ -273,7 +273,7 @@ class HttpExchange(Connection):
     async def disconnect(self) -> None:
         """Disconnect. The application can receive the event once; its sends raise ``OSError``.
 
-        Events that it sent before can still be read. Does not wait for its end; see `wait`.
+        Events that it has already sent can still be read. Does not wait for it to end; see `wait`.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -292,7 +292,7 @@ class HttpExchange(Connection):
         return {"type": "http.disconnect"}
 
     async def __read(self, deadline: float | None) -> bytes:
-        """Read one event; return the piece of the body that it carries, or nothing.
+        """Read one event; return the piece of the body in it, or nothing.
 
         ``deadline`` limits the whole response: an endless stream never makes the test wait.
         """

@@ -27,8 +27,8 @@ class HttpRules(Rules):
     """The rules for an application that answers a request.
 
     The events of an extension are allowed only if the scope offers the extension. The length of the
-    body is compared with ``content-length`` except for HEAD, whose body servers drop, and for files
-    that the server would read.
+    body is compared with ``content-length`` except for HEAD, whose body servers discard, and for
+    files that the server would read.
     """
 
     def __init__(self, application: object, scope: Overrides) -> None:
@@ -38,7 +38,7 @@ class HttpRules(Rules):
         self._phase = HttpPhase.START
         self._trailers_follow = False
         self._status = 0
-        self._length: int | None = None  # bytes of the body that are still due, if that is known
+        self._length: int | None = None  # bytes of the body that are still due, if known
 
     def note_end(self) -> None:
         if self._phase is HttpPhase.START:
@@ -93,7 +93,9 @@ class HttpRules(Rules):
             self._length = None  # the server would read the file
         if not event.get("more_body", False):
             if self._length:
-                self.complain(f"ended the body {self._length} bytes before its length", event)
+                self.complain(
+                    f"ended the body {self._length} bytes short of its content-length", event
+                )
             self._phase = HttpPhase.TRAILERS
             self.is_over = not self._trailers_follow
 

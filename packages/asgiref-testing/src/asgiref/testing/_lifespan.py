@@ -1,4 +1,4 @@
-"""A server's lifespan around a block of a test.
+"""Runs a server's lifespan around a block of a test.
 
 Startup and shutdown run in one task, which is not the test's: task groups and cancel scopes that
 the application keeps open between the two belong to that task, as under a server.
@@ -39,12 +39,12 @@ class LifespanFailed(RuntimeError):
 
 
 class Lifespan(ApplicationCommunicator):
-    """Starts an ASGI application up and, at the end of an ``async with`` block, shuts it down.
+    """Starts an ASGI application, and shuts it down at the end of an ``async with`` block.
 
     Args:
         application: an ASGI application, single- or double-callable.
         required: whether an application must support the protocol. With False, an application that
-            fails or returns instead of answering the startup does not support it, as under a
+            fails or returns instead of answering the startup is taken not to support it, as under a
             server: the failure is not raised, and ``supported`` is False.
         timeout: how many seconds startup and shutdown may each take; None means no limit.
 
@@ -62,9 +62,10 @@ class Lifespan(ApplicationCommunicator):
         supported: whether the application has answered the startup.
 
     Everything runs on the thread and the event loop of the test. The application is also shut down
-    when the block ends with an exception; no failure of the shutdown replaces that exception. An
-    application that has returned by then needs no shutdown. After its last answer the application
-    has ``timeout`` seconds to end. Cancelling a test that waits cancels the application.
+    when the block ends with an exception; a failure of the shutdown does not replace that
+    exception. An application that has already returned is not shut down. After its last answer, the
+    application has ``timeout`` seconds to end. Cancelling a test while it waits cancels the
+    application.
 
     >>> import asyncio
     >>> async def application(scope, receive, send):
@@ -126,8 +127,8 @@ class Lifespan(ApplicationCommunicator):
     def raise_unseen_failure(self) -> None:
         """Raise the failure of an application that has failed, unless the test has seen it.
 
-        An event that a server would reject is a failure. The end of an ``async with`` block does
-        this; call it at the end of a test that has no block. It does not wait, and needs no event
+        An event that a server would reject is a failure. An ``async with`` block does this at its
+        end; call it at the end of a test that has no block. It does not wait, and needs no event
         loop.
         """
         super().raise_unseen_failure()
@@ -150,7 +151,7 @@ class Lifespan(ApplicationCommunicator):
         await runner.wait(self.timeout)
 
     async def __answer(self, step: str) -> None:
-        """Wait for the answer to ``lifespan.{step}``, which must be that it is complete."""
+        """Wait for the answer to ``lifespan.{step}``; raise LifespanFailed if it is a failure."""
         runner, complete_or_failed = self._asgiref_runner, _answers(step)
         answer = await next_event(runner, self.__rules, self.timeout, *complete_or_failed)
         if answer["type"] == complete_or_failed[1]:

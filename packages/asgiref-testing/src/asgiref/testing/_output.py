@@ -1,9 +1,10 @@
 """The queue of events that the application has sent, which a test can wait on.
 
 A test waits for the next output or for the application's end, and sometimes only checks that
-neither comes. It can therefore wait without taking an event: each waiter registers a future, every
-change and the application's end complete all of them, and the waiters check again. ``Queue.get``
-would not notice the end (asgiref waits until the timeout). Used only on the event loop's thread.
+neither comes. It can therefore wait without taking an event: each waiter registers a future; every
+change, and the application's end, completes all the futures, and the waiters check again.
+``Queue.get`` would not notice the end (asgiref waits until the timeout). Used only on the event
+loop's thread.
 """
 
 # ruff: noqa: ASYNC109 - the timeout of the public methods
@@ -38,7 +39,7 @@ class OutputQueue(asyncio.Queue[Output]):
             _finish(watcher, True)
 
     async def take(self, application: asyncio.Future[Any], timeout: float | None) -> Output | None:
-        """Wait up to ``timeout`` seconds for the next output, after the calls that already wait.
+        """Wait up to ``timeout`` seconds for the next output, after calls that already wait.
 
         Returns None if ``application`` ends or the time is over.
         """
@@ -59,9 +60,9 @@ class OutputQueue(asyncio.Queue[Output]):
     async def until_output_or_end(
         self, application: asyncio.Future[Any], timeout: float | None
     ) -> bool:
-        """Wait up to ``timeout`` seconds until there is output or ``application`` is done.
+        """Wait up to ``timeout`` seconds for output or for the end of ``application``.
 
-        Returns whether either came. A ready application runs once even if the timeout is 0.
+        Returns whether either happened. A ready application runs once even if the timeout is 0.
         """
         return await self._until(lambda: not self.empty() or application.done(), timeout)
 
@@ -79,9 +80,9 @@ class OutputQueue(asyncio.Queue[Output]):
         return is_settled()
 
     async def _changed_by(self, deadline: float | None) -> bool:
-        """Wait for the next change; return False if it does not come in time.
+        """Wait for the next change; return False if it does not happen in time.
 
-        A timer ends the wait with a result. The traceback of an exception, as of
+        A timer ends the wait with a result. The traceback of an exception, such as that of
         ``asyncio.timeout``, would keep the caller's frames, and with them the communicator, alive
         until the next garbage collection; ``asyncio.wait`` would be slower.
         """

@@ -1,12 +1,12 @@
-"""The pytest plugin: the ``asgi`` fixture. Only pytest loads this module, by its entry point.
+"""The pytest plugin: the ``asgi`` fixture. Only pytest loads this module, through its entry point.
 
 The fixture is a plain function, so that it works with every plugin for asynchronous tests.
 Communicators are closed as soon as the test function has returned: in the test's own coroutine if
 the plugin passes it on (anyio), otherwise right after it (pytest-asyncio). The teardown of a
 fixture would be too late, because plugins may close the loop first.
 
-The entry point also exists without the extra. A pytest that is older than the extra allows cannot
-declare the hook, and gets no fixture.
+The entry point also exists without the extra. If pytest is older than the extra allows, it does not
+support the hook, and gets no fixture.
 """
 
 import functools
@@ -28,7 +28,7 @@ if pytest.version_tuple >= (8,):
         try:
             yield stack
         finally:
-            stack.close()  # for a test that was not reached, after fixtures that opened some
+            stack.close()  # for a test that did not run, although its fixtures opened some
 
     @pytest.hookimpl(wrapper=True)
     def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:

@@ -45,7 +45,7 @@ def type_of(message: object) -> str:
 def doing(task: asyncio.Task[Any]) -> str:
     """Describe what ``task`` is doing, as the end of a sentence about the application.
 
-    The position is the innermost one outside of asyncio: the line that a reader can change.
+    The position is the innermost one outside asyncio: the line that a reader can change.
     """
     frames = list(_suspended_at(task.get_coro()))
     if not frames:

@@ -1,6 +1,6 @@
 """The events that an application may send next, and a queue that enforces them.
 
-A violation is raised in the application's ``send``, as a server would, and recorded: the test fails
+A violation is recorded, and raised in the application's ``send`` as by a server: the test fails
 even if the application swallows the error. Rules never refer to the communicator, which is
 finalized as soon as the test drops it.
 """
@@ -17,7 +17,7 @@ from ._scopes import fault_of_headers
 
 
 class Rules:
-    """The base of the rules of one protocol.
+    """Base class for the rules of one protocol.
 
     Attributes:
         violation: a sentence about the first event that a server would reject, or None.
@@ -51,7 +51,7 @@ class Rules:
         raise NotImplementedError
 
     def _copy(self, event: Output) -> Output:
-        """Copy an event: an application may reuse it, as servers have written it after ``send``."""
+        """Copy an event, which the application may reuse: a server writes it during ``send``."""
         try:
             return {key: _copied(key, value) for key, value in event.items()}
         except ValueError:
@@ -72,7 +72,7 @@ class Rules:
             raise AssertionError(self.violation)
 
     def mark_reported(self) -> None:
-        """Do not raise a violation any more: the test has an error that says the same."""
+        """Mark the violation as reported: the test has an error that says the same."""
         self._reported = True
 
     def require_due(self, event: Output, *due: str) -> None:
@@ -118,7 +118,7 @@ class CheckedQueue(OutputQueue):
 
 
 async def next_event(runner: Runner, rules: Rules, timeout: float | None, *due: str) -> Output:
-    """Return the next event that the application sends; ``due`` is named if none comes."""
+    """Return the application's next event; if none arrives, the error names ``due``."""
     if runner.outputs.empty():
         rules.raise_violation()
     try:

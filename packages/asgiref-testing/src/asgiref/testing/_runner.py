@@ -1,7 +1,7 @@
 """Runs an application in a task, and tells the test how it ended.
 
-Everything happens on the event loop's thread. The invariant: the task and its coroutine never refer
-to the communicator. A communicator that is dropped is therefore finalized at once, and cancels its
+Everything runs on the event loop's thread. The invariant: the task and its coroutine never refer to
+the communicator. A dropped communicator is therefore finalized immediately, and cancels its
 application.
 """
 
@@ -19,7 +19,8 @@ from asgiref.compatibility import SingleCallable
 from ._output import Output, OutputQueue
 from ._report import doing, how_it_ended, name_of, type_of
 
-#: Seconds that each cancellation waits for the application's end: the first one is for its cleanup.
+#: Seconds to wait for the application to end after each cancellation; the first wait allows
+#: cleanup.
 _CANCELLATIONS = (5.0, 0.1, 0.1)
 
 
@@ -51,7 +52,7 @@ class Runner:
         self.failure_raised = False
         self.stuck: str | None = None
         self._cancel_on_timeout = cancel_on_timeout
-        self._is_expected = is_expected  # asked about a failure at the end of the test only
+        self._is_expected = is_expected  # consulted only about a failure at the end of the test
         self._task: asyncio.Task[Any] | None = None
 
     def start(self, application: SingleCallable, scope: Mapping[str, Any]) -> asyncio.Task[Any]:
@@ -102,7 +103,7 @@ class Runner:
         raise TimeoutError(f"{self.name} will send nothing more: {how_it_ended(self.task)}.")
 
     async def sends_nothing(self, timeout: float, interval: float) -> bool:
-        """Return whether no output comes in time. Takes no output."""
+        """Return whether no output arrives in time. Consumes no output."""
         if timeout > 0 or self.task.done():
             await self.outputs.until_output_or_end(self.task, max(timeout, interval))
         if not self.outputs.empty():
@@ -112,7 +113,7 @@ class Runner:
         return True
 
     async def wait(self, timeout: float | None, cancel_on_timeout: bool | None = None) -> None:
-        """Wait for the application's end, and raise its failure."""
+        """Wait for the application to end, and raise its failure, if any."""
         cancel = self._cancel_on_timeout if cancel_on_timeout is None else cancel_on_timeout
         if not await self.ends_within(timeout, cancel):
             await self.time_out(f"did not end within {timeout} s", cancel)
@@ -153,14 +154,14 @@ class Runner:
             self.raise_failure()
 
     def raise_failure(self) -> None:
-        """Raise how the ended application ended, unless it returned."""
+        """Raise the exception that ended the application, unless it returned."""
         self.failure_raised = True
         if self.stuck is not None:
             raise TimeoutError(self.stuck)
         self.task.result()
 
     def raise_unseen_failure(self) -> None:
-        """Raise a failure that no call has raised yet, unless it is how the application may end."""
+        """Raise a failure that no call has raised yet, unless the application may end that way."""
         task = self._task
         if self.failure_raised or task is None:
             return
@@ -197,8 +198,8 @@ async def _force_end(task: asyncio.Task[Any]) -> None:
     """End a task that ignores its cancellation: ``asyncio.run`` would wait for it forever."""
     coroutine = task.get_coro()
     if inspect.iscoroutine(coroutine):
-        # GeneratorExit passes handlers of Exception and CancelledError. If a bare ``except:``
-        # swallows it, close() raises RuntimeError, which ends `_run` all the same.
+        # Handlers of Exception and CancelledError do not catch GeneratorExit. If a bare ``except:``
+        # swallows it, close() raises RuntimeError, which ends `_run` anyway.
         with contextlib.suppress(BaseException):
             coroutine.close()
     task.cancel()  # resumes the closed coroutine, which ends the task with a RuntimeError

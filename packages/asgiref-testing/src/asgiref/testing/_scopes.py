@@ -1,4 +1,4 @@
-"""The scopes of the helpers, and the checks of the headers that an application sends.
+"""Builds the scopes of the helpers, and checks the headers that an application sends.
 
 A helper acts as a server without extensions: HTTP and WebSocket 2.5, lifespan 2.0 with state. A
 test passes other keys (another ``http_version``, ``extensions``, a user) as ``scope``; those keys
@@ -68,7 +68,7 @@ def extensions_of(scope: Overrides) -> frozenset[str]:
 
 
 def _authority(host: str, port: int | None) -> bytes:
-    """Return the value of the ``host`` header, in which an IPv6 address has brackets."""
+    """Return the value of the ``host`` header, with brackets around an IPv6 address."""
     if ":" in host:
         name = f"[{host}]".encode()
     else:
@@ -89,7 +89,7 @@ def decoded(headers: Iterable[Iterable[bytes]]) -> Headers:
 
 
 def fault_of_headers(headers: Any) -> str | None:
-    """Describe what is wrong with the headers that an application sent; None if nothing is."""
+    """Describe the fault in the headers that an application sent; None if there is none."""
     lines: Any = headers
     if not isinstance(headers, Iterable) or isinstance(headers, str | bytes | Mapping):
         return f"headers that are not a list of pairs: {safe_repr(cast(object, headers))}"
@@ -125,7 +125,7 @@ def declared_length(headers: Iterable[tuple[bytes, bytes]]) -> int | str | None:
 
 
 def has(headers: Headers, name: bytes) -> bool:
-    """Return whether there is a line of that name."""
+    """Return whether there is a header line with that name."""
     return any(each == name for each, _ in headers)
 
 

@@ -3,7 +3,8 @@
 `CommunicatorStack.aclose` closes them on the test's loop. `CommunicatorStack.close` runs after the
 test function has returned, outside of any loop. The test's loop may then be open and idle, as with
 pytest-asyncio: it runs once more. It may be closed, as after ``asyncio.run``: closing has cancelled
-the applications, and only failures remain to be raised. Or it runs on another thread (a portal).
+the applications, and only failures remain to be raised. Or it may be running on another thread (a
+portal).
 """
 
 import asyncio
@@ -18,9 +19,9 @@ _C = TypeVar("_C", bound=ApplicationCommunicator)
 class CommunicatorStack:
     """Keeps communicators open for the rest of a test; pytest's fixture ``asgi`` is a stack.
 
-    To open an `ApplicationCommunicator` or an object of a subclass (`HttpExchange`,
-    `WebsocketConversation`, `Lifespan`, a framework's class), await the stack with it, on the loop
-    of the test.
+    To open an `ApplicationCommunicator` or an instance of a subclass (`HttpExchange`,
+    `WebsocketConversation`, `Lifespan`, a framework's class), call the stack with it and await the
+    call, on the test's loop.
 
     >>> import asyncio
     >>> async def application(scope, receive, send):
@@ -41,10 +42,10 @@ class CommunicatorStack:
         self._open: list[ApplicationCommunicator] = []
 
     async def __call__(self, communicator: _C) -> _C:
-        """Enter a communicator. It is left when the stack is closed.
+        """Enter a communicator. Closing the stack exits it.
 
         Args:
-            communicator: an `ApplicationCommunicator`, or an object of a subclass.
+            communicator: an `ApplicationCommunicator`, or an instance of a subclass.
 
         Returns:
             The communicator, started.
@@ -57,10 +58,10 @@ class CommunicatorStack:
         return entered
 
     async def aclose(self, error: BaseException | None = None) -> None:
-        """Leave the communicators of the running event loop, the last one first.
+        """Exit the communicators of the running event loop, the last one first.
 
         Communicators of other loops stay open for `close`. If the call is cancelled, the
-        application whose end it waits for is cancelled too.
+        application that it is waiting for is cancelled too.
 
         Args:
             error: the exception that the test raised; no failure replaces it.
@@ -95,13 +96,13 @@ class CommunicatorStack:
         _raise(failures, error)
 
     def close(self, error: BaseException | None = None) -> None:
-        """Leave all communicators, the last one first. No event loop of theirs may run this call.
+        """Exit all communicators, the last one first. Do not call this on any of their event loops.
 
         Args:
             error: the exception that the test raised; no failure replaces it.
 
         Raises:
-            RuntimeError: if the loop of a communicator runs the call; await `aclose` there.
+            RuntimeError: if a communicator's loop runs the call; await `aclose` there.
             Exception: the failure of an application that the test has not seen; several failures
                 are raised as an ExceptionGroup.
         """

@@ -1,7 +1,8 @@
 """A websocket conversation: the test is the client.
 
-The socket is open inside the block: entering the block makes the handshake, leaving it closes the
-socket. A refused handshake raises an exception with the HTTP response that a client would see.
+The socket is open inside the block: entering the block performs the handshake, and leaving it
+closes the socket. A refused handshake raises an exception with the HTTP response that a client
+would see.
 """
 
 import json
@@ -88,7 +89,7 @@ class WebsocketRules(Rules):
 
 
 def _may_be_sent(code: int) -> bool:
-    """Return whether RFC 6455 allows to send a close code."""
+    """Return whether RFC 6455 allows sending a close code."""
     return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
 
 
@@ -149,13 +150,13 @@ class WebsocketConversation(Connection):
         subprotocol: the subprotocol that the application chose, or None.
         headers: header lines that the application added to the handshake's response.
 
-    Everything runs on the thread and the event loop of the test. Every wait raises TimeoutError
-    when the time is over, and cancels the application; AssertionError if the application sends an
-    event that the specification (ASGI WebSocket 2.5) does not allow; and the application's own
-    exception if it fails. An event that a server would reject also fails the block at its end, with
-    the event in the message, if the test has not read it.
+    Everything runs on the thread and the event loop of the test. Every wait cancels the application
+    and raises TimeoutError when the time is over. It raises AssertionError if the application sends
+    an event that the specification (ASGI WebSocket 2.5) does not allow, and the application's own
+    exception if it fails. If the test has not read an event that a server would reject, the block
+    fails at its end, with the event in the message.
 
-    At the end of the block the client closes the socket with code 1000, and the application has
+    At the end of the block, the client closes the socket with code 1000, and the application has
     ``timeout`` seconds to end; then it is cancelled, and TimeoutError is raised. A block that ends
     with an exception cancels the application immediately.
 
@@ -210,7 +211,7 @@ class WebsocketConversation(Connection):
             del denied  # its traceback refers to this frame
 
     async def send(self, message: str | bytes) -> None:
-        """Send a message. Does not wait until the application has received it.
+        """Send a message. Does not wait for the application to receive it.
 
         Args:
             message: the str of a text message, or the bytes of a binary one.
@@ -343,7 +344,7 @@ class WebsocketConversation(Connection):
         """Close the socket from the client's side.
 
         The application can receive the event once, and its sends raise ``OSError``. Messages that
-        it sent before can still be read. Does not wait for its end; see `wait`.
+        it has already sent can still be read. Does not wait for the application to end; see `wait`.
 
         Args:
             code: the close code of RFC 6455.
@@ -366,7 +367,7 @@ class WebsocketConversation(Connection):
         return _disconnect(1000, "")
 
     async def __open(self) -> WebsocketDenied | None:
-        """Make the handshake; return the exception of a refusal, or None."""
+        """Perform the handshake; return the exception for a refusal, or None."""
         await self.send_input({"type": "websocket.connect"})
         event = await self._asgiref_client.event(self.timeout, _ACCEPT, _CLOSE, _DENIAL_START)
         if event["type"] == _CLOSE:

@@ -1,6 +1,6 @@
 """Types for the scopes, events and applications of ASGI.
 
-These names only serve a type checker: annotate a server, a framework or an application with them,
+These names are only for type checkers: annotate a server, a framework or an application with them,
 and the checker knows which keys an event has.
 
 >>> async def application(
@@ -12,7 +12,7 @@ and the checker knows which keys an event has.
 >>> served: ASGI3Application = application
 
 Each protocol has a module (``_http``, ``_websocket``, ``_lifespan``) that builds on ``_common``.
-``_application`` joins them.
+``_application`` combines them.
 """
 
 import sys
@@ -115,8 +115,8 @@ __all__ = [
 
 __version__ = "1.0.0"
 
-# Only the meta-package of these components may install asgiref/__init__.py. With the one of asgiref
-# 3.13, modules of two implementations would run side by side, and they do not work together.
+# Only the meta-package of these components may install asgiref/__init__.py. With asgiref 3.13's
+# file, modules of two implementations would run side by side, and they do not work together.
 _package = vars(sys.modules["asgiref"])
 if "__version__" in _package and "_installation_checked" not in _package:
     import warnings

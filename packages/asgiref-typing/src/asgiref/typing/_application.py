@@ -86,7 +86,7 @@ ASGISendCallable: TypeAlias = Callable[[ASGISendEvent], Awaitable[None]]
 
 
 class ASGI2Protocol(Protocol):
-    """An instance of an ASGI 2.0 application, made for one scope and then run once.
+    """An instance of an ASGI 2.0 application, created for one scope and then run once.
 
     >>> class Greeting:
     ...     def __init__(self, scope: Scope) -> None:

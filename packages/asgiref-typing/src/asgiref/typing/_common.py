@@ -18,7 +18,7 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 """Header lines in order: pairs of a lower-case name and a value, as bytes, duplicates included."""
 
 Extensions: TypeAlias = dict[str, dict[object, object]]
-"""The details of each extension that the server offers, by its name; mostly ``{}``."""
+"""The details of each extension that the server offers, by its name; usually ``{}``."""
 
 
 class ASGIVersions(TypedDict):

@@ -36,7 +36,7 @@ class LifespanStartupEvent(TypedDict):
 
 
 class LifespanShutdownEvent(TypedDict):
-    """In: clean up; no request is open any more, and the server exits after the answer.
+    """In: clean up; no requests remain open, and the server exits after the answer.
 
     >>> LifespanShutdownEvent(type="lifespan.shutdown")
     {'type': 'lifespan.shutdown'}

@@ -1,4 +1,4 @@
-"""The adapter: a WSGI application as an ASGI application. `_instance` serves each call."""
+"""Adapts a WSGI application to ASGI. `_instance` serves each call."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ class WsgiToAsgi:
 
     Args:
         wsgi_application: the WSGI callable.
-        duplicate_header_limit: how often one request header may occur before the adapter answers
-            with status 400; None or 0 for any number.
+        duplicate_header_limit: how many times one request header may occur before the adapter
+            answers with status 400; None or 0 for no limit.
         workers: the maximum number of threads that run the application at once; 40 by default.
             While a request waits for a slow client, another one may run, except with ``workers=1``:
-            then one thread runs all requests, each from start to end.
+            then one thread runs all requests, each from start to finish.
         executor: an executor that runs the requests instead of the adapter's thread pool.
-        thread_sensitive: run one request after the other, on the thread that ``sync_to_async`` uses
-            by default. (Inside a ThreadSensitiveContext, requests always run on its thread.)
+        thread_sensitive: run requests one at a time, on the thread that ``sync_to_async`` uses by
+            default. (Inside a ThreadSensitiveContext, requests always run on its thread.)
         backpressure: how many bytes of a response may wait for the client before the application
             has to wait. Each chunk counts as its length plus 400 bytes.
-        allow_underscore_headers: keep request headers whose names have an underscore. The
+        allow_underscore_headers: keep request headers whose names contain an underscore. The
             application cannot tell them from headers with a hyphen, which it may trust a proxy to
             set.
         max_body_size: the maximum size of a request's body; a longer body gets status 413. None for
             no maximum.
         max_spool_size: the maximum size of a body without a length (chunked, or HTTP/2 without
-            Content-Length). The adapter receives such a body, in memory and then in a temporary
-            file, before the application starts, and sets CONTENT_LENGTH; a longer body gets status
+            Content-Length). Before the application starts, the adapter receives such a body, in
+            memory and then in a temporary file, and sets CONTENT_LENGTH; a longer body gets status
             413. With None, the application reads the body while it arrives, and frameworks that
             rely on CONTENT_LENGTH (Django, Falcon, Bottle) treat it as empty.
-        send_files_by_path: send the files of ``wsgi.file_wrapper`` by their path, if the server
-            offers ``http.response.pathsend``. Use this only if the application never deletes or
-            replaces a file that it has sent, because the server may open the file later.
+        send_files_by_path: send ``wsgi.file_wrapper`` files by path if the server offers
+            ``http.response.pathsend``. Use this only if the application never deletes or replaces a
+            file that it has sent, because the server may open the file later.
 
     Raises:
         TypeError: ``wsgi_application`` is not callable.
-        ValueError: ``backpressure`` is below 1, or another number is negative; or, when called, the
-            scope is of another type.
+        ValueError: ``backpressure`` is below 1, or another number is negative. A call raises it for
+            a scope of another type.
 
-    A cancelled call stops the application at its next chunk, write or read, and closes what it
-    returned.
+    If the call is cancelled, the application stops at its next chunk, write or read, and the
+    adapter closes the iterable that it returned.
 
     >>> def hello(environ, start_response):
     ...     start_response("200 OK", [("Content-Type", "text/plain")])
@@ -79,7 +79,7 @@ class WsgiToAsgi:
         send_files_by_path: bool = False,
     ) -> None:
         if not callable(wsgi_application):
-            raise TypeError(f"a WSGI application must be callable, {wsgi_application!r} is not")
+            raise TypeError(f"a WSGI application must be callable, but {wsgi_application!r} is not")
         if backpressure < 1:
             raise ValueError(f"backpressure must be a positive number of bytes, not {backpressure}")
         for name, maximum in (("max_body_size", max_body_size), ("max_spool_size", max_spool_size)):
@@ -100,7 +100,7 @@ class WsgiToAsgi:
         """Serve one scope; the ASGI interface.
 
         Raises:
-            Exception: any exception of the WSGI application; see `WsgiToAsgiInstance`.
+            Exception: any exception that the WSGI application raises; see `WsgiToAsgiInstance`.
         """
         instance = self.instance_class(
             self.wsgi_application, self.duplicate_header_limit, options=self._options

@@ -1,5 +1,5 @@
-"""The adapter's own answers, without the application: to rejected requests, and to scopes that WSGI
-lacks but an ASGI application should answer."""
+"""Answers from the adapter itself, not the application: to rejected requests, and to scopes that
+WSGI lacks but an ASGI application should answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ._types import Event, Receive, Scope, Send
 
 
 def answer(scope: Scope, status: int, text: str) -> tuple[Event, Event]:
-    """The events of a short answer in plain text."""
+    """Return the events of a short plain-text response."""
     body = text.encode()
     headers = [(b"content-type", b"text/plain")]  # asgiref's tests fix these
     start: Event = {"type": "http.response.start", "status": status, "headers": headers}

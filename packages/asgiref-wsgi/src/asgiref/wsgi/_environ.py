@@ -1,11 +1,11 @@
-"""From an ASGI scope to the environ dictionary of PEP 3333. Pure functions, no thread, no I/O.
+"""Converts an ASGI scope to PEP 3333's environ dictionary. Pure functions: no threads, no I/O.
 
 Rules:
 
 * Strings in an environ are "native": bytes decoded as latin-1, so that the application can
   recover the bytes (PEP 3333, "Unicode Issues").
-* SCRIPT_NAME is removed from the path only where a path segment ends: ``/app`` is not a prefix of
-  ``/application``.
+* SCRIPT_NAME is removed from the path only at the end of a path segment: ``/app`` is not a prefix
+  of ``/application``.
 * No header can pose as another header or variable; see `environ_key`.
 * An ambiguous request (a Content-Length that is not a number, or two that disagree) is a
   ``BadRequest``. The adapter never guesses the length of a body: guesses allow request smuggling.
@@ -26,7 +26,7 @@ from ._types import Scope
 HeaderPairs = Iterable[tuple[bytes, bytes]]
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_MAX_DIGITS = 18  # more than any body has; keeps int() cheap
+_MAX_DIGITS = 18  # more than any body's length has; keeps int() cheap
 _MAX_KNOWN_LENGTH = 64
 _MAX_KNOWN_KEYS = 512
 _KEYS = {
@@ -34,7 +34,8 @@ _KEYS = {
     b"content-length": "CONTENT_LENGTH",
     b"transfer-encoding": "TRANSFER_ENCODING",  # until `_settle_content_length`
 }
-# The server has decoded the body; an application that sees HTTP_TRANSFER_ENCODING decodes it again.
+# The server has decoded the body; an application that saw HTTP_TRANSFER_ENCODING would decode it
+# again.
 _DROPPED_KEYS = frozenset(
     {"HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 )
@@ -65,7 +66,7 @@ _FRAMING_NAME_LENGTHS = frozenset({len("expect"), len("content-length"), len("tr
 
 
 def read_framing(headers: HeaderPairs) -> Framing:
-    """Read the headers that the request's body depends on.
+    """Read the headers that determine the length of the request's body.
 
     Raises BadRequest for a Content-Length that is not a number, or several that disagree.
     """
@@ -87,7 +88,7 @@ def read_framing(headers: HeaderPairs) -> Framing:
 
 
 def may_lack_length(scope: Scope, framing: Framing) -> bool:
-    """Whether the body may have a length that its headers do not tell.
+    """Whether there may be a body whose length the headers do not give.
 
     HTTP/1 requests without Content-Length and Transfer-Encoding have no body (RFC 9112, 6.3); in
     later versions every request may have one.
@@ -98,7 +99,7 @@ def may_lack_length(scope: Scope, framing: Framing) -> bool:
 
 
 def parse_content_length(values: Sequence[bytes]) -> int | None:
-    """The length on which all Content-Length fields agree, or None without such a field."""
+    """Return the length that all Content-Length fields agree on, or None without such a field."""
     if len(values) == 1 and _is_length(values[0]):
         return int(values[0])  # the usual case
     lengths: set[int] = set()
@@ -131,7 +132,7 @@ def build_environ(
     body_length: int | None = None,
     client_connected: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """The environ of one request; raises BadRequest if the headers cannot be trusted.
+    """Return the environ of one request; raises BadRequest if the headers cannot be trusted.
 
     `body_length` is the length of a body that has arrived completely.
     """
@@ -186,7 +187,7 @@ def _add_paths(environ: dict[str, Any], scope: Scope) -> None:
 
 
 def _below(script_name: str, path: str) -> str:
-    """The part of `path` after `script_name`, or all of it if it does not start with that."""
+    """Return `path` without the prefix `script_name`, or unchanged if it has no such prefix."""
     if path == script_name or path.startswith(script_name + "/"):
         return path[len(script_name) :]
     return path  # the server has already removed the root path
@@ -205,7 +206,7 @@ def _encode(text: str) -> bytes:
 
 
 def _recovered_path(scope: Scope, root: str, path: str) -> str:
-    """The native form of `path`, with bytes restored that the server's decoding replaced.
+    """Return `path` in native form, and restore the bytes that the server's decoding replaced.
 
     Servers decode the percent-encoded path as UTF-8 and replace invalid bytes. `raw_path` has the
     original bytes, but is used only if it decodes to this `path`, because middleware may have
@@ -260,7 +261,7 @@ def _add_headers(
         if limit and len(texts) >= limit:
             raise BadRequest(
                 "Too many duplicate headers",
-                f"Too many duplicate headers: {key} came more than {limit} times",
+                f"Too many duplicate headers: {key} occurred more than {limit} times",
             )
         texts.append(text)
     for key, texts in repeated.items():
@@ -275,7 +276,7 @@ def _settle_content_length(environ: dict[str, Any]) -> None:
 
 
 def environ_key(name: bytes, allow_underscores: bool) -> str | None:
-    """The environ key of a header, or None for a header that must not reach the application.
+    """Return the environ key of a header, or None if it must not reach the application.
 
     ``X_User`` and ``X-User`` would both become ``HTTP_X_USER``. Behind a proxy that strips only one
     of them, a client could then pose as any user, so names with an underscore are dropped.
@@ -300,7 +301,7 @@ class _KnownKeys(dict[bytes, "str | None"]):
 
     def __missing__(self, name: bytes) -> str | None:
         key = environ_key(name, self._allow_underscores)
-        # Limited in length and number, so that no client can exhaust the memory.
+        # Limit the length and number of names, so that no client can exhaust the memory.
         if len(name) <= _MAX_KNOWN_LENGTH:
             if len(self) >= _MAX_KNOWN_KEYS:
                 self.clear()

@@ -1,4 +1,4 @@
-"""Errors between a client and the application, and their logging."""
+"""The errors that a client causes in the application, and the adapter's logging."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ logger = logging.getLogger("asgiref.wsgi")
 
 
 class ClientDisconnected(ConnectionError):
-    """The client has left, or the request was cancelled; an OSError to the application."""
+    """The client has left, or the request was cancelled. The application sees an OSError."""
 
 
 class BodyTooLarge(OSError):
@@ -18,7 +18,7 @@ class BodyTooLarge(OSError):
 
 
 def safe_repr(error: BaseException) -> str:
-    """Return the repr of an exception, or its type's name where `__repr__` raises."""
+    """Return the repr of an exception, or its type's name if `__repr__` raises."""
     try:
         return repr(error)
     except Exception:
@@ -38,12 +38,12 @@ def log_refused(error: ValueError) -> None:
 
 
 def _exc_info(error: BaseException) -> ExcInfo:
-    """The error as a tuple for logging, which would test a bare exception's truth value."""
+    """Return the error as a tuple, because logging tests the truth value of a bare exception."""
     return type(error), error, error.__traceback__
 
 
 class Notices:
-    """Warnings that an adapter logs once, and not for each request."""
+    """Warnings that an adapter logs once, instead of once per request."""
 
     def __init__(self) -> None:
         self._logged: dict[str, object] = {}

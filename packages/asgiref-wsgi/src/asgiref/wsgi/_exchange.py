@@ -1,4 +1,4 @@
-"""One HTTP request in its own task: receives the body, runs the application, sends the events.
+"""Serves one HTTP request in its own task: receives the body, runs the application, sends events.
 
 Only the request's task awaits `send`, and only that task or its child awaits `receive`. The call
 ends when the application has ended and its events are sent. When the client leaves or the call is
@@ -135,7 +135,7 @@ class Exchange:
                 self._spooled.close()
 
     async def _receive_body(self, source: RequestInput) -> BinaryIO | None:
-        """Receive all that must precede the application; None if the client left meanwhile."""
+        """Receive what must precede the application; return None if the client leaves first."""
         try:
             framing = _environ.read_framing(self._scope.get("headers") or ())
         except _environ.BadRequest:  # build_environ will report it
@@ -144,7 +144,7 @@ class Exchange:
         maximum, length = self._options.max_body_size, framing.length
         max_spool_size = self._options.max_spool_size
         if maximum is not None and length is not None and length > maximum:
-            raise BodyTooLarge(f"Content-Length is {length}, and the maximum {maximum}")
+            raise BodyTooLarge(f"Content-Length is {length}, but the maximum is {maximum}")
         if framing.expects_continue and (
             max_spool_size is None or not _environ.may_lack_length(self._scope, framing)
         ):
@@ -240,7 +240,7 @@ class Exchange:
         return in_a_row
 
     async def _is_over(self, application: asyncio.Task[None]) -> bool:
-        """Whether the closed request is over; answers a body that is too large."""
+        """Return whether the closed request is over; answer a body that is too large."""
         if self._is_too_large:
             self._is_too_large = False
             await self._answer_too_large()
@@ -267,7 +267,7 @@ class Exchange:
             self.outbox.wake()
 
     def on_queued(self, delay: float) -> None:
-        """Detect a client that leaves while its request waits for a thread."""
+        """Detect whether the client leaves while its request waits for a thread."""
         if self._source is None:
             return
         self._is_queued = True
@@ -294,7 +294,7 @@ class Exchange:
     # The application's thread
 
     def start(self) -> bool:
-        """Whether the client is still there and the call was not cancelled, so the request runs."""
+        """Return whether to run the request: its client is there and the call was not cancelled."""
         self._is_queued = False
         return not self.outbox.closed
 

@@ -1,15 +1,15 @@
-"""``wsgi.file_wrapper`` of PEP 3333: a file as an iterable of blocks.
+"""PEP 3333's ``wsgi.file_wrapper``: a file as an iterable of blocks.
 
 The file is sent from its current position to its end, or until Content-Length is reached.
 
 A server that offers ``http.response.zerocopysend`` sends the file itself, without passing blocks
-through Python. This is used only if reading provably returns the bytes on the disk: for a `FileIO`,
-or a `BufferedReader` directly over one. All other objects (archives, subclasses that limit or
-decrypt, objects without a descriptor) are read.
+through Python. This is used only if reading provably returns the bytes on disk: for a `FileIO`, or
+a `BufferedReader` directly over one. All other objects (archives, subclasses that limit or decrypt,
+objects without a descriptor) are read block by block.
 
 ``http.response.pathsend`` names the file by its path. The server may open it after `send` has
-returned (Granian does), when the application may have deleted or replaced it. So this is used only
-if the user asks for it.
+returned (Granian does), and by then the application may have deleted or replaced the file. So this
+is used only if the user asks for it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class FileWrapper:
 
 
 def usable_offers(extensions: Container[str] | None, *, by_path: bool) -> Container[str]:
-    """Which of the server's two extensions may be used."""
+    """Return those of the server's two extensions that may be used."""
     if not extensions:
         return ()
     names = (PATHSEND, ZEROCOPYSEND) if by_path else (ZEROCOPYSEND,)
@@ -66,7 +66,7 @@ def usable_offers(extensions: Container[str] | None, *, by_path: bool) -> Contai
 def sending_event(
     wrapper: FileWrapper, offers: Container[str], length: int | None, *, at_start: bool
 ) -> tuple[Event, int] | None:
-    """The event that makes the server send the file, and its size; None if it must be read.
+    """Return the event that makes the server send the file, and the byte count; None to read it.
 
     `offers` are the extensions to use, `length` is the rest of the promised Content-Length, and
     `at_start` is true if no part of the body was sent yet.
@@ -92,7 +92,7 @@ def sending_event(
 
 
 def _is_plain(file: object) -> TypeGuard[io.FileIO | io.BufferedReader]:
-    """Whether reading the file returns exactly the bytes on the disk."""
+    """Whether reading the file returns exactly the bytes on disk."""
     if type(file) is io.BufferedReader:
         return not _is_patched(file) and type(file.raw) is io.FileIO and not _is_patched(file.raw)
     return type(file) is io.FileIO and file.readable() and not _is_patched(file)

@@ -1,14 +1,14 @@
 """The request's body, from ASGI messages to ``wsgi.input``.
 
-A body that arrives complete with the first message is a BytesIO. Any other body passes from the
+If the first message holds the whole body, the stream is a BytesIO. Any other body passes from the
 event loop to the application's thread like this::
 
     receive() --> pump (a task of the request) --> buffer --> RequestStream --> io.BufferedReader
 
-The pump starts with the application's first read, or when the request must notice that its client
-leaves. There is one pump, so `receive` is never awaited twice at once. Only the pump appends to the
+The pump starts with the application's first read, or when the request must detect that its client
+leaves. There is one pump, so no two awaits of `receive` overlap. Only the pump appends to the
 buffer and only the application's thread takes from it; each side counts its own bytes. If the body
-breaks off, the reader gets an OSError, never a short body.
+is cut off, the reader gets an OSError, never a short body.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MESSAGE_OVERHEAD = 64
-"""The memory of a message without its data: the header of the bytes, and a slot of the deque."""
+"""The memory of a message besides its data: the bytes object's header and a slot of the deque."""
 READ_AHEAD = 4 * (64 * 1024 + MESSAGE_OVERHEAD)
 """The capacity of the buffer in bytes of memory. A single larger message still fits."""
 _OVER = "the request is over"
@@ -40,9 +40,9 @@ _OVER = "the request is over"
 class RequestInput:
     """The body of one request between `receive` and the application's thread.
 
-    On the event loop's thread, `on_disconnect` is called when the client has left, and
-    `on_too_large` when its body exceeds `maximum` while the application runs. `lend` creates the
-    context in which the thread waits for long (see `_workers`).
+    Two callbacks run on the event loop's thread: `on_disconnect` when the client has left, and
+    `on_too_large` when its body exceeds `maximum` while the application runs. The application's
+    thread makes long waits inside the context manager that `lend` returns (see `_workers`).
     """
 
     __slots__ = (
@@ -138,7 +138,7 @@ class RequestInput:
         return self._pump
 
     def take_all(self) -> bytes:
-        """Take all that was received so far, before the application's thread starts."""
+        """Take everything received so far. Call this before the application's thread starts."""
         self._taken = self._received
         chunks = list(self._chunks)
         self._chunks.clear()
@@ -168,8 +168,8 @@ class RequestInput:
                 self._on_too_large()  # before the reader wakes and raises
             self.fail(str(error))
         except Exception as error:
-            # A reader gets this error, if one waits. A failure of `receive` does not mean that the
-            # client has left, so the response continues.
+            # A waiting reader gets this error. A failure of `receive` does not mean that the client
+            # has left, so the response continues.
             self._cause = error
             self.fail(f"the request body could not be received: {safe_repr(error)}")
 
@@ -232,7 +232,7 @@ class RequestInput:
         return not memory or (memory <= READ_AHEAD // 4 and memory + self._largest <= READ_AHEAD)
 
     def _wait_for_data(self) -> bool:
-        """Whether there is data now; False at the end of the body."""
+        """Wait for data; return False at the end of the body."""
         if not self._is_settled():
             self._refuse_event_loop()
             self._wake_pump()
@@ -257,8 +257,8 @@ class RequestInput:
             self._failure = "the event loop of the request is closed"
 
     def _refuse_event_loop(self) -> None:
-        # Compare threads, since greenlets that pose as threads share asyncio's mark of the running
-        # loop. gevent and eventlet give each greenlet its own thread identifier.
+        # Compare threads, because greenlets that pose as threads share asyncio's mark of the
+        # running loop. gevent and eventlet give each greenlet its own thread identifier.
         if threading.get_ident() == self._thread:
             raise RuntimeError(
                 "wsgi.input was read on the event loop's thread, which would wait for itself;"
@@ -312,5 +312,5 @@ class RequestStream(io.RawIOBase):
 
 
 def open_stream(source: RequestInput, length: int | None) -> BinaryIO:
-    """The ``wsgi.input`` for a body that has not completely arrived."""
+    """Return the ``wsgi.input`` for a body that has not arrived completely."""
     return cast("BinaryIO", io.BufferedReader(RequestStream(source, length), 65536))

@@ -1,4 +1,4 @@
-"""One ASGI call of a WSGI application, from its scope to its end.
+"""Serves one ASGI call of a WSGI application, from its scope to its end.
 
 An HTTP request::
 
@@ -9,9 +9,9 @@ An HTTP request::
                                                 call the application
        receive --> _input ------------------->    it reads wsgi.input
        send    <-- _outbox <------------------    _response makes events
-    wait for the application's task <---------  close() of what it returned
+    wait for the application's task <---------  close() the returned iterable
 
-The left side is in `_exchange`. This module has the right side and the methods to override.
+The left side is in `_exchange`. This module contains the right side and the methods to override.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class WsgiToAsgiInstance:
     """Sends an ASGI event from the application's thread."""
 
     _exchange: Exchange | None = None  # until an HTTP request is served
-    _own_send: Callable[[Event], None] | None = None  # what `sync_send` is unless it is replaced
+    _own_send: Callable[[Event], None] | None = None  # `sync_send`, unless it is replaced
 
     def __init__(
         self,
@@ -75,13 +75,13 @@ class WsgiToAsgiInstance:
         """Serve one scope; the ASGI interface.
 
         Raises:
-            ValueError: for a scope or a message that is not HTTP's.
+            ValueError: for a scope or a message that does not belong to HTTP.
             RuntimeError: the WSGI application raised a BaseException that is not an Exception.
-            Exception: any exception of the WSGI application.
+            Exception: any exception that the WSGI application raises.
         """
         kind = scope["type"]
         if kind == "http":
-            if hasattr(scope.get("headers"), "__next__"):  # an iterator, which can be read once
+            if hasattr(scope.get("headers"), "__next__"):  # an iterator: it can be read only once
                 scope = {**scope, "headers": list(scope["headers"])}
             self.scope = scope
             self._exchange = exchange = Exchange(scope, receive, send, self._options)
@@ -104,7 +104,7 @@ class WsgiToAsgiInstance:
             body: the stream for ``wsgi.input``.
 
         Returns:
-            A new dict, as PEP 3333 describes it, with ``asgi.scope`` in it.
+            A new dict as PEP 3333 describes it, including ``asgi.scope``.
 
         Raises:
             ValueError: to answer the request with status 400.
@@ -131,16 +131,16 @@ class WsgiToAsgiInstance:
         Args:
             status: code and reason, for example ``"200 OK"``.
             response_headers: pairs of name and value.
-            exc_info: the error that this response reports, as `sys.exc_info` returns it. With it,
-                the call replaces headers that were not sent yet; if they were sent, it raises the
-                error.
+            exc_info: the error that this response reports, as `sys.exc_info` returns it. If it is
+                given, the call replaces headers that were not sent yet; if they were sent, it
+                raises the error.
 
         Returns:
-            PEP 3333's ``write``, which takes a part of the body.
+            PEP 3333's ``write``, which takes a chunk of the body.
 
         Raises:
             ValueError: for a status line or a header that must not be sent.
-            TypeError: for a status line or a header of a wrong type.
+            TypeError: for a status line or a header of the wrong type.
         """
         try:
             return self._response.start(status, response_headers, exc_info)
@@ -194,7 +194,7 @@ class WsgiToAsgiInstance:
             self._run(body)
         except (ClientDisconnected, BodyTooLarge):
             if exchange is None or not exchange.outbox.closed:
-                raise  # the request's body broke off, but the client may still read the response
+                raise  # the request's body was cut off, but the client may still read the response
         except StopIteration as error:
             raise RuntimeError(f"the WSGI application raised {safe_repr(error)}") from error
         except Exception as error:
@@ -239,7 +239,7 @@ class WsgiToAsgiInstance:
         sink.end(end, len(end["body"]))
 
     def _sink(self) -> Sink:
-        """The outbox, or `sync_send` if a subclass sets it."""
+        """Return the outbox, or a sink around `sync_send` if a subclass sets it."""
         if self._exchange is not None and self.sync_send is self._own_send:
             return self._exchange.outbox
         return _CallbackSink(self.sync_send)
@@ -250,7 +250,7 @@ def _ignore_queue(delay: float) -> None:
 
 
 class _CallbackSink:
-    """A sink that passes each event on at once."""
+    """A sink that passes each event on immediately."""
 
     def __init__(self, send: Callable[[Event], None]) -> None:
         self._send = send

@@ -1,9 +1,9 @@
 """Limits how many threads run the application at once, with tokens.
 
 A thread runs the application only while it holds a token. It releases the token while it waits for
-a client, and resumes only with a token, so there are never more threads that run the application
-than tokens. Threads that resume take precedence over new requests, because they already hold memory
-and a connection.
+a client, and resumes only with a token, so no more threads run the application than there are
+tokens. Threads that resume take precedence over new requests, because they already hold memory and
+a connection.
 
 The invariant: while a request or a thread waits for a token, none is free.
 """
@@ -89,7 +89,7 @@ class Limiter:
             return False
 
     def release(self) -> None:
-        """Pass a token to the next in the queue, or return it. Callable from any thread."""
+        """Pass the token to the next waiter, or return it. Callable from any thread."""
         while True:
             with self._lock:
                 queue = self._resuming or self._requests
@@ -101,7 +101,7 @@ class Limiter:
             try:
                 waiter.event.set()
             except RuntimeError:
-                continue  # the request's event loop is closed: pass the token to the next
+                continue  # the request's event loop is closed: pass the token to the next waiter
             return
 
 
@@ -130,7 +130,7 @@ class Token:
             limiter.release()
 
     def discard(self) -> None:
-        """Return the token, unless a thread has started, which returns it."""
+        """Return the token, unless a thread has started: that thread returns it."""
         try:
             self._unclaimed.pop()
         except IndexError:

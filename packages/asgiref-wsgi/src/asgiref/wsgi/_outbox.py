@@ -1,9 +1,9 @@
 """Passes the response's events from the application's thread to the request's task.
 
-Only the request's own task awaits `send`. (A server starts the next request of a connection inside
-`send`; through the bridge, that request would run in the bridge's context.) The thread appends
-events to a deque, and the task sends them. Unflushed events are sent with the next flush or when
-the application returns, so a small response needs no separate wake-up.
+Only the request's own task awaits `send`. (A server may start a connection's next request inside
+`send`. If `send` were called through the bridge, that request would run in the bridge's context.)
+The thread appends events to a deque, and the task sends them. Unflushed events are sent with the
+next flush or when the application returns, so a small response needs no separate wake-up.
 
 Backpressure counts the memory of the events, from `append` until their batch is sent. There are two
 counts, each written by one thread, so they need no lock. Reads of `closed` and `ended` may lag
@@ -21,16 +21,16 @@ from ._errors import ClientDisconnected
 from ._two_sided_wait import TwoSidedWait
 from ._types import Event
 
-#: The memory of an event without its body: a dict of three keys, a tuple, the header of the bytes,
-#: a slot of the deque and the garbage collector's header. `sys.getsizeof` gives 312 to 370 bytes on
-#: CPython 3.11 to 3.15.
+#: The memory of an event without its body: a dict with three keys, a tuple, the bytes object's
+#: header, a slot of the deque and the garbage collector's header. `sys.getsizeof` gives 312 to 370
+#: bytes on CPython 3.11 to 3.15.
 EVENT_OVERHEAD = 400
 
 
 class ResponseQueue:
     """The events of one response on their way to `send`; a Sink for the application's thread.
 
-    `lend` creates the context in which the thread waits for long (see `_workers`).
+    The thread makes long waits inside the context manager that `lend` returns (see `_workers`).
     """
 
     __slots__ = (
@@ -75,12 +75,12 @@ class ResponseQueue:
         self.append(event, size)
 
     def flush(self) -> None:
-        """Wake the request's task if it sleeps and there is something to send."""
+        """Wake the request's task if it is asleep and there is something to send."""
         if self._events:
             self._wake_from_thread()
 
     def watch(self) -> None:
-        """Make the request's task watch for a client that leaves."""
+        """Make the request's task watch for the client leaving."""
         if not self.is_watched:
             self.is_watched = True
             self._wake_from_thread()
@@ -129,7 +129,7 @@ class ResponseQueue:
         return self._wait.wait_in_task()
 
     def take(self) -> Iterator[Event]:
-        """Yield the events appended so far. Each request for an event confirms the one before."""
+        """Yield the events appended so far. Asking for the next event confirms the previous one."""
         for _ in range(len(self._events)):
             if self.closed:
                 return
@@ -152,7 +152,7 @@ class ResponseQueue:
     # Any thread
 
     def wake(self) -> None:
-        """Wake the request's task, or make its next sleep return at once."""
+        """Wake the request's task, or make its next sleep return immediately."""
         self._wait.wake_task()
 
     def close(self) -> None:

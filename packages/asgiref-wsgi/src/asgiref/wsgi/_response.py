@@ -2,8 +2,8 @@
 
 All code runs on the application's thread and does no I/O. Events go to a `Sink`, which may block or
 raise ClientDisconnected. start_response checks the status line and all headers, so no invalid
-header is ever sent. The headers wait for the first non-empty chunk or for the end; until then, the
-application may call start_response again with exc_info. The body never exceeds Content-Length.
+header is ever sent. The headers are held until the first non-empty chunk or the end; until then,
+the application may call start_response again with exc_info. The body never exceeds Content-Length.
 
 The states and their transitions::
 
@@ -26,9 +26,9 @@ from ._types import Event, ExcInfo
 _STATUS = re.compile(r"([2-9][0-9][0-9])(?: [^\x00-\x1f\x7f]*)?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LINE_BREAKERS = re.compile(r"[\r\n\x00]")
-_MAX_DIGITS = 18  # more than any body has
+_MAX_DIGITS = 18  # more digits than any body's length has
 # The connection belongs to the server. Views set these when they relay another server's response,
-# or ask for "chunked" in order to stream; the body that they return is not encoded.
+# or set "chunked" in order to stream, but the body that they return is not encoded.
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade"}
     | {"proxy-authenticate", "proxy-authorization", "proxy-connection"}
@@ -49,16 +49,16 @@ class Sink(Protocol):
         """Take the event that ends the response, like `append`."""
 
     def flush(self) -> None:
-        """Send the appended events now, not with a later flush."""
+        """Send the appended events now instead of with a later flush."""
 
     def watch(self) -> None:
-        """Watch for a client that leaves, although no event was sent yet."""
+        """Watch for the client leaving, even though no event was sent yet."""
 
     def wait_for_room(self) -> None:
-        """Block while too much waits for the client."""
+        """Block while too much data waits for the client."""
 
     def wait_until_sent(self) -> None:
-        """Block while anything waits for the client."""
+        """Block while any data waits for the client."""
 
 
 class ResponseState(enum.Enum):
@@ -69,7 +69,7 @@ class ResponseState(enum.Enum):
 
 
 def parse_status(status: object) -> int:
-    """The code of a status line such as ``200 OK``; the reason phrase may be missing."""
+    """Return the code of a status line such as ``200 OK``; the reason phrase may be missing."""
     if type(status) is not str:
         if not isinstance(status, str):
             raise TypeError(f"status must be a str like '200 OK', not {status!r}")
@@ -81,7 +81,7 @@ def _code_of(status: str) -> int:
     match = _STATUS.fullmatch(status)
     if match is None:
         raise ValueError(
-            f"status must be three digits from 200 on, a space and a reason, not {status!r}"
+            f"status must be a three-digit code from 200 up, a space and a reason, not {status!r}"
         )
     return int(match[1])
 
@@ -90,7 +90,7 @@ def parse_headers(
     headers: Iterable[tuple[object, object]],
     on_dropped: Callable[[str], None] | None = None,
 ) -> tuple[list[tuple[bytes, bytes]], int | None]:
-    """Check the application's headers; return them in ASGI's form, and the Content-Length.
+    """Check the application's headers; return them in ASGI's form, with the Content-Length.
 
     `on_dropped` is called with the name of each header that belongs to the server.
     """
@@ -111,18 +111,18 @@ def parse_headers(
         if lower == b"content-length":
             length = _check_content_length(encoded, content_length)
             if content_length is not None:
-                pairs.pop()  # a repetition of the same length
+                pairs.pop()  # it repeats the same length
             content_length = length
     return pairs, content_length
 
 
 def _exact(text: str) -> str:
-    """The text as an exact str: a subclass may override every method, even the hash."""
+    """Return the text as an exact str: a subclass may override any method, even the hash."""
     return text if type(text) is str else str.__str__(text)
 
 
 def _encode_name(name: str) -> bytes | None:
-    """The name in ASGI's form; None for a header that belongs to the server."""
+    """Return the name in ASGI's form; None for a header that belongs to the server."""
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"header name {name!r} is not a token (RFC 9110, 5.6.2)")
     lower = name.lower()
@@ -131,7 +131,7 @@ def _encode_name(name: str) -> bytes | None:
 
 def _encode_value(name: str, value: str) -> bytes:
     if not value.isprintable() and _LINE_BREAKERS.search(value):
-        raise ValueError(f"the value of header {name} has a line break or NUL in it: {value!r}")
+        raise ValueError(f"the value of header {name} contains a line break or NUL: {value!r}")
     try:
         return value.strip(" \t").encode("latin-1")
     except UnicodeEncodeError:
@@ -151,16 +151,16 @@ def _check_content_length(value: bytes, previous: int | None) -> int:
 def _as_bytes(chunk: object) -> bytes:
     if isinstance(chunk, bytes | bytearray | memoryview):
         # Copy, because the application may reuse its buffer. Use the buffer protocol, because a
-        # subclass may override every method.
+        # subclass may override any method.
         view: memoryview[int] = memoryview(chunk)  # pyright: ignore[reportUnknownArgumentType]
         return view.tobytes()
-    raise TypeError(f"WSGI applications send bytes, not {type(chunk).__name__}")
+    raise TypeError(f"a WSGI application must send bytes, not {type(chunk).__name__}")
 
 
 _cached_code = lru_cache(maxsize=256)(_code_of)
 _cached_name = lru_cache(maxsize=512)(_encode_name)
 
-# Looking up a member through its class is slow, and happens several times for each chunk.
+# Looking up a member on its class is slow, and would happen several times for each chunk.
 _NEW, _HELD, _SENT, _ENDED = (
     ResponseState.NEW,
     ResponseState.HELD,
@@ -204,7 +204,7 @@ class Response:
     def start(
         self, status: str, headers: Iterable[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], object]:
-        """start_response of PEP 3333; returns write().
+        """PEP 3333's start_response; returns write().
 
         Raises ValueError or TypeError for a status line or header that must not be sent, ValueError
         for a second call without exc_info, and the exception in exc_info if the headers were sent.
@@ -233,16 +233,16 @@ class Response:
         )
 
     def write(self, data: bytes) -> None:
-        """write() of PEP 3333: passes the data to the server, and blocks while too much waits for
-        the client."""
+        """PEP 3333's write(): passes the data to the server, and blocks while too much data waits
+        for the client."""
         if self.state is _ENDED or self._sink is None:
-            raise RuntimeError("write() was called when the response was over")
+            raise RuntimeError("write() was called after the response was complete")
         self.add(data)
         self._sink.flush() if self.state is _SENT else self._sink.watch()
         self._sink.wait_for_room()
 
     def relay(self, iterable: Iterable[bytes]) -> None:
-        """Send the chunks of the returned iterable, and the end.
+        """Send the chunks of the returned iterable, then the final event.
 
         All chunks of a list are ready, so there is no point in waking the event loop before the
         last. Any other iterable may be slow to yield the next chunk, so each chunk is flushed.
@@ -254,19 +254,19 @@ class Response:
         at_hand = type(iterable) in (list, tuple)
         if not (at_hand or hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")):
             kind = type(iterable).__name__
-            raise TypeError(f"the WSGI application returned {kind}, no iterable of bytes")
+            raise TypeError(f"the WSGI application returned {kind}, not an iterable of bytes")
         for chunk in iterable:
             self.add(chunk)
             is_sent = self.state is _SENT
             if is_sent and (self._bodyless or self._bytes_sent == self.content_length):
-                break  # further chunks would be dropped
+                break  # any further chunk would be dropped
             if not at_hand:
                 sink.flush() if is_sent else sink.watch()
             sink.wait_for_room()
         self.finish()
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Make the server send the file, and wait until it has, because the file is closed next."""
+        """Make the server send the file, and wait until it has: the file is closed next."""
         left = None if self.content_length is None else self.content_length - self._bytes_sent
         file_event = sending_event(wrapper, self._offers, left, at_start=not self._bytes_sent)
         if file_event is None:
@@ -283,7 +283,7 @@ class Response:
         return True
 
     def add(self, chunk: bytes) -> None:
-        """Append one chunk, cut at Content-Length."""
+        """Append one chunk, truncated at Content-Length."""
         data = chunk if type(chunk) is bytes else _as_bytes(chunk)
         if self.state is not _SENT:
             if not data:
@@ -303,7 +303,8 @@ class Response:
     def finish(self) -> None:
         """End the response; raises RuntimeError if the body is shorter than Content-Length.
 
-        The final event is then not sent, so the client sees a broken response, not a short one.
+        In that case, the final event is not sent, so the client sees a broken response, not a short
+        one.
         """
         assert self._sink is not None
         if self.state is not _SENT:

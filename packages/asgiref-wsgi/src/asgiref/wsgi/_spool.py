@@ -1,8 +1,8 @@
-"""Receives a body without a length completely before the application starts.
+"""Receives the whole of a body without a length before the application starts.
 
 Django, Falcon, Bottle and other frameworks assume that a request without CONTENT_LENGTH has no
-body. The length is known only when the whole body has arrived, so the body is kept until then, in
-memory and then in a temporary file. Until then, only the request's task accesses it.
+body. The length is known only once the whole body has arrived. Until then, the body is kept in
+memory and then in a temporary file, and only the request's task accesses it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Spool:
         if self.file is None:
             self.file = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - closed later
         self.length += len(data)
-        # Not on the event loop's thread, because a disk may be slow.
+        # Write on a worker thread, because the disk may be slow.
         await sync_to_async(self.file.write, thread_sensitive=False)(data)
 
     async def finish(self, rest: bytes) -> BinaryIO:

@@ -1,7 +1,7 @@
-"""Starts tasks at once, and waits for cancelled tasks.
+"""Starts tasks immediately, and waits for cancelled tasks.
 
-`loop.create_task` makes every task if a tracer has wrapped it or a loop overrides it, so that these
-see all tasks. asgiref-sync keeps the same rule.
+If a tracer has wrapped `loop.create_task` or a loop overrides it, every task is created through it,
+so that the tracer or the loop sees all tasks. asgiref-sync follows the same rule.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def start_task(
     context: Context | None = None,
     on_cancelled: Callable[[], None] | None = None,
 ) -> asyncio.Task[None]:
-    """Start a task, at once if possible, which saves a turn of the loop.
+    """Start a task, immediately if possible, which saves a turn of the loop.
 
     `on_cancelled` is called if the task is cancelled before its first step.
     """
     is_started = False
     if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
         if _has_plain_create_task(loop):
-            # What `create_task` would do with the factory, in a third of the time.
+            # The same as `create_task` with the factory, in a third of the time.
             return asyncio.tasks.Task(
                 coroutine, loop=loop, name=name, context=context, eager_start=True
             )
@@ -54,9 +54,9 @@ def _start_now(
     *,
     name: str | None = None,
     context: Context | None = None,
-    **_: Any,  # uvloop passes more
+    **_: Any,  # uvloop passes more arguments
 ) -> asyncio.Task[Any]:
-    """A task factory that starts one task at once, and removes itself."""
+    """A task factory that starts one task immediately, and removes itself."""
     loop.set_task_factory(None)  # before the first step, which may start other tasks
     make: Any = asyncio.tasks.Task
     task: asyncio.Task[Any] = make(
@@ -71,12 +71,12 @@ def _has_plain_create_task(loop: asyncio.AbstractEventLoop) -> bool:
     if type(method) is not types.MethodType:
         return False
     function: Any = method.__func__
-    # The exact type, because the proxies of tracers show the attributes of what they wrap.
+    # Compare the exact type, because tracers' proxies have the attributes of the wrapped object.
     return type(function) is types.FunctionType and function.__code__ is _PLAIN_CODE
 
 
 def _plain_code() -> object:
-    """The code of asyncio's `create_task`, unless a tracer replaced it before this import.
+    """Return the code of asyncio's `create_task`, unless a tracer replaced it before this import.
 
     A replacement comes from another file, or has the tracer's objects among its constants.
     """

@@ -14,14 +14,14 @@ from contextlib import AbstractContextManager
 from asgiref.sync import ThreadEvent
 
 #: Seconds that a thread waits for its client before it lends its token to another request. Lending
-#: takes longer than most waits.
+#: takes more time than most waits.
 LEND_AFTER = 0.002
 
 
 class TwoSidedWait:
     """Lets one task and one thread wait for each other. Create it on the loop's thread.
 
-    `lend` creates the context in which the thread waits for long (see `_workers`).
+    The thread makes long waits inside the context manager that `lend` returns (see `_workers`).
     """
 
     __slots__ = ("_condition", "_event", "_is_asleep", "_is_woken", "_lend", "_threads", "lock")
@@ -81,7 +81,7 @@ class TwoSidedWait:
             if not self._is_asleep:
                 self._is_woken = True
                 return
-            # Waking a loop costs a system call and contention for the GIL, so wake each sleep once.
+            # Waking a loop costs a system call and contention for the GIL, so do it once per sleep.
             self._is_asleep = False
         assert self._event is not None  # a task that sleeps has created it
         self._event.set()

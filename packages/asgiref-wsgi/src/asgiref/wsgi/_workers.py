@@ -1,10 +1,10 @@
-"""Runs the application on a limited number of worker threads, or where users choose.
+"""Runs the application on a limited number of worker threads, or on threads that users choose.
 
 At most `workers` threads run the application at once. A thread that waits for a client (to read a
 response or send an upload) does not count: it lends its token to a queued request and resumes when
-it has a token again. So slow clients cannot occupy all workers, up to STALLED_CLIENTS of them,
-since threads are not free. With ``workers=1`` no token is lent, and one thread runs all requests,
-each from start to end; this is for applications that are not thread-safe.
+it has a token again. So up to STALLED_CLIENTS slow clients occupy no worker; the limit exists
+because threads are not free. With ``workers=1`` no token is lent, and one thread runs all requests,
+each from start to finish; this is for applications that are not thread-safe.
 
 The threads serve only this adapter and keep their thread-local state between requests, such as an
 open database connection, as in any WSGI server.
@@ -30,8 +30,8 @@ A = TypeVar("A")
 
 DEFAULT_WORKERS = 40
 STALLED_CLIENTS = 1000
-#: Seconds after which a request that has not started counts as waiting. It is not known whether
-#: other code has put a function ahead of it on a shared thread.
+#: Seconds after which a request that has not started counts as waiting. The adapter cannot know
+#: whether other code has queued a function ahead of it on a shared thread.
 UNSEEN_QUEUE = 0.05
 
 #: The workers that run the current request; None outside a request.
@@ -81,8 +81,8 @@ class Workers:
 
         The bridge copies the context variables, and async_to_sync in the function finds the event
         loop. Inside a ThreadSensitiveContext, the function runs on that context's thread.
-        `on_queued` is called if the function may have to wait, with the seconds after which it
-        counts as waiting.
+        If the function may have to wait, `on_queued` is called with the number of seconds after
+        which it counts as waiting.
         """
         if self._pid != os.getpid():
             self._start_anew()  # a forked child has neither the threads nor their requests
@@ -124,13 +124,13 @@ class Workers:
         return self._on_threads
 
     def lend(self) -> AbstractContextManager[None]:
-        """The context in which a thread waits for a client."""
+        """Return the context manager inside which a thread waits for a client."""
         if self._count == 1 or not self._limiter.is_held:
             return nullcontext()
         return _Loan(self._limiter, self._stalled)
 
     def free(self) -> None:
-        """End the idle threads; the next request starts new ones."""
+        """Stop the idle threads; the next request starts new ones."""
         threads, self._threads, self._on_threads = self._threads, None, None
         if threads is not None:
             threads.shutdown(wait=False)

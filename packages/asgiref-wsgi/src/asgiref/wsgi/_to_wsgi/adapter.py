@@ -1,4 +1,4 @@
-"""The adapter: an ASGI application as a WSGI application."""
+"""Adapts an ASGI application to WSGI."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class AsgiToWsgi:
     """A WSGI application (PEP 3333) that runs an ASGI application.
 
     All requests of a process run concurrently on one event loop in a separate thread. The loop
-    starts at the first request, starts again in a forked child, and ends at exit. Adapters with the
-    same `loop_factory` share it. The server's threads read the request and wait for the response.
+    starts at the first request, starts again in a forked child, and stops at exit. Adapters with
+    the same `loop_factory` share it. The server's threads read the request and wait for the
+    response.
 
     Args:
         application: the ASGI 3 application. It gets the scopes ``http`` and ``lifespan``, and the
@@ -34,7 +35,7 @@ class AsgiToWsgi:
         lifespan: ``"on"`` runs the application's lifespan: startup before the first request of each
             process, shutdown at exit. If the startup fails, each request gets status 500.
             ``"auto"`` does the same, but also serves an application that raises or returns before
-            it answers ``lifespan.startup``. ``"off"`` runs no lifespan.
+            it answers ``lifespan.startup``. ``"off"`` does not run it.
         loop_factory: creates the event loop, for example ``uvloop.new_event_loop``; by default,
             asyncio's. `asgiref.sync.set_loop_factory` has no effect here.
         backpressure: how many bytes of a response may wait for the server before `send` has to
@@ -48,10 +49,10 @@ class AsgiToWsgi:
         TypeError: ``application`` is not callable.
         ValueError: ``lifespan`` is not one of the three values, or a number is out of range.
 
-    An exception before the response's headers is logged and answered with status 500, with
-    ``exc_info`` for `start_response`. A later exception is raised in the server, which closes the
-    connection. A BaseException that is not an `Exception` is raised as a RuntimeError that names
-    it.
+    If the application raises before it sends the response's headers, the adapter logs the exception
+    and answers with status 500, passing ``exc_info`` to `start_response`. A later exception is
+    raised in the server, which closes the connection. A BaseException that is not an `Exception` is
+    raised as a RuntimeError that names it.
 
     >>> async def hello(scope, receive, send):
     ...     headers = [(b"content-type", b"text/plain")]
@@ -71,7 +72,7 @@ class AsgiToWsgi:
         shutdown_timeout: float = 10.0,
     ) -> None:
         if not callable(application):
-            raise TypeError(f"an ASGI application must be callable, {application!r} is not")
+            raise TypeError(f"an ASGI application must be callable, but {application!r} is not")
         if lifespan not in ("auto", "on", "off"):
             raise ValueError(f"lifespan must be 'auto', 'on' or 'off', not {lifespan!r}")
         if backpressure < 1:
@@ -92,7 +93,7 @@ class AsgiToWsgi:
         """Serve one request; the WSGI interface. Any thread of a server may call it.
 
         Raises:
-            Exception: any exception of ``wsgi.input``, if no response has started.
+            Exception: any exception that ``wsgi.input`` raises, if no response has started.
         """
         running = self._running.get()
         if running.is_ended:
@@ -127,12 +128,13 @@ class AsgiToWsgi:
         return ServerSide(running, thread, call, channel, body, departure_check(environ))
 
     def close(self) -> None:
-        """End the application in this process: its requests, then its lifespan.
+        """Shut down the application in this process: first its requests, then its lifespan.
 
-        Call it in the server's hook for the end of a worker; otherwise, it happens at exit. The
-        loop keeps running for other adapters. The next request starts the application again.
+        Call this in the server's worker-exit hook; otherwise, it happens at exit. The loop keeps
+        running for other adapters. The next request starts the application again.
 
-        The calling thread waits until the application has ended, or until the two timeouts.
+        The calling thread waits until the application has ended, or until both timeouts have
+        expired.
         """
         running = self._running.pop()
         if running is not None:

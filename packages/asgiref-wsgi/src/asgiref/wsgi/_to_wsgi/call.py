@@ -33,7 +33,7 @@ from .threads import ThreadQueue, new_lock
 
 _logger = logging.getLogger("asgiref.wsgi")
 
-#: The overhead of a waiting chunk in bytes, which limits the number of small chunks too.
+#: Bytes added to the size of each waiting chunk, to limit the number of small chunks too.
 CHUNK_OVERHEAD = 400
 
 
@@ -175,7 +175,7 @@ class ApplicationCall:
             _hide_thread_of_caller()
             async with ThreadSensitiveContext():
                 await application(self.scope, self.receive, self.send)
-        except BaseException as caught:  # SystemExit would end the thread of the loop
+        except BaseException as caught:  # SystemExit would end the loop's thread
             error = caught
         try:
             self._end(error)
@@ -192,7 +192,7 @@ class ApplicationCall:
         self._channel.put(Failure(error))
 
     def _is_expected(self, error: BaseException) -> bool:
-        """Whether the application failed because its client left or the process exits."""
+        """Whether the application failed because its client left or the process is exiting."""
         if isinstance(error, asyncio.CancelledError):
             return True
         if not self.is_abandoned:
@@ -310,7 +310,7 @@ class ApplicationCall:
             self._channel.put(Signal.END)
 
     def _checked(self, body: object, more: bool) -> bytes:
-        """The bytes to send, checked against Content-Length."""
+        """Return the bytes to send, after checking them against Content-Length."""
         chunk = body if type(body) is bytes else exact_bytes(body, "the body of a response")
         if self._left is not None:
             self._left -= len(chunk)
@@ -331,10 +331,10 @@ class ApplicationCall:
 
 
 def _hide_thread_of_caller() -> None:
-    """Give the context about to be entered a separate thread.
+    """Give the context that is entered next a thread of its own.
 
-    The server's thread may itself belong to a context, for example of a Django view under ASGI. It
-    waits for the application, so it cannot run the application's synchronous code.
+    The server's thread may itself belong to a context, for example that of a Django view under
+    ASGI. It waits for the application, so it cannot run the application's synchronous code.
     """
     if SyncToAsync.thread_sensitive_context.get(None) is not None:
         SyncToAsync.thread_sensitive_context.set(ThreadSensitiveContext())
@@ -347,7 +347,7 @@ _IGNORED_EVENTS = frozenset(
 
 
 def as_exception(error: BaseException) -> Exception:
-    """The error in a form that a server survives: SystemExit would end a worker."""
+    """Return the error in a form that a server survives: SystemExit would end a worker."""
     if isinstance(error, Exception):
         return error
     wrapped = RuntimeError(f"the ASGI application raised {safe_repr(error)}")

@@ -1,7 +1,7 @@
-"""Detects that a request's client has left, with servers that let the application find out.
+"""Detects that a request's client has left, on servers that let the application find out.
 
-PEP 3333 has no way to ask. Elsewhere, an idle response notices a lost client only at its next
-chunk.
+PEP 3333 has no way to ask. On other servers, an idle response detects a lost client only at its
+next chunk.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-#: Seconds between two checks of the client while the application sends nothing.
+#: Seconds between checks of the client while the application sends nothing.
 CHECK_INTERVAL = 1.0
 
 
 def departure_check(environ: dict[str, Any]) -> Callable[[], bool] | None:
-    """Return a function that checks whether the client has left, or None with other servers."""
+    """Return a function that checks whether the client has left, or None on other servers."""
     has_left = environ.get("waitress.client_disconnected")
     if callable(has_left):
         return lambda: bool(has_left())

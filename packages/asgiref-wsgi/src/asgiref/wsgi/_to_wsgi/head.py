@@ -1,7 +1,7 @@
-"""From the event ``http.response.start`` to the arguments of start_response. Pure functions.
+"""Converts ``http.response.start`` to the arguments of start_response. Pure functions.
 
-`send` detects every error in a status or a header, so that the traceback shows the application's
-line.
+`send` detects every error in a status or a header, so that the traceback shows the line in the
+application.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LINE_BREAKERS = re.compile(rb"[\r\n\x00]")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 # The connection belongs to the server: PEP 3333 forbids these in an application.
 _HOP_BY_HOP = frozenset(name.encode() for name in HOP_BY_HOP)
-# PEP 3333's validator rejects a type for these; 204 must not have a length (RFC 9110, 8.6).
+# PEP 3333's validator rejects a content type for these; 204 must not have a length (RFC 9110, 8.6).
 _DROPPED_BY_STATUS = {204: {b"content-type", b"content-length"}, 304: {b"content-type"}}
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _CACHED_NAME_LENGTH = 64
@@ -66,14 +66,14 @@ def _parse_headers(
         lookup = _cached_name if len(name) <= _CACHED_NAME_LENGTH else _native_name
         native = lookup(name)
         if _LINE_BREAKERS.search(value):
-            raise ValueError(f"the value of header {native} has a line break or NUL in it")
+            raise ValueError(f"the value of header {native} contains a line break or NUL")
         lower = name.lower()
         if lower in _HOP_BY_HOP or lower in dropped:
             continue
         if lower == b"content-length":
             length = _parse_length(value, content_length)
             if content_length is not None:
-                continue  # a repetition of the same length
+                continue  # it repeats the same length
             content_length = length
         headers.append((native, value.strip(b" \t").decode("latin-1")))
     return headers, content_length
@@ -87,7 +87,7 @@ def exact_bytes(part: object, name: str) -> bytes:
 
 
 def _native_name(name: bytes) -> str:
-    """``b"content-type"`` as ``"Content-Type"``, the form that middleware expects."""
+    """Return ``b"content-type"`` as ``"Content-Type"``, the form that middleware expects."""
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"header name {name!r} is not a token (RFC 9110, 5.6.2)")
     return "-".join(part.capitalize() for part in name.decode("ascii").split("-"))

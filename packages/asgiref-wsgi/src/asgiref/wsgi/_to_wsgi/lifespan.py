@@ -1,6 +1,6 @@
 """The lifespan of an application in one process: startup, state, shutdown, all on its event loop.
 
-The invariant: `start` always ends, whether the application answers, raises, returns, or sends a
+The invariant: `start` always returns, whether the application answers, raises, returns, or sends a
 wrong event.
 """
 
@@ -27,7 +27,7 @@ class LifespanMode(enum.Enum):
 
 
 class StartupFailed(RuntimeError):
-    """The startup of the application failed; the application serves no request."""
+    """The application's startup failed, so it serves no requests."""
 
 
 class LifespanCall:
@@ -73,7 +73,7 @@ class LifespanCall:
         error: BaseException | None = None
         try:
             await self._application(scope, self._receive, self._send)
-        except BaseException as caught:  # SystemExit would end the thread of the loop
+        except BaseException as caught:  # SystemExit would end the loop's thread
             error = caught
         self._end(error)
 
@@ -97,7 +97,9 @@ class LifespanCall:
         self._fail(failure)
 
     def _fail(self, failure: StartupFailed) -> None:
-        _logger.error("No request is served: %s", failure, exc_info=failure.__cause__)
+        _logger.error(
+            "The application cannot serve requests: %s", failure, exc_info=failure.__cause__
+        )
         self._started.set_result(failure)
 
     async def _receive(self) -> Event:

@@ -31,7 +31,7 @@ _logger = logging.getLogger("asgiref.wsgi")
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-#: Seconds that the end of a loop may take in addition to the end of its applications.
+#: Seconds that a loop may take to end, in addition to the time for its applications.
 _MARGIN = 5.0
 
 
@@ -45,7 +45,7 @@ class Ending(Protocol):
 
 
 class LoopClosed(RuntimeError):
-    """The loop no longer runs, or the interpreter exits."""
+    """The loop no longer runs, or the interpreter is shutting down."""
 
 
 class BackgroundLoop:
@@ -53,7 +53,8 @@ class BackgroundLoop:
 
     def __init__(self, factory: LoopFactory) -> None:
         self._factory = factory
-        # Reentrant, because the garbage collector may abandon a response while the thread holds it.
+        # Reentrant, because the garbage collector may abandon a response while this thread holds
+        # the lock.
         self._lock = new_lock()
         self._submitted: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._is_woken = False
@@ -71,7 +72,7 @@ class BackgroundLoop:
             raise RuntimeError(f"the loop factory {factory!r} failed: {loop!r}") from loop
         self.loop = loop
 
-    # The thread of the loop
+    # The loop's thread
 
     def _work(self, started: ThreadQueue[asyncio.AbstractEventLoop | BaseException]) -> None:
         leave_signals_to_uwsgi()
@@ -92,7 +93,7 @@ class BackgroundLoop:
         finally:
             with self._lock:
                 self._is_closed = True
-            # Still run functions that were submitted before, so that each can refuse its request.
+            # Still run the functions submitted before this, so that each can refuse its request.
             loop.call_soon(self._run_submitted)
             loop.run_until_complete(asyncio.sleep(0))
             loop.close()
@@ -154,7 +155,7 @@ class BackgroundLoop:
             self.loop.call_soon_threadsafe(self._run_submitted, context=Context())
 
     def close(self) -> None:
-        """End the members, the tasks and the loop; wait for that, up to a limit."""
+        """End the members, the tasks and the loop, and wait for them up to a limit."""
         seconds = _MARGIN + max((member.seconds_to_end for member in self._members), default=0.0)
         ended: ThreadQueue[None] = new_channel()
         try:
@@ -164,7 +165,7 @@ class BackgroundLoop:
         try:
             ended.get(timeout=seconds)
         except queue.Empty:
-            _logger.error("The event loop of AsgiToWsgi did not end in %g seconds", seconds)
+            _logger.error("The event loop of AsgiToWsgi did not end within %g seconds", seconds)
 
 
 class _Loops:
@@ -198,7 +199,7 @@ def loop_thread(factory: LoopFactory | None) -> BackgroundLoop:
     """Return this process's loop for this factory; start it if necessary.
 
     Raises:
-        LoopClosed: the interpreter exits.
+        LoopClosed: the interpreter is shutting down.
         RuntimeError: the loop cannot be created.
     """
     return _loops.get().get(factory or asyncio.new_event_loop)
@@ -210,11 +211,11 @@ def _close_at_exit(*, forever: bool = True) -> None:
 
 # When the main thread ends, executors and new threads still work, and a shutdown may need them. If
 # the server continues in its own threads, its next request starts a loop again, which ends after
-# those threads. The hook of executors must run after this one, so it must be registered earlier;
-# looking up ThreadPoolExecutor imports it.
+# those threads. The executors' exit hook must run after this one, so it must be registered earlier:
+# looking up ThreadPoolExecutor imports the module that registers it.
 _EXECUTOR: type[ThreadPoolExecutor] = ThreadPoolExecutor
 _register = getattr(threading, "_register_atexit", None)
 if _register is not None:
-    with suppress(RuntimeError):  # this module was imported while the interpreter exits
+    with suppress(RuntimeError):  # this module was imported while the interpreter was exiting
         _register(_close_at_exit, forever=False)
 atexit.register(_close_at_exit)

@@ -29,7 +29,7 @@ class RequestBody:
         """Read a chunk; return it, and whether more follows.
 
         Raises:
-            Exception: any exception of the stream.
+            Exception: any exception that the stream raises.
             BodyBrokenOff: the stream ended too early.
         """
         if self._left is None:

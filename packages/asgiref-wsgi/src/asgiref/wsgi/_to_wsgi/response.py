@@ -1,4 +1,4 @@
-"""One request on the server's thread: it reads the body on demand and iterates over the response.
+"""Handles one request on the server's thread: reads the body on demand, iterates over the response.
 
 The thread waits only for the parts that the application's task puts into the channel. A request for
 a chunk of the body is such a part, so the body is read on the only thread that PEP 3333 allows. If
@@ -34,7 +34,7 @@ JOINED_SIZE = 65536
 
 
 def answer(start_response: StartResponse, status: str, sentence: str) -> list[bytes]:
-    """Send a short answer of the adapter itself."""
+    """Send a short answer from the adapter itself."""
     body = sentence.encode()
     start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
@@ -43,10 +43,10 @@ def answer(start_response: StartResponse, status: str, sentence: str) -> list[by
 def answer_failure(
     start_response: StartResponse, error: BaseException, sentence: str
 ) -> list[bytes]:
-    """Answer with status 500, and give the server the exception."""
+    """Answer with status 500, and pass the exception to the server."""
     shown = as_exception(error)
     exc_info: ExcInfo = (type(shown), shown, shown.__traceback__)
-    # Without a length, because uWSGI sends no body after exc_info.
+    # Omit the length, because uWSGI sends no body after exc_info.
     headers = [("Content-Type", "text/plain")]
     try:
         start_response("500 Internal Server Error", headers, exc_info)
@@ -136,7 +136,7 @@ class ServerSide:
         raise StopIteration
 
     def _joined(self, chunk: bytes) -> bytes:
-        """Join the chunk with those behind it: a handover costs more than the copy."""
+        """Join the chunk with those queued behind it: a handover costs more than the copy."""
         chunks, size = [chunk], len(chunk)
         while size < JOINED_SIZE and not self._channel.empty():
             part = self._next_part()
@@ -191,8 +191,8 @@ class ServerSide:
         try:
             chunk, more = self._body.read()
         except Exception as error:
-            # Tell the application that its client has left, and return the server's own error to
-            # it.
+            # Tell the application that its client has left, and let the server get its own error
+            # back.
             self._input_error = error
             self._application.abandon(self._thread, self._call)
             return

@@ -1,7 +1,7 @@
 """The application in one process: its loop, its lifespan, and the tasks of its requests.
 
-The invariant: a task is in `_tasks` from its start to its end, and the end of the application waits
-for all tasks before the lifespan's shutdown.
+The invariant: a task is in `_tasks` from its start to its end, and `end` waits for all tasks before
+it shuts down the lifespan.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class RunningApplication:
         self._ending: asyncio.Task[None] | None = None
         self._tasks: dict[ApplicationCall, asyncio.Task[None]] = {}
 
-    # A thread of the server
+    # The server's threads
 
     def start(self) -> BackgroundLoop:
         """Start the loop and the application if necessary; return the loop's thread.
 
         Raises:
             StartupFailed: the startup failed, now or earlier.
-            LoopClosed: the interpreter exits.
+            LoopClosed: the interpreter is shutting down.
             RuntimeError: the loop cannot be created.
         """
         if not self._outcome:
@@ -94,7 +94,7 @@ class RunningApplication:
             thread.run(self._abandon, call)
 
     def close(self) -> None:
-        """End the requests and the lifespan; wait for that."""
+        """End the requests and the lifespan, and wait until they have ended."""
         thread = self._thread
         if thread is None:
             return
@@ -106,9 +106,9 @@ class RunningApplication:
         try:
             ended.get(timeout=self.seconds_to_end)
         except queue.Empty:
-            _logger.error("The application did not end in %g seconds", self.seconds_to_end)
+            _logger.error("The application did not end within %g seconds", self.seconds_to_end)
 
-    # The thread of the loop
+    # The loop's thread
 
     def _report_startup(
         self, thread: BackgroundLoop, outcome: ThreadQueue[StartupFailed | None]
@@ -150,7 +150,7 @@ class RunningApplication:
 
     @property
     def seconds_to_end(self) -> float:
-        """The maximum duration of `end`, with a margin."""
+        """The maximum duration of `end`, plus a margin."""
         return self.options.disconnect_timeout * 2 + self.options.shutdown_timeout * 3 + 1
 
     async def end(self) -> None:
@@ -163,7 +163,7 @@ class RunningApplication:
             task.cancel()
         await self._wait_for_tasks()
         if self._tasks:
-            _logger.error("%d requests go on although they were cancelled", len(self._tasks))
+            _logger.error("%d requests keep running although they were cancelled", len(self._tasks))
         if self._lifespan is not None:
             await self._lifespan.stop(self.options.shutdown_timeout)
 
@@ -174,5 +174,5 @@ class RunningApplication:
 
 def _result_of(task: asyncio.Task[StartupFailed | None]) -> StartupFailed | None:
     if task.cancelled():
-        return StartupFailed("the process exits")
+        return StartupFailed("the process is exiting")
     return task.result()

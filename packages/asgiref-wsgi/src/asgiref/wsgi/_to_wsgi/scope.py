@@ -1,12 +1,12 @@
-"""From the environ of PEP 3333 to an ASGI scope. Pure functions, no thread, no I/O.
+"""Converts PEP 3333's environ to an ASGI scope. Pure functions: no threads, no I/O.
 
 Rules:
 
-* The strings of an environ are bytes decoded as latin-1; a path of ASGI is UTF-8.
-* REQUEST_URI has the path as the client sent it. It is used only if it decodes to SCRIPT_NAME and
-  PATH_INFO, because a rewriting server or middleware changes only those.
-* A header counts only under the key that PEP 3333 defines for it. HTTP_CONTENT_LENGTH, or a key
-  with a character that servers never produce, could pose as another header.
+* The strings of an environ are bytes decoded as latin-1; an ASGI path is UTF-8.
+* REQUEST_URI contains the path as the client sent it. It is used only if it decodes to SCRIPT_NAME
+  and PATH_INFO, because a rewriting server or middleware changes only those.
+* A header is accepted only under the key that PEP 3333 defines for it. HTTP_CONTENT_LENGTH, or a
+  key with a character that servers never produce, could pose as another header.
 * A Content-Length that is not a number, and a body whose end cannot be known, are rejected: guesses
   about a body's length allow request smuggling.
 """

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class ThreadQueue(Protocol[T]):
-    """A queue into which any thread puts items, and from which one server thread takes them."""
+    """A queue that any thread may put items into, and that one server thread takes them from."""
 
     def put(self, item: T, /) -> None:
         """Add an item; never blocks."""
@@ -57,7 +57,7 @@ class PerProcess(Generic[T]):
             return self._values.setdefault(process, self._make())  # atomic: one thread's value wins
 
     def pop(self) -> T | None:
-        """Forget the value of this process, and return it."""
+        """Remove the value of this process, and return it."""
         return self._values.pop(os.getpid(), None)
 
     def replace(self, value: T) -> T:
@@ -121,7 +121,7 @@ def start_daemon_thread(name: str, function: Callable[[], None]) -> None:
     """Run the function on a real daemon thread: the interpreter does not wait for it at exit.
 
     Raises:
-        RuntimeError: the interpreter exits, or this process must not have threads.
+        RuntimeError: the interpreter is shutting down, or this process must not have threads.
     """
     _refuse_eventlet()
     _refuse_uwsgi_without_threads()
@@ -153,7 +153,7 @@ def is_patched_by_gevent() -> bool:
 
 
 def _original(name: str) -> Any:
-    """Return the original of a function of ``_thread`` that gevent has replaced."""
+    """Return the original of a ``_thread`` function that gevent has replaced."""
     return import_module("gevent.monkey").get_original("_thread", name)
 
 
