@@ -29,6 +29,10 @@ class SessionLost(PostgresServerError):
     """The database connection ended, so this process no longer owns its partitions."""
 
 
+class LoopBlocked(SessionLost):
+    """PostgreSQL ended the session because this process was silent, not because of an outage."""
+
+
 def encoder(codec: str) -> Encoder:
     """Return the encoding function of the codec ``"json"`` or ``"msgpack"``.
 

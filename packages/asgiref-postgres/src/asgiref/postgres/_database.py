@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any
 
 from . import _schema
-from ._codec import MAX_SIZE, CannotStart, PostgresServerError, SessionLost
+from ._codec import MAX_SIZE, CannotStart, LoopBlocked, PostgresServerError, SessionLost
 from ._delivery import Read, Row, Writes
 from ._outbox import Batch
 
@@ -251,6 +251,7 @@ class Session:
         self._database, self._name, self._on_wake = database, name, on_wake
         self._connection: Any = None
         self._exchange: Any = None
+        self._asked_at = 0.0
         self.reader: uuid.UUID = reader
         self.is_member: bool = False
         self.partitions = self.max_size = self._key = 0
@@ -270,6 +271,7 @@ class Session:
                 self.partitions, self.max_size, self._key = found
                 self._exchange = await self._connection.prepare(_schema.EXCHANGE)
                 await self._connection.add_listener(database.schema, self._notified)
+                self._asked_at = asyncio.get_running_loop().time()
         except BaseException as error:
             self.abort()
             if not isinstance(error, Exception):
@@ -296,8 +298,11 @@ class Session:
         """Return the rows of a statement, whose text may leave out the schema."""
         if isinstance(query, str):
             return await self.fetch(self._connection.fetch, query, *arguments)
+        now = asyncio.get_running_loop().time
+        before, self._asked_at = self._asked_at, now()
+        deadline = self._asked_at + self._database.timeout
         try:
-            async with asyncio.timeout(self._database.timeout):
+            async with asyncio.timeout_at(deadline):
                 return await query(*arguments)
         except BaseException as error:
             # The transaction may or may not be committed, so the session must end.
@@ -308,6 +313,10 @@ class Session:
                 raise explained(error, self._database) from error
             # Other server errors (a full disk, a dropped schema) may be temporary.
             if is_lost(error) or isinstance(error, asyncpg.PostgresError):
+                # After a block, the driver's error depends on how much of the end it has read yet.
+                silent = self._asked_at - before
+                if silent > self._database.timeout * 0.9 or now() > deadline + 1.0:
+                    raise LoopBlocked(f"{max(silent, now() - self._asked_at):.1f}") from error
                 raise SessionLost(str(error) or type(error).__name__) from error
             raise
 
