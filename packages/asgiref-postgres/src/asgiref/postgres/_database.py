@@ -36,6 +36,10 @@ _LOST = (
 )
 
 
+#: The number of partitions of a new schema.
+_PARTITIONS = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """Where the database is, and how to connect to it.
@@ -194,8 +198,8 @@ async def settings_of(connection: Any, schema: str) -> tuple[int, int, int]:
 async def migrate(
     database: Database,
     *,
-    partitions: int = 64,
-    max_size: int = MAX_SIZE,
+    partitions: int | None = None,
+    max_size: int | None = None,
     grant: str | None = None,
     grant_send: str | None = None,
 ) -> int:
@@ -205,15 +209,18 @@ async def migrate(
 
     Args:
         database: the database, with a role that owns the schema or may create it.
-        partitions: at least the number of workers you will ever run; only for a new schema.
-        max_size: the maximum size of a message in bytes; only for a new schema.
+        partitions: at least the number of workers you will ever run, 64 in a new schema; an
+            existing schema keeps its number.
+        max_size: the maximum size of a message in bytes, 1 MiB in a new schema; an existing schema
+            keeps its maximum.
         grant: a role to give the rights of a worker or gateway.
         grant_send: a role to give the right to send.
 
     Raises:
-        CannotStart: if the schema cannot be created or upgraded.
+        CannotStart: if the schema cannot be created or upgraded, or has another number of
+            partitions or maximum size.
     """
-    if not 1 <= partitions <= 4096:
+    if partitions is not None and not 1 <= partitions <= 4096:
         raise CannotStart(f"There must be between 1 and 4096 partitions, not {partitions}.")
     schema = database.schema
     async with connected(database, check=False) as connection:
@@ -222,13 +229,33 @@ async def migrate(
         if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", f'"{schema}"'):
             await connection.execute(f'CREATE SCHEMA "{schema}"')
         exists = await connection.fetchval("SELECT to_regclass('settings') IS NOT NULL")
-        installed = await connection.fetchval("SELECT version FROM settings") if exists else 0
-        for script in _schema.scripts(schema, installed, partitions, max_size):
+        installed = 0
+        if exists:
+            query = "SELECT version, partitions, max_size FROM settings"
+            installed, *fixed = await connection.fetchrow(query)
+            _check_fixed(schema, fixed, partitions, max_size)
+        new = (partitions or _PARTITIONS, max_size or MAX_SIZE)
+        for script in _schema.scripts(schema, installed, *new):
             await connection.execute(script)
         for role, sender in ((grant, False), (grant_send, True)):
             if role is not None:
                 await connection.execute(_schema.grants(schema, role, sender=sender))
     return int(installed)
+
+
+def _check_fixed(
+    schema: str, fixed: list[int], partitions: int | None, max_size: int | None
+) -> None:
+    """Refuse to change what the stored messages depend on."""
+    for text, found, wanted in (
+        (f"{fixed[0]} partitions", fixed[0], partitions),
+        (f"a maximum size of {fixed[1]}", fixed[1], max_size),
+    ):
+        if wanted not in (None, found):
+            raise CannotStart(
+                f"The schema {schema!r} has {text}, and this cannot be changed to {wanted}. "
+                "Leave the option out, or create a new schema with --schema."
+            )
 
 
 class Session:
