@@ -271,6 +271,19 @@ async def test_messages_in_the_backlog_at_the_end_are_stored(
     assert await connection.fetchval("SELECT count(*) FROM asgiref.messages") == 2000
 
 
+async def test_a_worker_logs_that_it_is_connected_and_which_share_it_owns(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "asgiref.postgres")
+    worker = PostgresWorker(shout, database)
+
+    async with running(worker):
+        await owns(worker, 16)
+        await until(lambda: is_logged(caplog, "Connected to the database"))
+    acquired = "Acquired 16 partition(s); this process owns 16 now"
+    assert set(caplog.messages) == {"Connected to the database", acquired}
+
+
 async def test_an_outage_is_one_line_when_it_starts_and_one_when_it_ends(
     database: str, connection: "asyncpg.Connection[Any]", caplog: pytest.LogCaptureFixture
 ) -> None:

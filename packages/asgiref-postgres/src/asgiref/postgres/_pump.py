@@ -146,6 +146,8 @@ class Pump:
         for each in acquired:
             self.delivery.acquire(*each)
         if acquired:
+            text = "Acquired %d partition(s); this process owns %d now"
+            logger.info(text, len(acquired), len(self.delivery.partitions))
             # Acquiring resets the reader's asleep mark in the database.
             self._sleep = Sleep()
             self.read_soon()
@@ -193,6 +195,8 @@ class Pump:
         """Record a commit. A connection alone proves little: the disk may be full, for example."""
         if self._is_away:
             logger.info("The database is back")
+        elif not self._has_worked:
+            logger.info("Connected to the database")
         self._has_worked, self._is_away = True, False
 
     def _notified(self, partition: str) -> None:
