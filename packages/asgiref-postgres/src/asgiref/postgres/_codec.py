@@ -67,7 +67,7 @@ def encode(codec: Encoder, what: str, value: Any, max_size: int) -> bytes:
         max_size: the maximum number of bytes.
 
     Raises:
-        TypeError: if it is not a mapping, or holds a value that the codec cannot carry.
+        TypeError: if it is not a mapping, or holds a value that the codec cannot encode.
         ValueError: if it is too large.
     """
     if not isinstance(value, dict):
