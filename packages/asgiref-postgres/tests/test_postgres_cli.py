@@ -99,6 +99,18 @@ def test_migrate_may_run_again(database: str) -> None:
     assert "version 1 (before: 1)" in done.stdout
 
 
+def test_migrate_refuses_to_change_what_is_fixed_for_a_schema(database: str) -> None:
+    same = run("migrate", "--partitions", "16", "--max-size", "1048576", url=database)
+    partitions = run("migrate", "--partitions", "128", url=database)
+    size = run("migrate", "--max-size", "2000", url=database)
+
+    assert same.returncode == 0, same.stderr
+    assert (partitions.returncode, size.returncode) == (1, 1)
+    assert "has 16 partitions, and this cannot be changed to 128" in partitions.stderr
+    assert "has a maximum size of 1048576, and this cannot be changed to 2000" in size.stderr
+    assert "16 partitions" in run("check", url=database).stdout
+
+
 def test_each_role_has_the_rights_that_it_needs_and_no_more(
     server: RealPostgres, database: str
 ) -> None:

@@ -6,6 +6,7 @@ import logging
 import random
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from chat import Chat, scope_of, shout, until, with_workers
+from chat import Chat, said, scope_of, shout, until, with_workers
 from real_postgres import RealPostgres, free_port
 
 from asgiref.postgres import Database, PostgresWorker, send
@@ -270,6 +271,19 @@ async def test_messages_in_the_backlog_at_the_end_are_stored(
     assert await connection.fetchval("SELECT count(*) FROM asgiref.messages") == 2000
 
 
+async def test_a_worker_logs_that_it_is_connected_and_which_share_it_owns(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "asgiref.postgres")
+    worker = PostgresWorker(shout, database)
+
+    async with running(worker):
+        await owns(worker, 16)
+        await until(lambda: is_logged(caplog, "Connected to the database"))
+    acquired = "Acquired 16 partition(s); this process owns 16 now"
+    assert set(caplog.messages) == {"Connected to the database", acquired}
+
+
 async def test_an_outage_is_one_line_when_it_starts_and_one_when_it_ends(
     database: str, connection: "asyncpg.Connection[Any]", caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -299,6 +313,38 @@ async def test_an_outage_is_one_line_when_it_starts_and_one_when_it_ends(
     lines = [record.getMessage().split(":")[0] for record in caplog.records]
     assert lines.count("The database is away") == 1
     assert lines.count("The database is back") == 1
+
+
+@pytest.mark.parametrize("steps", range(5))
+async def test_a_blocked_event_loop_is_named_as_the_reason_when_the_session_ends(
+    database: str, caplog: pytest.LogCaptureFixture, steps: int
+) -> None:
+    psycopg = pytest.importorskip("psycopg")
+    handled = asyncio.Event()
+
+    def block_until_the_session_has_ended() -> None:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'blocked'"
+        with psycopg.connect(database, autocommit=True) as other:
+            while other.execute(query).fetchone() != (0,):
+                time.sleep(0.05)
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        if message.get("redelivered"):
+            handled.set()
+        else:
+            for _ in range(steps):  # the worker may be between two statements, or within one
+                await asyncio.sleep(0)
+            block_until_the_session_has_ended()
+        await receive()
+
+    worker = PostgresWorker(application, Database(database, timeout=1.0), name="blocked")
+    async with running(worker):
+        await send("ada", said("hello"), database=database)
+        await handled.wait()
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert "The event loop was blocked or the process suspended for" in warnings[0]
+    assert len(warnings) == 1
 
 
 async def is_logged(caplog: pytest.LogCaptureFixture, text: str) -> bool:

@@ -49,7 +49,7 @@ async def test_answers_keep_their_order_among_two_workers(database: str) -> None
 
 
 async def test_a_message_that_fails_five_times_is_a_dead_letter(
-    database: str, connection: "asyncpg.Connection[Any]"
+    database: str, connection: "asyncpg.Connection[Any]", caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway = Chat(database)
     tried = 0
@@ -74,6 +74,11 @@ async def test_a_message_that_fails_five_times_is_a_dead_letter(
     assert tried == dead["attempts"] == 5
     assert "ZeroDivisionError: on purpose" in dead["reason"]
     assert await connection.fetchval("SELECT count(*) FROM asgiref.messages") == 0
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warnings == [
+        f"Message {dead['id']} of scope 'ada' is now a dead letter (attempts: 5): "
+        "ZeroDivisionError: on purpose"
+    ]
 
 
 @pytest.mark.parametrize("chatty", ["chatty", ""])

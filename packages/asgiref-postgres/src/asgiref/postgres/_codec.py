@@ -29,6 +29,10 @@ class SessionLost(PostgresServerError):
     """The database connection ended, so this process no longer owns its partitions."""
 
 
+class LoopBlocked(SessionLost):
+    """PostgreSQL ended the session because this process was silent, not because of an outage."""
+
+
 def encoder(codec: str) -> Encoder:
     """Return the encoding function of the codec ``"json"`` or ``"msgpack"``.
 
@@ -63,7 +67,7 @@ def encode(codec: Encoder, what: str, value: Any, max_size: int) -> bytes:
         max_size: the maximum number of bytes.
 
     Raises:
-        TypeError: if it is not a mapping, or holds a value that the codec cannot carry.
+        TypeError: if it is not a mapping, or holds a value that the codec cannot encode.
         ValueError: if it is too large.
     """
     if not isinstance(value, dict):

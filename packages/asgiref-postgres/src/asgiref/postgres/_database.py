@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any
 
 from . import _schema
-from ._codec import MAX_SIZE, CannotStart, PostgresServerError, SessionLost
+from ._codec import MAX_SIZE, CannotStart, LoopBlocked, PostgresServerError, SessionLost
 from ._delivery import Read, Row, Writes
 from ._outbox import Batch
 
@@ -34,6 +34,10 @@ _LOST = (
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
 )
+
+
+#: The number of partitions of a new schema.
+_PARTITIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +198,8 @@ async def settings_of(connection: Any, schema: str) -> tuple[int, int, int]:
 async def migrate(
     database: Database,
     *,
-    partitions: int = 64,
-    max_size: int = MAX_SIZE,
+    partitions: int | None = None,
+    max_size: int | None = None,
     grant: str | None = None,
     grant_send: str | None = None,
 ) -> int:
@@ -205,15 +209,18 @@ async def migrate(
 
     Args:
         database: the database, with a role that owns the schema or may create it.
-        partitions: at least the number of workers you will ever run; only for a new schema.
-        max_size: the maximum size of a message in bytes; only for a new schema.
+        partitions: at least the number of workers you will ever run, 64 in a new schema; an
+            existing schema keeps its number.
+        max_size: the maximum size of a message in bytes, 1 MiB in a new schema; an existing schema
+            keeps its maximum.
         grant: a role to give the rights of a worker or gateway.
         grant_send: a role to give the right to send.
 
     Raises:
-        CannotStart: if the schema cannot be created or upgraded.
+        CannotStart: if the schema cannot be created or upgraded, or has another number of
+            partitions or maximum size.
     """
-    if not 1 <= partitions <= 4096:
+    if partitions is not None and not 1 <= partitions <= 4096:
         raise CannotStart(f"There must be between 1 and 4096 partitions, not {partitions}.")
     schema = database.schema
     async with connected(database, check=False) as connection:
@@ -222,13 +229,33 @@ async def migrate(
         if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", f'"{schema}"'):
             await connection.execute(f'CREATE SCHEMA "{schema}"')
         exists = await connection.fetchval("SELECT to_regclass('settings') IS NOT NULL")
-        installed = await connection.fetchval("SELECT version FROM settings") if exists else 0
-        for script in _schema.scripts(schema, installed, partitions, max_size):
+        installed = 0
+        if exists:
+            query = "SELECT version, partitions, max_size FROM settings"
+            installed, *fixed = await connection.fetchrow(query)
+            _check_fixed(schema, fixed, partitions, max_size)
+        new = (partitions or _PARTITIONS, max_size or MAX_SIZE)
+        for script in _schema.scripts(schema, installed, *new):
             await connection.execute(script)
         for role, sender in ((grant, False), (grant_send, True)):
             if role is not None:
                 await connection.execute(_schema.grants(schema, role, sender=sender))
     return int(installed)
+
+
+def _check_fixed(
+    schema: str, fixed: list[int], partitions: int | None, max_size: int | None
+) -> None:
+    """Refuse to change what the stored messages depend on."""
+    for text, found, wanted in (
+        (f"{fixed[0]} partitions", fixed[0], partitions),
+        (f"a maximum size of {fixed[1]}", fixed[1], max_size),
+    ):
+        if wanted not in (None, found):
+            raise CannotStart(
+                f"The schema {schema!r} has {text}, and this cannot be changed to {wanted}. "
+                "Leave the option out, or create a new schema with --schema."
+            )
 
 
 class Session:
@@ -251,6 +278,7 @@ class Session:
         self._database, self._name, self._on_wake = database, name, on_wake
         self._connection: Any = None
         self._exchange: Any = None
+        self._asked_at = 0.0
         self.reader: uuid.UUID = reader
         self.is_member: bool = False
         self.partitions: int = 0
@@ -272,6 +300,7 @@ class Session:
                 self.partitions, self.max_size, self._key = found
                 self._exchange = await self._connection.prepare(_schema.EXCHANGE)
                 await self._connection.add_listener(database.schema, self._notified)
+                self._asked_at = asyncio.get_running_loop().time()
         except BaseException as error:
             self.abort()
             if not isinstance(error, Exception):
@@ -298,8 +327,11 @@ class Session:
         """Return the rows of a statement, whose text may leave out the schema."""
         if isinstance(query, str):
             return await self.fetch(self._connection.fetch, query, *arguments)
+        now = asyncio.get_running_loop().time
+        before, self._asked_at = self._asked_at, now()
+        deadline = self._asked_at + self._database.timeout
         try:
-            async with asyncio.timeout(self._database.timeout):
+            async with asyncio.timeout_at(deadline):
                 return await query(*arguments)
         except BaseException as error:
             # The transaction may or may not be committed, so the session must end.
@@ -310,6 +342,10 @@ class Session:
                 raise explained(error, self._database) from error
             # Other server errors (a full disk, a dropped schema) may be temporary.
             if is_lost(error) or isinstance(error, asyncpg.PostgresError):
+                # After a block, the driver's error depends on how much of the end it has read yet.
+                silent = self._asked_at - before
+                if silent > self._database.timeout * 0.9 or now() > deadline + 1.0:
+                    raise LoopBlocked(f"{max(silent, now() - self._asked_at):.1f}") from error
                 raise SessionLost(str(error) or type(error).__name__) from error
             raise
 

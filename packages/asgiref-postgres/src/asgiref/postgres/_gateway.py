@@ -84,10 +84,10 @@ class ScopeQueue:
         """Add a message to the backlog; wait while the backlog is full.
 
         Args:
-            message: a dict that the codec can carry.
+            message: a dict that the codec can encode.
 
         Raises:
-            TypeError: if the codec cannot carry it.
+            TypeError: if the codec cannot encode it.
             ValueError: if it is too large.
             SessionLost: if the gateway has ended.
         """
@@ -97,7 +97,7 @@ class ScopeQueue:
         """Add a message to the backlog. Any thread may call this.
 
         Args:
-            message: a dict that the codec can carry.
+            message: a dict that the codec can encode.
 
         Raises:
             asyncio.QueueFull: if the backlog is full; others as `put`.
@@ -109,7 +109,7 @@ class PostgresGateway(StatelessServer):
     """Base class for the process with the connection to the outside.
 
     Implement `handle` and `application_send` as for a `StatelessServer`. Scope ids are strings;
-    scopes and messages are dicts that the codec can carry. `handle` runs while this gateway is the
+    scopes and messages are dicts that the codec can encode. `handle` runs while this gateway is the
     owner; a second gateway waits, and takes over when this one ends. `handle` continues while the
     database restarts.
 
@@ -183,7 +183,7 @@ class PostgresGateway(StatelessServer):
         Args:
             scope_id: a string that identifies the scope.
             scope: the scope that the application is called with, a dict with a ``"type"``.
-            message: a dict that the codec can carry.
+            message: a dict that the codec can encode.
 
         Raises:
             SessionLost: if the gateway ends first; others as `get_or_create_application_instance`.

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
-from ._codec import CannotStart, PostgresServerError
+from ._codec import CannotStart, LoopBlocked, PostgresServerError
 from ._database import Database, Session
-from ._delivery import Delivery, Limits
+from ._delivery import Delivery, Limits, Message
 from ._outbox import Batch, Outbox
 
 logger = logging.getLogger("asgiref.postgres")
@@ -146,6 +146,8 @@ class Pump:
         for each in acquired:
             self.delivery.acquire(*each)
         if acquired:
+            text = "Acquired %d partition(s); this process owns %d now"
+            logger.info(text, len(acquired), len(self.delivery.partitions))
             # Acquiring resets the reader's asleep mark in the database.
             self._sleep = Sleep()
             self.read_soon()
@@ -177,7 +179,7 @@ class Pump:
                 if isinstance(error, CannotStart) and not self._has_worked:
                     raise
                 if not self._is_away:
-                    logger.warning("The database is away: %s. Trying again until it is back", error)
+                    _log_loss(error)
                     self.counts.lost_sessions += self._has_worked
                     self._is_away, delay = True, _BACKOFF[0]
             finally:
@@ -193,6 +195,8 @@ class Pump:
         """Record a commit. A connection alone proves little: the disk may be full, for example."""
         if self._is_away:
             logger.info("The database is back")
+        elif not self._has_worked:
+            logger.info("Connected to the database")
         self._has_worked, self._is_away = True, False
 
     def _notified(self, partition: str) -> None:
@@ -255,6 +259,8 @@ class Pump:
         more = delivery.rows_read(read, rows, xmin, own)
         delivery.written(writes)
         self._sleep.has_read(now(), mark, found=bool(rows), more=more)
+        for dead in writes.dead:
+            _log_dead_letter(dead)
         counts.transactions += 1
         counts.acknowledged += len(writes.done)
         counts.dead += len(writes.dead)
@@ -262,3 +268,20 @@ class Pump:
         counts.read += len(rows)
         self.outbox.stored(batch.number)
         self._has_answered()
+
+
+def _log_loss(error: PostgresServerError) -> None:
+    if isinstance(error, LoopBlocked):
+        logger.warning(
+            "The event loop was blocked or the process suspended for %s seconds, so PostgreSQL "
+            "ended the session. Look for blocking code in the application. Connecting again",
+            error,
+        )
+    else:
+        logger.warning("The database is away: %s. Trying again until it is back", error)
+
+
+def _log_dead_letter(message: Message) -> None:
+    reason = (message.reason.strip().splitlines() or [""])[-1]
+    text = "Message %d of scope %r is now a dead letter (attempts: %d): %s"
+    logger.warning(text, message.id, message.scope_id, message.attempts, reason)

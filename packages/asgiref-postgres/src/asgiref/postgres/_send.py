@@ -34,7 +34,7 @@ async def send(
 
     Args:
         scope_id: the scope's id; the gateway need not have seen it yet.
-        message: a dict that JSON can carry.
+        message: a dict that can be encoded as JSON.
         scope: from now on, the scope that its application is called with. A gateway that stored a
             scope for this id itself still passes that one to ``application_send``.
         database: a `Database` or its URL; opens a connection for this message alone.
@@ -43,7 +43,7 @@ async def send(
         schema: the schema, if ``database`` is not a `Database`.
 
     Raises:
-        TypeError: if the scope id is not a string, or JSON cannot carry the message.
+        TypeError: if the scope id is not a string, or the message cannot be encoded as JSON.
         Exception: any error of asyncpg. If the connection was lost, the message may have been sent.
     """
     arguments = _arguments(scope_id, message, scope)
