@@ -368,8 +368,8 @@ def start_thread(thread: threading.Thread) -> None:
     """Start `thread` with an empty context. Raises RuntimeError if it cannot be started.
 
     Newer Pythons can start a thread with a copy of its starter's context, and the thread would keep
-    those values alive until it exits. Starting a greenlet lets other greenlets run. Their loops must
-    find no current task in this thread.
+    those values alive until it exits. Starting a greenlet lets other greenlets run. Their loops
+    must find no current task in this thread.
     """
     if has_green_threads():
         run_outside_loop(Context().run, thread.start)
