@@ -7,7 +7,7 @@ the run.
 from .suite import Pytest, Suite
 
 EXC_INFO = (
-    "wants the error of exc_info to be raised although no header is sent; PEP 3333 has the new"
+    "expects the error of exc_info to be raised although no header is sent; PEP 3333 has the new"
     " headers replace the old ones"
 )
 TRIO = "asyncio only"
@@ -57,7 +57,7 @@ ADAPTER_SUITES = (
                 "compares events: here the last one has no body, which means the same"
             ),
             "tests/test_app_wrappers.py::test_max_body_size": (
-                "wants status 400; here it is 413, with a text"
+                "expects status 400; we send 413 with a text"
             ),
         },
     ),
@@ -70,7 +70,7 @@ ADAPTER_SUITES = (
         adapter="werkzeug",
         expected={
             "tests/test_basic.py::test_baseexception_error_handling": (
-                "wants a BaseException to pass; it would end the server's event loop, so the server"
+                "expects a BaseException to propagate; it would end the server's event loop, so the server"
                 " gets a RuntimeError that names it"
             ),
         },
@@ -99,11 +99,11 @@ ADAPTER_SUITES = (
             "tests/middleware/test_lint.py::test_lint_middleware_check_environ"
             "[SCRIPT_NAME-test-'SCRIPT_NAME' does not start with a slash:]": ITS_OWN_ENVIRON,
             "tests/middleware/test_lint.py::test_lint_middleware_invalid_status": (
-                "wants a warning; start_response refuses the status"
+                "expects a warning; start_response refuses the status"
             ),
             "tests/test_test.py::test_path_info_script_name_unquoting": TEXT,
             "tests/test_test.py::test_raw_request_uri": (
-                "wants the question mark of an empty query, which a scope of ASGI does not have"
+                "expects the question mark of an empty query, which a scope of ASGI does not have"
             ),
             "tests/test_utils.py::test_append_slash_redirect"
             "[True-foo-http://example.org/app-http://example.org/app/foo/]": ITS_OWN_ENVIRON,

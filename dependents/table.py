@@ -10,7 +10,7 @@ HEAD = """\
 
 Each project below depends on asgiref. Its own tests ran twice in one virtual environment: with
 asgiref {reference}, and with these distributions in its place. The two runs are compared test by
-test. A test that passes with asgiref and not here fails the run; no such test is hidden in a total.
+test. A test that passes only with asgiref fails the run, so none can hide in a total.
 
 `tox run -m dependents` runs all suites and writes this page; `tox run -e wheels,dependents-flask`
 runs one and changes its row. Each run downloads the newest release for the running Python, with its
@@ -18,8 +18,8 @@ requirements. Of Django's own suite, on SQLite, the run selects the labels that 
 contain coroutines, and those that use handlers, signals, sessions, connections and the other
 modules of Django that import asgiref.
 
-A project followed by *adapter* has tests of WSGI applications. Their side runs the project's own
-adapter; our side runs `WsgiToAsgi` in its place. Flask and Werkzeug have no adapter: each request
+A project followed by *adapter* has tests of WSGI applications. One run uses the project's own
+adapter, the other `WsgiToAsgi`. Flask and Werkzeug have no adapter: each request
 of their test client goes through `WsgiToAsgi` and back. Below the table is a list of the tests that
 differ on purpose, with reasons. `dependents/results.json` holds the data.
 

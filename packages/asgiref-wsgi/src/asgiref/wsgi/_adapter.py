@@ -53,7 +53,8 @@ class WsgiToAsgi:
             scope is of another type.
 
     A cancelled call stops the application at its next chunk, write or read, and closes what it
-    returned.
+    returned. A server that cancels requests at its shutdown may end the process before that: under
+    uvicorn, `finally` blocks of the application do not run once its time limit has passed.
 
     >>> def hello(environ, start_response):
     ...     start_response("200 OK", [("Content-Type", "text/plain")])
