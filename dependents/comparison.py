@@ -12,20 +12,18 @@ For a test that only ours passes, the sides are exchanged. If very many tests di
 whole is broken: nothing is repeated, and every difference counts as seen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
-from .outcomes import Outcome, Recorded
+from .environment import Side
+from .junit import Outcome, Outcomes
 
 REPEATS = 5
 TOO_MANY_TO_REPEAT = 60
 
-
-class Side(Enum):
-    THEIRS = "asgiref 3.13.0"
-    OURS = "ours"
+Repeat = Callable[[Side, Sequence[str]], Outcomes]
+"""Repeats the modules of these tests on one side, or the whole suite if there are none."""
 
 
 class Verdict(Enum):
@@ -39,80 +37,56 @@ class Difference:
     """A test that differed in the whole run, with its outcomes in this and all later runs."""
 
     test: str
-    theirs: tuple[Outcome, ...]
-    ours: tuple[Outcome, ...]
+    theirs: Sequence[Outcome]
+    ours: Sequence[Outcome]
 
     @property
     def verdict(self) -> Verdict:
-        if len(self.theirs) == len(self.ours) == 1:
-            worse = self.ours[0].rank < self.theirs[0].rank
-            return Verdict.WORSE if worse else Verdict.BETTER
-        if _fell_below(self.ours, self.theirs):
+        needed = min(2, len(self.ours))
+        if _fell_below(self.ours, self.theirs, needed):
             return Verdict.WORSE
-        if _fell_below(self.theirs, self.ours):
-            return Verdict.BETTER
-        return Verdict.FLAKY
+        return Verdict.BETTER if _fell_below(self.theirs, self.ours, needed) else Verdict.FLAKY
+
+    def seen_once(self) -> bool:
+        """Whether a failure with ours did not recur."""
+        return self.ours[0] < max(self.theirs) <= min(self.ours[1:])
+
+    def told(self) -> str:
+        def passes(outcomes: Sequence[Outcome]) -> str:
+            return f"{outcomes.count(Outcome.PASSED)} of {len(outcomes)} times"
+
+        return f"passed {passes(self.theirs)} with theirs, {passes(self.ours)} with ours"
 
 
-def _fell_below(outcomes: Sequence[Outcome], steady: Sequence[Outcome]) -> bool:
-    """Whether one side fell at least twice below the other side, which never varied."""
-    ranks = {each.rank for each in steady}
-    return len(ranks) == 1 and sum(each.rank < min(ranks) for each in outcomes) > 1
+def _fell_below(outcomes: Sequence[Outcome], steady: Sequence[Outcome], needed: int) -> bool:
+    """Whether one side fell below the other side, which never varied, often enough."""
+    return len(set(steady)) == 1 and sum(each < steady[0] for each in outcomes) >= needed
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The tests of both runs, each in one field; expected failures count as passed."""
-
-    passed: tuple[str, ...]
-    skipped: tuple[str, ...]
-    failed: tuple[str, ...]
-    differing: tuple[str, ...]
+def alike(theirs: Outcomes, ours: Outcomes, outcome: Outcome) -> set[str]:
+    """Return the tests that ended in this way on both sides."""
+    tests, missing = theirs.keys() | ours.keys(), Outcome.FAILED
+    return {t for t in tests if theirs.get(t, missing) == ours.get(t, missing) == outcome}
 
 
-def compare(theirs: Recorded, ours: Recorded) -> Comparison:
-    """Sort the tests of both runs by outcome. A test missing on one side counts as failed."""
-    alike: dict[int, list[str]] = {2: [], 1: [], 0: []}
-    differing: list[str] = []
-    for test in sorted(theirs.outcomes.keys() | ours.outcomes.keys()):
-        rank = theirs.of(test).rank
-        (alike[rank] if ours.of(test).rank == rank else differing).append(test)
-    return Comparison(tuple(alike[2]), tuple(alike[1]), tuple(alike[0]), tuple(differing))
-
-
-class Repeat(Protocol):
-    """Repeat the modules of these tests on one side, or the whole suite if there are none."""
-
-    def __call__(self, side: Side, tests: Sequence[str] = ()) -> Recorded: ...
-
-
-def judge(
-    differing: Sequence[str], theirs: Recorded, ours: Recorded, repeat: Repeat
+def find_differences(
+    theirs: Outcomes, ours: Outcomes, known: Iterable[str], repeat: Repeat
 ) -> list[Difference]:
-    """Repeat the tests that differ, and return the outcomes of each in every run."""
+    """Repeat the tests that differ, without the known ones; return their outcomes in every run."""
+    same = {test for outcome in Outcome for test in alike(theirs, ours, outcome)}
+    tests = sorted((theirs.keys() | ours.keys()) - same - set(known))
     runs = {Side.THEIRS: [theirs], Side.OURS: [ours]}
-    if differing and len(differing) <= TOO_MANY_TO_REPEAT:
-        for side, recorded in runs.items():
-            recorded += [repeat(side, differing) for _ in range(REPEATS)]
-        if any(_needs_a_whole_run(each) for each in _differences(differing, runs)):
-            runs[Side.OURS].append(repeat(Side.OURS))
-    return _differences(differing, runs)
+
+    def differences() -> list[Difference]:
+        return [Difference(test, *(_outcomes(test, runs[side]) for side in Side)) for test in tests]
+
+    if tests and len(tests) <= TOO_MANY_TO_REPEAT:
+        for side in Side:
+            runs[side] += [repeat(side, tests) for _ in range(REPEATS)]
+        if any(each.seen_once() for each in differences()):
+            runs[Side.OURS].append(repeat(Side.OURS, ()))
+    return differences()
 
 
-def _needs_a_whole_run(difference: Difference) -> bool:
-    first, *again = difference.ours
-    best = max(each.rank for each in difference.theirs)
-    return first.rank < best and all(each.rank >= best for each in again)
-
-
-def _differences(
-    differing: Sequence[str], runs: Mapping[Side, Sequence[Recorded]]
-) -> list[Difference]:
-    return [
-        Difference(
-            test,
-            tuple(run.of(test) for run in runs[Side.THEIRS]),
-            tuple(run.of(test) for run in runs[Side.OURS]),
-        )
-        for test in differing
-    ]
+def _outcomes(test: str, runs: Sequence[Outcomes]) -> list[Outcome]:
+    return [run.get(test, Outcome.FAILED) for run in runs]

@@ -11,33 +11,26 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from tools.install_dist import DIST, PACKAGES, ROOT, refuse_stale_wheel
 
-from .comparison import Side
-from .errors import SuiteError
+from .projects import SuiteError
 
 REFERENCE = "3.13.0"
-INSIDE = Path(__file__).parent / "inside"
+ADAPTER = Path(__file__).parent / "inside" / "dependents_adapter.py"
 
 _ASK = """
-import asgiref.sync, importlib.metadata, json, sysconfig
-print(json.dumps({
-    "version": importlib.metadata.version("asgiref"),
-    "file": asgiref.sync.__file__,
-    "packages": sysconfig.get_path("purelib"),
-}))
+import asgiref.sync, json, sys, sysconfig
+from importlib.metadata import version
+print(json.dumps([version(sys.argv[1]), asgiref.sync.__file__, sysconfig.get_path("purelib")]))
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """The asgiref that the environment imports."""
-
-    version: str
-    file: Path
-    packages: Path
+class Side(Enum):
+    THEIRS = f"asgiref {REFERENCE}"
+    OURS = "ours"
 
 
 def surroundings() -> dict[str, str]:
@@ -46,57 +39,59 @@ def surroundings() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(leave_out)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Environment:
-    """A virtual environment with the running Python's version."""
+    """A virtual environment with the running Python's version, and the side installed in it."""
 
     path: Path
+    side: Side = Side.THEIRS
 
     @classmethod
     def create(cls, path: Path, *requirements: str) -> "Environment":
-        """Create one with asgiref 3.13.0, the requirements, and the recorders of outcomes."""
+        """Create one with asgiref 3.13.0, the requirements, and the replacement of adapters."""
         made = cls(path)
         made._run(sys.executable, "-m", "venv", str(path))
         made.pip("install", f"asgiref=={REFERENCE}", *requirements)
-        for module in INSIDE.glob("*.py"):
-            shutil.copy(module, made.installed().packages)
+        shutil.copy(ADAPTER, made.ask("asgiref")[2])
         return made
 
     @property
     def python(self) -> Path:
-        return self.path / ("Scripts" if os.name == "nt" else "bin") / "python"
+        return self.path / "bin" / "python"
 
     def pip(self, *arguments: str) -> str:
         return self._run(str(self.python), "-m", "pip", "-qq", *arguments)
 
-    def installed(self) -> Installed:
-        told = json.loads(self._run(str(self.python), "-I", "-c", _ASK))
-        return Installed(told["version"], Path(told["file"]), Path(told["packages"]))
-
-    def put(self, side: Side) -> Installed:
+    def switch_to(self, side: Side) -> None:
         """Install this side's asgiref, and remove every package of the other side."""
+        if side is self.side:
+            return
         self.pip("uninstall", "--yes", *sorted(PACKAGES))
         if side is Side.OURS:
             self.pip("install", "--no-index", "--find-links", str(DIST), "asgiref")
         else:
             self.pip("install", "--no-deps", f"asgiref=={REFERENCE}")
-        found = self.installed()
-        expected = version_of_ours() if side is Side.OURS else REFERENCE
-        if found.version != expected or not found.file.is_relative_to(found.packages):
-            raise SuiteError(f"asgiref {found.version} of {found.file} is in place of {expected}")
-        self._refuse_complaints()
-        return found
+        self.side = side
+        self._verify(version_of_ours() if side is Side.OURS else REFERENCE)
 
-    def _refuse_complaints(self) -> None:
-        """Require that ours satisfies the installed projects' requirements of asgiref.
+    def _verify(self, expected: str) -> None:
+        """Require that asgiref is the expected one, and satisfies the installed projects.
 
         Other broken requirements are not our concern.
         """
-        command = [str(self.python), "-m", "pip", "check"]
-        said = subprocess.run(command, capture_output=True, text=True, env=surroundings()).stdout
+        version, file, packages = self.ask("asgiref")
+        if version != expected or not Path(file).is_relative_to(packages):
+            raise SuiteError(f"asgiref {version} of {file} is in place of {expected}")
+        check = [str(self.python), "-m", "pip", "check"]
+        said = subprocess.run(check, capture_output=True, text=True, env=surroundings()).stdout
         complaints = [line for line in said.splitlines() if "asgiref" in line]
         if complaints:
             raise SuiteError("\n".join(complaints))
+
+    def ask(self, project: str) -> list[str]:
+        """Return a project's version, the file of asgiref.sync, and the folder of packages."""
+        told: list[str] = json.loads(self._run(str(self.python), "-I", "-c", _ASK, project))
+        return told
 
     def _run(self, *command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, env=surroundings())

@@ -1,54 +1,26 @@
 """The rows of all suites, kept in ``results.json``: one for each suite and version of Python.
 
-A run changes only its own row. Suites may run at the same time, so a writer locks their folder from
+A run changes only its own row. Suites may run at the same time, so a writer locks the data from
 reading the old rows until it has written both the data and the page.
 """
 
-import contextlib
 import dataclasses
+import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from .comparison import Difference
-
-
-@dataclass(frozen=True, slots=True)
-class Flaky:
-    """A test that differed once but not consistently, with its outcomes on both sides."""
-
-    test: str
-    theirs: tuple[str, ...]
-    ours: tuple[str, ...]
-
-    @classmethod
-    def of(cls, difference: Difference) -> "Flaky":
-        theirs = tuple(each.value for each in difference.theirs)
-        return cls(difference.test, theirs, tuple(each.value for each in difference.ours))
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """The results of both whole runs and the repeats. Numbers count tests; times are seconds."""
-
-    passed: int
-    skipped: int
-    failed_on_both: tuple[str, ...]
-    worse: tuple[str, ...]
-    better: tuple[str, ...]
-    flaky: tuple[Flaky, ...]
-    seconds_theirs: float
-    seconds_ours: float
-    expected: tuple[tuple[str, str], ...] = ()
-    """Tests that pass only with theirs, each with the reason why that is intended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A suite's last run on one version of Python; no results if its source has no tests."""
+    """A suite's last run on one version of Python. Numbers count tests; times are seconds.
+
+    ``not_run`` says why the suite could not run; the results are then those of our smoke test. The
+    tests in ``failed`` fail on both sides. Those in ``flaky`` differed once but not consistently;
+    the text gives their outcomes. Those in ``known`` pass only with theirs, and the text gives the
+    reason why that is intended.
+    """
 
     suite: str
     project: str
@@ -57,60 +29,38 @@ class Row:
     date: str
     reference: str
     ours: str
-    results: Results | None = None
-
-    def with_results(self, results: Results) -> "Row":
-        return dataclasses.replace(self, results=results)
+    not_run: str = ""
+    passed: int = 0
+    skipped: int = 0
+    failed: list[str] = field(default_factory=list[str])
+    worse: list[str] = field(default_factory=list[str])
+    better: list[str] = field(default_factory=list[str])
+    flaky: dict[str, str] = field(default_factory=dict[str, str])
+    known: dict[str, str] = field(default_factory=dict[str, str])
+    seconds_theirs: float = 0
+    seconds_ours: float = 0
 
     @property
     def key(self) -> tuple[str, str]:
         return self.suite, ".".join(self.python.split(".")[:2])
 
 
-def row_from(data: Mapping[str, Any]) -> Row:
-    """Return the row from its JSON form, which ``dataclasses.asdict`` made."""
-    results = data["results"]
-    if results is not None:
-        flaky = tuple(
-            Flaky(f["test"], tuple(f["theirs"]), tuple(f["ours"])) for f in results["flaky"]
-        )
-        lists = {name: tuple(results[name]) for name in ("failed_on_both", "worse", "better")}
-        expected = tuple((test, reason) for test, reason in results.get("expected", ()))
-        results = Results(**{**results, **lists, "flaky": flaky, "expected": expected})
-    return Row(**{**data, "results": results})
-
-
 def read_rows(path: Path) -> list[Row]:
-    return [row_from(each) for each in json.loads(path.read_text("utf-8"))] if path.exists() else []
+    return [Row(**each) for each in json.loads(path.read_text("utf-8"))]
 
 
-def put_row(path: Path, row: Row) -> list[Row]:
-    """Replace the row of the same suite and Python; return all rows in the file's order."""
-    rows = {each.key: each for each in read_rows(path)} | {row.key: row}
-    ordered = [rows[key] for key in sorted(rows)]
-    text = json.dumps([dataclasses.asdict(each) for each in ordered], indent=1)
-    replace_text(path, text + "\n")
-    return ordered
+def put_row(row: Row, results: Path, page: Path, render: Callable[[Sequence[Row]], str]) -> None:
+    """Replace the row of the same suite and Python, and render the page.
 
-
-def replace_text(path: Path, text: str) -> None:
-    """Write the file atomically: a reader sees the old text or the new one."""
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text, "utf-8")
-    os.replace(fresh, path)
-
-
-@contextlib.contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Wait until no other process writes there. The lock ends with the process."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: run one suite at a time there
-        yield
-        return
-    locked = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(locked, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(locked)
+    A smoke test does not replace the results of the project's own suite.
+    """
+    with results.open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        rows = {each.key: each for each in read_rows(results)}
+        if not row.not_run or rows.get(row.key, row).not_run:
+            rows[row.key] = row
+        ordered = [rows[key] for key in sorted(rows)]
+        text = json.dumps([dataclasses.asdict(each) for each in ordered], indent=1)
+        file.truncate(0)
+        file.write(text + "\n")
+        page.write_text(render(ordered), "utf-8")

@@ -11,83 +11,61 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .environment import Environment, surroundings
-from .errors import SuiteError
-from .outcomes import Recorded, read
-from .suite import Suite
+from .junit import Outcomes, read_report
+from .projects import Project, SuiteError
 
 WHOLE_RUN_SECONDS = 2400
 NORMAL_ENDS = {0, 1}  # all passed; some failed. Other codes say nothing about the tests.
-LINES_SHOWN = 40
+CHARACTERS_SHOWN = 4000
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    recorded: Recorded
+    outcomes: Outcomes
     seconds: float
 
 
 def run(
-    suite: Suite, source: Path, environment: Environment, report: Path, tests: Sequence[str] = ()
+    project: Project, source: Path, environment: Environment, report: Path, tests: Iterable[str]
 ) -> Run:
     """Run all tests, or the modules of the given tests; ``report`` names the output files."""
-    outcomes, log = report.with_suffix(".jsonl"), report.with_suffix(".log")
+    log, report = report.with_suffix(".log"), report.with_suffix(".xml")
     values = {
-        **surroundings(),
-        **{name: value.format(source=source) for name, value in suite.environ.items()},
-        "DEPENDENTS_OUTCOMES": str(outcomes),
-        "DEPENDENTS_ADAPTER": suite.adapter,
+        "DEPENDENTS_ADAPTER": project.adapter,
+        "DEPENDENTS_REPORT": str(report),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [str(environment.python), *suite.runner.arguments(source, tests)]
+    command = [str(environment.python), *project.arguments(source, report, tests)]
+    if project.before:
+        command = ["sh", "-ec", f'{project.before}\nexec "$@"', "sh", *command]
     started = time.monotonic()
     with log.open("wb") as output:
-        ended = _call(command, source / suite.runner.folder, values, output.fileno())
+        end = _call(command, source / project.folder, surroundings() | values, output.fileno())
     seconds = time.monotonic() - started
-    recorded = read(outcomes)
-    if not ended or recorded.exit_code not in NORMAL_ENDS or not recorded.outcomes:
-        raise SuiteError(_told(suite, ended, recorded, log))
-    return Run(recorded, seconds)
+    outcomes = read_report(report) if end in NORMAL_ENDS and report.exists() else {}
+    if not outcomes:
+        how = f"still ran after {WHOLE_RUN_SECONDS} s" if end is None else f"ended with {end}"
+        last = log.read_text("utf-8", "replace")[-CHARACTERS_SHOWN:]
+        raise SuiteError(f"the suite of {project.project} {how} and without results:\n{last}")
+    return Run(outcomes, seconds)
 
 
-def _call(command: Sequence[str], folder: Path, values: dict[str, str], output: int) -> bool:
-    """Run the command to its end or the time limit; return whether it ended by itself."""
+def _call(command: list[str], folder: Path, values: dict[str, str], output: int) -> int | None:
+    """Run the command to its end or the time limit; return its status, or None at the limit."""
     process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=values,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+        command, cwd=folder, env=values, stdin=subprocess.DEVNULL,
+        stdout=output, stderr=output, start_new_session=True,
+    )  # fmt: skip
     try:
-        process.wait(WHOLE_RUN_SECONDS)
+        return process.wait(WHOLE_RUN_SECONDS)
     except subprocess.TimeoutExpired:
-        return False
-    else:
-        return True
+        return None
     finally:
-        _end_group(process)
-
-
-def _end_group(leader: subprocess.Popen[bytes]) -> None:
-    if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError):  # the whole group has ended
-            os.killpg(leader.pid, signal.SIGKILL)
-    else:
-        leader.kill()
-    leader.wait()
-
-
-def _told(suite: Suite, ended: bool, recorded: Recorded, log: Path) -> str:
-    last = log.read_text("utf-8", "replace").splitlines()[-LINES_SHOWN:]
-    how = "did not come to its end" if ended else f"still ran after {WHOLE_RUN_SECONDS} s"
-    count = len(recorded.outcomes)
-    return "\n".join(
-        [f"the suite of {suite.project} {how}, {count} tests in; last it said:", *last]
-    )
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

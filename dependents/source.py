@@ -1,71 +1,42 @@
-"""Download and unpack the source archive of a project's newest release for the running Python.
+"""Get the tests of a project: from its source archive on the index, or from another archive.
 
-Only pip talks to the index, so pip's configured mirror or proxy applies here too. pip downloads
-only this one source archive; build requirements come as wheels. If the archive has no tests, a
-second archive of the same version is downloaded from its own URL.
+pip downloads the former, so pip's configured mirror or proxy applies. The latter has a URL of its
+own, or is a file of the user's.
 """
 
-import re
-import subprocess
-import sys
-import tarfile
+import shutil
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import SuiteError
+from .environment import Environment
+from .projects import Project, SuiteError
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An unpacked source archive."""
-
-    folder: Path
-    version: str
+class NoTests(Exception):
+    """The tests of a project cannot be fetched here; the text says why."""
 
 
-def fetch(requirement: str, project: str, into: Path, other: str = "") -> Source:
-    """Download the archive that satisfies the requirement, and unpack it into a new folder.
-
-    ``other`` is the URL of an archive to unpack instead; it contains ``{version}``.
-    """
-    into.mkdir(parents=True)
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", str(into)]
-    done = subprocess.run(
-        [*command, "--no-binary", project, requirement], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SuiteError(f"pip cannot fetch the source of {requirement!r}:\n{done.stderr}")
-    [archive] = into.iterdir()
-    version = version_of(archive.name)
-    if other:
-        archive = into / "other" / "other.tar.gz"
-        archive.parent.mkdir()
-        _download(other.format(version=version), archive)
-    return Source(_unpack(archive), version)
+def fetch(
+    project: Project, version: str, environment: Environment, into: Path, archive: Path | None
+) -> Path:
+    """Unpack the source of this version into a new folder."""
+    if archive is None:
+        archive = _download(project, version, environment, into)
+    shutil.unpack_archive(archive, into / "unpacked", "gztar", filter="data")
+    [source] = (into / "unpacked").iterdir()
+    if not any((source / project.folder).rglob("test_*.py")):
+        raise SuiteError(f"no tests in the source of {project.project}: add an `archive`")
+    return source
 
 
-def _download(address: str, to: Path) -> None:
+def _download(project: Project, version: str, environment: Environment, into: Path) -> Path:
+    into.mkdir()
+    if not project.archive:
+        only = ("--no-deps", "--no-binary", project.project, "--dest", str(into))
+        environment.pip("download", *only, f"{project.project}=={version}")
+        return next(into.iterdir())
+    address = project.archive.format(version=version)
     try:
-        urllib.request.urlretrieve(address, to)
+        return Path(urllib.request.urlretrieve(address, into / "archive")[0])
     except OSError as error:
-        raise SuiteError(f"{address} cannot be fetched: {error}") from error
-
-
-def version_of(archive: str) -> str:
-    """Return the version in the name of a source archive, ``name-version.tar.gz``."""
-    found = re.fullmatch(r".+-([0-9][^-]*)\.tar\.gz", archive)
-    if found is None:
-        raise SuiteError(f"{archive} is no source archive of the usual name, project-1.0.tar.gz")
-    return found[1]
-
-
-def _unpack(archive: Path) -> Path:
-    before = set(archive.parent.iterdir())
-    with tarfile.open(archive) as opened:
-        if hasattr(tarfile, "data_filter"):  # 3.11.4 and later
-            opened.extractall(archive.parent, filter="data")
-        else:
-            opened.extractall(archive.parent)
-    [folder] = set(archive.parent.iterdir()) - before
-    return folder
+        raise NoTests(f"its tests are only in {address}, which cannot be fetched") from error

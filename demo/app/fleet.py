@@ -36,7 +36,7 @@ LOOK_SECONDS = 0.25
 
 _LOOK = """
 SELECT p, coalesce(o.owner, ''), coalesce(s.users, '{{}}'),
-    (SELECT count(*) FROM "{schema}".messages m WHERE m.partition = p)
+    (SELECT count(*) FROM "{schema}".messages m WHERE m.id / 100000000000000 = p)
 FROM generate_series(1, {partitions}) p
 LEFT JOIN (
     SELECT l.objid::bigint AS partition, a.application_name AS owner

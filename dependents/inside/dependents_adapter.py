@@ -53,11 +53,7 @@ def replace_uvicorn():
 
 
 def replace_starlette():
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # in favour of a2wsgi
-        from starlette.middleware import wsgi
+    from starlette.middleware import wsgi
 
     wsgi.WSGIMiddleware = in_place_of(wsgi.WSGIMiddleware)
 
@@ -97,6 +93,8 @@ def there_and_back(application):
     An ASGI scope cannot carry the objects that a test client adds to the CGI variables of the
     environ; they are passed on here, so that the tests are about the request.
     """
+    from werkzeug.http import HTTP_STATUS_CODES
+
     from asgiref.sync import async_to_sync
     from asgiref.wsgi import WsgiToAsgi, WsgiToAsgiInstance
 
@@ -127,7 +125,8 @@ def there_and_back(application):
             (name.decode("latin-1").title(), value.decode("latin-1"))
             for name, value in start["headers"]
         ]
-        start_response(f"{start['status']} {reason_of(start['status'])}", headers)
+        reason = HTTP_STATUS_CODES.get(start["status"], "UNKNOWN").upper()
+        start_response(f"{start['status']} {reason}", headers)
         return Chunks(event.get("body", b"") for event in rest)
 
     return call
@@ -140,39 +139,33 @@ class Chunks(list):
         pass
 
 
-def reason_of(status):
-    from werkzeug.http import HTTP_STATUS_CODES
-
-    return HTTP_STATUS_CODES.get(status, "UNKNOWN").upper()
-
-
 def scope_of(environ):
     """Return the scope and the body of an environ."""
-    names = {"CONTENT_TYPE": "content-type", "CONTENT_LENGTH": "content-length"}
-    headers = []
-    for key, value in environ.items():
-        name = names.get(key) or (key[5:].replace("_", "-").lower() if key[:5] == "HTTP_" else None)
-        if name is not None and value != "":
-            headers.append((name.encode("latin-1"), str(value).encode("latin-1")))
-    body = body_of(environ)
-    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    extra = {key: value for key, value in environ.items() if not is_http(key)}
+    from werkzeug.datastructures import EnvironHeaders
+
+    def encoded(name):
+        return environ.get(name, "").encode("latin-1")
+
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": environ.get("SERVER_PROTOCOL", "HTTP/1.1").partition("/")[2],
         "method": environ["REQUEST_METHOD"],
         "scheme": environ.get("wsgi.url_scheme", "http"),
-        "path": path.encode("latin-1").decode("utf-8", "surrogateescape"),
-        "raw_path": environ.get("REQUEST_URI", "").encode("latin-1") or None,
-        "root_path": environ.get("SCRIPT_NAME", "").encode("latin-1").decode(),
-        "query_string": environ.get("QUERY_STRING", "").encode("latin-1"),
-        "headers": headers,
+        "path": (encoded("SCRIPT_NAME") + encoded("PATH_INFO")).decode("utf-8", "surrogateescape"),
+        "raw_path": encoded("REQUEST_URI") or None,
+        "root_path": encoded("SCRIPT_NAME").decode(),
+        "query_string": encoded("QUERY_STRING"),
+        "headers": [
+            (name.lower().encode("latin-1"), str(value).encode("latin-1"))
+            for name, value in EnvironHeaders(environ)
+            if value != ""
+        ],
         "client": (environ["REMOTE_ADDR"], 0) if environ.get("REMOTE_ADDR") else None,
         "server": (environ.get("SERVER_NAME", "localhost"), int(environ.get("SERVER_PORT", 80))),
-        "extra": extra,
+        "extra": {key: value for key, value in environ.items() if not is_http(key)},
     }
-    return scope, body
+    return scope, body_of(environ)
 
 
 def is_http(key):
@@ -189,3 +182,6 @@ def body_of(environ):
     if hasattr(stream, "seek"):
         stream.seek(0)
     return body
+
+
+install()  # as a plugin of pytest: before the tests import the original adapter

@@ -2,20 +2,15 @@
 
 import pytest
 
-from dependents.comparison import REPEATS, Side, Verdict, compare, judge
-from dependents.outcomes import Outcome, Recorded
+from dependents.comparison import REPEATS, Verdict, alike, find_differences
+from dependents.environment import Side
+from dependents.junit import Outcome
 
-PASSED, FAILED, SKIPPED, XFAILED, MISSING = (
-    Outcome.PASSED,
-    Outcome.FAILED,
-    Outcome.SKIPPED,
-    Outcome.XFAILED,
-    Outcome.MISSING,
-)
+PASSED, FAILED, SKIPPED, MISSING = Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED, None
 
 
-def recorded(**outcomes):
-    return Recorded({t: o for t, o in outcomes.items() if o is not MISSING}, 0)
+def outcomes(**tests):
+    return {test: outcome for test, outcome in tests.items() if outcome is not MISSING}
 
 
 class Runs:
@@ -26,89 +21,80 @@ class Runs:
         self.whole = whole
         self.asked = []
 
-    def __call__(self, side, tests=()):
+    def __call__(self, side, tests):
         self.asked.append((side, tuple(tests)))
         if not tests:
-            return recorded(t=self.whole)
-        return recorded(t=self.left[side].pop(0) if self.left[side] else PASSED)
+            return outcomes(t=self.whole)
+        return outcomes(t=self.left[side].pop(0) if self.left[side] else PASSED)
 
 
-def judged(theirs, ours, runs):
-    first = recorded(t=theirs), recorded(t=ours)
-    differing = compare(*first).differing
-    [difference] = judge(differing, *first, runs)
-    return difference
+def difference(theirs, ours, runs):
+    [found] = find_differences(outcomes(t=theirs), outcomes(t=ours), (), runs)
+    return found
 
 
-@pytest.mark.parametrize("ours", [FAILED, MISSING, SKIPPED])
-@pytest.mark.parametrize("theirs", [PASSED, XFAILED])
-def test_what_passes_there_and_not_here_differs(theirs, ours):
-    assert compare(recorded(t=theirs), recorded(t=ours)).differing == ("t",)
-
-
-def test_what_is_skipped_there_and_fails_here_differs():
-    assert compare(recorded(t=SKIPPED), recorded(t=FAILED)).differing == ("t",)
-
-
-def test_tests_with_equal_outcomes_are_sorted_by_them():
-    outcomes = {"a": PASSED, "b": FAILED, "c": SKIPPED, "d": XFAILED}
-    found = compare(recorded(**outcomes), recorded(**outcomes))
-    assert (found.passed, found.failed, found.skipped) == (("a", "d"), ("b",), ("c",))
-    assert found.differing == ()
-
-
-def test_nothing_is_repeated_where_nothing_differs():
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_test_with_the_same_outcome_on_both_sides_is_not_repeated(outcome):
     runs = Runs()
-    assert judge((), recorded(t=PASSED), recorded(t=PASSED), runs) == []
+    assert alike(outcomes(t=outcome), outcomes(t=outcome), outcome) == {"t"}
+    assert find_differences(outcomes(t=outcome), outcomes(t=outcome), (), runs) == []
     assert runs.asked == []
 
 
+def test_a_test_that_fails_on_one_side_and_is_missing_on_the_other_is_alike():
+    assert alike(outcomes(t=FAILED), outcomes(), FAILED) == {"t"}
+
+
 @pytest.mark.parametrize("ours", [FAILED, MISSING, SKIPPED])
-def test_what_fails_again_at_every_repeat_is_worse(ours):
+def test_a_test_that_never_passes_with_ours_is_worse(ours):
     runs = Runs(ours=[ours] * REPEATS)
-    difference = judged(PASSED, ours, runs)
-    assert difference.verdict is Verdict.WORSE
-    assert difference.ours == (ours,) * (1 + REPEATS)
+    found = difference(PASSED, ours, runs)
+    assert found.verdict is Verdict.WORSE
     assert runs.asked == [(side, ("t",)) for side in Side for _ in range(REPEATS)]
+    assert found.told() == f"passed 6 of {REPEATS + 1} times with theirs, 0 of 6 times with ours"
 
 
-def test_what_fails_again_once_with_ours_and_never_with_theirs_is_worse():
-    assert judged(PASSED, FAILED, Runs(ours=[FAILED])).verdict is Verdict.WORSE
+def test_a_test_that_is_skipped_with_theirs_and_fails_with_ours_is_worse():
+    runs = Runs(theirs=[SKIPPED] * REPEATS, ours=[FAILED] * REPEATS)
+    assert difference(SKIPPED, FAILED, runs).verdict is Verdict.WORSE
 
 
-def test_what_fails_again_only_among_all_tests_is_worse():
+def test_a_test_that_fails_twice_with_ours_and_never_with_theirs_is_worse():
+    assert difference(PASSED, FAILED, Runs(ours=[FAILED])).verdict is Verdict.WORSE
+
+
+def test_a_test_that_fails_again_only_among_all_tests_is_worse():
     runs = Runs(whole=FAILED)
-    assert judged(PASSED, FAILED, runs).verdict is Verdict.WORSE
+    assert difference(PASSED, FAILED, runs).verdict is Verdict.WORSE
     assert runs.asked[-1] == (Side.OURS, ())
 
 
-def test_what_never_fails_again_is_flaky_and_keeps_its_outcomes():
-    difference = judged(PASSED, FAILED, Runs())
-    assert difference.verdict is Verdict.FLAKY
-    assert difference.ours == (FAILED, *[PASSED] * (REPEATS + 1))
-    assert difference.theirs == (PASSED,) * (1 + REPEATS)
+@pytest.mark.parametrize(
+    "runs",
+    [
+        Runs(),
+        Runs(theirs=[FAILED], ours=[FAILED, FAILED]),
+        Runs(theirs=[FAILED], ours=[FAILED] * REPEATS),
+    ],
+    ids=["failed once", "varies on both sides", "varies with theirs"],
+)
+def test_a_test_without_a_consistent_difference_is_flaky(runs):
+    assert difference(PASSED, FAILED, runs).verdict is Verdict.FLAKY
 
 
-def test_what_varies_with_theirs_as_well_is_flaky():
-    runs = Runs(theirs=[FAILED], ours=[FAILED, FAILED])
-    assert judged(PASSED, FAILED, runs).verdict is Verdict.FLAKY
+def test_a_test_that_passes_only_with_ours_is_better():
+    assert difference(FAILED, PASSED, Runs(theirs=[FAILED] * REPEATS)).verdict is Verdict.BETTER
 
 
-def test_what_always_fails_with_ours_and_sometimes_with_theirs_is_flaky():
-    runs = Runs(theirs=[FAILED], ours=[FAILED] * REPEATS)
-    assert judged(PASSED, FAILED, runs).verdict is Verdict.FLAKY
-
-
-def test_what_passes_only_with_ours_is_better():
-    runs = Runs(theirs=[FAILED] * REPEATS)
-    assert judged(FAILED, PASSED, runs).verdict is Verdict.BETTER
-
-
-def test_very_many_differences_count_as_seen():
-    names = [f"t{number}" for number in range(1000)]
-    theirs, ours = recorded(**dict.fromkeys(names, PASSED)), recorded()
+def test_a_known_test_is_neither_repeated_nor_reported():
     runs = Runs()
-    differences = judge(compare(theirs, ours).differing, theirs, ours, runs)
-    assert {each.verdict for each in differences} == {Verdict.WORSE}
-    assert len(differences) == 1000
+    assert find_differences(outcomes(t=PASSED), outcomes(t=FAILED), {"t": "why"}, runs) == []
+    assert runs.asked == []
+
+
+def test_very_many_differences_count_without_repeats():
+    theirs = {f"t{number}": PASSED for number in range(1000)}
+    runs = Runs()
+    found = find_differences(theirs, {}, (), runs)
+    assert [each.verdict for each in found] == [Verdict.WORSE] * 1000
     assert runs.asked == []

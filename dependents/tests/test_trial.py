@@ -1,73 +1,83 @@
-"""From two runs of a suite to its row."""
+"""From two runs of a suite to its row: a planted test that passes only with asgiref is caught."""
 
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import pytest
 
-from dependents import trial
-from dependents.comparison import REPEATS, Side
-from dependents.outcomes import Outcome, Recorded
+from dependents import comparison
+from dependents.environment import Side
+from dependents.projects import Project, SuiteError
 from dependents.results import Row
-from dependents.running import Run
-from dependents.suite import Pytest, Suite
-from dependents.trial import Trial
+from dependents.trial import compare, runs_of
 
-ROW = Row("flask", "Flask", "3.1", "3.13.0", "2026-01-31", "3.13.0", "3.13.100")
+from .test_running import ThisPython
+
+ROW = Row("it", "it", "1.0", "3.13.0", "2026-01-31", "3.13.0", "3.13.100")
+SUITE = """
+import pathlib
+SIDE = pathlib.Path("side").read_text()
+
+def test_passes(): pass
+def test_fails(): assert False
+def test_planted(): assert SIDE != {worse!r}
+"""
+REPEATS = 2
+PLANTED = "tests/test_it.py::test_planted"
 
 
-class Environment:
-    """Remembers which asgiref is installed in it."""
+@dataclass(slots=True)
+class Sides(ThisPython):
+    """An environment that writes the name of its side into a file instead of installing it."""
 
-    def __init__(self):
-        self.side = Side.THEIRS
-        self.puts = []
+    switches: list[Side] = field(default_factory=list)
 
-    def put(self, side):
+    def switch_to(self, side):
+        if side is not self.side or not self.switches:
+            self.switches.append(side)
         self.side = side
-        self.puts.append(side)
+        (self.path / "side").write_text(side.name, "utf-8")
 
 
 @pytest.fixture
-def tried(monkeypatch):
-    """Compare a suite whose tests fail as given; return the row and the switches of asgiref."""
+def compared(tmp_path, monkeypatch):
+    """Compare a suite in which one test fails on the given side; return its row and environment."""
+    monkeypatch.setattr(comparison, "REPEATS", REPEATS)
 
-    def try_it(**failing):
-        def run(suite, source, environment, report, tests=()):
-            failed = failing.get(environment.side.name.lower(), ())
-            outcomes = {
-                test: Outcome.FAILED if test in failed else Outcome.PASSED for test in "abc"
-            }
-            return Run(Recorded(outcomes, 0), 1.0)
+    def compare_it(worse, **fields):
+        (tmp_path / "tests").mkdir()
+        (tmp_path / "tests" / "test_it.py").write_text(SUITE.format(worse=worse), "utf-8")
+        project, environment = Project("it", "it", **fields), Sides(tmp_path)
+        row = compare(project, ROW, runs_of(project, tmp_path, environment, tmp_path))
+        return row, environment
 
-        monkeypatch.setattr(trial, "run", run)
-        environment = Environment()
-        suite = Suite("flask", "Flask", Pytest())
-        row = trial._compared(Trial(suite, Path(), environment, Path()), ROW)
-        return row.results, environment.puts
-
-    return try_it
+    return compare_it
 
 
-def test_two_equal_runs_need_one_switch(tried):
-    results, puts = tried(theirs="c", ours="c")
-    assert puts == [Side.OURS]
-    assert (results.passed, results.failed_on_both) == (2, ("c",))
-    assert results.worse == results.better == results.flaky == ()
+def test_two_equal_runs_need_one_switch(compared):
+    row, environment = compared(worse=None)
+    assert (row.passed, row.failed) == (2, ["tests/test_it.py::test_fails"])
+    assert (row.worse, row.better, row.flaky, row.known) == ([], [], {}, {})
+    assert environment.switches == [Side.THEIRS, Side.OURS]
 
 
-def test_what_fails_with_ours_at_every_run_is_worse_by_name(tried):
-    results, puts = tried(theirs="c", ours="bc")
-    assert results.worse == ("b",)
-    assert results.passed == 1
-    assert puts == [Side.OURS, Side.THEIRS, Side.OURS]
+def test_a_test_that_passes_only_with_asgiref_is_worse_by_name(compared):
+    row, environment = compared(worse="OURS")
+    assert row.worse == [PLANTED]
+    assert row.passed == 1
+    assert environment.switches == [Side.THEIRS, Side.OURS] * 2
+    assert len(list(environment.path.glob("*.log"))) == 2 + 2 * REPEATS
 
 
-def test_what_fails_with_theirs_only_is_better(tried):
-    results, _ = tried(theirs="ab")
-    assert results.better == ("a", "b")
-    assert results.worse == ()
+def test_a_test_that_passes_only_with_ours_is_better(compared):
+    row, _ = compared(worse="THEIRS")
+    assert (row.worse, row.better) == ([], [PLANTED])
 
 
-def test_all_repeats_of_a_side_need_one_switch(tried):
-    _, puts = tried(ours="a")
-    assert len(puts) == 3 < REPEATS
+def test_a_known_difference_is_listed_with_its_reason(compared):
+    row, _ = compared(worse="OURS", known={PLANTED: "on purpose"})
+    assert (row.worse, row.known) == ([], {PLANTED: "on purpose"})
+
+
+def test_a_known_difference_that_is_gone_must_be_removed(compared):
+    with pytest.raises(SuiteError, match=r"remove them from `known`.*test_planted"):
+        compared(worse=None, known={PLANTED: "on purpose"})

@@ -103,7 +103,7 @@ def test_the_parsers_are_found() -> None:
     assert {
         "run_tests.py",
         "demo/app/options.py",
-        "packages/asgiref-postgres/src/asgiref/postgres/_cli.py",
+        "packages/asgiref-postgres/src/asgiref/postgres/__main__.py",
         "tools/command_line.py",
         "benchmarks/run.py",
         "soak/run.py",

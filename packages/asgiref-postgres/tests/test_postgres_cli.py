@@ -115,7 +115,7 @@ def test_each_role_has_the_rights_that_it_needs_and_no_more(
     assert granted.returncode == 0, granted.stderr
     allowed = run("check", url=worker)
     assert allowed.returncode == 0, allowed.stderr
-    assert asyncio.run(send("ada", {"type": "x"}, database=sender)) == 1
+    assert asyncio.run(send("ada", {"type": "x"}, database=sender)) > 0
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         execute(sender, "SELECT * FROM asgiref.messages")
     execute(database, "DROP SCHEMA asgiref CASCADE", roles, "SELECT 1")
@@ -124,7 +124,7 @@ def test_each_role_has_the_rights_that_it_needs_and_no_more(
 def test_dead_letters_are_listed_shown_requeued_and_dropped(database: str) -> None:
     execute(
         database,
-        "INSERT INTO asgiref.dead_letters SELECT n, 1, 'ada', '{\"type\": \"x\"}', 5, 'it failed'"
+        "INSERT INTO asgiref.dead_letters SELECT n, 'ada', '{\"type\": \"x\"}', 5, 'it failed'"
         " FROM generate_series(1, 3) n",
         "SELECT 1",
     )

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from asgiref.postgres._delivery import Delivery, Limits, Message, Row
+from asgiref.postgres._delivery import Delivery, Limits, Message, Read, Row
+from asgiref.postgres._schema import SPAN
 
 PARTITIONS = (1, 2)
 SCOPES = tuple(f"{partition}{name}" for partition in PARTITIONS for name in "abc")
@@ -39,7 +40,8 @@ class Table:
         if scope_id not in self.in_flight:
             self.in_flight[scope_id] = (self.next_transaction, [])
             self.next_transaction += 1
-        self.in_flight[scope_id][1].append(Stored(self.next_id, scope_id, b"x" * size))
+        row = Stored(int(scope_id[0]) * SPAN + self.next_id, scope_id, b"x" * size)
+        self.in_flight[scope_id][1].append(row)
         self.next_id += 1
 
     def commit(self, scope_id: str) -> None:
@@ -58,56 +60,45 @@ class Reader:
         self.hand: dict[str, Message] = {}
 
     def exchange(self) -> bool:
-        """Make one transaction, as the SQL function does."""
+        """Make one transaction, as the SQL statement does."""
         delivery, table = self.delivery, self.table
         read, writes = delivery.next_read(), delivery.take_writes()
+        found, xmin = self.found(read), table.xmin()
+        own, table.next_transaction = table.next_transaction, table.next_transaction + 1
+        assert not {each.id for each in writes.done} & set(writes.tried)
         for message in writes.done:
-            del table.rows[message.partition][message.id]
-        for message in writes.tried:
-            row = table.rows[message.partition].get(message.id)
-            if row is not None:
-                row.attempts, row.redelivered = message.attempts, True
-        for message, _ in writes.dead:
-            del table.rows[message.partition][message.id]
+            del table.rows[message.id // SPAN][message.id]
+        for message in writes.tried.values():
+            row = table.rows[message.id // SPAN][message.id]
+            row.attempts, row.redelivered = message.attempts, True
+        for message in writes.dead:
+            del table.rows[message.id // SPAN][message.id]
             table.dead.append(message.id)
+        self.taken = max([self.taken, *(row[0] % SPAN for row in found if row[2] is not None)])
+        more = delivery.rows_read(read, found, xmin, own) if found else False
         delivery.written(writes)
-        if read is None:
-            return False
+        return more
+
+    def found(self, read: Read) -> list[Row]:
+        """Return the rows of a read. They include those that the same transaction deletes."""
         found: list[Row] = []
-        xmin, own = table.xmin(), table.next_transaction
-        table.next_transaction += 1
-        for number, mark, cursor, limit in zip(
-            read.partitions, read.marks, read.cursors, read.limits, strict=True
-        ):
+        for each in read.ranges:
             size = 0
             rows = [
                 row
-                for id, row in sorted(table.rows[number].items())
-                if id > mark and (id > cursor or id not in read.known)
+                for id, row in sorted(self.table.rows[each.upto // SPAN].items())
+                if each.after < id <= each.upto
+                and (each.scope_id is None or row.scope_id == each.scope_id)
+                and (id > each.cursor or id not in read.known)
             ]
-            for row in rows[:limit]:
-                if size >= read.size:
-                    break
-                data = None if row.scope_id in read.behind else row.data
-                size += len(data or b"")
-                found.append(Row(number, row.id, row.scope_id, data, row.attempts, row.redelivered))
-        for each in read.catch_up:
-            rows = [
-                row
-                for id, row in sorted(table.rows[each.partition].items())
-                if row.scope_id == each.scope_id
-                and each.first <= id <= each.last
-                and id not in each.known
-            ]
-            size = 0
             for row in rows[: each.limit]:
                 if size >= each.size:
                     break
-                size += len(row.data)
-                values = (row.id, row.scope_id, row.data, row.attempts, row.redelivered)
-                found.append(Row(each.partition, *values))
-        self.taken = max([self.taken, *(row.id for row in found if row.data is not None)])
-        return delivery.rows_read(read, found, xmin, own)
+                is_hidden = each.scope_id is None and row.scope_id in read.behind
+                data = None if is_hidden else row.data
+                size += len(data or b"")
+                found.append((row.id, row.scope_id, data, row.attempts, row.redelivered))
+        return found
 
 
 class DeliveryMachine(RuleBasedStateMachine):
@@ -127,9 +118,10 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule(scope_id=st.sampled_from(SCOPES), size=st.integers(1, 40), poison=st.booleans())
     def send(self, scope_id: str, size: int, poison: bool) -> None:
+        id = int(scope_id[0]) * SPAN + self.table.next_id
         if poison and len(self.poison) < 3:
-            self.poison.add(self.table.next_id)
-        self.scope_of[self.table.next_id] = scope_id
+            self.poison.add(id)
+        self.scope_of[id] = scope_id
         self.table.insert(scope_id, size)
 
     @rule(scope_id=st.sampled_from(SCOPES), count=st.integers(5, 30))
@@ -161,9 +153,9 @@ class DeliveryMachine(RuleBasedStateMachine):
         if message is None:
             return True
         assert all(scope_id not in reader.hand for reader in self.readers)
-        before = {id for id, scope in self.scope_of.items() if scope == scope_id} & set(
-            range(message.id)
-        )
+        before = {
+            id for id, scope in self.scope_of.items() if scope == scope_id and id < message.id
+        }
         assert before <= {*self.handled, *self.table.dead}, "out of order"
         assert message.redelivered or message.id not in self.given, "unmarked duplicate"
         assert message.id not in self.handled, "handled twice"
@@ -177,7 +169,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def die(self, reader: Reader) -> None:
         place = self.readers.index(reader)
         survivor = self.readers[1 - place]
-        owned = reader.delivery.partitions
+        owned = list(reader.delivery.partitions)
         self.forget_uncommitted(owned)
         for partition in owned:
             suspect = self.table.suspect[partition]
@@ -190,7 +182,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def lose_session(self, place: int) -> None:
         """Give the reader a new session with the same partitions."""
         before = self.readers[place]
-        owned = before.delivery.partitions
+        owned = list(before.delivery.partitions)
         self.forget_uncommitted(owned)
         reader = self.readers[place] = Reader(self.table)
         reader.taken = before.taken
@@ -228,7 +220,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def fail(self, reader: int, data: st.DataObject) -> None:
         message = self.pick(reader, data)
         if message is not None and message.attempts < LIMITS.attempts - 1:
-            assert not self.readers[reader].delivery.fail(message, "reason", self.now)
+            self.readers[reader].delivery.fail(message, "reason", self.now)
         elif message is not None:
             self.readers[reader].delivery.put_back(message)
 
@@ -236,7 +228,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def hand_over(self, partition: int) -> None:
         giver = next(each for each in self.readers if partition in each.delivery.partitions)
         taker = self.readers[1 - self.readers.index(giver)]
-        giver.delivery.begin_release(partition)
+        giver.delivery.partitions[partition].is_releasing = True
         for scope_id in [each for each in giver.hand if int(each[0]) == partition]:
             message = giver.hand.pop(scope_id)
             self.handled.append(message.id)

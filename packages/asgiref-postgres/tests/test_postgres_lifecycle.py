@@ -17,6 +17,7 @@ from chat import Chat, scope_of, shout, until, with_workers
 from real_postgres import RealPostgres, free_port
 
 from asgiref.postgres import Database, PostgresWorker, send
+from asgiref.postgres._schema import partition_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -112,31 +113,93 @@ async def test_a_scope_starts_elsewhere_only_when_its_instance_has_cleaned_up(
     database: str,
 ) -> None:
     gateway = Chat(database)
-    cleaning, cleaned = asyncio.Event(), asyncio.Event()
+    cleaning, may_end, cleaned = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def first_application(scope: Any, receive: Any, send: Any) -> None:
         try:
             await shout(scope, receive, send)
         finally:
             cleaning.set()
-            await asyncio.sleep(0.3)
+            await may_end.wait()
             cleaned.set()
 
     async def second_application(scope: Any, receive: Any, send: Any) -> None:
         assert cleaned.is_set()
         await shout(scope, receive, send)
 
-    first = PostgresWorker(first_application, database)
+    first, second = (
+        PostgresWorker(application, database)
+        for application in (first_application, second_application)
+    )
 
     async def body() -> None:
         async with running(first):
             await gateway.say("ada", "hello")
             assert await gateway.next_text() == "HELLO"
-            async with running(PostgresWorker(second_application, database)):
+            async with running(second):
                 first.stop()
                 await cleaning.wait()
                 await gateway.say("ada", "again")
+                await owns(second, 15)
+                may_end.set()
                 assert await gateway.next_text() == "AGAIN"
+
+    await with_workers(gateway, [], body)
+
+
+async def test_a_worker_hands_over_its_idle_partitions_and_keeps_the_busy_ones(
+    database: str,
+) -> None:
+    gateway = Chat(database)
+    go_on, busy = asyncio.Event(), set[str]()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        busy.add(scope["user"])
+        await go_on.wait()
+        await send({"type": "chat.say", "text": message["text"]})
+
+    first, second = (PostgresWorker(application, database) for _ in range(2))
+    # One scope in each of eight partitions: exactly the share that the first worker may keep.
+    users = {partition_of(f"user{number}", 16): f"user{number}" for number in range(200)}
+    chosen = {partition: users[partition] for partition in range(3, 11)}
+
+    async def are_busy() -> bool:
+        return len(busy) == 8
+
+    async def body() -> None:
+        async with running(first):
+            for user in chosen.values():
+                await gateway.say(user, "slow")
+            await until(are_busy)
+            async with running(second):
+                await owns(second, 8)
+                assert sorted(first.partitions) == sorted(chosen)
+                go_on.set()
+                for _ in chosen:
+                    assert not (await gateway.events.get())[2]
+
+    await with_workers(gateway, [], body)
+
+
+async def test_a_message_that_a_worker_gives_up_at_its_end_is_marked_for_the_next_one(
+    database: str,
+) -> None:
+    gateway = Chat(database)
+    seen: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        seen.put_nowait(message.get("redelivered", False))
+        if not message.get("redelivered"):
+            await asyncio.get_running_loop().create_future()
+
+    async def body() -> None:
+        await gateway.say("ada", "hello")
+        async with running(PostgresWorker(application, database, shutdown_timeout=0.0)):
+            assert not await seen.get()
+        async with running(PostgresWorker(application, database)):
+            assert await seen.get()
 
     await with_workers(gateway, [], body)
 
@@ -176,10 +239,16 @@ async def test_a_worker_ends_at_once_while_the_database_is_away() -> None:
         await working
 
 
-async def test_a_gateway_ends_at_once_while_the_database_is_away() -> None:
+async def test_a_gateway_ends_at_once_while_the_database_is_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     gateway = Chat(f"postgresql://postgres@127.0.0.1:{free_port()}/postgres")
     serving = asyncio.ensure_future(gateway.arun())
-    await asyncio.sleep(0.1)
+
+    async def is_waiting() -> bool:
+        return "The database is away" in caplog.text
+
+    await until(is_waiting)
     serving.cancel()
     async with asyncio.timeout(5):
         with contextlib.suppress(asyncio.CancelledError):
@@ -216,8 +285,11 @@ async def test_an_outage_is_one_line_when_it_starts_and_one_when_it_ends(
         backends.update(row[0] for row in rows)
         return len(backends) > 3
 
+    async def has_worked() -> bool:
+        return worker.counts.transactions > 0
+
     async with running(worker):
-        await owns(worker, 16)
+        await until(has_worked)
         # Connections succeed but transactions fail, as with a full disk.
         await connection.execute("ALTER TABLE asgiref.messages RENAME TO away")
         await until(has_connected_often)

@@ -6,9 +6,11 @@ from typing import Any
 import asyncpg
 import pytest
 from chat import Chat, said, scope_of, shout, with_workers
+from proxy import Proxy
 from real_postgres import RealPostgres
 
 from asgiref.postgres import Limits, PostgresWorker, send, send_sync
+from asgiref.postgres._schema import partition_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -74,7 +76,8 @@ async def test_a_message_that_fails_five_times_is_a_dead_letter(
     assert await connection.fetchval("SELECT count(*) FROM asgiref.messages") == 0
 
 
-async def test_a_chatty_scope_does_not_hold_up_its_neighbours(database: str) -> None:
+@pytest.mark.parametrize("chatty", ["chatty", ""])
+async def test_a_chatty_scope_does_not_hold_up_its_neighbours(database: str, chatty: str) -> None:
     gateway = Chat(database)
     handling = asyncio.Event()
 
@@ -86,7 +89,7 @@ async def test_a_chatty_scope_does_not_hold_up_its_neighbours(database: str) -> 
             await send({"type": "chat.say", "text": message["text"]})
 
     async def body() -> None:
-        queue = gateway.get_or_create_application_instance("chatty", scope_of("chatty"))
+        queue = gateway.get_or_create_application_instance(chatty, scope_of("chatty"))
         for number in range(2000):
             await queue.put(said(str(number)))
         for number in range(20):
@@ -98,6 +101,65 @@ async def test_a_chatty_scope_does_not_hold_up_its_neighbours(database: str) -> 
         assert texts == [str(number) for number in range(2000)]
 
     await with_workers(gateway, [PostgresWorker(application, database)], body)
+
+
+async def test_a_scope_with_large_messages_does_not_hold_up_its_neighbours(database: str) -> None:
+    gateway = Chat(database)
+    go_on = asyncio.Event()
+    limits = Limits(size=400_000, scope_size=100_000)
+    filling = "x" * 20_000
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        while True:
+            message = await receive()
+            if scope["user"] == "large":
+                await go_on.wait()
+            await send({"type": "chat.say", "text": message["text"][:2]})
+
+    async def body() -> None:
+        queue = gateway.get_or_create_application_instance("large", scope_of("large"))
+        for number in range(60):  # three times the size that the worker holds
+            await queue.put(said(f"{number:02}{filling}"))
+        for number in range(20):
+            await gateway.store(f"quiet{number}", scope_of("quiet"), said("hi"))
+        for _ in range(20):
+            assert (await gateway.events.get())[0] == "quiet"
+        go_on.set()
+        assert [await gateway.next_text() for _ in range(60)] == [f"{n:02}" for n in range(60)]
+
+    await with_workers(gateway, [PostgresWorker(application, database, limits=limits)], body)
+
+
+async def test_python_and_sql_agree_on_the_partition_of_a_scope(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    names = [f"scope{number}" for number in range(500)] + ["", "ä", "日本", "\U0001f40d", "a b\n"]
+
+    rows = await connection.fetch(
+        "SELECT n, asgiref.partition_of(n) FROM unnest($1::text[]) n", names
+    )
+
+    assert [partition_of(name, 16) for name, _ in rows] == [partition for _, partition in rows]
+
+
+async def test_a_batch_whose_commit_was_not_confirmed_is_stored_once(
+    database: str, server: RealPostgres, connection: "asyncpg.Connection[Any]"
+) -> None:
+    async with Proxy(server.port) as proxy:
+        gateway = Chat(database.replace(str(server.port), str(proxy.port)))
+
+        async def body() -> None:
+            await gateway.say("ada", "text0")
+            for number in range(1, 5):
+                proxy.cut_reply_to = f"text{number}".encode()
+                await gateway.say("ada", f"text{number}")
+            rows = await connection.fetch("SELECT message FROM asgiref.messages ORDER BY id")
+            assert [f"text{number}" in row[0].decode() for number, row in enumerate(rows)] == [
+                True
+            ] * 5
+            assert gateway.counts.lost_sessions > 0
+
+        await with_workers(gateway, [], body)
 
 
 async def test_send_works_from_coroutines_functions_and_sql(

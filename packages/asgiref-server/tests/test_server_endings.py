@@ -53,7 +53,10 @@ async def test_a_failure_is_logged_with_scope_and_traceback(caplog, settled):
     await settled()
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("asgiref.server", logging.ERROR)
-    assert record.getMessage() == "Exception inside application for scope 'the scope': broken"
+    assert (
+        record.getMessage()
+        == "Exception inside application for scope 'the scope': LookupError: broken"
+    )
     assert "in application" in caplog.text
     assert "LookupError: broken" in caplog.text
 
@@ -192,7 +195,7 @@ async def test_a_put_between_the_end_and_its_notice_reaches_the_next_instance(ma
     started = []
 
     def put():
-        assert server.application_instances["a"]["future"].done()
+        assert future.done()
         (kept if how == "kept queue" else server.queue("a")).put_nowait("hello")
 
     async def application(scope, receive, send):
@@ -204,6 +207,7 @@ async def test_a_put_between_the_end_and_its_notice_reaches_the_next_instance(ma
 
     server = make_server(application)
     kept = server.queue("a")
+    future = server.application_instances["a"]["future"]
     assert await server.next_sent() == ("a", "hello")
     assert started == ["a", "a"]
     await server.close()

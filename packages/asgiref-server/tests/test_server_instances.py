@@ -1,6 +1,7 @@
 """Instances: creation, reuse, eviction, deletion, and records as asgiref's dicts."""
 
 import asyncio
+import itertools
 import re
 import time
 
@@ -75,6 +76,19 @@ async def test_a_message_into_a_kept_queue_is_a_use(make_server):
     server.queue("c")
     assert list(server.application_instances) == ["a", "c"]
     assert await server.next_sent() == ("a", "hello")
+    await server.close()
+
+
+async def test_an_assigned_last_used_decides_who_is_evicted_as_with_asgiref(make_server):
+    server = make_server(echo, max_applications=3)
+    for scope_id in "abc":
+        server.queue(scope_id)
+    server.application_instances["a"]["last_used"] = time.time() + 5
+    server.application_instances["c"]["last_used"] = 1000.0
+    server.queue("d")
+    assert list(server.application_instances) == ["a", "b", "d"]
+    server.queue("e")
+    assert list(server.application_instances) == ["a", "d", "e"]
     await server.close()
 
 
@@ -227,6 +241,37 @@ async def test_an_instance_that_a_subclass_made_itself_is_watched(make_server, s
     assert not server.application_instances
 
 
+async def test_instances_that_a_subclass_made_itself_are_evicted_by_their_last_used(make_server):
+    class Own(make_server):
+        """Like asgiref's class, which looks up and inserts dicts."""
+
+        def get_or_create_application_instance(self, scope_id, scope):
+            if scope_id in self.application_instances:
+                self.application_instances[scope_id]["last_used"] = next(clock)
+                return self.application_instances[scope_id]["input_queue"]
+            while len(self.application_instances) >= self.max_applications:
+                self.delete_oldest_application_instance()
+            queue = asyncio.Queue()
+            future = asyncio.ensure_future(self.application(scope, queue.get, None))
+            self.application_instances[scope_id] = {
+                "input_queue": queue,
+                "future": future,
+                "scope": scope,
+                "last_used": next(clock),
+            }
+            return queue
+
+    clock = itertools.count(time.time())
+    server = Own(echo, max_applications=3)
+    for scope_id in "abcab":
+        server.queue(scope_id)
+    server.queue("d")
+    assert sorted(server.application_instances) == ["a", "b", "d"]
+    server.queue("e")
+    assert sorted(server.application_instances) == ["b", "d", "e"]
+    await server.close()
+
+
 async def test_a_server_with_its_own_run_starts_the_checker_itself(settled):
     class Bot(StatelessServer):
         """Like a published long-polling bot: its own loop, its own run(), details["scope"]."""
@@ -286,31 +331,6 @@ async def test_a_limit_below_one_is_rejected():
         StatelessServer(echo, max_applications=0)
 
 
-async def test_a_scope_without_a_type_is_rejected(make_server):
-    server = make_server(echo)
-    with pytest.raises(ValueError, match=r"scope of scope id 'a' has no 'type': {'user': 1}"):
-        server.get_or_create_application_instance("a", {"user": 1})
-    assert not server.application_instances
-
-
-async def test_a_server_that_is_given_a_bad_scope_goes_on_with_the_others(make_server):
-    class Server(make_server):
-        async def handle(self):
-            for scope in ({"user": 1}, {"type": "test", "id": "good"}):
-                try:
-                    queue = self.get_or_create_application_instance(scope.get("id"), scope)
-                except ValueError as error:
-                    errors.append(str(error))
-                else:
-                    queue.put_nowait("hello")
-
-    errors = []
-    server = Server(echo, shutdown_timeout=30)
-    await server.arun()
-    assert errors == ["The scope of scope id None has no 'type': {'user': 1}."]
-    assert await server.next_sent() == ("good", "hello")
-
-
 def raises_when_called(scope, receive, send):
     raise LookupError(f"no {scope['id']}")
 
@@ -326,7 +346,7 @@ raises_when_called._asgi_single_callable = gives_nothing_to_await._asgi_single_c
     ("bad", "reason"),
     [
         (raises_when_called, "no a"),
-        (gives_nothing_to_await, "gives_nothing_to_await at .* gave 'int' .* cannot be awaited"),
+        (gives_nothing_to_await, "int.*await"),
     ],
 )
 async def test_an_application_that_fails_before_it_runs_has_failed_like_any_other(
@@ -381,7 +401,7 @@ async def test_a_scope_may_be_something_else_than_a_mapping(make_server):
 
 
 async def test_an_unhashable_scope_id_is_rejected(make_server):
-    with pytest.raises(TypeError, match=r"A scope id must be hashable, not \['a'\]"):
+    with pytest.raises(TypeError, match="unhashable type: 'list'"):
         make_server(echo).get_or_create_application_instance(["a"], {"type": "test"})
 
 
@@ -408,21 +428,16 @@ async def test_a_queue_behaves_like_an_asyncio_queue(make_server, settled):
     assert (queue.qsize(), queue.empty(), queue.full()) == (12, False, True)
     assert [queue.get_nowait() for _ in range(11)] == list(range(11))
     assert await queue.get() == 11
-    joining = asyncio.create_task(queue.join())
-    for _ in range(12):
-        await settled()
-        assert not joining.done()
-        queue.task_done()
-    await joining
-    with pytest.raises(ValueError, match="called too many times"):
-        queue.task_done()
     getting = asyncio.create_task(queue.get())
     await settled()
     queue.put_nowait("for whoever waits")
     assert await getting == "for whoever waits"
     assert repr(queue) == "<InputQueue of 'a', 0 waiting>"
-    with pytest.raises(NotImplementedError, match="delete_application_instance instead"):
-        queue.shutdown()
+    for unsupported in (queue.shutdown, queue.task_done):
+        with pytest.raises(NotImplementedError, match="delete_application_instance instead"):
+            unsupported()
+    with pytest.raises(NotImplementedError, match="cannot be shut down or joined"):
+        await queue.join()
     await server.close()
 
 
@@ -485,10 +500,8 @@ async def test_the_table_and_its_records_behave_like_dicts(make_server):
     server.queue("b")
     table = server.application_instances
     assert list(table.copy()) == ["a", "b"]
-    assert list(table | {"c": 1}) == ["a", "b", "c"]
-    assert list({"c": 1} | table) == ["c", "a", "b"]
     assert table["a"].copy()["scope"] == {"type": "test", "id": "a"}
-    assert "'a': <ApplicationInstance of 'a', live>" in repr(table)
+    assert "<ApplicationInstance of 'a', live>" in repr(table)
     table.clear()
     assert not table
     await server.close()

@@ -2,7 +2,8 @@
 
 Each rule takes one step; `turns` sets how far the event loop runs before the next step, so that
 steps meet in every intermediate state. An instance takes the number of messages in its scope's plan
-and then ends as planned, unless a rule ends it earlier.
+and then ends as planned, unless a rule ends it earlier. Each history has a server with or without a
+message source, a lifespan and the option to reconnect.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from asgiref.server import StatelessServer
+from asgiref.server import MessageSource, Reconnect, StatelessServer
 
 pytestmark = pytest.mark.timeout(300)  # hooks that block take seconds
 
@@ -62,21 +63,70 @@ class History:
     last_received: dict[str, int] = field(default_factory=dict)
     raised: Counter[int] = field(default_factory=Counter)
     reported: Counter[int] = field(default_factory=Counter)
+    acknowledged: Counter[int] = field(default_factory=Counter)
+    unacknowledged: Counter[int] = field(default_factory=Counter)
+    lifespan: list[str] = field(default_factory=list)
+
+
+class Source(MessageSource):
+    """Takes messages from the input queue, and records what becomes of them."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+
+    async def acknowledge(self, instance: Any, message: int) -> None:
+        self.history.acknowledged[message] += 1
+
+    async def instance_ended(self, instance: Any, unacknowledged: list[int]) -> None:
+        assert instance.future.done()
+        self.history.unacknowledged.update(unacknowledged)
 
 
 class Server(StatelessServer):
-    def __init__(self) -> None:
-        super().__init__(self.application, max_applications=MOST, shutdown_timeout=0.02)
-        self.misbehaviour = "none"
+    def __init__(self, sourced: bool, lifespan: bool, reconnects: bool) -> None:
         self.history = History()
+        super().__init__(
+            self.application,
+            max_applications=MOST,
+            shutdown_timeout=0.02,
+            lifespan=lifespan,
+            reconnect=Reconnect(0, 0) if reconnects else None,
+            source=Source(self.history) if sourced else None,
+        )
+        self.sourced, self.reconnects = sourced, reconnects
+        self.handles = 0
+        self.connection_lost = asyncio.Event()
+        self.misbehaviour = "none"
         self.plans = {scope: Plan() for scope in SCOPES}
         self.ends: dict[str, asyncio.Future[str]] = {}
         self.finished = asyncio.Event()
 
     async def handle(self) -> None:
-        await self.finished.wait()
+        self.handles += 1
+        self.connection_lost.clear()
+        events = (self.finished, self.connection_lost)
+        waiting = [asyncio.create_task(each.wait()) for each in events]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        if self.connection_lost.is_set():
+            raise ConnectionError
+
+    async def serve_lifespan(self, receive: Any, send: Any) -> None:
+        for step in ("startup", "shutdown"):
+            assert (await receive())["type"] == f"lifespan.{step}"
+            self.history.lifespan.append(step)
+            if step == "shutdown":  # the last messages come when no instance can start
+                scope = {"type": "test", "id": "a"}
+                self.put_next(self.get_or_create_application_instance("a", scope))
+            await send({"type": f"lifespan.{step}.complete"})
 
     async def application(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self.serve_lifespan(receive, send)
+            return
         live = self.history.live
         live[scope["id"]] += 1
         self.history.most_live = max(self.history.most_live, live[scope["id"]])
@@ -175,9 +225,9 @@ class ServerMachine(RuleBasedStateMachine):
 
         return self.runner.run(call())
 
-    @initialize()
-    def begin(self) -> None:
-        self.server = self.do(Server)
+    @initialize(sourced=st.booleans(), lifespan=st.booleans(), reconnects=st.booleans())
+    def begin(self, sourced: bool, lifespan: bool, reconnects: bool) -> None:
+        self.server = self.do(Server, sourced, lifespan, reconnects)
         self.start()
 
     def start(self) -> None:
@@ -240,6 +290,14 @@ class ServerMachine(RuleBasedStateMachine):
         self.do(evict_oldest)
         self.go_on(turns)
 
+    @precondition(lambda self: self.server.reconnects)
+    @rule(turns=turns)
+    def lose_the_connection(self, turns: int) -> None:
+        before = self.server.handles
+        self.do(self.server.connection_lost.set)
+        self.go_on(8 + turns)
+        assert self.server.handles > before
+
     @precondition(has_begun)
     @rule(how=st.sampled_from(["none", "raises", "is cancelled", "blocks", "deletes"]))
     def hooks_misbehave(self, how: str) -> None:
@@ -255,7 +313,7 @@ class ServerMachine(RuleBasedStateMachine):
         self, cancellations: list[int], natural: bool, late: list[tuple[str, int]]
     ) -> None:
         if natural or not cancellations:
-            self.do(self.server.finished.set)
+            self.do(self.finish)
         for turns in cancellations:
             self.go_on(turns)
             self.do(self.running.cancel)
@@ -265,6 +323,12 @@ class ServerMachine(RuleBasedStateMachine):
         self.runner.run(self.ended())
         self.check_the_end()
         self.start()
+
+    def finish(self) -> None:
+        """End the server: by the end of ``handle``, unless that would only run it again."""
+        self.server.finished.set()
+        if self.server.reconnects:
+            self.running.cancel()
 
     async def ended(self) -> None:
         await asyncio.wait({self.running}, timeout=PROMISED)
@@ -286,6 +350,8 @@ class ServerMachine(RuleBasedStateMachine):
         assert history.received + history.undelivered == Counter(history.sent)
         assert history.reported == history.raised
         assert history.most_live <= 1
+        settled = history.acknowledged + history.unacknowledged
+        assert settled == (history.received if self.server.sourced else Counter())
 
     @invariant()
     def no_more_live_than_allowed(self) -> None:
@@ -301,7 +367,7 @@ class ServerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             if hasattr(self, "server"):
-                self.do(self.server.finished.set)
+                self.do(self.finish)
                 self.runner.run(self.ended())
                 self.check_the_end()
         finally:

@@ -160,15 +160,6 @@ async def test_a_plain_application_send_is_called_on_the_loop_and_its_awaitable_
     assert bot.sent == [("one", 1)]
 
 
-async def test_a_plain_handle_that_returns_nothing_says_how_to_write_it():
-    class Plain(Bot):
-        def handle(self):
-            pass
-
-    with pytest.raises(TypeError, match=r"Plain.handle\(\) returned 'NoneType'.*sync_to_async"):
-        await Plain([]).arun()
-
-
 async def test_a_decorated_method_runs_on_a_worker_thread():
     class Threaded(Bot):
         @sync_to_async

@@ -177,7 +177,13 @@ class Server(StatelessServer):
         if sys.argv[1] == "thread":
             await asyncio.to_thread(wait_for_ever)
         print("ready", flush=True)
+        if sys.argv[1] == "signal in a thread":
+            threading.Thread(target=raise_here).start()
         await asyncio.Event().wait()
+
+def raise_here():
+    time.sleep(0.1)  # the loop waits in its selector now, which this signal does not interrupt
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
 def wait_for_ever():
     print("ready", flush=True)
@@ -210,6 +216,14 @@ def test_one_sigterm_ends_the_process_despite_threads_and_tasks_that_do_not_end(
         output, _ = process.communicate(timeout=30)
     assert output == "after run False\n"
     assert process.returncode == (-signal.SIGTERM if what == "thread" else 0)
+
+
+@posix_only
+def test_a_signal_that_does_not_interrupt_the_waiting_loop_ends_the_process():
+    with script("signal in a thread") as process:
+        output, _ = process.communicate(timeout=30)
+    assert output == "ready\nafter run False\n"
+    assert process.returncode == 0
 
 
 @posix_only

@@ -146,7 +146,9 @@ async def test_an_instance_that_waits_in_its_source_does_not_delay_the_end(no_ta
     no_task_left()
 
 
-async def test_an_acknowledgement_in_progress_does_not_count_as_idle_time(settled):
+async def test_an_acknowledgement_in_progress_does_not_count_as_idle_time(fast_clock, settled):
+    fast_clock()
+
     async def application(scope, receive, send):
         while True:
             await receive()
@@ -155,17 +157,14 @@ async def test_an_acknowledgement_in_progress_does_not_count_as_idle_time(settle
     source.go.clear()
     server = Server(application, source, idle_timeout=1)
     server.queue().put_nowait(1)
-    await asyncio.wait_for(source.acknowledging.wait(), 10)
-    record = server.application_instances["a"]
-    record["last_used"] = 0
-    server.queue()  # looks up the instance, which is live
-    instances = next(value for key, value in vars(server).items() if "instances" in key)
-    instances._check_idle(record, True)
+    await source.acknowledging.wait()
+    await asyncio.sleep(10)
     assert "a" in server.application_instances
     source.go.set()
     await settled()
-    server.delete_application_instance("a")
-    await settled()
+    assert "a" in server.application_instances
+    await asyncio.sleep(3)
+    assert not server.application_instances
     assert source.events == [1, []]
 
 

@@ -138,12 +138,12 @@ async def test_a_full_queue_is_visible_to_a_synchronous_handle(no_task_left):
 
 
 @pytest.mark.asyncio
-async def test_errors_of_bad_scopes_reach_a_synchronous_handle(no_task_left):
+async def test_errors_of_wrong_calls_reach_a_synchronous_handle(no_task_left):
     class Server(Sync):
         @sync_to_async(thread_sensitive=False)
         def handle(self):
-            with pytest.raises(ValueError, match="'a' has no 'type'"):
-                self.get_or_create_application_instance("a", {})
+            with pytest.raises(TypeError, match="unhashable type: 'list'"):
+                self.get_or_create_application_instance([], {})
             with pytest.raises(KeyError, match="never created"):
                 self.delete_application_instance("never created")
             with pytest.raises(ValueError, match="no application instance"):

@@ -15,6 +15,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.cut_after: int | None = None
+        #: Cut in the middle of the reply to the next request that holds these bytes.
+        self.cut_reply_to: bytes | None = None
         self.swallows = False
 
     async def __aenter__(self) -> "Proxy":
@@ -64,6 +66,8 @@ class Proxy:
                 swallowing = swallowing or self.swallows
                 if swallowing:  # permanently: this connection is dead from now on
                     continue
+                if not is_reply and self.cut_reply_to is not None and self.cut_reply_to in data:
+                    self.cut_reply_to, self.cut_after = None, 0
                 if is_reply and self.cut_after is not None:
                     self.cut_after -= len(data)
                     if self.cut_after <= 0:

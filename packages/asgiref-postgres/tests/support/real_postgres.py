@@ -1,4 +1,9 @@
-"""A PostgreSQL server for tests: from an environment variable, the machine, or PyPI."""
+"""A PostgreSQL server for tests: from an environment variable, the machine, or PyPI.
+
+The demo and the benchmarks have a server of their own, ``tools/own_postgres.py``, which ends with
+its parent and has a password. The one here is part of the sdist, which has no ``tools``, and tests
+kill it, restart it, replicate it and fill its disk.
+"""
 
 import contextlib
 import importlib.util
@@ -40,6 +45,12 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def is_open(port: int) -> bool:
+    """Whether a program listens on a local port."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 class RealPostgres:

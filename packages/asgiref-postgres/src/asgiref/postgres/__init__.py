@@ -7,7 +7,7 @@ applications of its scopes. The session that holds a partition's advisory lock o
 - ``_pump``: the transaction loop; ``_delivery``: the messages each transaction reads and writes;
 - ``_outbox``: messages to insert; ``_monitoring``: health and metrics;
 - ``_database``: a session; ``_schema``: tables and SQL functions; ``_codec``: bytes and errors;
-- ``_send``: sending from anywhere; ``_admin``: status, check and dead letters; ``_cli``.
+- ``_send``: sending from anywhere; ``_admin`` and ``__main__``: the commands.
 """
 
 from ._codec import CannotStart, PostgresServerError, SessionLost

@@ -1,8 +1,245 @@
-"""``python -m asgiref.postgres``."""
+"""The command line: ``python -m asgiref.postgres COMMAND``.
 
+Exit codes: 0 for success; 1 if the command cannot work, with the reason on stderr; 2 for an invalid
+command line; 130 after Ctrl-C.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import logging.config
+import os
+import pkgutil
+import re
+import signal
+import subprocess
 import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from inspect import Parameter, getdoc, signature
+from pathlib import Path
+from typing import Any, get_args
 
-from ._cli import main
+from . import (
+    CannotStart,
+    Database,
+    Limits,
+    PostgresServerError,
+    PostgresWorker,
+    __version__,
+    migrate,
+)
+from ._admin import ACTIONS, check, dead_letters, details, status, summary
+from ._schema import VERSION
+
+#: The environment variable with the database's URL, used without ``--database``.
+VARIABLE = "ASGIREF_POSTGRES_DATABASE"
+
+#: Arguments that are not options: the URL has the password, and each limit is a separate option.
+_NO_OPTIONS = {"application", "database", "limits", "url", "password"}
+_UNITS: dict[Any, str] = {int: "NUMBER", float: "SECONDS", str: "NAME"}
+#: The arguments in the docstring of a class or function, each with its text.
+_DESCRIBED = re.compile(r"^    (\w[\w, ]*): (.+(?:\n        .+)*)", re.MULTILINE)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        _set_up_logging(options.log_level, options.log_config)
+        return options.command(options, _chosen(Database, options, url=options.database)) or 0
+    except PostgresServerError as error:
+        if options.log_level == "DEBUG" and error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+        print(f"asgiref.postgres: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _set_up_logging(level: str, path: str | None) -> None:
+    try:
+        if path is None:
+            logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+        else:
+            logging.config.dictConfig(json.loads(Path(path).read_text()))
+    except Exception as error:
+        raise CannotStart(f"The log configuration {path!r} cannot be used: {error}.") from error
+
+
+# Options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m asgiref.postgres",
+        description="Workers of a gateway, on PostgreSQL. Start with migrate.",
+    )
+    parser.add_argument("--version", action="version", version=f"asgiref-postgres {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _command(commands, "migrate", _migrate, "create or upgrade the schema", migrate)
+    run = "run an application for its scopes"
+    worker = _command(commands, "worker", _worker, run, Limits, PostgresWorker)
+    worker.add_argument("application", metavar="MODULE:APPLICATION", help="an ASGI application")
+    worker.add_argument(
+        "--reload", action="store_true", help="restart when a Python file here changes"
+    )
+    _command(commands, "status", _status, "show the partitions and backlog of each owner")
+    _command(commands, "check", _check, "check a setup, for health probes")
+    dead = _command(commands, "dead-letters", _dead_letters, "list, show, requeue or drop them")
+    dead.add_argument("action", choices=ACTIONS, help="show and the others need ids")
+    dead.add_argument("ids", metavar="ID", type=int, nargs="*", help="an id from the list")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[..., int | None], text: str, *targets: Any
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
+    parser.set_defaults(command=run)
+    _add_common(parser)
+    for target in (Database, *targets):
+        for parameter in _parameters(target):
+            _add_option(parser, parameter, _texts(target).get(parameter.name, ""))
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--database",
+        default=os.environ.get(VARIABLE),
+        metavar="URL",
+        help=f"the URL of the database (default: the variable {VARIABLE}, else PGHOST etc.)",
+    )
+    parser.add_argument(
+        "--log-level",
+        default="INFO",
+        type=str.upper,
+        choices=list(logging.getLevelNamesMapping()),
+        metavar="LEVEL",
+        help="the lowest level that is logged (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log-config",
+        metavar="FILE",
+        help="JSON for logging.config.dictConfig (default: the log level alone)",
+    )
+
+
+def _parameters(target: Any) -> list[Parameter]:
+    """Return the arguments of a class or function that are options of a command."""
+    found = signature(target).parameters.values()
+    return [each for each in found if each.name not in _NO_OPTIONS]
+
+
+def _texts(target: Any) -> dict[str, str]:
+    """Return the first sentence about each argument in the docstring of a class or function."""
+    described: list[tuple[str, str]] = _DESCRIBED.findall(getdoc(target) or "")
+    return {
+        name: re.split(r"[;.] ", " ".join(text.replace("``", "").split()))[0].rstrip(".")
+        for names, text in described
+        for name in names.split(", ")
+    }
+
+
+def _add_option(parser: argparse.ArgumentParser, parameter: Parameter, text: str) -> None:
+    kind: Any = (get_args(parameter.annotation) or (parameter.annotation,))[0]
+    shown = "none" if parameter.default is None else "%(default)s"
+    parser.add_argument(
+        f"--{parameter.name.replace('_', '-')}",
+        type=kind,
+        default=parameter.default,
+        metavar=_UNITS[kind],
+        help=f"{text} (default: {shown})",
+    )
+
+
+def _chosen(target: Any, options: argparse.Namespace, **others: Any) -> Any:
+    """Call ``target`` with its options."""
+    names = [each.name for each in _parameters(target)]
+    return target(**{name: getattr(options, name) for name in names}, **others)
+
+
+# Commands
+
+
+def _migrate(options: argparse.Namespace, database: Database) -> None:
+    before = asyncio.run(_chosen(migrate, options, database=database))
+    print(f"The schema {database.schema!r} has version {VERSION} (before: {before}).")
+
+
+def _worker(options: argparse.Namespace, database: Database) -> int | None:
+    if options.reload:
+        return _run_reloading()
+    application, limits = load(options.application), _chosen(Limits, options)
+    others = {"application": application, "database": database, "limits": limits}
+    _chosen(PostgresWorker, options, **others).run()
+    return None
+
+
+def load(name: str) -> Any:
+    """Return the application that ``module:attribute`` names.
+
+    Raises:
+        CannotStart: if there is none; its traceback is printed first.
+    """
+    if ":" not in name:
+        raise CannotStart(f"Name the application as MODULE:APPLICATION, not {name!r}.")
+    try:
+        return pkgutil.resolve_name(name)
+    except (Exception, SystemExit) as error:
+        traceback.print_exception(error)
+        raise CannotStart(f"The application {name!r} cannot be imported; see above.") from error
+
+
+def _run_reloading() -> int:
+    """Run the same command without ``--reload``, and restart it whenever a file changes."""
+    command = [sys.executable, "-m", "asgiref.postgres"]
+    command += [each for each in sys.argv[1:] if each != "--reload"]
+
+    def end(_number: int, _frame: object) -> None:
+        sys.exit(0)  # the finally clause below ends the worker too
+
+    signal.signal(signal.SIGTERM, end)
+    while True:
+        seen = _modified()
+        process = subprocess.Popen(command)
+        try:
+            while _modified() == seen:
+                time.sleep(0.5)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _modified() -> dict[Path, float]:
+    found: dict[Path, float] = {}
+    for path in Path().rglob("*.py"):
+        with contextlib.suppress(OSError):
+            found[path] = path.stat().st_mtime
+    return found
+
+
+def _status(_options: argparse.Namespace, database: Database) -> None:
+    print(asyncio.run(status(database)))
+
+
+def _check(_options: argparse.Namespace, database: Database) -> None:
+    print(asyncio.run(check(database)))
+
+
+def _dead_letters(options: argparse.Namespace, database: Database) -> int:
+    rows = asyncio.run(dead_letters(database, options.action, options.ids))
+    if options.action in ("list", "show"):
+        print("\n".join(map(summary if options.action == "list" else details, rows)))
+    if options.action != "list" and (missing := len(set(options.ids)) - len(rows)):
+        print(f"asgiref.postgres: {missing} of these ids are not dead letters.", file=sys.stderr)
+        return 1
+    return 0
+
 
 if __name__ == "__main__":
     sys.exit(main())

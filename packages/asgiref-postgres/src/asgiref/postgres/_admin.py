@@ -1,221 +1,112 @@
 """Functions for operators: the status, a check of the setup, and dead letters."""
 
+import contextlib
 import json
-from dataclasses import asdict, dataclass
 from typing import Any
+from uuid import uuid4
 
-from ._codec import CannotStart, decode
-from ._database import LOCKS, Database, connected, settings_of
-from ._schema import MEMBERS
+from ._codec import CannotStart, SessionLost, decode
+from ._database import Database, Session, connected
+from ._delivery import Read, Writes
+from ._outbox import Batch
+from ._schema import GROUP, LOCKS, SPAN
 
-
-@dataclass(frozen=True, slots=True)
-class PartitionStatus:
-    """One partition; number 0 holds events on their way to the gateway."""
-
-    partition: int
-    owner: str | None
-    backlog: int
-    oldest: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The result of `status`.
-
-    Attributes:
-        partitions: the partitions, in order.
-        workers: the number of live workers.
-        dead_letters: the number of dead letters.
-        sizes: the size of each table with its indexes, in bytes.
-    """
-
-    partitions: list[PartitionStatus]
-    workers: int
-    dead_letters: int
-    sizes: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message that failed too often, or that could not be read."""
-
-    id: int
-    partition: int
-    scope_id: str
-    message: bytes
-    attempts: int
-    reason: str
-    died_at: Any
-
-
-_STATUS = """
-SELECT p.partition, r.name, o.pid IS NOT NULL AS is_owned, m.backlog, m.oldest
-FROM "{schema}".partitions p
-LEFT JOIN "{schema}".readers r USING (reader)
-LEFT JOIN ({locks}) o ON o.key = p.partition
-LEFT JOIN (SELECT partition, count(*) AS backlog, min(id) AS oldest
-    FROM "{schema}".messages GROUP BY partition) m ON m.partition = p.partition
-ORDER BY p.partition
+_STATUS = f"""
+SELECT coalesce(CASE WHEN o.key IS NOT NULL THEN coalesce(r.name, 'an unknown process') END,
+        CASE WHEN p.partition = 0 THEN '(no gateway)' ELSE '(no owner)' END) AS owner,
+    p.partition = 0 AS is_gateway, count(*) AS partitions, sum(m.backlog) AS backlog
+FROM partitions p LEFT JOIN readers r USING (reader) LEFT JOIN ({LOCKS}) o ON o.key = p.partition
+CROSS JOIN LATERAL (SELECT count(*) AS backlog FROM messages m
+    WHERE m.id > p.partition * {SPAN} AND m.id < (p.partition + 1) * {SPAN}) m
+GROUP BY owner, is_gateway ORDER BY is_gateway DESC, owner
+"""
+_TOTALS = f"""
+SELECT g.members, (SELECT count(*) FROM dead_letters), (
+    SELECT sum(pg_total_relation_size(oid)) / 1048576.0 FROM pg_class
+    WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r')
+FROM ({GROUP}) g
 """
 
 
-async def status(database: Database) -> Status:
-    """Return the owner and the backlog of each partition, with totals.
+async def status(database: Database) -> str:
+    """Return a table that fits a screen: the partitions and backlog of each owner, and totals.
 
     Raises:
         CannotStart: if the database cannot be used.
     """
-    schema = database.schema
     async with connected(database) as connection:
-        locks = await connection.fetch(LOCKS, f'"{schema}"')
-        rows = await connection.fetch(_STATUS.format(schema=schema, locks=LOCKS), f'"{schema}"')
-        dead = await connection.fetchval(f'SELECT count(*) FROM "{schema}".dead_letters')
-        sizes = await connection.fetch(
-            "SELECT relname, pg_total_relation_size(oid) FROM pg_class"
-            " WHERE relnamespace = $1::regnamespace AND relkind = 'r' ORDER BY relname",
-            f'"{schema}"',
-        )
-    partitions = [
-        PartitionStatus(
-            row["partition"],
-            (row["name"] or "an unknown process") if row["is_owned"] else None,
-            row["backlog"] or 0,
-            row["oldest"],
-        )
-        for row in rows
-    ]
-    workers = sum(row["key"] == MEMBERS for row in locks)
-    return Status(partitions, workers, dead, {row[0]: row[1] for row in sizes})
-
-
-def as_json(status: Status) -> str:
-    return json.dumps(asdict(status), indent=2)
-
-
-def as_table(status: Status) -> str:
-    """Return the status as a table that fits a screen, with one line for each owner."""
-    owners: dict[str, list[PartitionStatus]] = {}
-    for each in status.partitions[1:]:
-        owners.setdefault(each.owner or "(no owner)", []).append(each)
-    gateway = status.partitions[0]
+        rows = await connection.fetch(_STATUS)
+        ((workers, dead, megabytes),) = await connection.fetch(_TOTALS)
     lines = [f"{'owner':<48} {'partitions':>10} {'backlog':>9}"]
-    name = gateway.owner or "(no gateway)"
-    lines.append(f"{_shortened(name):<48} {'gateway':>10} {gateway.backlog:>9}")
-    for owner, owned in sorted(owners.items()):
-        backlog = sum(each.backlog for each in owned)
-        lines.append(f"{_shortened(owner):<48} {len(owned):>10} {backlog:>9}")
-    sizes = sum(status.sizes.values()) / (1 << 20)
-    lines.append(
-        f"{status.workers} worker(s), {status.dead_letters} dead letter(s), {sizes:.1f} MB on disk"
-    )
+    for owner, is_gateway, count, backlog in rows:
+        name = owner.removeprefix("asgiref.postgres ")
+        name = name if len(name) <= 48 else name[:45] + "..."
+        lines.append(f"{name:<48} {'gateway' if is_gateway else count:>10} {backlog:>9}")
+    lines.append(f"{workers} worker(s), {dead} dead letter(s), {megabytes:.1f} MB on disk")
     return "\n".join(lines)
 
 
-def _shortened(name: str) -> str:
-    name = name.removeprefix("asgiref.postgres ")
-    return name if len(name) <= 48 else name[:45] + "..."
-
-
-_LACKING = """
-SELECT p.oid::regprocedure::text FROM pg_proc p
-WHERE pronamespace = $1::regnamespace AND NOT has_function_privilege(p.oid, 'EXECUTE')
-UNION ALL
-SELECT c.oid::regclass::text FROM pg_class c CROSS JOIN
-    unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS right_to
-WHERE relnamespace = $1::regnamespace AND relkind = 'r' AND NOT has_table_privilege(c.oid, right_to)
-    AND (relname <> 'settings' OR right_to = 'SELECT')
-ORDER BY 1
-"""
-
-
-async def check(database: Database) -> list[str]:
-    """Check all that a worker or gateway needs; return one line for each check.
+async def check(database: Database) -> str:
+    """Do what a worker or gateway does, without a message; return a line about the setup.
 
     Raises:
-        CannotStart: if a check fails, for the first one that does.
+        CannotStart: if that fails.
     """
-    schema = database.schema
-    async with connected(database) as connection:
-        server = connection.get_server_version()
-        partitions, max_size = await settings_of(connection, schema)
-        lacking = await connection.fetch(_LACKING, f'"{schema}"')
-        if lacking:
-            names = ", ".join(dict.fromkeys(row[0] for row in lacking))
-            raise CannotStart(
-                f"The role has no rights for {names}. Grant them with "
-                f"`python -m asgiref.postgres migrate --schema {schema} --grant ROLE`."
-            )
-        if await connection.fetchval("SELECT pg_is_in_recovery()"):
-            raise CannotStart(
-                "The server is a standby. Name the primary, or every server with "
-                "target_session_attrs=read-write."
-            )
-        if await _is_transaction_pooled(connection, database):
-            raise CannotStart(
-                "The connection goes through a pool that changes the server's session between "
-                "transactions. Advisory locks need one session: connect directly or pool sessions."
-            )
-    return [
-        f"PostgreSQL {server.major}.{server.minor}",
-        f"schema {schema!r}: {partitions} partitions, messages of at most {max_size} bytes",
-        "the role has the rights of a worker or gateway",
-    ]
-
-
-async def _is_transaction_pooled(connection: Any, database: Database) -> bool:
-    """Whether a second connection gets the server session of an idle one."""
-    own = await connection.fetchval("SELECT pg_backend_pid()")
-    async with connected(database) as other, other.transaction():
-        return bool(await other.fetchval("SELECT pg_backend_pid()") == own)
-
-
-async def dead_letters(
-    database: Database, ids: list[int] | None = None, *, limit: int = 100
-) -> list[DeadLetter]:
-    """Return the dead letters with ``ids``, or at most ``limit`` of all; the latest first."""
-    async with connected(database) as connection:
-        rows = await connection.fetch(
-            "SELECT id, partition, scope_id, message, attempts, reason, died_at FROM"
-            f' "{database.schema}".dead_letters'
-            " WHERE $1::bigint[] IS NULL OR id = ANY ($1) ORDER BY died_at DESC, id DESC LIMIT $2",
-            ids,
-            limit if ids is None else len(ids),
-        )
-    return [DeadLetter(*row) for row in rows]
-
-
-async def requeue(database: Database, ids: list[int]) -> int:
-    """Requeue dead letters behind their scopes' other messages; return how many were found."""
-    return await _remove(
-        database,
-        ids,
-        'INSERT INTO "{schema}".messages (partition, scope_id, message, redelivered)'
-        " SELECT partition, scope_id, message, true FROM gone ORDER BY id"
-        " RETURNING partition",
-    )
-
-
-async def drop(database: Database, ids: list[int]) -> int:
-    """Delete dead letters; return how many were found."""
-    return await _remove(database, ids, "SELECT partition FROM gone")
-
-
-async def _remove(database: Database, ids: list[int], query: str) -> int:
-    schema = database.schema
-    async with connected(database) as connection, connection.transaction():
-        rows = await connection.fetch(
-            f'WITH gone AS (DELETE FROM "{schema}".dead_letters WHERE id = ANY ($1)'
-            f" RETURNING *) {query.format(schema=schema)}",
-            ids,
-        )
-        await connection.execute(f'SELECT "{schema}".wake($1)', [row["partition"] for row in rows])
-    return len(rows)
-
-
-def readable(message: bytes) -> str:
-    """Return a message as JSON, or its bytes if it cannot be read."""
+    session = Session(database, "asgiref.postgres check", uuid4(), lambda _: None)
     try:
-        return json.dumps(decode(message), ensure_ascii=False, default=repr)
-    except ValueError:
-        return repr(message)
+        await session.open()
+        await session.exchange(Writes(), Batch(), Read(), asleep=None)
+        ((pid,),) = await session.fetch("SELECT pg_backend_pid() FROM partitions LIMIT 1")
+        async with connected(database) as other:
+            is_pooled = pid == await other.fetchval("SELECT pg_backend_pid()")
+    except SessionLost as error:
+        raise CannotStart(f"The database cannot be used: {error}.") from error
+    finally:
+        await session.close()
+    if is_pooled:
+        raise CannotStart(
+            "The connection goes through a pool that changes the server's session between "
+            "transactions. Advisory locks need one session: connect directly or pool sessions."
+        )
+    return f"ok: {session.partitions} partitions, messages of at most {session.max_size} bytes"
+
+
+_DEAD = "dead_letters WHERE id = ANY ($1::bigint[])"
+#: What each action does with the dead letters whose ids it gets; a list shows the latest 100.
+_ACTIONS = {
+    "list": "SELECT * FROM dead_letters WHERE $1::bigint[] = '{}' ORDER BY died_at DESC LIMIT 100",
+    "show": f"SELECT * FROM {_DEAD} ORDER BY id",
+    "drop": f"DELETE FROM {_DEAD} RETURNING id",
+    "requeue": f"""
+        WITH gone AS (DELETE FROM {_DEAD} RETURNING *), sent AS (
+            INSERT INTO messages (id, scope_id, message, redelivered)
+            SELECT new_id((id / {SPAN})::integer), scope_id, message, true
+            FROM (SELECT * FROM gone ORDER BY id) g
+        ) SELECT wake(ARRAY[(id / {SPAN})::integer]) FROM gone
+    """,
+}
+ACTIONS = tuple(_ACTIONS)
+
+
+async def dead_letters(database: Database, action: str, ids: list[int]) -> list[Any]:
+    """List, show, requeue or drop dead letters; return a row for each.
+
+    `requeue` puts messages behind the others of their scopes.
+    """
+    async with connected(database) as connection:
+        return list(await connection.fetch(_ACTIONS[action], ids))
+
+
+def summary(dead: Any) -> str:
+    """Return a dead letter as a line of a list."""
+    reason = (dead["reason"].strip().splitlines() or [""])[-1][:60]
+    scope_id, at = dead["scope_id"][:20], dead["died_at"]
+    return f"{dead['id']:>18}  {at:%Y-%m-%d %H:%M:%S}  {scope_id:<20}  {reason}"
+
+
+def details(dead: Any) -> str:
+    """Return a dead letter in full."""
+    fields = dict(dead)
+    with contextlib.suppress(ValueError):
+        fields["message"] = json.dumps(decode(dead["message"]), ensure_ascii=False, default=repr)
+    return "".join(f"{name}: {str(value).strip()}\n" for name, value in fields.items())

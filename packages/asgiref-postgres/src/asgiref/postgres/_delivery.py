@@ -16,12 +16,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 
 from ._codec import CannotStart
+from ._schema import SPAN
 
 #: The maximum number of rows of one partition that a read returns.
 _MAX_ROWS = 500
-#: The maximum number of messages of a scope that are handled but whose deletion is not yet written.
-#: Only the first messages of a scope, this many and one more, can therefore have killed a reader.
-_MAX_UNWRITTEN = 8
+
+#: A row that a read returned: id, scope id, data, attempts, and whether it was marked as
+#: redelivered. The data is None if the read excluded the scope.
+Row = tuple[int, str, bytes | None, int, bool]
 
 
 @dataclass(slots=True, eq=False)
@@ -31,28 +33,17 @@ class Message:
     Attributes:
         attempts: how often the message failed, or was given out after the death of a reader.
         redelivered: whether an application may have seen the message before.
-        is_suspect: whether the message may have killed a reader, and must be given out alone.
+        is_suspect: whether the message may have killed a reader, and no attempt is written yet.
+        reason: why the message became a dead letter.
     """
 
-    partition: int
     id: int
     scope_id: str
     data: bytes
     attempts: int = 0
     redelivered: bool = False
     is_suspect: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row that a read returned; its data is None if the read excluded its scope."""
-
-    partition: int
-    id: int
-    scope_id: str
-    data: bytes | None
-    attempts: int
-    redelivered: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +51,12 @@ class Limits:
     """How much a process holds at once, and when a message becomes a dead letter.
 
     Attributes:
-        messages, size: the maximum for all scopes together, in messages and bytes.
-        scope_messages, scope_size: the maximum for one scope. Once half of the total is used, each
-            scope holds one message at a time, so that a few hundred slow scopes cannot use it all.
+        messages: the maximum number of messages to hold.
+        size: the maximum number of bytes to hold.
+        scope_messages: the maximum number of messages to hold for one scope. Once half of the total
+            is used, each scope holds one message at a time, so that a few hundred slow scopes
+            cannot use it all.
+        scope_size: the maximum number of bytes to hold for one scope.
         attempts: the number of failures after which a message becomes a dead letter.
         retry_delay: seconds before the second attempt; the delay doubles each time, up to a minute.
     """
@@ -88,54 +82,54 @@ class Writes:
 
     Attributes:
         done: handled messages to delete.
-        tried: messages whose attempts must be stored.
-        dead: messages that become dead letters, with the reason.
+        tried: messages whose attempts must be stored, by id; none of them is done or dead.
+        dead: messages that become dead letters.
     """
 
     done: list[Message] = field(default_factory=list[Message])
-    tried: list[Message] = field(default_factory=list[Message])
-    dead: list[tuple[Message, str]] = field(default_factory=list[tuple[Message, str]])
+    tried: dict[int, Message] = field(default_factory=dict[int, Message])
+    dead: list[Message] = field(default_factory=list[Message])
 
     def __bool__(self) -> bool:
         return bool(self.done or self.tried or self.dead)
 
 
 @dataclass(frozen=True, slots=True)
-class CatchUp:
-    """The part of a read for a scope that is behind: its rows from ``first`` to ``last``.
+class Range:
+    """Rows to read: ids above ``after`` up to ``upto``, of one partition or one scope.
 
     It ends after ``limit`` rows, or with the row that brings the total to ``size`` bytes or more.
+
+    Attributes:
+        scope_id: the scope, if this reads the rows that it is behind with.
+        cursor: only ids up to this one are compared with the ids that the reader knows.
     """
 
-    partition: int
-    scope_id: str
-    first: int
-    last: int
+    scope_id: str | None
+    after: int
+    cursor: int
+    upto: int
     limit: int
     size: int
-    known: list[int]
+
+    def is_cut(self, rows: list[Row]) -> bool:
+        """Whether the range may have more rows than the read returned."""
+        return len(rows) >= self.limit or sum(len(row[2] or b"") for row in rows) >= self.size
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The rows that a transaction must read: in each partition, unknown rows above the mark.
+    """The rows that a transaction must read.
 
     Attributes:
-        partitions, marks, cursors, limits: one entry for each partition. Only rows up to the
-            cursor need a comparison with ``known``.
-        size: the number of bytes after which the read of a partition ends.
-        behind: scopes whose rows come back without data.
-        catch_up: the ranges to read for scopes that are behind.
+        ranges: first those of scopes that are behind, then one for each partition.
+        known: the ids to skip in a partition.
+        behind: scopes whose rows come back without data in the range of a partition.
     """
 
-    partitions: list[int]
-    marks: list[int]
-    cursors: list[int]
-    limits: list[int]
-    size: int
-    known: list[int]
-    behind: list[str]
-    catch_up: list[CatchUp]
+    ranges: list[Range] = field(default_factory=list[Range])
+    known: list[int] = field(default_factory=list[int])
+    behind: list[str] = field(default_factory=list[str])
 
 
 @dataclass(slots=True)
@@ -143,20 +137,19 @@ class _Scope:
     """The held messages of one scope.
 
     Attributes:
+        ids: the messages that are held, or handled but not yet deleted.
         behind: the range of ids of the messages that are not held.
         is_blocked: whether the scope waits for the time of a retry.
-        unwritten: the number of messages that are handled but not yet deleted.
-        suspects: the number of messages that were held as suspects.
     """
 
-    partition: "_Partition"
+    id: str
+    partition: "Partition"
     queue: deque[Message] = field(default_factory=deque[Message])
     in_hand: Message | None = None
+    ids: set[int] = field(default_factory=set[int])
     size: int = 0
     behind: tuple[int, int] | None = None
     is_blocked: bool = False
-    unwritten: int = 0
-    suspects: int = 0
 
     def count(self) -> int:
         return len(self.queue) + (self.in_hand is not None)
@@ -167,7 +160,7 @@ class _Scope:
 
 
 @dataclass(slots=True)
-class _Partition:
+class Partition:
     """The progress of reading one partition.
 
     Attributes:
@@ -176,21 +169,33 @@ class _Partition:
         mark: every row up to this id has been read.
         cursor: the highest id that was read.
         candidate: the next mark, and the id below which every transaction must have ended before
-            the mark moves; 0 while that id is unknown.
+            the mark moves.
         known: ids above the mark that were read and may still be in the table.
         in_hand: the number of messages that applications have in hand.
+        is_releasing: whether no more of its messages are read and given out.
     """
 
     number: int
     suspect: int
     seen: int
-    mark: int = 0
-    cursor: int = 0
+    mark: int
+    cursor: int
     candidate: tuple[int, int] | None = None
     known: set[int] = field(default_factory=set[int])
     in_hand: int = 0
     is_releasing: bool = False
     scopes: dict[str, _Scope] = field(default_factory=dict[str, _Scope])
+
+    def move_mark(self, cut_at: int | None, xmin: int, own: int) -> None:
+        """Move the mark after a read that ended at row ``cut_at``, or that was complete."""
+        if self.candidate is not None:
+            mark, since = self.candidate
+            # A read that was cut may have left out rows below the candidate.
+            if xmin >= since and (cut_at is None or cut_at >= mark):
+                self.mark, self.candidate = mark, None
+                self.known = {id for id in self.known if id > mark}
+        if self.candidate is None and self.cursor > self.mark:
+            self.candidate = (self.cursor, own)
 
 
 class Delivery:
@@ -198,222 +203,160 @@ class Delivery:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._partitions: dict[int, _Partition] = {}
+        #: The owned partitions, including those being released.
+        self.partitions: dict[int, Partition] = {}
         self._scopes: dict[str, _Scope] = {}
-        self._held = 0
         self._size = 0
+        self.held: int = 0
         self._ready: dict[str, None] = {}
         self._blocked: list[tuple[float, str]] = []
         self._writes = Writes()
         self._suspects: dict[int, Message] = {}
         self._isolated: Message | None = None
-        self._is_isolated_written = False
 
     # Partitions
-
-    @property
-    def partitions(self) -> list[int]:
-        """The owned partitions, including those being released."""
-        return list(self._partitions)
-
-    @property
-    def held(self) -> int:
-        """The number of held messages."""
-        return self._held
 
     def acquire(self, partition: int, suspect: int, seen: int) -> None:
         """Start reading a partition.
 
         Args:
             partition: the partition's number.
-            suspect: rows up to this id may have killed a reader.
-            seen: rows up to this id may have been given out before; at least ``suspect``.
+            suspect: messages up to this number may have killed a reader.
+            seen: messages up to this number may have been given out; at least ``suspect``.
         """
-        self._partitions[partition] = _Partition(partition, suspect, seen)
+        start = partition * SPAN
+        self.partitions[partition] = Partition(
+            partition, start + suspect, start + seen, start, start
+        )
 
-    def begin_release(self, partition: int) -> None:
-        """Stop giving out messages of ``partition``."""
-        self._partitions[partition].is_releasing = True
-
-    def keep(self, partition: int) -> None:
-        """Undo `begin_release`."""
-        found = self._partitions[partition]
-        found.is_releasing = False
-        for scope_id in found.scopes:
-            self._offer(scope_id)
-
-    def in_hand(self, partition: int) -> int:
-        """Return the number of messages of ``partition`` that are in hand."""
-        return self._partitions[partition].in_hand
-
-    def is_releasing(self, partition: int) -> bool:
-        return self._partitions[partition].is_releasing
+    def keep(self, partition: Partition) -> None:
+        """Stop releasing a partition."""
+        partition.is_releasing = False
+        for scope_id in partition.scopes:
+            self.offer(scope_id)
 
     def drop(self, partition: int) -> int:
-        """Forget a partition; return the id up to which its rows are still suspects.
+        """Forget a partition; return the number up to which its messages are suspects.
 
         Call this after a transaction has written everything, with no message in hand.
         """
-        found = self._partitions.pop(partition)
-        scopes = found.scopes
-        left = found.mark < found.seen or any(
-            any(message.id <= found.seen for message in scope.queue)
-            or (scope.behind is not None and scope.behind[0] <= found.seen)
-            for scope in scopes.values()
-        )
-        for scope_id, scope in scopes.items():
-            self._held -= scope.count()
+        found = self.partitions.pop(partition)
+        for scope in found.scopes.values():
+            self.held -= scope.count()
             self._size -= scope.size
-            self._ready.pop(scope_id, None)
+            self._ready.pop(scope.id, None)
+            del self._scopes[scope.id]
             for message in scope.queue:
-                self._forget_suspect(message)
-            del self._scopes[scope_id]
-        return found.seen if left else 0
+                self._suspects.pop(message.id, None)
+                if self._isolated is message:
+                    self._isolated = None
+        return found.seen % SPAN
 
     # Reading
 
-    def next_read(self) -> Read | None:
-        """Return the next read, or None if there is no room for more messages."""
-        reading = [each for each in self._partitions.values() if not each.is_releasing]
-        room = self._limits.messages - self._held
+    def next_read(self) -> Read:
+        """Return the next read, which is empty if there is no room for more messages."""
+        reading = [each for each in self.partitions.values() if not each.is_releasing]
+        room = self._limits.messages - self.held
         size = self._limits.size - self._size
         if not reading or room <= 0 or size <= 0:
-            return None
-        limit = max(1, min(room // len(reading), _MAX_ROWS))
-        behind = [i for each in reading for i, s in each.scopes.items() if s.behind is not None]
-        return Read(
-            partitions=[each.number for each in reading],
-            marks=[each.mark for each in reading],
-            cursors=[each.cursor for each in reading],
-            limits=[limit] * len(reading),
-            size=max(1, size // len(reading)),
-            known=[id for each in reading for id in each.known],
-            behind=behind,
-            catch_up=[catch_up for id in behind if (catch_up := self._catch_up(id)) is not None],
-        )
+            return Read()
+        room, size = max(1, min(room // len(reading), _MAX_ROWS)), max(1, size // len(reading))
+        behind = [each for owned in reading for each in owned.scopes.values() if each.behind]
+        late = [found for each in behind if (found := self._late(each)) is not None]
+        forward = [
+            Range(None, each.mark, each.cursor, (each.number + 1) * SPAN - 1, room, size)
+            for each in reading
+        ]
+        known = [id for each in reading for id in each.known]
+        return Read(late + forward, known, [each.id for each in behind])
 
-    def _catch_up(self, scope_id: str) -> CatchUp | None:
-        scope = self._scopes.get(scope_id)
-        if scope is None or scope.behind is None or self._is_full(scope):
-            return None
+    def _late(self, scope: _Scope) -> Range | None:
+        """Return the range of a scope that is behind, if it has room."""
         # Wait for room of half the limit, so that a scope that is behind is read in batches.
         limit = self._scope_limit()
-        room = limit - scope.count()
-        if room * 2 < limit:
+        room, size = limit - scope.count(), self._limits.scope_size - scope.size
+        if scope.behind is None or room < max(1, limit / 2) or size <= 0:
             return None
-        held = [message.id for message in scope.queue]
-        if scope.in_hand is not None:
-            held.append(scope.in_hand.id)
-        size = self._limits.scope_size - scope.size
-        return CatchUp(scope.partition.number, scope_id, *scope.behind, room, size, held)
+        first, last = scope.behind
+        return Range(scope.id, first - 1, first - 1, last, room, size)
 
     def rows_read(self, read: Read, rows: Iterable[Row], xmin: int, own: int) -> bool:
         """Add the rows of a read; return whether the next read will certainly find more.
 
         Args:
             read: the read, as `next_read` returned it.
-            rows: the rows, in order within each partition and each catch-up.
+            rows: the rows, in order within each range.
             xmin: the oldest transaction that was in flight when the read started.
-            own: the id of the transaction that read, 0 if it has none.
+            own: the id of the transaction that read; 0 if it read nothing.
         """
-        forward: dict[int, list[Row]] = {}
-        late: dict[str, list[Row]] = {}
-        ranges = {each.scope_id: each for each in read.catch_up}
-        behind = frozenset(read.behind)
+        found: dict[str | int, list[Row]] = {
+            each.upto if each.scope_id is None else each.scope_id: [] for each in read.ranges
+        }
         for row in rows:
-            caught = ranges.get(row.scope_id)
-            if caught is not None and row.data is not None:
-                late.setdefault(row.scope_id, []).append(row)
+            late = None if row[2] is None else found.get(row[1])
+            (found[row[0] // SPAN * SPAN + SPAN - 1] if late is None else late).append(row)
+        more = False
+        for each in read.ranges:
+            if each.scope_id is not None:
+                more |= self._read_late(each, self._scopes[each.scope_id], found[each.scope_id])
             else:
-                forward.setdefault(row.partition, []).append(row)
-        for each in read.catch_up:
-            self._caught_up(each, late.get(each.scope_id, []))
-        more = any(self._catch_up(each.scope_id) is not None for each in read.catch_up)
-        for number, limit in zip(read.partitions, read.limits, strict=True):
-            partition = self._partitions[number]
-            found = forward.get(number, [])
-            for row in found:
-                self._row(partition, row, row.scope_id in behind)
-            size = sum(len(row.data) for row in found if row.data is not None)
-            is_cut = len(found) >= limit or size >= read.size
-            more = more or is_cut
-            self._move_mark(partition, found[-1].id if is_cut else None, xmin, own)
+                more |= self._read_forward(each, found[each.upto], xmin, own)
         return more
 
-    def _caught_up(self, catch_up: CatchUp, rows: list[Row]) -> None:
-        scope = self._scopes[catch_up.scope_id]
-        size = sum(len(row.data or b"") for row in rows)
-        is_cut = len(rows) >= catch_up.limit or size >= catch_up.size
-        scope.behind = (rows[-1].id + 1, catch_up.last) if is_cut else None
+    def _read_late(self, late: Range, scope: _Scope, rows: list[Row]) -> bool:
+        scope.behind = (rows[-1][0] + 1, late.upto) if late.is_cut(rows) else None
         for row in rows:
+            if row[0] in scope.ids:
+                continue
             if self._is_full(scope):  # other scopes have used the room meanwhile
-                scope.behind = (row.id, catch_up.last)
+                scope.behind = (row[0], late.upto)
                 break
             self._hold(scope, row)
-        self._offer(catch_up.scope_id)
-        self._forget_if_empty(catch_up.scope_id, scope)
+        self.offer(scope.id)
+        self._forget_if_empty(scope)
+        return self._late(scope) is not None
 
-    def _row(self, partition: _Partition, row: Row, was_behind: bool) -> None:
-        if row.id in partition.known:
-            return
-        partition.known.add(row.id)
-        partition.cursor = max(partition.cursor, row.id)
-        scope = self._scopes.get(row.scope_id)
-        if scope is None:
-            scope = self._scopes[row.scope_id] = _Scope(partition)
-            partition.scopes[row.scope_id] = scope
-        if row.data is None or was_behind or scope.behind is not None or self._is_full(scope):
-            scope.passed(row.id)
-            return
-        self._hold(scope, row)
-        self._offer(row.scope_id)
+    def _read_forward(self, forward: Range, rows: list[Row], xmin: int, own: int) -> bool:
+        partition, is_cut = self.partitions[forward.upto // SPAN], forward.is_cut(rows)
+        for row in rows:
+            partition.known.add(row[0])
+            partition.cursor = max(partition.cursor, row[0])
+            scope = self._scopes.get(row[1])
+            if scope is None:
+                scope = self._scopes[row[1]] = partition.scopes[row[1]] = _Scope(row[1], partition)
+            if row[2] is None or scope.behind is not None or self._is_full(scope):
+                scope.passed(row[0])
+            else:
+                self._hold(scope, row)
+                self.offer(row[1])
+        if own:
+            partition.move_mark(rows[-1][0] if is_cut else None, xmin, own)
+        return is_cut
 
     def _hold(self, scope: _Scope, row: Row) -> None:
-        assert row.data is not None
+        id, scope_id, data, attempts, redelivered = row
+        assert data is not None
         partition = scope.partition
-        is_suspect = row.id <= partition.suspect and scope.suspects <= _MAX_UNWRITTEN
-        scope.suspects += is_suspect
-        message = Message(
-            row.partition,
-            row.id,
-            row.scope_id,
-            row.data,
-            row.attempts,
-            row.redelivered or row.id <= partition.seen or row.attempts > 0,
-            is_suspect,
-        )
+        redelivered = redelivered or id <= partition.seen or attempts > 0
+        message = Message(id, scope_id, data, attempts, redelivered, id <= partition.suspect)
         scope.queue.append(message)
-        scope.size += len(row.data)
-        self._size += len(row.data)
-        self._held += 1
-        if is_suspect:
-            self._suspects[message.id] = message
+        scope.ids.add(id)
+        scope.size += len(data)
+        self._size += len(data)
+        self.held += 1
+        if message.is_suspect:
+            self._suspects[id] = message
 
     def _is_full(self, scope: _Scope) -> bool:
         return scope.count() >= self._scope_limit() or scope.size >= self._limits.scope_size
 
     def _scope_limit(self) -> int:
         limits = self._limits
-        taken = max(self._held / limits.messages, self._size / limits.size)
-        if taken >= 1:
+        used = max(self.held / limits.messages, self._size / limits.size)
+        if used >= 1:
             return 0
-        return 1 if taken >= 0.5 else limits.scope_messages
-
-    @staticmethod
-    def _move_mark(partition: _Partition, cut_at: int | None, xmin: int, own: int) -> None:
-        if partition.candidate is not None:
-            mark, since = partition.candidate
-            # A truncated read may have left out rows below the candidate.
-            if since and xmin >= since and (cut_at is None or cut_at >= mark):
-                partition.mark = mark
-                partition.known = {id for id in partition.known if id > mark}
-                partition.candidate = None
-            elif not since:
-                # This transaction got its id after the candidate's read, so its id is above those
-                # of all transactions in flight at that read.
-                partition.candidate = (mark, own)
-        if partition.candidate is None and partition.cursor > partition.mark:
-            partition.candidate = (partition.cursor, 0)
+        return 1 if used >= 0.5 else limits.scope_messages
 
     # Giving out
 
@@ -423,13 +366,13 @@ class Delivery:
             scope_id = heapq.heappop(self._blocked)[1]
             if (scope := self._scopes.get(scope_id)) is not None:
                 scope.is_blocked = False
-            self._offer(scope_id)
+            self.offer(scope_id)
         ready, self._ready = self._ready, {}
         return list(ready)
 
-    def next_time(self) -> float | None:
-        """Return the time of the next retry, or None if no retry is waiting."""
-        return self._blocked[0][0] if self._blocked else None
+    def next_time(self) -> float:
+        """Return the time of the next retry, or infinity if no retry is waiting."""
+        return self._blocked[0][0] if self._blocked else float("inf")
 
     def next_message(self, scope_id: str) -> Message | None:
         """Return the next message of a scope, now in hand, or None."""
@@ -441,113 +384,81 @@ class Delivery:
         return message
 
     def _can_give(self, scope: _Scope) -> bool:
-        if scope.in_hand is not None or scope.is_blocked or not scope.queue:
+        if scope.in_hand is not None or scope.is_blocked or scope.partition.is_releasing:
             return False
-        if scope.partition.is_releasing or scope.unwritten >= _MAX_UNWRITTEN:
-            return False
-        head = scope.queue[0]
-        return not head.is_suspect or (head is self._isolated and self._is_isolated_written)
-
-    def partition_of(self, scope_id: str) -> int | None:
-        """Return the partition of a scope that has messages."""
-        scope = self._scopes.get(scope_id)
-        return None if scope is None else scope.partition.number
-
-    def idle_releases(self) -> list[int]:
-        """Return the partitions that are being released and have nothing in hand."""
-        return [
-            each.number
-            for each in self._partitions.values()
-            if each.is_releasing and not each.in_hand
-        ]
+        return bool(scope.queue) and not scope.queue[0].is_suspect
 
     def offer(self, scope_id: str) -> None:
         """Make `take_ready` return the scope again if it has a message to give out."""
-        self._offer(scope_id)
-
-    def _offer(self, scope_id: str) -> None:
         scope = self._scopes.get(scope_id)
         if scope is not None and self._can_give(scope):
             self._ready[scope_id] = None
 
-    def owns(self, message: Message) -> bool:
-        """Whether ``message`` is in hand; False once its partition was dropped."""
-        scope = self._scopes.get(message.scope_id)
-        return scope is not None and scope.in_hand is message
-
     def acknowledge(self, message: Message) -> None:
         """Acknowledge ``message``, which the application has handled."""
-        if self._return(message):
+        if (scope := self._returned(message)) is not None:
             self._writes.done.append(message)
-            self._forget(message)
+            self._forget(scope, message)
 
-    def fail(self, message: Message, reason: str, now: float) -> bool:
-        """Record a failure with ``message``; return whether that made it a dead letter."""
-        if not self._return(message):
-            return False
-        if not message.is_suspect:  # otherwise the attempt was counted when it started
+    def fail(self, message: Message, reason: str, now: float) -> None:
+        """Record a failure with ``message``; give it out again later, or make it a dead letter."""
+        if (scope := self._returned(message)) is None:
+            return
+        if message is not self._isolated:  # otherwise the attempt was counted when it started
             message.attempts += 1
         if message.attempts >= self._limits.attempts:
-            self._bury(message, reason)
-            return True
-        self._requeue(message)
-        scope = self._scopes[message.scope_id]
-        doublings = min(message.attempts - 1, 20)
+            self._bury(scope, message, reason)
+            return
+        self._requeue(scope, message)
         scope.is_blocked = True
-        delay = min(self._limits.retry_delay * 2.0**doublings, 60.0)
+        delay = min(self._limits.retry_delay * 2.0 ** min(message.attempts - 1, 20), 60.0)
         heapq.heappush(self._blocked, (now + delay, message.scope_id))
-        return False
 
     def put_back(self, message: Message) -> None:
         """Requeue ``message`` after a cancellation; the scope's next instance gets it."""
-        if self._return(message):
-            self._requeue(message)
-            self._offer(message.scope_id)
+        if (scope := self._returned(message)) is not None:
+            self._requeue(scope, message)
+            self.offer(message.scope_id)
 
     def discard(self, message: Message, reason: str) -> None:
         """Make ``message``, which must be in hand, a dead letter at once."""
-        if self._return(message):
-            self._bury(message, reason)
+        if (scope := self._returned(message)) is not None:
+            self._bury(scope, message, reason)
 
-    def _return(self, message: Message) -> bool:
+    def _returned(self, message: Message) -> _Scope | None:
+        """Take ``message`` out of hand, unless its partition was dropped; return its scope."""
         scope = self._scopes.get(message.scope_id)
         if scope is None or scope.in_hand is not message:
-            return False
+            return None
         scope.in_hand = None
         scope.partition.in_hand -= 1
-        return True
+        return scope
 
-    def _requeue(self, message: Message) -> None:
+    def _requeue(self, scope: _Scope, message: Message) -> None:
         message.redelivered = True
-        self._forget_suspect(message)
-        message.is_suspect = False
-        self._scopes[message.scope_id].queue.appendleft(message)
-        self._writes.tried.append(message)
-
-    def _bury(self, message: Message, reason: str) -> None:
-        self._writes.dead.append((message, reason))
-        self._forget(message)
-
-    def _forget(self, message: Message) -> None:
-        """Stop holding ``message``; the next transaction deletes its row."""
-        scope = self._scopes[message.scope_id]
-        scope.size -= len(message.data)
-        self._size -= len(message.data)
-        self._held -= 1
-        scope.unwritten += 1
-        self._forget_suspect(message)
-        self._offer(message.scope_id)
-
-    def _forget_if_empty(self, scope_id: str, scope: _Scope) -> None:
-        if not scope.count() and scope.behind is None and not scope.unwritten:
-            del self._scopes[scope_id]
-            del scope.partition.scopes[scope_id]
-
-    def _forget_suspect(self, message: Message) -> None:
-        self._suspects.pop(message.id, None)
+        scope.queue.appendleft(message)
+        self._writes.tried[message.id] = message
         if self._isolated is message:
             self._isolated = None
-            self._is_isolated_written = False
+
+    def _bury(self, scope: _Scope, message: Message, reason: str) -> None:
+        message.reason = reason
+        self._writes.dead.append(message)
+        self._forget(scope, message)
+
+    def _forget(self, scope: _Scope, message: Message) -> None:
+        """Stop holding ``message``; the next transaction deletes its row."""
+        self._writes.tried.pop(message.id, None)
+        scope.size -= len(message.data)
+        self._size -= len(message.data)
+        self.held -= 1
+        if self._isolated is message:
+            self._isolated = None
+        self.offer(message.scope_id)
+
+    def _forget_if_empty(self, scope: _Scope) -> None:
+        if not scope.ids and scope.behind is None:
+            del self._scopes[scope.id], scope.partition.scopes[scope.id]
 
     # Writing
 
@@ -562,34 +473,32 @@ class Delivery:
         return bool(self._writes) or (self._isolated is None and self._oldest_suspect() is not None)
 
     def written(self, writes: Writes) -> None:
-        """Record that the transaction with ``writes`` was committed."""
-        for message in (*writes.done, *(message for message, _ in writes.dead)):
+        """Record that the transaction with ``writes`` was committed, after its `rows_read`."""
+        for message in (*writes.done, *writes.dead):
             scope = self._scopes.get(message.scope_id)
             if scope is not None:  # otherwise its partition was dropped
                 scope.partition.known.discard(message.id)
-                scope.unwritten -= 1
-                self._offer(message.scope_id)
-                self._forget_if_empty(message.scope_id, scope)
+                scope.ids.discard(message.id)
+                self._forget_if_empty(scope)
         isolated = self._isolated
-        if isolated is not None and isolated in writes.tried:
-            self._is_isolated_written = True
-            self._offer(isolated.scope_id)
+        if isolated is not None and isolated.id in writes.tried:
+            isolated.is_suspect = False
+            self.offer(isolated.scope_id)
 
     def _isolate(self) -> None:
         """Choose the next suspect; one that has used all its attempts becomes a dead letter."""
-        while self._isolated is None:
-            message = self._oldest_suspect()
-            if message is None:
-                return
+        while self._isolated is None and (message := self._oldest_suspect()) is not None:
+            del self._suspects[message.id]
             # The death that made it a suspect counts as an attempt of each message read then.
             message.attempts = max(message.attempts, 1)
             if message.attempts >= self._limits.attempts:
-                self._scopes[message.scope_id].queue.popleft()
-                self._bury(message, f"Its worker died in each of {message.attempts} attempts.")
+                reason = f"Its worker died in each of {message.attempts} attempts."
+                scope = self._scopes[message.scope_id]
+                self._bury(scope, scope.queue.popleft(), reason)
             else:
                 message.attempts += 1
                 self._isolated = message
-                self._writes.tried.append(message)
+                self._writes.tried[message.id] = message
 
     def _oldest_suspect(self) -> Message | None:
         for message in self._suspects.values():

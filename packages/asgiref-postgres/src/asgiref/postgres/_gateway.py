@@ -5,14 +5,14 @@ can own partition 0; only the owner runs ``handle``.
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
-from collections.abc import Callable
-from concurrent.futures import CancelledError
+import threading
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from asgiref.server import Reconnect, StatelessServer
 
@@ -25,22 +25,20 @@ from ._codec import (
     decode,
     encode,
     encoder,
-    explained,
+    formatted,
 )
 from ._database import Database, Session
-from ._delivery import Limits, Message
-from ._monitoring import export_metrics, health_endpoint
+from ._delivery import Limits
+from ._monitoring import monitored
 from ._outbox import Item, Outbox
 from ._pump import Counts, Pump
+from ._schema import OUTGOING
 from ._worker import process_name, scope_from
 
 logger = logging.getLogger("asgiref.postgres")
 
-#: The partition of events on their way to the gateway.
-OUTGOING = 0
 #: Seconds to clean up after the shutdown timeout.
 _CLEANUP_SECONDS = 1.0
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +102,7 @@ class ScopeQueue:
         Raises:
             asyncio.QueueFull: if the backlog is full; others as `put`.
         """
-        item = self._owner.item(self._scope_id, self._scope, message)
-        self._owner.call(self._owner.insert_nowait, item)
+        self._owner.insert_nowait(self._owner.item(self._scope_id, self._scope, message))
 
 
 class PostgresGateway(StatelessServer):
@@ -156,18 +153,11 @@ class PostgresGateway(StatelessServer):
         super().__init__(_no_application, shutdown_timeout=shutdown_timeout, reconnect=reconnect)
         if backlog < 1 or backlog_size < 1:
             raise CannotStart("The backlog must hold at least one message and one byte.")
-        self.__timeout = shutdown_timeout
-        self.__health_port = health_port
-        self.__name = name or process_name("gateway")
-        self.__owner = _GatewayOwner(self, encoder(codec))
-        self.__pump = self.__owner.pump = Pump(
-            database if isinstance(database, Database) else Database(database),
-            self.__name,
-            limits or Limits(),
-            self.__owner,
-            Outbox(backlog, backlog_size, is_repeating=True),
-            to_gateway=False,
-        )
+        self.__timeout, self.__health_port = shutdown_timeout, health_port
+        owner = self.__owner = _GatewayOwner(self, encoder(codec))
+        outbox = Outbox(backlog, backlog_size, is_numbered=True)
+        owner.pump = Pump(database, name or process_name("gateway"), limits, owner, outbox)
+        self.__pump = owner.pump
 
     # For subclasses
 
@@ -233,36 +223,40 @@ class PostgresGateway(StatelessServer):
             CannotStart: if the database or the port cannot be used; others as
                 `StatelessServer.arun`.
         """
-        self.__owner.open()
-        async with health_endpoint(self.__health_port, lambda: self.__pump.session is not None):
-            export_metrics(self.__name, self.__pump)
+        owner = self.__owner
+        owner.open()
+        async with monitored(self.__pump, self.__health_port):
             pump = asyncio.ensure_future(self.__pump.run())
             try:
-                while not await self.__serve_as_owner(pump):
+                while not await self.__serve(pump):
                     logger.warning("Another gateway has taken over; this one waits")
             finally:
                 await self.__end(pump)
 
-    async def __serve_as_owner(self, pump: "asyncio.Future[None]") -> bool:
+    async def __serve(self, pump: "asyncio.Future[None]") -> bool:
         """Run `handle` while this gateway is the owner; return whether the gateway has finished."""
-        owner = self.__owner
-        await _first(asyncio.ensure_future(owner.is_owner.wait()), pump)
-        if not pump.done():
-            serving = asyncio.ensure_future(super().arun())
-            try:
-                await _first(asyncio.ensure_future(owner.is_taken.wait()), serving, pump)
-            finally:
-                await _cancelled(serving)
-            if not serving.cancelled():
-                serving.result()
-                return True
-        if pump.done():
-            pump.result()
-        return pump.done()
+        serving = self.__owner.serving = asyncio.ensure_future(self.__handle_as_owner())
+        try:
+            await asyncio.wait({serving, pump}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            serving.cancel()
+            while not serving.done():
+                try:
+                    await asyncio.wait({serving})
+                except asyncio.CancelledError:  # hasten the end
+                    serving.cancel()
+        finished = next((each for each in (serving, pump) if _has_result(each)), None)
+        if finished is not None:
+            finished.result()
+        return finished is not None
+
+    async def __handle_as_owner(self) -> None:
+        await self.__owner.is_owner.wait()
+        await super().arun()
 
     async def __end(self, pump: "asyncio.Future[None]") -> None:
         owner, outbox = self.__owner, self.__pump.outbox
-        owner.end(asyncio.get_running_loop().time() + self.__timeout)
+        owner.end()
         try:
             if outbox or self.__pump.session is not None:
                 await asyncio.wait({pump}, timeout=self.__timeout + _CLEANUP_SECONDS)
@@ -284,21 +278,23 @@ class _GatewayOwner:
         self._codec = codec
         self._max_size = MAX_SIZE
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._scopes: dict[str, dict[str, Any]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._reset()
+
+    def _reset(self) -> None:
         self.is_owner: asyncio.Event = asyncio.Event()
-        self.is_taken: asyncio.Event = asyncio.Event()
-        self._end_at: float | None = None
-        self._is_done = False
+        self.serving: asyncio.Future[None] | None = None
+        self._may_insert = self._is_ending = self._is_done = False
 
     def open(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.is_owner, self.is_taken = asyncio.Event(), asyncio.Event()
-        self._is_done = False
-        self._end_at = None
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self.pump.outbox.is_closed = False
+        self._reset()
 
-    def end(self, at: float) -> None:
-        self._end_at = at
+    def end(self) -> None:
+        self._is_ending = True
+        self.pump.outbox.is_closed = True
         self.pump.tick_soon()
 
     # Messages to insert
@@ -318,41 +314,12 @@ class _GatewayOwner:
         self.insert_nowait(item)
 
     def insert_nowait(self, item: Item) -> None:
-        if self._end_at is not None:
-            raise SessionLost("The gateway has ended.")
-        if self.pump.outbox.is_full():
-            raise asyncio.QueueFull
         self.pump.outbox.add(item)
-        self.pump.wake()
-
-    def call(self, function: Callable[..., _R], *args: Any) -> _R:
-        """Call ``function(*args)`` on the gateway's event loop, and return its result.
-
-        Raises:
-            SessionLost: if the loop ends first.
-        """
-        loop = self._loop
-        if loop is None or loop is _running_loop():
-            return function(*args)
-
-        async def body() -> _R:
-            return function(*args)
-
-        coroutine = body()
-        try:
-            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-        except RuntimeError:  # the loop is closed
-            coroutine.close()
-            raise SessionLost("The gateway has ended.") from None
-        while not loop.is_closed():
-            try:
-                return future.result(timeout=0.5)
-            except TimeoutError:
-                if future.done():
-                    raise
-            except CancelledError:
-                break
-        raise SessionLost("The gateway has ended.")
+        if self._loop is None or self._thread == threading.get_ident():
+            self.pump.wake()
+        else:
+            with contextlib.suppress(RuntimeError):  # a closed loop; `add` refuses the next message
+                self._loop.call_soon_threadsafe(self.pump.wake)
 
     # Owner of the pump
 
@@ -363,6 +330,9 @@ class _GatewayOwner:
         if pump.done() and not pump.cancelled():
             pump.exception()  # already raised, or no caller is left to raise it in
 
+    def may_insert(self) -> bool:
+        return self._may_insert
+
     def is_finished(self) -> bool:
         return self._is_done
 
@@ -370,111 +340,78 @@ class _GatewayOwner:
         self._max_size = session.max_size
 
     def lost(self) -> None:
+        self._may_insert = False
         for task in self._tasks.values():
             task.cancel()
 
     async def tick(self, session: Session) -> None:
-        delivery = self.pump.delivery
-        if self._end_at is not None:
+        """Try to become the owner; store the backlog once no former session can be storing it."""
+        if not self._may_insert and (number := await session.last_batch()) is not None:
+            self.pump.outbox.stored(number)
+            self._may_insert = True
+        if self._is_ending:
             await self._drain(session)
-        elif OUTGOING in delivery.partitions:
-            return
-        elif OUTGOING not in (await session.locks()).owned:
-            if await self.pump.acquire(session, [OUTGOING]):
-                self.is_taken.clear()
-                self.is_owner.set()
-        elif self.is_owner.is_set() and await session.reader_of(OUTGOING) != session.reader:
+        elif OUTGOING not in self.pump.delivery.partitions:
+            await self._become_owner(session)
+
+    async def _become_owner(self, session: Session) -> None:
+        if await self.pump.acquire(session, [OUTGOING]):
+            self.is_owner.set()
+        elif self.is_owner.is_set() and self.serving is not None:
+            query = "SELECT reader FROM partitions WHERE partition = $1"
             # If this gateway is the reader, its own former session has not released the lock yet.
-            self.is_owner.clear()
-            self.is_taken.set()
+            if (await session.fetch(query, OUTGOING))[0][0] != session.reader:
+                self.is_owner.clear()
+                self.serving.cancel()
 
     async def _drain(self, session: Session) -> None:
         """Wait until the backlog is stored and the deliveries are finished."""
-        delivery = self.pump.delivery
-        if OUTGOING in delivery.partitions:
-            delivery.begin_release(OUTGOING)
-            if delivery.idle_releases() and not self.pump.outbox:
+        owned, outbox = self.pump.delivery.partitions, self.pump.outbox
+        if (outgoing := owned.get(OUTGOING)) is not None:
+            outgoing.is_releasing = True
+            if not outgoing.in_hand and not outbox:
                 await self.pump.release(session, [OUTGOING])
-        self._is_done = not delivery.partitions and not self.pump.outbox
+        self._is_done = not owned and not outbox
 
     async def ready(self, session: Session, scope_ids: list[str]) -> None:
         new = [each for each in scope_ids if each not in self._tasks]
-        if missing := [each for each in new if each not in self._scopes]:
-            stored = await session.scopes(missing)
-            for scope_id in missing:
-                self._scopes[scope_id] = _readable_scope(stored.get(scope_id), scope_id)
+        found = {each: self.pump.outbox.known_scope(each) for each in new}
+        if unknown := [each for each, scope in found.items() if scope is None]:
+            found |= await session.scopes(unknown)
         for scope_id in new:
             if scope_id not in self._tasks:
-                task = asyncio.get_running_loop().create_task(self._deliver_scope(scope_id))
+                delivering = self._deliver(scope_id, scope_from(found[scope_id], scope_id))
+                task = asyncio.get_running_loop().create_task(delivering)
                 self._tasks[scope_id] = task
                 task.add_done_callback(partial(self._delivered, scope_id))
 
     def _delivered(self, scope_id: str, _task: "asyncio.Task[None]") -> None:
-        del self._tasks[scope_id], self._scopes[scope_id]
+        del self._tasks[scope_id]
         self.pump.delivery.offer(scope_id)
         self.pump.wake()
 
-    async def _deliver_scope(self, scope_id: str) -> None:
+    async def _deliver(self, scope_id: str, scope: dict[str, Any]) -> None:
         """Deliver the events of one scope until there are no more."""
         delivery, task = self.pump.delivery, asyncio.current_task()
         while (message := delivery.next_message(scope_id)) is not None:
+            _current.set(Delivered(message.id, scope_id, message.redelivered, message.attempts))
+            self.pump.counts.redelivered += message.redelivered
             try:
-                await self._deliver(message)
+                sending: Any = self._gateway.application_send(scope, decode(message.data))
+                if inspect.isawaitable(sending):
+                    await sending
             except (Exception, asyncio.CancelledError) as error:
                 if task is not None and task.cancelling():
                     delivery.put_back(message)
                     raise
                 logger.error("application_send failed for scope %r", scope_id, exc_info=error)
-                delivery.fail(message, explained(error), asyncio.get_running_loop().time())
+                delivery.fail(message, formatted(error), asyncio.get_running_loop().time())
             else:
                 delivery.acknowledge(message)
             self.pump.wake()
-            if self._end_at is not None:
+            if self._is_ending:
                 self.pump.tick_soon()
 
-    async def _deliver(self, message: Message) -> None:
-        self.pump.counts.redelivered += message.redelivered
-        token = _current.set(
-            Delivered(message.id, message.scope_id, message.redelivered, message.attempts)
-        )
-        try:
-            sending: Any = self._gateway.application_send(
-                self._scopes[message.scope_id], decode(message.data)
-            )
-            if inspect.isawaitable(sending):
-                await sending
-        finally:
-            _current.reset(token)
 
-
-async def _first(waiting: "asyncio.Future[Any]", *others: "asyncio.Future[Any]") -> None:
-    """Wait until one of the futures is done, then cancel ``waiting``."""
-    try:
-        await asyncio.wait({waiting, *others}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-
-
-async def _cancelled(serving: "asyncio.Future[None]") -> None:
-    """Cancel a server's ``arun`` and wait for its end; pass on each cancellation to hasten it."""
-    serving.cancel()
-    while not serving.done():
-        try:
-            await asyncio.wait({serving})
-        except asyncio.CancelledError:
-            serving.cancel()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _readable_scope(data: bytes | None, scope_id: str) -> dict[str, Any]:
-    try:
-        return scope_from(data, scope_id)
-    except ValueError:
-        logger.exception("The scope of %r cannot be read", scope_id)
-        return scope_from(None, scope_id)
+def _has_result(future: "asyncio.Future[None]") -> bool:
+    return future.done() and not future.cancelled()

@@ -7,12 +7,12 @@ record first, so later calls of that instance have no effect.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 from asgiref.server import ApplicationInstance, MessageSource, StatelessServer
 
-from ._codec import MAX_SIZE, CannotStart, Encoder, decode, encode, explained
+from ._codec import MAX_SIZE, CannotStart, Encoder, decode, encode, formatted
 from ._delivery import Message
 from ._outbox import Item
 from ._pump import Pump
@@ -28,17 +28,18 @@ class _Record:
     partition: int
     message: Message | None = None
     has_received: bool = False
-    waiters: "list[asyncio.Future[None]]" = field(default_factory=list["asyncio.Future[None]"])
+    waiter: "asyncio.Future[None] | None" = None
 
     def wake(self) -> None:
-        """Wake every task that waits for a message, so that it checks again."""
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        """Wake the task that waits for a message, so that it checks again."""
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    def is_idle(self) -> bool:
+        return self.has_received and self.message is None
 
 
-class Instances(StatelessServer):
+class Instances(StatelessServer, MessageSource):
     """Runs an application for the scopes of the partitions that a worker owns.
 
     Args:
@@ -46,7 +47,7 @@ class Instances(StatelessServer):
         pump: the source of messages.
         serve: called once, as the server's ``handle``.
         codec: encodes sent events.
-        max_applications, idle_timeout, shutdown_timeout: as for a `StatelessServer`.
+        options: as for a `StatelessServer`.
     """
 
     def __init__(
@@ -55,19 +56,10 @@ class Instances(StatelessServer):
         pump: Pump,
         serve: Callable[[], Awaitable[None]],
         codec: Encoder,
-        *,
-        max_applications: int,
-        idle_timeout: float | None,
-        shutdown_timeout: float,
+        **options: Any,
     ) -> None:
         try:
-            super().__init__(
-                application,
-                max_applications,
-                idle_timeout=idle_timeout,
-                shutdown_timeout=shutdown_timeout,
-                source=_Source(self),
-            )
+            super().__init__(application, source=self, **options)
         except (TypeError, ValueError) as error:
             raise CannotStart(str(error)) from error
         self._pump = pump
@@ -75,8 +67,8 @@ class Instances(StatelessServer):
         self._codec = codec
         self.max_size = MAX_SIZE
         self._records: dict[ApplicationInstance, _Record] = {}
-        self._ending: dict[int, set[asyncio.Future[Any]]] = {}
-        self._give_up_at: dict[int, float] = {}
+        #: For each cancelled task its partition, and the time when it must have cleaned up.
+        self._ending: dict[asyncio.Future[Any], tuple[int, float]] = {}
 
     async def handle(self) -> None:
         await self._serve()
@@ -107,17 +99,14 @@ class Instances(StatelessServer):
 
     def have_ended(self, partition: int) -> bool:
         """Whether every instance of ``partition`` has ended, or its time to clean up is over."""
-        if not self._ending.get(partition):
-            self._give_up_at.pop(partition, None)
-            return True
         now = asyncio.get_running_loop().time()
-        return now >= self._give_up_at.setdefault(partition, now + _CLEANUP_SECONDS)
+        return all(number != partition or now >= end for number, end in self._ending.values())
 
     async def ended(self, seconds: float) -> None:
         """Cancel all instances, and give them ``seconds`` to clean up."""
         self.end()
-        if running := [each for futures in self._ending.values() for each in futures]:
-            await asyncio.wait(running, timeout=seconds)
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=seconds)
 
     # The end of instances
 
@@ -126,46 +115,38 @@ class Instances(StatelessServer):
         record.wake()
         if record.message is not None:
             self._pump.delivery.put_back(record.message)
-        ending = self._ending.setdefault(record.partition, set())
-        ending.add(instance.future)
-
-        def ended(future: "asyncio.Future[Any]") -> None:
-            ending.discard(future)
-            self._pump.tick_soon()
-
-        instance.future.add_done_callback(ended)
+        now = asyncio.get_running_loop().time()
+        self._ending[instance.future] = (record.partition, now + _CLEANUP_SECONDS)
+        instance.future.add_done_callback(self._has_ended)
         if self.application_instances.get(instance.scope_id) is instance:
             super().delete_application_instance(instance.scope_id)
+
+    def _has_ended(self, future: "asyncio.Future[Any]") -> None:
+        del self._ending[future]
+        self._pump.tick_soon()
 
     def delete_application_instance(self, scope_id: Any) -> None:
         """Cancel an instance if it has received a message before and has none in hand."""
         instance = self.application_instances[scope_id]
-        if self._is_idle(instance):
+        if (record := self._records.get(instance)) is not None and record.is_idle():
             self._end(instance)
 
     def delete_oldest_application_instance(self) -> None:
         for instance in self.application_instances.values():
-            if self._is_idle(instance):
+            if (record := self._records.get(instance)) is not None and record.is_idle():
                 self._end(instance)
                 return
 
-    def _is_idle(self, instance: ApplicationInstance) -> bool:
-        record = self._records.get(instance)
-        return record is not None and record.has_received and record.message is None
-
     # Called for the application
 
-    async def next_event(self, instance: ApplicationInstance) -> dict[str, Any]:
+    async def next_message(self, instance: ApplicationInstance) -> dict[str, Any]:
         """Return the next message of the instance's scope, as the application sees it."""
         while (record := self._records.get(instance)) is not None:
             message = self._pump.delivery.next_message(cast(str, instance.scope_id))
             if message is None:
-                waiter = asyncio.get_running_loop().create_future()
-                record.waiters.append(waiter)
-                await waiter
-                continue
-            event = self._decoded(message)
-            if event is not None:
+                record.waiter = asyncio.get_running_loop().create_future()
+                await record.waiter
+            elif (event := self._decoded(message)) is not None:
                 record.message, record.has_received = message, True
                 return event
         raise asyncio.CancelledError
@@ -183,7 +164,7 @@ class Instances(StatelessServer):
             self._pump.counts.redelivered += 1
         return event
 
-    def acknowledge(self, instance: ApplicationInstance) -> None:
+    async def acknowledge(self, instance: ApplicationInstance, message: Any) -> None:
         """Acknowledge the message in hand, which the application has handled."""
         record = self._records.get(instance)
         if record is not None and record.message is not None:
@@ -191,7 +172,9 @@ class Instances(StatelessServer):
             record.message = None
             self._pump.wake()
 
-    def instance_ended(self, instance: ApplicationInstance) -> None:
+    async def instance_ended(
+        self, instance: ApplicationInstance, unacknowledged: list[Any]
+    ) -> None:
         """Handle the end of an instance; one without a record was ended by the worker."""
         record = self._records.pop(instance, None)
         if record is None:
@@ -214,7 +197,8 @@ class Instances(StatelessServer):
         data = encode(self._codec, "message", message, self.max_size)
         await outbox.room()
         in_hand = (await self._live_record(scope)).message
-        item = Item(scope["scope_id"], data, in_hand is not None and in_hand.redelivered)
+        redelivered = in_hand is not None and in_hand.redelivered
+        item = Item(scope["scope_id"], data, redelivered)
         if in_hand is None:
             # No redelivery would repeat this event, so the application must wait for the commit.
             item.stored = asyncio.get_running_loop().create_future()
@@ -236,26 +220,6 @@ def _reason(future: "asyncio.Future[Any]") -> str:
     if future.cancelled():
         return "The application cancelled itself."
     error = future.exception()
-    return (
-        "The application returned without receiving the message."
-        if error is None
-        else (explained(error))
-    )
-
-
-class _Source(MessageSource):
-    """Asks `Instances`, which knows the messages of each scope."""
-
-    def __init__(self, instances: Instances) -> None:
-        self._instances = instances
-
-    async def next_message(self, instance: ApplicationInstance) -> Any:
-        return await self._instances.next_event(instance)
-
-    async def acknowledge(self, instance: ApplicationInstance, message: Any) -> None:
-        self._instances.acknowledge(instance)
-
-    async def instance_ended(
-        self, instance: ApplicationInstance, unacknowledged: list[Any]
-    ) -> None:
-        self._instances.instance_ended(instance)
+    if error is None:
+        return "The application returned without receiving the message."
+    return formatted(error)

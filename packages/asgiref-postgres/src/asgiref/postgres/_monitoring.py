@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import fields
+from functools import cache
 from importlib import import_module
+from operator import attrgetter
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -15,12 +17,18 @@ _ANSWER = b"HTTP/1.1 %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @contextlib.asynccontextmanager
-async def health_endpoint(port: int | None, is_healthy: Callable[[], bool]) -> AsyncGenerator[None]:
-    """Answer HTTP requests on ``port``, if it is not None: 200 while healthy, otherwise 503.
+async def monitored(pump: Pump, port: int | None) -> AsyncGenerator[None]:
+    """Export metrics, and answer HTTP requests on ``port``: 200 while connected, otherwise 503.
+
+    Args:
+        pump: the pump of the worker or gateway.
+        port: None to answer no requests.
 
     Raises:
         CannotStart: if the port cannot be used.
     """
+    with contextlib.suppress(ImportError):  # OpenTelemetry is not installed
+        _observed()[pump.name] = pump
     if port is None:
         yield
         return
@@ -29,7 +37,7 @@ async def health_endpoint(port: int | None, is_healthy: Callable[[], bool]) -> A
         with contextlib.suppress(OSError, TimeoutError, asyncio.LimitOverrunError, EOFError):
             async with asyncio.timeout(5):
                 await reader.readuntil(b"\r\n\r\n")
-                writer.write(_ANSWER % (b"200 OK" if is_healthy() else b"503 Service Unavailable"))
+                writer.write(_ANSWER % (b"200 OK" if pump.session else b"503 Service Unavailable"))
                 await writer.drain()
         writer.close()
 
@@ -43,32 +51,13 @@ async def health_endpoint(port: int | None, is_healthy: Callable[[], bool]) -> A
         server.close()
 
 
-#: The pumps of this process, by the name of their owner; None until the instruments exist.
-_observed: WeakValueDictionary[str, Pump] | None = None
+@cache
+def _observed() -> WeakValueDictionary[str, Pump]:
+    """Create the instruments; return the pumps that they observe, by name, on their own thread."""
+    metrics: Any = import_module("opentelemetry.metrics")
+    pumps: WeakValueDictionary[str, Pump] = WeakValueDictionary()
 
-
-def export_metrics(name: str, pump: Pump) -> None:
-    """Export the counts of a worker or gateway to OpenTelemetry, if that is installed.
-
-    Args:
-        name: the name of the worker or gateway, an attribute of each observation.
-        pump: its pump, which OpenTelemetry reads on its own thread.
-    """
-    global _observed
-    try:
-        metrics: Any = import_module("opentelemetry.metrics")
-    except ImportError:
-        return
-    if _observed is None:
-        _observed = WeakValueDictionary()
-        _create_instruments(metrics, _observed)
-    _observed[name] = pump
-
-
-def _create_instruments(metrics: Any, pumps: "WeakValueDictionary[str, Pump]") -> None:
-    meter = metrics.get_meter("asgiref.postgres")
-
-    def observing(read: Callable[[Pump], int]) -> list[Callable[[Any], Iterable[Any]]]:
+    def observing(read: Callable[[Pump], Any]) -> list[Callable[[Any], list[Any]]]:
         return [
             lambda _options: [
                 metrics.Observation(read(pump), {"process": name})
@@ -76,12 +65,10 @@ def _create_instruments(metrics: Any, pumps: "WeakValueDictionary[str, Pump]") -
             ]
         ]
 
-    for each in fields(Counts):
-        counter = f"asgiref.postgres.{each.name}"
-        meter.create_observable_counter(counter, observing(_count_reader(each.name)))
+    meter = metrics.get_meter("asgiref.postgres")
+    for field in fields(Counts):
+        value = attrgetter(f"counts.{field.name}")
+        meter.create_observable_counter(f"asgiref.postgres.{field.name}", observing(value))
     meter.create_observable_gauge("asgiref.postgres.held", observing(lambda p: p.delivery.held))
     meter.create_observable_gauge("asgiref.postgres.outbox", observing(lambda p: len(p.outbox)))
-
-
-def _count_reader(name: str) -> Callable[[Pump], int]:
-    return lambda pump: int(getattr(pump.counts, name))
+    return pumps

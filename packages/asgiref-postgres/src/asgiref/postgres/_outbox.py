@@ -1,17 +1,16 @@
 """The messages of a process that no transaction has stored yet.
 
 Invariant: the database stores them in order, each once. If the reply to a commit is lost, a gateway
-sends the same batch again under the same number, and the database skips a number that it has
-already stored. A worker forgets the batch instead, because the messages that caused it will be
-redelivered.
+asks the database for the number of its last batch and, if necessary, sends that batch again. A
+worker forgets the batch instead, because the messages that caused it will be redelivered.
 """
 
 import asyncio
-import uuid
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 
-from ._codec import PostgresServerError
+from ._codec import SessionLost
 
 #: The maximum number of messages and bytes that one gateway transaction inserts.
 _MAX_BATCH, _MAX_BATCH_SIZE = 500, 4 << 20
@@ -29,53 +28,68 @@ class Item:
     stored: "asyncio.Future[None] | None" = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
-    """The messages that one transaction inserts, and the scopes that belong to them."""
+    """The messages that one transaction inserts, with the scopes that the database lacks.
 
-    items: list[Item]
-    scopes: dict[str, bytes]
-    producer: uuid.UUID | None = None
-    number: int = 0
+    The batches of a gateway have a number; those without one go to the gateway.
+    """
 
-
-EMPTY = Batch([], {})
+    items: list[Item] = field(default_factory=list[Item])
+    scopes: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    number: int | None = None
 
 
 class Outbox:
-    """The queue of messages to insert.
+    """The queue of messages to insert. Any thread may call `add`.
 
     Args:
         max_items, max_size: how many messages and bytes may wait.
-        is_repeating: whether to repeat a batch until its commit is known, as a gateway does.
+        is_numbered: whether to limit and number batches, and repeat them, as a gateway does.
     """
 
-    def __init__(self, max_items: int, max_size: int, *, is_repeating: bool) -> None:
+    def __init__(self, max_items: int, max_size: int, *, is_numbered: bool) -> None:
         self._max_items, self._max_size = max_items, max_size
-        self._producer = uuid.uuid4() if is_repeating else None
+        self._is_numbered = is_numbered
+        self._lock = Lock()
         self._items: deque[Item] = deque()
-        self._size = 0
-        self._batch: Batch = EMPTY
-        self._batches = 0
+        self._size = self._batches = 0
+        self._batch = Batch()
         self._known_scopes: dict[str, bytes] = {}
         self._waiting: list[asyncio.Future[None]] = []
+        self.is_closed = False
 
     def __len__(self) -> int:
         return len(self._items) + len(self._batch.items)
 
-    def is_full(self) -> bool:
+    def _is_full(self) -> bool:
         return len(self) >= self._max_items or self._size >= self._max_size
+
+    def known_scope(self, scope_id: str) -> bytes | None:
+        """Return the scope as this process stored it last, if it is known."""
+        return self._known_scopes.get(scope_id)
 
     async def room(self) -> None:
         """Wait until there is room for a message."""
-        while self.is_full():
+        while self._is_full():
             waiter = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
             await waiter
 
     def add(self, item: Item) -> None:
-        self._items.append(item)
-        self._size += len(item.data)
+        """Add a message.
+
+        Raises:
+            asyncio.QueueFull: if there is no room.
+            SessionLost: if the outbox is closed.
+        """
+        with self._lock:
+            if self.is_closed:
+                raise SessionLost("The gateway has ended.")
+            if self._is_full():
+                raise asyncio.QueueFull
+            self._items.append(item)
+            self._size += len(item.data)
 
     def next_batch(self) -> Batch:
         """Return the next batch, or the last one again if its commit is not known."""
@@ -83,56 +97,55 @@ class Outbox:
             items: list[Item] = []
             size = 0
             # A worker's transaction acknowledges messages, so it must insert all their answers.
-            while self._items and (
-                self._producer is None or (len(items) < _MAX_BATCH and size < _MAX_BATCH_SIZE)
+            while self._items and not (
+                self._is_numbered and (len(items) >= _MAX_BATCH or size >= _MAX_BATCH_SIZE)
             ):
                 items.append(self._items.popleft())
                 size += len(items[-1].data)
             self._batches += 1
-            self._batch = Batch(items, self._new_scopes(items), self._producer, self._batches)
+            self._batch = Batch(items, {}, self._batches if self._is_numbered else None)
+            self._add_scopes()
         return self._batch
 
-    def _new_scopes(self, items: list[Item]) -> dict[str, bytes]:
-        return {
-            item.scope_id: item.scope
-            for item in items
-            if item.scope is not None and item.scope != self._known_scopes.get(item.scope_id)
-        }
+    def _add_scopes(self) -> None:
+        for item in self._batch.items:
+            if item.scope is not None and item.scope != self._known_scopes.get(item.scope_id):
+                self._batch.scopes[item.scope_id] = item.scope
 
-    def stored(self, batch: Batch) -> None:
-        """Record that the transaction with ``batch`` was committed."""
-        if not batch.items:
+    def stored(self, number: int | None) -> None:
+        """Record that the transaction with the last batch was committed, if that has ``number``."""
+        batch = self._batch
+        if not batch.items or batch.number != number:
             return
-        self._batch = EMPTY
-        self._size -= sum(len(item.data) for item in batch.items)
+        self._batch = Batch()
         if len(self._known_scopes) > _MAX_KNOWN_SCOPES:
             self._known_scopes.clear()
         self._known_scopes.update(batch.scopes)
-        for item in batch.items:
-            if item.stored is not None and not item.stored.done():
-                item.stored.set_result(None)
-        self._wake()
+        self._remove(batch.items, None)
 
     def session_lost(self) -> None:
         """Send every scope again: the next session may reach a server that lacks the last ones."""
         self._known_scopes.clear()
-        if self._batch.items:
-            scopes = {i.scope_id: i.scope for i in self._batch.items if i.scope is not None}
-            self._batch.scopes.update(scopes)
+        self._add_scopes()
 
-    def forget(self, error: PostgresServerError) -> None:
-        """Discard all queued messages; raise ``error`` in the calls that wait for a commit."""
-        items = [*self._batch.items, *self._items]
-        self._batch = EMPTY
-        self._items.clear()
-        self._size = 0
+    def forget(self, error: SessionLost) -> None:
+        """Discard all messages; raise ``error`` in the calls that wait for a commit."""
+        with self._lock:
+            items = [*self._batch.items, *self._items]
+            self._batch = Batch()
+            self._items.clear()
+        self._remove(items, error)
+
+    def _remove(self, items: list[Item], error: SessionLost | None) -> None:
+        with self._lock:
+            self._size -= sum(len(item.data) for item in items)
         for item in items:
-            if item.stored is not None and not item.stored.done():
-                item.stored.set_exception(error)
-        self._wake()
-
-    def _wake(self) -> None:
+            _settle(item.stored, error)
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+            _settle(waiter, None)
+
+
+def _settle(future: "asyncio.Future[None] | None", error: SessionLost | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None) if error is None else future.set_exception(error)

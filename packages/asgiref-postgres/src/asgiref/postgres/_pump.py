@@ -11,14 +11,16 @@ transaction took.
 
 import asyncio
 import logging
+import random
 import uuid
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from ._codec import CannotStart, PostgresServerError
-from ._database import Backoff, Database, Session
+from ._database import Database, Session
 from ._delivery import Delivery, Limits
-from ._outbox import Outbox
+from ._outbox import Batch, Outbox
 
 logger = logging.getLogger("asgiref.postgres")
 
@@ -26,8 +28,8 @@ logger = logging.getLogger("asgiref.postgres")
 TICK = 0.4
 #: Seconds between checks for stuck sessions.
 _CHECK = 2.0
-#: Seconds to wait for more work before the next transaction.
-_LINGER = 0.001
+#: The first and the longest delay between attempts to connect, in seconds.
+_BACKOFF = (0.05, 2.0)
 
 
 class Owner(Protocol):
@@ -36,6 +38,7 @@ class Owner(Protocol):
     async def opened(self, session: Session) -> None: ...
     async def tick(self, session: Session) -> None: ...
     async def ready(self, session: Session, scope_ids: list[str]) -> None: ...
+    def may_insert(self) -> bool: ...
     def lost(self) -> None: ...
     def is_finished(self) -> bool: ...
 
@@ -56,42 +59,27 @@ class Counts:
 class Sleep:
     """Decides when a reader polls and when senders must notify it. Time comes only from ``now``."""
 
-    #: Seconds between reads while awake, and seconds without rows before the reader sleeps.
-    POLL, AWAKE = 0.003, 0.05
-    #: A reader stays awake after this many reads with rows in short succession.
-    STREAK = 4
-    #: Seconds from falling asleep to the first read, and the maximum between later reads.
-    DELAYS = (0.005, 1.0)
+    #: Seconds between reads while awake, seconds of reads without rows before the reader sleeps,
+    #: and the longest interval between reads while it is asleep.
+    POLL, AWAKE, LONGEST = 0.003, 0.02, 1.0
 
     def __init__(self) -> None:
-        self.next_poll = 0.0
+        self.next_poll = self._idle_since = 0.0
+        self._delay = self.POLL
         self._is_asleep = False
-        self._delay = self.DELAYS[0]
-        self._last_found = 0.0
-        self._streak = 0
 
     def mark(self, now: float) -> bool | None:
         """Return the mark that the next transaction must write, or None for no change."""
-        if not self._is_asleep:
-            return True if now - self._last_found > self.AWAKE else None
-        # A single message does not keep the reader awake: that would cost two more writes.
-        return False if self._streak >= self.STREAK else None
+        is_idle = now - self._idle_since > self.AWAKE
+        return None if is_idle == self._is_asleep else is_idle
 
     def has_read(self, now: float, mark: bool | None, *, found: bool, more: bool) -> None:
         """Record a committed transaction that wrote ``mark``; ``more`` if rows certainly remain."""
-        if mark is not None:
-            self._is_asleep = mark
-            self._delay = self.DELAYS[0]
-        if found:
-            self._streak = self._streak + 1 if now - self._last_found < self.AWAKE else 1
-            self._last_found = now
-        if more:
-            self.next_poll = now
-        elif self._is_asleep:
-            self.next_poll = now + self._delay
-            self._delay = min(self._delay * 2, self.DELAYS[1])
-        else:
-            self.next_poll = now + self.POLL
+        self._is_asleep = self._is_asleep if mark is None else mark
+        # Not the time since the last row: a busy machine may take that long for a transaction.
+        self._idle_since = inf if found else min(self._idle_since, now)
+        self._delay = min(self._delay * 2, self.LONGEST) if self._is_asleep else self.POLL
+        self.next_poll = now if more else now + self._delay
 
 
 class Pump:
@@ -103,7 +91,6 @@ class Pump:
         limits: how much the pump holds at once.
         owner: the worker or gateway to notify.
         outbox: the messages to insert.
-        to_gateway: whether messages go to the gateway, or to their scopes' partitions.
 
     Attributes:
         reader: identifies this process as the owner of partitions.
@@ -112,36 +99,28 @@ class Pump:
 
     def __init__(
         self,
-        database: Database,
+        database: Database | str | None,
         name: str,
-        limits: Limits,
+        limits: Limits | None,
         owner: Owner,
         outbox: Outbox,
-        *,
-        to_gateway: bool,
     ) -> None:
-        self._database = database
-        self._name = name
-        self._limits = limits
+        self._database = database if isinstance(database, Database) else Database(database)
+        self.name: str = name
+        self._limits: Limits = limits or Limits()
         self._owner = owner
-        self._to_gateway = to_gateway
         self.outbox: Outbox = outbox
         self.reader: uuid.UUID = uuid.uuid4()
         self.former: set[int] = set()
-        self._taken = 0
-        self.delivery: Delivery = Delivery(limits)
         self.counts: Counts = Counts()
-        self.session: Session | None = None
-        self._backoff = Backoff()
         self._has_worked = self._is_away = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._woken: asyncio.Event = asyncio.Event()
         self._reset()
 
     def _reset(self) -> None:
-        self.session = None
-        self.delivery = Delivery(self._limits)
+        self.session: Session | None = None
+        self.delivery: Delivery = Delivery(self._limits)
         self._sleep = Sleep()
-        self._is_woken = False
         self._is_notified = True
         self._next_tick = 0.0
 
@@ -149,9 +128,7 @@ class Pump:
 
     def wake(self) -> None:
         """Make the loop check for work now."""
-        self._is_woken = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._woken.set()
 
     def read_soon(self) -> None:
         """Make the next transaction due at once, and read with it."""
@@ -163,15 +140,16 @@ class Pump:
         self._next_tick = 0.0
         self.wake()
 
-    async def acquire(self, session: Session, partitions: list[int]) -> list[int]:
-        """Try to acquire ``partitions``; return those that this session now owns."""
+    async def acquire(self, session: Session, partitions: list[int]) -> bool:
+        """Try to acquire ``partitions``; return whether this session now owns one of them."""
         acquired = await session.acquire(partitions)
         for each in acquired:
             self.delivery.acquire(*each)
-        # Acquiring resets the reader's asleep mark in the database.
-        self._sleep = Sleep()
-        self.read_soon()
-        return [partition for partition, _, _ in acquired]
+        if acquired:
+            # Acquiring resets the reader's asleep mark in the database.
+            self._sleep = Sleep()
+            self.read_soon()
+        return bool(acquired)
 
     async def release(self, session: Session, partitions: list[int]) -> None:
         """Release partitions that are marked for release and have no message in hand."""
@@ -187,8 +165,10 @@ class Pump:
         Raises:
             CannotStart: if no session has worked yet, and retrying cannot help.
         """
+        delay, longest = _BACKOFF
+        self._woken = asyncio.Event()
         while not self._owner.is_finished():
-            session = Session(self._database, self._name, self.reader, self._taken, self._notified)
+            session = Session(self._database, self.name, self.reader, self._notified)
             try:
                 await session.open()
                 await self._serve(session)
@@ -196,52 +176,48 @@ class Pump:
             except PostgresServerError as error:
                 if isinstance(error, CannotStart) and not self._has_worked:
                     raise
-                self._went_away(error)
+                if not self._is_away:
+                    logger.warning("The database is away: %s. Trying again until it is back", error)
+                    self.counts.lost_sessions += self._has_worked
+                    self._is_away, delay = True, _BACKOFF[0]
             finally:
                 session.abort()
-                self._taken = session.taken
                 self.former = set(self.delivery.partitions) or self.former
                 self._reset()
                 self.outbox.session_lost()
                 self._owner.lost()
-            await self._backoff.wait()
-
-    def _went_away(self, error: Exception) -> None:
-        if not self._is_away:
-            logger.warning("The database is away: %s. Trying again until it is back", error)
-            self.counts.lost_sessions += self._has_worked
-        self._is_away = True
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, longest)
 
     def _has_answered(self) -> None:
         """Record a commit. A connection alone proves little: the disk may be full, for example."""
         if self._is_away:
             logger.info("The database is back")
-            self._backoff.reset()
         self._has_worked, self._is_away = True, False
 
-    def _notified(self, partition: int) -> None:
-        if partition in self.delivery.partitions:
+    def _notified(self, partition: str) -> None:
+        if partition in map(str, self.delivery.partitions):
             self.read_soon()
 
     async def _serve(self, session: Session) -> None:
-        loop = asyncio.get_running_loop()
+        now, next_check = asyncio.get_running_loop().time, 0.0
         await self._owner.opened(session)
         self.session = session
-        next_check = 0.0
         while not self._owner.is_finished():
-            now = loop.time()
-            if now >= self._next_tick:
-                self._next_tick = now + TICK
+            if now() >= self._next_tick:
+                self._next_tick = now() + TICK
                 await self._owner.tick(session)
-                if now >= next_check:
+                if now() >= next_check:
                     await session.end_stuck_sessions()
-                    next_check = now + _CHECK
-            self._is_woken = False
+                    next_check = now() + _CHECK
+            self._woken.clear()
             await self._give_out(session)
-            if self._is_due(loop.time()):
+            if self._is_due(now()):
                 await self.exchange(session)
                 await self._give_out(session)
-                await asyncio.sleep(_LINGER)
+                # The applications run now, so the next transaction has their answers. A longer
+                # wait only adds latency: a busy server makes the batches larger by itself.
+                await asyncio.sleep(0)
             else:
                 await self._wait()
         await session.close()
@@ -251,23 +227,16 @@ class Pump:
             self._is_notified
             or now >= self._sleep.next_poll
             or self.delivery.has_writes()
-            or len(self.outbox) > 0
+            or (len(self.outbox) > 0 and self._owner.may_insert())
         )
 
     async def _wait(self) -> None:
-        if self._is_woken:
-            return
-        loop = asyncio.get_running_loop()
-        times = [self._next_tick, self._sleep.next_poll]
-        if (retry := self.delivery.next_time()) is not None:
-            times.append(retry)
-        self._waiter = loop.create_future()
-        timer = loop.call_at(min(times), self.wake)
+        until = min(self._next_tick, self._sleep.next_poll, self.delivery.next_time())
+        timer = asyncio.get_running_loop().call_at(until, self.wake)
         try:
-            await self._waiter
+            await self._woken.wait()
         finally:
             timer.cancel()
-            self._waiter = None
 
     async def _give_out(self, session: Session) -> None:
         ready = self.delivery.take_ready(asyncio.get_running_loop().time())
@@ -279,19 +248,17 @@ class Pump:
     async def exchange(self, session: Session) -> None:
         """Write all pending changes, and read as many messages as there is room for."""
         delivery, counts, now = self.delivery, self.counts, asyncio.get_running_loop().time
-        writes, read = delivery.take_writes(), delivery.next_read()
-        batch, mark = self.outbox.next_batch(), self._sleep.mark(now())
+        writes, read, mark = delivery.take_writes(), delivery.next_read(), self._sleep.mark(now())
+        batch = self.outbox.next_batch() if self._owner.may_insert() else Batch()
         self._is_notified = False
-        rows, xmin, own = await session.exchange(
-            writes, batch, read, to_gateway=self._to_gateway, asleep=mark
-        )
+        rows, xmin, own = await session.exchange(writes, batch, read, asleep=mark)
+        more = delivery.rows_read(read, rows, xmin, own)
         delivery.written(writes)
-        self.outbox.stored(batch)
+        self._sleep.has_read(now(), mark, found=bool(rows), more=more)
         counts.transactions += 1
         counts.acknowledged += len(writes.done)
         counts.dead += len(writes.dead)
         counts.sent += len(batch.items)
         counts.read += len(rows)
-        more = read is not None and delivery.rows_read(read, rows, xmin, own)
-        self._sleep.has_read(now(), mark, found=bool(rows), more=more)
+        self.outbox.stored(batch.number)
         self._has_answered()

@@ -1,256 +1,208 @@
-"""The database schema: its migrations, and the SQL functions that processes call.
+"""The database schema: its migrations and rights, and the statement that every transaction runs.
 
 Invariant: the session that holds the advisory lock (schema's oid, N) owns partition N. Partition 0
-holds messages for the gateway; the other partitions hold messages for applications.
+holds messages for the gateway; the other partitions hold messages for applications. The id of a
+message is its partition times `SPAN` plus a number from a sequence.
 
 A reader cannot just remember the highest id it has seen, because a transaction that took a lower id
-may commit later. A row gets its transaction id before its own id. So once every transaction in
-flight at a read has ended, no more rows can appear below the ids of that read. A snapshot does not
-show all of those transactions, because its xmax depends on the last one that ended. The transaction
-id that the reader itself gets after the read is above all of them.
+may commit later. A row gets its transaction id before its own id. A reader gets its transaction id
+after its snapshot, so once every transaction below that id has ended, no more rows can appear below
+the ids that it read.
 """
 
 import re
+from hashlib import sha256
 
 from ._codec import CannotStart
 
 #: The oldest supported major version: the first one with ``idle_session_timeout``.
 MINIMUM_SERVER = 14
+#: The partition of events on their way to the gateway.
+OUTGOING = 0
 #: The second key of the advisory lock that all workers share; its holders are the group.
 MEMBERS = 2**31 - 1
+#: The ids of a partition's messages lie between its number times this and the next multiple.
+SPAN = 10**14
 
 _MIGRATION_1 = """
-CREATE TABLE "SCHEMA".settings (
+CREATE TABLE settings (
     version integer NOT NULL, partitions integer NOT NULL CHECK (partitions BETWEEN 1 AND 4096),
     max_size integer NOT NULL
 );
-CREATE TABLE "SCHEMA".scopes (scope_id text PRIMARY KEY, scope bytea NOT NULL);
-CREATE TABLE "SCHEMA".readers (
+CREATE TABLE scopes (scope_id text PRIMARY KEY, scope bytea NOT NULL);
+CREATE TABLE readers (
     reader uuid PRIMARY KEY, name text NOT NULL, taken bigint NOT NULL DEFAULT 0,
-    asleep boolean NOT NULL DEFAULT false, opened_at timestamptz NOT NULL DEFAULT now()
+    batch bigint NOT NULL DEFAULT 0, asleep boolean NOT NULL DEFAULT false,
+    opened_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
-CREATE TABLE "SCHEMA".partitions (
+CREATE TABLE partitions (
     partition integer PRIMARY KEY, reader uuid, suspect bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
-CREATE TABLE "SCHEMA".producers (
-    producer uuid PRIMARY KEY, batch bigint NOT NULL, used_at timestamptz NOT NULL DEFAULT now()
-) WITH (fillfactor = 50);
-CREATE SEQUENCE "SCHEMA".message_id;
-CREATE TABLE "SCHEMA".messages (
-    partition integer NOT NULL CHECK (partition >= 0),
-    id bigint NOT NULL DEFAULT CASE WHEN pg_current_xact_id() IS NOT NULL
-        THEN nextval('"SCHEMA".message_id') END,
-    scope_id text NOT NULL, message bytea NOT NULL, attempts integer NOT NULL DEFAULT 0,
-    redelivered boolean NOT NULL DEFAULT false,
-    PRIMARY KEY (partition, id)
+CREATE SEQUENCE message_number;
+CREATE TABLE messages (
+    id bigint PRIMARY KEY, scope_id text NOT NULL, message bytea NOT NULL,
+    attempts integer NOT NULL DEFAULT 0, redelivered boolean NOT NULL DEFAULT false
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
     autovacuum_vacuum_cost_delay = 0, autovacuum_vacuum_insert_threshold = -1);
-CREATE TABLE "SCHEMA".dead_letters (
-    id bigint PRIMARY KEY, partition integer NOT NULL, scope_id text NOT NULL,
-    message bytea NOT NULL, attempts integer NOT NULL, reason text NOT NULL,
-    died_at timestamptz NOT NULL DEFAULT now()
+CREATE TABLE dead_letters (
+    id bigint PRIMARY KEY, scope_id text NOT NULL, message bytea NOT NULL,
+    attempts integer NOT NULL, reason text NOT NULL, died_at timestamptz NOT NULL DEFAULT now()
 );
 
-CREATE FUNCTION "SCHEMA".partition_of(p_scope_id text) RETURNS integer LANGUAGE sql STABLE AS $$
+CREATE FUNCTION partition_of(p_scope_id text) RETURNS integer LANGUAGE sql STABLE
+SET search_path FROM CURRENT AS $$
     SELECT 1 + (get_byte(hash, 0) * 65536 + get_byte(hash, 1) * 256 + get_byte(hash, 2))
         % s.partitions
-    FROM "SCHEMA".settings s, sha256(convert_to(p_scope_id, 'UTF8')) AS hash
+    FROM settings s, sha256(convert_to(p_scope_id, 'UTF8')) AS hash
 $$;
 
-CREATE FUNCTION "SCHEMA".wake(p_partitions integer[]) RETURNS void LANGUAGE sql AS $$
-    SELECT pg_notify('SCHEMA', p.partition::text)
-    FROM "SCHEMA".partitions p JOIN "SCHEMA".readers r USING (reader)
+CREATE FUNCTION new_id(p_partition integer) RETURNS bigint LANGUAGE sql AS $$
+    SELECT p_partition::bigint * 100000000000000
+        + CASE WHEN pg_current_xact_id() IS NOT NULL THEN nextval('message_number') END
+$$;
+
+CREATE FUNCTION wake(p_partitions integer[]) RETURNS bigint LANGUAGE sql AS $$
+    SELECT count(pg_notify(current_schema(), p.partition::text))
+    FROM partitions p JOIN readers r USING (reader)
     WHERE p.partition = ANY (p_partitions) AND r.asleep
 $$;
 
-CREATE FUNCTION "SCHEMA".send(p_scope_id text, p_message jsonb, p_scope jsonb DEFAULT NULL)
-RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION send(p_scope_id text, p_message jsonb, p_scope jsonb DEFAULT NULL)
+RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     v_message bytea := convert_to(p_message::text, 'UTF8');
-    v_partition integer := "SCHEMA".partition_of(p_scope_id);
+    v_partition integer := partition_of(p_scope_id);
+    v_max_size integer := (SELECT max_size FROM settings);
     v_id bigint;
 BEGIN
-    IF jsonb_typeof(p_message) IS DISTINCT FROM 'object' THEN
-        RAISE EXCEPTION 'The message for scope % must be a JSON object.', p_scope_id;
-    ELSIF octet_length(v_message) > (SELECT max_size FROM "SCHEMA".settings) THEN
-        RAISE EXCEPTION 'The message for scope % has % bytes; the maximum is %.', p_scope_id,
-            octet_length(v_message), (SELECT max_size FROM "SCHEMA".settings);
-    END IF;
-    IF octet_length(p_scope_id) > 1000 OR jsonb_typeof(p_scope) <> 'object'
-        OR octet_length(p_scope::text) > (SELECT max_size FROM "SCHEMA".settings) THEN
-        RAISE EXCEPTION 'The scope id % or its scope is too long, or the scope not a JSON object.',
-            left(p_scope_id, 50);
+    IF jsonb_typeof(p_message) IS DISTINCT FROM 'object' OR jsonb_typeof(p_scope) <> 'object'
+        OR greatest(octet_length(v_message), octet_length(p_scope::text)) > v_max_size
+        OR octet_length(p_scope_id) > 1000 THEN
+        RAISE EXCEPTION 'The message and the scope for % must be JSON objects of at most % bytes, '
+            'and the scope id at most 1000 bytes.', left(p_scope_id, 50), v_max_size;
     ELSIF p_scope IS NOT NULL THEN
-        INSERT INTO "SCHEMA".scopes AS s VALUES (p_scope_id, convert_to(p_scope::text, 'UTF8'))
+        INSERT INTO scopes AS s VALUES (p_scope_id, convert_to(p_scope::text, 'UTF8'))
         ON CONFLICT (scope_id) DO UPDATE SET scope = excluded.scope
         WHERE s.scope <> excluded.scope;
     END IF;
-    INSERT INTO "SCHEMA".messages (partition, scope_id, message)
-    VALUES (v_partition, p_scope_id, v_message) RETURNING id INTO v_id;
-    PERFORM "SCHEMA".wake(ARRAY[v_partition]);
+    INSERT INTO messages (id, scope_id, message)
+    VALUES (new_id(v_partition), p_scope_id, v_message) RETURNING id INTO v_id;
+    PERFORM wake(ARRAY[v_partition]);
     RETURN v_id;
 END $$;
 
-CREATE FUNCTION "SCHEMA".acquire(
-    p_reader uuid, p_name text, p_taken bigint, p_partitions integer[])
-RETURNS TABLE (partition integer, suspect bigint, seen bigint) LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-    v_partition integer;
-    v_last uuid;
-BEGIN
-    INSERT INTO "SCHEMA".readers AS r VALUES (p_reader, p_name, p_taken)
-    ON CONFLICT (reader) DO UPDATE SET opened_at = now(), asleep = false;
-    DELETE FROM "SCHEMA".readers r WHERE r.opened_at < now() - interval '1 hour'
-        AND NOT EXISTS (SELECT FROM "SCHEMA".partitions p WHERE p.reader = r.reader);
-    DELETE FROM "SCHEMA".producers WHERE used_at < now() - interval '7 days';
-    FOREACH v_partition IN ARRAY p_partitions LOOP
-        IF pg_try_advisory_lock('"SCHEMA"'::regnamespace::oid::integer, v_partition) THEN
-            SELECT p.reader INTO v_last FROM "SCHEMA".partitions p WHERE p.partition = v_partition;
-            RETURN QUERY UPDATE "SCHEMA".partitions p SET reader = p_reader,
-                suspect = greatest(p.suspect, (SELECT r.taken FROM "SCHEMA".readers r
-                    WHERE r.reader = v_last AND v_last <> p_reader))
-                WHERE p.partition = v_partition RETURNING p.partition, p.suspect,
-                    greatest(p.suspect, CASE WHEN v_last = p_reader THEN p_taken END);
-        END IF;
-    END LOOP;
-END $$;
-
-CREATE FUNCTION "SCHEMA".exchange(
-    p_reader uuid, p_taken bigint, p_asleep boolean,
-    p_done_partition integer[], p_done bigint[],
-    p_tried_partition integer[], p_tried bigint[], p_tried_attempts integer[],
-    p_dead_partition integer[], p_dead bigint[], p_dead_attempts integer[], p_dead_reason text[],
-    p_producer uuid, p_batch bigint, p_scope_id text[], p_scope bytea[],
-    p_to_gateway boolean, p_out_scope_id text[], p_out_message bytea[], p_out_redelivered boolean[],
-    p_partition integer[], p_mark bigint[], p_cursor bigint[], p_limit integer[], p_bytes bigint,
-    p_known bigint[], p_behind text[],
-    p_late_partition integer[], p_late_scope_id text[], p_late_first bigint[],
-    p_late_last bigint[], p_late_limit integer[], p_late_bytes bigint[], p_late_known bigint[]
-) RETURNS TABLE (
-    partition integer, id bigint, scope_id text, message bytea, attempts integer,
-    redelivered boolean
-) LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-    v_row record;
-    v_taken bigint := 0;
-    v_xmin bigint;
-    v_is_new boolean := true;
-    v_partitions integer[];
-BEGIN
-    IF p_producer IS NOT NULL THEN
-        INSERT INTO "SCHEMA".producers AS p VALUES (p_producer, p_batch)
-        ON CONFLICT (producer) DO UPDATE SET batch = excluded.batch, used_at = now()
-        WHERE p.batch < excluded.batch;
-        v_is_new := FOUND;
-    END IF;
-    IF cardinality(p_scope_id) > 0 THEN
-        INSERT INTO "SCHEMA".scopes AS s
-        SELECT * FROM unnest(p_scope_id, p_scope) AS n (i, d) ORDER BY n.i
-        ON CONFLICT (scope_id) DO UPDATE SET scope = excluded.scope
-        WHERE s.scope <> excluded.scope;
-    END IF;
-    IF cardinality(p_out_scope_id) > 0 AND v_is_new THEN
-        WITH written AS (
-            INSERT INTO "SCHEMA".messages (partition, scope_id, message, redelivered)
-            SELECT p.p, o.s, o.m, o.r
-            FROM unnest(p_out_scope_id, p_out_message, p_out_redelivered)
-                WITH ORDINALITY AS o (s, m, r, place)
-            JOIN (
-                SELECT d.s, CASE WHEN p_to_gateway THEN 0 ELSE "SCHEMA".partition_of(d.s) END AS p
-                FROM (SELECT DISTINCT s FROM unnest(p_out_scope_id) AS s) d
-            ) p USING (s)
-            ORDER BY place
-            RETURNING messages.partition
-        )
-        SELECT array_agg(DISTINCT w.partition) INTO v_partitions FROM written w;
-        PERFORM "SCHEMA".wake(v_partitions);
-    END IF;
-    IF cardinality(p_done) > 0 THEN
-        DELETE FROM "SCHEMA".messages m USING unnest(p_done_partition, p_done) AS d (p, i)
-        WHERE m.partition = d.p AND m.id = d.i;
-    END IF;
-    IF cardinality(p_tried) > 0 THEN
-        UPDATE "SCHEMA".messages m SET attempts = t.n
-        FROM unnest(p_tried_partition, p_tried, p_tried_attempts) AS t (p, i, n)
-        WHERE m.partition = t.p AND m.id = t.i;
-    END IF;
-    IF cardinality(p_dead) > 0 THEN
-        WITH gone AS (
-            DELETE FROM "SCHEMA".messages m
-            USING unnest(p_dead_partition, p_dead, p_dead_attempts, p_dead_reason) AS d (p, i, n, r)
-            WHERE m.partition = d.p AND m.id = d.i RETURNING m.*, d.n, d.r
-        )
-        INSERT INTO "SCHEMA".dead_letters (id, partition, scope_id, message, attempts, reason)
-        SELECT g.id, g.partition, g.scope_id, g.message, g.n, g.r FROM gone g;
-    END IF;
-    v_xmin := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
-    FOR v_row IN
-        SELECT r.p, m.* FROM unnest(p_partition, p_mark, p_cursor, p_limit) AS r (p, mark, cur, lim)
-        CROSS JOIN LATERAL (
-            SELECT * FROM (
-                SELECT m.id, m.scope_id,
-                    CASE WHEN m.scope_id = ANY (p_behind) THEN NULL ELSE m.message END AS message,
-                    m.attempts, m.redelivered,
-                    sum(CASE WHEN m.scope_id = ANY (p_behind) THEN 0 ELSE octet_length(m.message)
-                        END) OVER (ORDER BY m.id ROWS BETWEEN UNBOUNDED PRECEDING
-                        AND 1 PRECEDING) AS b
-                FROM "SCHEMA".messages m
-                WHERE m.partition = r.p AND m.id > r.mark
-                    AND (m.id > r.cur OR m.id <> ALL (p_known))
-                ORDER BY m.id LIMIT r.lim
-            ) m WHERE coalesce(m.b, 0) < p_bytes
-        ) m
-        UNION ALL
-        SELECT r.p, m.* FROM unnest(p_late_partition, p_late_scope_id, p_late_first, p_late_last,
-            p_late_limit, p_late_bytes) AS r (p, s, first, last, lim, bytes)
-        CROSS JOIN LATERAL (
-            SELECT * FROM (
-                SELECT m.id, m.scope_id, m.message, m.attempts, m.redelivered,
-                    sum(octet_length(m.message)) OVER (ORDER BY m.id ROWS BETWEEN
-                        UNBOUNDED PRECEDING AND 1 PRECEDING) AS b
-                FROM "SCHEMA".messages m
-                WHERE m.partition = r.p AND m.id BETWEEN r.first AND r.last AND m.scope_id = r.s
-                    AND m.id <> ALL (p_late_known)
-                ORDER BY m.id LIMIT r.lim
-            ) m WHERE coalesce(m.b, 0) < r.bytes
-        ) m
-    LOOP
-        IF v_row.message IS NOT NULL AND v_row.id > v_taken THEN
-            v_taken := v_row.id;
-        END IF;
-        partition := v_row.p;
-        id := v_row.id;
-        scope_id := v_row.scope_id;
-        message := v_row.message;
-        attempts := v_row.attempts;
-        redelivered := v_row.redelivered;
-        RETURN NEXT;
-    END LOOP;
-    partition := -1;
-    id := v_xmin;
-    RETURN NEXT;
-    IF v_taken > p_taken OR p_asleep IS NOT NULL THEN
-        UPDATE "SCHEMA".readers r SET taken = greatest(r.taken, v_taken),
-            asleep = coalesce(p_asleep, r.asleep)
-        WHERE r.reader = p_reader;
-    END IF;
-    id := coalesce(pg_current_xact_id_if_assigned()::text::bigint, 0);
-    RETURN NEXT;
-END $$;
-
-CREATE FUNCTION "SCHEMA".release(p_partitions integer[], p_suspects bigint[])
-RETURNS void LANGUAGE sql AS $$
-    UPDATE "SCHEMA".partitions p SET reader = NULL, suspect = r.s
-    FROM unnest(p_partitions, p_suspects) AS r (p, s) WHERE p.partition = r.p
-$$;
-
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA "SCHEMA" FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA "{schema}" FROM PUBLIC;
 """
 
 MIGRATIONS: tuple[str, ...] = (_MIGRATION_1,)
 VERSION = len(MIGRATIONS)
+
+#: One transaction of a worker or gateway. All parts see the table as it was before the transaction,
+#: so the messages that it deletes must be among the known ids of the read. A last row, if messages
+#: were sent, has only the number of notified readers.
+EXCHANGE = f"""
+WITH found AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT m.*, r.size, sum(octet_length(m.message)) OVER (PARTITION BY r.place
+            ORDER BY m.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+        FROM unnest($16::text[], $17::bigint[], $18::bigint[], $19::bigint[], $20::integer[],
+            $21::bigint[]) WITH ORDINALITY AS r (scope, after, cursor, upto, rows, size, place)
+        CROSS JOIN LATERAL (
+            SELECT m.id, m.scope_id, CASE WHEN r.scope IS NOT NULL
+                    OR m.scope_id <> ALL ($23::text[]) THEN m.message END AS message,
+                m.attempts, m.redelivered
+            FROM messages m
+            WHERE m.id > r.after AND m.id <= r.upto AND (r.scope IS NULL OR m.scope_id = r.scope)
+                AND (m.id > r.cursor OR m.id <> ALL ($22::bigint[]))
+            ORDER BY m.id LIMIT r.rows
+        ) m
+    ) m WHERE coalesce(m.before, 0) < m.size
+), scope AS (
+    INSERT INTO scopes AS s SELECT * FROM unnest($8::text[], $9::bytea[]) AS n (i, d) ORDER BY n.i
+    ON CONFLICT (scope_id) DO UPDATE SET scope = excluded.scope WHERE s.scope <> excluded.scope
+), sent AS (
+    INSERT INTO messages (id, scope_id, message, redelivered) SELECT new_id(p), s, m, r
+    FROM unnest($4::integer[], $5::text[], $6::bytea[], $7::boolean[]) AS o (p, s, m, r)
+), done AS (
+    DELETE FROM messages WHERE id = ANY ($10::bigint[])
+), tried AS (
+    UPDATE messages m SET attempts = t.n, redelivered = true
+    FROM unnest($11::bigint[], $12::integer[]) AS t (i, n) WHERE m.id = t.i
+), gone AS (
+    DELETE FROM messages m USING unnest($13::bigint[], $14::integer[], $15::text[]) AS d (i, n, r)
+    WHERE m.id = d.i RETURNING m.id, m.scope_id, m.message, d.n, d.r
+), dead AS (
+    INSERT INTO dead_letters (id, scope_id, message, attempts, reason) SELECT * FROM gone
+), reader AS (
+    UPDATE readers SET batch = coalesce($3::bigint, batch), asleep = coalesce($2, asleep),
+        taken = greatest(taken, (SELECT max(id % {SPAN}) FROM found WHERE message IS NOT NULL))
+    WHERE reader = $1 AND (EXISTS (SELECT FROM found) OR $2::boolean IS NOT NULL
+        OR $3::bigint IS NOT NULL)
+    RETURNING pg_current_xact_id()::text::bigint AS own
+)
+SELECT id, scope_id, message, attempts, redelivered,
+    pg_snapshot_xmin(pg_current_snapshot())::text::bigint, (SELECT own FROM reader)
+FROM found
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, wake($4) WHERE cardinality($4) > 0
+"""
+
+#: Call this once the advisory locks of the partitions are held: only then can no other session
+#: change their rows, and the former owner's last transaction is over.
+ACQUIRE = """
+WITH own AS (
+    INSERT INTO readers (reader, name) VALUES ($1, $2)
+    ON CONFLICT (reader) DO UPDATE SET opened_at = now(), asleep = false
+), unused AS (
+    DELETE FROM readers r WHERE r.opened_at < now() - interval '7 days' AND r.reader <> $1
+        AND NOT EXISTS (SELECT FROM partitions p WHERE p.reader = r.reader)
+), former AS (
+    SELECT p.partition, p.reader, r.taken FROM partitions p LEFT JOIN readers r USING (reader)
+)
+UPDATE partitions p SET reader = $1,
+    suspect = greatest(p.suspect, CASE WHEN f.reader <> $1 THEN f.taken END)
+FROM former f WHERE f.partition = p.partition AND p.partition = ANY ($3::integer[])
+RETURNING p.partition, p.suspect,
+    greatest(p.suspect, CASE WHEN f.reader = $1 THEN f.taken END)
+"""
+
+LAST_BATCH = """
+INSERT INTO readers (reader, name) VALUES ($1, $2)
+ON CONFLICT (reader) DO UPDATE SET opened_at = now() RETURNING batch
+"""
+
+RELEASE = """
+UPDATE partitions p SET reader = NULL, suspect = r.s
+FROM unnest($1::integer[], $2::bigint[]) AS r (p, s) WHERE p.partition = r.p
+"""
+
+#: The advisory locks of a schema. Two keys of 32 bits are locks with objsubid 2.
+LOCKS = """
+SELECT objid::bigint AS key, pid FROM pg_locks
+WHERE locktype = 'advisory' AND objsubid = 2 AND granted
+    AND classid = current_schema()::regnamespace::oid
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+#: The size of the group, this session's rank in it, and the partitions that have an owner.
+GROUP = f"""
+SELECT count(*) FILTER (WHERE key = {MEMBERS}) AS members,
+    count(*) FILTER (WHERE key = {MEMBERS} AND pid < pg_backend_pid()) AS rank,
+    array_agg(key) FILTER (WHERE key < {MEMBERS}) AS owned
+FROM ({LOCKS}) AS held
+"""
+
+#: Only sessions of the same role: a role cannot see the statements of others, or end them.
+END_STUCK = f"""
+SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
+WHERE a.pid IN (SELECT pid FROM ({LOCKS}) AS held) AND a.pid <> pg_backend_pid()
+    AND a.usename = current_user AND a.state = 'active'
+    AND a.query_start < clock_timestamp() - $1 * interval '1 second'
+"""
+
+
+def partition_of(scope_id: str, partitions: int) -> int:
+    """Return the partition of a scope, like the SQL function of the same name."""
+    return 1 + int.from_bytes(sha256(scope_id.encode()).digest()[:3]) % partitions
 
 
 def checked_schema(name: str) -> str:
@@ -267,18 +219,25 @@ def checked_schema(name: str) -> str:
     return name
 
 
-def statements(schema: str, installed: int) -> list[str]:
-    """Return the scripts that bring ``schema`` from version ``installed`` to `VERSION`."""
-    pattern, name = re.compile(r"""(['"])SCHEMA\b(?=['"])"""), rf"\g<1>{schema}"
-    return [pattern.sub(name, script) for script in MIGRATIONS[installed:]]
+def scripts(schema: str, installed: int, partitions: int, max_size: int) -> list[str]:
+    """Return the scripts that bring ``schema`` from version ``installed`` to `VERSION`.
 
-
-def fill(schema: str, partitions: int, max_size: int) -> str:
-    """Return the statements that fill a new schema."""
-    return f"""
-        INSERT INTO "{schema}".settings VALUES ({VERSION}, {partitions:d}, {max_size:d});
-        INSERT INTO "{schema}".partitions SELECT generate_series(0, {partitions:d});
+    Raises:
+        CannotStart: if the installed version is newer.
     """
+    if installed > VERSION:
+        raise CannotStart(
+            f"The schema {schema!r} has version {installed}, which is newer than this release of "
+            f"asgiref-postgres knows ({VERSION}). Install a newer one."
+        )
+    steps = [script.replace("{schema}", schema) for script in MIGRATIONS[installed:]]
+    if installed:
+        return [*steps, f"UPDATE settings SET version = {VERSION}"]
+    fill = f"""
+        INSERT INTO settings VALUES ({VERSION}, {partitions:d}, {max_size:d});
+        INSERT INTO partitions SELECT generate_series(0, {partitions:d});
+    """
+    return [*steps, fill]
 
 
 def grants(schema: str, role: str, *, sender: bool) -> str:

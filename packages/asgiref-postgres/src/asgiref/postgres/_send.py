@@ -9,6 +9,12 @@ from ._codec import check_scope_id
 from ._database import Database
 
 
+def _arguments(scope_id: str, message: Any, scope: Any) -> tuple[str, str, str | None]:
+    """Return the arguments of the SQL function."""
+    stored = None if scope is None else _text("scope", scope)
+    return check_scope_id(scope_id), _text("message", message), stored
+
+
 def _text(what: str, value: Any) -> str:
     if not isinstance(value, dict):
         raise TypeError(f"A {what} must be a dict, not {type(value).__name__!r}.")
@@ -29,7 +35,8 @@ async def send(
     Args:
         scope_id: the scope's id; the gateway need not have seen it yet.
         message: a dict that JSON can carry.
-        scope: from now on, the scope that its application is called with.
+        scope: from now on, the scope that its application is called with. A gateway that stored a
+            scope for this id itself still passes that one to ``application_send``.
         database: a `Database` or its URL; opens a connection for this message alone.
         connection: an asyncpg connection or pool to use instead; inside a transaction, the message
             exists if and only if that transaction is committed.
@@ -39,16 +46,15 @@ async def send(
         TypeError: if the scope id is not a string, or JSON cannot carry the message.
         Exception: any error of asyncpg. If the connection was lost, the message may have been sent.
     """
-    arguments = (check_scope_id(scope_id), _text("message", message))
-    stored = None if scope is None else _text("scope", scope)
+    arguments = _arguments(scope_id, message, scope)
     found = database if isinstance(database, Database) else Database(database, schema)
     query = f'SELECT "{found.schema}".send($1, $2::text::jsonb, $3::text::jsonb)'
     if connection is not None:
-        return int(await connection.fetchval(query, *arguments, stored))
+        return int(await connection.fetchval(query, *arguments))
     own = await found.connect()
     try:
-        async with own.transaction():
-            return int(await own.fetchval(query, *arguments, stored))
+        async with own.transaction():  # a pool may change the session between two round trips
+            return int(await own.fetchval(query, *arguments))
     finally:
         await own.close()
 
@@ -80,14 +86,10 @@ def send_sync(
     if connection is None:
         return async_to_sync(send)(scope_id, message, scope, database=database, schema=schema)
     found = database if isinstance(database, Database) else Database(None, schema)
-    arguments = (check_scope_id(scope_id), _text("message", message))
-    stored = None if scope is None else _text("scope", scope)
+    query = f'SELECT "{found.schema}".send(%s, %s::text::jsonb, %s::text::jsonb)'
     cursor = connection.cursor()
     try:
-        cursor.execute(
-            f'SELECT "{found.schema}".send(%s, %s::text::jsonb, %s::text::jsonb)',
-            (*arguments, stored),
-        )
+        cursor.execute(query, _arguments(scope_id, message, scope))
         return int(cursor.fetchone()[0])
     finally:
         cursor.close()

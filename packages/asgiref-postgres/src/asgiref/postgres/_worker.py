@@ -17,9 +17,10 @@ from ._codec import CannotStart, SessionLost, decode, encoder
 from ._database import Database, Session
 from ._delivery import Limits
 from ._instances import Instances
-from ._monitoring import export_metrics, health_endpoint
+from ._monitoring import monitored
 from ._outbox import Outbox
 from ._pump import Counts, Pump
+from ._schema import partition_of
 
 logger = logging.getLogger("asgiref.postgres")
 
@@ -36,8 +37,12 @@ def process_name(kind: str) -> str:
 
 
 def scope_from(data: bytes | None, scope_id: str) -> dict[str, Any]:
-    """Return the stored scope, or a minimal one for a scope that was never stored."""
-    scope: dict[str, Any] = {"type": "asgiref.postgres"} if data is None else decode(data)
+    """Return the stored scope, or a minimal one if none was stored or it cannot be read."""
+    scope: dict[str, Any] = {"type": "asgiref.postgres"}
+    try:
+        scope = scope if data is None else decode(data)
+    except ValueError:
+        logger.exception("The scope of %r cannot be read", scope_id)
     scope["scope_id"] = scope_id
     return scope
 
@@ -86,24 +91,15 @@ class PostgresWorker:
         name: str | None = None,
         health_port: int | None = None,
     ) -> None:
-        self._owner = _WorkerOwner(shutdown_timeout, health_port, name or process_name("worker"))
-        self._owner.pump = Pump(
-            database if isinstance(database, Database) else Database(database),
-            self._owner.name,
-            limits or Limits(),
-            self._owner,
-            Outbox(10_000, 16 << 20, is_repeating=False),
-            to_gateway=True,
-        )
-        self._owner.instances = Instances(
-            application,
-            self._owner.pump,
-            self._owner.serve,
-            encoder(codec),
-            max_applications=max_applications,
-            idle_timeout=idle_timeout,
-            shutdown_timeout=shutdown_timeout + 2 * _CLEANUP_SECONDS,
-        )
+        owner = self._owner = _WorkerOwner(shutdown_timeout, health_port)
+        outbox = Outbox(10_000, 16 << 20, is_numbered=False)
+        owner.pump = Pump(database, name or process_name("worker"), limits, owner, outbox)
+        options: dict[str, Any] = {
+            "max_applications": max_applications,
+            "idle_timeout": idle_timeout,
+            "shutdown_timeout": shutdown_timeout + 2 * _CLEANUP_SECONDS,
+        }
+        owner.instances = Instances(application, owner.pump, owner.serve, encoder(codec), **options)
 
     @property
     def counts(self) -> Counts:
@@ -118,7 +114,7 @@ class PostgresWorker:
     @property
     def partitions(self) -> list[int]:
         """The partitions that the worker owns now."""
-        return self._owner.pump.delivery.partitions
+        return list(self._owner.pump.delivery.partitions)
 
     def run(self) -> None:
         """Run until SIGINT or SIGTERM; a second signal does not wait for messages in hand.
@@ -152,8 +148,7 @@ class _WorkerOwner:
     pump: Pump
     instances: Instances
 
-    def __init__(self, shutdown_timeout: float, health_port: int | None, name: str) -> None:
-        self.name: str = name
+    def __init__(self, shutdown_timeout: float, health_port: int | None) -> None:
         self._shutdown_timeout = shutdown_timeout
         self._health_port = health_port
         self._running: asyncio.Future[None] | None = None
@@ -177,8 +172,7 @@ class _WorkerOwner:
     async def serve(self) -> None:
         """Run the pump; a cancellation asks it to end, and a second one does not wait for it."""
         try:
-            async with health_endpoint(self._health_port, lambda: self.pump.session is not None):
-                export_metrics(self.name, self.pump)
+            async with monitored(self.pump, self._health_port):
                 self._running = asyncio.ensure_future(self.pump.run())
                 try:
                     await asyncio.wait({self._running})
@@ -196,13 +190,16 @@ class _WorkerOwner:
 
     # Owner of the pump
 
+    def may_insert(self) -> bool:
+        return True
+
     def is_finished(self) -> bool:
         return self._is_done or (self._end_at is not None and self.pump.session is None)
 
     async def opened(self, session: Session) -> None:
         self.instances.max_size = session.max_size
         self._others_from = asyncio.get_running_loop().time() + _RETURN_SECONDS
-        await session.join()
+        await session.set_member(True)
 
     def lost(self) -> None:
         """End every instance, because another worker may already run the same scopes."""
@@ -214,32 +211,32 @@ class _WorkerOwner:
         if self._end_at is not None:
             await self._drain(session, self._end_at)
             return
-        locks = await session.locks()
-        share = session.partitions // locks.members
-        share += locks.rank < session.partitions % locks.members
         delivery = self.pump.delivery
-        mine = [each for each in delivery.partitions if not delivery.is_releasing(each)]
-        idle_first = sorted(mine, key=delivery.in_hand)
-        for partition in idle_first[: max(0, len(mine) - share)]:
-            delivery.begin_release(partition)
-        await self._acquire(session, share - len(mine), locks.owned)
+        members, rank, taken = await session.group()
+        share, left_over = divmod(session.partitions, members)
+        mine = [each for each in delivery.partitions.values() if not each.is_releasing]
+        surplus = len(mine) - share - (rank < left_over)
+        if surplus < 0:
+            await self._acquire(session, -surplus, taken)
+        for partition in sorted(mine, key=lambda each: each.in_hand)[: max(0, surplus)]:
+            partition.is_releasing = True
         await self._release(session)
 
-    async def _acquire(self, session: Session, count: int, taken: frozenset[int]) -> None:
+    async def _acquire(self, session: Session, count: int, taken: set[int]) -> None:
         delivery = self.pump.delivery
-        for partition in delivery.partitions:
-            if count > 0 and delivery.is_releasing(partition):
-                delivery.keep(partition)
-                count -= 1
+        kept = [each for each in delivery.partitions.values() if each.is_releasing][:count]
+        for partition in kept:
+            delivery.keep(partition)
         free = [each for each in range(1, session.partitions + 1) if each not in taken]
         if self.pump.former and asyncio.get_running_loop().time() < self._others_from:
             free = [each for each in free if each in self.pump.former]
-        if free and count > 0:
-            await self.pump.acquire(session, random.sample(free, min(count, len(free))))
+        if chosen := random.sample(free, min(count - len(kept), len(free))):
+            await self.pump.acquire(session, chosen)
 
     async def _release(self, session: Session) -> None:
         """Release the partitions without a message in hand, once their instances have ended."""
-        idle = self.pump.delivery.idle_releases()
+        owned = self.pump.delivery.partitions.values()
+        idle = [each.number for each in owned if each.is_releasing and not each.in_hand]
         for partition in idle:
             self.instances.end(partition)
         if free := [each for each in idle if self.instances.have_ended(each)]:
@@ -248,9 +245,9 @@ class _WorkerOwner:
     async def _drain(self, session: Session, end_at: float) -> None:
         delivery = self.pump.delivery
         if session.is_member:
-            await session.leave()
-        for partition in delivery.partitions:
-            delivery.begin_release(partition)
+            await session.set_member(False)
+        for partition in delivery.partitions.values():
+            partition.is_releasing = True
         if asyncio.get_running_loop().time() >= end_at:
             logger.warning("The shutdown timeout is over; messages in hand will be redelivered")
             await self.instances.ended(_CLEANUP_SECONDS)
@@ -262,17 +259,6 @@ class _WorkerOwner:
         new = [each for each in scope_ids if not self.instances.wake(each)]
         stored = await session.scopes(new) if new else {}
         for scope_id in new:
-            partition = self.pump.delivery.partition_of(scope_id)
-            if partition is None or self.instances.wake(scope_id):
-                continue
-            try:
-                scope = scope_from(stored.get(scope_id), scope_id)
-            except ValueError as error:
-                self._discard(scope_id, f"The scope cannot be read: {error}")
-            else:
-                self.instances.start(scope_id, partition, scope)
-
-    def _discard(self, scope_id: str, reason: str) -> None:
-        message = self.pump.delivery.next_message(scope_id)
-        if message is not None:
-            self.pump.delivery.discard(message, reason)
+            partition = partition_of(scope_id, session.partitions)
+            if partition in self.pump.delivery.partitions and not self.instances.wake(scope_id):
+                self.instances.start(scope_id, partition, scope_from(stored[scope_id], scope_id))

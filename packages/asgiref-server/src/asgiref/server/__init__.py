@@ -7,18 +7,14 @@ Users subclass `StatelessServer`. The modules, from the outside in:
 - ``_table``: the instances by scope: eviction, idle time, succession;
 - ``_instance``: the record of one instance, its ``receive`` and ``send``; ``_queue``: its input
   queue;
-- ``_hooks``: the calls of hooks; ``_loop``: tasks, and calls from other threads.
+- ``_hooks``: the calls of hooks; ``_loop``: tasks, calls from other threads, the logger.
 """
 
-import logging
-
 from ._instance import ApplicationInstance, MessageSource
+from ._loop import logger as logger
 from ._running import Reconnect
 from ._server import StatelessServer
 
 __all__ = ["ApplicationInstance", "MessageSource", "Reconnect", "StatelessServer", "logger"]
 
 __version__ = "1.0.0"
-
-#: The logger of this package; asgiref 3.13 uses the same name.
-logger: logging.Logger = logging.getLogger("asgiref.server")

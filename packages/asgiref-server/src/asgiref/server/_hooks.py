@@ -1,24 +1,23 @@
 """Runs the server's hooks in the background.
 
-Each call runs in its own task. It waits for the previous call for the same scope, so that a failure
-is reported before the messages that the failed instance left. The wait ends after `_PATIENCE`
-seconds, so that a hook that blocks does not silence its scope. An exception in one hook never
-prevents the next call.
+The calls for one scope run one after the other, in one task, so that a failure is reported before
+the messages that the failed instance left. The next instance of the scope waits for them, so they
+cannot pile up. A call that takes longer than `_LIMIT_SECONDS` is cancelled, so that it does not
+silence its scope. An exception in one hook never prevents the next call.
 """
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
-from ._loop import is_loop_running, start_task
+from ._loop import is_loop_running, logger, safe_repr, start_task
+from ._queue import InputQueue
 
-logger = logging.getLogger("asgiref.server")
-
-#: Seconds that a hook waits for the previous hook of the same scope.
-_PATIENCE = 5.0
+#: The maximum duration of a call, in seconds. The next instance waits twice as long.
+_LIMIT_SECONDS = 10.0
 
 #: The name and scope id of the hook that is running in this context.
 _current: ContextVar[tuple[str, object]] = ContextVar("asgiref.server.hook", default=("", None))
@@ -40,112 +39,81 @@ def leave_hook() -> None:
         _current.set(("", None))
 
 
-def safe_repr(value: object) -> str:
-    """``repr(value)``, or a description of an object whose ``repr`` raises."""
-    try:
-        return repr(value)
-    except Exception:
-        return f"<{type(value).__name__} at {id(value):#x}, whose repr() raises>"
-
-
 class HookCalls:
     """One server's hook calls that have not finished.
 
     Attributes:
-        tasks: the tasks of these calls.
-        on_ended: called each time one of them finishes.
+        tasks: the tasks that make these calls, by the queue of the scope.
+        unstarted: those that must not be cancelled yet: the user learns of the failure or the
+            messages only from their calls.
         on_fatal: called with an exception that should end the process, such as SystemExit.
     """
 
     def __init__(self) -> None:
-        self._last: dict[object, asyncio.Future[None]] = {}
-        self._begun: set[asyncio.Future[Any]] = set()
-        self.tasks: set[asyncio.Future[None]] = set()
-        self.on_ended: Callable[[], object] | None = None
+        self._calls: dict[object, list[tuple[str, tuple[str, object], Callable[[], Any]]]] = {}
+        self.unstarted: set[asyncio.Future[None]] = set()
+        self.tasks: dict[object, asyncio.Future[None]] = {}
         self.on_fatal: Callable[[BaseException], object] | None = None
 
-    def call(
-        self, key: object, scope_id: object, owner: str, name: str, hook: Callable[[], Any]
-    ) -> None:
-        """Schedule a call of ``hook``, after earlier calls with the same ``key``."""
-        where = f"{owner}.{name}() for scope {safe_repr(scope_id)}"
+    def call(self, instance: Any, owner: object, name: str, hook: Callable[[], Any]) -> None:
+        """Schedule a call of a hook of ``owner`` about an `ApplicationInstance`."""
+        queue, scope_id = instance.input_queue, instance.scope_id
+        where = f"{type(owner).__name__}.{name}() for scope {safe_repr(scope_id)}"
         if not is_loop_running():
             logger.error("%s was not called, because no event loop runs here", where)
             return
+        self._calls.setdefault(queue, []).append((where, (name, scope_id), hook))
+        if queue not in self.tasks:
+            task = self.tasks[queue] = start_task(self._make_all(queue))
+            self.unstarted.add(task)
+            task.add_done_callback(partial(self._ended, queue))
 
-        def ended(task: "asyncio.Future[None]") -> None:
-            self.tasks.discard(task)
-            if task not in self._begun:
-                logger.error("%s was not called, because the event loop ended", where)
-            self._begun.discard(task)
-            if self._last.get(key) is task:
-                del self._last[key]
-            if self.on_ended is not None:
-                self.on_ended()
+    def forget(self, queue: object, task: "asyncio.Future[None]") -> None:
+        """Discard the calls of a task that has ended, or can never end."""
+        self.unstarted.discard(task)
+        if self.tasks.get(queue) is task:
+            for where, *_ in self._calls.pop(queue):
+                logger.error("%s was not called, because its event loop ended", where)
+            del self.tasks[queue]
 
-        task = start_task(self._make(self._last.get(key), where, scope_id, name, hook))
-        task.add_done_callback(ended)
-        self._last[key] = task
-        self.tasks.add(task)
-
-    def cancel(self) -> None:
-        """Cancel the calls that have started.
-
-        The others still run: the user learns of the failure or the messages only from them.
-        """
-        for task in self._begun:
-            task.cancel()
-
-    def forget_other_loops(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Discard calls that can never finish because their event loop was closed."""
-        self.tasks = {task for task in self.tasks if task.get_loop() is loop}
-        self._begun &= self.tasks
-        self._last = {key: task for key, task in self._last.items() if task in self.tasks}
+    def _ended(self, queue: object, task: "asyncio.Future[None]") -> None:
+        self.forget(queue, task)  # it may have been cancelled before it started
+        if isinstance(queue, InputQueue):
+            queue.wake()  # the next instance waits for this
 
     def check_fatal(self, error: BaseException) -> None:
         """End the server if ``error`` is an exception that should end the process."""
         if self.on_fatal is not None and not isinstance(error, Exception):
             self.on_fatal(error)
 
-    async def _make(
-        self,
-        previous: "asyncio.Future[None] | None",
-        where: str,
-        scope_id: object,
-        name: str,
-        hook: Callable[[], Any],
-    ) -> None:
-        task = asyncio.current_task()
+    async def _make_all(self, queue: object) -> None:
+        task, calls = asyncio.current_task(), self._calls[queue]
         assert task is not None
-        self._begun.add(task)
-        if previous is not None and not previous.done():
-            await self._wait_for(previous, where, task)
-        del previous  # otherwise each call would keep all of its predecessors alive
-        _current.set((name, scope_id))
+        self.unstarted.discard(task)
+        while calls:
+            where, current, hook = calls.pop(0)
+            _current.set(current)
+            # Once cancelled (asyncio.run cancels each task only once), cancel the other calls too,
+            # at their first await.
+            await self._make(where, hook, 0 if task.cancelling() else _LIMIT_SECONDS)
+            del hook  # it refers to the exception
+        self.forget(queue, task)  # not only in `_ended`: the next call may come before that
+
+    async def _make(self, where: str, hook: Callable[[], Any], seconds: float) -> None:
+        loop, limit = asyncio.get_running_loop(), asyncio.timeout(seconds)
         try:
-            result = hook()
-            if inspect.isawaitable(result):
-                await result
+            async with limit:
+                result = hook()
+                if inspect.isawaitable(result):
+                    await result
         except asyncio.CancelledError:
             logger.warning("%s was cancelled", where)
         except Exception:
-            logger.exception("%s failed", where)
+            text = "%s took too long, and was cancelled" if limit.expired() else "%s failed"
+            logger.exception(text, where)
         except BaseException as error:
-            if task.get_loop().is_closed():
+            if loop.is_closed():
                 raise  # a GeneratorExit from destroying this coroutine: no concern of a later run
             # An asyncio task would raise SystemExit in the code that runs the event loop.
             logger.critical("%s raised %s", where, safe_repr(error), exc_info=error)
             self.check_fatal(error)
-
-    async def _wait_for(
-        self, previous: "asyncio.Future[None]", where: str, task: "asyncio.Task[Any]"
-    ) -> None:
-        try:
-            await asyncio.wait({previous}, timeout=_PATIENCE)
-        except asyncio.CancelledError:
-            # The server is shutting down. Still call the hook, but cancel it at its first await:
-            # asyncio.run cancels each task only once, and would wait for a hook that blocks.
-            task.cancel()
-            return
-        if not previous.done():
-            logger.warning("%s does not wait any longer for the call before it", where)

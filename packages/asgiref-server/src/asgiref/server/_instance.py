@@ -4,7 +4,8 @@
       └───────────────────── its task ends ───────────────────────┘
 
 A record is LIVE exactly while it is in ``server.application_instances``. Only a LIVE instance
-receives; a CANCELLED one may still send. The module ``_table`` makes these transitions.
+receives; a CANCELLED one may still send. The module ``_table`` makes these transitions, at the
+latest in the last step of the instance's task (`Channel.end_turn`).
 
 asgiref keeps a dict for each instance. Servers read ``details["scope"]`` and ``details["future"]``
 from it, and insert their own dicts. So a record answers to those keys, and `adopted` turns such a
@@ -12,21 +13,19 @@ dict into a record.
 """
 
 import asyncio
+import contextlib
 import enum
 import inspect
-import logging
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn, cast
 
 from asgiref.compatibility import SingleCallable
 
-from ._hooks import leave_hook, safe_repr
-from ._loop import cancel
+from ._hooks import leave_hook
+from ._loop import logger, safe_repr
 from ._queue import InputQueue
-
-logger = logging.getLogger("asgiref.server")
 
 _KEYS = ("input_queue", "future", "scope", "last_used")
 #: Seconds that a new instance waits, twice, for a cancelled instance to clean up.
@@ -44,19 +43,6 @@ class InstanceState(enum.Enum):
 LIVE, CANCELLED, ENDED = InstanceState.LIVE, InstanceState.CANCELLED, InstanceState.ENDED
 
 
-class Server(Protocol):
-    """A `StatelessServer`; that class imports this module."""
-
-    application: Any
-    max_applications: int
-
-    def handle(self) -> Any: ...
-    def application_checker(self) -> Any: ...
-    def application_send(self, scope: Any, message: Any) -> Any: ...
-    def delete_oldest_application_instance(self) -> None: ...
-    def delete_application_instance(self, scope_id: Hashable) -> None: ...
-
-
 @dataclass(slots=True, eq=False)
 class Channel:
     """The ``receive`` and ``send`` of one instance.
@@ -67,7 +53,8 @@ class Channel:
     """
 
     queue: InputQueue
-    scope: object
+    scope: Any
+    #: The `StatelessServer`, whose module imports this one; None for an adopted instance.
     _server: Any
     state: InstanceState = LIVE
     #: When a message was last received or sent, in seconds of ``time.monotonic``.
@@ -76,8 +63,6 @@ class Channel:
     received: bool = False
     #: How many sends are in progress.
     sending: int = 0
-    #: Set while the server is ending; called when the application waits for a message.
-    on_drained: Callable[[], object] | None = None
     _turn: "asyncio.Future[Any] | None" = None
     _refusals: int = 0
 
@@ -87,8 +72,6 @@ class Channel:
         if self.state is not LIVE:
             await self._refuse()
         while queue.items is None:
-            if self.on_drained is not None and not self.sending:
-                await self._drained(self.on_drained)
             # Not Queue.get: a second suspended coroutine costs 350 bytes for every idle scope.
             await queue.changed()
             if self.state is not LIVE:
@@ -112,65 +95,54 @@ class Channel:
         finally:
             self.sending -= 1
             self.active_at = time.monotonic()
-            if self.on_drained is not None:
-                self.queue.wake()
 
-    def finish(self, on_drained: Callable[[], object]) -> None:
-        """End the instance when it waits for a message and none is queued."""
-        self.on_drained = on_drained
-        self.queue.wake()
+    def is_drained(self) -> bool:
+        """Whether the application waits for a message, and none is queued."""
+        return self._server is None or (self.queue.is_drained() and not self.sending)
 
     def release(self) -> None:
         """End the waiting calls of ``receive``, because the instance is no longer live."""
         self.queue.wake()
 
-    async def _drained(self, on_drained: Callable[[], object]) -> NoReturn:
-        on_drained()
-        await asyncio.sleep(0)  # raises CancelledError here, unless a child task receives
-        raise asyncio.CancelledError
-
     async def _refuse(self) -> NoReturn:
-        """Suspend, then raise. An application that ignores this waits longer each time."""
+        """Suspend, then raise. An application that keeps ignoring this waits until its end."""
         self._refusals += 1
+        await asyncio.sleep(0)
+        if self._refusals == 1:
+            raise RuntimeError(
+                f"The application for scope {safe_repr(self.queue.scope_id)} has ended or was "
+                "cancelled, and cannot receive any more."
+            )
         if self._refusals > _MAX_REFUSALS:
             self.end_turn()  # the next instance need not wait for this one
             await asyncio.get_running_loop().create_future()
-        await asyncio.sleep(0 if self._refusals == 1 else 0.005 * 2**self._refusals)
-        if self._refusals > 1:
-            raise asyncio.CancelledError  # an `except Exception` in a loop does not catch this
-        raise RuntimeError(
-            f"The application for scope {safe_repr(self.queue.scope_id)} has ended or was "
-            "cancelled, and cannot receive any more."
-        )
+        raise asyncio.CancelledError  # an `except Exception` in a loop does not catch this
 
     # One instance at a time runs for a scope
 
     async def begin_turn(self) -> None:
-        """Wait, up to a limit, until no cancelled instance runs for the scope."""
-        queue = self.queue
-        for seconds in (_PREDECESSOR_SECONDS, 2 * _PREDECESSOR_SECONDS):
-            runner = queue.runner
-            if runner is None:
-                break
-            try:
+        """Wait, up to a limit, for the scope's hooks and the end of its cancelled instance."""
+        queue, hooks = self.queue, self.queue.instances.hooks
+        for _ in range(2):
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PREDECESSOR_SECONDS):
-                    while queue.runner is not None:
+                    while queue.runner is not None or queue in hooks.tasks:
                         await queue.changed()
-            except TimeoutError:
-                cancel(runner)
-                logger.warning(
-                    "The instance for scope %s that was cancelled has not ended after %g s: %s",
-                    *(safe_repr(queue.scope_id), seconds),
-                    "it is cancelled again, and the next one starts soon",
-                )
+                break
+            text = "Scope %s waits for a hook or a cancelled instance, which is cancelled again"
+            logger.warning(text, safe_repr(queue.scope_id))
+            if queue.runner is not None:
+                queue.runner.cancel()
         self._turn = queue.runner = asyncio.current_task()
 
     def end_turn(self) -> None:
-        """Let the next instance run, if this one is running."""
+        """End the instance, if it has begun its turn, and let the next one run."""
         turn, self._turn = self._turn, None
-        if turn is not None and self.queue.runner is turn:
-            self.queue.runner = None
-            self.queue.wake()
+        if turn is not None:
+            self.queue.instances.leave(turn)
+            if self.queue.runner is turn:
+                self.queue.runner = None
+                self.queue.wake()
 
 
 async def _suspend_after(error: BaseException) -> None:
@@ -197,10 +169,7 @@ class MessageSource:
         This is cancelled together with the application's ``receive``. Take no message before the
         last await, or a cancellation loses it.
         """
-        queue = cast(InputQueue, instance.input_queue)
-        while queue.empty():
-            await queue.changed()
-        return queue.get_nowait()
+        return await instance.input_queue.get()
 
     async def acknowledge(self, instance: "ApplicationInstance", message: Any) -> None:
         """Acknowledge ``message``, which the application has finished. By default, do nothing.
@@ -217,6 +186,8 @@ class MessageSource:
         self, instance: "ApplicationInstance", unacknowledged: list[Any]
     ) -> None:
         """React to the end of the task of ``instance``. By default, do nothing.
+
+        The next instance of the scope waits for this. After ten seconds, this is cancelled.
 
         Args:
             instance: the record; its ``future`` shows how it ended.
@@ -241,37 +212,32 @@ class SourcedChannel(Channel):
             if self.state is not LIVE:
                 await self._refuse()
             try:
-                return await self._receive()
+                await self._acknowledge()
+                if self.state is not LIVE:
+                    raise asyncio.CancelledError
+                self._reader = asyncio.current_task()
+                message = await self.source.next_message(self.instance)
             except BaseException as error:
                 await _suspend_after(error)
                 raise
+            finally:
+                self._reader = None
+            self._in_hand.append(message)
+            self.received = True
+            self.active_at = time.monotonic()
+            return message
 
-    async def _receive(self) -> Any:
+    async def _acknowledge(self) -> None:
         if self._in_hand:
             self.sending += 1  # so that the instance does not count as idle
             try:
                 await self.source.acknowledge(self.instance, self._in_hand[0])
+                self._in_hand.clear()
             finally:
                 self.sending -= 1
-            self._in_hand.clear()
-        if self.state is not LIVE:
-            raise asyncio.CancelledError
-        if self.on_drained is not None and self.queue.empty():
-            await self._drained(self.on_drained)
-        self._reader = asyncio.current_task()
-        try:
-            message = await self.source.next_message(self.instance)
-        finally:
-            self._reader = None
-        self._in_hand.append(message)
-        self.received = True
-        self.active_at = time.monotonic()
-        return message
 
-    def finish(self, on_drained: Callable[[], object]) -> None:
-        self.on_drained = on_drained
-        if self._reader is not None and self.queue.empty():
-            on_drained()
+    def is_drained(self) -> bool:
+        return self.queue.empty() and self._reader is not None
 
     def release(self) -> None:
         if self._reader is not None and self._reader is not self.instance.future:
@@ -281,13 +247,11 @@ class SourcedChannel(Channel):
         """Tell the source that the instance ended. The server runs this like one of its hooks."""
         future = self.instance.future
         async with self._turns:  # a task that the application left behind may be acknowledging
-            unacknowledged = list(self._in_hand)
             try:
-                if unacknowledged and not future.cancelled() and future.exception() is None:
-                    await self.source.acknowledge(self.instance, unacknowledged[0])
-                    unacknowledged.clear()
+                if not future.cancelled() and future.exception() is None:
+                    await self._acknowledge()
             finally:
-                await self.source.instance_ended(self.instance, unacknowledged)
+                await self.source.instance_ended(self.instance, [*self._in_hand])
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -308,6 +272,8 @@ class ApplicationInstance(MutableMapping[str, Any]):
     future: "asyncio.Future[Any]"
     #: Its ``receive`` and ``send``. For an adopted instance, this only holds the state.
     channel: Channel
+    #: The `Instances` of the server, whose module imports this one.
+    _instances: Any
     #: Whether it was started for messages that its predecessor left.
     redelivery: bool = False
     #: The timer that checks whether it is idle, if there is an idle timeout.
@@ -326,24 +292,19 @@ class ApplicationInstance(MutableMapping[str, Any]):
         return time.time() - (time.monotonic() - self.channel.active_at)
 
     def __getitem__(self, key: str) -> Any:
-        if key in _KEYS:
-            return getattr(self, key)
-        if self.extra is not None and key in self.extra:
-            return self.extra[key]
-        raise KeyError(key)
+        return getattr(self, key) if key in _KEYS else (self.extra or {})[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key == "last_used":
             self.channel.active_at = time.monotonic() - (time.time() - value)
+            self._instances.last_used_assigned = True
         elif key in _KEYS:
             setattr(self, key, value)
         else:
             self.extra = {**(self.extra or {}), key: value}
 
     def __delitem__(self, key: str) -> None:
-        if self.extra is None or key not in self.extra:
-            raise KeyError(f"{key} cannot be deleted from an application instance.")
-        del self.extra[key]
+        del (self.extra or {})[key]
 
     def __iter__(self) -> Iterator[str]:
         yield from _KEYS
@@ -356,16 +317,14 @@ class ApplicationInstance(MutableMapping[str, Any]):
         return dict(self)
 
     # Unlike other mappings, records compare by identity.
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
+    __eq__ = object.__eq__  # pyright: ignore[reportAssignmentType]
     __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:
         return f"<ApplicationInstance of {safe_repr(self.scope_id)}, {self.state.value}>"
 
 
-def adopted(scope_id: Hashable, details: object) -> ApplicationInstance:
+def adopted(scope_id: Hashable, details: object, instances: Any) -> ApplicationInstance:
     """Return the record for an entry that a server's own code puts into the table.
 
     Raises:
@@ -375,14 +334,14 @@ def adopted(scope_id: Hashable, details: object) -> ApplicationInstance:
         return details
     values = cast("Mapping[str, Any]", details)
     if not (isinstance(details, Mapping) and {"input_queue", "future"} <= values.keys()):
-        raise TypeError(
-            f"The application instance of scope {safe_repr(scope_id)} must be a mapping with "
-            f"'input_queue' and 'future', not {safe_repr(values)}."
-        )
+        text = f"must be a mapping with 'input_queue' and 'future', not {safe_repr(values)}."
+        raise TypeError(f"The application instance of scope {safe_repr(scope_id)} {text}")
     queue, scope = values["input_queue"], values.get("scope")
-    extra = {key: value for key, value in values.items() if key not in _KEYS}
     channel = Channel(queue, scope, None)
-    return ApplicationInstance(scope_id, scope, queue, values["future"], channel, extra=extra)
+    instance = ApplicationInstance(scope_id, scope, queue, values["future"], channel, instances)
+    for key in values.keys() - {"input_queue", "future", "scope"}:
+        instance[key] = values[key]
+    return instance
 
 
 async def run_application(application: SingleCallable, channel: Channel) -> None:
@@ -390,14 +349,7 @@ async def run_application(application: SingleCallable, channel: Channel) -> None
     leave_hook()
     await channel.begin_turn()
     try:
-        scope: Any = channel.scope
-        running: Any = application(scope=scope, receive=channel.receive, send=channel.send)
-        if not inspect.isawaitable(running):
-            raise TypeError(
-                f"The application {safe_repr(application)} gave {type(running).__name__!r} when it "
-                "was called, which cannot be awaited."
-            )
-        await running
+        await application(scope=channel.scope, receive=channel.receive, send=channel.send)
     except SystemExit as error:
         # A task would raise it in the code that runs the event loop, and end every scope.
         raise RuntimeError(f"The application exited with {error.code!r}.") from error

@@ -1,8 +1,7 @@
 """The application's lifespan: tells the application when the server starts and ends.
 
-    STARTING ─┬─ startup.complete ─> STARTED ── `ask_to_stop` ──> STOPPING ─┬─> STOPPED
-              ├─ startup.failed ───> FAILED                                 │
-              └─ it ends ──────────> UNSUPPORTED            an answer, or it ends
+    STARTING ─┬─ startup.complete ─> STARTED ── `ask_to_stop` ──> STOPPING ── an answer ─> STOPPED
+              └─ startup.failed ───> FAILED
 
 This is version 2.0 of the lifespan protocol: one instance of the application, with the scope
 ``{"type": "lifespan"}``, lives as long as the server. If the application raises for this scope, or
@@ -12,48 +11,46 @@ lifespan. (The specification offers no other signal.) The application fills ``st
 
 import asyncio
 import enum
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from asgiref.compatibility import SingleCallable
 
-from ._hooks import safe_repr
-from ._loop import start_task
-
-logger = logging.getLogger("asgiref.server")
+from ._loop import logger, safe_repr, start_task
 
 
-class Phase(enum.Enum):
+class LifespanPhase(enum.Enum):
     STARTING = "starting"
     STARTED = "started"
-    UNSUPPORTED = "unsupported"
     FAILED = "failed"
     STOPPING = "stopping"
     STOPPED = "stopped"
 
 
-class Lifespan:
-    """One run of the application for the lifespan of its server.
+_ANSWERS = {
+    (LifespanPhase.STARTING, "lifespan.startup.complete"): LifespanPhase.STARTED,
+    (LifespanPhase.STARTING, "lifespan.startup.failed"): LifespanPhase.FAILED,
+    (LifespanPhase.STOPPING, "lifespan.shutdown.complete"): LifespanPhase.STOPPED,
+    (LifespanPhase.STOPPING, "lifespan.shutdown.failed"): LifespanPhase.STOPPED,
+}
 
-    Args:
-        application: the application.
-        on_change: called when the application answers or ends.
+
+class ServerLifespan:
+    """One run of the application for the lifespan of its server.
 
     Attributes:
         state: the application's state, which all of its scopes get.
         task: the application's task.
     """
 
-    def __init__(self, application: SingleCallable, on_change: Callable[[], object]) -> None:
+    def __init__(self, application: SingleCallable) -> None:
         self.state: dict[str, Any] = {}
-        self._phase = Phase.STARTING
-        self._failure = ""
-        self._on_change = on_change
+        self._phase = LifespanPhase.STARTING
+        self._reason = ""
         self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._answered = asyncio.Event()
         self.task: asyncio.Future[None] = start_task(self._run(application))
-        self.task.add_done_callback(self._ended)
+        self.task.add_done_callback(lambda _: self._answered.set())
 
     async def startup(self) -> bool:
         """Wait for the application's startup; False if it does not support the protocol.
@@ -63,65 +60,44 @@ class Lifespan:
         """
         self._events.put_nowait({"type": "lifespan.startup"})
         await self._answered.wait()
-        if self._phase is Phase.FAILED:
-            raise RuntimeError(f"The application's startup failed: {self._failure or 'no reason'}")
-        return self._phase is Phase.STARTED
+        if self._phase is LifespanPhase.FAILED:
+            raise RuntimeError(f"The application's startup failed: {self._reason or 'no reason'}")
+        return self._phase is LifespanPhase.STARTED
 
     def ask_to_stop(self) -> None:
         """Tell the application that the server is shutting down."""
-        if self._phase is Phase.STARTED and not self.task.done():
-            self._phase = Phase.STOPPING
+        if self._phase is LifespanPhase.STARTED:
+            self._phase = LifespanPhase.STOPPING
             self._events.put_nowait({"type": "lifespan.shutdown"})
 
     def is_stopping(self) -> bool:
         """Whether the application has not answered the shutdown yet."""
-        return self._phase is Phase.STOPPING
+        return self._phase is LifespanPhase.STOPPING and not self.task.done()
 
     # The application's side
 
     async def _run(self, application: SingleCallable) -> None:
-        scope = {
-            "type": "lifespan",
-            "asgi": {"version": "3.0", "spec_version": "2.0"},
-            "state": self.state,
-        }
+        asgi = {"version": "3.0", "spec_version": "2.0"}
+        scope = {"type": "lifespan", "asgi": asgi, "state": self.state}
         try:
             await application(scope=scope, receive=self._events.get, send=self._send)
-        except (Exception, SystemExit) as error:
-            self._failed(error)
-
-    def _ended(self, task: "asyncio.Future[None]") -> None:
-        failure = None if task.cancelled() else task.exception()
-        if failure is not None:
-            self._failed(failure)
-        self._move({Phase.STARTING: Phase.UNSUPPORTED, Phase.STOPPING: Phase.STOPPED})
-
-    def _failed(self, error: BaseException) -> None:
-        if self._phase is Phase.STARTING:
-            logger.info("The application does not support the lifespan protocol: %r", error)
-        elif self._phase is not Phase.FAILED:  # it may send startup.failed and raise as well
-            logger.error("Exception in the application's lifespan: %s", error, exc_info=error)
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if self._phase is LifespanPhase.STARTING:
+                logger.info("The application does not support the lifespan protocol: %r", error)
+            elif (
+                self._phase is not LifespanPhase.FAILED
+            ):  # it may send startup.failed and raise as well
+                logger.error("Exception in the application's lifespan: %s", error, exc_info=error)
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         kind, reason = message["type"], message.get("message", "")
-        match self._phase, kind:
-            case Phase.STARTING, "lifespan.startup.complete":
-                self._phase = Phase.STARTED
-            case Phase.STARTING, "lifespan.startup.failed":
-                self._phase, self._failure = Phase.FAILED, reason
-            case Phase.STOPPING, "lifespan.shutdown.complete":
-                self._phase = Phase.STOPPED
-            case Phase.STOPPING, "lifespan.shutdown.failed":
-                self._phase = Phase.STOPPED
-                logger.error("The application's shutdown failed: %s", reason)
-            case _:
-                raise RuntimeError(
-                    f"The application sent {safe_repr(kind)} while its lifespan was "
-                    f"{self._phase.value}."
-                )
-        self._move({})
-
-    def _move(self, moves: Mapping[Phase, Phase]) -> None:
-        self._phase = moves.get(self._phase, self._phase)
+        phase = _ANSWERS.get((self._phase, kind))
+        if phase is None:
+            text = f"sent {safe_repr(kind)} while its lifespan was {self._phase.value}."
+            raise RuntimeError(f"The application {text}")
+        self._phase, self._reason = phase, reason
+        if kind == "lifespan.shutdown.failed":
+            logger.error("The application's shutdown failed: %s", reason)
         self._answered.set()
-        self._on_change()

@@ -6,40 +6,34 @@
 Each step has a time limit. A request to end (a signal or a cancellation) ends the step ``serve``; a
 second request shortens all limits.
 
-The task of ``arun`` waits only in `Run._suspend`, which turns a cancellation into a request. So no
-cancellation interrupts a step, no matter when or how often it arrives.
+The task of ``arun`` waits only in `ServerRun._suspend`, which turns a cancellation into a request.
+So no cancellation interrupts a step, no matter when or how often it arrives. After ``serve``, it
+looks at short intervals whether the step is complete, so nothing has to report that.
 """
 
 import asyncio
-import inspect
-import logging
+import contextlib
 import os
 import random
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
 
-from ._hooks import safe_repr
-from ._instance import Server
-from ._lifespan import Lifespan
-from ._loop import LoopThread, start_task
+from ._lifespan import ServerLifespan
+from ._loop import LoopThread, logger, safe_repr, start_task
 from ._table import Instances, ServerState
-
-logger = logging.getLogger("asgiref.server")
 
 #: The minimum number of seconds that a cancelled task gets to clean up.
 _CLEANUP_SECONDS = 1.0
 #: How often a task that ignores its cancellation is cancelled again, and at which intervals.
 _ATTEMPTS, _ATTEMPT_SECONDS = 20, 0.05
-
-Tasks = Collection["asyncio.Future[Any]"]
 
 
 class Reconnect:
@@ -75,34 +69,25 @@ class Reconnect:
         first, self._failures = not self._failures, self._failures + 1
         delay = min(self._first_delay * 2.0 ** min(self._failures - 1, 60), self._max_delay)
         delay *= random.uniform(0.5, 1.0)
-        logger.log(
-            logging.WARNING if first else logging.DEBUG,
-            "%s.handle() %s; it is run again in %.1f s, until the connection is back",
-            server,
-            "returned" if error is None else f"raised {safe_repr(error)}",
-            delay,
-            exc_info=error if error is not None else False,
-        )
+        log = logger.warning if first else logger.debug
+        text = "returned" if error is None else f"raised {safe_repr(error)}"
+        log("%s.handle() %s; it is run again in %.1f s", server, text, delay, exc_info=error)
         return delay
 
 
-class Run:
+@dataclass(slots=True)
+class ServerRun:
     """One run of a server. Create it on the event loop, in the task of ``arun``."""
 
-    def __init__(self, server: Server, instances: Instances) -> None:
-        if instances.is_running():
-            raise RuntimeError(f"This {type(server).__name__} is running already.")
-        self._server = server
-        self._name = type(server).__name__
-        self._instances = instances
-        self._settings = instances.settings
-        self._task = asyncio.current_task()
-        self._cancelled_before = self._task.cancelling() if self._task else 0
-        self._requests = 0
-        self._cancelled = False
-        self._fatal: BaseException | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._lifespan: Lifespan | None = None
+    _server: Any
+    _instances: Instances
+    _requests: int = 0
+    _cancelled: bool = False
+    _fatal: BaseException | None = None
+    _requested: "asyncio.Future[None] | None" = None
+    _lifespan: ServerLifespan | None = None
+    #: When this last looked whether a step is done, in seconds of ``time.monotonic``.
+    polled_at: float = 0.0
 
     async def run(self) -> None:
         """Serve, then close.
@@ -112,24 +97,27 @@ class Run:
             CancelledError: if this task was cancelled.
         """
         instances = self._instances
+        if instances.is_running():
+            raise RuntimeError(f"This {type(self._server).__name__} is running already.")
         instances.forget_other_loops()
-        instances.thread = LoopThread(self._name)
-        instances.on_finished = self._wake
+        instances.thread = LoopThread(type(self._server).__name__)
         instances.hooks.on_fatal = self._end_with
-        instances.request_end = self.request_end
+        instances.run = self
         instances.state = ServerState.RUNNING
         try:
             await self._serve_and_close()
         finally:  # no await here: this also runs when an abandoned coroutine is closed
             instances.state = ServerState.CLOSED
-            instances.on_finished = instances.hooks.on_fatal = instances.request_end = None
+            instances.hooks.on_fatal = instances.run = None
             instances.lifespan_state = instances.on_contact = None
-            instances.thread.close()
+            instances.thread.closed = True
 
     def request_end(self) -> None:
         """End the server, or shorten an end in progress. Call it on the event loop."""
         self._requests += 1
-        self._wake()
+        self.polled_at = time.monotonic()
+        if self._requested is not None and not self._requested.done():
+            self._requested.set_result(None)
 
     def _end_with(self, error: BaseException) -> None:
         self._fatal = error if self._fatal is None else self._fatal
@@ -137,44 +125,34 @@ class Run:
 
     # Waiting
 
-    def _wake(self, _: object = None) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def _suspend(self, seconds: float | None) -> None:
-        """Wait until `_wake` is called, for at most ``seconds``."""
-        self._waiter = asyncio.get_running_loop().create_future()
+    async def _suspend(self, seconds: float | None, *tasks: "asyncio.Future[None]") -> None:
+        """Wait for a request or the end of a task, for at most ``seconds``."""
+        self._requested = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait({self._waiter}, timeout=seconds)
+            waiting = {self._requested, *tasks}
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             self._cancelled = True
-            count = self._task.cancelling() - self._cancelled_before if self._task else 0
-            self._requests = max(self._requests + 1, count)
-        finally:
-            self._waiter = None
+            self._requests += 1
 
     async def _until(self, done: Callable[[], bool], seconds: float, hurried: float) -> bool:
         """Wait until ``done()``, for at most ``seconds``, or ``hurried`` after a second request."""
-        begin = time.monotonic()
+        begin, pause = time.monotonic(), 0.0
         while not done():
-            left = begin + (hurried if self._requests > 1 else seconds) - time.monotonic()
+            self.polled_at = time.monotonic()
+            left = begin + (hurried if self._requests > 1 else seconds) - self.polled_at
             if left <= 0:
                 return False
-            await self._suspend(left)
+            await self._suspend(min(left, pause))
+            pause = min(2 * pause + 0.001, _ATTEMPT_SECONDS)
         return True
 
-    async def _end(
-        self, pending: Callable[[], Tasks], cancel: Callable[[], None] | None = None
-    ) -> None:
+    async def _end(self, pending: "Callable[[], Collection[asyncio.Future[Any]]]") -> None:
         """Cancel tasks until none is pending; abandon those that ignore it."""
-
-        def cancel_all() -> None:
-            for task in pending():
-                task.cancel()
-
-        seconds = max(self._settings.shutdown_timeout, _CLEANUP_SECONDS)
+        seconds = max(self._instances.settings.shutdown_timeout, _CLEANUP_SECONDS)
         for attempt in range(1 + _ATTEMPTS):
-            (cancel or cancel_all)()
+            for task in pending():
+                self._instances.cancel(task)
             limits = (_ATTEMPT_SECONDS,) * 2 if attempt else (seconds, _CLEANUP_SECONDS)
             if await self._until(lambda: not pending(), *limits):
                 return
@@ -184,92 +162,90 @@ class Run:
     # Serving
 
     async def _serve_and_close(self) -> None:
-        main = self._start(self._main())
-        checker = self._start(self._call(self._server.application_checker))
+        main = start_task(self._main())
+        checker = start_task(self._call(self._server.application_checker))
         while not (self._requests or main.done() or _failure(checker)):
-            await self._suspend(None)
-        raised: BaseException | None = None
+            await self._suspend(None, main, *([] if checker.done() else [checker]))
+        ended = None
         if not self._requests:
             ended, self._requests = main if main.done() else checker, 1
-            raised = asyncio.CancelledError() if ended.cancelled() else _failure(ended)
         await self._end(lambda: [task for task in (main, checker) if not task.done()])
         for task in (main, checker):
-            if (error := _failure(task)) is not None and error is not raised:
+            if task is not ended and (error := _failure(task)) is not None:
                 logger.error("%r failed while it was ended", task, exc_info=error)
         await self._close()
         if self._fatal is not None:
             raise self._fatal
         if self._cancelled:
             raise asyncio.CancelledError
-        if raised is not None:
-            raise raised
-
-    def _start(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Future[None]":
-        task = start_task(coroutine)
-        task.add_done_callback(self._wake)
-        return task
+        if ended is not None:
+            ended.result()
 
     async def _call(self, method: Callable[[], Any]) -> None:
         """Await a method of the server."""
         try:
-            running = method()
-            if not inspect.isawaitable(running):
-                raise TypeError(
-                    f"{self._name}.{getattr(method, '__name__', 'handle')}() returned "
-                    f"{type(running).__name__!r}, which cannot be awaited. Write it with 'async "
-                    "def', or decorate it with sync_to_async(thread_sensitive=False)."
-                )
-            await running
+            await method()
         except (KeyboardInterrupt, SystemExit) as error:
             self._end_with(error)  # a task would raise it in the code that runs the event loop
 
     async def _main(self) -> None:
-        if self._settings.lifespan:
+        settings = self._instances.settings
+        if settings.lifespan:
             application = guarantee_single_callable(self._server.application)
-            self._lifespan = Lifespan(application, self._wake)
+            self._lifespan = ServerLifespan(application)
             if await self._lifespan.startup():
                 self._instances.lifespan_state = self._lifespan.state
-        reconnect: Reconnect | None = self._settings.reconnect
-        delay = await self._handle(reconnect)
-        while delay is not None and self._fatal is None:
+        while (delay := await self._handle(settings.reconnect)) is not None:  # noqa: ASYNC110
             await asyncio.sleep(delay)
-            delay = await self._handle(reconnect)
 
     async def _handle(self, reconnect: Reconnect | None) -> float | None:
         """Run ``handle``; return the seconds until the next run, or None for no next run."""
         error: BaseException | None = None
-        if reconnect is not None:
-            self._instances.on_contact = reconnect.established
+        name = type(self._server).__name__
+        self._instances.on_contact = None if reconnect is None else reconnect.established
         try:
             await self._call(self._server.handle)
         except (Exception, asyncio.CancelledError) as raised:
-            if _is_cancelled():
+            task = asyncio.current_task()
+            if task is None or task.cancelling():  # else a task that it awaits was cancelled
                 raise
             if reconnect is None or isinstance(raised, NotImplementedError):
-                if not self._requests:
-                    text = "%s.handle() failed, and the server ends: %s"
-                    logger.error(text, self._name, safe_repr(raised))
+                logger.error("%s.handle() failed, and the server ends: %s", name, safe_repr(raised))
                 raise
             error = raised
-        finally:
-            self._instances.on_contact = None
-        return None if reconnect is None else reconnect._lost(self._name, error)  # pyright: ignore
+        self._instances.on_contact = None
+        if reconnect is None or self._fatal:
+            return None
+        return reconnect._lost(name, error)  # pyright: ignore[reportPrivateUsage]
 
     # Closing
 
     async def _close(self) -> None:
-        instances, seconds = self._instances, self._settings.shutdown_timeout
+        instances, seconds = self._instances, self._instances.settings.shutdown_timeout
         instances.state = ServerState.CLOSING
-        instances.ask_to_finish()
-        await self._until(instances.is_finished, seconds, 0)
-        await self._end(instances.pending, instances.cancel)
+        await self._until(instances.is_drained, seconds, 0)
+        await self._end(instances.pending)
         if (lifespan := self._lifespan) is not None:
             lifespan.ask_to_stop()
             if not await self._until(lambda: not lifespan.is_stopping(), seconds, 0):
                 logger.warning("The application did not answer lifespan.shutdown in %g s", seconds)
             await self._end(lambda: [] if lifespan.task.done() else [lifespan.task])
-            await self._until(instances.is_finished, max(seconds, _CLEANUP_SECONDS), 0)
-            await self._end(instances.pending, instances.cancel)
+            await self._until(lambda: not instances.pending(), max(seconds, _CLEANUP_SECONDS), 0)
+            await self._end(instances.pending)
+
+    async def clear_loop(self) -> None:
+        """End the tasks that ``handle`` and applications left behind, and report their messages."""
+        self._requests = 2
+        kept = {asyncio.current_task(), *self._instances.abandoned}
+
+        def others() -> "set[asyncio.Task[Any]]":
+            return asyncio.all_tasks() - kept
+
+        await self._until(lambda: not self._instances.hooks.tasks, 0, _CLEANUP_SECONDS)
+        await self._end(others)
+        generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
+        await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
+        await self._end(others)
 
 
 def _failure(task: "asyncio.Future[None]") -> BaseException | None:
@@ -277,40 +253,27 @@ def _failure(task: "asyncio.Future[None]") -> BaseException | None:
     return task.exception() if task.done() and not task.cancelled() else None
 
 
-def _is_cancelled() -> bool:
-    """Whether the current task itself was cancelled, and not only a task that it awaits."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 # The event loop and the signals of `StatelessServer.run`
 
 
-def run_to_end(
-    arun: Callable[[], Coroutine[Any, Any, None]], instances: Instances
-) -> signal.Signals | None:
+def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals | None:
     """Run a server on its own event loop; return the signal that ended it, or None."""
     if instances.is_running():
         raise RuntimeError("This server is running already, on another thread.")
     running = arun()
-    runner = asyncio.Runner()
-    loop = runner.get_loop()
+    loop = asyncio.new_event_loop()  # not asyncio.run, which waits for tasks without a limit
     main = loop.create_task(running)
 
-    def request_end() -> None:
-        (instances.request_end or main.cancel)()
-
-    with Signals(loop, request_end) as signals:
+    with Signals(loop, main, instances) as signals:
         try:
-            escaped = _complete(loop, main, request_end)
-            signals.closing = True
-            loop.run_until_complete(_clear_loop(instances))
-            if signals.first is not None:  # do not wait for threads: see `_end_despite_threads`
-                loop.set_default_executor(ThreadPoolExecutor())
+            escaped = signals.complete()
+            loop.run_until_complete(ServerRun(None, instances).clear_loop())
+            if signals.first is None:  # else do not wait for threads: see `_end_despite_threads`
+                loop.run_until_complete(loop.shutdown_default_executor())
         finally:
-            runner.close()
-    if signals.first is signal.SIGTERM:
-        _end_despite_threads(instances.settings.shutdown_timeout)
+            loop.close()
+            if signals.first is signal.SIGTERM:
+                _end_despite_threads(instances.settings.shutdown_timeout)
     if escaped is not None:
         raise escaped
     if not (signals.first is not None and main.cancelled()):
@@ -318,75 +281,27 @@ def run_to_end(
     return signals.first
 
 
-def _complete(
-    loop: asyncio.AbstractEventLoop, main: "asyncio.Task[None]", request_end: Callable[[], None]
-) -> BaseException | None:
-    """Run the loop until the server has ended, even if an exception escapes from the loop."""
-    escaped: BaseException | None = None
-    while not main.done():
-        try:
-            loop.run_until_complete(main)
-        except BaseException as error:
-            if not main.done():
-                escaped = error if escaped is None else escaped
-                request_end()
-    return escaped
-
-
 def _end_despite_threads(shutdown_timeout: float) -> None:
     """Kill the process with SIGTERM if threads keep it alive after its main thread has ended.
 
     Python waits for them without a limit, even for a thread that waits on a socket.
     """
-    main = threading.main_thread()
 
     def threads() -> list[threading.Thread]:
-        return [each for each in threading.enumerate() if not each.daemon and each is not main]
-
-    def has_ended() -> bool:
-        frame = sys._current_frames().get(main.ident or 0)  # pyright: ignore
-        while frame is not None and frame.f_back is not None:
-            frame = frame.f_back
-        return frame is None or frame.f_globals.get("__name__") == "threading"  # joining threads
+        others = set(threading.enumerate()) - {threading.main_thread()}
+        return [each for each in others if not each.daemon]
 
     def watch() -> None:
-        while not has_ended():
-            time.sleep(_ATTEMPT_SECONDS)
-        end = time.monotonic() + max(shutdown_timeout, _CLEANUP_SECONDS)
-        while left := threads():
-            if time.monotonic() > end:
-                logger.error("Threads still run after SIGTERM, and are abandoned: %r", left)
-                os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(_ATTEMPT_SECONDS)
+        with ThreadPoolExecutor() as executor, contextlib.suppress(RuntimeError):
+            while True:  # until Python refuses this, because the main thread has ended
+                executor.submit(time.sleep, _ATTEMPT_SECONDS).result()
+        time.sleep(max(shutdown_timeout, _CLEANUP_SECONDS))
+        if left := threads():
+            logger.error("Threads still run after SIGTERM, and are abandoned: %r", left)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     if threads():
         threading.Thread(target=watch, daemon=True).start()
-
-
-async def _clear_loop(instances: Instances) -> None:
-    """End the tasks that ``handle`` and applications left behind, and report their messages."""
-    await _end_other_tasks(instances)
-    generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
-    await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
-    await _end_other_tasks(instances)
-
-
-async def _end_other_tasks(instances: Instances) -> None:
-
-    def others() -> "set[asyncio.Task[Any]]":
-        return asyncio.all_tasks() - {asyncio.current_task()}
-
-    left = _CLEANUP_SECONDS
-    end = time.monotonic() + left
-    while (tasks := others()) and left > -_ATTEMPTS * _ATTEMPT_SECONDS:
-        for task in tasks - instances.hooks.tasks:
-            task.cancel()
-        if left <= 0:  # until then, hooks report messages that the tasks put as they end
-            instances.hooks.cancel()
-        await asyncio.wait(tasks, timeout=left if left > 0 else _ATTEMPT_SECONDS)
-        left = end - time.monotonic()
-    for task in others():
-        instances.abandon(task)
 
 
 #: A loop that has not run for this many seconds after a signal is stuck.
@@ -398,69 +313,75 @@ _DEFAULT_HANDLERS: dict[signal.Signals, Any] = {
 }
 
 
+@dataclass(slots=True)
 class Signals:
-    """Turns SIGINT and SIGTERM into calls of ``request_end`` between two steps of the loop.
+    """Turns SIGINT and SIGTERM into calls of `request_end` between two steps of the loop.
 
     If a function blocks the loop, the second signal raises KeyboardInterrupt there, and the third
     one kills the process. This is a context manager: it handles signals during the block, on the
     main thread, unless the program has its own handler for the signal.
-
-    Attributes:
-        first: the first signal that arrived.
-        closing: the server has ended and the loop is being closed, so `request_end` has no effect.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, request_end: Callable[[], None]) -> None:
-        self._loop = loop
-        self._request_end = request_end
-        self._owned: list[signal.Signals] = []
-        self._unheard = False
-        self._interrupted = False
-        self._alive_at = 0.0
-        self._over = False
-        self.closing = False
-        self.first: signal.Signals | None = None
+    _loop: asyncio.AbstractEventLoop
+    _main: "asyncio.Task[None]"
+    _instances: Instances
+    #: The first signal that arrived.
+    first: signal.Signals | None = None
+    _unheard: bool = False
+    _interrupted: bool = False
+
+    def complete(self) -> BaseException | None:
+        """Run the loop until the server has ended, even if an exception escapes from the loop."""
+        escaped: BaseException | None = None
+        self._wake_loop()
+        while not self._main.done():
+            try:
+                self._loop.run_until_complete(self._main)
+            except BaseException as error:
+                if not self._main.done():
+                    escaped = escaped or error
+                    self.request_end()
+        return escaped
+
+    def _wake_loop(self) -> None:
+        """Wake the loop once a second, so that Python can call `_handle`.
+
+        A signal does not interrupt a selector that the main thread is just about to enter.
+        """
+        self._loop.call_later(1.0, self._wake_loop)
+
+    def request_end(self) -> None:
+        (self._instances.run.request_end if self._instances.run else self._main.cancel)()
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
             for number, default in _DEFAULT_HANDLERS.items():
                 if signal.getsignal(number) is default:
-                    self._owned.append(number)
                     signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over = True  # before the handlers are removed, so that none raises here
-        for number in self._owned:
+        for number, default in _DEFAULT_HANDLERS.items():
             if signal.getsignal(number) == self._handle:  # unless the program has set its own
-                signal.signal(number, _DEFAULT_HANDLERS[number])
+                signal.signal(number, default)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal; Python calls this on the main thread, between any two instructions."""
-        if self._over or self._loop.is_closed():
+        if self._loop.is_closed():  # do not raise in code that follows the block
             return
-        stuck = time.monotonic() - self._alive_at > _STUCK_SECONDS
-        if self._unheard or (self.first and (self.closing or stuck)):
-            self._break_off(number)
+        run: ServerRun | None = self._instances.run
+        # Is there no server that looks, at short intervals, whether its end is complete?
+        stuck = run is None or time.monotonic() - run.polled_at > _STUCK_SECONDS
+        if self._unheard or (self.first and stuck):
+            if self._interrupted:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            self._interrupted = True
+            raise KeyboardInterrupt
         self._unheard = True
         self.first = self.first or signal.Signals(number)
         self._loop.call_soon_threadsafe(self._hear)
 
-    def _break_off(self, number: int) -> None:
-        if self._interrupted:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self._interrupted = True
-        raise KeyboardInterrupt
-
     def _hear(self) -> None:
-        if self._unheard:
-            self._unheard = self._interrupted = False
-            if not self._alive_at:
-                self._beat()
-            self._request_end()
-
-    def _beat(self) -> None:
-        self._alive_at = time.monotonic()
-        if not self._over:
-            self._loop.call_later(_STUCK_SECONDS / 5, self._beat)
+        self._unheard = self._interrupted = False
+        self.request_end()

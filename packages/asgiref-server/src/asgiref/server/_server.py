@@ -7,38 +7,31 @@ options that asgiref lacks are arguments, not attributes.
 """
 
 import asyncio
-import logging
+import signal
+import traceback
 from collections.abc import Hashable, Mapping
+from functools import cached_property
 from typing import Any
 
-from ._hooks import is_failed, safe_repr
+from ._hooks import is_failed
 from ._instance import MessageSource
-from ._loop import is_loop_running
-from ._running import Reconnect, Run, run_to_end
-from ._table import Instances, InstanceTable, Settings, check_application
-
-logger = logging.getLogger("asgiref.server")
-
+from ._loop import is_loop_running, logger, safe_repr
+from ._running import Reconnect, ServerRun, run_to_end
+from ._table import Instances, InstanceTable, ServerSettings, check_application
 
 #: The attribute with all private state. It is not an identifier, so no subclass can have it.
 _PRIVATE = "asgiref.server instances"
 
 
 def _instances_of(server: "StatelessServer") -> Instances:
-    instances: Instances | None = server.__dict__.get(_PRIVATE)
-    if instances is None:
-        instances = server.__dict__[_PRIVATE] = Instances(server)
+    private = server.__dict__
+    instances: Instances = private.get(_PRIVATE) or private.setdefault(_PRIVATE, Instances(server))
     return instances
 
 
-class _Option:
-    """Exposes a constructor option. (Not a property, because subclasses assign to these names.)"""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, server: "StatelessServer | None", owner: type) -> Any:
-        return getattr(Settings() if server is None else _instances_of(server).settings, self._name)
+def _option(name: str) -> Any:
+    """Expose a constructor option. (A property would forbid subclasses to assign to its name.)"""
+    return cached_property(lambda server: getattr(_instances_of(server).settings, name))
 
 
 class StatelessServer:
@@ -101,13 +94,13 @@ class StatelessServer:
 
     # These show the constructor's arguments. Assigning to them does not change the server.
     #: The argument of the same name.
-    idle_timeout: Any = _Option()
+    idle_timeout: Any = _option("idle_timeout")
     #: The argument of the same name.
-    queue_size: Any = _Option()
+    queue_size: Any = _option("queue_size")
     #: The argument of the same name.
-    shutdown_timeout: Any = _Option()
+    shutdown_timeout: Any = _option("shutdown_timeout")
     #: The argument of the same name.
-    lifespan: Any = _Option()
+    lifespan: Any = _option("lifespan")
 
     application_checker_interval: float = 0.1
     """Kept for asgiref's API, where it is the interval between polls. It has no effect here."""
@@ -131,7 +124,7 @@ class StatelessServer:
             raise ValueError(f"idle_timeout must be more than 0, or None, not {idle_timeout!r}.")
         self.application = application
         self.max_applications = max_applications
-        _instances_of(self).settings = Settings(
+        _instances_of(self).settings = ServerSettings(
             idle_timeout, queue_size, shutdown_timeout, lifespan, reconnect, source
         )
 
@@ -167,21 +160,20 @@ class StatelessServer:
     ) -> None:
         """Handle the failure of an instance; called once for each failure. By default it logs.
 
-        For one scope, calls of this and of `application_undelivered` run one after the other,
-        unless a call takes longer than five seconds. An exception that they raise is logged; one
-        that is not an ``Exception``, such as SystemExit, ends the server, and `arun` raises it.
+        For one scope, calls of this and of `application_undelivered` run one after the other, and
+        the next instance waits for them. A call is cancelled after ten seconds. An exception that
+        they raise is logged; one that is not an ``Exception``, such as SystemExit, ends the server,
+        and `arun` raises it.
 
         Args:
             exception: the exception that the instance raised. Cancellation is not a failure.
             application_details: the instance's record; ``details["scope"]`` and
                 ``details["future"]`` are its scope and task.
         """
-        logger.error(
-            "Exception inside application for scope %s: %s",
-            safe_repr(getattr(application_details, "scope_id", None)),
-            _text(exception),
-            exc_info=exception,
-        )
+        scope_id = safe_repr(getattr(application_details, "scope_id", None))
+        reason = traceback.format_exception_only(exception)[-1].rstrip()
+        text = "Exception inside application for scope %s: %s"
+        logger.error(text, scope_id, reason, exc_info=exception)
 
     async def application_undelivered(self, messages: list[Any], application_details: Any) -> None:
         """Handle messages that no instance received. By default it logs their number.
@@ -195,11 +187,9 @@ class StatelessServer:
             messages: the messages, in the order in which they were put; never empty.
             application_details: the record of the last instance that had them, as above.
         """
-        logger.warning(
-            "%d message(s) for scope %s were not received by any application",
-            len(messages),
-            safe_repr(getattr(application_details, "scope_id", None)),
-        )
+        scope_id = safe_repr(getattr(application_details, "scope_id", None))
+        text = "%d message(s) for scope %s were not received by any application"
+        logger.warning(text, len(messages), scope_id)
 
     # Instances
 
@@ -234,17 +224,11 @@ class StatelessServer:
 
         Raises:
             TypeError: if ``scope_id`` is not hashable.
-            ValueError: if ``scope`` is a mapping without ``"type"``.
             RuntimeError: if no event loop is running on this thread and the server never had one.
         """
-        instances = _instances_of(self)
-        if (other := instances.other_thread()) is not None:
-            return other.call(self.get_or_create_application_instance, scope_id, scope)
-        try:
-            return instances.queue_for(scope_id, scope)
-        except TypeError:
-            check_scope_id(scope_id)
-            raise
+        # Each message takes this path, so it avoids a call.
+        instances: Instances = self.__dict__.get(_PRIVATE) or _instances_of(self)
+        return instances.queue_for(scope_id, scope)
 
     def delete_oldest_application_instance(self) -> None:
         """Delete the least recently used instance.
@@ -254,9 +238,9 @@ class StatelessServer:
         """
         if (other := _instances_of(self).other_thread()) is not None:
             return other.call(self.delete_oldest_application_instance)
-        for scope_id in _instances_of(self).order:
-            return self.delete_application_instance(scope_id)
-        raise ValueError("There is no application instance to delete.")
+        if not self.application_instances:
+            raise ValueError("There is no application instance to delete.")
+        self.delete_application_instance(_instances_of(self).oldest())
 
     def delete_application_instance(self, scope_id: Hashable) -> None:
         """Forget a scope and cancel its instance, without waiting for its end.
@@ -293,10 +277,9 @@ class StatelessServer:
         try:
             number = run_to_end(self.arun, _instances_of(self))
         except KeyboardInterrupt:
-            logger.info("Exiting due to Ctrl-C/interrupt")
-            return
+            number = signal.SIGINT
         if number is not None:
-            name = "Ctrl-C/interrupt" if number.name == "SIGINT" else number.name
+            name = "Ctrl-C/interrupt" if number is signal.SIGINT else number.name
             logger.info("Exiting due to %s", name)
 
     async def arun(self) -> None:
@@ -306,7 +289,8 @@ class StatelessServer:
         them and ask for the next. Then all instances are cancelled and awaited, and cancelled again
         if they keep running. The application's lifespan gets the same time for its shutdown. A
         second cancellation shortens all of this. A task that ignores every cancellation is
-        abandoned, with an error in the log.
+        abandoned, with an error in the log: it stays on the event loop. (`run` closes the loop all
+        the same; `asyncio.run` waits for such a task without a limit.)
 
         This method does not handle signals.
 
@@ -315,7 +299,7 @@ class StatelessServer:
             RuntimeError: if the application says that its startup failed (``lifespan=True``), or if
                 this server is running already.
         """
-        await Run(self, _instances_of(self)).run()
+        await ServerRun(self, _instances_of(self)).run()
 
     async def application_checker(self) -> None:
         """Wait until cancelled.
@@ -324,18 +308,3 @@ class StatelessServer:
         main loop start or await it. Here the server notices each end without it.
         """
         await asyncio.get_running_loop().create_future()
-
-
-def check_scope_id(scope_id: object) -> None:
-    """Raise TypeError unless ``scope_id`` can identify a scope."""
-    try:
-        hash(scope_id)
-    except TypeError as error:
-        raise TypeError(f"A scope id must be hashable, not {safe_repr(scope_id)}.") from error
-
-
-def _text(exception: BaseException) -> str:
-    try:
-        return str(exception)
-    except Exception:
-        return safe_repr(exception)

@@ -6,7 +6,8 @@
     CLOSING   gets a queue only     goes to application_undelivered
     CLOSED    gets a queue only     likewise, unless the server restarts in the same turn
 
-1. Only `remove` and `_settle` change an instance's state, each at most once per instance.
+1. Only `remove`, `leave` and `_settle` change an instance's state. A live one whose application
+   ends leaves the table in its own last step; `_settle` runs later, and reports the end.
 2. Every message is received once or reported undelivered once. If an instance returns or fails and
    leaves messages, the next instance gets them; if that one receives none, they are undelivered. So
    a queue without a live instance is empty.
@@ -15,12 +16,13 @@
 """
 
 import asyncio
+import contextlib
 import contextvars
+import ctypes
 import enum
-import logging
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
+from collections import OrderedDict, UserDict
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
@@ -29,7 +31,7 @@ from weakref import WeakValueDictionary
 
 from asgiref.compatibility import guarantee_single_callable
 
-from ._hooks import HookCalls, is_reporting, safe_repr
+from ._hooks import HookCalls, is_reporting
 from ._instance import (
     CANCELLED,
     ENDED,
@@ -37,19 +39,16 @@ from ._instance import (
     ApplicationInstance,
     Channel,
     MessageSource,
-    Server,
     SourcedChannel,
     adopted,
     run_application,
 )
-from ._loop import LoopThread, cancel, detach, is_loop_running, start_task
-from ._queue import InputQueue, drained
-
-logger = logging.getLogger("asgiref.server")
+from ._loop import LoopThread, is_loop_running, logger, safe_repr, start_task
+from ._queue import InputQueue
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ServerSettings:
     """A server's options that are not attributes, since subclasses may use the same names."""
 
     idle_timeout: float | None = None
@@ -67,7 +66,7 @@ class ServerState(enum.Enum):
     CLOSED = "closed"
 
 
-class InstanceTable(MutableMapping[Hashable, ApplicationInstance]):
+class InstanceTable(UserDict[Hashable, ApplicationInstance]):
     """The live instances by scope id, least recently used first.
 
     In asgiref this is a dict, and it behaves like one here, with records as its values. Removing an
@@ -75,10 +74,8 @@ class InstanceTable(MutableMapping[Hashable, ApplicationInstance]):
     """
 
     def __init__(self, instances: "Instances") -> None:
+        self.data = instances.order
         self._instances = instances
-
-    def __getitem__(self, scope_id: Hashable) -> ApplicationInstance:
-        return self._instances.order[scope_id]
 
     def __setitem__(self, scope_id: Hashable, details: Any) -> None:
         self._instances.adopt(scope_id, details)
@@ -86,23 +83,8 @@ class InstanceTable(MutableMapping[Hashable, ApplicationInstance]):
     def __delitem__(self, scope_id: Hashable) -> None:
         self._instances.remove(self[scope_id])
 
-    def __iter__(self) -> Iterator[Hashable]:
-        return iter(self._instances.order)
-
-    def __len__(self) -> int:
-        return len(self._instances.order)
-
-    def __repr__(self) -> str:
-        return safe_repr(self.copy())
-
-    def copy(self) -> dict[Hashable, ApplicationInstance]:
-        return dict(self)
-
-    def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return {**self, **other}
-
-    def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return {**other, **self}
+    def copy(self) -> Any:
+        return dict(self.data)
 
 
 class Instances:
@@ -110,9 +92,11 @@ class Instances:
 
     Attributes:
         table: the live instances, for users.
+        last_used_assigned: whether users' code sets the time that decides who is evicted.
         order: the same instances. (Not a plain dict: finding its first entry steps over every
             entry that was deleted in front of it.)
         unfinished: the records whose task has not ended, live or cancelled, by task.
+        abandoned: tasks that ignore their cancellation.
         latest: usually the task of the last instance in `order`; it spares moving that instance
             again.
         settings: the options.
@@ -120,44 +104,44 @@ class Instances:
         thread: the event loop that the server uses.
         lifespan_state: copied into each scope, if the application's lifespan has a state.
         on_contact: called when a scope is looked up; set while a connection is awaited.
-        on_finished: called when `is_finished` may have become true.
-        request_end: ends the server; set while it runs.
+        run: the `ServerRun` in progress, whose module imports this one.
     """
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, server: Any) -> None:
+        self._server = server  # the `StatelessServer`; that class imports this module
         self._dormant: WeakValueDictionary[Hashable, InputQueue] = WeakValueDictionary()
         # All done-callbacks share one context: there may be 50,000 scopes, each with a copy.
         self._context = contextvars.copy_context()
-        self._on_end = self._ended  # likewise, one bound method for all
-        self.table: InstanceTable = InstanceTable(self)
+        self._on_end = self._settle  # likewise, one bound method for all
         self.order: OrderedDict[Hashable, ApplicationInstance] = OrderedDict()
+        self.table: InstanceTable = InstanceTable(self)
         self.unfinished: dict[asyncio.Future[Any], ApplicationInstance] = {}
+        self.abandoned: set[asyncio.Future[Any]] = set()
+        self.last_used_assigned = False
         self.latest: asyncio.Future[Any] | None = None
-        self.settings: Settings = Settings()
+        self.settings: ServerSettings = ServerSettings()
         self.state: ServerState = ServerState.IDLE
         self.thread: LoopThread | None = None
         self.lifespan_state: Mapping[str, Any] | None = None
         self.on_contact: Callable[[], object] | None = None
-        self.on_finished: Callable[[], object] | None = None
-        self.request_end: Callable[[], None] | None = None
+        self.run: Any = None
         self.hooks: HookCalls = HookCalls()
-        self.hooks.on_ended = self._check_finished
 
     # Looking up and starting
 
     def queue_for(self, scope_id: Hashable, scope: object) -> "asyncio.Queue[Any]":
         """Return the input queue of a scope, and start an instance if none is live."""
+        thread = self.thread
+        if thread and thread.ident != get_ident() and (other := self.other_thread()):
+            return other.call(self._server.get_or_create_application_instance, scope_id, scope)
         if self.on_contact is not None:
             self.on_contact()
         instance = self.order.get(scope_id)
-        if instance is None or instance.future.done():
-            instance = self._find(scope_id)
-            if instance is None:
-                check_scope(scope_id, scope)
-                if not self._starts():
-                    return self._queue_only(scope_id, scope)
-                instance = self._start(scope_id, scope)
+        if instance is None:
+            if not self._starts():
+                return self._queue_only(scope_id, scope)
+            self._start(scope_id, scope)
+            instance = self.order[scope_id]
         elif instance.future is not self.latest:
             self.latest = instance.future
             self.order.move_to_end(scope_id)
@@ -176,45 +160,27 @@ class Instances:
     def _starts(self) -> bool:
         return self.state is ServerState.RUNNING or self.state is ServerState.IDLE
 
-    def _find(self, scope_id: Hashable) -> ApplicationInstance | None:
-        """Return the live instance of a scope."""
-        instance = self.order.get(scope_id)
-        if instance is not None and instance.future.done():
-            self._settle(instance.future)  # this may have started the next one
-            return self.order.get(scope_id)
-        return instance
-
-    def _start(
-        self, scope_id: Hashable, scope: object, *, redelivery: bool = False
-    ) -> ApplicationInstance:
+    def _start(self, scope_id: Hashable, scope: object, redelivery: bool = False) -> None:
         check_application(self._server.application)
         application = guarantee_single_callable(self._server.application)
         self._make_room()
-        instance = self._find(scope_id)  # an overridden method may have started one meanwhile
-        if instance is not None:
-            return instance
+        if scope_id in self.order:  # an overridden method may have started an instance meanwhile
+            return
         if self.thread is None or self.thread.loop.is_closed():
             self.thread = LoopThread(type(self._server).__name__)
         queue = self._queue_only(scope_id, scope)
         queue.scope = scope
         scope, source = _with_state(scope, self.lifespan_state), self.settings.source
-        if source is None:
-            channel = Channel(queue, scope, self._server)
-        else:
-            channel = SourcedChannel(queue, scope, self._server, source=source)
+        make = Channel if source is None else partial(SourcedChannel, source=source)
+        channel = make(queue, scope, self._server)
         future = start_task(run_application(application, channel))
-        instance = ApplicationInstance(scope_id, scope, queue, future, channel, redelivery)
+        instance = ApplicationInstance(scope_id, scope, queue, future, channel, self, redelivery)
         if isinstance(channel, SourcedChannel):
             channel.instance = instance
-        try:
-            self.adopt(scope_id, instance)
-        except BaseException:  # raised by __hash__ or __eq__ of the scope id
-            future.cancel()
-            raise
+        self.adopt(scope_id, instance)
         queue.live = future
         if self.settings.idle_timeout is not None:
-            self._watch(instance, self.settings.idle_timeout)
-        return instance
+            self._check_idle(instance)
 
     def _make_room(self) -> None:
         while self.order and (before := len(self.order)) >= self._server.max_applications:
@@ -233,7 +199,7 @@ class Instances:
 
     def adopt(self, scope_id: Hashable, details: object) -> None:
         """Add an instance to the table, replacing another one for the same scope."""
-        instance = adopted(scope_id, details)
+        instance = adopted(scope_id, details, self)
         previous = self.order.get(scope_id)
         self.order[scope_id] = instance
         self.order.move_to_end(scope_id)
@@ -255,29 +221,21 @@ class Instances:
 
     def accept_message(self, queue: InputQueue, message: object) -> bool:
         """Ensure that a live instance reads ``message``; False if the queue must not take it."""
-        live = queue.live
-        if live is not None and not live.done():
-            if self.latest is not live:
-                self.latest = live
-                self.order.move_to_end(queue.scope_id)
-            return True
-        if live is not None:
-            self._settle(live)  # it has ended, but its done-callback has not run yet
         if queue.live is None and self._starts():
             self._start(queue.scope_id, queue.scope)
-        if queue.live is not None:
-            return True
-        self._refuse(queue, message)
-        return False
+        if queue.live is None:
+            self._refuse(queue, message)
+            return False
+        if self.latest is not queue.live:
+            self.latest = queue.live
+            self.order.move_to_end(queue.scope_id)
+        return True
 
     def _refuse(self, queue: InputQueue, message: object, again: bool = False) -> None:
         """Report a message that arrives while no instance may start."""
         if is_reporting():
-            logger.warning(
-                "A message for scope %s came back from application_undelivered of a server "
-                "that has ended, and is dropped",
-                safe_repr(queue.scope_id),
-            )
+            text = "Dropped a message for scope %s that came back from application_undelivered"
+            logger.warning(text, safe_repr(queue.scope_id))
         elif again and self._starts() and not queue.full():
             queue.put_nowait(message)
         elif self.state is ServerState.CLOSED and not again:  # arun() may have been called again
@@ -286,80 +244,68 @@ class Instances:
             future = asyncio.get_running_loop().create_future()
             future.cancel()
             channel = Channel(queue, queue.scope, None, ENDED)
-            none = ApplicationInstance(queue.scope_id, queue.scope, queue, future, channel)
+            none = ApplicationInstance(queue.scope_id, queue.scope, queue, future, channel, self)
             self._hook("application_undelivered", none, [message], none)
 
     # Ending
 
     def remove(self, instance: ApplicationInstance) -> None:
-        """Take a live instance out of the table, and cancel it."""
+        """Take an instance out of the table, if it is live, and cancel it."""
         if instance.state is LIVE:
             instance.channel.state = CANCELLED
             self._release(instance)
-            cancel(instance.future)
             self._give_up(instance)
+        if not instance.future.get_loop().is_closed():
+            instance.future.cancel()
 
-    def _ended(self, future: "asyncio.Future[Any]") -> None:
-        self._settle(future)
-        self._check_finished()
-
-    def _settle(self, future: "asyncio.Future[Any]") -> None:
-        """React to the end of an instance's task, which a put or a look-up may notice first."""
-        instance = self.unfinished.pop(future, None)
-        if instance is None:
-            return
-        live = instance.state is LIVE
-        instance.channel.state = ENDED
-        if live:
+    def leave(self, task: "asyncio.Future[Any]") -> None:
+        """End a live instance whose application has returned or raised."""
+        instance = self.unfinished.get(task)
+        if instance is not None and instance.state is LIVE:
+            instance.channel.state = ENDED
             self._release(instance)
-        self._report(instance)
-        if live and not instance.input_queue.empty():
-            self._pass_on(instance)
 
-    def _report(self, instance: ApplicationInstance) -> None:
-        failure = None if instance.future.cancelled() else instance.future.exception()
-        try:
-            if failure is not None:
+    def _settle(self, task: "asyncio.Future[Any]") -> None:
+        """React to the end of an instance's task."""
+        self.leave(task)  # unless it ended in its own code
+        instance = self.unfinished.pop(task, None)
+        if instance is not None:
+            instance.channel.state = ENDED
+            if not task.cancelled() and (failure := task.exception()) is not None:
                 self._hook("application_exception", instance, failure, instance)
-        finally:
-            del failure  # otherwise the traceback and this frame may form a cycle
-        if isinstance(channel := instance.channel, SourcedChannel):
-            where = type(channel.source).__name__
-            call = channel.instance_ended
-            self.hooks.call(channel.queue, instance.scope_id, where, "instance_ended", call)
+            if isinstance(channel := instance.channel, SourcedChannel):
+                self.hooks.call(instance, channel.source, "instance_ended", channel.instance_ended)
+            if not instance.input_queue.empty():
+                self._pass_on(instance)
 
     def _release(self, instance: ApplicationInstance) -> None:
         """Remove an instance from the table, and free the scope's queue for the next instance."""
-        self._discard(instance)
         if self.latest is instance.future:
             self.latest = None
         if instance.idle_timer is not None:
             instance.idle_timer.cancel()
             instance.idle_timer = None
         queue = instance.input_queue
-        if isinstance(queue, InputQueue) and queue.live is instance.future:
-            queue.live = None
-            instance.channel.release()
-            try:
-                self._dormant[queue.scope_id] = queue
-            except Exception:
-                logger.debug("A scope id cannot be hashed: %s", safe_repr(queue.scope_id))
-
-    def _discard(self, instance: ApplicationInstance) -> None:
         try:
+            if isinstance(queue, InputQueue) and queue.live is instance.future:
+                queue.live = None
+                instance.channel.release()
+                self._dormant[queue.scope_id] = queue
             if self.order.get(instance.scope_id) is instance:
                 del self.order[instance.scope_id]
-                return
         except Exception:
             logger.debug("A scope id cannot be compared: %s", safe_repr(instance.scope_id))
-        others = [each for each in self.records() if each is not instance]
-        if len(others) < len(self.order):
+            others = [each for each in self.records() if each is not instance]
             self.order.clear()
-            for other in others:
-                try:
-                    self.order[other.scope_id] = other
-                except Exception:
-                    self.remove(other)
+            for each in others:
+                with contextlib.suppress(Exception):  # one that cannot be inserted just lives on
+                    self.order[each.scope_id] = each
+
+    def oldest(self) -> Hashable:
+        """The scope id of the least recently used instance, of which there must be one."""
+        if self.last_used_assigned:
+            return min(self.records(), key=lambda each: each.channel.active_at).scope_id
+        return next(iter(self.order))
 
     def records(self) -> list[ApplicationInstance]:
         """The live instances. (Views of an OrderedDict hash the scope ids, which may raise.)"""
@@ -368,49 +314,37 @@ class Instances:
     def _pass_on(self, instance: ApplicationInstance) -> None:
         """Start the next instance for the remaining messages, or report them undelivered."""
         queue = instance.input_queue
-        in_vain = instance.redelivery and not instance.channel.received
-        ended = instance.future.cancelled() or in_vain or not self._starts()
-        if not ended and isinstance(queue, InputQueue):
+        if isinstance(queue, InputQueue) and queue.live is None and self._starts():
+            in_vain = instance.redelivery and not instance.channel.received
             try:
-                self._start(instance.scope_id, queue.scope, redelivery=True)
+                if not (in_vain or instance.future.cancelled()):
+                    self._start(instance.scope_id, queue.scope, redelivery=True)
             except BaseException as error:  # raised by an overridden method
-                logger.exception(
-                    "No application can be started for scope %s", safe_repr(instance.scope_id)
-                )
+                logger.exception("No application can be started for %r", instance)
                 self.hooks.check_fatal(error)
-            if queue.live is not None:
-                return
-        self._give_up(instance)
+        if not isinstance(queue, InputQueue) or queue.live is None:
+            self._give_up(instance)
 
     def _give_up(self, instance: ApplicationInstance) -> None:
-        if messages := drained(instance.input_queue):
+        queue = instance.input_queue
+        if messages := [queue.get_nowait() for _ in range(queue.qsize())]:
             self._hook("application_undelivered", instance, messages, instance)
 
     def _hook(self, name: str, instance: ApplicationInstance, *args: object) -> None:
-        def call() -> Any:
-            return getattr(self._server, name)(*args)
-
-        where = type(self._server).__name__
-        self.hooks.call(instance.input_queue, instance.scope_id, where, name, call)
+        self.hooks.call(instance, self._server, name, lambda: getattr(self._server, name)(*args))
 
     # Idle time
 
-    def _watch(self, instance: ApplicationInstance, delay: float, overdue: bool = False) -> None:
-        """Start the instance's timer. A message only records its time; the timer checks it."""
-        loop = asyncio.get_running_loop()
-        instance.idle_timer = loop.call_later(delay, self._check_idle, instance, overdue)
-
-    def _check_idle(self, instance: ApplicationInstance, overdue: bool) -> None:
+    def _check_idle(self, instance: ApplicationInstance) -> None:
+        """Start the instance's timer, or end it. A message only records its time."""
         channel = instance.channel
         limit = left = cast(float, self.settings.idle_timeout)
         if not channel.sending and channel.queue.empty():
             left = channel.active_at + limit - time.monotonic()
-        if left > 0:
-            self._watch(instance, left)
-        elif not overdue:  # if the whole loop was delayed, the application's own timers run first
-            self._watch(instance, 0.001, overdue=True)
-        else:
-            self._watch(instance, limit)  # in case an overridden method keeps the instance
+        # Check again even if it is idle, in case an overridden method keeps it.
+        loop, delay = asyncio.get_running_loop(), left if left > 0 else limit
+        instance.idle_timer = loop.call_later(delay, self._check_idle, instance)
+        if left <= 0:
             try:
                 self._server.delete_application_instance(instance.scope_id)
             except Exception:
@@ -421,81 +355,58 @@ class Instances:
 
     def is_running(self) -> bool:
         """Whether ``arun`` is running. If its loop was closed, it is not, though it never ended."""
-        closed = self.thread is not None and self.thread.loop.is_closed()
-        return self.state in (ServerState.RUNNING, ServerState.CLOSING) and not closed
+        return self.run is not None and not (self.thread and self.thread.loop.is_closed())
 
-    def is_finished(self) -> bool:
-        """Whether no task of this server is left on the event loop."""
-        return not (self.unfinished or self.hooks.tasks)
+    def is_drained(self) -> bool:
+        """Whether only instances are left that wait for a message, and none is queued."""
+        left = self.unfinished.values()
+        drained = all(each.state is LIVE and each.channel.is_drained() for each in left)
+        return drained and not self.hooks.tasks
 
-    def _check_finished(self) -> None:
-        if self.on_finished is not None and self.is_finished():
-            self.on_finished()
-
-    def ask_to_finish(self) -> None:
-        """Ask each instance to end when it asks for a message and its queue is empty."""
-        for instance in self.records():
-            if isinstance(instance.input_queue, InputQueue):
-                instance.channel.finish(partial(self.remove, instance))
-            else:
-                self.remove(instance)
-
-    def cancel(self) -> None:
-        """Cancel every instance, even if it was cancelled before, and all running hooks."""
-        for instance in list(self.unfinished.values()):
-            if instance.state is LIVE:
-                self.remove(instance)
-            else:
-                cancel(instance.future)
-        self.hooks.cancel()
+    def cancel(self, task: "asyncio.Future[Any]") -> None:
+        """Cancel a task of an instance, of a hook or of the server, perhaps once more."""
+        if (instance := self.unfinished.get(task)) is not None:
+            self.remove(instance)
+        elif task not in self.hooks.unstarted:
+            task.cancel()
 
     def pending(self) -> "list[asyncio.Future[Any]]":
         """The tasks of instances and hooks that have not ended."""
-        return [*self.unfinished, *self.hooks.tasks]
+        return [*self.unfinished, *self.hooks.tasks.values()]
 
     def abandon(self, task: "asyncio.Future[Any]") -> None:
-        """Forget a task (of an instance, a hook or the server) that ignores its cancellation."""
+        """Forget a task (of an instance, a hook or the server) that ignores its cancellation.
+
+        It stays on the event loop. One reference is leaked on purpose: destroying the coroutine
+        would raise GeneratorExit in it, and code that ignores this as well would run without end.
+        """
         name = self.unfinished.get(task, task)
         logger.error("%r ignores its cancellation, and is abandoned", name)
-        self._forget(task)
-        self.hooks.tasks.discard(task)
-        detach(task)
+        self._forget(lambda each: each is task)
+        self.abandoned.add(task)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
 
     def forget_other_loops(self) -> None:
         """Discard instances of an event loop that no longer runs."""
-        loop = asyncio.get_running_loop()
-        for future in [each for each in self.unfinished if each.get_loop() is not loop]:
-            self._forget(future)
-        self.hooks.forget_other_loops(loop)
+        self._forget(lambda task: task.get_loop() is not asyncio.get_running_loop())
 
-    def _forget(self, task: "asyncio.Future[Any]") -> None:
-        instance = self.unfinished.pop(task, None)
-        if instance is not None:
-            if instance.state is LIVE:
-                self._release(instance)
-            instance.channel.state = ENDED
-            instance.channel.end_turn()
-
-
-def check_application(application: object) -> None:
-    """Raise TypeError unless ``application`` can be called."""
-    if not callable(application):
-        raise TypeError(
-            f"A StatelessServer needs an ASGI application, not {safe_repr(application)}."
-        )
+    def _forget(self, is_lost: "Callable[[asyncio.Future[Any]], bool]") -> None:
+        for task, instance in [*self.unfinished.items()]:
+            if is_lost(task):
+                del self.unfinished[task]
+                if instance.state is LIVE:
+                    self._release(instance)
+                instance.channel.state = ENDED
+                instance.channel.end_turn()
+        for queue, task in [*self.hooks.tasks.items()]:
+            if is_lost(task):
+                self.hooks.forget(queue, task)
 
 
-def check_scope(scope_id: object, scope: object) -> None:
-    """Raise ValueError for a mapping without a type.
-
-    Other scopes are passed on: asgiref never looked at them, and servers for a protocol of their
-    own use an address, for example.
-    """
-    if isinstance(scope, Mapping) and "type" not in scope:
-        value = cast(object, scope)
-        raise ValueError(
-            f"The scope of scope id {safe_repr(scope_id)} has no 'type': {safe_repr(value)}."
-        )
+def check_application(value: object) -> None:
+    """Raise TypeError unless ``value`` can be called."""
+    if not callable(value):
+        raise TypeError(f"A StatelessServer needs an ASGI application, not {safe_repr(value)}.")
 
 
 def _with_state(scope: object, state: Mapping[str, Any] | None) -> object:

@@ -17,7 +17,7 @@ from . import _environ
 from ._answers import answer
 from ._errors import BodyTooLarge, Notices, log_abandoned
 from ._input import RequestInput, open_stream
-from ._outbox import Outbox
+from ._outbox import ResponseQueue
 from ._spool import spool
 from ._tasks import next_turn, start_task, wait_for_end
 from ._types import Receive, Scope, Send
@@ -75,7 +75,7 @@ class Exchange:
         self._options = options
         self._loop = asyncio.get_running_loop()
         lend = options.workers.lend
-        self.outbox = Outbox(options.backpressure, lend)
+        self.outbox = ResponseQueue(options.backpressure, lend)
         self._source: RequestInput | None = RequestInput(
             receive,
             self._loop,
@@ -200,7 +200,7 @@ class Exchange:
                 await wait_for_end(pump)
 
     async def _relay(
-        self, application: asyncio.Task[None], source: RequestInput, outbox: Outbox
+        self, application: asyncio.Task[None], source: RequestInput, outbox: ResponseQueue
     ) -> None:
         in_a_row = 0  # sends since other tasks last ran
         while True:
@@ -220,7 +220,7 @@ class Exchange:
             if outbox.is_watched and not outbox.ended:
                 source.start()
 
-    async def _send_batch(self, source: RequestInput, outbox: Outbox, in_a_row: int) -> int:
+    async def _send_batch(self, source: RequestInput, outbox: ResponseQueue, in_a_row: int) -> int:
         """Send the queued events; return the number of sends since other tasks last ran."""
         send = self._send
         for event in outbox.take():

@@ -24,8 +24,8 @@ from ._answers import answer, refuse_websocket, serve_lifespan
 from ._errors import BodyTooLarge, ClientDisconnected, log_abandoned, log_refused, safe_repr
 from ._exchange import Exchange, Options
 from ._file_wrapper import usable_offers
-from ._outbox import Outbox
-from ._response import Response, Sink, State
+from ._outbox import ResponseQueue
+from ._response import Response, ResponseState, Sink
 from ._types import Event, ExcInfo, Receive, Scope, Send
 from ._workers import shared_workers
 
@@ -161,11 +161,11 @@ class WsgiToAsgiInstance:
     @property
     def response_started(self) -> bool:
         """Whether the headers were sent."""
-        return self._response.state in (State.SENT, State.ENDED)
+        return self._response.state in (ResponseState.SENT, ResponseState.ENDED)
 
     @response_started.setter
     def response_started(self, started: bool) -> None:
-        self._response.state = State.SENT if started else State.HELD
+        self._response.state = ResponseState.SENT if started else ResponseState.HELD
 
     @property
     def response_start(self) -> Event:
@@ -208,7 +208,7 @@ class WsgiToAsgiInstance:
         sink = self._sink()
         # Only the outbox knows when the server has sent a file.
         offers: Container[str] = ()
-        if type(sink) is Outbox and (extensions := self.scope.get("extensions")):
+        if type(sink) is ResponseQueue and (extensions := self.scope.get("extensions")):
             offers = usable_offers(extensions, by_path=self._options.send_files_by_path)
         self._response.attach(sink, self.scope["method"] == "HEAD", offers)
         try:

@@ -27,7 +27,7 @@ from ._types import Event
 EVENT_OVERHEAD = 400
 
 
-class Outbox:
+class ResponseQueue:
     """The events of one response on their way to `send`; a Sink for the application's thread.
 
     `lend` creates the context in which the thread waits for long (see `_workers`).

@@ -61,7 +61,7 @@ class Sink(Protocol):
         """Block while anything waits for the client."""
 
 
-class State(enum.Enum):
+class ResponseState(enum.Enum):
     NEW = "start_response was not called yet"
     HELD = "the headers wait for the first non-empty chunk"
     SENT = "the headers are sent"
@@ -161,7 +161,12 @@ _cached_code = lru_cache(maxsize=256)(_code_of)
 _cached_name = lru_cache(maxsize=512)(_encode_name)
 
 # Looking up a member through its class is slow, and happens several times for each chunk.
-_NEW, _HELD, _SENT, _ENDED = State.NEW, State.HELD, State.SENT, State.ENDED
+_NEW, _HELD, _SENT, _ENDED = (
+    ResponseState.NEW,
+    ResponseState.HELD,
+    ResponseState.SENT,
+    ResponseState.ENDED,
+)
 
 
 class Response:

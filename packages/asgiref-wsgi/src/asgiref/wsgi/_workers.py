@@ -56,7 +56,9 @@ class Workers:
             raise ValueError(f"workers must be a positive number of threads, not {workers!r}")
         self.thread_sensitive = thread_sensitive
         self._count = workers or DEFAULT_WORKERS
-        self.runs_in_parallel = not thread_sensitive and (executor is not None or self._count > 1)
+        self.runs_in_parallel: bool = not thread_sensitive and (
+            executor is not None or self._count > 1
+        )
         self._given = executor
         self._start_anew()
         # Created once, because creating a SyncToAsync costs more than calling it.
