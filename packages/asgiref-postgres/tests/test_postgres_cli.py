@@ -99,6 +99,29 @@ def test_migrate_may_run_again(database: str) -> None:
     assert "version 1 (before: 1)" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        (("--partitions", "128"), "has 16 partitions, not 128"),
+        (("--max-size", "99"), "has 1048576 bytes as the maximum size, not 99"),
+    ],
+)
+def test_migrate_refuses_settings_that_an_existing_schema_cannot_change(
+    database: str, option: tuple[str, str], reason: str
+) -> None:
+    done = run("migrate", *option, url=database)
+
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_migrate_accepts_the_settings_that_a_schema_has(database: str) -> None:
+    done = run("migrate", "--partitions", "16", "--max-size", "1048576", url=database)
+
+    assert done.returncode == 0, done.stderr
+
+
 def test_each_role_has_the_rights_that_it_needs_and_no_more(
     server: RealPostgres, database: str
 ) -> None:

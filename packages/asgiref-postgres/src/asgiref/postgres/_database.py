@@ -22,6 +22,9 @@ from ._outbox import Batch
 # The driver has no type annotations; this import makes it Any instead of a type error.
 asyncpg: Any = import_module("asyncpg")
 
+#: The partitions of a new schema.
+_PARTITIONS = 64
+
 Password = str | Callable[[], str] | Callable[[], Awaitable[str]]
 
 #: Errors that mean that the server cannot be reached or cannot work at the moment.
@@ -191,11 +194,26 @@ async def settings_of(connection: Any, schema: str) -> tuple[int, int, int]:
     return partitions, max_size, key
 
 
+async def _refuse_changes(
+    connection: Any, schema: str, partitions: int | None, max_size: int | None
+) -> None:
+    """Raise `CannotStart` if an existing schema would need settings that it cannot change."""
+    has = await connection.fetchrow("SELECT partitions, max_size FROM settings")
+    for wanted, found, name in zip(
+        (partitions, max_size), has, ("partitions", "bytes as the maximum size"), strict=True
+    ):
+        if wanted not in (None, found):
+            raise CannotStart(
+                f"The schema {schema!r} has {found} {name}, not {wanted}, and cannot change that. "
+                "Leave out the option, or create a schema with another name."
+            )
+
+
 async def migrate(
     database: Database,
     *,
-    partitions: int = 64,
-    max_size: int = MAX_SIZE,
+    partitions: int | None = None,
+    max_size: int | None = None,
     grant: str | None = None,
     grant_send: str | None = None,
 ) -> int:
@@ -205,15 +223,18 @@ async def migrate(
 
     Args:
         database: the database, with a role that owns the schema or may create it.
-        partitions: at least the number of workers you will ever run; only for a new schema.
-        max_size: the maximum size of a message in bytes; only for a new schema.
+        partitions: at least the number of workers you will ever run, 64 for a new schema by
+            default; an existing schema cannot change it.
+        max_size: the maximum size of a message in bytes, 1 MiB for a new schema by default; an
+            existing schema cannot change it.
         grant: a role to give the rights of a worker or gateway.
         grant_send: a role to give the right to send.
 
     Raises:
-        CannotStart: if the schema cannot be created or upgraded.
+        CannotStart: if the schema cannot be created or upgraded, or if it exists with another
+            number of partitions or maximum size.
     """
-    if not 1 <= partitions <= 4096:
+    if partitions is not None and not 1 <= partitions <= 4096:
         raise CannotStart(f"There must be between 1 and 4096 partitions, not {partitions}.")
     schema = database.schema
     async with connected(database, check=False) as connection:
@@ -223,6 +244,10 @@ async def migrate(
             await connection.execute(f'CREATE SCHEMA "{schema}"')
         exists = await connection.fetchval("SELECT to_regclass('settings') IS NOT NULL")
         installed = await connection.fetchval("SELECT version FROM settings") if exists else 0
+        if installed:
+            await _refuse_changes(connection, schema, partitions, max_size)
+        partitions = _PARTITIONS if partitions is None else partitions
+        max_size = MAX_SIZE if max_size is None else max_size
         for script in _schema.scripts(schema, installed, partitions, max_size):
             await connection.execute(script)
         for role, sender in ((grant, False), (grant_send, True)):
