@@ -101,10 +101,10 @@ def message_argument(node: ast.AST) -> ast.expr | None:
     return None
 
 
-def as_timeout(what: ast.expr) -> ast.expr:
-    """Return the message that `time_out` of asgiref-testing makes: who did not do what, and why."""
-    parts = [ast.Constant("… "), *getattr(what, "values", [what]), ast.Constant(": ….")]
-    return ast.copy_location(ast.JoinedStr(parts), what)
+def as_timeout(text: ast.expr) -> ast.expr:
+    """Return the message that `time_out` of asgiref-testing makes from ``text``."""
+    parts = [ast.Constant("… "), *getattr(text, "values", [text]), ast.Constant(": ….")]
+    return ast.copy_location(ast.JoinedStr(parts), text)
 
 
 def method_message(owner: str, name: str, first: ast.expr, rest: list[ast.expr]) -> ast.expr | None:
