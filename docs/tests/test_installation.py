@@ -1,10 +1,22 @@
 """The pages contain only installation instructions that `tox run -e installation` has run."""
 
+import re
 from pathlib import Path
 
 import pytest
-from instructions import RECORD, Instruction, instructions, instructions_elsewhere, record
+from instructions import (
+    CONFIGURATION,
+    RECORD,
+    Instruction,
+    instructions,
+    instructions_elsewhere,
+    pages,
+    record,
+)
 from repository import PACKAGES, ROOT
+
+# Where an image or a CI job has the wheels.
+FOLDER = r"(?:\{toxinidir\}/)?vendor/asgiref|/dist"
 
 HOW_TO_RECORD = (
     "the pages' instructions differ from installation-tests/instructions.txt: run `tox run -e "
@@ -19,6 +31,23 @@ def test_every_instruction_of_a_page_is_tested() -> None:
 
 def test_every_installation_instruction_is_in_a_console_block() -> None:
     assert instructions_elsewhere() == []
+
+
+def test_the_ci_jobs_and_images_of_the_pages_install_with_recorded_commands() -> None:
+    recorded = record().replace('"', "")
+
+    installs = [
+        command.replace('"', "")
+        for page in pages()
+        for block in CONFIGURATION.findall(page.read_text("utf-8"))
+        for command in re.findall(r"pip (install --no-index .*)", block)
+    ]
+
+    assert len(installs) > 2
+    unknown = [
+        each for each in installs if f"$ pip {re.sub(FOLDER, 'dist', each)}\n" not in recorded
+    ]
+    assert unknown == []
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)

@@ -31,6 +31,7 @@ async def serve(self, task):
     else:
         reason = "nothing"
     detail = f"at {self.place}, now"
+    await self.time_out(f"sent nothing in {seconds} s", cancel)
     raise ValueError(reason + ".") from LookupError(f"not found {detail}")
 
 
@@ -51,6 +52,7 @@ def test_messages_are_found_in_exceptions_warnings_and_logs(tmp_path: Path) -> N
         "no ….",
         "nothing.",
         "not found at …, now",
+        "… sent nothing in … s: ….",
         "use another",
         "logged: …",
     }

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "installation-tests" / "instructions.txt"
 
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
-DOCKERFILE = re.compile(r"^```dockerfile\n.*?^```$", re.M | re.S)
+CONFIGURATION = re.compile(r"^```(?:dockerfile|yaml|ini)\n.*?^```$", re.M | re.S)
 HEADING = re.compile(r"^#+ (.+)$", re.M)
 INSTALLER = r"\b(?:pip3? (?:install|wheel)|pip-sync|uv (?:add|pip|sync)|poetry add|pipx install)\b"
 
@@ -106,8 +106,8 @@ def instructions_elsewhere() -> list[str]:
     """Return lines outside ``console`` blocks that install one of our packages."""
     found = []
     for path in [*pages(), *ROOT.glob("docs/**/*.rst")]:
-        # Docker builds in an empty environment too; the docs compare its commands with the record.
-        prose = DOCKERFILE.sub("", BLOCK.sub("", path.read_text("utf-8")))
+        # Docker and CI use empty environments too; the docs compare their commands with the record.
+        prose = CONFIGURATION.sub("", BLOCK.sub("", path.read_text("utf-8")))
         for line in prose.splitlines():
             if re.search(rf"{INSTALLER}[^`]*asgiref", line):
                 found.append(f"{path.relative_to(ROOT)}: {line.strip()}")

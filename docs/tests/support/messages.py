@@ -90,6 +90,8 @@ def message_argument(node: ast.AST) -> ast.expr | None:
             return text
         case ast.Call(func=ast.Name(id=name), args=[*_, last]) if name in REFUSALS:
             return last
+        case ast.Call(func=ast.Attribute(attr="time_out"), args=[first, *_]):
+            return as_timeout(first)
         case ast.Call(func=ast.Name(id="log"), args=[first, *_]):  # a method of a logger
             return first
         case ast.Call(func=ast.Name(id=name), args=[first, *_]) if ERRORS.fullmatch(name):
@@ -97,6 +99,12 @@ def message_argument(node: ast.AST) -> ast.expr | None:
         case ast.Call(func=ast.Attribute(value=owner, attr=name), args=[first, *rest]):
             return method_message(ast.unparse(owner), name, first, rest)
     return None
+
+
+def as_timeout(text: ast.expr) -> ast.expr:
+    """Return the message that `time_out` of asgiref-testing makes from ``text``."""
+    parts = [ast.Constant("… "), *getattr(text, "values", [text]), ast.Constant(": ….")]
+    return ast.copy_location(ast.JoinedStr(parts), text)
 
 
 def method_message(owner: str, name: str, first: ast.expr, rest: list[ast.expr]) -> ast.expr | None:

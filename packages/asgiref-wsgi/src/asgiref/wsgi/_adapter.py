@@ -53,7 +53,9 @@ class WsgiToAsgi:
             a scope of another type.
 
     If the call is cancelled, the application stops at its next chunk, write or read, and the
-    adapter closes the iterable that it returned.
+    adapter closes the iterable that it returned. A server that cancels requests at its shutdown may
+    end the process before that: under uvicorn, the application's ``finally`` blocks do not run once
+    the time limit has passed.
 
     >>> def hello(environ, start_response):
     ...     start_response("200 OK", [("Content-Type", "text/plain")])
