@@ -19,7 +19,7 @@ from wsgi_servers import free_port, serving
 from asgiref.wsgi import WsgiToAsgi
 
 ROUNDS = 21
-GRANIAN = [sys.executable, *"-m granian --interface asgi --no-ws --no-log --port".split()]
+GRANIAN = f"{sys.executable} -m granian --interface asgi --no-ws --no-log --port"
 SIZES = {"100 kB": 100_000, "1 MB": 1_000_000, "10 MB": 10_000_000, "100 MB": 100_000_000}
 
 
@@ -43,7 +43,7 @@ def download(connection: http.client.HTTPConnection, file: Path) -> float:
 
 def measure(option: str, files: list[Path]) -> list[float]:
     port = free_port()
-    with serving([*GRANIAN, str(port), f"wsgi_pathsend:{option}"], port, HERE):
+    with serving([*GRANIAN.split(), str(port), f"wsgi_pathsend:{option}"], port, HERE):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         downloads = ([download(connection, file) for _ in range(ROUNDS)] for file in files)
         return list(map(statistics.median, downloads))
