@@ -90,9 +90,9 @@ def reused_runner(count: int) -> float:
 
 @functools.cache
 def django_handlers() -> tuple[Any, Any]:
-    import django
     from django.conf import settings
-    from django.core.handlers import asgi, wsgi
+    from django.core.asgi import get_asgi_application
+    from django.core.wsgi import get_wsgi_application
     from django.http import HttpResponse
     from django.urls import path
 
@@ -101,8 +101,7 @@ def django_handlers() -> tuple[Any, Any]:
 
     urls = (path("sync", lambda request: HttpResponse(b"hello")), path("async", async_view))
     settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=urls, SECRET_KEY="benchmark")
-    django.setup()
-    return asgi.ASGIHandler(), wsgi.WSGIHandler()
+    return get_asgi_application(), get_wsgi_application()
 
 
 async def django_asgi() -> None:

@@ -26,8 +26,7 @@ GUNICORN = "-m gunicorn -k gthread --threads 40 --log-level error -b 127.0.0.1:P
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+        return int(server.getsockname()[1])
 
 
 def is_open(port: int) -> bool:
