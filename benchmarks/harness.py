@@ -24,7 +24,7 @@ import pyperf
 from record import Table, compared
 
 HERE = Path(__file__).resolve().parent
-Way = TypeVar("Way")
+Item = TypeVar("Item")
 TIMED = tomllib.loads((HERE / "targets.toml").read_text("utf-8"))
 
 
@@ -56,9 +56,9 @@ class Timing:
         return {**self.peers, **named}
 
 
-def turns(label: str, count: int, ways: Iterable[Way]) -> Iterator[list[Way]]:
-    """Yield the ways in turn for each round, starting with a different one each time."""
-    given = list(ways)
+def turns(label: str, count: int, items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield the items for each round, starting with a different one each time."""
+    given = list(items)
     for number in range(count):
         print(f"{label}: round {number + 1} of {count}", file=sys.stderr, flush=True)
         first = number % len(given)
