@@ -132,6 +132,7 @@ def of_uvicorn(application: Any) -> Any:
 def of_hypercorn(application: Any) -> Any:
     from hypercorn.middleware import AsyncioWSGIMiddleware
 
+    # Its threads are those of the loop's default executor, as under hypercorn itself.
     return AsyncioWSGIMiddleware(application, max_body_size=1 << 30)
 
 
