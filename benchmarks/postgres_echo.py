@@ -63,14 +63,14 @@ class Troupe:
 
     def __init__(self, way: Way, python: str, url: str, scopes: int, server: int) -> None:
         self._server = psutil.Process(server)
-        self._processes: list[subprocess.Popen[str]] = []
+        self._processes: list[psutil.Popen] = []
         # Start the gateway first: it creates the tables that the workers of the bare loop read.
         for role, number in [("gateway", 0), *(("worker", number) for number in range(WORKERS))]:
             script = str(HERE / "postgres_cases.py")
             command = [python, script, way, role, url, str(scopes), str(number)]
-            process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True)
+            process = psutil.Popen(command, stdin=PIPE, stdout=PIPE, text=True)
             self._processes.append(process)
-            if answer_of(process) != "ready\n":
+            if process.stdout.readline() != "ready\n":
                 self.close()
                 raise RuntimeError(f"{way}: {role} {number} is not ready; see above")
 
@@ -78,13 +78,13 @@ class Troupe:
         """Return the gateway's answer, and the microseconds per echo of each role."""
         gateway, before = self._processes[0], self._spent()
         print(json.dumps([messages, rate]), file=gateway.stdin, flush=True)
-        trip = json.loads(answer_of(gateway))
+        trip = json.loads(gateway.stdout.readline())
         pairs = zip(before, self._spent(), strict=True)
         return trip, [1e6 * (after - start) / messages for start, after in pairs]
 
     def _spent(self) -> list[float]:
         """Return the processor time of each role so far, in user code and in the kernel."""
-        gateway, *workers = [psutil.Process(process.pid) for process in self._processes]
+        gateway, *workers = self._processes
         groups = [gateway], [self._server, *self._server.children()], workers
         return [sum(map(processor_seconds, group)) for group in groups]
 
@@ -92,10 +92,6 @@ class Troupe:
         for process in self._processes:
             with process:
                 process.kill()
-
-
-def answer_of(process: subprocess.Popen[str]) -> str:
-    return process.stdout.readline() if process.stdout else ""
 
 
 def processor_seconds(process: psutil.Process) -> float:
