@@ -6,7 +6,7 @@ it makes one request after another, or 50 at once on as many threads.
 
 import io
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -14,20 +14,19 @@ from wsgiref.util import setup_testing_defaults
 
 from a2wsgi import ASGIMiddleware
 from measured import Measure, answer, on_thread
-from wsgi_cases import BLOCK, HEADERS
+from wsgi_cases import BLOCK, HEADERS, Application, Environ
 
 from asgiref.wsgi import AsgiToWsgi
 
-Application = Callable[[Any, Any, Any], Awaitable[None]]
-
-ENVIRON: dict[str, Any] = {
+ENVIRON: Environ = {
     "QUERY_STRING": "",
     "REMOTE_ADDR": "127.0.0.1",
     "REMOTE_PORT": "50000",
     "wsgi.multithread": True,
+    **{
+        f"HTTP_{name.decode().upper().replace('-', '_')}": value.decode() for name, value in HEADERS
+    },
 }
-for name, value in HEADERS:
-    ENVIRON[f"HTTP_{name.decode().upper().replace('-', '_')}"] = value.decode()
 setup_testing_defaults(ENVIRON)
 
 
@@ -73,8 +72,7 @@ def ask(application: Any, body: bytes) -> int:
     own = {"REQUEST_METHOD": method, "CONTENT_LENGTH": length, "wsgi.input": io.BytesIO(body)}
     chunks = application(ENVIRON | own, lambda status, headers, exc_info=None: None)
     received = sum(map(len, chunks))
-    if close := getattr(chunks, "close", None):
-        close()
+    chunks.close()
     return received
 
 
@@ -117,16 +115,8 @@ CASES: dict[str, Measure] = {
 }
 
 
-# Factories for gunicorn
-
-
-def site() -> Any:
-    return ADAPTERS[""](hello)
-
-
-def site_of_a2wsgi() -> Any:
-    return ASGIMiddleware(hello)
-
+# For gunicorn
+site, site_of_a2wsgi = (adapter(hello) for adapter in ADAPTERS.values())
 
 if __name__ == "__main__":
     answer(CASES)

@@ -5,11 +5,11 @@ import contextvars
 import functools
 import queue
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
-from measured import Measure, answer, on_loop, on_thread
+from measured import Measure, answer, each, on_loop, on_thread, repeat
 
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
@@ -29,23 +29,6 @@ async def one_sync_call() -> None:
 sensitive = sync_to_async(nothing)
 parallel = sync_to_async(nothing, thread_sensitive=False)
 bridged = async_to_sync(nothing_async)
-
-
-async def repeat(call: Callable[[], Awaitable[object]], count: int) -> None:
-    for _ in range(count):
-        await call()
-
-
-def each(call: Callable[[], Awaitable[object]]) -> Measure:
-    return on_loop(lambda count: repeat(call, count))
-
-
-def together(call: Callable[[], Coroutine[Any, Any, object]]) -> Measure:
-    async def measured(count: int) -> None:
-        for _ in range(count // 1000):
-            await asyncio.gather(*[call() for _ in range(1000)])
-
-    return on_loop(measured)
 
 
 def below_async_code(call: Callable[[asyncio.AbstractEventLoop], object]) -> Measure:
@@ -107,9 +90,9 @@ def reused_runner(count: int) -> float:
 
 @functools.cache
 def django_handlers() -> tuple[Any, Any]:
-    import django
     from django.conf import settings
-    from django.core.handlers import asgi, wsgi
+    from django.core.asgi import get_asgi_application
+    from django.core.wsgi import get_wsgi_application
     from django.http import HttpResponse
     from django.urls import path
 
@@ -118,8 +101,7 @@ def django_handlers() -> tuple[Any, Any]:
 
     urls = (path("sync", lambda request: HttpResponse(b"hello")), path("async", async_view))
     settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=urls, SECRET_KEY="benchmark")
-    django.setup()
-    return asgi.ASGIHandler(), wsgi.WSGIHandler()
+    return get_asgi_application(), get_wsgi_application()
 
 
 async def django_asgi() -> None:
@@ -145,7 +127,7 @@ CASES: dict[str, Measure] = {
     "the same inside a `ThreadSensitiveContext`": on_loop(in_context),
     "`thread_sensitive=False`": each(parallel),
     "with 30 context variables": on_loop(with_many_variables),
-    "1000 at once, each": together(sensitive),
+    "1000 at once, each": each(sensitive, 1000),
     "a `ThreadSensitiveContext` and one call in it": each(a_context_each),
     "`async_to_sync` below `sync_to_async`": below_async_code(lambda loop: bridged()),
     "`async_to_sync` at top level": on_thread(bridged),
@@ -155,7 +137,7 @@ CASES: dict[str, Measure] = {
     "raw hop": on_loop(raw_hop),
     "asyncio.to_thread": each(lambda: asyncio.to_thread(nothing)),
     "anyio.to_thread": each(anyio_to_thread),
-    "1000 asyncio.to_thread": together(lambda: asyncio.to_thread(nothing)),
+    "1000 asyncio.to_thread": each(lambda: asyncio.to_thread(nothing), 1000),
     "run_coroutine_threadsafe": below_async_code(
         lambda loop: asyncio.run_coroutine_threadsafe(nothing_async(), loop).result()
     ),

@@ -14,10 +14,11 @@ import json
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
 import psutil
+from record import Measured
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
 
@@ -33,17 +34,18 @@ def fails(argument: object) -> None:
     raise ValueError("failed")
 
 
-async def calls(function: Callable[[object], None], **options: Any) -> None:
-    call = sync_to_async(function, **options)
-    for _ in range(1000):
-        with contextlib.suppress(ValueError):
-            await call(object())
+def on_loop(call: Callable[[object], Awaitable[None]]) -> Callable[[], None]:
+    async def calls() -> None:
+        for _ in range(1000):
+            with contextlib.suppress(ValueError):
+                await call(object())
+
+    return lambda: asyncio.run(calls())
 
 
-async def a_context_each() -> None:
-    for _ in range(1000):
-        async with ThreadSensitiveContext():
-            await sync_to_async(returns)(object())
+async def in_its_own_context(argument: object) -> None:
+    async with ThreadSensitiveContext():
+        await sync_to_async(returns)(argument)
 
 
 async def returns_async(argument: object) -> None:
@@ -62,18 +64,14 @@ def from_sync() -> None:
 
 
 CASES: dict[str, Callable[[], None]] = {
-    "sensitive": lambda: asyncio.run(calls(returns)),
-    "sensitive, raising": lambda: asyncio.run(calls(fails)),
-    "parallel": lambda: asyncio.run(calls(returns, thread_sensitive=False)),
-    "a context each": lambda: asyncio.run(a_context_each()),
+    "sensitive": on_loop(sync_to_async(returns)),
+    "sensitive, raising": on_loop(sync_to_async(fails)),
+    "parallel": on_loop(sync_to_async(returns, thread_sensitive=False)),
+    "a context each": on_loop(in_its_own_context),
     "top level, half of them raising": from_sync,
     "below async code": lambda: asyncio.run(sync_to_async(from_sync)()),
 }
-COUNTED = {
-    "loops": asyncio.AbstractEventLoop,
-    "tasks": asyncio.Task,
-    "contexts": contextvars.Context,
-}
+KINDS = asyncio.AbstractEventLoop, asyncio.Task, contextvars.Context
 
 
 def left_behind() -> Counter[str]:
@@ -83,11 +81,11 @@ def left_behind() -> Counter[str]:
     gc.collect()
     counted = Counter(threads=threading.active_count(), descriptors=PROCESS.num_fds())
     for thing in gc.get_objects():
-        counted.update(name for name, kind in COUNTED.items() if isinstance(thing, kind))
+        counted.update(f"{kind.__name__} objects" for kind in KINDS if isinstance(thing, kind))
     return counted
 
 
-def measure(name: str, calls: Callable[[], None], thousands: int) -> dict[str, Any]:
+def measure(name: str, calls: Callable[[], None], thousands: int) -> Measured:
     for _ in range(max(1, thousands // 10)):
         calls()
     before, rss = left_behind(), PROCESS.memory_info().rss
@@ -98,14 +96,9 @@ def measure(name: str, calls: Callable[[], None], thousands: int) -> dict[str, A
     note = ", ".join(f"{count} {kind}" for kind, count in more.items()) or "nothing"
     columns = {"RSS growth": f"{growth:.0f} kB", "more than before": note}
     met = growth < LIMIT_KB and not more
-    return {
-        "name": name,
-        "ours": growth,
-        "met": met,
-        "limits": {"limit": LIMIT_KB},
-        "columns": columns,
-    }
+    return Measured(name, growth, met, limits={"limit": LIMIT_KB}, columns=columns)
 
 
 if __name__ == "__main__":
-    print(json.dumps([measure(name, calls, int(sys.argv[1])) for name, calls in CASES.items()]))
+    thousands = int(sys.argv[1])
+    print(json.dumps([asdict(measure(*case, thousands)) for case in CASES.items()]))

@@ -5,7 +5,7 @@ itself measures one environment completely before the next, so a change of the m
 between the two would look like a difference. Here each round measures every case in both
 environments, directly one after the other and with alternating order.
 
-Unless ``--idle`` is given, a process keeps one core busy: on an idle machine a hop between threads
+Meanwhile, a process keeps one core busy (`run.timed`): on an idle machine a hop between threads
 wakes a sleeping core, which on a virtual machine can cost more than everything measured here.
 """
 
@@ -15,16 +15,16 @@ import sys
 import tempfile
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyperf
 from record import Table, compared
 
 HERE = Path(__file__).resolve().parent
+Item = TypeVar("Item")
 TIMED = tomllib.loads((HERE / "targets.toml").read_text("utf-8"))
 
 
@@ -35,7 +35,6 @@ class Options:
     ours: str
     theirs: str
     rounds: int
-    idle: bool = False
     quick: bool = False
 
 
@@ -57,23 +56,13 @@ class Timing:
         return {**self.peers, **named}
 
 
-def rounds(label: str, count: int) -> Iterator[int]:
+def turns(label: str, count: int, items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield the items for each round, starting with a different one each time."""
+    given = list(items)
     for number in range(count):
         print(f"{label}: round {number + 1} of {count}", file=sys.stderr, flush=True)
-        yield number
-
-
-@contextmanager
-def busy_core(wanted: bool) -> Iterator[str]:
-    """Keep a core busy during the ``with`` block; yield a description of the conditions."""
-    if not wanted:
-        yield "otherwise idle"
-        return
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
-        try:
-            yield "one core kept busy"
-        finally:
-            process.kill()
+        first = number % len(given)
+        yield given[first:] + given[:first]
 
 
 def measure(python: str, name: str, case: str, calls: int, unit: str) -> float:
@@ -95,11 +84,11 @@ def time_rounds(name: str, table: Timing, options: Options) -> tuple[Rounds, Rou
     """Return the times of each case, ours and theirs; ours include the peers."""
     ours, theirs = Rounds(list), Rounds(list)
     python, prefix = (options.ours, f"{table.against}, ") if table.against else (options.theirs, "")
-    for number in rounds(f"{name}, {table.title}", options.rounds):
+    sides = (theirs, python, prefix), (ours, options.ours, "")
+    for order in turns(f"{name}, {table.title}", options.rounds, sides):
         for case, given in table.cases.items():
-            turns = [(ours, options.ours, case), (theirs, python, prefix + case)]
-            for figures, which, measured in turns if number % 2 else reversed(turns):
-                took = measure(which, name, measured, given["calls"], table.unit)
+            for figures, which, before in order:
+                took = measure(which, name, before + case, given["calls"], table.unit)
                 figures[case].append(took)
         for peer, calls in table.all_peers().items():
             ours[peer].append(measure(options.ours, name, peer, calls, table.unit))

@@ -2,10 +2,10 @@
 
 import importlib
 import sys
-import time
+from functools import partial
 from typing import Any
 
-from measured import Measure, answer, on_loop, on_thread
+from measured import Measure, answer, each, on_loop, on_thread
 
 from asgiref.compatibility import guarantee_single_callable
 from asgiref.testing import ApplicationCommunicator
@@ -40,13 +40,11 @@ class Old:
         pass
 
 
-async def exchanges(count: int) -> None:
-    """Use a new communicator for each message."""
-    for _ in range(count):
-        communicator = ApplicationCommunicator(reply_once, SCOPE)
-        await communicator.send_input(MESSAGE)
-        await communicator.receive_output()
-        await communicator.wait()
+async def exchange() -> None:
+    communicator = ApplicationCommunicator(reply_once, SCOPE)
+    await communicator.send_input(MESSAGE)
+    await communicator.receive_output()
+    await communicator.wait()
 
 
 async def messages(count: int) -> None:
@@ -58,34 +56,24 @@ async def messages(count: int) -> None:
     communicator.stop()
 
 
-async def adapted(count: int) -> None:
-    application: Any = guarantee_single_callable(Old)
-    for _ in range(count):
-        await application(SCOPE, None, None)
-
-
 def guaranteed(application: Any) -> Measure:
     return on_thread(lambda: guarantee_single_callable(application))
 
 
-def imported(count: int) -> float:
-    seconds = 0.0
-    for _ in range(count):
-        sys.modules.pop("asgiref.typing", None)
-        begin = time.perf_counter()
-        importlib.import_module("asgiref.typing")
-        seconds += time.perf_counter() - begin
-    return seconds
+def import_again() -> None:
+    sys.modules.pop("asgiref.typing", None)
+    importlib.import_module("asgiref.typing")
 
 
+adapted: Any = guarantee_single_callable(Old)
 CASES: dict[str, Measure] = {
-    "one message there and back, a communicator each": on_loop(exchanges),
+    "one message there and back, a communicator each": each(exchange),
     "one message there and back, one communicator": on_loop(messages),
     "a function is passed in": guaranteed(reply),
     "an instance is passed in": guaranteed(Instance()),
     "an ASGI 2 class is passed in": guaranteed(Old),
-    "a call through the adapter": on_loop(adapted),
-    "import asgiref.typing": imported,
+    "a call through the adapter": each(partial(adapted, SCOPE, None, None)),
+    "import asgiref.typing": on_thread(import_again),
 }
 
 if __name__ == "__main__":

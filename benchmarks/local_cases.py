@@ -21,10 +21,8 @@ def timed(statement: str) -> Statement:
     """Return a function that runs a statement, which uses `local`, a given number of times."""
 
     def run(local: Any, count: int) -> float:
-        names = {"given": local}
-        return timeit.timeit(
-            "; ".join([statement] * 10), "local = given", number=count // 10, globals=names
-        )
+        names, body = {"given": local}, "; ".join([statement] * 10)
+        return timeit.timeit(body, "local = given", number=count // 10, globals=names)
 
     return run
 

@@ -12,9 +12,7 @@ Measure = Callable[[int], float]
 
 def answer(cases: Mapping[str, Measure]) -> None:
     runner = pyperf.Runner()
-    runner.argparser.add_argument(
-        "--case", choices=cases, required=True, help="the case to measure"
-    )
+    runner.argparser.add_argument("--case", choices=cases, required=True, help="the case")
     case = runner.parse_args().case
     runner.bench_time_func(case, cases[case])
 
@@ -28,6 +26,20 @@ def on_loop(measured: Callable[[int], Awaitable[object]]) -> Measure:
         return time.perf_counter() - begin
 
     return lambda count: asyncio.run(main(count))
+
+
+def each(call: Callable[[], Awaitable[object]], at_once: int = 1) -> Measure:
+    """Time asynchronous calls, one after the other or so many at once."""
+    return on_loop(lambda count: repeat(call, count, at_once))
+
+
+async def repeat(call: Callable[[], Awaitable[object]], count: int, at_once: int = 1) -> None:
+    async def together() -> None:
+        await asyncio.gather(*[call() for _ in range(at_once)])
+
+    turn = call if at_once == 1 else together
+    for _ in range(count // at_once):
+        await turn()
 
 
 def on_thread(call: Callable[[], object]) -> Measure:

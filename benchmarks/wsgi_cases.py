@@ -5,7 +5,8 @@ makes one request after another, unless a case says otherwise. `send` never yiel
 loop, like that of a server whose client keeps up; `receive` returns at once.
 
 `raw` is the minimum for any adapter: gather the body, build an environ of nothing else, call the
-application in an executor and send its result in two events. `wsgi_servers` serves `hello`.
+application in an executor and send its result in two events. `wsgi_servers` serves `hello`, and the
+results of `of_ours` and `of_a2wsgi` without an argument.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from measured import Measure, answer, on_loop
+from measured import Measure, answer, each
 
 from asgiref.wsgi import WsgiToAsgi
 
@@ -85,18 +86,22 @@ def stream(count: int, chunk: bytes) -> WsgiApplication:
 # Adapters
 
 
+def of_ours(application: WsgiApplication = hello) -> Application:
+    return WsgiToAsgi(application)
+
+
 def of_raw(application: WsgiApplication) -> Application:
     executor = ThreadPoolExecutor(40)
 
-    def call(body: bytes) -> tuple[dict[str, Any], bytes]:
+    def call(body: bytes) -> list[dict[str, Any]]:
         start: dict[str, Any] = {"type": "http.response.start"}
 
         def start_response(status: str, headers: list[tuple[str, str]]) -> None:
             start["status"] = int(status[:3])
             start["headers"] = [(name.lower().encode(), value.encode()) for name, value in headers]
 
-        chunks = application({"wsgi.input": io.BytesIO(body)}, start_response)
-        return start, b"".join(chunks)
+        content = b"".join(application({"wsgi.input": io.BytesIO(body)}, start_response))
+        return [start, {"type": "http.response.body", "body": content}]
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         body, more = bytearray(), True
@@ -105,14 +110,13 @@ def of_raw(application: WsgiApplication) -> Application:
             body += message["body"]
             more = message["more_body"]
         loop = asyncio.get_running_loop()
-        start, content = await loop.run_in_executor(executor, call, bytes(body))
-        await send(start)
-        await send({"type": "http.response.body", "body": content})
+        for event in await loop.run_in_executor(executor, call, bytes(body)):
+            await send(event)
 
     return serve
 
 
-def of_a2wsgi(application: Any) -> Any:
+def of_a2wsgi(application: Any = hello) -> Any:
     from a2wsgi import WSGIMiddleware
 
     return WSGIMiddleware(application, workers=40)
@@ -125,22 +129,11 @@ def of_uvicorn(application: Any) -> Any:
         return WSGIMiddleware(application, workers=40)
 
 
-def of_hypercorn(application: Any) -> Application:
-    from hypercorn.app_wrappers import WSGIWrapper
+def of_hypercorn(application: Any) -> Any:
+    from hypercorn.middleware import AsyncioWSGIMiddleware
 
-    executor = ThreadPoolExecutor(40)
-    wrapper = WSGIWrapper(application, max_body_size=1 << 30)
-
-    async def serve(scope: Any, receive: Any, send: Any) -> None:
-        loop = asyncio.get_running_loop()
-
-        def call_soon(function: Any, *arguments: Any) -> Any:
-            return asyncio.run_coroutine_threadsafe(function(*arguments), loop).result()
-
-        spawn = functools.partial(loop.run_in_executor, executor)
-        await wrapper(scope, receive, send, spawn, call_soon)
-
-    return serve
+    # Its threads are those of the loop's default executor, as under hypercorn itself.
+    return AsyncioWSGIMiddleware(application, max_body_size=1 << 30)
 
 
 # Requests
@@ -178,14 +171,7 @@ def case(
     async def check() -> None:
         assert await ask(adapted(application), body) == answer_size
 
-    async def measured(count: int) -> None:
-        for _ in range(count // at_once):
-            if at_once == 1:
-                await check()
-            else:
-                await asyncio.gather(*[check() for _ in range(at_once)])
-
-    return on_loop(measured)
+    return each(check, at_once)
 
 
 REQUESTS: dict[str, Any] = {
@@ -197,7 +183,7 @@ REQUESTS: dict[str, Any] = {
     "10 MB upload": (measure_upload, 8, (BLOCK,) * 160),
 }
 ADAPTERS: dict[str, Callable[[Any], Application]] = {
-    "": WsgiToAsgi,
+    "": of_ours,
     "raw, ": of_raw,
     "a2wsgi, ": of_a2wsgi,
     "uvicorn, ": of_uvicorn,
@@ -208,17 +194,6 @@ CASES: dict[str, Measure] = {
     for prefix, adapter in ADAPTERS.items()
     for name, request in REQUESTS.items()
 }
-
-
-# Factories for uvicorn
-
-
-def site() -> Any:
-    return WsgiToAsgi(hello)
-
-
-def site_of_a2wsgi() -> Any:
-    return of_a2wsgi(hello)
 
 
 if __name__ == "__main__":

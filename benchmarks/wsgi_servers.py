@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness import HERE, Options, rounds
+from harness import HERE, Options, turns
 from record import Measured, Table, compared_rates
 
 CONNECTIONS = 32
@@ -26,8 +26,7 @@ GUNICORN = "-m gunicorn -k gthread --threads 40 --log-level error -b 127.0.0.1:P
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+        return int(server.getsockname()[1])
 
 
 def is_open(port: int) -> bool:
@@ -68,8 +67,8 @@ def measure(command: str, seconds: int) -> tuple[float, float]:
 def contest(label: str, contenders: dict[str, tuple[str, int]], options: Options) -> list[Measured]:
     """Compare the first of some commands with all of them; each has a target."""
     answers = defaultdict[str, list[tuple[float, float]]](list)
-    for number in rounds(label, options.rounds):
-        for name in contenders if number % 2 else reversed(contenders):
+    for names in turns(label, options.rounds, contenders):
+        for name in names:
             answers[name].append(measure(contenders[name][0], 1 if options.quick else 4))
     rates = {name: [rate for rate, _ in answers[name]] for name in contenders}
     cases = []
@@ -84,9 +83,9 @@ def contest(label: str, contenders: dict[str, tuple[str, int]], options: Options
 def under_uvicorn(options: Options) -> tuple[list[Table], str]:
     ours, theirs = map(os.path.abspath, (options.ours, options.theirs))
     contenders = {
-        "here, uvicorn": (f"{ours} {UVICORN} wsgi_cases:site", 1),
-        "a2wsgi, uvicorn": (f"{ours} {UVICORN} wsgi_cases:site_of_a2wsgi", 3),
-        "asgiref 3.13, uvicorn": (f"{theirs} {UVICORN} wsgi_cases:site", 1),
+        "here, uvicorn": (f"{ours} {UVICORN} wsgi_cases:of_ours", 1),
+        "a2wsgi, uvicorn": (f"{ours} {UVICORN} wsgi_cases:of_a2wsgi", 3),
+        "asgiref 3.13, uvicorn": (f"{theirs} {UVICORN} wsgi_cases:of_ours", 1),
         "gunicorn, gthread": (f"{ours} {GUNICORN} wsgi_cases:hello", 1),
     }
     cases = contest("wsgi_servers", contenders, options)
@@ -95,7 +94,7 @@ def under_uvicorn(options: Options) -> tuple[list[Table], str]:
 
 def under_gunicorn(options: Options) -> Table:
     command = f"{os.path.abspath(options.ours)} {GUNICORN} asgi_to_wsgi_cases:site"
-    contenders = {"here": (f"{command}()", 1), "a2wsgi": (f"{command}_of_a2wsgi()", 2)}
+    contenders = {"here": (command, 1), "a2wsgi": (f"{command}_of_a2wsgi", 2)}
     [_, case] = contest("asgi_to_wsgi, gunicorn", contenders, options)
     cases = [replace(case, name=CASE, columns={})]
     return Table("gunicorn, gthread", "requests/s", cases, theirs="a2wsgi 1.10")

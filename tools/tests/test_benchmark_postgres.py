@@ -53,14 +53,14 @@ def test_the_capacity_is_calculated_from_the_processor_time() -> None:
 def test_a_trip_ends_with_the_last_echo_and_counts_each_once() -> None:
     async def run() -> tuple[Trip, list[int]]:
         sent: list[int] = []
-        echoes = Echoes(4_500)  # more than may be in flight at once
+        echoes = Echoes()
 
         async def put(number: int) -> None:
             sent.append(number)
             asyncio.get_running_loop().call_soon(echoes.receive, number)
             asyncio.get_running_loop().call_soon(echoes.receive, number)
 
-        return await echoes.run(put), sent
+        return await echoes.run(put, 4_500), sent  # more than may be in flight at once
 
     trip, sent = asyncio.run(run())
     assert sent == list(range(4_500))

@@ -1,13 +1,16 @@
 """The output, the stored records and the exit status of a run of all benchmarks."""
 
+import asyncio
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import harness
+import measured
 import pages
 import pytest
 import run
@@ -80,6 +83,25 @@ def test_pyperf_times_each_case_in_both_environments(
     assert case.limits == pytest.approx({"1.5 x (hop)": 1.5, "limit": 9})
     assert not case.met
     assert table.peers == pytest.approx({"hop": 1})
+
+
+def test_each_round_starts_with_a_different_side() -> None:
+    orders = list(harness.turns("one call", 3, ["theirs", "ours"]))
+    assert orders == [["theirs", "ours"], ["ours", "theirs"], ["theirs", "ours"]]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_case_of_several_calls_at_once_makes_the_given_number_of_calls(at_once: int) -> None:
+    running, highest = Counter[str](), Counter[str]()
+
+    async def call() -> None:
+        running.update(["made", "now"])
+        highest["now"] = max(highest["now"], running["now"])
+        await asyncio.sleep(0)
+        running["now"] -= 1
+
+    assert measured.each(call, at_once)(6) > 0
+    assert (running["made"], highest["now"]) == (6, at_once)
 
 
 def test_every_limit_names_a_case_or_a_peer_of_its_table() -> None:
