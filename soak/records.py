@@ -4,41 +4,32 @@ The process under test answers with a `Snapshot` as JSON. The load, which runs i
 measures, fills one `Ledger`. Both end up in a `SoakRun`, the only input of the verdict.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
-
-__all__ = ["Ledger", "Problem", "RequestOutcome", "Snapshot", "SoakRun"]
 
 
 @dataclass(slots=True)
 class Snapshot:
     """The counts of the process under test, made by itself after gc and malloc_trim."""
 
-    threads: int = 0
-    descriptors: int = 0
-    children: int = 0
-    tasks: int = 0  #: that are not done
-    loops: int = 0  #: that are not closed
-    objects: int = 0  #: that the garbage collector knows
-    blocks: int = 0  #: of Python's own allocator, for small objects of any kind
-    heap_kb: int = 0  #: that malloc has given out
-    rss_kb: int = 0
-    thread_names: list[str] = field(default_factory=list)
-    types: Counter[str] = field(default_factory=Counter)  #: objects by type
-    started: Counter[str] = field(default_factory=Counter)  #: calls of the application by kind
-    ended: Counter[str] = field(default_factory=Counter)
-    messages: Counter[str] = field(default_factory=Counter)  #: of websockets: received, answered
+    #: Threads, descriptors, children, tasks that are not done, loops that are not closed, objects
+    #: that the garbage collector knows, blocks of Python's own allocator (for small objects of any
+    #: kind), kB that malloc has given out, kB of RSS.
+    counts: Counter[str]
+    thread_names: Counter[str]
+    types: Counter[str]  #: objects by type
+    started: Counter[str]  #: calls of the application by kind
+    ended: Counter[str]
+    messages: Counter[str]  #: of websockets: received, answered
 
 
 class RequestOutcome(Enum):
     """How a request ended, in the view of the load."""
 
     ANSWERED = "answered"
-    CUT = "cut by us"  #: on purpose, before the answer was complete
+    CUT = "cut by us"  #: or broken by us, so that the application need not see or answer it
     FAILED = "failed"
 
 
@@ -56,7 +47,7 @@ class Ledger:
 
     requests: Counter[tuple[str, RequestOutcome]] = field(default_factory=Counter)  #: by kind
     failures: list[str] = field(default_factory=list)
-    messages: Counter[str] = field(default_factory=Counter)  #: sent, answered, cut
+    messages: Counter[str] = field(default_factory=Counter)  #: sent, answered, cut on purpose
     caused: Counter[Problem] = field(default_factory=Counter)
     tolerated: set[Problem] = field(default_factory=set)
     orders_answered: set[str] = field(default_factory=set)
@@ -64,10 +55,7 @@ class Ledger:
 
     def sent(self) -> Counter[str]:
         """Return the number of requests of each kind."""
-        total: Counter[str] = Counter()
-        for (kind, _), count in self.requests.items():
-            total[kind] += count
-        return total
+        return Counter(kind for kind, _ in self.requests.elements())
 
 
 @dataclass(slots=True)

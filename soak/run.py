@@ -1,11 +1,9 @@
 """Put one process under every kind of load for minutes, and check that nothing is left behind.
 
-Run ``python run.py [--seconds N] [--leak KIND ...] [--write]`` in an environment with the wheels of
-this repository and ``requirements.txt``; it needs Linux. The program prints the verdict as a table
-and exits with 1 if a line does not hold. ``docs/explanation/soak.md`` explains it.
+Run ``python run.py [--seconds N] [--write]`` in an environment with the wheels of this repository
+and ``requirements.txt``; it needs Linux. The program prints the verdict as a table and exits with 1
+if a line does not hold. ``docs/explanation/soak.md`` explains it.
 """
-
-from __future__ import annotations
 
 import argparse
 import asyncio
@@ -17,65 +15,48 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from measurement import Plan, measure
+from measurement import measure
 from records import RequestOutcome, SoakRun
 from verdict import Condition, verdict_on
 
 RESULTS = Path(__file__).parents[1] / "docs" / "explanation" / "soak-results.md"
-LEAKS = ("threads", "descriptors", "objects", "memory", "tasks", "loops", "children")
 SHOWN = ("uvicorn", "httptools", "Django", "Flask", "websockets")
 
 
-def main() -> int:
+def main() -> str | None:
     parser = argparse.ArgumentParser(description="one process with everything under load")
     parser.add_argument("--version", action="version", version=f"asgiref {version('asgiref')}")
     parser.add_argument(
-        "--seconds",
-        type=float,
-        default=300,
-        metavar="SECONDS",
-        help="how long it is under load (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--leak", nargs="+", choices=LEAKS, default=(), help="leak on purpose (default: nothing)"
+        "--seconds", type=float, default=300, metavar="SECONDS", help="time (default: %(default)s)"
     )
     parser.add_argument("--write", action="store_true", help="keep the report in the documentation")
     options = parser.parse_args()
     with TemporaryDirectory(prefix="soak-") as folder:
-        plan = Plan(options.seconds, leaks=tuple(options.leak))
-        run = asyncio.run(measure(plan, Path(folder)))
+        run = asyncio.run(measure(Path(folder), options.seconds))
     lines = verdict_on(run)
     print(text := f"{environment(options.seconds)}\n\n{report(run, lines)}\n")
     if options.write:
         RESULTS.write_text(text, "utf-8")
     failed = [f"{line.name}: {line.found}\n{line.detail}" for line in lines if not line.holds]
-    print(*failed, sep="\n\n")
-    return 1 if failed else 0
+    return "\n\n".join(failed) or None
 
 
 def environment(seconds: float) -> str:
-    python = f"{platform.python_implementation()} {platform.python_version()}"
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     versions = ", ".join(f"{name} {version(name)}" for name in SHOWN)
-    return f"{python}, {machine}; {versions}; {seconds:.0f} seconds of load, warm-up included."
+    load = f"{seconds:.0f} seconds of load, warm-up included"
+    return f"CPython {platform.python_version()}, {machine}; {versions}; {load}."
 
 
 def report(run: SoakRun, lines: list[Condition]) -> str:
     """Return the verdict, the counts at rest and the requests by outcome, as Markdown."""
-    yes = {True: "yes", False: "**NO**"}
-    verdict = [[each.name, each.found, each.allowed, yes[each.holds]] for each in lines]
-    counts = ("threads", "descriptors", "children", "tasks", "loops", "objects", "rss_kb")
-    pauses = {f"pause {number}": each for number, each in enumerate(run.pauses, 1)}
-    rests = {
-        "at the start": run.started,
-        "after warm-up": run.warm,
-        **pauses,
-        "at the end": run.end,
-    }
-    held = [
-        [name, each.ended.total(), *(getattr(each, count) for count in counts)]
-        for name, each in rests.items()
+    verdict = [
+        [each.name, each.found, each.allowed, "yes" if each.holds else "**NO**"] for each in lines
     ]
+    rests = {"at the start": run.started, "after warm-up": run.warm}
+    rests |= {f"pause {number}": each for number, each in enumerate(run.pauses, 1)}
+    rests["at the end"] = run.end
+    held = [[name, each.ended.total(), *each.counts.values()] for name, each in rests.items()]
     requests = [
         [kind, sent, *(run.ledger.requests[kind, outcome] for outcome in RequestOutcome)]
         for kind, sent in sorted(run.ledger.sent().items())
@@ -83,7 +64,7 @@ def report(run: SoakRun, lines: list[Condition]) -> str:
     parts = (
         table(["", "found", "allowed", "holds"], verdict),
         "Counts of the process at rest:",
-        table(["", "requests", *counts], held),
+        table(["", "requests", *run.end.counts], held),
         "Requests by outcome:",
         table(["kind", "sent", *(outcome.value for outcome in RequestOutcome)], requests),
     )

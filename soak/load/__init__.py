@@ -1,11 +1,9 @@
 """The load: clients that send requests, misbehave, and record every outcome in a ledger.
 
-Each request ends in exactly one of three ways: it was *answered* correctly; the client *cut* it on
-purpose; or it *failed*. The ledger counts them, and notes each log record that the process under
-test must write because of them. `ordinary`, `faults` and `talk` define the requests.
+Each request ends in exactly one of three ways: it was *answered* correctly; the client *cut* it or
+broke it on purpose; or it *failed*. The ledger counts them, and notes each log record that the
+process under test must write because of them. `ordinary`, `faults` and `talk` define the requests.
 """
-
-from __future__ import annotations
 
 import asyncio
 import random

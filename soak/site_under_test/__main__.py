@@ -13,7 +13,6 @@ if __name__ == "__main__":
     config = uvicorn.Config(
         "site_under_test.asgi:application",
         log_config=None,
-        access_log=False,
         lifespan="off",
         loop="asyncio",
         # Longer than any request of the load, so that no connection ends between two requests; and

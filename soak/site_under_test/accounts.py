@@ -3,8 +3,6 @@
 The counts of resources need Linux and glibc.
 """
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import json
@@ -59,19 +57,18 @@ class LogFile(logging.Handler):
         self._file.write(json.dumps([problem, self.format(record)]) + "\n")
 
 
-def snapshot() -> dict[str, object]:
+def snapshot() -> dict[str, dict[str, int]]:
     """Collect garbage, return free memory to the system, and return a `Snapshot`'s fields."""
     for _ in range(3):  # finalizers create more garbage
         gc.collect()
     psutil.heap_trim()
     process, heap, blocks = psutil.Process(), psutil.heap_info(), sys.getallocatedblocks()
-    objects, types = gc.get_objects(), Counter[str]()
+    objects = gc.get_objects()
+    types = Counter(f"{kind.__module__}.{kind.__qualname__}" for kind in map(type, objects))
     # By type: ``isinstance`` would evaluate the class of lazy objects.
     tasks = [each for each in objects if issubclass(type(each), asyncio.Task)]
     loops = [each for each in objects if issubclass(type(each), asyncio.AbstractEventLoop)]
-    for kind, count in Counter(map(type, objects)).items():
-        types[f"{kind.__module__}.{kind.__qualname__}"] += count
-    return {
+    counts = {
         "threads": process.num_threads(),
         "descriptors": process.num_fds(),
         "children": len(process.children()),
@@ -81,9 +78,7 @@ def snapshot() -> dict[str, object]:
         "blocks": blocks,
         "heap_kb": (heap.heap_used + heap.mmap_used) // 1024,
         "rss_kb": process.memory_info().rss // 1024,
-        "thread_names": sorted(thread.name for thread in threading.enumerate()),
-        "types": types,
-        "started": STARTED,
-        "ended": ENDED,
-        "messages": MESSAGES,
     }
+    names = Counter(thread.name for thread in threading.enumerate())
+    accounts = {"started": STARTED, "ended": ENDED, "messages": MESSAGES}
+    return {"counts": counts, "thread_names": names, "types": types, **accounts}

@@ -3,8 +3,6 @@
 With ``SOAK_LEAK``, each request of one kind leaks on purpose, to show that the verdict finds it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
@@ -30,7 +28,7 @@ LEAKS: dict[str, Callable[[], object]] = {
     "children": lambda: os.fork() or os._exit(0),
 }
 #: Only these requests leak: often enough to find, too rarely to break the run.
-LEAKING_KIND = "/flask/nested"
+LEAKING_KIND = "/flask/async"
 _leaks = [LEAKS[name] for name in os.environ["SOAK_LEAK"].split()]
 _kept: list[object] = []
 
@@ -67,13 +65,12 @@ async def _route(scope: dict[str, Any], receive: Any, send: Any, mark: str) -> N
             await _answer(send, await cancelled_calls(mark))
         case ["tasks", "cancel-me"]:
             await cancel_own_task(mark)
-        case ["bot", scope_id, do]:
-            await _answer(send, await _bot.ask(scope_id, do, mark))
+        case ["bot", do]:
+            await _answer(send, await _bot.ask(do, mark))
         case _:
             raise OnPurpose(mark)
 
 
 async def _answer(send: Any, text: str) -> None:
-    length = (b"content-length", b"%d" % len(text.encode()))
-    await send({"type": "http.response.start", "status": 200, "headers": [length]})
+    await send({"type": "http.response.start", "status": 200})
     await send({"type": "http.response.body", "body": text.encode()})

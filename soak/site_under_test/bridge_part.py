@@ -1,7 +1,5 @@
 """ASGI code that uses the bridge itself: a websocket endpoint, cancelled tasks, and a chat bot."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading
@@ -108,46 +106,38 @@ async def cancel_own_task(mark: str) -> None:
     assert task is not None
     await sync_to_async(loop.call_soon_threadsafe)(task.cancel)
     await sync_to_async(threading.Event().wait)(0.05)
-    await asyncio.sleep(LIMIT_SECONDS)
 
 
 async def _chat(scope: dict[str, Any], receive: Any, send: Any) -> None:
     while True:
         message = await receive()
         if message["do"] == "raise":
+            message["answer"].set_result("raised")
             raise OnPurpose(message["mark"])
-        loud = await sync_to_async(message["mark"].upper)()
-        await send({"mark": message["mark"], "text": loud})
+        text = await sync_to_async("Hello {mark}".format)(**message)
+        await send({**message, "text": text})
 
 
 class Bot(StatelessServer):
     """Passes a message to the application of a scope; `ask` waits for the answer."""
 
     def __init__(self) -> None:
-        # Fewer than the scopes that the load names, so that each message may evict an instance.
+        # Fewer than the scopes below, so that each message may evict an instance.
         super().__init__(_chat, max_applications=20, idle_timeout=1)
-        self._messages: asyncio.Queue[tuple[str, dict[str, str]]] = asyncio.Queue()
-        self._answers: dict[str, asyncio.Future[str]] = {}
+        self._messages: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
         self._runs: asyncio.Task[None] | None = None
 
-    async def ask(self, scope: str, do: str, mark: str) -> str:
+    async def ask(self, do: str, mark: str) -> str:
         self._runs = self._runs or asyncio.create_task(self.arun())
-        self._answers[mark] = asyncio.get_running_loop().create_future()
-        self._messages.put_nowait((scope, {"do": do, "mark": mark}))
-        try:
-            return await self._answers[mark]
-        finally:
-            del self._answers[mark]
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        message = {"do": do, "mark": mark, "answer": answer}
+        self._messages.put_nowait((f"{hash(mark) % 60}", message))
+        return await answer
 
     async def handle(self) -> None:
         while True:
             scope, message = await self._messages.get()
             await self.get_or_create_application_instance(scope, {"type": "chat"}).put(message)
 
-    async def application_send(self, scope: Any, message: dict[str, str]) -> None:
-        self._answers[message["mark"]].set_result(message["text"])
-
-    async def application_exception(self, exception: BaseException, details: Any) -> None:
-        await super().application_exception(exception, details)
-        if isinstance(exception, OnPurpose):
-            self._answers[str(exception)].set_result("raised")
+    async def application_send(self, scope: Any, message: dict[str, Any]) -> None:
+        message["answer"].set_result(message["text"])

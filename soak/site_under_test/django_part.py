@@ -5,8 +5,6 @@ directions. Each order is one row, with the mark of its request as the key: writ
 error, and the verdict compares the rows with the answers.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib
@@ -123,10 +121,6 @@ def fail(request: HttpRequest) -> HttpResponse:
     raise OnPurpose(mark(request))
 
 
-async def async_fail(request: HttpRequest) -> HttpResponse:
-    raise OnPurpose(mark(request))
-
-
 @sync_only_middleware
 def sync_middleware(get_response: Any) -> Any:
     def middleware(request: HttpRequest) -> Any:
@@ -142,8 +136,6 @@ def sync_middleware(get_response: Any) -> Any:
 def async_middleware(get_response: Any) -> Any:
     async def middleware(request: HttpRequest) -> Any:
         own = mark(request)
-        if request.path.endswith("/raise-in-middleware"):
-            raise OnPurpose(own)
         response = await get_response(request)
         check_mark(own)
         return response
@@ -152,8 +144,7 @@ def async_middleware(get_response: Any) -> Any:
 
 
 VIEWS: dict[str, Any] = {"sync": sync_view, "async": async_view, "order": order}
-VIEWS |= {"stream/<int:blocks>": stream, "slow": slow, "raise": fail}
-VIEWS |= {"async-order": async_order, "async-raise": async_fail, "raise-in-middleware": sync_view}
+VIEWS |= {"stream/<int:blocks>": stream, "slow": slow, "raise": fail, "async-order": async_order}
 urlpatterns = [path(route, view) for route, view in VIEWS.items()]
 
 django_application = ASGIHandler()

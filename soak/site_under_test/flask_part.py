@@ -1,17 +1,15 @@
 """A Flask application that runs in ``WsgiToAsgi``, and a forked process that uses the bridge."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import faulthandler
 import gc
 import hashlib
 import os
-import threading
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from flask import Flask, Response, request
 
@@ -55,26 +53,18 @@ async def below(own: str, thread_sensitive: bool = True) -> str:
     return await sync_to_async(check_mark, thread_sensitive=thread_sensitive)(own)
 
 
-@flask.get("/nested")
-def nested() -> str:
-    """Call sync below async below sync: the innermost runs on the thread of this view."""
-    return async_to_sync(below)(mark())
-
-
 @flask.get("/async")
 async def async_view() -> str:
-    return await sync_to_async(mark)()
+    """Let Flask call `async_to_sync`; the sync code below runs on the thread of the request."""
+    return await below(mark())
 
 
 @flask.get("/thread")
 def thread() -> str:
     """Use the bridge in a thread that it does not know, so that it lends a loop."""
-    heard: list[str] = []
     run, own = contextvars.copy_context().run, mark()
-    other = threading.Thread(target=lambda: heard.append(run(async_to_sync(below), own, False)))
-    other.start()
-    other.join()
-    return heard[0]
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run, async_to_sync(below), own, False).result()
 
 
 @flask.get("/raise")
@@ -105,7 +95,7 @@ def fork() -> str:
             # The threads that are gone leave their open connections to the garbage collector.
             gc.disable()
             faulthandler.dump_traceback_later(20, exit=True)
-            os.write(write, async_to_sync(_six_steps)(mark()).encode())
+            os.write(write, async_to_sync(_six_calls)(mark()).encode())
         except BaseException:
             traceback.print_exc()
         finally:
@@ -117,12 +107,6 @@ def fork() -> str:
     return answer
 
 
-async def _six_steps(own: str) -> str:
-    def step(number: int) -> str:
-        async def inner() -> str:
-            return f"{own}/{number}"
-
-        return async_to_sync(inner)()
-
-    calls = [sync_to_async(step, thread_sensitive=number < 3)(number) for number in range(6)]
+async def _six_calls(own: str) -> str:
+    calls = [sync_to_async(async_to_sync(below), thread_sensitive=n < 3)(own) for n in range(6)]
     return " ".join(await asyncio.gather(*calls))
