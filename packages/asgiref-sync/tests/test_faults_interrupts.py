@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from programs import check_program
 
-pytestmark = pytest.mark.timeout(60, method="thread")
+pytestmark = pytest.mark.timeout(180, method="thread")
 
 posix = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers here")
 
@@ -40,22 +40,28 @@ ASYNCHRONOUS = [
 CRASH_ON_3_11 = {"limited", "submitted", "shut_down"}
 #: In the others it crashes rarely. No code in Python can end a process with these signals.
 CRASHES = {-signal.SIGSEGV, -signal.SIGABRT}
+#: CPython 3.11 can also corrupt its stack and go on ("'traceback' object is not callable"). So
+#: there a fault counts only if it occurs every time.
+RUNS = 3 if sys.version_info < (3, 12) else 1
 
 
 def inject(scenario, error, points):
     if scenario in CRASH_ON_3_11 and sys.version_info < (3, 12):
         pytest.skip("CPython 3.11 can crash when a trace function raises here")
-    result = subprocess.run(
-        [sys.executable, INJECTION, scenario, error, points],
-        capture_output=True,
-        text=True,
-        timeout=55,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    for _ in range(RUNS):
+        result = subprocess.run(
+            [sys.executable, INJECTION, scenario, error, points],
+            capture_output=True,
+            text=True,
+            timeout=55,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        if result.returncode == 0:
+            return
     if result.returncode in CRASHES and sys.version_info < (3, 12):
         pytest.skip("CPython 3.11 crashed when a trace function raised")
-    assert result.returncode == 0, result.stderr[-8000:]
+    raise AssertionError(result.stderr[-8000:])
 
 
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "SoftTimeLimit"])
