@@ -424,7 +424,7 @@ def _run_outside_green_loop(function: Callable[_P, _R], *args: _P.args, **kwargs
     try:
         return function(*args, **kwargs)
     finally:
-        asyncio._set_running_loop(own or _loop_of_other_greenlet(None))
+        asyncio._set_running_loop(_loop_of_other_greenlet(None) if own is None else own)
         if own is not None and task is not None:
             asyncio.tasks._enter_task(own, task)
 
