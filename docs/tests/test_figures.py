@@ -73,7 +73,7 @@ def test_the_share_of_broken_responses_is_the_measured_one() -> None:
 
     assert failed("here, uvicorn") == 0
     expect("a load where {} % of the responses", README, theirs)
-    expect("{} % of the responses of the benchmark were errors", WHY, theirs)
+    expect("{} % of the responses in the benchmark were errors", WHY, theirs)
 
 
 def test_the_comparison_has_the_measured_times() -> None:
