@@ -60,7 +60,7 @@ def ratio(record: str, *names: str) -> float:
 
 
 def test_the_reasons_of_the_readme_hold() -> None:
-    assert "less than half the overhead, a WSGI request has a third of the overhead" in README
+    assert "less than half the overhead, a WSGI request a third" in README
     assert ratio("bridge", *SENSITIVE) > 2
     assert ratio("wsgi", "hello") > 2.5
     assert "a twentieth" in README
@@ -73,7 +73,7 @@ def test_the_share_of_broken_responses_is_the_measured_one() -> None:
 
     assert failed("here, uvicorn") == 0
     expect("a load where {} % of the responses", README, theirs)
-    expect("{} % of the responses of the benchmark were errors", WHY, theirs)
+    expect("{} % of the responses in the benchmark were errors", WHY, theirs)
 
 
 def test_the_comparison_has_the_measured_times() -> None:
