@@ -62,7 +62,7 @@ class CurrentThreadExecutor(Executor):
         #: Whether the thread runs the loop itself, and so cannot serve this executor's queue.
         self.runs_loop_itself = False
 
-    # Any thread.
+    # Methods that any thread may call.
 
     @property
     def queued(self) -> int:
@@ -119,7 +119,7 @@ class CurrentThreadExecutor(Executor):
         except RuntimeError:
             pass
 
-    # The thread that is blocked.
+    # Methods for the blocked thread.
 
     def run_until_future(self, future: "Future[object]") -> None:
         """Run submitted functions until `future` is done, on the thread that created this executor.

@@ -115,8 +115,8 @@ __all__ = [
 
 __version__ = "1.0.0"
 
-# Only the meta-package of these components may install asgiref/__init__.py. With asgiref 3.13's
-# file, modules of two implementations would run side by side, and they do not work together.
+# Only the meta-package of these components may install asgiref/__init__.py. With the file that
+# asgiref 3.13 installs, modules of two incompatible implementations would be mixed.
 _package = vars(sys.modules["asgiref"])
 if "__version__" in _package and "_installation_checked" not in _package:
     import warnings
