@@ -343,7 +343,7 @@ def test_a_task_that_exits_does_not_end_the_loop(caplog):
 
     with caplog.at_level(logging.ERROR):
         assert call(adapt(application)).body == b"alive"
-    assert "A task on the event loop of AsgiToWsgi raised" in caplog.text
+    assert "A task on the event loop of AsgiToWsgi failed" in caplog.text
 
 
 def test_an_error_after_the_response_is_logged(caplog):

@@ -131,7 +131,7 @@ def _called_code(application: object) -> _Called | None:
 
 
 def _is_placeholder(argument: object) -> bool:
-    """Whether `argument` is ``functools.Placeholder`` (Python 3.14): a later one replaces it."""
+    """Whether `argument` is Python 3.14's ``Placeholder``, which a later argument replaces."""
     return argument is getattr(functools, "Placeholder", functools)
 
 

@@ -318,7 +318,7 @@ class CoroutineCall(Call):
         super().__init__(function)
         #: The blocked thread, as an executor.
         self.executor: CurrentThreadExecutor = executor
-        #: The blocked thread: context variables come from it.
+        #: The blocked thread, from which the context variables come.
         self.sending_thread: threading.Thread = state.thread
         #: The call in which the same function was already blocked when it made this one. That
         #: happens when the blocked thread runs a `SubmittedCall`, which does not change
@@ -369,7 +369,10 @@ class CoroutineCall(Call):
             return True
 
     def own_loop(self) -> None:
-        """Stop the loop once the outcome is set. Its thread cleans up, then wakes the caller."""
+        """Make the call stop its loop once the outcome is set.
+
+        The loop's thread cleans up, then wakes the caller.
+        """
         self._owns_loop = True
 
     def forget_loop(self) -> None:

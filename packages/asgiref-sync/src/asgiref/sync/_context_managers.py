@@ -65,7 +65,10 @@ class _ManagerContext:
             self._copy_out(before)
 
     def _copy_in(self) -> Context:
-        """Copy the current context's changes to the manager's context. Return its snapshot."""
+        """Copy the current context's changes to the manager's context.
+
+        Return a copy of the manager's context.
+        """
         now = copy_context()
         self._context.run(_copy_changes, now, self._outside)
         return self._context.copy()
@@ -93,7 +96,7 @@ class _SyncSide(Generic[_T_co]):
         with self._lock:
             if self._is_entered:
                 raise RuntimeError(
-                    "this context manager is already entered: make one for each block"
+                    "this context manager is already entered: create one for each block"
                 )
             self._context = _ManagerContext()
             value = self._context.run(type(self._manager).__enter__, self._manager)
@@ -238,7 +241,7 @@ class _SyncView(AbstractContextManager[_T_co, bool | None]):
 
     def __enter__(self) -> _T_co:
         if self._context is not None:
-            raise RuntimeError("this context manager is already entered: make one for each block")
+            raise RuntimeError("this context manager is already entered: create one for each block")
         self._context = _ManagerContext()
         self._loop = LoopOfSteps()
         try:

@@ -296,7 +296,7 @@ class ThreadSensitiveContext:
 
     def _enter_with_executor(self, executor: Executor) -> None:
         if self.token is not None:
-            raise RuntimeError(f"{self!r} is already entered: make one context for each block")
+            raise RuntimeError(f"{self!r} is already entered: create one context for each block")
         if self._exited:
             raise RuntimeError(
                 f"{self!r} has an executor and cannot be entered again: tasks that outlived its "

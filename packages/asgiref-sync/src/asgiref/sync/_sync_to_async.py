@@ -228,7 +228,7 @@ class SyncToAsync(Generic[_P, _R]):
         Args:
             loop: the caller's event loop.
             exc_info: the value of `sys.exc_info()` in the calling code.
-            task_context: a list of the tasks that the function is blocked in, or None.
+            task_context: a list of the tasks for which the blocked function waits, or None.
             func: the function to call with `args` and `kwargs`.
             args: one argument, the ``child``: a `functools.partial` of the wrapped function with
                 the call's arguments. An override can pass a different one to `func`.

@@ -64,7 +64,9 @@ class ThreadEvent:
             resume(waiter)
 
     async def wait(self) -> None:
-        """Wait for the event, and clear it. Only one task may wait at a time. Can be cancelled.
+        """Wait for the event, and clear it.
+
+        Only one task may wait at a time. That task may be cancelled.
 
         Raises:
             RuntimeError: another task is already waiting.

@@ -196,7 +196,7 @@ class WorkerThread:
     @property
     def is_busy(self) -> bool:
         """Whether the thread runs an item or has one in its queue."""
-        # `put` counts an item after the thread may have started it.
+        # When `put` counts an item, the thread may already have started it.
         return self._is_running or self._done != self._accepted
 
     @property

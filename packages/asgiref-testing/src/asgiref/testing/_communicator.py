@@ -63,7 +63,7 @@ class ApplicationCommunicator:
     True
     """
 
-    # Subclasses written for asgiref have attributes of their own, so this class uses no other name.
+    # Subclasses written for asgiref have attributes of their own, which must not replace this one.
     __asgiref_runner: Runner | None = None  # __del__ runs even if __init__ raised
 
     def __init__(

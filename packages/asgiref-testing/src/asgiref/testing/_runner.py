@@ -93,7 +93,7 @@ class Runner:
         await self.inputs.put(message)
 
     async def receive(self, timeout: float | None, cancel_on_timeout: bool | None = None) -> Output:
-        """Return the next output, or raise: the application's failure, or TimeoutError."""
+        """Return the next output, or raise the application's failure or a TimeoutError."""
         output = await self.outputs.take(self.task, timeout)
         if output is not None:
             return output

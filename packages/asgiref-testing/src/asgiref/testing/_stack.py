@@ -122,7 +122,7 @@ def _raise(failures: list[Exception], error: BaseException | None) -> None:
         if len(failures) == 1:
             raise failures[0]
         if failures:
-            raise ExceptionGroup("Several applications failed when the test was over.", failures)
+            raise ExceptionGroup("Several applications failed by the end of the test.", failures)
     finally:
         failures.clear()  # their tracebacks refer to this frame
 

@@ -150,12 +150,12 @@ class WebsocketConversation(Connection):
         subprotocol: the subprotocol that the application chose, or None.
         headers: header lines that the application added to the handshake's response.
 
-    Everything runs on the thread and the event loop of the test. A method that waits for the
-    application cancels it and raises TimeoutError when the timeout expires. It raises
-    AssertionError if the application sends an event that the specification (ASGI WebSocket 2.5)
-    does not allow, and the application's own exception if the application fails. If the application
-    sends an event that a server would reject and the test does not read it, the block fails at its
-    end, with the event in the message.
+    Everything runs on the thread and the event loop of the test. If the timeout expires in a method
+    that waits for the application, the method cancels the application and raises TimeoutError. Such
+    a method raises AssertionError if the application sends an event that the specification (ASGI
+    WebSocket 2.5) does not allow, and the application's own exception if the application fails. If
+    the application sends an event that a server would reject and the test does not read it, the
+    block fails at its end, with the event in the message.
 
     At the end of the block, the client closes the socket with code 1000, and the application has
     ``timeout`` seconds to end; then it is cancelled, and TimeoutError is raised. A block that ends

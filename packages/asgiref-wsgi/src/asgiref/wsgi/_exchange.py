@@ -90,7 +90,7 @@ class Exchange:
         self._expects_continue = False
         self._queue_timer: asyncio.TimerHandle | None = None
         self._has_sent = False
-        self._is_too_large = False  # and the client has not been told yet
+        self._is_too_large = False  # once true, stays so until the client has been told
         self.body_length: int | None = None
         """The length of the body, once all of it has arrived."""
         self.is_abandoned = False
@@ -289,7 +289,7 @@ class Exchange:
             "unread body",
             "%s %s has a body without Content-Length, and the application read none of it."
             " Django, Falcon and Bottle ignore such bodies: set max_spool_size, so that"
-            " WsgiToAsgi receives them first and gives their length.",
+            " WsgiToAsgi receives them first and sets CONTENT_LENGTH.",
             self._scope["method"],
             self._scope["path"],
         )

@@ -56,7 +56,7 @@ class FileWrapper:
 
 
 def usable_offers(extensions: Container[str] | None, *, by_path: bool) -> Container[str]:
-    """Return those of the server's two extensions that may be used."""
+    """Return which of the server's two extensions may be used."""
     if not extensions:
         return ()
     names = (PATHSEND, ZEROCOPYSEND) if by_path else (ZEROCOPYSEND,)

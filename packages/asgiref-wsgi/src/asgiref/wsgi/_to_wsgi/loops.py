@@ -89,7 +89,7 @@ class BackgroundLoop:
                 except BaseException:
                     # In asyncio, SystemExit or KeyboardInterrupt in a task ends the loop; here
                     # that would end all requests, but not the process.
-                    _logger.exception("A task on the event loop of AsgiToWsgi raised")
+                    _logger.exception("A task on the event loop of AsgiToWsgi failed")
         finally:
             with self._lock:
                 self._is_closed = True
