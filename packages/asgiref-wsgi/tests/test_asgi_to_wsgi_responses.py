@@ -305,10 +305,10 @@ def test_an_application_that_returns_too_early_is_an_error(chunks):
     request = Request(adapt(application)).open()
     if chunks < 2:
         assert request.finish() == b"Internal Server Error"
-        assert "returned while" in str(request.exc_info[1])
+        assert "returned, but" in str(request.exc_info[1])
     else:
         assert request.next() == b"one"
-        with pytest.raises(RuntimeError, match="returned while"):
+        with pytest.raises(RuntimeError, match="returned, but"):
             request.next()
 
 
@@ -343,7 +343,7 @@ def test_a_task_that_exits_does_not_end_the_loop(caplog):
 
     with caplog.at_level(logging.ERROR):
         assert call(adapt(application)).body == b"alive"
-    assert "A task on the event loop of AsgiToWsgi raised" in caplog.text
+    assert "A task on the event loop of AsgiToWsgi failed" in caplog.text
 
 
 def test_an_error_after_the_response_is_logged(caplog):

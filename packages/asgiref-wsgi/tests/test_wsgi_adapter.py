@@ -114,7 +114,7 @@ async def test_invalid_options_are_rejected(options, error):
 async def test_an_executor_is_not_for_thread_sensitive_code():
     with (
         concurrent.futures.ThreadPoolExecutor(1) as executor,
-        pytest.raises(TypeError, match="not several"),
+        pytest.raises(TypeError, match="pass only one of workers"),
     ):
         WsgiToAsgi(hello, executor=executor, thread_sensitive=True)
 

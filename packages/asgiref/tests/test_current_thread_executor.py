@@ -1,4 +1,4 @@
-"""`CurrentThreadExecutor` as code that imports it directly uses it."""
+"""`CurrentThreadExecutor`, used directly by code that imports it."""
 
 import threading
 from concurrent.futures import Future

@@ -1,4 +1,5 @@
-"""The deprecated asgiref.timeout.timeout ends its block at the limit and nothing else."""
+"""The deprecated asgiref.timeout.timeout cancels its block at the limit, and has no other
+effect."""
 
 import asyncio
 

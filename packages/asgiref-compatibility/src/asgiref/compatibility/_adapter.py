@@ -58,7 +58,7 @@ def _not_an_instance(application: object, instance: object) -> str:
     if inspect.iscoroutine(instance):
         instance.close()  # otherwise Python also warns that it was never awaited
     return (
-        f"{name_of(application)} was called as an ASGI 2.0 application, but for a scope it "
+        f"{name_of(application)} was called with a scope, as an ASGI 2.0 application, but it "
         f"returned {type(instance).__name__!r} instead of a callable taking (receive, send)."
     )
 

@@ -8,7 +8,7 @@ The first rule that applies decides; a partial counts as the callable that it wr
 4. anything else is double-callable, even an object that follows neither style.
 
 `require_double_callable` rejects callables that follow neither style. Objects that are not callable
-are rejected only when they are called: servers' test suites pass placeholders.
+are rejected only when they are called, because servers' test suites pass placeholders.
 """
 
 import functools
@@ -26,8 +26,8 @@ def is_double_callable(application: object) -> bool:
 
     Args:
         application: any object. If its attribute ``_asgi_single_callable`` or
-            ``_asgi_double_callable`` is true, that decides; set one on a callable whose style
-            cannot be detected.
+            ``_asgi_double_callable`` is true, that attribute determines the result. Set one of them
+            on a callable whose style cannot be detected.
 
     Returns:
         True for a double-callable application (called with the scope, it returns a callable for
@@ -131,7 +131,7 @@ def _called_code(application: object) -> _Called | None:
 
 
 def _is_placeholder(argument: object) -> bool:
-    """Whether it is ``functools.Placeholder`` (Python 3.14), which a later argument replaces."""
+    """Whether `argument` is Python 3.14's ``Placeholder``, which a later argument replaces."""
     return argument is getattr(functools, "Placeholder", functools)
 
 

@@ -32,9 +32,9 @@ if "__version__" in _package and "_installation_checked" not in _package:
 
     warnings.warn(
         f"asgiref {_package['__version__']} is installed together with asgiref-local, which "
-        "replaces a part of it. The parts do not work together: sync_to_async loses the values of "
-        'a Local, for example. Repair it with `pip install "asgiref~=3.13.100"` and the same '
-        "--find-links or --index-url that you installed asgiref-local with.",
+        "replaces part of it. The two do not work together: for example, sync_to_async loses the "
+        'values of a Local. To repair the installation, run `pip install "asgiref~=3.13.100"` with '
+        "the same --find-links or --index-url that you used to install asgiref-local.",
         RuntimeWarning,
         stacklevel=2,
     )

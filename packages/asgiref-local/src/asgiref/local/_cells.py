@@ -1,7 +1,7 @@
 """Cells: a context variable of a `Local` holds a cell, and the cell holds the value.
 
-A context keeps its variables, and their values, alive as long as it lives itself. A value must die
-with its Local, so a cell is a weak reference to the Local, with a callback that drops the value.
+A context keeps its variables and their values alive for as long as it exists. A value must die with
+its Local, so a cell is a weak reference to the Local, with a callback that drops the value.
 The cell also records which code sees the value (`owner`).
 
 Contexts share cells, so a cell never changes between its creation and the death of its Local:
@@ -62,7 +62,7 @@ class Cell(weakref.ref[Any]):
 class LoopCell(Cell):
     """A value that async code set in a thread-critical Local. `owner` is the running event loop.
 
-    It crosses the bridge only to reach code of the same loop again: async code calls synchronous
+    It crosses the bridge only if it returns to code of the same loop: async code calls synchronous
     code, which calls async code that runs on the first loop.
     """
 

@@ -1,8 +1,8 @@
 """`Local`, and the two subclasses that implement it.
 
-Each attribute has its own context variable. The cost of setting one therefore does not depend on
-how many there are, and if two calls share a context and change different attributes, both keep
-their changes.
+Each attribute has its own context variable. The cost of setting an attribute therefore does not
+depend on how many there are, and if two calls share a context and change different attributes, both
+keep their changes.
 
 The only structure that threads share is the dictionary of variables. It grows by `dict.setdefault`,
 which is atomic with or without the GIL, and nothing is ever removed. There is no lock, so no thread

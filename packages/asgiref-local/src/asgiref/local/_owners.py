@@ -35,7 +35,7 @@ running_loop = asyncio._get_running_loop
 #: `HERE.owner` is the current thread's `Owner`. A thread that owns nothing lacks the attribute.
 HERE = threading.local()
 
-# Tells a bridge that contexts of this thread can hold values that have an owner (see the package).
+# Tells a bridge that contexts of this thread can hold values that have an owner (see the README).
 _MARK = "__asgiref_owner__"
 
 

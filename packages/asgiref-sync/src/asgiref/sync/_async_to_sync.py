@@ -1,9 +1,9 @@
 """`async_to_sync`: call a coroutine function from synchronous code.
 
-A call creates a `CoroutineCall` and starts it on the loop that called this thread or on a loop that
-`_routing` chooses. The thread then blocks until the coroutine finishes, and meanwhile runs the
-functions that the coroutine submits to it. It checks regularly whether the coroutine can still
-finish.
+A call creates a `CoroutineCall` and starts it on the loop that called this thread through
+`sync_to_async`, or else on a loop that `_routing` chooses. The thread then blocks until the
+coroutine finishes, and meanwhile runs the functions that the coroutine submits to it. It checks
+regularly whether the coroutine can still finish.
 
 The invariant: if a signal handler raises an exception in the blocked thread, at any point of the
 call, that exception cancels the coroutine and reaches the caller, even if the coroutine suppresses
@@ -54,8 +54,8 @@ class _Executors:
     def current(self) -> Executor | None:
         """The executor of the current chain's thread-sensitive calls; None if other rules apply.
 
-        Below `async_to_sync` it is the blocked thread. Assigning changes it for the current context
-        (PEP 567) and for tasks started from it.
+        Below `async_to_sync` it runs functions on the blocked thread. Assigning to it changes it
+        for the current context (PEP 567) and for tasks started from that context.
         """
         return CURRENT_EXECUTOR.get(None)
 
@@ -76,14 +76,14 @@ class AsyncToSync(Generic[_P, _R]):
     Args:
         awaitable: the coroutine function.
         force_new_loop: always run the coroutine on a separate loop.
-        loop_factory: creates that loop, and the loop for a thread that no loop called.
+        loop_factory: creates that loop, and the loop of a call at top level.
         allow_running_loop: block the event loop that runs in the calling thread.
     """
 
     #: Its attribute ``current`` is the executor of the current chain's thread-sensitive calls.
-    #: Below `async_to_sync` that is the blocked thread, as a
-    #: `~asgiref.current_thread_executor.CurrentThreadExecutor`; elsewhere it is None. Assigning
-    #: changes it for the current context and for tasks started from it.
+    #: Below `async_to_sync` it is a `~asgiref.current_thread_executor.CurrentThreadExecutor`, which
+    #: runs functions on the blocked thread; elsewhere it is None. Assigning to it changes it for
+    #: the current context and for tasks started from that context.
     executors: _Executors = _Executors()
     #: For each loop, the executor of thread-sensitive calls made in an empty context.
     loop_thread_executors: LoopExecutors = LOOP_EXECUTORS
@@ -93,7 +93,7 @@ class AsyncToSync(Generic[_P, _R]):
     context_to_thread_executor = LOOP_CONTEXT_EXECUTORS
 
     # These are class attributes because subclasses may skip `__init__`.
-    #: Creates the call's own loop. None means the process's choice.
+    #: Creates the call's own loop. None means the factory that `set_loop_factory` chose.
     loop_factory: LoopFactory | None = None
     #: Whether the call may block an event loop that runs in the calling thread.
     allow_running_loop: bool = False
@@ -107,7 +107,8 @@ class AsyncToSync(Generic[_P, _R]):
         allow_running_loop: bool = False,
     ) -> None:
         if not callable(awaitable) or not is_async_callable(awaitable):
-            # A plain function that returns an awaitable works, but is usually a mistake. Warn only.
+            # A plain function that returns an awaitable is usually a mistake, but it works, so only
+            # warn.
             warnings.warn("async_to_sync was passed a non-async-marked callable", stacklevel=2)
         adopt_identity(self, awaitable)
         self.awaitable = awaitable
@@ -318,23 +319,24 @@ def async_to_sync(
     loop_factory: LoopFactory | None = None,
     allow_running_loop: bool = False,
 ) -> Callable[[Callable[_P, Awaitable[_R]]], Callable[_P, _R]] | Callable[_P, _R]:
-    """Return a synchronous version of the coroutine function `awaitable`; without it, a decorator.
+    """Return a synchronous version of the coroutine function `awaitable`.
 
     Calling the result calls ``awaitable(*args, **kwargs)`` on the calling thread, awaits the
-    returned object as a task, and returns its result or raises its exception. Below `sync_to_async`
-    the task runs on the loop of the calling code. Elsewhere it runs in another thread, on a loop
-    without state from earlier calls; when the call is done, tasks left on that loop are cancelled
-    and awaited (as `asyncio.run` does). The thread may have run earlier calls, so a coroutine can
-    see values that an earlier one set in a plain `threading.local`. While the calling thread is
-    blocked, it runs the thread-sensitive functions that the coroutine calls. The coroutine starts
-    with the caller's context variables, and its changes are set in the caller's context when it is
-    done (PEP 567).
+    returned object in a task, and returns its result or raises its exception. Below `sync_to_async`
+    the task runs on the loop of the calling code. Elsewhere (at top level) it runs in another
+    thread, on a loop without state from earlier calls; when the call is done, tasks left on that
+    loop are cancelled and awaited (as `asyncio.run` does). The thread may have run earlier calls,
+    so a coroutine can see values that an earlier one set in a plain `threading.local`. While the
+    calling thread is blocked, it runs the thread-sensitive functions that the coroutine calls. The
+    coroutine starts with the caller's context variables. When it finishes, its changes to them
+    propagate to the caller's context (PEP 567).
 
     Args:
-        awaitable: a coroutine function, or any other callable that returns an awaitable.
+        awaitable: a coroutine function, or any other callable that returns an awaitable. Without
+            it, `async_to_sync` returns a decorator.
         force_new_loop: always run the coroutine on a separate loop.
-        loop_factory: creates that loop, and the loop for a thread that no loop called. It is called
-            without arguments on the new loop's thread. None means the factory that was passed to
+        loop_factory: creates that loop, and the loop of a call at top level. It is called without
+            arguments on the new loop's thread. None means the factory that was passed to
             `set_loop_factory`, or asyncio's default. Calls in an `AsyncSingleThreadContext` use the
             context's loop instead.
         allow_running_loop: if an event loop runs in this thread (in a notebook, or in a synchronous

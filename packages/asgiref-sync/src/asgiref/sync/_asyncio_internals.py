@@ -69,16 +69,16 @@ class PublicCompletionQueue:
 class EpollCompletionQueue(asyncio.Handle):
     """Calls functions on the thread of asyncio's own loop, with one wake-up for several functions.
 
-    To wake the loop, a thread appends the queue, which is a handle, to the loop's ready queue and
-    writes to an eventfd, whose event appends it again. Both are needed, because an interrupt of the
-    loop can lose either one. The selector watches the descriptor edge-triggered, so each write is
-    one event and nothing needs to read the descriptor.
+    To wake the loop, a thread appends this queue, which is a handle, to the loop's ready queue, and
+    writes to an eventfd. When the loop sees the eventfd's event, it appends the queue again. Both
+    steps are needed, because an interrupt of the loop can lose either one. The selector watches the
+    descriptor edge-triggered, so each write is one event and nothing needs to read the descriptor.
 
     The loop's selector and each call in flight own the queue; the last owner closes the descriptor.
     So no thread can write to a descriptor that is closed or already reused for another file.
 
-    Unlike asyncio's handles, the queue enters no context: a loop that runs inside one of its own
-    callbacks (with nest_asyncio) runs the queue recursively.
+    Unlike asyncio's handles, the queue enters no context. A loop that runs inside one of its own
+    callbacks (with nest_asyncio) runs the queue recursively, and a context cannot be entered twice.
     """
 
     __slots__ = ("_callbacks", "_descriptor", "_is_woken", "_lock", "_pid", "_ready", "loop")
@@ -111,7 +111,10 @@ class EpollCompletionQueue(asyncio.Handle):
         return self._descriptor
 
     def put(self, callback: Callable[[], object]) -> bool:
-        """Call `callback` on the loop's thread. Return False if the loop is closed. Any thread."""
+        """Call `callback` on the loop's thread. Return False if the loop is closed.
+
+        Any thread may call this.
+        """
         if self.loop.is_closed():
             return False
         try:
@@ -120,7 +123,8 @@ class EpollCompletionQueue(asyncio.Handle):
                 is_first, self._is_woken = not self._is_woken, True
             return self._wake() if is_first else True
         except BaseException:
-            # A signal handler raised. Other threads rely on this wake-up, and a second is harmless.
+            # A signal handler raised. Other threads rely on this wake-up, and a second one does no
+            # harm.
             self._wake()
             raise
 
@@ -137,7 +141,7 @@ class EpollCompletionQueue(asyncio.Handle):
             return
         try:
             with self._lock:
-                # Cleared before taking the first callback, so that a later `put` wakes the loop.
+                # Clear this before taking the first callback, so that a later `put` wakes the loop.
                 self._is_woken = False
                 number = len(self._callbacks)
             if number > 1:
@@ -468,8 +472,8 @@ class ReusableLoop:
 
     A trace of use is an unfinished task, a timer, a callback in the ready queue, a registered
     descriptor, a transport, an asynchronous generator, a default executor, or any attribute that
-    was set on the loop. The loop is current on the thread that created it, and only that thread
-    uses this object.
+    was set on the loop. The loop is the current event loop of the thread that created it, and only
+    that thread uses this object.
     """
 
     __slots__ = ("_attributes", "_get_values", "_origin", "_readers", "_values", "loop")

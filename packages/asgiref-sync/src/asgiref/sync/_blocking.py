@@ -1,10 +1,11 @@
 """Threads that are blocked in `async_to_sync`, and the work that they run while they wait.
 
-A blocked thread runs the thread-sensitive functions that its coroutine calls, so thread-bound
-code deep in a call stack runs on its own thread. Each blocked call has its own queue, and a parent:
-the call that was current when it was made. The thread serves only the innermost blocked call on its
-stack and that call's parents, because chains of calls must not run inside each other's
-transactions. Work for another chain waits in its own queue until that chain's call is innermost.
+A blocked thread runs the thread-sensitive functions that its coroutine calls, so code that is bound
+to that thread runs there, however deep in a call stack it is. Each blocked call has its own queue,
+and a parent: the call that was current when it was made. The thread serves only the innermost
+blocked call on its stack and that call's parents, because chains of calls must not run inside each
+other's transactions. Work for another chain waits in its own queue until that chain's call is
+innermost.
 
 The invariant: a blocked call accepts work and closes under the same lock, so each accepted item is
 run or discarded.
@@ -62,7 +63,7 @@ class CurrentThreadExecutor(Executor):
         #: Whether the thread runs the loop itself, and so cannot serve this executor's queue.
         self.runs_loop_itself = False
 
-    # Any thread.
+    # Methods that any thread may call.
 
     @property
     def queued(self) -> int:
@@ -119,7 +120,7 @@ class CurrentThreadExecutor(Executor):
         except RuntimeError:
             pass
 
-    # The thread that is blocked.
+    # Methods for the blocked thread.
 
     def run_until_future(self, future: "Future[object]") -> None:
         """Run submitted functions until `future` is done, on the thread that created this executor.

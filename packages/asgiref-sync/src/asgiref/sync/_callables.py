@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-#: The attributes by which Python's versions recognise a marked coroutine function. A synchronous
-#: wrapper around a marked callable must not inherit them.
+#: The attributes by which the supported versions of Python recognise a marked coroutine function. A
+#: synchronous wrapper around a marked callable must not inherit them.
 _MARKS = frozenset({"_is_coroutine", "_is_coroutine_mark", "_is_coroutine_marker"})
 
 if TYPE_CHECKING or sys.version_info >= (3, 12):
@@ -63,9 +63,8 @@ def adopt_identity(wrapper: object, wrapped: Any) -> None:
     """Make `wrapper`, which has no attributes yet, look like `wrapped`.
 
     It gets the name, docstring, annotations, signature, a bound method's ``__self__``, and the
-    attributes that were set on the function. It does not get attributes that its class also
-    defines, because a user's attribute would replace a method, nor the mark of a coroutine
-    function.
+    attributes that were set on the function. It gets neither the mark of a coroutine function nor
+    attributes that its class also defines, because a user's attribute would replace a method.
     """
     functools.update_wrapper(wrapper, wrapped, updated=())  # type: ignore[arg-type]
     attributes = vars(wrapper)

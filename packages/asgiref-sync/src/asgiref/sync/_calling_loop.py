@@ -39,8 +39,8 @@ def start_on_calling_loop(coroutine: Coroutine[Any, Any, _R]) -> Future[_R]:
     """Start `coroutine` as a task of the loop that called the current function, and do not wait.
 
     The task runs in a copy of the current context, and keeps running after the function returns.
-    (Use `async_to_sync` to wait for a coroutine.) Call this on the thread that runs the function
-    that the loop called.
+    (Use `async_to_sync` to wait for a coroutine.) Call this from the function that the loop called,
+    on the same thread.
 
     Args:
         coroutine: the coroutine. It is closed if it cannot be started.

@@ -104,7 +104,7 @@ class Call:
 
 
 class FunctionCall(Call, WorkItem):
-    """A call of a synchronous function, made by a task that awaits the outcome on its loop.
+    """A call to a synchronous function, made by a task that awaits the outcome on its loop.
 
     Pickling a call for a process or interpreter pool pickles the function and its arguments. A call
     ends in three steps:
@@ -179,7 +179,7 @@ class FunctionCall(Call, WorkItem):
         self._is_delivered = False
         self._waiter: asyncio.Future[None] | None = None
 
-    # The thread that runs the function.
+    # Methods for the thread that runs the function.
 
     def run(self) -> None:
         if not self._move(_RUNNING):
@@ -222,7 +222,7 @@ class FunctionCall(Call, WorkItem):
     def __reduce__(self) -> str | tuple[Any, ...]:
         return partial(self.function, *self.args, **self.kwargs).__reduce__()
 
-    # Any thread.
+    # Methods that any thread may call.
 
     def deliver(self) -> None:
         if self.state is _RUNNING:
@@ -242,7 +242,7 @@ class FunctionCall(Call, WorkItem):
         if self._move(_FINISHED, value):
             self.deliver()
 
-    # The loop's thread.
+    # Methods for the loop's thread.
 
     def _arrive(self) -> None:
         """Wake the task. The completion queue calls this, usually once."""
@@ -286,12 +286,12 @@ class FunctionCall(Call, WorkItem):
         return [call for call in calls if call.cancel(*cancellation.args[:1], told=self.reconsider)]
 
     def reconsider(self) -> None:
-        """Make the cancelled task check this call again. Any thread."""
+        """Make the cancelled task check this call again. Any thread may call this."""
         self.completion_queue.put(self._wake_task)
 
 
 class CoroutineCall(Call):
-    """A call of a coroutine function, made by a thread that is blocked until it finishes.
+    """A call to a coroutine function, made by a thread that is blocked until it finishes.
 
     `AsyncToSync.main_wrap` passes it to integrations as ``call_result``.
     """
@@ -318,7 +318,7 @@ class CoroutineCall(Call):
         super().__init__(function)
         #: The blocked thread, as an executor.
         self.executor: CurrentThreadExecutor = executor
-        #: The blocked thread: context variables come from it.
+        #: The blocked thread, from which the context variables come.
         self.sending_thread: threading.Thread = state.thread
         #: The call in which the same function was already blocked when it made this one. That
         #: happens when the blocked thread runs a `SubmittedCall`, which does not change
@@ -337,7 +337,7 @@ class CoroutineCall(Call):
         self._owns_loop = False
         self._is_hooked = False
 
-    # The calling thread.
+    # Methods for the calling thread.
 
     def prepare(
         self,
@@ -369,7 +369,10 @@ class CoroutineCall(Call):
             return True
 
     def own_loop(self) -> None:
-        """Stop the loop once the outcome is set. Its thread cleans up, then wakes the caller."""
+        """Make the call stop its loop once the outcome is set.
+
+        The loop's thread cleans up, then wakes the caller.
+        """
         self._owns_loop = True
 
     def forget_loop(self) -> None:
@@ -390,7 +393,7 @@ class CoroutineCall(Call):
         if self._owns_loop:
             return True  # the loop's thread always sets an outcome
         if self.is_over:
-            # A signal handler may have raised after the outcome was set and before the wake-up.
+            # A signal handler may have raised after the outcome was set, but before the wake-up.
             self.executor.finish()
         elif loop is None:
             pass
@@ -411,7 +414,7 @@ class CoroutineCall(Call):
                 never_started.close()
         self._coroutine = self._awaitable = None
 
-    # The loop's thread.
+    # Methods for the loop's thread.
 
     def start(self) -> None:
         """Start the coroutine as a task of the running loop, unless the call was cancelled."""
@@ -419,7 +422,7 @@ class CoroutineCall(Call):
         with self._lock:
             if self.state is not _QUEUED or self.loop is not loop:
                 if self.loop is loop and self.is_over and self._owns_loop:
-                    loop.stop()  # cancelled after the loop was assigned and before it ran
+                    loop.stop()  # cancelled after the loop was assigned, but before it ran
                 return
             self.state = _RUNNING
         coroutine: Coroutine[Any, Any, None] | None = None
@@ -468,12 +471,18 @@ class CoroutineCall(Call):
             task.get_loop().stop()
 
     def set_result(self, result: Any) -> None:
-        """Finish the call with `result`, unless it already has an outcome. Any thread."""
+        """Finish the call with `result`, unless it already has an outcome.
+
+        Any thread may call this.
+        """
         if self._move(_FINISHED, result):
             self._wake_thread()
 
     def set_exception(self, error: BaseException) -> None:
-        """Finish the call with `error`, unless it already has an outcome. Any thread."""
+        """Finish the call with `error`, unless it already has an outcome.
+
+        Any thread may call this.
+        """
         if self._move(_FINISHED, error=error):
             self._wake_thread()
 
@@ -496,7 +505,8 @@ class CoroutineCall(Call):
         elif self.loop is not None and self.loop.is_running():
             self.loop.stop()
 
-    # Any thread. This object is a future in asgiref 3.13, and integrations use it as one.
+    # Methods that any thread may call. In asgiref 3.13 this object is a future, and integrations
+    # use it as one.
 
     def done(self) -> bool:
         """Whether the call has an outcome, which may be a cancellation."""
@@ -558,7 +568,7 @@ class CoroutineCall(Call):
                 told()
 
     def _cancel_task(self, *message: Any) -> bool:
-        """Cancel the task unless it has set an outcome. On the loop's thread."""
+        """Cancel the task unless it has set an outcome. Call this on the loop's thread."""
         task = self._task
         if task is None or self.is_over or not task.cancel(*message):
             return False
@@ -583,7 +593,7 @@ def exc_info_of(error: BaseException | None) -> ExcInfo:
 
 
 def run_handling(error: BaseException | None, function: Callable[[], _R]) -> _R:
-    """Return ``function()``, called while `error`, if given, is the exception being handled.
+    """Call `function` while `error`, if given, is the exception being handled; return its result.
 
     Code called from an ``except`` block sees the exception in `sys.exc_info()`. To get the same
     result on another thread, this raises the exception again, which changes its traceback and
@@ -605,7 +615,7 @@ def run_handling(error: BaseException | None, function: Callable[[], _R]) -> _R:
 
 
 async def run_handling_coroutine(error: BaseException, awaitable: Awaitable[_R]) -> _R:
-    """Return ``await awaitable``, awaited while `error` is the exception being handled."""
+    """Await `awaitable` while `error` is the exception being handled; return its result."""
     traceback, context = _TRACEBACK.__get__(error), _CONTEXT.__get__(error)
     try:
         raise error

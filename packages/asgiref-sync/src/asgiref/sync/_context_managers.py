@@ -1,6 +1,6 @@
 """Context managers across the bridge, in both directions.
 
-Entering and exiting are ordinary calls of `sync_to_async` or `async_to_sync`, and follow the same
+Entering and exiting are ordinary calls to `sync_to_async` or `async_to_sync`, and follow the same
 rules. Both run in one `contextvars.Context`, so a manager can set a variable on entry and reset it
 on exit. Before and after each call, changes are copied between that context and the block's.
 
@@ -65,7 +65,10 @@ class _ManagerContext:
             self._copy_out(before)
 
     def _copy_in(self) -> Context:
-        """Copy the current context's changes to the manager's context. Return its snapshot."""
+        """Copy the current context's changes to the manager's context.
+
+        Return a copy of the manager's context.
+        """
         now = copy_context()
         self._context.run(_copy_changes, now, self._outside)
         return self._context.copy()
@@ -93,7 +96,7 @@ class _SyncSide(Generic[_T_co]):
         with self._lock:
             if self._is_entered:
                 raise RuntimeError(
-                    "this context manager is already entered: make one for each block"
+                    "this context manager is already entered: create one for each block"
                 )
             self._context = _ManagerContext()
             value = self._context.run(type(self._manager).__enter__, self._manager)
@@ -119,7 +122,7 @@ class _SyncSide(Generic[_T_co]):
 
     def exit_abandoned(self) -> None:
         """Exit a manager whose task was cancelled during ``__enter__``."""
-        cancellation = asyncio.CancelledError("the task was cancelled while this manager entered")
+        cancellation = asyncio.CancelledError("the task was cancelled while entering this manager")
         with self._lock:
             is_entered = self._is_entered
         if is_entered:
@@ -128,13 +131,13 @@ class _SyncSide(Generic[_T_co]):
                 raise error
 
     def abandon(self) -> bool:
-        """If the manager is being entered, make it exit after that. On the loop's thread.
+        """If a thread is entering the manager, make it exit the manager afterwards.
 
-        This sets the flag before it tries the lock, and an entry releases the lock before it reads
-        the flag.
+        Call this on the loop's thread. It sets the flag before it tries the lock, and `enter`
+        releases the lock before it reads the flag.
 
         Returns:
-            True if no entry is running and the manager is entered, so the caller must exit it.
+            True if no thread is entering the manager and it is entered, so the caller must exit it.
         """
         self._is_abandoned = True
         if not self._lock.acquire(blocking=False):
@@ -205,11 +208,12 @@ def sync_to_async_context(
         exception that ends the block, and can suppress it by returning true.
 
     Raises:
-        Exception: any exception of ``__enter__`` or ``__exit__``.
+        Exception: any exception that ``__enter__`` or ``__exit__`` raises.
 
-    Their changes to context variables are set in the block's context, and ``__exit__`` can reset a
-    variable with a token from ``__enter__``. Cancellation: a task that is cancelled during
-    ``__enter__`` does not wait for it; the thread that entered the manager then exits it.
+    Changes that ``__enter__`` and ``__exit__`` make to context variables propagate to the block's
+    context, and ``__exit__`` can reset a variable with a token from ``__enter__``. Cancellation: a
+    task that is cancelled during ``__enter__`` does not wait for it; the thread that entered the
+    manager then exits it.
     ``__exit__`` always runs, and the block waits for it even if the task is cancelled meanwhile.
 
     >>> import asyncio, contextlib
@@ -237,7 +241,7 @@ class _SyncView(AbstractContextManager[_T_co, bool | None]):
 
     def __enter__(self) -> _T_co:
         if self._context is not None:
-            raise RuntimeError("this context manager is already entered: make one for each block")
+            raise RuntimeError("this context manager is already entered: create one for each block")
         self._context = _ManagerContext()
         self._loop = LoopOfSteps()
         try:
@@ -280,8 +284,8 @@ def async_to_sync_context(
     """Return a synchronous version, for ``with``, of an asynchronous context manager.
 
     `async_to_sync` runs ``__aenter__`` and ``__aexit__``: below `sync_to_async` on the calling
-    loop, and at top level on one loop in another thread, which runs until the block ends. Each is a
-    separate task, so managers that must exit in the task that entered them (`asyncio.timeout`,
+    loop, and at top level on one loop in another thread, which runs until the block ends. Each runs
+    in its own task, so managers that must exit in the task that entered them (`asyncio.timeout`,
     `asyncio.TaskGroup`) do not work.
 
     Args:
@@ -293,10 +297,10 @@ def async_to_sync_context(
 
     Raises:
         RuntimeError: an event loop runs in this thread; use ``async with`` there.
-        Exception: any exception of ``__aenter__`` or ``__aexit__``.
+        Exception: any exception that ``__aenter__`` or ``__aexit__`` raises.
 
-    Their changes to context variables are set in the block's context, and ``__aexit__`` can reset a
-    variable with a token from ``__aenter__``.
+    Changes that ``__aenter__`` and ``__aexit__`` make to context variables propagate to the block's
+    context, and ``__aexit__`` can reset a variable with a token from ``__aenter__``.
 
     >>> import contextlib
     >>> @contextlib.asynccontextmanager

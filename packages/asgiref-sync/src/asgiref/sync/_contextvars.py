@@ -20,7 +20,7 @@ from typing import Any
 #: Whether new threads inherit contexts. If so, every value must be adapted in both directions.
 _THREADS_INHERIT_CONTEXT = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
-#: The attribute of a thread whose contexts can hold values that belong to the thread.
+#: A thread has this attribute if its contexts can hold values that belong to the thread.
 _OWNER = "__asgiref_owner__"
 
 _MISSING = object()

@@ -1,7 +1,7 @@
 """Reports on the bridge's threads, a log of slow waits, and deadlock detection.
 
 A report can be made at any moment, so making one takes no lock. It reads the states of other
-threads while these change, so it can show a call that has just finished. A report of a long wait is
+threads while they change, so it can show a call that has just finished. A report of a long wait is
 exact.
 """
 
@@ -189,7 +189,10 @@ def progress_check(call: CoroutineCall) -> tuple[Callable[[], bool], float]:
 
 
 def log_if_slow(call: FunctionCall) -> asyncio.TimerHandle | None:
-    """Start a timer that logs a slow `call`, if slow waits are logged. On the loop's thread."""
+    """Start a timer that logs `call` if it is slow, unless `log_slow_waits` is off.
+
+    Call this on the loop's thread.
+    """
     seconds = _slow_wait_seconds
     if seconds is None:
         return None

@@ -1,10 +1,10 @@
 """Iteration across the bridge, in both directions.
 
-Each step is an ordinary call of `sync_to_async` or `async_to_sync` and follows the same rules.
+Each step is an ordinary call to `sync_to_async` or `async_to_sync` and follows the same rules.
 Iteration adds two requirements. An abandoned generator must run its ``finally`` on the thread that
-ran its steps, so both functions close a generator however they end; they do not close other
-iterators. And each step of an asynchronous generator must run on the same loop, so at top level an
-iteration keeps one loop for all its steps.
+ran its steps, so both functions close a generator, however the iteration ends; they do not close
+other iterators. And each step of an asynchronous generator must run on the same loop, so at top
+level an iteration keeps one loop for all its steps.
 
 The invariant: abandoning an iteration does not wait for a step that is still running.
 """
@@ -81,11 +81,11 @@ class _Source(Generic[_T]):
         return isinstance(self._iterator, types.GeneratorType) and not self._lock.locked()
 
     def request_close(self) -> None:
-        """Make a running step, if there is one, close the generator. Any thread."""
+        """Make a running step, if any, close the generator. Any thread may call this."""
         self._is_closing = True
 
     def close(self) -> None:
-        """Close the generator, unless a running step will close it. On a worker thread."""
+        """Close the generator, unless a running step will close it. Runs on a worker thread."""
         self._is_closing = True
         if self._lock.acquire(blocking=False):
             try:
@@ -111,13 +111,13 @@ async def sync_to_async_iterator(
 
     Raises:
         ValueError: `batch` is less than 1.
-        Exception: any exception of the iterable, after the items that came before it.
+        Exception: any exception that the iterable raises, after the items that came before it.
 
-    Changes to context variables are set in the caller's context after each step. When the iteration
-    ends early (break, exception), a generator is closed on its thread: at once if the caller uses
-    ``async with contextlib.aclosing(...)``, otherwise when the event loop's hook for asynchronous
-    generators runs. A task that is cancelled during a step waits for neither the step nor the
-    closing.
+    After each step, its changes to context variables propagate to the caller's context. When the
+    iteration ends early (break, exception), a generator is closed on its thread: at once if the
+    caller uses ``async with contextlib.aclosing(...)``, otherwise when the event loop's hook for
+    asynchronous generators runs. A task that is cancelled during a step does not wait for the step,
+    or for the generator to close.
 
     >>> import asyncio
     >>> async def main():
@@ -153,8 +153,8 @@ async def sync_to_async_iterator(
                 if not is_cancelled:
                     await close()
             finally:
-                # The task was cancelled before or during `close`: close the generator, and do not
-                # wait.
+                # The task was cancelled before or during `close`: close the generator without
+                # waiting.
                 if source.is_idle_generator:
                     # The loop keeps the task alive until its first step; after that, the call does.
                     asyncio.get_running_loop().create_task(close())
@@ -163,9 +163,9 @@ async def sync_to_async_iterator(
 def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
     """Iterate over an asynchronous iterable from synchronous code, as a generator.
 
-    Each step is a call of `async_to_sync` and a separate task. Below `sync_to_async` the steps run
-    on the calling loop. At top level they run on one loop in another thread, which stops when the
-    iteration ends. While the calling thread waits, it runs thread-sensitive code.
+    Each step is a separate call to `async_to_sync`, in its own task. Below `sync_to_async` the
+    steps run on the calling loop. At top level they run on one loop in another thread, which stops
+    when the iteration ends. While the calling thread waits, it runs thread-sensitive code.
 
     When the iteration ends early (break, exception, ``close`` of the generator), an asynchronous
     generator is closed on its loop.
@@ -175,7 +175,7 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
 
     Raises:
         RuntimeError: an event loop runs in this thread.
-        Exception: any exception of the iterable.
+        Exception: any exception that the iterable raises.
 
     >>> async def countdown():
     ...     for number in (3, 2, 1):
@@ -226,7 +226,7 @@ class LoopOfSteps:
             self._context = AsyncSingleThreadContext()
 
     def call(self, function: Callable[[_U], _R], argument: _U) -> _R:
-        """Return ``function(argument)``, whose calls of `async_to_sync` run on this loop.
+        """Return ``function(argument)``, whose calls to `async_to_sync` run on this loop.
 
         A generator cannot use a ``with`` block for all its steps, because the context must not be
         active in its consumer's code.

@@ -1,15 +1,15 @@
 """Limits on the number of functions that run at once with ``thread_sensitive=False``.
 
-A call runs while it holds a token of a `PoolLimiter`; the others wait in its backlog, first come
-first served. Each event loop has its own limiter, because functions that block on each other's
-loops would starve if they shared one. A function that is blocked in `async_to_sync` lends its
-token, because its coroutine may need one.
+A call runs only while it holds a token of a `PoolLimiter`. Other calls wait in the limiter's
+backlog and run in order. Each event loop has its own limiter, because functions that block on each
+other's loops would starve if they shared one. A function that is blocked in `async_to_sync` lends
+its token, because its coroutine may need one.
 
 The invariant: while the backlog holds a call and a token is free, a thread has been woken or is
 about to check the backlog. A thread that takes a call and leaves others wakes the next thread
-before it runs the call, so the first thread runs all calls that are short. Waking a thread for each
-call would make the threads compete for the interpreter's lock (a third fewer WSGI responses per
-second with 32 clients).
+before it runs the call. As long as calls are short, the first thread therefore runs all of them.
+Waking a thread for each call would make the threads compete for the interpreter's lock, which
+reduces WSGI responses per second by a third with 32 clients.
 """
 
 import asyncio
@@ -127,7 +127,7 @@ class PoolLimiter(WorkItem):
         with suppress(Exception):
             self._wake_thread()
 
-    # A thread of the pool.
+    # Methods for a thread of the pool.
 
     def run(self) -> None:
         thread = threading.get_ident()
@@ -183,13 +183,13 @@ class PoolLimiter(WorkItem):
         return _LentToken(self, call)
 
     def lend(self, call: FunctionCall) -> None:
-        """Take the token of `call`, which runs on this thread, until `give_back`."""
+        """Take the token of `call`, which runs on this thread, until `give_back` is called."""
         with self._lock:
             self._running.discard(call)
         self._wake_next()
 
     def give_back(self, call: FunctionCall) -> None:
-        """Return its token to `call`, even if more than `limit` calls then run."""
+        """Return the token to `call`, even if more than `limit` calls then run."""
         with self._lock:
             # A generator may start its `with` block in one call and end it in a later one.
             if not call.is_over:
@@ -206,7 +206,8 @@ class PoolLimiter(WorkItem):
 class _LentToken:
     """A ``with`` block in which a call lends its token.
 
-    Not a @contextmanager, which sets attributes on exceptions: user exceptions may reject that.
+    It is not a @contextmanager, because that sets attributes on exceptions, and users' exceptions
+    may reject them.
     """
 
     __slots__ = ("_call", "_limiter")
@@ -216,7 +217,7 @@ class _LentToken:
         self._call = call
 
     def __enter__(self) -> None:
-        # Removed, so that a nested block does not lend the same token again.
+        # Remove the limiter, so that a nested block does not lend the same token again.
         self._call.limiter = None
         self._limiter.lend(self._call)
 
@@ -238,7 +239,7 @@ def _default_limit() -> int:
 
 
 def limiter_of(loop: asyncio.AbstractEventLoop) -> PoolLimiter:
-    """Return the limiter of `loop`. On the loop's thread."""
+    """Return the limiter of `loop`. Call this on the loop's thread."""
     limiter = _LIMITERS.get(loop)
     if limiter is None:
         limiter = _LIMITERS[loop] = PoolLimiter(_POOL, _default_limit())
@@ -285,7 +286,7 @@ class LimitedExecutor(Executor):
         weakref.finalize(self, self._pool.close).atexit = False
 
     def submit_call(self, call: FunctionCall | SubmittedCall) -> None:
-        """Run a call of the bridge on one of the threads.
+        """Run a call from the bridge on one of the threads.
 
         Args:
             call: a call from async code or from `submit`.
@@ -314,8 +315,8 @@ class LimitedExecutor(Executor):
     def waiting(self) -> AbstractContextManager[None]:
         """Let another function run while the calling function waits, for example for a slow client.
 
-        Use it in a ``with`` statement. It does nothing in a thread that is not running a call of
-        `sync_to_async` on this executor.
+        Use it in a ``with`` statement. It does nothing in a thread that is not running a function
+        for `sync_to_async` on this executor.
         """
         call = thread_state_at_entry().call
         if call is None or call.limiter is not self._limiter:

@@ -1,4 +1,4 @@
-"""Event loops for synchronous code that no loop called.
+"""Event loops for calls to `async_to_sync` at top level, that is, not below `sync_to_async`.
 
 A loop thread runs one top-level `async_to_sync` call on the loop that it keeps, or it runs the loop
 of one `AsyncSingleThreadContext`. After a call it keeps the loop only if the loop shows no trace of
@@ -61,7 +61,7 @@ def _close_loop() -> None:
         reusable.loop.close()
 
 
-#: The threads that run loops. The exiting interpreter does not wait for them, because a loop may
+#: The threads that run loops. At exit, the interpreter does not wait for them, because a loop may
 #: run indefinitely.
 LOOP_THREADS = ThreadPool("asgiref-loop", _close_loop, is_waited_for_at_exit=False)
 LOOP_THREADS.end_idle_before_fork()
@@ -86,7 +86,7 @@ class TopLevelCall(WorkItem):
     Args:
         call: the call to run.
         executors: the mapping in which to record the blocked thread while the loop runs.
-        factory: creates the loop. None means the process's choice.
+        factory: creates the loop. None means the factory that `set_loop_factory` chose.
         keep_loop: keep the loop for the thread's next call. Pass False outside loop threads.
     """
 
@@ -174,7 +174,7 @@ class ContextLoop(WorkItem, Executor):
         self._leaver: CurrentThreadExecutor | None = None
         self.loop = new_event_loop()
 
-    # The threads that use the context.
+    # Methods for the threads that use the context.
 
     @property
     def is_usable(self) -> bool:
@@ -222,7 +222,7 @@ class ContextLoop(WorkItem, Executor):
                 self._has_ended = True
                 self.loop.close()
 
-    # The loop's thread.
+    # Methods for the loop's thread.
 
     def run(self) -> None:
         with self._lock:

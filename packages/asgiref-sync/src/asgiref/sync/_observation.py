@@ -94,7 +94,7 @@ def observe_function(call: FunctionCall, observer: Observer) -> None:
 async def observe_awaitable(
     function: Callable[..., Any], awaitable: Awaitable[_R], observer: Observer, called: float
 ) -> _R:
-    """Return ``await awaitable``, a call of `function`, and notify `observer` of it."""
+    """Return ``await awaitable``, a call to `function`, and notify `observer` of it."""
     tell = _teller(observer, "async_to_sync", function, called, 0)
     try:
         result = await awaitable

@@ -54,7 +54,7 @@ LOOP_EXECUTORS: LoopExecutors = {}
 LOOP_CONTEXT_EXECUTORS = weakref.WeakKeyDictionary["AsyncSingleThreadContext", Executor]()
 
 
-# Functions, on the thread of the calling loop
+# Routing of functions. This code runs on the thread of the calling loop.
 
 
 def submit_sensitive(call: FunctionCall, shared: Executor, loop_executors: LoopExecutors) -> None:
@@ -86,8 +86,9 @@ def submit_sensitive(call: FunctionCall, shared: Executor, loop_executors: LoopE
 def _submit_to_chain(executor: Executor, call: FunctionCall) -> bool:
     """Queue `call` on `executor` or an enclosing blocked call. Return False if none accepts it.
 
-    Blocked calls of other loops are skipped. A copied context can expose a blocked call to another
-    loop, even to one that runs on the blocked thread and so prevents it from ever running `call`.
+    Blocked calls that wait for other loops are skipped. A copied context can expose a blocked call
+    to another loop, even to one that runs on the blocked thread and so prevents it from ever
+    running `call`.
     """
     if not isinstance(executor, CurrentThreadExecutor):
         _submit_to_foreign(executor, call)
@@ -187,7 +188,7 @@ def _settle_unless_started(reference: "weakref.ref[FunctionCall]", future: "Futu
         call.set_result(future.result())
 
 
-# Coroutines, on the calling thread
+# Routing of coroutines. This code runs on the calling thread.
 
 
 def start_on_own_loop(
@@ -229,9 +230,9 @@ class ThreadSensitiveContext:
         executor: runs the calls of this block, even inside another context or below
             `async_to_sync`. It must run one call at a time on one thread, for example
             ``ThreadPoolExecutor(max_workers=1)``. The context does not shut it down. Such a context
-            can be entered only once. Tasks started inside must finish before the block ends; their
-            later calls raise RuntimeError. Without an executor, a block inside another one does
-            nothing.
+            can be entered only once. Tasks started inside must finish before the block ends; any
+            later call they make raises RuntimeError. Without an executor, a block inside another
+            one does nothing.
         reuse_thread: take the thread of an earlier block that has ended, together with everything
             bound to that thread: database connections, `threading.local` values, thread-critical
             values of a `Local`. None means the setting of `reuse_threads`.
@@ -283,7 +284,7 @@ class ThreadSensitiveContext:
             return self
         outer = THREAD_SENSITIVE_CONTEXT.get(None)
         if outer is not None and (outer._executor is not None or not outer._was_entered):
-            return self  # a context that was never entered was set by hand
+            return self  # application code set the outer context without entering it
         if outer is not None and outer._join():
             self._joined = outer
         else:
@@ -295,7 +296,7 @@ class ThreadSensitiveContext:
 
     def _enter_with_executor(self, executor: Executor) -> None:
         if self.token is not None:
-            raise RuntimeError(f"{self!r} is already entered: make one context for each block")
+            raise RuntimeError(f"{self!r} is already entered: create one context for each block")
         if self._exited:
             raise RuntimeError(
                 f"{self!r} has an executor and cannot be entered again: tasks that outlived its "
@@ -333,7 +334,7 @@ class ThreadSensitiveContext:
     ) -> None:
         if self._joined is not None:
             joined, self._joined = self._joined, None
-            # The thread may run a function that waits for this very block.
+            # The thread may be running a function that waits for this block to end.
             await joined._leave(waits=False)
         elif self.token is not None:
             token, self.token = self.token, None
@@ -344,7 +345,8 @@ class ThreadSensitiveContext:
                 is_reset = True
             finally:
                 if self._executor is None:
-                    # In another context, the thread may run a function that waits for this block.
+                    # In another context, the thread may be running a function that waits for this
+                    # block to end.
                     await self._leave(waits=is_reset)
                 else:
                     self._exited = True
@@ -353,7 +355,7 @@ class ThreadSensitiveContext:
                     self._outer_executor = None
 
     def submit_call(self, call: FunctionCall) -> None:
-        """Queue a call of the bridge on the thread of this context.
+        """Queue a call from the bridge on the thread of this context.
 
         Args:
             call: a call from async code inside the block.
@@ -444,7 +446,7 @@ class AsyncSingleThreadContext:
 
     def __init__(self) -> None:
         self.token: Token[AsyncSingleThreadContext] | None = None
-        # One for each block of this object that has not ended, on any thread.
+        # One token for each block of this object that has not ended, on any thread.
         self._tokens: list[Token[AsyncSingleThreadContext]] = []
         self._pid = PROCESS.pid
         self._lock = threading.Lock()
@@ -472,7 +474,7 @@ class AsyncSingleThreadContext:
                 self.end()
 
     def _reset(self) -> None:
-        """Reset the newest token of the current context; if it has none, drop the newest of all."""
+        """Reset the current context's newest token; if it has none, drop the newest of all."""
         for token in reversed(self._tokens):
             with suppress(ValueError):
                 ASYNC_SINGLE_THREAD_CONTEXT.reset(token)
@@ -481,10 +483,10 @@ class AsyncSingleThreadContext:
         self._tokens.pop()
 
     def start(self, call: CoroutineCall, loop_executors: LoopExecutors) -> bool:
-        """Start a call of the bridge on the loop of this block.
+        """Start a call from the bridge on the loop of this block.
 
         Args:
-            call: a call of a coroutine function by the current thread.
+            call: a call that the current thread makes to a coroutine function.
             loop_executors: the mapping in which to record the blocked thread during the call.
 
         Returns:

@@ -54,7 +54,7 @@ class _ParentLoop(threading.local):
 
     @property
     def main_event_loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop to which `async_to_sync` sends coroutines from this thread while it runs.
+        """The loop to which `async_to_sync` sends this thread's coroutines while that loop runs.
 
         Assign None or a loop that is not running to make `async_to_sync` use a separate loop.
         """
@@ -98,7 +98,7 @@ class SyncToAsync(Generic[_P, _R]):
 
     #: In a function that `sync_to_async` runs, ``main_event_loop`` is the loop that called it.
     threadlocal: _ParentLoop = _ParentLoop()
-    #: Runs thread-sensitive calls that no other rule places. Any object with a `submit` method
+    #: Runs thread-sensitive calls that no other rule covers. Any object with a `submit` method
     #: works.
     single_thread_executor: Executor = SHARED_EXECUTOR
     #: The `ThreadSensitiveContext` that the current code is in.
@@ -228,7 +228,7 @@ class SyncToAsync(Generic[_P, _R]):
         Args:
             loop: the caller's event loop.
             exc_info: the value of `sys.exc_info()` in the calling code.
-            task_context: a list of the tasks that the function is blocked in, or None.
+            task_context: a list of the tasks for which the blocked function waits, or None.
             func: the function to call with `args` and `kwargs`.
             args: one argument, the ``child``: a `functools.partial` of the wrapped function with
                 the call's arguments. An override can pass a different one to `func`.
@@ -301,14 +301,15 @@ def sync_to_async(
     executor: Executor | None = None,
     context: contextvars.Context | None = None,
 ) -> Callable[[Callable[_P, _R]], CoroutineFunction[_P, _R]] | CoroutineFunction[_P, _R]:
-    """Return an async version of the synchronous function `func`; without `func`, a decorator.
+    """Return an async version of the synchronous function `func`.
 
     Calling the result returns a coroutine. Awaiting the coroutine runs ``func(*args, **kwargs)`` on
     a thread other than the loop's, and returns its result or raises its exception. (A StopIteration
     becomes a RuntimeError with an explanation.)
 
     Args:
-        func: the function, or any other callable that is not asynchronous.
+        func: the function, or any other callable that is not asynchronous. Without it,
+            `sync_to_async` returns a decorator.
         thread_sensitive: if true, run all such functions of one call chain on the same thread, one
             at a time: on the thread of the sync code that entered this chain with `async_to_sync`,
             on the thread of the enclosing `ThreadSensitiveContext`, or on one thread that the whole
@@ -317,7 +318,7 @@ def sync_to_async(
             ``thread_sensitive=False``. A process or interpreter pool receives the pickled function
             and arguments, but no context variables or hooks.
         context: the `contextvars.Context` to run in. None means a copy of the caller's; the
-            function's changes to it are set in the caller's context afterwards (PEP 567).
+            function's changes to the copy then propagate to the caller's context (PEP 567).
 
     Returns:
         A `SyncToAsync` with the name, docstring and parameters of `func`. As a class attribute it

@@ -55,7 +55,7 @@ class ThreadEvent:
             raise
 
     def _arrive(self) -> None:
-        """Wake the task. On the loop's thread."""
+        """Wake the task. The completion queue calls this on the loop's thread."""
         with self._lock:
             self._is_on_its_way = False
         self._is_set = True
@@ -64,7 +64,9 @@ class ThreadEvent:
             resume(waiter)
 
     async def wait(self) -> None:
-        """Wait for the event, and clear it. Only one task may wait at a time; it may be cancelled.
+        """Wait for the event, and clear it.
+
+        Only one task may wait at a time. That task may be cancelled.
 
         Raises:
             RuntimeError: another task is already waiting.

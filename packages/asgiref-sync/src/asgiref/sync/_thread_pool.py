@@ -163,7 +163,7 @@ class WorkerThread:
         self._lock = threading.RLock()
         self.pool: ThreadPool | None = pool
         self.ended: bool = False
-        # The number of items in total, and the number of those that have run.
+        # The number of items accepted so far, and how many of those have run.
         self._accepted, self._done = 1, 0
         self._is_running = False
         self._queue.put(first)
@@ -181,7 +181,7 @@ class WorkerThread:
         """Start the thread. Raises RuntimeError if it cannot be started."""
         if PROCESS.is_exiting:
             raise RuntimeError("cannot start a thread: the interpreter is shutting down")
-        # Recorded before it runs, so that an exiting interpreter waits for its first item.
+        # Record the worker before it runs, so that an exiting interpreter waits for its first item.
         workers = _workers_of_this_process()
         try:
             workers.add(self)
@@ -191,12 +191,12 @@ class WorkerThread:
                 workers.discard(self)
             raise
 
-    # Any thread.
+    # Methods that any thread may call.
 
     @property
     def is_busy(self) -> bool:
         """Whether the thread runs an item or has one in its queue."""
-        # `put` counts an item after the thread may have started it.
+        # When `put` counts an item, the thread may already have started it.
         return self._is_running or self._done != self._accepted
 
     @property
@@ -228,7 +228,7 @@ class WorkerThread:
         """Make the thread exit after the items that are queued now."""
         self._queue.put(None)
 
-    # The thread itself.
+    # Methods for the thread itself.
 
     def _work(self) -> None:
         workers = _workers_of_this_process()
@@ -319,7 +319,7 @@ class ThreadPool:
     def end_idle_before_fork(self) -> None:
         """Stop the idle threads before each `os.fork`.
 
-        Python warns about forks of processes with threads. asgiref 3.13 keeps no thread between
+        Python warns when a process that has threads forks. asgiref 3.13 keeps no thread between
         calls, so its users see no warning.
         """
         if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""The bridge's state of each thread and of the process.
+"""The state that the bridge keeps for each thread and for the process.
 
 Only a thread itself writes its state; other threads read it for reports. A call records itself
 there while it runs and then restores the earlier values, because a thread that is blocked in
@@ -77,7 +77,7 @@ class ThreadState:
         self.parent_pid: int | None = None
         #: Where `main_wrap` records its task while an integration's `thread_handler` encloses it.
         self.task_context: list[Any] | None = None
-        #: The innermost call of `async_to_sync` in which this thread is blocked.
+        #: The innermost call to `async_to_sync` in which this thread is blocked.
         self.coroutine_call: CoroutineCall | None = None
         #: Locked, unless a wake-up of the blocked thread is pending.
         self.wakeup: threading.Lock = threading.Lock()

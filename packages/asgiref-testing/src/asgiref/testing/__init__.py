@@ -13,8 +13,8 @@
 >>> asyncio.run(main())
 {'type': 'chat.reply', 'text': 'HELLO'}
 
-Three helpers are communicators with the methods of a client: `HttpExchange`,
-`WebsocketConversation` and, around both, `Lifespan`:
+Three helpers are communicators too. `HttpExchange` and `WebsocketConversation` have the methods of
+a client, and `Lifespan` runs the application's startup and shutdown around them:
 
 >>> async def site(scope, receive, send):
 ...     if scope["type"] == "lifespan":
@@ -32,12 +32,12 @@ Three helpers are communicators with the methods of a client: `HttpExchange`,
 >>> asyncio.run(main())
 b'hello'
 
-Modules: ``_communicator`` is the base class; its ``_runner`` runs the application and reports how
-it ended (``_report`` writes the messages), ``_output`` is the queue of events that it sent.
-``_rules`` and ``_http_rules`` reject the events that a server would reject, ``_connection`` is a
-client that may disconnect, ``_scopes`` builds the scopes; ``_http``, ``_websocket`` and
-``_lifespan`` are the helpers. ``_stack`` closes communicators after a test; only pytest loads
-``_pytest``.
+Modules: ``_communicator`` is the base class. Its ``_runner`` runs the application and reports how
+it ended (``_report`` writes the messages), and ``_output`` is the queue of events that the
+application sent. ``_rules`` and ``_http_rules`` reject the events that a server would reject,
+``_connection`` is a client that may disconnect, and ``_scopes`` builds the scopes. ``_http``,
+``_websocket`` and ``_lifespan`` are the helpers. ``_stack`` closes communicators after a test. Only
+pytest loads ``_pytest``.
 """
 
 from ._communicator import ApplicationCommunicator

@@ -1,11 +1,12 @@
 """The communicator: a test's view of an application that runs in a task.
 
-- Output comes first: everything that the application sent before it ended can be read in order, and
-  only then does a read raise how the application ended.
+- Output comes first: the test can read everything that the application sent before it ended, in
+  order. Only the next read raises the application's failure, or an error that says how it ended.
 - The end is reported at once. Every later call that needs the application raises its failure, as
   the same exception object; no call waits for an application that cannot answer.
-- A timeout cancels the application unless ``cancel_on_timeout`` is False, and so does cancelling a
-  test that is in ``wait``. As in asgiref, cancelling a test that is reading does not.
+- A timeout cancels the application, and so does cancelling a test that is in ``wait``, unless
+  ``cancel_on_timeout`` is False. As in asgiref, cancelling a test that is reading does not cancel
+  the application.
 """
 
 # ruff: noqa: ASYNC109 - asgiref's API takes timeouts as arguments
@@ -38,7 +39,7 @@ class ApplicationCommunicator:
     A communicator can be created without an event loop. From its first use it belongs to the
     running loop, and must be used on that loop's thread. As an asynchronous context manager it
     starts the application. At the end of the block it cancels the application if it is still
-    running, waits for its end, and raises its failure unless the block has already seen it.
+    running, waits for it to end, and raises its failure unless the test has already seen it.
 
     An application that is cancelled has 5 seconds for its cleanup. One that ignores its
     cancellation is terminated, and the test fails with a TimeoutError that names it.
@@ -62,7 +63,7 @@ class ApplicationCommunicator:
     True
     """
 
-    # Subclasses written for asgiref have attributes of their own, so this class uses no other name.
+    # Subclasses written for asgiref have attributes of their own, which must not replace this one.
     __asgiref_runner: Runner | None = None  # __del__ runs even if __init__ raised
 
     def __init__(
@@ -122,7 +123,7 @@ class ApplicationCommunicator:
             RuntimeError: if the application has returned. Not raised for a disconnect (an event
                 whose type ends in ``.disconnect``), which a client may always send.
             asyncio.CancelledError: if the application was cancelled, for example by a timeout.
-            Exception: the application's own, if it has failed.
+            Exception: the application's own exception, if it has failed.
         """
         await self._asgiref_runner.send(message)
 
@@ -131,12 +132,12 @@ class ApplicationCommunicator:
     ) -> Output:
         """Return the next message that the application sends, waiting up to ``timeout`` seconds.
 
-        Concurrent calls are served in the order of the calls. Cancelling the call does not cancel
-        the application and loses no message.
+        Concurrent calls are served in the order in which they were made. Cancelling the call does
+        not cancel the application and loses no message.
 
         Args:
             timeout: in seconds; None waits as long as the application runs.
-            cancel_on_timeout: whether a timeout cancels the application; None stands for the
+            cancel_on_timeout: whether a timeout cancels the application; None means the
                 communicator's setting.
 
         Returns:
@@ -146,7 +147,7 @@ class ApplicationCommunicator:
             TimeoutError: if no message arrives in time (the application is then cancelled and
                 awaited, see ``cancel_on_timeout``), or immediately if the application has returned.
             asyncio.CancelledError: if the application was cancelled and left no output.
-            Exception: the application's own, if it failed and left no output.
+            Exception: the application's own exception, if it failed and left no output.
 
         >>> async def silent(scope, receive, send):
         ...     await receive()
@@ -171,11 +172,12 @@ class ApplicationCommunicator:
                 wait is at least this long unless ``timeout`` is zero.
 
         Returns:
-            False as soon as there is output; True when the time is over or the application returns.
+            False as soon as there is output; True when the timeout expires or the application
+                returns.
 
         Raises:
             asyncio.CancelledError: if the application was cancelled and left no output.
-            Exception: the application's own, if it failed and left no output.
+            Exception: the application's own exception, if it failed and left no output.
         """
         return await self._asgiref_runner.sends_nothing(timeout, interval)
 
@@ -184,16 +186,16 @@ class ApplicationCommunicator:
     ) -> None:
         """Wait up to ``timeout`` seconds for the application to end by itself.
 
-        An application that was cancelled has ended; that is not an error here.
+        An application that was cancelled counts as ended, not as failed.
 
         Args:
             timeout: in seconds; None waits as long as the application runs.
             cancel_on_timeout: whether a timeout, or the cancellation of this call, cancels the
-                application; None stands for the communicator's setting.
+                application; None means the communicator's setting.
 
         Raises:
-            TimeoutError: if it has not ended in time (see ``cancel_on_timeout``).
-            Exception: the application's own, if it has failed.
+            TimeoutError: if the application has not ended in time (see ``cancel_on_timeout``).
+            Exception: the application's own exception, if it has failed.
         """
         await self._asgiref_runner.wait(timeout, cancel_on_timeout)
 
@@ -208,7 +210,7 @@ class ApplicationCommunicator:
             self.__asgiref_runner.stop(exceptions)
 
     def raise_unseen_failure(self) -> None:
-        """Raise the failure of an application that has failed, unless the test has seen it.
+        """Raise the application's failure, if it has failed, unless the test has already seen it.
 
         An ``async with`` block does this at its end; call it at the end of a test that has no
         block. It does not wait, and needs no event loop.

@@ -1,11 +1,12 @@
 """The client that an HTTP exchange and a websocket conversation share; it may disconnect.
 
-A disconnect reaches the application in the two ways of the specification: once as an event that it
-can receive, and as an ``OSError`` from every later ``send``, which ends an endless response.
+A disconnect reaches the application in the two ways that the specification defines: once as an
+event that it can receive, and as an ``OSError`` from every later ``send``, which ends an endless
+response.
 
 At the end of a helper's block, the client disconnects, and the application gets time to end by
-itself, as under a server. Only when that time is over is it cancelled, and the test fails. An
-application may end by letting the ``OSError`` propagate; that is not a failure.
+itself, as under a server. If it is still running after that time, it is cancelled and the test
+fails. An application may end by letting the ``OSError`` propagate; that is not a failure.
 """
 
 # ruff: noqa: ASYNC109 - the timeout of the public methods
@@ -76,7 +77,7 @@ class Client:
     Attributes:
         rules: what the application may send.
         runner: runs the application.
-        reading: held while an event is taken and recorded, so that this is one step.
+        reading: held while an event is taken and recorded, so that both happen in one step.
     """
 
     def __init__(self, application: object, rules: Rules) -> None:
@@ -91,7 +92,7 @@ class Client:
         return await next_event(self.runner, self.rules, timeout, *due)
 
     async def hang_up(self, event: Output) -> None:
-        """End the connection; ``event`` tells the application."""
+        """End the connection, and let the application receive ``event``."""
         self.note_end()
         await self.tell_disconnect(event)
         self._wire.hang_up()
@@ -149,7 +150,7 @@ class Connection(ApplicationCommunicator):
         await super().__aexit__(exc_type, exc_val, exc_tb)
 
     def raise_unseen_failure(self) -> None:
-        """Raise the failure of an application that has failed, unless the test has seen it.
+        """Raise the application's failure, if it has failed, unless the test has already seen it.
 
         An event that a server would reject is a failure, and so is a response that is incomplete
         when the application returns. An ``async with`` block does this at its end; call it at the
@@ -166,7 +167,8 @@ def _passes_on_the_disconnect(failure: BaseException, above: frozenset[int] = fr
     """Return whether a failure is the disconnect itself, or was raised to report it.
 
     An exception that was merely raised while the disconnect was being handled may be a bug in
-    cleanup code. It reports the disconnect if it was raised from it, or if its name says so.
+    cleanup code. It counts as a report if it was raised from the disconnect, or if the name of its
+    class contains "Disconnect".
     ``above`` contains the ids of the exceptions that led to this one: meeting one again is a cycle,
     as in ``raise e from e``, but one exception in several branches of a group is not.
     """

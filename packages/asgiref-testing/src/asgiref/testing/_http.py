@@ -1,4 +1,4 @@
-"""One HTTP exchange: the test is the client, the application answers one request.
+"""One HTTP exchange: the test is the client, and the application answers one request.
 
 ``_http_rules`` has checked every event that this module reads. The events of extensions, which an
 application sends only if the scope offers them, are collected unchanged.
@@ -92,11 +92,12 @@ class HttpExchange(Connection):
     Raises:
         TypeError: if ``application`` is not an ASGI application.
 
-    Everything runs on the thread and the event loop of the test. Every wait cancels the application
-    and raises TimeoutError when the time is over. It raises AssertionError if the application sends
-    an event that the specification (ASGI HTTP 2.5) does not allow, and the application's own
-    exception if it fails. If the test has not read an event that a server would reject, the block
-    fails at its end, with the event in the message. It also fails if the application returns
+    Everything runs on the thread and the event loop of the test. If the timeout expires in a method
+    that waits for the application, the method cancels the application and raises TimeoutError. Such
+    a method raises AssertionError if the application sends an event that the specification (ASGI
+    HTTP 2.5) does not allow, and the application's own exception if the application fails. If the
+    application sends an event that a server would reject and the test does not read it, the block
+    fails at its end, with the event in the message. The block also fails if the application returns
     without completing its response. An application that sends more than 1 MiB before the test reads
     waits in ``send``, as under a server.
 
@@ -164,7 +165,7 @@ class HttpExchange(Connection):
 
         Raises:
             RuntimeError: if the application has returned.
-            Exception: the application's own, if it has failed.
+            Exception: the application's own exception, if it has failed.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -231,7 +232,7 @@ class HttpExchange(Connection):
                 yield piece
 
     async def response(self) -> HttpResponse:
-        """Wait for the whole response, which may take ``timeout`` seconds in all.
+        """Wait for the whole response, which may take ``timeout`` seconds in total.
 
         It includes pieces of the body that have already been read.
 
@@ -273,7 +274,8 @@ class HttpExchange(Connection):
     async def disconnect(self) -> None:
         """Disconnect. The application can receive the event once; its sends raise ``OSError``.
 
-        Events that it has already sent can still be read. Does not wait for it to end; see `wait`.
+        Events that it has already sent can still be read. Does not wait for the application to end;
+        see `wait`.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -294,7 +296,8 @@ class HttpExchange(Connection):
     async def __read(self, deadline: float | None) -> bytes:
         """Read one event; return the piece of the body in it, or nothing.
 
-        ``deadline`` limits the whole response: an endless stream never makes the test wait.
+        ``deadline`` limits the whole response, so that an endless stream cannot keep the test
+        waiting.
         """
         client, timeout = self._asgiref_client, self.timeout
         if deadline is not None:

@@ -15,7 +15,7 @@ _WITHOUT_BODY = (204, 304)
 
 
 class HttpPhase(Enum):
-    """Which event is due next."""
+    """The event that is due next."""
 
     START = auto()
     BODY = auto()

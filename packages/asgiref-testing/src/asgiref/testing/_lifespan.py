@@ -1,4 +1,4 @@
-"""Runs a server's lifespan around a block of a test.
+"""Runs an application's lifespan, as a server does, around a block of a test.
 
 Startup and shutdown run in one task, which is not the test's: task groups and cancel scopes that
 the application keeps open between the two belong to that task, as under a server.
@@ -31,7 +31,7 @@ def _answers(step: str) -> tuple[str, str]:
 
 
 class LifespanFailed(RuntimeError):
-    """The application answered that its startup or shutdown failed; the text is its message.
+    """The application reported that its startup or shutdown failed. The text is its message.
 
     >>> str(LifespanFailed("The startup failed: no database"))
     'The startup failed: no database'
@@ -44,22 +44,22 @@ class Lifespan(ApplicationCommunicator):
     Args:
         application: an ASGI application, single- or double-callable.
         required: whether an application must support the protocol. With False, an application that
-            fails or returns instead of answering the startup is taken not to support it, as under a
-            server: the failure is not raised, and ``supported`` is False.
+            fails or returns instead of answering the startup event is assumed not to support it, as
+            under a server: the failure is not raised, and ``supported`` is False.
         timeout: how many seconds startup and shutdown may each take; None means no limit.
 
     Raises:
         TypeError: if ``application`` is not an ASGI application.
-        LifespanFailed: if the application answers that startup or shutdown failed.
+        LifespanFailed: if the application reports that startup or shutdown failed.
         TimeoutError: if the application does not answer in time; it is then cancelled.
         AssertionError: if the application sends an event that the specification (ASGI lifespan 2.0)
             does not allow, even if the test has not read it.
-        Exception: the application's own, if it fails.
+        Exception: the application's own exception, if it fails.
 
     Attributes:
         state: values that the application keeps for its requests. Pass it as ``state`` to
             `HttpExchange` and `WebsocketConversation`, which copy it.
-        supported: whether the application has answered the startup.
+        supported: whether the application has answered the startup event.
 
     Everything runs on the thread and the event loop of the test. The application is also shut down
     when the block ends with an exception; a failure of the shutdown does not replace that
@@ -125,7 +125,7 @@ class Lifespan(ApplicationCommunicator):
             self.raise_unseen_failure()
 
     def raise_unseen_failure(self) -> None:
-        """Raise the failure of an application that has failed, unless the test has seen it.
+        """Raise the application's failure, if it has failed, unless the test has already seen it.
 
         An event that a server would reject is a failure. An ``async with`` block does this at its
         end; call it at the end of a test that has no block. It does not wait, and needs no event

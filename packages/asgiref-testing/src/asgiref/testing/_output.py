@@ -1,10 +1,10 @@
 """The queue of events that the application has sent, which a test can wait on.
 
 A test waits for the next output or for the application's end, and sometimes only checks that
-neither comes. It can therefore wait without taking an event: each waiter registers a future; every
-change, and the application's end, completes all the futures, and the waiters check again.
-``Queue.get`` would not notice the end (asgiref waits until the timeout). Used only on the event
-loop's thread.
+neither comes. The queue therefore lets a test wait without taking an event. Each waiter registers a
+future; every change, and the application's end, completes all the futures, and the waiters check
+again. ``Queue.get`` would not notice the end (asgiref waits until the timeout). The queue is used
+only on the event loop's thread.
 """
 
 # ruff: noqa: ASYNC109 - the timeout of the public methods
@@ -39,9 +39,9 @@ class OutputQueue(asyncio.Queue[Output]):
             _finish(watcher, True)
 
     async def take(self, application: asyncio.Future[Any], timeout: float | None) -> Output | None:
-        """Wait up to ``timeout`` seconds for the next output, after calls that already wait.
+        """Wait up to ``timeout`` seconds for the next output. Earlier calls take precedence.
 
-        Returns None if ``application`` ends or the time is over.
+        Returns None if ``application`` ends or the timeout expires.
         """
         turn = object()
         self._readers.append(turn)

@@ -5,8 +5,8 @@ Communicators are closed as soon as the test function has returned: in the test'
 the plugin passes it on (anyio), otherwise right after it (pytest-asyncio). The teardown of a
 fixture would be too late, because plugins may close the loop first.
 
-The entry point also exists without the extra. If pytest is older than the extra allows, it does not
-support the hook, and gets no fixture.
+The entry point also exists without the extra. A pytest that is older than the extra allows does not
+support the hook, so this module then defines no fixture.
 """
 
 import functools
@@ -22,7 +22,7 @@ if pytest.version_tuple >= (8,):
 
     @pytest.fixture
     def asgi(request: pytest.FixtureRequest) -> Generator[CommunicatorStack, None, None]:
-        """Opens communicators until the test is over: ``await asgi(HttpExchange(app))``."""
+        """Keeps communicators open until the test ends: ``await asgi(HttpExchange(app))``."""
         node: pytest.Item = request.node
         stack = node.stash[_STACK] = CommunicatorStack()
         try:
@@ -32,7 +32,7 @@ if pytest.version_tuple >= (8,):
 
     @pytest.hookimpl(wrapper=True)
     def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-        """Close the communicators of a test as part of its call, so that failures fail it."""
+        """Close a test's communicators during its call, so that their failures fail the test."""
         stack = pyfuncitem.stash.get(_STACK, None)
         if stack is None:
             return (yield)

@@ -32,7 +32,7 @@ def safe_repr(value: object) -> str:
 
 
 def is_mapping(value: object) -> bool:
-    """Return whether ``value`` is a mapping, even if its annotation already says so."""
+    """Return whether ``value`` is a mapping. Callers cannot rely on its annotation."""
     return isinstance(value, Mapping)
 
 
@@ -45,7 +45,7 @@ def type_of(message: object) -> str:
 def doing(task: asyncio.Task[Any]) -> str:
     """Describe what ``task`` is doing, as the end of a sentence about the application.
 
-    The position is the innermost one outside asyncio: the line that a reader can change.
+    The position is the innermost one outside asyncio, because a reader can change that line.
     """
     frames = list(_suspended_at(task.get_coro()))
     if not frames:

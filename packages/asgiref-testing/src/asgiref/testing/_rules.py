@@ -1,8 +1,8 @@
 """The events that an application may send next, and a queue that enforces them.
 
-A violation is recorded, and raised in the application's ``send`` as by a server: the test fails
-even if the application swallows the error. Rules never refer to the communicator, which is
-finalized as soon as the test drops it.
+A violation is recorded, and also raised in the application's ``send``, as a server would do. The
+test therefore fails even if the application swallows the error. Rules never refer to the
+communicator, so that it is finalized as soon as the test drops it.
 """
 
 # ruff: noqa: ASYNC109 - the timeout of the public methods
@@ -51,7 +51,7 @@ class Rules:
         raise NotImplementedError
 
     def _copy(self, event: Output) -> Output:
-        """Copy an event, which the application may reuse: a server writes it during ``send``."""
+        """Copy an event: a server writes it during ``send``, so the application may reuse it."""
         try:
             return {key: _copied(key, value) for key, value in event.items()}
         except ValueError:
@@ -126,6 +126,6 @@ async def next_event(runner: Runner, rules: Rules, timeout: float | None, *due: 
     except TimeoutError as error:
         rules.raise_violation()
         if runner.task.done():
-            rules.mark_reported()  # that the application returned too early
+            rules.mark_reported()  # this error says that the application returned too early
         error.add_note(f"The test waited for {' or '.join(due)}.")
         raise

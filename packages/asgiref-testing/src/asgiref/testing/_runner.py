@@ -59,7 +59,7 @@ class Runner:
         """Start the application unless it has been started, and return its task."""
         if self._task is None:
             create_task = asyncio.get_running_loop().create_task
-            # An empty context: a server does not leak the test's context variables either.
+            # Use an empty context, because a server would not pass on the test's context variables.
             # create_task(context=...) needs a task factory that accepts a context; not all do.
             self._task = contextvars.Context().run(
                 create_task, _run(application, scope, self.inputs, self.outputs)
@@ -93,7 +93,7 @@ class Runner:
         await self.inputs.put(message)
 
     async def receive(self, timeout: float | None, cancel_on_timeout: bool | None = None) -> Output:
-        """Return the next output, or raise: the application's failure, or TimeoutError."""
+        """Return the next output, or raise the application's failure or a TimeoutError."""
         output = await self.outputs.take(self.task, timeout)
         if output is not None:
             return output
@@ -177,9 +177,10 @@ class Runner:
             del failure  # its traceback refers to this frame
 
     async def cancel(self, reason: str) -> None:
-        """Cancel the application and wait for its end; record it in ``stuck`` if it does not end.
+        """Cancel the application and wait for it to end. If it does not end, set ``stuck``.
 
-        The caller reports how it ended. Asyncio must not log the failure too, so mark it retrieved.
+        The caller reports how it ended. Asyncio must not log the failure too, so this marks it as
+        retrieved.
         """
         task = self.task
         for seconds in _CANCELLATIONS:

@@ -77,7 +77,7 @@ def _authority(host: str, port: int | None) -> bytes:
 
 
 def encoded(headers: HeadersLike) -> Headers:
-    """Return the headers as in ASGI."""
+    """Return the headers in ASGI's form."""
     pairs: Iterable[tuple[str | bytes, str | bytes]]
     pairs = cast(Mapping[str, str], headers).items() if isinstance(headers, Mapping) else headers
     return [(_as_bytes(name).lower(), _as_bytes(value)) for name, value in pairs]
@@ -113,7 +113,7 @@ def _fault_of_header(line: Any) -> str | None:
 
 
 def declared_length(headers: Iterable[tuple[bytes, bytes]]) -> int | str | None:
-    """Return the ``content-length`` of valid headers: None without one, or a fault as text."""
+    """Return the ``content-length`` of valid headers, None without one, or its fault as text."""
     values = {value for name, value in headers if name.lower() == b"content-length"}
     if not values or any(name.lower() == b"transfer-encoding" for name, _ in headers):
         return None

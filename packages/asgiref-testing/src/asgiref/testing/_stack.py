@@ -2,9 +2,9 @@
 
 `CommunicatorStack.aclose` closes them on the test's loop. `CommunicatorStack.close` runs after the
 test function has returned, outside of any loop. The test's loop may then be open and idle, as with
-pytest-asyncio: it runs once more. It may be closed, as after ``asyncio.run``: closing has cancelled
-the applications, and only failures remain to be raised. Or it may be running on another thread (a
-portal).
+pytest-asyncio; in that case, it runs once more. It may be closed, as after ``asyncio.run``, which
+cancels the applications, so that only their failures remain to be raised. Or it may be running on
+another thread (a portal).
 """
 
 import asyncio
@@ -102,7 +102,7 @@ class CommunicatorStack:
             error: the exception that the test raised; no failure replaces it.
 
         Raises:
-            RuntimeError: if a communicator's loop runs the call; await `aclose` there.
+            RuntimeError: if it is called on the event loop of a communicator; await `aclose` there.
             Exception: the failure of an application that the test has not seen; several failures
                 are raised as an ExceptionGroup.
         """
@@ -122,7 +122,7 @@ def _raise(failures: list[Exception], error: BaseException | None) -> None:
         if len(failures) == 1:
             raise failures[0]
         if failures:
-            raise ExceptionGroup("Several applications failed when the test was over.", failures)
+            raise ExceptionGroup("Several applications failed by the end of the test.", failures)
     finally:
         failures.clear()  # their tracebacks refer to this frame
 

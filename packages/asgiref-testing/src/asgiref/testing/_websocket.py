@@ -150,11 +150,12 @@ class WebsocketConversation(Connection):
         subprotocol: the subprotocol that the application chose, or None.
         headers: header lines that the application added to the handshake's response.
 
-    Everything runs on the thread and the event loop of the test. Every wait cancels the application
-    and raises TimeoutError when the time is over. It raises AssertionError if the application sends
-    an event that the specification (ASGI WebSocket 2.5) does not allow, and the application's own
-    exception if it fails. If the test has not read an event that a server would reject, the block
-    fails at its end, with the event in the message.
+    Everything runs on the thread and the event loop of the test. If the timeout expires in a method
+    that waits for the application, the method cancels the application and raises TimeoutError. Such
+    a method raises AssertionError if the application sends an event that the specification (ASGI
+    WebSocket 2.5) does not allow, and the application's own exception if the application fails. If
+    the application sends an event that a server would reject and the test does not read it, the
+    block fails at its end, with the event in the message.
 
     At the end of the block, the client closes the socket with code 1000, and the application has
     ``timeout`` seconds to end; then it is cancelled, and TimeoutError is raised. A block that ends
@@ -218,7 +219,7 @@ class WebsocketConversation(Connection):
 
         Raises:
             RuntimeError: if the application has returned.
-            Exception: the application's own, if it has failed.
+            Exception: the application's own exception, if it has failed.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -243,7 +244,7 @@ class WebsocketConversation(Connection):
         Raises:
             TypeError: if `json.dumps` does not accept ``value``; nothing is sent.
             RuntimeError: if the application has returned.
-            Exception: the application's own, if it has failed.
+            Exception: the application's own exception, if it has failed.
 
         >>> import asyncio
         >>> async def application(scope, receive, send):
@@ -388,7 +389,7 @@ class WebsocketConversation(Connection):
         return HttpResponse(start["status"], decoded(start.get("headers", ())), body)
 
     async def __take_close(self, event: Output) -> tuple[int, str]:
-        """Record that the application closed the socket; its next receive reports that."""
+        """Record that the application closed the socket; its next ``receive`` will report that."""
         self.__closed = closed = (event.get("code", 1000), event.get("reason") or "")
         await self._asgiref_client.tell_disconnect(_disconnect(*closed))
         return closed

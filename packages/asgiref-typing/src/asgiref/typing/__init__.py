@@ -115,17 +115,17 @@ __all__ = [
 
 __version__ = "1.0.0"
 
-# Only the meta-package of these components may install asgiref/__init__.py. With asgiref 3.13's
-# file, modules of two implementations would run side by side, and they do not work together.
+# Only the meta-package of these components may install asgiref/__init__.py. With the file that
+# asgiref 3.13 installs, modules of two incompatible implementations would be mixed.
 _package = vars(sys.modules["asgiref"])
 if "__version__" in _package and "_installation_checked" not in _package:
     import warnings
 
     warnings.warn(
         f"asgiref {_package['__version__']} is installed together with asgiref-typing, which "
-        "replaces a part of it. The parts do not work together: sync_to_async loses the values of "
-        'a Local, for example. Repair it with `pip install "asgiref~=3.13.100"` and the same '
-        "--find-links or --index-url that you installed asgiref-typing with.",
+        "replaces part of it. The two do not work together: for example, sync_to_async loses the "
+        'values of a Local. To repair the installation, run `pip install "asgiref~=3.13.100"` with '
+        "the same --find-links or --index-url that you used to install asgiref-typing.",
         RuntimeWarning,
         stacklevel=2,
     )

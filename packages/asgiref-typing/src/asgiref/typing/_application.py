@@ -54,8 +54,8 @@ ASGIReceiveEvent: TypeAlias = (
 )
 """Every event that an application receives."""
 
-# Only servers send http.disconnect, but asgiref's union has always included it, and code that uses
-# that union passes the event on.
+# Only servers send http.disconnect, but asgiref's union has always included it, and code that is
+# annotated with that union passes the event on.
 ASGISendEvent: TypeAlias = (
     HTTPResponseStartEvent
     | HTTPResponseBodyEvent

@@ -4,7 +4,7 @@ The TypedDicts of this package interpret the specification as follows:
 
 - A key that the specification calls optional is NotRequired, in events of both directions: a reader
   uses ``event.get("more_body", False)``, a writer may leave it out. Every other key is required.
-- ``type`` is a Literal, so a type checker narrows a union of events when code compares it.
+- ``type`` is a Literal, so a type checker narrows a union of events when code compares ``type``.
 - An "iterable of two-item iterables" of the specification is an iterable of tuples: servers send
   tuples, and applications that use asgiref's types already write them.
 - The values of keys whose contents the application defines (``state``, ``info``, the details of an
@@ -18,7 +18,7 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 """Header lines in order: pairs of a lower-case name and a value, as bytes, duplicates included."""
 
 Extensions: TypeAlias = dict[str, dict[object, object]]
-"""The details of each extension that the server offers, by its name; usually ``{}``."""
+"""The details of each extension that the server offers, keyed by name; usually ``{}``."""
 
 
 class ASGIVersions(TypedDict):

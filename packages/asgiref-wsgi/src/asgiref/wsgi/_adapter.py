@@ -41,7 +41,7 @@ class WsgiToAsgi:
         max_spool_size: the maximum size of a body without a length (chunked, or HTTP/2 without
             Content-Length). Before the application starts, the adapter receives such a body, in
             memory and then in a temporary file, and sets CONTENT_LENGTH; a longer body gets status
-            413. With None, the application reads the body while it arrives, and frameworks that
+            413. With None, the application reads the body as it arrives, and frameworks that
             rely on CONTENT_LENGTH (Django, Falcon, Bottle) treat it as empty.
         send_files_by_path: send ``wsgi.file_wrapper`` files by path if the server offers
             ``http.response.pathsend``. Use this only if the application never deletes or replaces a
@@ -49,13 +49,13 @@ class WsgiToAsgi:
 
     Raises:
         TypeError: ``wsgi_application`` is not callable.
-        ValueError: ``backpressure`` is below 1, or another number is negative. A call raises it for
-            a scope of another type.
+        ValueError: ``backpressure`` is below 1, or another number is negative. Calling the adapter
+            raises it for a scope of any other type.
 
     If the call is cancelled, the application stops at its next chunk, write or read, and the
     adapter closes the iterable that it returned. A server that cancels requests at its shutdown may
-    end the process before that: under uvicorn, the application's ``finally`` blocks do not run once
-    the time limit has passed.
+    end the process before the adapter has closed the iterable: under uvicorn, the application's
+    ``finally`` blocks do not run once the time limit has passed.
 
     >>> def hello(environ, start_response):
     ...     start_response("200 OK", [("Content-Type", "text/plain")])

@@ -1,5 +1,5 @@
-"""Answers from the adapter itself, not the application: to rejected requests, and to scopes that
-WSGI lacks but an ASGI application should answer."""
+"""Responses from the adapter itself, not the application: to rejected requests, and to scopes that
+WSGI does not have but an ASGI application should answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._types import Event, Receive, Scope, Send
 def answer(scope: Scope, status: int, text: str) -> tuple[Event, Event]:
     """Return the events of a short plain-text response."""
     body = text.encode()
-    headers = [(b"content-type", b"text/plain")]  # asgiref's tests fix these
+    headers = [(b"content-type", b"text/plain")]  # asgiref's tests expect exactly these
     start: Event = {"type": "http.response.start", "status": status, "headers": headers}
     shown = b"" if scope["method"] == "HEAD" else body
     return start, {"type": "http.response.body", "body": shown}

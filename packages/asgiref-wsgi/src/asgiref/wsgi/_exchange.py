@@ -90,7 +90,7 @@ class Exchange:
         self._expects_continue = False
         self._queue_timer: asyncio.TimerHandle | None = None
         self._has_sent = False
-        self._is_too_large = False  # and the client has not been told yet
+        self._is_too_large = False  # once true, stays so until the client has been told
         self.body_length: int | None = None
         """The length of the body, once all of it has arrived."""
         self.is_abandoned = False
@@ -111,7 +111,7 @@ class Exchange:
             body = None
             await self._answer_too_large()
         if body is None:  # the client left before its request was complete
-            self._source = None  # which refers to this object
+            self._source = None  # it refers to this object: break the cycle
             return
         application: asyncio.Task[None] | None = None
         try:
@@ -128,14 +128,17 @@ class Exchange:
                     self._warn_of_unread_body()
         finally:
             del application  # its exception's traceback refers to this frame
-            self._source = None  # which refers to this object
+            self._source = None  # it refers to this object: break the cycle
             if self._queue_timer is not None:
                 self._queue_timer.cancel()
             if self._spooled is not None:
                 self._spooled.close()
 
     async def _receive_body(self, source: RequestInput) -> BinaryIO | None:
-        """Receive what must precede the application; return None if the client leaves first."""
+        """Receive the data that the application needs at its start; return its input stream.
+
+        Return None if the client leaves first.
+        """
         try:
             framing = _environ.read_framing(self._scope.get("headers") or ())
         except _environ.BadRequest:  # build_environ will report it
@@ -236,11 +239,11 @@ class Exchange:
                 break
             in_a_row += 1
             if is_first and not outbox.ended:
-                source.start()  # to notice a client that leaves while the next `send` waits for it
+                source.start()  # notices if the client leaves while the next `send` waits for it
         return in_a_row
 
     async def _is_over(self, application: asyncio.Task[None]) -> bool:
-        """Return whether the closed request is over; answer a body that is too large."""
+        """Return whether the closed request is over. Send status 413 if its body is too large."""
         if self._is_too_large:
             self._is_too_large = False
             await self._answer_too_large()
@@ -286,7 +289,7 @@ class Exchange:
             "unread body",
             "%s %s has a body without Content-Length, and the application read none of it."
             " Django, Falcon and Bottle ignore such bodies: set max_spool_size, so that"
-            " WsgiToAsgi receives them first and gives their length.",
+            " WsgiToAsgi receives them first and sets CONTENT_LENGTH.",
             self._scope["method"],
             self._scope["path"],
         )
@@ -294,7 +297,7 @@ class Exchange:
     # The application's thread
 
     def start(self) -> bool:
-        """Return whether to run the request: its client is there and the call was not cancelled."""
+        """Return whether to run the request: False if its client has left or it was cancelled."""
         self._is_queued = False
         return not self.outbox.closed
 

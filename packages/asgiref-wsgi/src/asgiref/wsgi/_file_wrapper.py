@@ -56,7 +56,7 @@ class FileWrapper:
 
 
 def usable_offers(extensions: Container[str] | None, *, by_path: bool) -> Container[str]:
-    """Return those of the server's two extensions that may be used."""
+    """Return which of the server's two extensions may be used."""
     if not extensions:
         return ()
     names = (PATHSEND, ZEROCOPYSEND) if by_path else (ZEROCOPYSEND,)
@@ -66,10 +66,12 @@ def usable_offers(extensions: Container[str] | None, *, by_path: bool) -> Contai
 def sending_event(
     wrapper: FileWrapper, offers: Container[str], length: int | None, *, at_start: bool
 ) -> tuple[Event, int] | None:
-    """Return the event that makes the server send the file, and the byte count; None to read it.
+    """Return the event that makes the server send the file, and the byte count.
+
+    Return None if the file must be read block by block instead.
 
     `offers` are the extensions to use, `length` is the rest of the promised Content-Length, and
-    `at_start` is true if no part of the body was sent yet.
+    `at_start` is true if no part of the body has been sent yet.
     """
     file = wrapper.file
     try:

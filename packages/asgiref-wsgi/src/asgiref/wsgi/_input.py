@@ -5,7 +5,7 @@ event loop to the application's thread like this::
 
     receive() --> pump (a task of the request) --> buffer --> RequestStream --> io.BufferedReader
 
-The pump starts with the application's first read, or when the request must detect that its client
+The pump starts with the application's first read, or when the request must notice if its client
 leaves. There is one pump, so no two awaits of `receive` overlap. Only the pump appends to the
 buffer and only the application's thread takes from it; each side counts its own bytes. If the body
 is cut off, the reader gets an OSError, never a short body.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MESSAGE_OVERHEAD = 64
-"""The memory of a message besides its data: the bytes object's header and a slot of the deque."""
+"""The memory of a message in addition to its data: the bytes object's header and a deque slot."""
 READ_AHEAD = 4 * (64 * 1024 + MESSAGE_OVERHEAD)
 """The capacity of the buffer in bytes of memory. A single larger message still fits."""
 _OVER = "the request is over"
@@ -122,12 +122,12 @@ class RequestInput:
             self._pump = start_task(self._run(), self._loop, "WSGI request body", self._context)
 
     def fail(self, reason: str) -> None:
-        """Make reads of data that has not arrived raise OSError. Callable from any thread."""
+        """Make any read that needs more data raise OSError. Callable from any thread."""
         self._failure = self._failure or reason
         self._wait.wake_threads()
 
     def close(self) -> asyncio.Task[None] | None:
-        """Cancel the pump permanently; return it if the caller must wait for its end."""
+        """Cancel the pump permanently; return it if the caller must wait for it to end."""
         if self.complete:
             self._failure = self._failure or _OVER  # no reader can be waiting
         else:

@@ -1,4 +1,4 @@
-"""Serves one ASGI call of a WSGI application, from its scope to its end.
+"""Serves one ASGI call to a WSGI application, from its scope to its end.
 
 An HTTP request::
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class WsgiToAsgiInstance:
-    """One ASGI call of a WSGI application. Each call gets its own instance.
+    """One ASGI call to a WSGI application. Each call gets its own instance.
 
     Subclasses may override `build_environ`, `start_response` and `run_wsgi_app`. To use a subclass,
     set `instance_class` in a subclass of WsgiToAsgi.
@@ -94,7 +94,7 @@ class WsgiToAsgiInstance:
         else:
             raise ValueError(f"WSGI wrapper received a non-HTTP scope: {kind!r}")
 
-    # To override
+    # Methods to override
 
     def build_environ(self, scope: Scope, body: BinaryIO | None) -> dict[str, Any]:
         """Build the environ of the request. Called on the application's thread.
@@ -126,7 +126,7 @@ class WsgiToAsgiInstance:
         response_headers: Iterable[tuple[str, str]],
         exc_info: ExcInfo | None = None,
     ) -> Callable[[bytes], object]:
-        """Take status and headers, as in PEP 3333. Called on the application's thread.
+        """Accept the status and headers, as in PEP 3333. Called on the application's thread.
 
         Args:
             status: code and reason, for example ``"200 OK"``.

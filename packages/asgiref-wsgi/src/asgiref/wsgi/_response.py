@@ -266,7 +266,7 @@ class Response:
         self.finish()
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Make the server send the file, and wait until it has: the file is closed next."""
+        """Make the server send the file, and wait until it has, because the file is closed next."""
         left = None if self.content_length is None else self.content_length - self._bytes_sent
         file_event = sending_event(wrapper, self._offers, left, at_start=not self._bytes_sent)
         if file_event is None:

@@ -2,7 +2,7 @@
 
 Django, Falcon, Bottle and other frameworks assume that a request without CONTENT_LENGTH has no
 body. The length is known only once the whole body has arrived. Until then, the body is kept in
-memory and then in a temporary file, and only the request's task accesses it.
+memory at first and later in a temporary file, and only the request's task accesses it.
 """
 
 from __future__ import annotations

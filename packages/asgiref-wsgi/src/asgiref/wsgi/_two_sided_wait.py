@@ -33,7 +33,7 @@ class TwoSidedWait:
         self._is_asleep = False  # the task waits, and nothing has woken it yet
         self._is_woken = False  # the task was woken while it was awake
         self._condition: threading.Condition | None = None  # created by the first thread that waits
-        self._threads = 0  # number of waiting threads: an application may read in several
+        self._threads = 0  # number of waiting threads; an application may read on several
 
     # The application's thread
 

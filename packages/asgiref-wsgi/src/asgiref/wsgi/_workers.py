@@ -2,7 +2,7 @@
 
 At most `workers` threads run the application at once. A thread that waits for a client (to read a
 response or send an upload) does not count: it lends its token to a queued request and resumes when
-it has a token again. So up to STALLED_CLIENTS slow clients occupy no worker; the limit exists
+it has a token again. So up to STALLED_CLIENTS slow clients occupy no worker; that limit exists
 because threads are not free. With ``workers=1`` no token is lent, and one thread runs all requests,
 each from start to finish; this is for applications that are not thread-safe.
 
@@ -51,7 +51,7 @@ class Workers:
         thread_sensitive: bool = False,
     ) -> None:
         if (workers is not None) + (executor is not None) + thread_sensitive > 1:
-            raise TypeError("give one of workers, executor and thread_sensitive=True, not several")
+            raise TypeError("pass only one of workers, executor and thread_sensitive=True")
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be a positive number of threads, not {workers!r}")
         self.thread_sensitive = thread_sensitive

@@ -1,10 +1,10 @@
 """A time limit for a block of a task's code. Deprecated: use ``asyncio.timeout`` instead.
 
 When the limit passes, `timeout` cancels the task once. Leaving the block turns that cancellation,
-and no other, into TimeoutError. To tell them apart, the class counts the task's cancellation
-requests on entry, and withdraws its own request (``Task.uncancel``) on exit. A task that other code
-has also cancelled stays cancelled, and an enclosing ``asyncio.timeout`` or ``TaskGroup`` does not
-mistake this cancellation for its own.
+and no other, into TimeoutError. To recognise its own cancellation, the class counts the task's
+cancellation requests on entry, and withdraws its own request (``Task.uncancel``) on exit. A task
+that other code has also cancelled stays cancelled, and an enclosing ``asyncio.timeout`` or
+``TaskGroup`` does not mistake this cancellation for its own.
 
 ``asyncio.timeout`` only supports ``async with``; this class also supports a plain ``with``, so it
 uses the loop's timers directly. All code runs on the event loop's thread, in the task that entered
@@ -41,7 +41,7 @@ class timeout:
         TypeError: if ``timeout`` is neither a number nor None.
         TimeoutError: when the block ends because the limit passed.
 
-    Creating an instance gives a DeprecationWarning.
+    Creating an instance emits a DeprecationWarning.
 
     >>> async def main():
     ...     with timeout(0.01) as limit:
@@ -84,7 +84,7 @@ class timeout:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds until the limit, at least 0.0; None without a limit or before the block."""
+        """Seconds until the limit, at least 0.0. None if no limit is set, or before the block."""
         if self._deadline is None:
             return None
         return max(self._deadline - self._loop.time(), 0.0)

@@ -130,8 +130,8 @@ class AsgiToWsgi:
     def close(self) -> None:
         """Shut down the application in this process: first its requests, then its lifespan.
 
-        Call this in the server's worker-exit hook; otherwise, it happens at exit. The loop keeps
-        running for other adapters. The next request starts the application again.
+        Call this in the server's worker-exit hook; otherwise, the shutdown happens at exit. The
+        loop keeps running for other adapters. The next request starts the application again.
 
         The calling thread waits until the application has ended, or until both timeouts have
         expired.

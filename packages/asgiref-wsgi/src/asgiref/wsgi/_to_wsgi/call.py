@@ -9,7 +9,7 @@ The states and their transitions::
                                  STARTED --last chunk, or a file-------------------> COMPLETE
                                  STARTED --a chunk that is not sent--> DISCARDING -> COMPLETE
 
-In any state, the call is abandoned when the server or the client leaves.
+In any state, the call is abandoned when the server drops the response or the client leaves.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Outgoing:
         self._unpaused = 0
 
     def put(self, part: Part, size: int) -> None:
-        """Queue a part with this many bytes."""
+        """Queue a part that holds `size` bytes."""
         with self._lock:
             self._size += size + CHUNK_OVERHEAD
         self._channel.put(part)
@@ -117,7 +117,7 @@ class Outgoing:
             room.set()
 
     def take(self, size: int) -> None:
-        """Count a part that was removed from the channel. Called on the server's thread."""
+        """Subtract a part that was removed from the channel. Called on the server's thread."""
         with self._lock:
             self._size -= size + CHUNK_OVERHEAD
             must_wake = self._room is not None and self._size <= self._limit // 2
@@ -127,7 +127,7 @@ class Outgoing:
 
 
 class ApplicationCall:
-    """One call of the application: `run` is its task."""
+    """One call to the application: `run` is its task."""
 
     __slots__ = (
         "_body",
@@ -188,7 +188,7 @@ class ApplicationCall:
                 _logger.error("The application failed after its response", exc_info=error)
             return
         if error is None:
-            error = RuntimeError(f"the ASGI application returned while {self._state.value}")
+            error = RuntimeError(f"the ASGI application returned, but {self._state.value}")
         self._channel.put(Failure(error))
 
     def _is_expected(self, error: BaseException) -> bool:
@@ -237,7 +237,7 @@ class ApplicationCall:
             changed.set()
 
     def abandon(self) -> None:
-        """Tell the application, and a waiting server's thread, that the client has left."""
+        """Tell the application and the server's thread, if it is waiting, that the client left."""
         if self._is_over:
             return
         self.is_abandoned = True
@@ -267,7 +267,7 @@ class ApplicationCall:
 
     def _require(self, kind: str, *states: AnswerState) -> None:
         if self._state not in states:
-            raise RuntimeError(f"the application sent {kind!r} although {self._state.value}")
+            raise RuntimeError(f"the application sent {kind!r}, but {self._state.value}")
 
     async def _send_body(self, event: Event) -> None:
         self._require(
@@ -347,7 +347,7 @@ _IGNORED_EVENTS = frozenset(
 
 
 def as_exception(error: BaseException) -> Exception:
-    """Return the error in a form that a server survives: SystemExit would end a worker."""
+    """Return the error in a form that the server survives: SystemExit would end its worker."""
     if isinstance(error, Exception):
         return error
     wrapped = RuntimeError(f"the ASGI application raised {safe_repr(error)}")

@@ -19,7 +19,7 @@ CHECK_INTERVAL = 1.0
 
 
 def departure_check(environ: dict[str, Any]) -> Callable[[], bool] | None:
-    """Return a function that checks whether the client has left, or None on other servers."""
+    """Return a function that checks whether the client has left; None if no check is possible."""
     has_left = environ.get("waitress.client_disconnected")
     if callable(has_left):
         return lambda: bool(has_left())

@@ -59,7 +59,7 @@ class LifespanCall:
         if not self._stopped.done():
             _logger.error("The application's lifespan shutdown took more than %g seconds", seconds)
         elif not self._task.done():
-            # It has answered; give it a moment to return.
+            # The application has answered; give it a moment to return.
             await asyncio.wait({self._task}, timeout=seconds)
         self._task.cancel()
         await asyncio.wait({self._task}, timeout=seconds)
@@ -125,7 +125,7 @@ class LifespanCall:
             _logger.error("lifespan.shutdown.failed: %s", event.get("message") or "no message")
             _resolve(self._stopped, None)
         else:
-            raise RuntimeError(f"the lifespan does not expect the event {kind!r} now")
+            raise RuntimeError(f"the application sent {kind!r} at the wrong point of its lifespan")
 
 
 def _new_future() -> asyncio.Future[Any]:

@@ -61,7 +61,7 @@ class BackgroundLoop:
         self._is_closed = False
         self._must_stop = False
         self.is_ending = False
-        """Whether `close` was called, so no request may start. For the loop's thread."""
+        """Whether `close` was called, so no request may start. Used on the loop's thread only."""
         self._members: list[Ending] = []
         self._waiting: list[ThreadQueue[None]] = []  # threads that wait for the end
         self._last_task: asyncio.Task[None] | None = None
@@ -89,11 +89,11 @@ class BackgroundLoop:
                 except BaseException:
                     # In asyncio, SystemExit or KeyboardInterrupt in a task ends the loop; here
                     # that would end all requests, but not the process.
-                    _logger.exception("A task on the event loop of AsgiToWsgi raised")
+                    _logger.exception("A task on the event loop of AsgiToWsgi failed")
         finally:
             with self._lock:
                 self._is_closed = True
-            # Still run the functions submitted before this, so that each can refuse its request.
+            # Run the functions that were submitted earlier, so that each can refuse its request.
             loop.call_soon(self._run_submitted)
             loop.run_until_complete(asyncio.sleep(0))
             loop.close()
@@ -151,7 +151,7 @@ class BackgroundLoop:
             self._is_woken = True
         # Waking a loop costs a system call, and one is enough for many threads. Release the lock
         # first, because the loop needs it next.
-        with suppress(RuntimeError):  # if the loop was closed meanwhile, closing ran the function
+        with suppress(RuntimeError):  # if the loop has just closed, it has run the function
             self.loop.call_soon_threadsafe(self._run_submitted, context=Context())
 
     def close(self) -> None:

@@ -191,8 +191,8 @@ class ServerSide:
         try:
             chunk, more = self._body.read()
         except Exception as error:
-            # Tell the application that its client has left, and let the server get its own error
-            # back.
+            # Tell the application that its client has left, and raise the server's own error in the
+            # server.
             self._input_error = error
             self._application.abandon(self._thread, self._call)
             return

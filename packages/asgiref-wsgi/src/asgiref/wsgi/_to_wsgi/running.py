@@ -163,7 +163,9 @@ class RunningApplication:
             task.cancel()
         await self._wait_for_tasks()
         if self._tasks:
-            _logger.error("%d requests keep running although they were cancelled", len(self._tasks))
+            _logger.error(
+                "%d requests are still running although they were cancelled", len(self._tasks)
+            )
         if self._lifespan is not None:
             await self._lifespan.stop(self.options.shutdown_timeout)
 

@@ -1,8 +1,8 @@
 """Threads, locks and channels between a server's threads and the thread of an event loop.
 
 With gevent, a server's "thread" is a greenlet. The event loop then runs on a real, unpatched
-thread, because asyncio marks the running loop per real thread: on the greenlets' own thread, every
-greenlet would seem to run on the loop.
+thread, because asyncio records the running loop once per real thread: on the greenlets' own thread,
+every greenlet would appear to run on the loop.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class ThreadQueue(Protocol[T]):
-    """A queue that any thread may put items into, and that one server thread takes them from."""
+    """A queue to which any thread may add items, and from which one server thread takes them."""
 
     def put(self, item: T, /) -> None:
         """Add an item; never blocks."""
@@ -110,7 +110,7 @@ def new_channel() -> ThreadQueue[Any]:
 
 
 def new_lock() -> AbstractContextManager[Any]:
-    """Return a reentrant lock between real threads. Hold it only for a few instructions."""
+    """Return a reentrant lock for real threads. Hold it only for a few instructions."""
     if is_patched_by_gevent():
         lock: AbstractContextManager[Any] = _original("RLock")()
         return lock
@@ -167,7 +167,7 @@ def _refuse_eventlet() -> None:
 
 
 def _refuse_uwsgi_without_threads() -> None:
-    # Such a uWSGI calls Python without a thread state, and crashes or hangs when it exits.
+    # Without threads, uWSGI calls Python without a thread state, and crashes or hangs at exit.
     uwsgi = sys.modules.get("uwsgi")
     if uwsgi is not None and not getattr(uwsgi, "has_threads", True):
         raise RuntimeError(
