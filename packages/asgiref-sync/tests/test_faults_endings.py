@@ -44,7 +44,7 @@ def in_thread(function, *args):
 
 @pytest.fixture
 def nothing_left(request):
-    """Assert that all calls work afterwards, and that the process holds no more than before.
+    """Assert that all calls work afterwards, and that the process holds no additional resources.
 
     Its parameter is the number of additional idle threads and loops that are allowed.
     """
@@ -101,7 +101,7 @@ def test_a_result_for_a_loop_that_closes_is_written_to_no_other_descriptor(sensi
     assert (stray, died) == ([], [])
 
 
-# On a loaded machine, the threads of one round are not idle yet when the next one needs five.
+# On a loaded machine, the threads of one round are not idle yet when the next round needs five.
 @pytest.mark.parametrize("nothing_left", [10], indirect=True, ids=lambda spare: f"{spare} spare")
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("sensitive", [True, False])
@@ -271,7 +271,7 @@ def test_a_context_with_an_executor_that_is_left_elsewhere_takes_no_further_call
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_contexts_left_while_cancelled_leave_no_thread_for_each():
+def test_contexts_left_while_cancelled_do_not_leave_a_thread_each():
     async def request(release, started):
         async with ThreadSensitiveContext():
             await sync_to_async(lambda: (started.set(), release.wait(SOON)))()

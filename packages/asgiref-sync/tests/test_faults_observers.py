@@ -462,7 +462,7 @@ def test_a_thread_subclass_put_in_place_of_thread_is_enough_for_calls(monkeypatc
     assert_all_works()
 
 
-def test_a_debug_loop_finds_nothing_to_complain_of(caplog):
+def test_a_loop_in_debug_mode_logs_nothing(caplog):
     async def main():
         loop = asyncio.get_running_loop()
         loop.set_debug(True)

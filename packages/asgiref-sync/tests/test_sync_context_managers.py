@@ -312,7 +312,7 @@ def test_an_entered_manager_refuses_a_second_block():
     asyncio.run(main())
 
 
-def test_a_lock_of_threads_can_be_held_over_awaits():
+def test_a_threading_lock_can_be_held_across_awaits():
     lock = threading.Lock()
     inside = []
 
