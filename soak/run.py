@@ -24,7 +24,7 @@ SHOWN = ("uvicorn", "httptools", "Django", "Flask", "websockets")
 
 
 def main() -> str | None:
-    parser = argparse.ArgumentParser(description="one process with everything under load")
+    parser = argparse.ArgumentParser(description="put one process under every kind of load")
     parser.add_argument("--version", action="version", version=f"asgiref {version('asgiref')}")
     parser.add_argument(
         "--seconds", type=float, default=300, metavar="SECONDS", help="time (default: %(default)s)"

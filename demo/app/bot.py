@@ -62,7 +62,7 @@ class Bot(StatelessServer):
         return [scope["game"] for scope in self._scopes.copy().values()]
 
     async def handle(self) -> None:
-        """Talk to the chat server until the connection is lost; then the base class calls this again."""
+        """Talk to the chat server until the connection is lost; the base class calls this again."""
         async with connect(f"{self._url}?nick={NICK}") as self._socket:
             self._reconnect.established()
             self._connected.set()

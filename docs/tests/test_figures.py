@@ -44,7 +44,7 @@ def peer(record: str, name: str) -> float:
 
 
 def figures(pattern: str, text: str) -> list[float]:
-    """Return the figures that stand in the text where the pattern has {}."""
+    """Return the figures that the text has where the pattern has {}."""
     found = re.search(re.escape(pattern).replace(re.escape("{}"), NUMBER), text)
     assert found, f"the page does not contain: {pattern}"
     return [float(each.replace(",", "")) for each in found.groups()]

@@ -76,7 +76,7 @@ def test_the_folder_that_the_environment_names_comes_first(
     assert own_postgres.find_binaries() == tmp_path
 
 
-def test_no_postgres_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_postgres_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(own_postgres.VARIABLE, str(tmp_path))
     with pytest.raises(own_postgres.NoServer, match="apt install postgresql"):
         own_postgres.OwnPostgres().start()
