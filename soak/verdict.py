@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from records import RequestOutcome, SoakRun
 
 #: RSS counts pages, and a page with one live object stays. Runs of 40 to 300 seconds that left no
-#: object behind had 0.9 to 2.9 MB more at the end, and a slope that made 1.8 to 2.6 MB; more in the
-#: first minutes than later. Leaked bytes show up in the blocks and the heap.
+#: object behind had 0.9 to 2.9 MB more at the end, and a slope that added 1.8 to 2.6 MB; RSS grew
+#: faster in the first minutes. Leaked bytes show up in the blocks and the heap.
 RSS_ALLOWANCE_KB = 4096
 #: A kind with fewer requests than this proves nothing.
 LEAST_OF_A_KIND = 3

@@ -157,7 +157,7 @@ def only_one(folder):
 def stopped(program, error):
     """Print why a command could not start its work; return its exit code."""
     if isinstance(error, KeyboardInterrupt):
-        print(f"{program}: stopped; the next start will start over.", file=sys.stderr)
+        print(f"{program}: stopped; the next start repeats the preparation.", file=sys.stderr)
         return 130
     print(f"{program}: {error}", file=sys.stderr)
     return 1

@@ -276,7 +276,7 @@ def helpers(visit: Visit) -> str:
 
 
 def _play(user: User) -> Iterator[int]:
-    """Play by halving; yield each guess, whose answer must belong to this user's game."""
+    """Play by bisection; yield each guess, whose answer must belong to this user's game."""
     low, high = 1, 100
     for count in itertools.count(1):
         guess = (low + high) // 2

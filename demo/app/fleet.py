@@ -3,9 +3,9 @@
 The page's view has two sources: this module knows its processes, and PostgreSQL knows which
 session, named like its worker, holds the advisory lock of each partition.
 
-Invariant: a worker is named by name, never by process id, and the fleet looks the name up among its
-own processes, so no request can reach another process. A dead worker is replaced, under a new name,
-only after ``REPLACE_SECONDS``, so that the page shows how the others take over.
+Invariant: requests identify a worker by name, never by process id, and the fleet looks it up among
+its own processes, so no request can reach another process. A dead worker is replaced, under a new
+name, only after ``REPLACE_SECONDS``, so that the page shows how the others take over.
 """
 
 from __future__ import annotations

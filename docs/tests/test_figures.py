@@ -11,7 +11,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 README = " ".join((ROOT / "README.md").read_text("utf-8").split())
 WHY = " ".join((ROOT / "docs" / "why.md").read_text("utf-8").split())
 
-#: Figures vary from run to run: prose rounds them, and stays true in the meantime.
+#: Figures vary from run to run. Prose rounds them, so it stays true if they vary this much.
 TOLERANCE = 0.25
 
 NUMBER = r"([\d,.]+)"

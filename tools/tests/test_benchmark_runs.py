@@ -158,7 +158,7 @@ def test_a_benchmark_that_cannot_run_here_is_reported_and_does_not_fail_the_run(
 
 
 @pytest.mark.parametrize(("load", "doubted"), [(2.0, False), (2.1, True)])
-def test_figures_of_a_machine_on_which_others_were_at_work_are_doubted(
+def test_figures_of_a_busy_machine_are_marked_as_doubtful(
     load: float, doubted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)

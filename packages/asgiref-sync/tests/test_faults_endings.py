@@ -125,7 +125,7 @@ async def _give_up(main):
     raise TimeoutError
 
 
-def test_a_loop_that_closes_under_a_waiting_thread_is_an_error_there():
+def test_closing_a_loop_under_a_waiting_thread_raises_an_error_in_that_thread():
     outcomes = []
 
     async def for_ever(started):
@@ -158,7 +158,7 @@ def test_a_loop_that_closes_under_a_waiting_thread_is_an_error_there():
 
 @pytest.mark.parametrize("cancellations", [1, 2, 3, "repeated"])
 @pytest.mark.parametrize("bridged", [False, True])
-def test_the_thread_of_a_context_that_is_left_under_cancellations_ends(cancellations, bridged):
+def test_the_thread_of_a_context_that_is_left_while_cancelled_ends(cancellations, bridged):
     threads = []
 
     async def wait_in_thread(started, release):
@@ -230,7 +230,7 @@ def test_a_context_that_is_left_elsewhere_is_an_error_and_its_thread_ends(where)
     assert not thread.is_alive()
 
 
-def test_a_context_that_a_function_on_its_own_thread_leaves_is_an_error_there():
+def test_exiting_a_context_in_a_function_on_its_own_thread_is_an_error():
     """The end of the block must not wait for the function, because the function waits for it."""
 
     async def main():

@@ -266,7 +266,7 @@ os._exit(0)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the warning is new in 3.12")
-def test_a_fork_right_after_a_call_does_not_warn_of_threads():
+def test_a_fork_right_after_a_call_does_not_warn_about_threads():
     """When the caller has the result, the thread that ran the function may not be idle yet."""
     check_program(
         """

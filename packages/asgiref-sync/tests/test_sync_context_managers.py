@@ -152,7 +152,7 @@ def test_a_manager_that_fails_to_enter_is_not_exited():
     assert recorder.events == []
 
 
-def test_context_variables_are_exchanged_and_a_token_of_entry_serves_exit():
+def test_context_variables_are_exchanged_and_exit_can_use_a_token_from_entry():
     seen = []
 
     @contextlib.contextmanager

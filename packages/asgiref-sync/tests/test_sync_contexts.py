@@ -73,7 +73,7 @@ def test_only_changed_variables_are_propagated_back():
     assert asyncio.run(run()) == ("set meanwhile", "from the thread")
 
 
-def test_a_given_context_is_used_and_the_callers_left_alone():
+def test_a_given_context_is_used_and_the_callers_context_is_unchanged():
     context = contextvars.Context()
 
     async def main():

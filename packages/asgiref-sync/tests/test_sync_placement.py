@@ -369,7 +369,7 @@ def test_a_context_waits_for_its_running_call_when_it_exits():
     assert asyncio.run(main()) == [True]
 
 
-def test_the_mapping_of_contexts_shows_and_takes_executors():
+def test_the_mapping_of_contexts_shows_and_accepts_executors():
     mapping = SyncToAsync.context_to_thread_executor
 
     async def main():

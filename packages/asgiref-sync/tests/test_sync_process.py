@@ -187,7 +187,7 @@ def test_a_signal_handler_that_exits_ends_the_wait():
     )
 
 
-def test_ctrl_c_is_raised_although_the_coroutine_completes_in_spite_of_it():
+def test_ctrl_c_is_raised_even_if_the_coroutine_completes_anyway():
     check(
         """
         async def main():

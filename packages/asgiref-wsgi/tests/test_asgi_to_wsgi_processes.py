@@ -44,7 +44,7 @@ def ask():
 """
 
 
-#: In its debug mode, asyncio warns of each callback that takes long on a loaded machine.
+#: In debug mode, asyncio warns about slow callbacks, and on a loaded machine many are slow.
 QUIET = """
 import logging
 

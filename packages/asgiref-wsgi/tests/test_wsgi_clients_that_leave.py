@@ -147,7 +147,7 @@ async def test_a_request_whose_client_left_the_queue_is_not_run(more):
 
 
 @pytest.mark.parametrize("where", ["thread_sensitive", "context", "executor"])
-async def test_a_request_whose_client_left_an_unseen_queue_is_not_run(where):
+async def test_a_request_whose_client_left_a_queue_outside_the_adapter_is_not_run(where):
     ran = []
 
     def application(environ, start_response):

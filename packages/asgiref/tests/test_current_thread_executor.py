@@ -1,4 +1,4 @@
-"""`CurrentThreadExecutor` as code that imports it directly uses it."""
+"""`CurrentThreadExecutor`, used by code that imports it directly."""
 
 import threading
 from concurrent.futures import Future
