@@ -99,7 +99,7 @@ def test_arguments_of_async_code_die_without_the_collector(function, bridged):
     assert (asyncio.run(sync_to_async(main)()) if bridged else main()) is None
 
 
-def test_many_calls_leave_no_extra_thread_task_or_descriptor():
+def test_no_thread_task_or_descriptor_more_after_many_calls():
     async def both_ways():
         await sync_to_async(int)()
         await sync_to_async(int, thread_sensitive=False)()

@@ -1,4 +1,4 @@
-"""`CurrentThreadExecutor`, used by code that imports it directly."""
+"""`CurrentThreadExecutor` as code that imports it directly uses it."""
 
 import threading
 from concurrent.futures import Future

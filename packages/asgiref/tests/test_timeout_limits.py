@@ -1,4 +1,4 @@
-"""The deprecated asgiref.timeout.timeout ends its block at the limit, and cancels nothing else."""
+"""The deprecated asgiref.timeout.timeout ends its block at the limit and nothing else."""
 
 import asyncio
 
