@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run the tests: ``python3 run_tests.py`` (``--help``); needs Python 3.11 or newer only.
+"""Run the tests: ``python3 run_tests.py`` (``--help``); needs only Python 3.11 or newer.
 
 tox does the work (see ``tox.ini``). The first run of this script installs tox into
 ``.tox-bootstrap/`` in this checkout, never into the running Python. Then the script starts tox, and
@@ -7,7 +7,8 @@ at the end counts the tests that passed, failed, or were skipped because a progr
 
 The tests run on the interpreter that runs this script, unless an environment names another one.
 
-Only syntax that Python 3.6 can parse: an older Python gets a sentence instead of a traceback.
+This file uses only syntax that Python 3.6 can parse, so users of an old Python get a message
+instead of a traceback.
 """
 
 import argparse
@@ -30,8 +31,8 @@ TOX_REQUIREMENT = "tox>=4.24,<5"
 REPORTS = ROOT / ".tox" / "reports"
 
 DESCRIPTION = """\
-Run the tests. Without arguments: everything that is checked by default, as many environments at a
-time as this machine has cores. The first run installs tox into .tox-bootstrap/."""
+Run the tests. Without arguments, run the default list, with as many environments at a time as this
+machine has cores. The first run installs tox into .tox-bootstrap/."""
 
 EPILOG = """\
 examples:
@@ -87,10 +88,10 @@ def parse(arguments):
         dest="parallel",
         type=parse_count,
         help="run N environments at a time and show the output of those that fail; 1 shows all "
-        "output as it comes (default: the number of cores without -e and -m, with them 1)",
+        "output as it comes (default: the number of cores, but 1 with -e or -m)",
     )
     parser.add_argument(
-        "-r", action="store_true", dest="recreate", help="make the environments anew"
+        "-r", action="store_true", dest="recreate", help="recreate the environments"
     )
     parser.add_argument("-v", action="store_true", dest="verbose", help="show what tox does")
     options = parser.parse_args(arguments[:split])
@@ -100,7 +101,7 @@ def parse(arguments):
 
 
 def labels():
-    """The labels of tox.ini: tox itself fails without a word for any other."""
+    """The labels of tox.ini: for any other label, tox itself fails without a message."""
     settings = configparser.RawConfigParser()
     settings.read(str(ROOT / "tox.ini"), encoding="utf-8")
     lines = settings["tox"]["labels"].splitlines()
@@ -114,7 +115,7 @@ def parse_count(text):
 
 
 def tox_arguments(options, rest):
-    """The same command in tox's words."""
+    """Return tox's arguments for the same command."""
     if options.command == "list":
         return ["list"]
     chosen = []
@@ -130,11 +131,11 @@ def tox_arguments(options, rest):
 
 
 def prepare():
-    """Install tox into a private environment unless that is there; return its Python."""
+    """Install tox into a private environment unless that exists; return its Python."""
     folder = ROOT / ".tox-bootstrap"
     for written in (folder, ROOT / ".tox"):
         private_environment.require_writable(written)
-    # One environment per interpreter version: another python3 never meets this one's.
+    # One environment per interpreter version, so that another python3 never uses this one's.
     environment = folder / ".".join(map(str, sys.version_info[:3]))
     complete = environment / "complete"
     with private_environment.only_one(folder):
@@ -147,7 +148,7 @@ def prepare():
 
 
 def run_tox(python, arguments):
-    """Run tox to its end. Ctrl-C is left to tox, which then ends its children in order."""
+    """Run tox to its end. tox handles Ctrl-C itself, and then ends its children in order."""
     process = subprocess.Popen([str(python), "-m", "tox", *arguments], cwd=str(ROOT))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())

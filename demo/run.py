@@ -110,7 +110,7 @@ def starts():
 def prepare():
     """Create the environment from scratch."""
     shutil.rmtree(str(WHEELS), ignore_errors=True)
-    say("Making a virtual environment in .demo/ (the first start takes about a minute) ...")
+    say("Creating a virtual environment in .demo/ (the first start takes about a minute) ...")
     pip = private_environment.make_environment(ENVIRONMENT)
     packages = sorted(p.parent for p in (REPOSITORY / "packages").glob("*/pyproject.toml"))
     say(f"Building the {len(packages)} wheels of packages/ ...")
@@ -136,7 +136,7 @@ def install_if_possible(pip, arguments, goal):
     try:
         call([*pip, "install", "--quiet", *arguments], goal)
     except CannotPrepare as error:
-        say(f"The demo goes on without it: {error}")
+        say(f"The demo continues without it: {error}")
 
 
 def start_again():

@@ -38,7 +38,7 @@ def project_named(environment: str) -> Project:
 def main(environment: str, folder: str, archive: str | None = None) -> int:
     project, place = project_named(environment), Path(folder).resolve()
     if place.exists():
-        sys.exit(f"{place} exists: name a folder that can be made")
+        sys.exit(f"{place} exists: name a folder that does not exist")
     place.mkdir(parents=True)
     try:
         row = try_project(project, place, Path(archive).resolve() if archive else None)
@@ -51,8 +51,8 @@ def main(environment: str, folder: str, archive: str | None = None) -> int:
 if __name__ == "__main__":
     parser = make_parser("run one suite, and write its row and the page")
     parser.prog = "python -m dependents"
-    parser.add_argument("environment", help="as in py311-dependents-flask")
-    parser.add_argument("folder", help="one that can be made, for what is fetched")
+    parser.add_argument("environment", help="the tox environment, as in py311-dependents-flask")
+    parser.add_argument("folder", help="a folder for the downloads, which must not exist")
     parser.add_argument(
         "--archive", metavar="FILE", help="your own PROJECT-VERSION.tar.gz (default: fetched)"
     )

@@ -5,11 +5,11 @@ These rules apply to a test whose outcome in the whole run is worse with ours th
 1. Its module is repeated `REPEATS` times on both sides.
 2. If the failure does not recur with ours, the whole suite runs once more with ours, because the
    failure may depend on other modules.
-3. It is *worse* if it never varied with theirs and was below that at least twice with ours.
+3. It is *worse* if it never varied with theirs and ended worse at least twice with ours.
    Otherwise it is *flaky*, and the page shows all its outcomes.
 
-For a test that only ours passes, the sides are exchanged. If very many tests differ, the run as a
-whole is broken: nothing is repeated, and every difference counts as seen.
+For a test that passes only with ours, the sides are swapped. If very many tests differ, the run as
+a whole is broken: nothing is repeated, and every difference counts as seen.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -59,7 +59,7 @@ class Difference:
 
 
 def _fell_below(outcomes: Sequence[Outcome], steady: Sequence[Outcome], needed: int) -> bool:
-    """Whether one side fell below the other side, which never varied, often enough."""
+    """Whether one side never varied, and the other fell below it at least `needed` times."""
     return len(set(steady)) == 1 and sum(each < steady[0] for each in outcomes) >= needed
 
 

@@ -81,7 +81,7 @@ class Environment:
         """
         version, file, packages = self.ask("asgiref")
         if version != expected or not Path(file).is_relative_to(packages):
-            raise SuiteError(f"asgiref {version} of {file} is in place of {expected}")
+            raise SuiteError(f"asgiref {version} of {file} is installed instead of {expected}")
         check = [str(self.python), "-m", "pip", "check"]
         said = subprocess.run(check, capture_output=True, text=True, env=surroundings()).stdout
         complaints = [line for line in said.splitlines() if "asgiref" in line]

@@ -43,7 +43,7 @@ class Project:
     def with_smoke_test(self) -> "Project":
         """Return the project with our smoke test in place of its suite."""
         test = f"smoke_{self.name.replace('-', '_')}.py"
-        options = ("-p", "no:django")  # it would forbid the database
+        options = ("-p", "no:django")  # pytest-django would forbid access to the database
         return replace(self, folder=".", before="", command=(), options=options, targets=(test,))
 
     @property

@@ -2,8 +2,8 @@
 
 The run as a whole has a time limit. The command leads a process group of its own, and the group
 ends with the run, so a server that a test left behind does not survive. A file keeps the output,
-and its end is shown if the suite does not finish. Python stores no bytecode of the tests: the first
-run would otherwise compile them for the second one, and the two durations are compared.
+and the error message quotes its end if the suite does not finish. Python stores no bytecode of the
+tests: otherwise only the first run would compile them, and the two durations could not be compared.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The tutorial works for a reader who follows it word by word, from a clone and nothing else."""
+"""The tutorial works for a reader who follows it word for word, from a clone and nothing else."""
 
 import contextlib
 import os
@@ -146,7 +146,7 @@ def follower(tmp_path: Path) -> Iterator[Follower]:
     following.end_servers()
 
 
-def test_the_tutorial_works_word_by_word_in_a_new_clone(follower: Follower) -> None:
+def test_the_tutorial_works_word_for_word_in_a_new_clone(follower: Follower) -> None:
     follower.follow(PAGE.read_text("utf-8"))
 
     written = {path.name for path in follower.clone.glob("*.py")}

@@ -1,4 +1,4 @@
-"""The ``asgi`` fixture of asgiref-testing: installed with the extra, and beside other plugins."""
+"""The ``asgi`` fixture of asgiref-testing: installed with the extra, and next to other plugins."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -64,7 +64,7 @@ class Site:
         return Snapshot(**{name: Counter(each) for name, each in counts.items()})
 
     async def settled(self, threads: int, limits: tuple[float, float]) -> Snapshot:
-        """Wait until few threads are left, at most for the longer limit."""
+        """Wait for the shorter limit, and then for idle threads to end, up to the longer one."""
         least, most = limits
         say(f"settle, {least:.0f} to {most:.0f} s")
         await asyncio.sleep(least)

@@ -26,7 +26,7 @@ class Snapshot:
 
 
 class RequestOutcome(Enum):
-    """How a request ended, in the view of the load."""
+    """How a request ended, as seen by the load."""
 
     ANSWERED = "answered"
     CUT = "cut by us"  #: or broken by us, so that the application need not see or answer it
@@ -43,7 +43,7 @@ class Problem(NamedTuple):
 
 @dataclass(slots=True)
 class Ledger:
-    """The account of the load."""
+    """What the load sent, and how it ended."""
 
     requests: Counter[tuple[str, RequestOutcome]] = field(default_factory=Counter)  #: by kind
     failures: list[str] = field(default_factory=list)

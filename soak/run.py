@@ -24,12 +24,16 @@ SHOWN = ("uvicorn", "httptools", "Django", "Flask", "websockets")
 
 
 def main() -> str | None:
-    parser = argparse.ArgumentParser(description="one process with everything under load")
+    parser = argparse.ArgumentParser(description="put one process under every kind of load")
     parser.add_argument("--version", action="version", version=f"asgiref {version('asgiref')}")
     parser.add_argument(
-        "--seconds", type=float, default=300, metavar="SECONDS", help="time (default: %(default)s)"
+        "--seconds",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="duration of the load (default: %(default)s)",
     )
-    parser.add_argument("--write", action="store_true", help="keep the report in the documentation")
+    parser.add_argument("--write", action="store_true", help="store the report on its page")
     options = parser.parse_args()
     with TemporaryDirectory(prefix="soak-") as folder:
         run = asyncio.run(measure(Path(folder), options.seconds))

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from records import RequestOutcome, SoakRun
 
 #: RSS counts pages, and a page with one live object stays. Runs of 40 to 300 seconds that left no
-#: object behind had 0.9 to 2.9 MB more at the end, and a slope that made 1.8 to 2.6 MB; more in the
-#: first minutes than later. Leaked bytes show up in the blocks and the heap.
+#: object behind had 0.9 to 2.9 MB more at the end, and a slope that added 1.8 to 2.6 MB; RSS grew
+#: faster in the first minutes. Leaked bytes show up in the blocks and the heap.
 RSS_ALLOWANCE_KB = 4096
 #: A kind with fewer requests than this proves nothing.
 LEAST_OF_A_KIND = 3
@@ -66,12 +66,12 @@ def _accounts(run: SoakRun) -> Iterator[Condition]:
     heard, served, said = ledger.messages["answered"], end.messages, ledger.messages["sent"]
     order = [heard, served["answered"], served["received"], said]
     found = " ≤ ".join(f"{each:,}" for each in order)
-    name = "messages: answers heard ≤ said ≤ messages received ≤ sent"
+    name = "websocket answers received ≤ answers sent ≤ messages received ≤ messages sent"
     yield Condition(name, found, "in order", order == sorted(order))
     yield _none("answered orders without a row", ledger.orders_answered - rows.keys())
     unknown = rows.keys() - ledger.orders_answered - ledger.orders_cut
     twice = {mark for mark, count in rows.items() if count > 1}
-    yield _none(f"rows without an order, or twice, of {rows.total():,}", unknown | twice)
+    yield _none(f"rows without an order, or duplicated, of {rows.total():,}", unknown | twice)
 
 
 def _errors(run: SoakRun) -> Iterator[Condition]:
@@ -107,12 +107,12 @@ def _memory(run: SoakRun) -> Iterator[Condition]:
     for name, label, allowed in (
         ("objects", "objects", objects),
         ("blocks", "blocks of memory", blocks),
-        ("heap_kb", "kB of malloc's", 1024),
+        ("heap_kb", "kB of malloc memory", 1024),
         ("rss_kb", "kB of RSS", RSS_ALLOWANCE_KB),
     ):
         more = end.counts[name] - warm.counts[name]
-        yield _at_most(f"{label} more than after warm-up", more, allowed, grown)
-    name = "kB of RSS more by the slope over the pauses"
+        yield _at_most(f"{label} added since warm-up", more, allowed, grown)
+    name = "kB of RSS that the slope over the pauses adds"
     yield _at_most(name, round(slope), RSS_ALLOWANCE_KB, grown)
 
 

@@ -23,7 +23,7 @@ __all__ = ["assemble", "assembled", "rendered_notes"]
 def rendered_notes(component: Component) -> str:
     """Return the notes as a Markdown list, or an empty string if there are none."""
     configuration = component.folder.parents[1] / "towncrier.toml"
-    # `-P` keeps towncrier from importing modules out of the current folder.
+    # `-P` keeps towncrier from importing modules from the current folder.
     command = [sys.executable, "-P", "-m", "towncrier", "build", "--draft"]
     options = ["--dir", str(component.folder), "--version", str(component.version)]
     command += ["--config", str(configuration), *options]
@@ -42,7 +42,7 @@ def assembled(changelog: str, version: str, date: datetime.date, notes: str) -> 
     if sections and sections[0].version == version:
         current = sections.pop(0)
         if current.is_released:
-            raise ValueError(f"the CHANGELOG dates {version} already: write a new version")
+            raise ValueError(f"the CHANGELOG already dates {version}: set a new version")
         notes = f"{current.text}\n{notes}".strip()
     if not notes:
         raise ValueError(f"nothing says what is new in {version}: add a note to changes/")
@@ -64,8 +64,10 @@ def assemble(component: Component, date: datetime.date) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
-    parser = make_parser("move the notes of packages to their CHANGELOGs, or only show them all")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a package, or `all` with notes")
+    parser = make_parser("move the notes of packages to their CHANGELOGs, or show all notes")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="a package, or `all` for every package with notes"
+    )
     chosen: list[str] = parser.parse_args(arguments).names
     components = {component.name: component for component in find_components(root)}
     for name in chosen:
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
             sys.exit(f"no package {name}; there are {', '.join(components)}")
     for name, component in components.items():
         if not chosen:
-            print(f"{name}:\n{rendered_notes(component) or 'no notes wait'}\n")
+            print(f"{name}:\n{rendered_notes(component) or 'no pending notes'}\n")
         elif name in chosen or ("all" in chosen and component.has_news()):
             assemble(component, datetime.datetime.now(datetime.UTC).date())
 

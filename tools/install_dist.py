@@ -54,9 +54,9 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.append(str(ROOT / "tools"))  # `python -I` leaves it out
+    sys.path.append(str(ROOT / "tools"))  # `python -I` does not add it
     from command_line import make_parser  # type: ignore[import-not-found]
 
     parser = make_parser("install one built package and its test tools into this Python")
-    parser.add_argument("folder", metavar="PACKAGE_FOLDER", help="as in packages/asgiref-sync")
+    parser.add_argument("folder", metavar="PACKAGE_FOLDER", help="such as packages/asgiref-sync")
     main(parser.parse_args().folder)

@@ -136,8 +136,8 @@ class OwnPostgres:
         end = time.monotonic() + START_SECONDS
         while subprocess.run([*accepts, "-h", "127.0.0.1"], **_unprivileged()).returncode:
             if keeper.poll() is not None or time.monotonic() > end:
-                ended = "ended" if keeper.poll() is not None else "is not ready in time"
-                raise NoServer(f"PostgreSQL does not start, see above: it {ended}")
+                ended = "ended" if keeper.poll() is not None else "was not ready in time"
+                raise NoServer(f"PostgreSQL did not start (see above): it {ended}")
             time.sleep(0.05)
         self._watcher = threading.Thread(target=self._watch, args=[keeper], name="own-postgres")
         self._watcher.start()

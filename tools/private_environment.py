@@ -18,10 +18,10 @@ import tempfile
 OLDEST_PYTHON = (3, 11)
 
 HOW_TO_GET_VENV = (
-    "this Python can make no virtual environment with pip in it: on Debian or Ubuntu, run "
+    "this Python cannot create a virtual environment with pip: on Debian or Ubuntu, run "
     "`sudo apt install python3-venv` (for a Python that is not the default one, "
-    f"python3.{sys.version_info[1]}-venv), elsewhere use a Python that has the modules "
-    "venv and ensurepip, and start again."
+    f"python3.{sys.version_info[1]}-venv); elsewhere, use a Python that has the modules "
+    "venv and ensurepip; then start again."
 )
 
 # These variables would redirect pip, or put another installation's modules in front of ours.
@@ -75,7 +75,7 @@ def make_environment(environment):
     except ImportError:
         raise CannotPrepare(HOW_TO_GET_VENV) from None
     except (OSError, subprocess.CalledProcessError) as error:
-        raise CannotPrepare(f"cannot make the environment {environment}: {error}.") from None
+        raise CannotPrepare(f"cannot create the environment {environment}: {error}.") from None
     python = python_of(environment)
     # Try Python's own pip first, then a pip that only works from outside the environment.
     if runnable("ensurepip"):
@@ -142,14 +142,14 @@ def only_one(folder):
     """Let one process at a time prepare the folder; the others wait."""
     try:
         import fcntl
-    except ImportError:  # Windows: two first starts at the same moment may collide
+    except ImportError:  # Windows: two simultaneous first starts may collide
         yield
         return
     with open(str(folder / "lock"), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("Another start prepares the environment; waiting for it ...", flush=True)
+            print("Another process is preparing the environment; waiting for it ...", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -157,7 +157,7 @@ def only_one(folder):
 def stopped(program, error):
     """Print why a command could not start its work; return its exit code."""
     if isinstance(error, KeyboardInterrupt):
-        print(f"{program}: stopped; the next start begins anew.", file=sys.stderr)
+        print(f"{program}: stopped; the next start repeats the preparation.", file=sys.stderr)
         return 130
     print(f"{program}: {error}", file=sys.stderr)
     return 1

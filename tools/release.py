@@ -75,8 +75,8 @@ def rehearse(root: Path, components: Sequence[Component], folder: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
-    parser = make_parser("do all of a release but the upload")
-    parser.add_argument("--check", action="store_true", help="only say what would be released")
+    parser = make_parser("do everything for a release except the upload")
+    parser.add_argument("--check", action="store_true", help="only print what would be released")
     only_check = parser.parse_args(arguments).check
     releases = check(root)
     for release in releases:

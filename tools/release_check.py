@@ -75,7 +75,7 @@ class ReleaseState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What to do with a component. The reason is one sentence, of a refusal with its remedy."""
+    """What to do with a component. The reason is one sentence; that of a refusal has the remedy."""
 
     component: Component
     state: ReleaseState
@@ -139,8 +139,8 @@ def refuse_changes(component: Component, changed: list[str], repository: Reposit
         return None
     more = f" and {len(installed) - 1} more" if len(installed) > 1 else ""
     return (
-        f"{installed[0]}{more} changed since the tag {component.tag}: write a new version into "
-        f"{component.version_file.relative_to(repository.root)}, and a note of what is new"
+        f"{installed[0]}{more} changed since the tag {component.tag}: set a new version in "
+        f"{component.version_file.relative_to(repository.root)}, and add a note of the changes"
     )
 
 
@@ -156,7 +156,7 @@ def refuse_new_version(
 ) -> str | None:
     version, folder = component.version, f"packages/{component.folder.name}"
     if released and max(released) > version:
-        return f"{max(released)} is released already: write a version above that"
+        return f"{max(released)} is released already: set a version above that"
     told = any(each.text and each.version == str(version) for each in component.sections())
     if not component.notes() and not told:
         return f"nothing says what is new in {version}: add a note, {folder}/changes/+SLUG.KIND.md"

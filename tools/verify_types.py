@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))  # `python -I` leaves it out
+sys.path.append(str(Path(__file__).resolve().parent))  # `python -I` does not add it
 
 from command_line import make_parser
 

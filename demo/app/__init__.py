@@ -5,7 +5,7 @@
 - ``bridge`` (with ``speed``): the Django application, under Django's ASGI handler;
 - ``bot`` (with the application ``game``): the chatbot, a client of the chat server;
 - ``fleet``: the worker processes of ``--workers``, which run the same game;
-- ``trace``: the events that the page shows; ``demo``: the threads of all this;
+- ``trace``: the events that the page shows; ``demo``: the threads that run all pieces;
 - ``options``, ``main``: the command line; ``check``: a visitor who looks at everything.
 """
 

@@ -58,11 +58,11 @@ class Bot(StatelessServer):
 
     @property
     def games(self) -> list[str]:
-        """The ids of the live scopes; any thread may ask."""
+        """The ids of the live scopes; any thread may read them."""
         return [scope["game"] for scope in self._scopes.copy().values()]
 
     async def handle(self) -> None:
-        """Talk to the chat server until the connection is lost; the base class calls again."""
+        """Talk to the chat server until the connection is lost; the base class calls this again."""
         async with connect(f"{self._url}?nick={NICK}") as self._socket:
             self._reconnect.established()
             self._connected.set()

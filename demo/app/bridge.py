@@ -2,8 +2,8 @@
 
 Django runs under its own ASGI handler, unmodified, on ``asgiref.sync`` and ``asgiref.local``. The
 view runs on a worker thread, `async_to_sync` runs a coroutine on the event loop, and
-`sync_to_async` returns from there to the view's own thread. The ``Local`` goes along, which a
-``threading.local`` would not.
+`sync_to_async` returns from there to the view's own thread. The ``Local`` travels with the
+call; a ``threading.local`` would not.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _back(trace: Trace) -> tuple[Where, str]:
 
 
 def speed(request: Any) -> JsonResponse:
-    """Time the bridge in a new process, and asgiref 3.13.0 in another one if it is there."""
+    """Time the bridge in a new process, and asgiref 3.13.0 in another one if it is installed."""
     folder = request.scope["demo.reference"]
     script = Path(__file__).with_name("speed.py")
     runs = [[], [str(folder)]] if folder.is_dir() else [[]]

@@ -31,7 +31,7 @@ class ChatServer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one user from the connection to its end."""
         await receive()
-        await send({"type": "websocket.accept"})  # before a refusal, or its reason is not sent
+        await send({"type": "websocket.accept"})  # a refusal before this would not carry its reason
         nick = parse_qs(scope["query_string"].decode("latin-1")).get("nick", [""])[0]
         if reason := self._refusal(nick):
             await send({"type": "websocket.close", "code": REFUSED, "reason": reason})

@@ -95,7 +95,7 @@ class Visit:
         return self.request("POST", path, urlencode(form).encode(), fields)
 
     def events(self, after: int = 0) -> Generator[tuple[int, str, Any], None, None]:
-        """Yield number, kind and data of the stored and then of the new events."""
+        """Yield number, kind and data of each event: the stored events first, then new ones."""
         deadline = time.monotonic() + SECONDS
         with closing(self.connection()) as connection:
             connection.request("GET", "/events", headers={"Last-Event-ID": str(after)})
@@ -110,7 +110,7 @@ class Visit:
         raise TimeoutError
 
     def wait_for(self, kind: str, fits: Callable[[Any], bool]) -> tuple[int, Any]:
-        """Return number and data of the first event that fits, which may be one of the past."""
+        """Return the number and data of the first event that fits, which may be a stored one."""
         try:
             for number, found, data in self.events():
                 if found == kind and fits(data):
@@ -199,7 +199,7 @@ def guestbook(visit: Visit) -> str:
 
 
 def upload(visit: Visit) -> str:
-    """Require that Flask reads an upload during the transfer: send the second half only then."""
+    """Require that Flask reads the first half of an upload before the second half is sent."""
     content = secrets.token_bytes(UPLOAD_BYTES)
 
     def halves() -> Iterator[bytes]:
@@ -212,21 +212,21 @@ def upload(visit: Visit) -> str:
     require(answer.status == 200, f"status {answer.status}")
     read = json.loads(answer.body)
     same = read["sha256"] == hashlib.sha256(content).hexdigest()
-    require(same, "the bytes that arrived are not those that were sent")
-    return f"{read['size']} bytes, read on {read['where']['thread']} as they came"
+    require(same, "the bytes that arrived differ from those that were sent")
+    return f"{read['size']} bytes, read on {read['where']['thread']} as they arrived"
 
 
 def download(visit: Visit) -> str:
-    """Read a response that is made during the transfer, and leave another one in the middle."""
+    """Read a response that is generated during the transfer, and abandon another one early."""
     answer = visit.request("GET", "/sample/16")
     require(answer.headers["transfer-encoding"] == "chunked", "it was not sent in chunks")
-    require(answer.body == b"".join(made_up(16)), "the bytes are not those that should be")
+    require(answer.body == b"".join(made_up(16)), "the bytes are wrong")
     with closing(visit.connection()) as connection:
         connection.request("GET", "/sample/1024")
         start = len(connection.getresponse().read(1 << 20))
         require(start == 1 << 20, "the long sample broke off early")
-    require(visit.request("GET", "/").status == 200, "a visitor who left did harm")
-    return "16 MiB in chunks, as they were made; one of 1 GiB left after 1 MiB without harm"
+    require(visit.request("GET", "/").status == 200, "a visitor who left broke the next request")
+    return "16 MiB in chunks, as they were generated; one of 1 GiB abandoned harmlessly after 1 MiB"
 
 
 def bridge(visit: Visit) -> str:
@@ -251,7 +251,7 @@ def speed(visit: Visit) -> str:
     """Time the bridge, and asgiref 3.13.0 on the same machine if it is installed."""
     runs = json.loads(visit.request("POST", "/bridge/speed").body)["runs"]
     own = importlib.metadata.version("asgiref")
-    require(runs[0]["version"] == own, f"it was {runs[0]['version']} that was timed, not {own}")
+    require(runs[0]["version"] == own, f"{runs[0]['version']} was timed, not {own}")
     require([run["version"] for run in runs[1:]] in ([], ["3.13.0"]), "3.13.0 was not timed")
     calls = "{version}: {sync_to_async} µs for sync_to_async, {async_to_sync} µs for async_to_sync"
     return "; ".join(calls.format(**run) for run in runs)
@@ -276,7 +276,7 @@ def helpers(visit: Visit) -> str:
 
 
 def _play(user: User) -> Iterator[int]:
-    """Play by halving; yield each guess, whose answer must belong to this user's game."""
+    """Play by bisection; yield each guess, whose answer must belong to this user's game."""
     low, high = 1, 100
     for count in itertools.count(1):
         guess = (low + high) // 2
@@ -304,7 +304,7 @@ def chat(visit: Visit) -> str:
     with visit.user("a") as ann:
         told = ann.ask("history")
         require(told == "your guesses: none yet", f"after leaving and coming back: {told!r}")
-    return f"{len(rounds)} guesses in turns; each history holds the own guesses only; {best!r}"
+    return f"{len(rounds)} guesses in turns; each history holds only that user's guesses; {best!r}"
 
 
 def event_stream(visit: Visit) -> str:
@@ -312,8 +312,8 @@ def event_stream(visit: Visit) -> str:
     number, _ = visit.wait_for("chat", lambda line: "is right after" in line["text"])
     with closing(visit.events(number - 1)) as stream:
         first = next(stream)[0]
-    require(first == number, f"after event {number - 1} came event {first}")
-    return f"it showed the conversations, and went on after event {number - 1}"
+    require(first == number, f"event {first} came after event {number - 1}")
+    return f"it showed the conversations, and continued after event {number - 1}"
 
 
 def threads_and_loops(visit: Visit) -> str:
@@ -373,10 +373,10 @@ def workers_share(visit: Visit) -> str:
 
 
 def kill_a_worker(visit: Visit) -> str:
-    """Kill a worker with unfinished guesses; require one answer to each, in order, and a new one.
+    """Kill a worker with unfinished guesses; require one answer to each, in order.
 
-    The answers to the user decide; the page is only used to choose the worker, and must show the
-    result.
+    The user's answers decide whether this passes. The page serves only to choose the worker, and
+    must show the new owner and the new worker.
     """
     with visit.user("k") as user:
         user.ask("new")
@@ -399,12 +399,12 @@ def kill_a_worker(visit: Visit) -> str:
     visit.wait_for("fleet", lambda f: _all_work(f) and killed not in _names(f))
     return (
         f"{killed} killed after answer {KILL_AFTER}; {heir} gave the rest of {GUESSES}, in order "
-        f"({again} of the answers were to redelivered messages); a new worker came"
+        f"({again} of the answers were to redelivered messages); a new worker started"
     )
 
 
 def _all_work(fleet: Any) -> bool:
-    """Whether all workers work, and share all partitions among them."""
+    """Whether every worker runs and owns a partition, and every partition has an owner."""
     owners = {partition["owner"] for partition in fleet["partitions"]}
     return owners == _names(fleet) and all(each["life"] == "works" for each in fleet["workers"])
 
@@ -447,7 +447,7 @@ def run(
     except (PieceFailed, OSError) as failure:
         failed += 1
         say(f"FAIL  the demo itself: {failure}")
-    say(f"{len(steps) + 1 - failed} steps as expected, {failed} not")
+    say(f"{len(steps) + 1 - failed} steps passed, {failed} failed")
     return 1 if failed else 0
 
 

@@ -43,7 +43,7 @@ Work = Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
 
 
 class PieceFailed(Exception):
-    """A piece could not start, ended by itself, or did not end when asked; says which and why."""
+    """A piece could not start, ended by itself, or did not end when asked; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _database(settings: Settings, on_end: Callable[[], None]) -> Iterator[Databa
     server = own_postgres.OwnPostgres(on_end)
     try:
         url = settings.database or server.start()
-        # Each demo has its own schema: of two gateways in one schema, one would wait.
+        # Each demo has its own schema: if two gateways shared one, one of them would wait.
         schema = f"asgiref_demo_{secrets.token_hex(4)}"
         database = Database(url, schema, timeout=TIMEOUT_SECONDS)
         _call("the database cannot be used", migrate, database, partitions=PARTITIONS)
@@ -180,7 +180,7 @@ def _database(settings: Settings, on_end: Callable[[], None]) -> Iterator[Databa
 def _call(complaint: str, query: Callable[..., Any], *arguments: Any, **options: Any) -> None:
     try:
         async_to_sync(query)(*arguments, **options)
-    except Exception as error:  # the driver's, which has many
+    except Exception as error:  # the driver raises many kinds
         raise PieceFailed(f"{complaint}: {error or repr(error)}") from error
 
 

@@ -3,9 +3,9 @@
 The page's view has two sources: this module knows its processes, and PostgreSQL knows which
 session, named like its worker, holds the advisory lock of each partition.
 
-Invariant: a worker is named by name, never by process id, and the fleet looks the name up among its
-own processes, so no request can reach another process. A dead worker is replaced, under a new name,
-only after ``REPLACE_SECONDS``, so that the page shows how the others take over.
+Invariant: requests identify a worker by name, never by process id, and the fleet looks it up among
+its own processes, so no request can reach another process. A dead worker is replaced, under a new
+name, only after ``REPLACE_SECONDS``, so that the page shows how the others take over.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .bot import Bot
 from .trace import Kind, Trace
 
 PARTITIONS = 32
-"""Enough that each of ``MOST_WORKERS`` workers owns some."""
+"""Enough for each of ``MOST_WORKERS`` workers to own some."""
 TIMEOUT_SECONDS = 2
 """A frozen worker loses its partitions after this time; asgiref.postgres's default is 10 s."""
 REPLACE_SECONDS = 4
@@ -55,7 +55,7 @@ class Life(StrEnum):
     """The state of a worker process, as seen by the fleet."""
 
     WORKING = "works"
-    IDLE = "idle"  # it owns no partition: it starts, is frozen, or lost the database
+    IDLE = "idle"  # it owns no partition: it is starting, is frozen, or lost the database
     ENDED = "ended"
 
 
@@ -151,7 +151,7 @@ class Fleet:
             elif time.monotonic() - worker.ended_at >= REPLACE_SECONDS:
                 self._workers[place] = new = self._start_worker()
                 start = f"{new.name} (pid {new.process.pid}) starts"
-                self._tell(f"{start} in the place of {worker.name}.")
+                self._tell(f"{start} in place of {worker.name}.")
 
     # The view of PostgreSQL
 
@@ -161,7 +161,7 @@ class Fleet:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._database.connect("the demo's page")
             rows = await self._connection.fetch(query, self._bot.games)
-        except Exception:  # the driver's many errors all mean: look again later
+        except Exception:  # the driver raises many kinds; after each one, try again later
             return
         self._partitions = [Partition(*row) for row in rows]
         owners = {each.owner for each in self._partitions}

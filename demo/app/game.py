@@ -112,7 +112,7 @@ class GuessingGame:
             return database.execute(query, (game,)).fetchall()
 
     def _store(self, game: Game, number: int, user: str, word: str) -> tuple[str, Where]:
-        """Store a turn unless it is there; return the best player of all, and where this ran."""
+        """Store a turn unless it is stored; return the best player of all, and where this ran."""
         row = (game.id, number, user, word, len(game.guesses) if game.is_won else None)
         query = "SELECT user, won FROM turn WHERE won ORDER BY won, rowid LIMIT 1"
         with connected(self._path) as database:

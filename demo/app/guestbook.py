@@ -2,7 +2,7 @@
 
 It is ordinary synchronous Flask code, independent of asyncio; ``WsgiToAsgi`` (in ``web``) runs each
 request on a worker thread. It reads an upload block by block while the browser still sends, and
-makes a download while the browser reads, so memory never holds the whole.
+generates a download while the browser reads it, so memory never holds the whole body.
 """
 
 from __future__ import annotations

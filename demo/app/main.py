@@ -1,6 +1,6 @@
 """The main program of the demo; ``run.py`` calls ``main`` inside its environment.
 
-Exit codes: 0 after Ctrl-C (the documented way to end) or a check without complaint; 1 if the demo
+Exit codes: 0 after Ctrl-C (the documented way to end) or a check that found no fault; 1 if the demo
 could not run or the check found a fault; 2 for a wrong command line; 130 only for a second Ctrl-C,
 which ends the program at once.
 """

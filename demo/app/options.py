@@ -98,7 +98,7 @@ def _advice(port: int, error: OSError) -> str:
         return f"port {port} is in use by another program: end that one, choose another {remedy}"
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
-            f"port {port} needs privileges that this user does not have: choose one from 1024 up "
+            f"port {port} needs privileges that this user does not have: choose 1024 or higher "
             f"{remedy}"
         )
     return f"cannot listen on port {port} of {HOST}: {error.strerror}."

@@ -100,7 +100,7 @@ class Trace:
             self._latest[kind] = self._event(kind, data)
 
     def close(self) -> None:
-        """End all current and future subscriptions; safe from any thread and to repeat."""
+        """End all current and future subscriptions; safe from any thread, and more than once."""
         with self._lock:
             self._closed = True
             self._wake()
@@ -131,7 +131,7 @@ class Trace:
         try:
             closed = False
             while not closed:
-                wake.clear()  # before the look, so that no event is missed between the two
+                wake.clear()  # before reading the events, so that none is missed in between
                 with self._lock:
                     events, closed = self._since(after), self._closed
                 if events:

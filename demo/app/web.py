@@ -132,7 +132,7 @@ async def serve(web: Web, listener: socket, trace: Trace, ready: Callable[[], No
     logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
     server = uvicorn.Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-    ready()  # the socket listens already
+    ready()  # the socket is already listening
     try:
         await asyncio.shield(serving)
     finally:
@@ -142,5 +142,5 @@ async def serve(web: Web, listener: socket, trace: Trace, ready: Callable[[], No
 
 
 def _is_no_cancellation(record: logging.LogRecord) -> bool:
-    """Drop tracebacks of requests that uvicorn cancelled at the end: a line says so already."""
+    """Drop tracebacks of requests that uvicorn cancelled at the end: another record says so."""
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))

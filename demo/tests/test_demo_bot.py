@@ -33,7 +33,7 @@ class CountingBot(Bot):
 
 @asynccontextmanager
 async def connections() -> AsyncIterator[asyncio.Queue[ServerConnection]]:
-    """Run a bot on a chat server that a test plays; yield the bot's connections."""
+    """Run a bot on a chat server that the test plays; yield the bot's connections."""
     arrived: asyncio.Queue[ServerConnection] = asyncio.Queue()
 
     async def arrive(connection: ServerConnection) -> None:

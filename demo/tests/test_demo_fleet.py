@@ -96,7 +96,7 @@ def test_the_check_without_a_postgres_says_what_it_left_out(
         (["--database", "postgresql://127.0.0.1:1/none"], "the database cannot be used"),
     ],
 )
-def test_no_database_is_one_sentence(
+def test_a_missing_database_is_reported_in_one_sentence(
     arguments: list[str], reason: str, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.setattr(own_postgres, "find_binaries", lambda: None)

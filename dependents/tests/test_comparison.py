@@ -41,7 +41,7 @@ def test_a_test_with_the_same_outcome_on_both_sides_is_not_repeated(outcome):
     assert runs.asked == []
 
 
-def test_a_test_that_fails_on_one_side_and_is_missing_on_the_other_is_alike():
+def test_a_test_that_fails_on_one_side_and_is_missing_on_the_other_counts_as_equal():
     assert alike(outcomes(t=FAILED), outcomes(), FAILED) == {"t"}
 
 

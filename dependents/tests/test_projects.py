@@ -33,7 +33,7 @@ def test_the_message_about_an_unknown_project_lists_all_projects():
 
 
 def test_an_existing_folder_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match="name a folder that can be made"):
+    with pytest.raises(SystemExit, match="name a folder that does not exist"):
         main("dependents-flask", str(tmp_path))
 
 
@@ -88,7 +88,7 @@ def test_django_runs_the_listed_folders_and_those_that_mention_asgiref(tmp_path)
     assert labels[-3:] == ["new_one", "newer", "signals"]
 
 
-def test_the_name_of_an_archive_says_its_version():
+def test_the_name_of_an_archive_contains_its_version():
     assert version_of(Path("opentelemetry_instrumentation_asgi-0.66b2.tar.gz")) == "0.66b2"
     with pytest.raises(SuiteError, match=r"rename main\.tar\.gz"):
         version_of(Path("main.tar.gz"))

@@ -52,7 +52,7 @@ def test_a_smoke_test_replaces_another_one_but_not_the_results_of_the_suite(put)
     assert put(smoke) == [ROW]
 
 
-def test_the_page_has_a_line_a_row_and_names_what_differs():
+def test_the_page_has_a_line_per_row_and_names_the_tests_that_differ():
     differs = replace(ROW, worse=["lost", "gone"], better=["won"], known={"t": "trio"})
     text = page([ROW, differs, NOT_RUN])
     assert "| Flask | 3.1 | 3.13.0 | 7 | 1 | 2 | 0 | 0 | 1 | 1.5 | 1.2 |" in text

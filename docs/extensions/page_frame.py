@@ -1,4 +1,4 @@
-"""Add to each page what surrounds its text: a description, its version, and its source file.
+"""Add to each page the parts around its text: a description, its version, and its source file.
 
 - Search engines show the description: the first paragraph, which says why to read the page.
 - The footer names the version and the page's file in the repository.

@@ -35,7 +35,7 @@ def methods(value: type) -> Iterator[tuple[str, Any]]:
 
 
 def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """Yield our functions and classes, without records and types, whose fields have own entries."""
+    """Yield our functions and classes, except records and types: their fields have entries."""
     for name in getattr(module, "__all__", ()):
         value = getattr(module, name)
         ours = getattr(value, "__module__", "").startswith("asgiref.")

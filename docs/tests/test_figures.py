@@ -11,7 +11,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 README = " ".join((ROOT / "README.md").read_text("utf-8").split())
 WHY = " ".join((ROOT / "docs" / "why.md").read_text("utf-8").split())
 
-#: Figures vary from run to run: prose rounds them, and stays true in the meantime.
+#: Figures vary from run to run. Prose rounds them, so it stays true if they vary this much.
 TOLERANCE = 0.25
 
 NUMBER = r"([\d,.]+)"
@@ -44,7 +44,7 @@ def peer(record: str, name: str) -> float:
 
 
 def figures(pattern: str, text: str) -> list[float]:
-    """Return the figures that stand in the text where the pattern has {}."""
+    """Return the figures that the text has where the pattern has {}."""
     found = re.search(re.escape(pattern).replace(re.escape("{}"), NUMBER), text)
     assert found, f"the page does not contain: {pattern}"
     return [float(each.replace(",", "")) for each in found.groups()]

@@ -72,7 +72,7 @@ class Instruction:
 
 
 def pages() -> list[Path]:
-    """Return every page with installation instructions; the demo installs by itself."""
+    """Return every page with installation instructions; the demo installs its own packages."""
     patterns = ("README.md", "docs/**/*.md", "packages/*/README.md", "examples/**/README.md")
     found = {path for pattern in patterns for path in ROOT.glob(pattern)}
     return sorted(path for path in found if "_build" not in path.parts)

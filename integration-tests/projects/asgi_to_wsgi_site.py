@@ -115,7 +115,7 @@ async def idle(scope: Any, receive: Any, send: Any, argument: str) -> None:
 
 
 async def events(scope: Any, receive: Any, send: Any, count: str) -> None:
-    """Send that many of the published events as server-sent events."""
+    """Send the first ``count`` published events as server-sent events."""
     await start(send, b"text/event-stream")
     await put(send, b": welcome\n\n")
     await note("subscribed")
@@ -137,7 +137,7 @@ async def publish(scope: Any, receive: Any, send: Any, text: str) -> None:
 
 
 async def wait_for(scope: Any, receive: Any, send: Any, argument: str) -> None:
-    """Answer when the history contains an entry that often: ``wait/COUNT/ENTRY``."""
+    """Answer when the history contains ENTRY at least COUNT times: ``wait/COUNT/ENTRY``."""
     count, _, entry = argument.partition("/")
     async with asyncio.timeout(30), CHANGED[0]:
         await CHANGED[0].wait_for(lambda: HISTORY.count(entry) >= int(count))

@@ -1,4 +1,4 @@
-"""The same pages in Flask, Django, Falcon, Bottle and plain WSGI, each under a path of its name."""
+"""The same pages in Flask, Django, Falcon, Bottle and plain WSGI, each under its own path."""
 
 import os
 import sys

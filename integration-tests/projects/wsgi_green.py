@@ -20,7 +20,7 @@ from asgiref.wsgi import WsgiToAsgi  # noqa: E402
 
 
 def size(environ, start_response):
-    """Answer with the size of the body, which takes a wait to receive."""
+    """Answer with the size of the body; the greenlet must wait to receive it."""
     count = 0
     while block := environ["wsgi.input"].read(65536):
         count += len(block)

@@ -87,7 +87,7 @@ class WsgiServer(Server):
 
     def _command(self, folder: Path, module: str) -> list[str]:
         if self.name in INTERPRETERS:
-            # Not -X: SIGTERM can crash its only process in libapr, and the daemon is killed then.
+            # Not -X: SIGTERM can crash the only process in libapr, and then the daemon is killed.
             configuration = str(self._configure_apache(folder, module))
             return [str(APACHE), "-D", "FOREGROUND", "-f", configuration]
         if self.name == "waitress":

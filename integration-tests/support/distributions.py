@@ -46,7 +46,7 @@ COMPONENTS = (
     Distribution("asgiref-wsgi", "asgiref.wsgi", frozenset({"asgiref-sync"})),
     Distribution("asgiref-testing", "asgiref.testing", frozenset({"asgiref-compatibility"})),
 )
-# Not brought by the meta-package: it needs something of others.
+# Not installed by the meta-package, because it needs a third-party driver.
 EXTRAS = (
     Distribution(
         "asgiref-postgres",

@@ -34,7 +34,10 @@ ERRORS = (
 
 
 def free_port() -> int:
-    """A port below those that outgoing connections of other tests get before a server binds it."""
+    """Return a port below the range from which outgoing connections of other tests take theirs.
+
+    Otherwise a connection could take the port before the server binds it.
+    """
     while True:
         port = random.randrange(15_000, 30_000)
         try:

@@ -35,7 +35,7 @@ async def raise_midway(ask: Ask) -> None:
     ask.causes("uvicorn.error", "OnPurpose")
     with suppress(aiohttp.ClientPayloadError):
         await ask.expect("/flask/raise-midway")
-        raise AssertionError("a broken response looked whole")
+        raise AssertionError("a broken response looked complete")
 
 
 @asynccontextmanager
@@ -90,7 +90,7 @@ def leaving(
 
 
 def written_on(ask: Ask) -> None:
-    """Tolerate the record of asyncio: Django writes on until uvicorn notices."""
+    """Tolerate a log record of asyncio: Django keeps writing until uvicorn notices the loss."""
     ask.ledger.tolerated.add(Problem(ask.mark, "asyncio", ""))
 
 

@@ -61,7 +61,7 @@ async def async_view() -> str:
 
 @flask.get("/thread")
 def thread() -> str:
-    """Use the bridge in a thread that it does not know, so that it lends a loop."""
+    """Use the bridge in a thread of our own, for which the bridge must provide a loop."""
     run, own = contextvars.copy_context().run, mark()
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(run, async_to_sync(below), own, False).result()

@@ -37,11 +37,11 @@ def failed(run: SoakRun) -> list[str]:
 
 
 DIFFER = "kinds that load and application count differently"
-MESSAGES = "messages: answers heard ≤ said ≤ messages received ≤ sent"
+MESSAGES = "websocket answers received ≤ answers sent ≤ messages received ≤ messages sent"
 UNLOGGED, UNCAUSED = "errors caused and not logged, of 1", "errors logged and not caused"
-NEW_ROW = "rows without an order, or twice, of 4"
-OBJECTS, HEAP = "objects more than after warm-up", "kB of malloc's more than after warm-up"
-SLOPE = "kB of RSS more by the slope over the pauses"
+NEW_ROW = "rows without an order, or duplicated, of 4"
+OBJECTS, HEAP = "objects added since warm-up", "kB of malloc memory added since warm-up"
+SLOPE = "kB of RSS that the slope over the pauses adds"
 EXACT = ("threads", "descriptors", "children", "tasks", "loops")
 #: Statements that break a run, and the lines that must fail.
 FAULTS = {
@@ -66,9 +66,9 @@ FAULTS = {
     **{f"end.counts['{name}'] += 1": [f"{name} at the end"] for name in EXACT},
     # The rarest kind has two requests: an object of each is one more than allowed.
     "end.counts['objects'] += 2": [OBJECTS],
-    "end.counts['blocks'] += 501": ["blocks of memory more than after warm-up"],
+    "end.counts['blocks'] += 501": ["blocks of memory added since warm-up"],
     "end.counts['heap_kb'] += 1025": [HEAP],
-    "end.counts['rss_kb'] += 4097": ["kB of RSS more than after warm-up"],
+    "end.counts['rss_kb'] += 4097": ["kB of RSS added since warm-up"],
     "for n in range(5): run.pauses[n].counts['rss_kb'] += 1100 * n": [SLOPE],
 }
 
@@ -92,14 +92,14 @@ def test_types_that_have_grown_are_named_with_the_largest_first(run: SoakRun) ->
 
 
 LEAK_LINES = {name: f"{name} at the end" for name in EXACT} | {"memory": HEAP}
-#: The others would hide leaked objects, so these have a run of their own.
+#: The other leaks would hide leaked objects, so the objects have a separate run.
 LEAKS = [{"objects": OBJECTS}, LEAK_LINES]
 
 
 @pytest.mark.leaks
 @pytest.mark.parametrize("leaks", LEAKS, ids="+".join)
 def test_a_leak_on_purpose_is_found(leaks: dict[str, str], tmp_path: Path) -> None:
-    from measurement import measure  # needs what the load needs
+    from measurement import measure  # needs the packages of the load
     from run import report
 
     # Leaks do not go away by waiting, so the run need not settle.

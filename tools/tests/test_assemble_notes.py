@@ -24,7 +24,7 @@ def test_notes_of_a_new_version_become_the_first_section() -> None:
     )
 
 
-def test_notes_join_a_section_that_is_not_released_and_date_it() -> None:
+def test_notes_are_added_to_an_unreleased_section_and_date_it() -> None:
     old = "# Changes of x\n\n## 1.0.0 (unreleased)\n\n- First.\n- Second.\n"
     new = assembled(old, "1.0.0", DATE, "- Third.")
     assert new == "# Changes of x\n\n## 1.0.0 (2026-11-23)\n\n- First.\n- Second.\n- Third.\n"
@@ -42,13 +42,13 @@ def test_the_first_section_of_all_follows_the_title() -> None:
     assert new == "# Changes of x\n\n## 1.0.0 (2026-11-23)\n\n- First.\n"
 
 
-def test_a_version_of_which_nothing_is_told_is_an_error() -> None:
+def test_a_version_without_notes_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"nothing says what is new in 1\.0\.1"):
         assembled("# Changes of x\n\n## 1.0.0 (2026-11-01)\n\n- First.\n", "1.0.1", DATE, "")
 
 
 def test_a_version_that_is_dated_gets_no_second_section() -> None:
-    with pytest.raises(ValueError, match=r"dates 1\.0\.0 already"):
+    with pytest.raises(ValueError, match=r"already dates 1\.0\.0"):
         assembled("# Changes of x\n\n## 1.0.0 (2026-11-01)\n\n- First.\n", "1.0.0", DATE, "- More.")
 
 
@@ -75,14 +75,14 @@ def test_assembling_writes_the_changelog_and_removes_the_notes(project: Project)
     assert list((project.root / CHANGES).iterdir()) == []
 
 
-def test_a_note_whose_name_says_no_kind_is_an_error_and_nothing_is_lost(project: Project) -> None:
+def test_a_note_without_a_kind_in_its_name_is_an_error_that_loses_nothing(project: Project) -> None:
     project.write(f"{CHANGES}/answer.md", "Does not hang.\n")
     with pytest.raises(SystemExit, match=r"asgiref-sync: Invalid news fragment name: answer\.md"):
         assemble(sync_of(project), DATE)
     assert (project.root / CHANGES / "answer.md").exists()
 
 
-def test_all_takes_those_that_have_news(project: Project) -> None:
+def test_all_takes_the_packages_that_have_news(project: Project) -> None:
     project.release("asgiref-sync")
     dated = sync_of(project).changelog.read_text("utf-8")
 
@@ -94,7 +94,7 @@ def test_all_takes_those_that_have_news(project: Project) -> None:
     ).read_text("utf-8")
 
 
-def test_without_a_name_what_waits_is_shown_and_nothing_is_written(
+def test_without_a_name_pending_notes_are_shown_and_nothing_is_written(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.write(f"{CHANGES}/+b.fix.md", "Does not hang.\n")

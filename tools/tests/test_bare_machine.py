@@ -18,7 +18,7 @@ ENVIRONMENTS = "wheels,local,postgres,examples,tools,docs"
 def machine() -> Iterator[BareMachine]:
     with TemporaryDirectory(prefix="bare-machine-") as folder:
         if reason := why_no_debian_root():
-            print(f"no Debian to try it on ({reason}): an empty PATH must do")
+            print(f"no Debian to try it on ({reason}): using an empty PATH instead")
             yield EmptyPath.create(Path(folder))
         else:
             Path(folder).chmod(0o755)

@@ -61,7 +61,7 @@ def test_a_time_above_its_limit_is_a_miss(limit: float, met: bool) -> None:
     assert compared("a", [10, 20, 30], [90, 90, 90], 1, limits={"hop": limit}).met is met
 
 
-def test_of_rates_more_is_better() -> None:
+def test_a_higher_rate_is_better() -> None:
     rates = compared_rates("a", [200, 300], [100, 100], 2)
     assert (rates.ours, rates.theirs, rates.samples, rates.met) == (250, 100, [2, 3], True)
 

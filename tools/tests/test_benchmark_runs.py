@@ -149,7 +149,7 @@ def test_a_benchmark_that_breaks_fails_the_run_after_the_others_have_run(
 
 
 @pytest.mark.parametrize("name", ["wsgi_servers", "asgi_to_wsgi"])
-def test_a_benchmark_that_cannot_run_here_is_said_and_does_not_fail_the_run(
+def test_a_benchmark_that_cannot_run_here_is_reported_and_does_not_fail_the_run(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda program: None)
@@ -158,7 +158,7 @@ def test_a_benchmark_that_cannot_run_here_is_said_and_does_not_fail_the_run(
 
 
 @pytest.mark.parametrize(("load", "doubted"), [(2.0, False), (2.1, True)])
-def test_figures_of_a_machine_on_which_others_were_at_work_are_doubted(
+def test_figures_of_a_busy_machine_are_marked_as_doubtful(
     load: float, doubted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
@@ -173,7 +173,7 @@ def test_figures_of_a_machine_on_which_others_were_at_work_are_doubted(
     ],
     ids=["machine", "conditions"],
 )
-def test_the_report_says_when_the_machine_or_what_it_did_is_not_the_same(
+def test_the_report_says_if_the_machine_or_its_load_differs_from_the_stored_run(
     other: Record, add_benchmark: AddBenchmark, tmp_path: Path
 ) -> None:
     add_benchmark("bridge")

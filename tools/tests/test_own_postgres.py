@@ -23,7 +23,7 @@ sys.stdin.read()
 
 pytestmark = [
     pytest.mark.timeout(120),
-    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes by descriptors"),
+    pytest.mark.skipif(sys.platform != "linux", reason="needs pidfd_open and /proc"),
 ]
 needs_postgres = pytest.mark.skipif(
     own_postgres.find_binaries() is None, reason="postgres is not installed"
@@ -38,7 +38,7 @@ def data_of(server: int) -> Path:
 def wait_for_end(process: int, then: Callable[[], object]) -> None:
     end = os.pidfd_open(process)
     then()
-    assert select.select([end], [], [], 60)[0], "the server goes on"
+    assert select.select([end], [], [], 60)[0], "the server keeps running"
     os.close(end)
 
 
@@ -76,7 +76,7 @@ def test_the_folder_that_the_environment_names_comes_first(
     assert own_postgres.find_binaries() == tmp_path
 
 
-def test_no_postgres_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_postgres_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(own_postgres.VARIABLE, str(tmp_path))
     with pytest.raises(own_postgres.NoServer, match="apt install postgresql"):
         own_postgres.OwnPostgres().start()

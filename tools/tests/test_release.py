@@ -15,7 +15,7 @@ def test_a_component_is_uploaded_after_those_that_it_needs(project: Project) -> 
     assert order.index("asgiref-wsgi") < order.index("asgiref-alone")
 
 
-def test_no_index_is_asked_for_a_name_of_ours() -> None:
+def test_our_names_are_never_looked_up_in_an_index() -> None:
     needs = [*map(Requirement, ["pytest>=8", "asgiref-sync>=1.0", "asyncpg>=0.30", "pytest>=8"])]
     assert foreign(needs, ["asgiref-sync", "asgiref"]) == ["asyncpg>=0.30", "pytest>=8"]
 

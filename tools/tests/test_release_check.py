@@ -57,7 +57,7 @@ def test_a_section_without_a_date_is_to_be_assembled_and_one_with_a_date_is_not(
     ],
     ids=["no section", "empty section", "section of another version"],
 )
-def test_a_first_version_of_which_nothing_is_told_is_refused(
+def test_a_first_version_without_a_section_or_notes_is_refused(
     project: Project, changelog: str
 ) -> None:
     project.write(f"{SYNC}/CHANGELOG.md", changelog)
@@ -77,7 +77,7 @@ def test_a_first_version_without_a_section_but_with_a_note_may_be_released(
 # Released
 
 
-def test_what_is_as_it_was_released_passes(released: Project) -> None:
+def test_a_component_unchanged_since_its_release_passes(released: Project) -> None:
     verdict = verdict_on(released)
     assert (verdict.state, verdict.reason) == (ReleaseState.UNCHANGED, "nothing changed")
 
@@ -163,14 +163,14 @@ def test_a_change_of_the_tests_settings_in_pyproject_waits_too(
     [("dependencies = []", "dependencies = ['x']"), ("One of two.", "One."), ("<5", "<6")],
     ids=["requirements", "description", "build tools"],
 )
-def test_a_change_of_what_pyproject_says_of_the_distribution_needs_a_new_version(
+def test_a_change_of_the_metadata_in_pyproject_needs_a_new_version(
     released: Project, old: str, new: str
 ) -> None:
     released.replace(f"{SYNC}/pyproject.toml", old, new)
     assert_refused(verdict_on(released), "pyproject.toml changed since the tag asgiref-sync-1.0.0")
 
 
-def test_another_component_s_change_is_none_of_its_own(released: Project) -> None:
+def test_a_change_of_another_component_does_not_count(released: Project) -> None:
     released.replace(SOURCE.replace("sync", "wsgi"), "42", "43")
     released.commit("Change the other")
     assert verdict_on(released).state is ReleaseState.UNCHANGED
@@ -186,7 +186,7 @@ def test_a_version_below_one_that_is_released_is_refused(released: Project) -> N
     assert_refused(verdict_on(released), "1.0.0 is released already")
 
 
-def test_a_version_outside_the_range_of_one_that_needs_it_is_refused(released: Project) -> None:
+def test_a_version_outside_the_range_of_a_dependent_package_is_refused(released: Project) -> None:
     released.raise_version("asgiref-sync", "2.0.0")
     released.write(f"{SYNC}/changes/+all.breaking.md", "All is new.\n")
     assert_refused(
@@ -235,7 +235,7 @@ def test_a_clone_without_the_tag_of_a_version_that_the_changelog_dates_is_refuse
 
 
 @pytest.mark.usefixtures("git")
-def test_a_folder_that_is_no_checkout_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_checkout_is_an_error(tmp_path: Path) -> None:
     Project(tmp_path / "copy").write_component("asgiref-sync", "asgiref.sync")
     with pytest.raises(SystemExit, match="not a git repository"):
         check(tmp_path / "copy")

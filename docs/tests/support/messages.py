@@ -1,6 +1,6 @@
 """The messages of the packages' sources that users can get: of exceptions, warnings and logs.
 
-    python docs/tests/support/messages.py    # the messages that the page lacks, and those gone
+    python docs/tests/support/messages.py    # the messages missing on the page, and obsolete ones
 
 A message is the constant text of the first argument of a call that raises, warns or logs. The
 parts that vary are "…", as on the page that explains the messages.
@@ -33,11 +33,11 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message, and where the source has it.
+    """One message, and its place in the source.
 
     Attributes:
         text: the message.
-        outline: the same, with "…" also for words that the source has in a name.
+        outline: the same, but with "…" also for words that come from a local variable.
     """
 
     text: str
@@ -75,7 +75,7 @@ def own_nodes(function: ast.AST) -> Iterator[ast.AST]:
 
 
 def texts_of_names(function: ast.AST) -> dict[str, list[str]]:
-    """Return the texts that a function gives to names before it passes them on."""
+    """Return the texts that a function assigns to local variables, by the variable's name."""
     found: dict[str, list[str]] = {}
     for node in own_nodes(function):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -138,7 +138,7 @@ def texts_of(node: ast.expr, named: dict[str, list[str]]) -> list[str]:
 
 
 def texts_of_part(part: ast.expr, named: dict[str, list[str]]) -> list[str]:
-    """Return the possible texts of a part of an f-string: a name may stand for whole words."""
+    """Return the possible texts of a part of an f-string: a variable may hold whole words."""
     match part:
         case ast.Constant(value=value):
             return [str(value)]

@@ -3,8 +3,8 @@
 The environment is empty at first; only the page's own commands install into it. Commands find the
 programs of that environment and no others. Two of them are stand-ins: ``pip`` is uv's, which takes
 a tenth of a second where pip takes five, and ``curl`` is a few lines of Python, since not every
-machine has one. A page on PostgreSQL finds an empty database in its environment. In what a page
-shows, ``...`` stands for any text.
+machine has it. A page on PostgreSQL finds the URL of an empty database in its environment. In the
+output that a page shows, ``...`` stands for any text.
 """
 
 import contextlib
@@ -186,7 +186,7 @@ class Reader:
         raise AssertionError(f"{command} ended: {server.communicate()[1]}")
 
     def _start(self, command: str) -> subprocess.Popen[str]:
-        """Start what the page leaves running in the background."""
+        """Start a server that the page leaves running in the background."""
         server = subprocess.Popen(
             ["/bin/sh", "-c", f"exec {command}"],
             cwd=self.folder,
@@ -216,7 +216,7 @@ class Reader:
             except subprocess.TimeoutExpired:  # Granian sometimes, if it has just started
                 os.killpg(server.pid, signal.SIGKILL)
                 _, said = server.communicate()
-            _compare("what the server said", "".join(re.findall("Traceback.*", said, re.S)), "")
+            _compare("output of the server", "".join(re.findall("Traceback.*", said, re.S)), "")
 
 
 def _free_port() -> str:
@@ -229,7 +229,7 @@ def _free_port() -> str:
 
 def _compare(what: str, found: str, shown: str) -> None:
     if re.fullmatch(re.escape(shown).replace(r"\.\.\.", ".*"), found) is None:
-        raise AssertionError(f"{what}: the page shows\n{shown}\nand this is\n{found}")
+        raise AssertionError(f"{what}: the page shows\n{shown}\nbut the output is\n{found}")
 
 
 def _parts(text: str) -> Iterator[tuple[str, str]]:

@@ -61,7 +61,7 @@ class Scene:
 
 @dataclass(eq=False, kw_only=True)
 class BridgedScene(Scene):
-    """The scene of code that was called across the bridge."""
+    """A scene whose code was called across the bridge."""
 
     crossing: Crossing
     caller: Scene

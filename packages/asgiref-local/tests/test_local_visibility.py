@@ -72,7 +72,7 @@ def test_a_thread_that_reuses_the_number_of_an_ended_thread_does_not_see_its_val
         contexts[number] = contextvars.Context()
         place.run(lambda: setattr(local, "user", "ada"), contexts[number])
         place.close()
-    pytest.fail("this system never uses a thread's number again: the test shows nothing here")
+    pytest.fail("this system never reuses a thread's number, so the test proves nothing here")
 
 
 def test_sync_code_that_runs_in_a_copied_context_does_not_change_the_original() -> None:

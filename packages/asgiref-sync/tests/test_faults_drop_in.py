@@ -132,7 +132,7 @@ def test_a_calling_loop_that_a_function_hides_is_hidden_only_on_its_own_thread()
     asyncio.run(main())
 
 
-def test_the_parent_loop_can_be_set_where_none_called():
+def test_the_parent_loop_can_be_set_in_code_that_no_loop_called():
     """A program that runs a loop in one thread passes it to code in another."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -154,7 +154,7 @@ def test_the_parent_loop_can_be_set_where_none_called():
 
 
 @pytest.mark.parametrize("by", ["context", "blocked call"])
-def test_a_blocked_loop_can_have_a_function_run_that_calls_coroutines(by):
+def test_a_blocked_loop_can_submit_a_function_that_calls_coroutines(by):
     """A framework that runs the ORM from its loop hides the loop, which is blocked."""
 
     def without_parent_loop():
@@ -186,7 +186,7 @@ def test_a_blocked_loop_can_have_a_function_run_that_calls_coroutines(by):
     assert_all_works()
 
 
-def test_the_executor_of_a_single_thread_context_can_be_asked_for_and_given():
+def test_the_executor_of_a_single_thread_context_can_be_read_and_set():
     executors = AsyncToSync.context_to_thread_executor
     with AsyncSingleThreadContext() as block:
         assert executors.get(block) is None

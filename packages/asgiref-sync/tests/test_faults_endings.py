@@ -44,7 +44,7 @@ def in_thread(function, *args):
 
 @pytest.fixture
 def nothing_left(request):
-    """Assert that all calls work afterwards, and that the process holds no more than before.
+    """Assert that all calls work afterwards, and that the process holds no additional resources.
 
     Its parameter is the number of additional idle threads and loops that are allowed.
     """
@@ -101,7 +101,7 @@ def test_a_result_for_a_loop_that_closes_is_written_to_no_other_descriptor(sensi
     assert (stray, died) == ([], [])
 
 
-# On a loaded machine, the threads of one round are not idle yet when the next one needs five.
+# On a loaded machine, the threads of one round are not idle yet when the next round needs five.
 @pytest.mark.parametrize("nothing_left", [10], indirect=True, ids=lambda spare: f"{spare} spare")
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("sensitive", [True, False])
@@ -125,7 +125,7 @@ async def _give_up(main):
     raise TimeoutError
 
 
-def test_a_loop_that_closes_under_a_waiting_thread_is_an_error_there():
+def test_closing_a_loop_under_a_waiting_thread_raises_an_error_in_that_thread():
     outcomes = []
 
     async def for_ever(started):
@@ -158,7 +158,7 @@ def test_a_loop_that_closes_under_a_waiting_thread_is_an_error_there():
 
 @pytest.mark.parametrize("cancellations", [1, 2, 3, "repeated"])
 @pytest.mark.parametrize("bridged", [False, True])
-def test_the_thread_of_a_context_that_is_left_under_cancellations_ends(cancellations, bridged):
+def test_the_thread_of_a_context_that_is_left_while_cancelled_ends(cancellations, bridged):
     threads = []
 
     async def wait_in_thread(started, release):
@@ -230,7 +230,7 @@ def test_a_context_that_is_left_elsewhere_is_an_error_and_its_thread_ends(where)
     assert not thread.is_alive()
 
 
-def test_a_context_that_a_function_on_its_own_thread_leaves_is_an_error_there():
+def test_exiting_a_context_in_a_function_on_its_own_thread_is_an_error():
     """The end of the block must not wait for the function, because the function waits for it."""
 
     async def main():
@@ -271,7 +271,7 @@ def test_a_context_with_an_executor_that_is_left_elsewhere_takes_no_further_call
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_contexts_left_while_cancelled_leave_no_thread_for_each():
+def test_contexts_left_while_cancelled_do_not_leave_a_thread_each():
     async def request(release, started):
         async with ThreadSensitiveContext():
             await sync_to_async(lambda: (started.set(), release.wait(SOON)))()

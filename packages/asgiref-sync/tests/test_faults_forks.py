@@ -21,8 +21,8 @@ warnings.filterwarnings("ignore", "This process", DeprecationWarning)
 faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
 
 def fork_in_c():
-    # A thread that waits for the interpreter's lock at this moment would break that lock in the
-    # child. Nothing shows when all threads wait elsewhere, so give them time.
+    # If a thread waits for the interpreter's lock at the moment of the fork, the lock is broken in
+    # the child. No event tells when all threads wait elsewhere, so give them time.
     time.sleep(0.1)
     return ctypes.PyDLL(None).fork()
 
@@ -80,7 +80,7 @@ def _succeeds_in_child(function):
     return os.waitpid(pid, 0)[1] == 0
 
 async def without_a_loop(function=use):
-    # The child of a thread that has no loop of its own, as the pre-fork servers' children are.
+    # The child of a thread that has no loop, like the children of pre-fork servers.
     await sync_to_async(function)()
 """
 
@@ -165,7 +165,7 @@ STATES = {
     """,
     "coroutine": """
         async def main():
-            # A child of a coroutine is inside the loop of the parent: it makes new threads use it.
+            # The child of a coroutine is still inside the parent's loop, so it uses a new thread.
             in_child(lambda: in_thread(use))
             await all_kinds()
         asyncio.run(main())
@@ -209,7 +209,7 @@ OTHER_THREADS_RUN = {
 @pytest.mark.parametrize("state", STATES)
 def test_the_child_makes_calls_of_all_kinds(state, how):
     if how == "fork in C" and state in OTHER_THREADS_RUN:
-        pytest.skip("another thread may wait for CPython's own lock, which only its hooks make new")
+        pytest.skip("another thread may wait for CPython's own lock, which only its hooks reset")
     script = (
         PREPARE.replace("{how!r}", repr(how))
         + textwrap.dedent(STATES[state])
@@ -226,7 +226,7 @@ IDLE = {
     "there and back": "async_to_sync(sync_to_async(int))()",
 }
 
-#: Calls that keep a thread, as in asgiref 3.13: the one for all thread-sensitive functions.
+#: Calls that keep a thread, as in asgiref 3.13: all thread-sensitive functions share that thread.
 KEEPS_A_THREAD = {"sync_to_async"}
 
 
@@ -245,8 +245,8 @@ def in_single_thread():
     with AsyncSingleThreadContext():
         async_to_sync(turn)()
 {IDLE[what]}
-# Python counts the system's threads: the program's own watchdog (no thread of Python's), and
-# asgiref's thread, which may both be on their way out.
+# Python counts the threads of the operating system. Two of them may still be ending: the watchdog
+# of this program, which is not a Python thread, and the thread of the bridge.
 _faulthandler.cancel_dump_traceback_later()
 def number_of_threads():
     tasks = "/proc/self/task"
@@ -266,7 +266,7 @@ os._exit(0)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the warning is new in 3.12")
-def test_a_fork_right_after_a_call_does_not_warn_of_threads():
+def test_a_fork_right_after_a_call_does_not_warn_about_threads():
     """When the caller has the result, the thread that ran the function may not be idle yet."""
     check_program(
         """

@@ -90,8 +90,8 @@ PROGRAMS = {
             calls = [lambda n=n: async_to_sync(kind)(n) for n in range(10)]
             results = in_threads(calls)
             check_no_loop()
-            # Loops that overlap in one thread of the system are refused by asyncio itself: that
-            # may be an error that says so. It may not be a hang, and nothing may be left.
+            # asyncio itself refuses loops that overlap in one operating system thread. A call may
+            # fail with that error, but it must not hang or leave anything behind.
             for result in results:
                 assert result in range(10) or isinstance(result, RuntimeError), (kind, result)
             assert async_to_sync(kind)(11) == 11, kind

@@ -36,12 +36,13 @@ ASYNCHRONOUS = [
 ]
 
 
-#: In these scenarios, a trace or profile function that raises crashes CPython 3.11, one run in ten.
+#: In these scenarios, a trace or profile function that raises crashes CPython 3.11 in about one run
+#: of ten.
 CRASH_ON_3_11 = {"limited", "submitted", "shut_down"}
 #: In the others it crashes rarely. No code in Python can end a process with these signals.
 CRASHES = {-signal.SIGSEGV, -signal.SIGABRT}
-#: CPython 3.11 can also corrupt its stack and go on ("'traceback' object is not callable"). So
-#: there a fault counts only if it occurs every time.
+#: CPython 3.11 can also corrupt its stack and continue ("'traceback' object is not callable"), so
+#: a fault on 3.11 counts only if it occurs in every run.
 RUNS = 3 if sys.version_info < (3, 12) else 1
 
 
@@ -113,7 +114,7 @@ async def stubborn():
             pass
 
 signal.signal(signal.SIGALRM, handler)
-# A thread's exception in a finalizer is printed by the interpreter; there is nothing to be raised.
+# The interpreter prints an exception in a finalizer; the call has nothing to raise.
 printed = []
 sys.unraisablehook = lambda args: issubclass(args.exc_type, Interrupt) and printed.append(1)
 
@@ -180,7 +181,7 @@ def interrupted(function, *args):
         armed = False
 
 class Submission:
-    # The first step of a call submits it; a signal at any other moment would be the loop's affair.
+    # The first step of a call submits it; the loop handles a signal at any other moment.
 
     def __init__(self, call):
         self.call = call

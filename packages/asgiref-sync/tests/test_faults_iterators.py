@@ -350,7 +350,7 @@ async def _tick(turns):
         await asyncio.sleep(0)
 
 
-def test_an_iterator_whose_source_never_ends_its_close_blocks_no_loop():
+def test_an_iterator_whose_source_never_finishes_closing_blocks_no_loop():
     release = threading.Event()
 
     async def stubborn():
@@ -377,7 +377,7 @@ def test_an_iterator_whose_source_never_ends_its_close_blocks_no_loop():
     assert_all_works()
 
 
-def test_an_iterator_that_a_thread_was_interrupted_in_can_be_closed():
+def test_an_iterator_that_was_interrupted_can_be_closed():
     closed = threading.Event()
 
     async def source():

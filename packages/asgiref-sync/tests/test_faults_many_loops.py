@@ -24,7 +24,7 @@ def number_of_threads(request):
     number, interval = request.param
     before = sys.getswitchinterval()
     sys.setswitchinterval(interval)
-    faulthandler.dump_traceback_later(50, exit=True, file=sys.__stderr__)  # needs no GIL to do so
+    faulthandler.dump_traceback_later(50, exit=True, file=sys.__stderr__)  # works without the GIL
     yield number
     faulthandler.cancel_dump_traceback_later()
     sys.setswitchinterval(before)
@@ -72,7 +72,7 @@ def own_loop(coroutine_function):
 
 
 def run_everywhere(works, number_of_threads):
-    """Run each work in its share of the threads for some seconds; return the errors."""
+    """Run each function in its share of the threads for some seconds; return the errors."""
     errors, calls = collections.Counter(), collections.Counter()
     deadline = time.monotonic() + SECONDS
     start = threading.Barrier(number_of_threads)
@@ -114,7 +114,7 @@ def test_calls_on_loops_of_many_threads_do_not_disturb_each_other(run, number_of
     assert_all_works()
 
 
-def test_threads_loops_and_descriptors_are_given_back_after_the_crowd():
+def test_threads_loops_and_descriptors_are_released_after_a_burst_of_calls():
     for _ in range(2):
         assert_all_works()
 

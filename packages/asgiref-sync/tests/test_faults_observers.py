@@ -111,7 +111,7 @@ def replace_code(replacement, **details):
     function.__code__ = replacement.__code__.replace(co_filename=file, **details)
 """
 
-#: How tools change the bytecode of `create_task` in place, before anything else is imported.
+#: Ways in which tools change the bytecode of `create_task` in place, before any other import.
 INSTRUMENTATIONS = {
     "objects among the constants": """
 def create_task(self, coroutine, **options):
@@ -223,7 +223,7 @@ def test_a_task_factory_that_makes_no_task_of_a_call_is_an_error_of_the_call(wra
 
 @pytest.mark.skipif(
     loops.CHOICE == "uvloop",
-    reason="uvloop calls factories with an argument that asyncio's refuses",
+    reason="uvloop passes an argument that asyncio's eager factory refuses",
 )
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
 def test_calls_work_on_a_loop_whose_tasks_start_eagerly():
@@ -462,7 +462,7 @@ def test_a_thread_subclass_put_in_place_of_thread_is_enough_for_calls(monkeypatc
     assert_all_works()
 
 
-def test_a_debug_loop_finds_nothing_to_complain_of(caplog):
+def test_a_loop_in_debug_mode_logs_nothing(caplog):
     async def main():
         loop = asyncio.get_running_loop()
         loop.set_debug(True)

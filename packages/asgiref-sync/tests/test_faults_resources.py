@@ -148,7 +148,7 @@ def run_on_own_loop(main, start_failing):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("resource", RESOURCES)
-def test_the_caller_gets_the_error_and_all_works_afterwards(resource, way, monkeypatch):
+def test_the_caller_gets_the_error_and_everything_works_afterwards(resource, way, monkeypatch):
     owner, names, error = RESOURCES[resource]
     names = [name for name in names if hasattr(owner, name)]
     if not names:
@@ -266,7 +266,7 @@ def attempt(function, *args):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="limits descriptors as Linux does")
 @pytest.mark.parametrize("warm", [False, True])
-def test_without_descriptors_a_call_works_or_says_so(warm):
+def test_without_descriptors_a_call_works_or_reports_the_shortage(warm):
     check_program(
         f"""{LIMITED}
 if {warm}:
@@ -349,7 +349,7 @@ def test_other_calls_continue_when_no_thread_can_be_started():
             await asyncio.sleep(0.01)
             release.set()
             results = await asyncio.gather(*running, *more, return_exceptions=True)
-            # Those that ran are whole; each of the others ran on their threads, or got the error.
+            # The running calls finish; the others ran on the same threads, or got the error.
             assert results[:2] == [1, 1]
             assert all(one == 1 or isinstance(one, RuntimeError) for one in results[2:])
             threading.Thread.start = start

@@ -139,7 +139,7 @@ threading.Thread(target=work).start()
     )
 
 
-def test_a_loop_that_is_left_open_with_calls_under_way_holds_nothing_up():
+def test_a_loop_that_is_left_open_with_running_calls_does_not_delay_the_exit():
     check_program(
         f"""{PREPARE}
 release = threading.Event()
@@ -160,8 +160,8 @@ print("end")
 
 
 @pytest.mark.parametrize("executor", ["LimitedExecutor(4)", "SyncToAsync.single_thread_executor"])
-def test_a_function_submitted_just_before_the_end_runs(executor):
-    """Even if an agent that wraps `Thread.run` delays the thread until the exit waits for it."""
+def test_a_function_submitted_just_before_the_exit_runs(executor):
+    """An agent that wraps `Thread.run` may delay the thread until the exit waits for it."""
     check_program(
         f"""
         from probes import eventually
@@ -187,7 +187,7 @@ def test_a_function_submitted_just_before_the_end_runs(executor):
     )
 
 
-def test_an_iterator_and_contexts_that_are_left_open_hold_nothing_up():
+def test_an_iterator_and_contexts_that_are_left_open_do_not_delay_the_exit():
     check_program(
         f"""{PREPARE}
 async def endless():

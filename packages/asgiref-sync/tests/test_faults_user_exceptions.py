@@ -174,7 +174,7 @@ def test_a_stop_iteration_is_an_error_that_says_so(kind, value):
 
 
 @each_kind
-def test_a_cancellation_of_a_future_in_user_code_is_that(kind):
+def test_the_cancelled_error_of_a_future_in_user_code_does_not_cancel_the_task(kind):
     async def main():
         async with caller(kind) as call:
             error = await outcome_of(call(raise_)(concurrent.futures.CancelledError()))

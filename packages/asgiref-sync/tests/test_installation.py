@@ -1,4 +1,4 @@
-"""Next to the asgiref/__init__.py of another distribution, importing this one gives a warning."""
+"""Importing asgiref.sync next to another distribution's asgiref/__init__.py gives a warning."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def run(program: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
-def test_the_warning_names_both_distributions_and_the_command_that_repairs() -> None:
+def test_the_warning_names_both_distributions_and_the_repair_command() -> None:
     done = run(f"{BESIDE_ANOTHER}\nimport asgiref.sync")
 
     assert done.returncode == 0
@@ -27,14 +27,14 @@ def test_the_warning_names_both_distributions_and_the_command_that_repairs() -> 
     assert '`pip install "asgiref~=3.13.100"`' in done.stderr
 
 
-def test_where_warnings_are_errors_the_import_fails() -> None:
+def test_the_import_fails_if_warnings_are_errors() -> None:
     done = run(f"{BESIDE_ANOTHER}\nimport asgiref.sync", "-W", "error")
 
     assert done.returncode == 1
     assert "\nRuntimeWarning: asgiref 3.13.0 is installed together with" in done.stderr
 
 
-def test_a_process_is_warned_once() -> None:
+def test_a_second_import_does_not_warn_again() -> None:
     again = "import sys\ndel sys.modules['asgiref.sync']\nimport asgiref.sync"
 
     done = run(f"{BESIDE_ANOTHER}\nimport asgiref.sync\n{again}")
@@ -42,7 +42,7 @@ def test_a_process_is_warned_once() -> None:
     assert done.stderr.count("RuntimeWarning") == 1
 
 
-def test_there_is_no_warning_otherwise() -> None:
+def test_a_correct_installation_gives_no_warning() -> None:
     done = run("import asgiref.sync", "-W", "error")
 
     assert (done.returncode, done.stderr) == (0, "")

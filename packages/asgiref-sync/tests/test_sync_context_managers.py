@@ -152,7 +152,7 @@ def test_a_manager_that_fails_to_enter_is_not_exited():
     assert recorder.events == []
 
 
-def test_context_variables_are_exchanged_and_a_token_of_entry_serves_exit():
+def test_context_variables_are_exchanged_and_exit_can_use_a_token_from_entry():
     seen = []
 
     @contextlib.contextmanager
@@ -312,7 +312,7 @@ def test_an_entered_manager_refuses_a_second_block():
     asyncio.run(main())
 
 
-def test_a_lock_of_threads_can_be_held_over_awaits():
+def test_a_threading_lock_can_be_held_across_awaits():
     lock = threading.Lock()
     inside = []
 

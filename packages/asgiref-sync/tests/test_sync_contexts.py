@@ -14,7 +14,7 @@ other = contextvars.ContextVar("other", default="unset")
 
 
 @pytest.mark.parametrize("many", [0, 30])
-def test_changes_come_back_from_sync_code(many):
+def test_changes_propagate_from_sync_code(many):
     async def main():
         for number in range(many):
             contextvars.ContextVar(str(number)).set(number)
@@ -31,7 +31,7 @@ def test_changes_come_back_from_sync_code(many):
 
 
 @pytest.mark.parametrize("many", [0, 30])
-def test_changes_come_back_from_async_code(many):
+def test_changes_propagate_from_async_code(many):
     async def work():
         seen = variable.get()
         variable.set("after")
@@ -73,7 +73,7 @@ def test_only_changed_variables_are_propagated_back():
     assert asyncio.run(run()) == ("set meanwhile", "from the thread")
 
 
-def test_a_given_context_is_used_and_the_callers_left_alone():
+def test_a_given_context_is_used_and_the_callers_context_is_unchanged():
     context = contextvars.Context()
 
     async def main():
@@ -102,7 +102,7 @@ def test_values_are_not_compared_by_equality():
 
 
 class Traveller:
-    """A value that records the threads that call its methods, and the thread that created it."""
+    """A value whose hook records the sending thread and the thread that calls the hook."""
 
     def __init__(self, asked=()):
         self.asked = asked
@@ -111,7 +111,7 @@ class Traveller:
         return Traveller((*self.asked, (sender, threading.current_thread())))
 
 
-def test_values_are_asked_on_the_way_to_async_code():
+def test_the_hook_of_a_value_is_called_on_the_way_to_async_code():
     async def work():
         return variable.get().asked, threading.current_thread()
 
@@ -123,7 +123,7 @@ def test_values_are_asked_on_the_way_to_async_code():
     assert contextvars.Context().run(main)
 
 
-def test_changed_values_are_asked_on_the_way_back():
+def test_the_hook_of_a_changed_value_is_called_on_the_way_back():
     async def main():
         await sync_to_async(lambda: variable.set(Traveller()))()
         return variable.get().asked == ((None, threading.current_thread()),)
@@ -141,7 +141,7 @@ def test_changed_values_are_asked_on_the_way_back():
 
 
 @pytest.mark.parametrize("owned", [False, True])
-def test_values_are_asked_on_the_way_to_sync_code_where_the_thread_says_so(owned):
+def test_the_hook_of_a_value_is_called_on_the_way_to_sync_code_from_a_marked_thread(owned):
     async def main():
         variable.set(Traveller())
         return await sync_to_async(lambda: (variable.get().asked, threading.current_thread()))()

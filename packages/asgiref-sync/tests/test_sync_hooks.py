@@ -289,7 +289,7 @@ def test_thread_handler_can_see_the_task_that_its_function_waits_for(force_new_l
     assert not async_to_sync(is_seen)()
 
 
-def test_func_is_the_wrapped_function_and_current_is_the_frame_that_waits():
+def test_func_is_the_wrapped_function_and_current_is_the_blocked_call():
     def function():
         pass
 
@@ -304,7 +304,7 @@ def test_func_is_the_wrapped_function_and_current_is_the_frame_that_waits():
     assert AsyncToSync.executors.current is None
 
 
-def test_the_frame_that_waits_is_an_executor_for_its_thread():
+def test_a_blocked_call_is_an_executor_for_its_thread():
     async def main():
         executor = AsyncToSync.executors.current
         return await asyncio.wrap_future(executor.submit(threading.current_thread))

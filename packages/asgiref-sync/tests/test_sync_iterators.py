@@ -170,7 +170,7 @@ def test_a_cancellation_is_raised_before_the_items_of_its_batch(sensitive):
     asyncio.run(main())
 
 
-def test_a_batch_of_nothing_is_refused():
+def test_a_batch_of_zero_items_is_refused():
     async def main():
         with pytest.raises(ValueError, match="batch must be a positive number of items, not 0"):
             await anext(to_async([], batch=0))

@@ -239,7 +239,7 @@ def test_a_function_can_wait_for_the_end_of_another_executor():
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-def test_an_executor_that_is_to_end_itself_does_not_keep_the_process(limit):
+def test_an_executor_that_a_function_of_its_own_shuts_down_does_not_keep_the_process_alive(limit):
     check_program(
         f"""
         executor = LimitedExecutor({limit})
@@ -281,7 +281,7 @@ async def test_shutdown_can_cancel_queued_calls():
 
 
 @pytest.mark.asyncio
-async def test_after_shutdown_nothing_is_taken():
+async def test_after_shutdown_no_function_is_accepted():
     threads = LimitedExecutor(1)
     threads.shutdown()
     threads.shutdown()
@@ -332,7 +332,7 @@ print(os.waitstatus_to_exitcode(status))
     assert result.stdout == "42\n", result.stderr
 
 
-def test_functions_that_run_are_waited_for_at_exit():
+def test_running_functions_are_waited_for_at_exit():
     script = """
 import threading
 from asgiref.sync import LimitedExecutor

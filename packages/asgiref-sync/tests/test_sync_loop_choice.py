@@ -204,7 +204,7 @@ def test_an_exception_is_raised_where_the_loop_is_blocked():
     assert asyncio.run(main())
 
 
-def test_a_function_of_a_worker_thread_that_runs_its_own_loop_blocks_that():
+def test_a_loop_that_runs_on_a_worker_thread_can_be_blocked_too():
     async def inner():
         return async_to_sync(double, allow_running_loop=True)(4)
 
@@ -214,7 +214,7 @@ def test_a_function_of_a_worker_thread_that_runs_its_own_loop_blocks_that():
     assert asyncio.run(asyncio.wait_for(main(), SOON)) == 8
 
 
-def test_tasks_of_the_blocked_loop_go_on_afterwards():
+def test_tasks_of_the_blocked_loop_continue_afterwards():
     async def main():
         ticks = []
 

@@ -132,7 +132,7 @@ def test_nothing_is_observed_afterwards(events):
     assert events == []
 
 
-def test_tasks_and_threads_have_telling_names():
+def test_tasks_and_threads_have_descriptive_names():
     async def names():
         await asyncio.sleep(0)
         return asyncio.current_task().get_name(), threading.current_thread().name

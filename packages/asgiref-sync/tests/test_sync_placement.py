@@ -57,7 +57,7 @@ def test_a_task_with_an_empty_context_finds_the_thread_that_waits_for_its_loop()
     assert async_to_sync(main)() is threading.current_thread()
 
 
-def test_a_thread_sensitive_context_wins_over_the_loop_but_not_over_a_waiting_frame():
+def test_a_thread_sensitive_context_wins_over_the_loop_but_not_over_a_blocked_call():
     async def main():
         async with ThreadSensitiveContext():
             return await current_thread()
@@ -369,7 +369,7 @@ def test_a_context_waits_for_its_running_call_when_it_exits():
     assert asyncio.run(main()) == [True]
 
 
-def test_the_mapping_of_contexts_shows_and_takes_executors():
+def test_the_mapping_of_contexts_shows_and_accepts_executors():
     mapping = SyncToAsync.context_to_thread_executor
 
     async def main():
@@ -545,7 +545,7 @@ def test_tasks_left_over_are_cancelled_and_their_sync_code_runs_on_the_waiting_t
     assert main.task.cancelled()
 
 
-def test_a_task_that_outlives_its_frame_may_still_call_sync_code():
+def test_a_task_that_outlives_its_blocked_call_may_still_call_sync_code():
     async def main(context):
         go_on = asyncio.Event()
 
@@ -572,7 +572,7 @@ def test_a_task_that_outlives_its_frame_may_still_call_sync_code():
     assert asyncio.run(main(NoContext())) is asyncio.run(current_thread())
 
 
-def test_a_thread_that_idles_serves_the_outer_frame_too():
+def test_a_blocked_thread_serves_its_outer_call_too():
     async def main():
         done = asyncio.Event()
 

@@ -10,7 +10,7 @@ PRELUDE = """
 import asyncio, atexit, os, signal, sys, threading
 from asgiref.sync import *
 
-# Who runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
+# A shell ignores SIGINT in its background commands, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def both_ways():
@@ -113,7 +113,7 @@ def test_an_atexit_function_can_use_the_bridge(warm):
     )
 
 
-def test_a_function_that_runs_is_waited_for_at_exit():
+def test_a_running_function_is_waited_for_at_exit():
     check(
         """
         started, release = threading.Event(), threading.Event()
@@ -133,7 +133,7 @@ def test_a_function_that_runs_is_waited_for_at_exit():
     )
 
 
-def test_idle_threads_do_not_hold_the_process():
+def test_idle_threads_do_not_keep_the_process_alive():
     check(
         """
         async_to_sync(both_ways)()
@@ -187,7 +187,7 @@ def test_a_signal_handler_that_exits_ends_the_wait():
     )
 
 
-def test_ctrl_c_is_raised_although_the_coroutine_completes_in_spite_of_it():
+def test_ctrl_c_is_raised_even_if_the_coroutine_completes_anyway():
     check(
         """
         async def main():

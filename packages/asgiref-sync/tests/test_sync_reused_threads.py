@@ -80,7 +80,7 @@ def test_thread_local_values_stay_with_a_reused_thread():
     assert asyncio.run(main()) == [1, 2, 3]
 
 
-def test_contexts_at_the_same_time_have_threads_of_their_own():
+def test_concurrent_contexts_have_threads_of_their_own():
     async def main():
         inside = asyncio.Barrier(3)
 
@@ -100,7 +100,7 @@ def test_contexts_at_the_same_time_have_threads_of_their_own():
     assert set(first) == set(second)
 
 
-def test_no_more_threads_wait_than_allowed(monkeypatch):
+def test_no_more_idle_threads_are_kept_than_allowed(monkeypatch):
     monkeypatch.setattr(ThreadSensitiveContext, "max_idle_threads", 2)
 
     async def main():

@@ -111,7 +111,7 @@ def test_sockets_work_beside_calls_of_sync_code():
         assert async_to_sync(main)() == b"hello"
 
 
-def test_a_task_that_never_rests_does_not_hold_up_the_results_of_others():
+def test_a_task_that_is_always_ready_does_not_delay_the_results_of_others():
     async def main():
         async def spin():
             for _ in itertools.count():
@@ -260,7 +260,7 @@ def test_results_for_a_closed_loop_are_harmless():
     assert asyncio.run(number("1")) == 1
 
 
-def test_a_loop_in_debug_mode_does_not_complain_of_the_bridge(caplog):
+def test_a_loop_in_debug_mode_does_not_complain_about_the_bridge(caplog):
     async def main():
         loop, done = asyncio.get_running_loop(), asyncio.Event()
         loop.set_debug(True)
@@ -420,7 +420,7 @@ def test_an_interrupt_between_the_selector_and_the_loop_loses_nothing():
     loop.close()
 
 
-@pytest.mark.skipif(loops.CHOICE == "uvloop", reason="uvloop cannot be run by turns")
+@pytest.mark.skipif(loops.CHOICE == "uvloop", reason="uvloop cannot run one turn at a time")
 def test_a_loop_can_be_run_inside_its_own_callbacks():
     """nest_asyncio makes this possible: it leaves the running task for the inner run."""
     loop = asyncio.new_event_loop()

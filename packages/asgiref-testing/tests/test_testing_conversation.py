@@ -1,4 +1,4 @@
-"""Conversations with applications that behave well."""
+"""Conversations with well-behaved applications."""
 
 import asyncio
 import contextvars
@@ -261,7 +261,7 @@ async def test_a_cancelled_reader_loses_no_message():
     assert await communicator.receive_output() == {"type": "one"}
 
 
-async def test_a_read_without_time_still_gives_the_application_its_turn():
+async def test_a_read_with_a_timeout_of_zero_still_lets_the_application_run():
     communicator = ApplicationCommunicator(echo, {})
     await communicator.send_input({"type": "echo"})
     assert await communicator.receive_output(timeout=0) == {"type": "echo"}
@@ -304,7 +304,7 @@ async def test_a_dropped_communicator_of_a_closed_loop_stays_quiet(recwarn):
     assert not recwarn.list
 
 
-async def test_it_can_be_made_without_a_loop():
+async def test_a_communicator_can_be_created_without_a_loop():
     communicator = await asyncio.to_thread(ApplicationCommunicator, echo, {})
     await communicator.send_input({"type": "stop"})
     await communicator.wait()

@@ -146,7 +146,7 @@ async def test_a_timeout_can_leave_the_application_running(at_the_call):
     await communicator.wait()
 
 
-async def test_the_call_decides_over_the_communicator():
+async def test_an_option_of_the_call_overrides_that_of_the_communicator():
     communicator = ApplicationCommunicator(silent, {}, cancel_on_timeout=False)
     with pytest.raises(TimeoutError):
         await communicator.receive_output(timeout=0.01, cancel_on_timeout=True)
@@ -281,7 +281,7 @@ async def test_as_a_context_manager_it_raises_an_unseen_failure():
             await communicator.receive_output()
 
 
-async def test_a_failure_can_be_asked_for_without_waiting_until_it_was_seen():
+async def test_an_unseen_failure_can_be_raised_once_without_waiting():
     communicator = ApplicationCommunicator(failing, {})
     communicator.raise_unseen_failure()  # not started yet
     assert await communicator.receive_nothing() is False

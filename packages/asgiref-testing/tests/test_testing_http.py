@@ -165,7 +165,7 @@ async def test_a_path_for_the_server_to_send_completes_the_response():
         ([START, {**END, "body": "text"}], "'http.response.body' with a body that is not bytes"),
     ],
 )
-async def test_an_event_against_the_specification_raises_an_error(events, complaint):
+async def test_an_event_that_violates_the_specification_raises_an_error(events, complaint):
     async def exchange_with(application):
         async with HttpExchange(application) as exchange:
             await exchange.response()

@@ -70,7 +70,7 @@ async def test_a_shutdown_that_failed_is_raised():
 
 
 @pytest.mark.parametrize("step", ["startup", "shutdown"])
-async def test_an_answer_against_the_specification_raises_an_error(step):
+async def test_an_answer_that_violates_the_specification_raises_an_error(step):
     async def live(site):
         async with Lifespan(site):
             pass

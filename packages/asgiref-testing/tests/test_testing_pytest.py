@@ -78,7 +78,7 @@ def test_importing_the_helpers_imports_nothing_of_pytest():
     assert done.stdout == "[]\n"
 
 
-def test_a_pytest_that_is_too_old_goes_without_the_fixture():
+def test_a_pytest_that_is_too_old_does_not_get_the_fixture():
     source = (
         "import pytest; pytest.version_tuple = (7, 4, 4)\n"
         "import asgiref.testing._pytest as plugin\n"

@@ -125,7 +125,7 @@ async def test_a_handshake_without_an_answer_times_out_and_cancels():
         ([ACCEPT, {"type": "websocket.send", "text": "", "bytes": b""}], "without exactly one"),
     ],
 )
-async def test_an_event_against_the_specification_raises_an_error(events, complaint):
+async def test_an_event_that_violates_the_specification_raises_an_error(events, complaint):
     async def converse():
         async with WebsocketConversation(answering(*events)) as socket:
             await socket.receive()

@@ -225,7 +225,7 @@ def test_a_failure_after_the_client_has_left_is_logged(caplog):
 
 
 @pytest.mark.parametrize("key", ["waitress.client_disconnected", "asgiref.client_connected"])
-def test_a_server_that_can_tell_ends_an_idle_response(key, monkeypatch):
+def test_a_server_that_can_detect_the_disconnect_ends_an_idle_response(key, monkeypatch):
     monkeypatch.setattr("asgiref.wsgi._to_wsgi.response.CHECK_INTERVAL", 0.001)
     looks = []
 

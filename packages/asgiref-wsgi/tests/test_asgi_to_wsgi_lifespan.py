@@ -67,7 +67,7 @@ def test_many_first_requests_start_the_application_once():
     application.close()
 
 
-def test_off_leaves_the_lifespan_out():
+def test_off_skips_the_lifespan():
     async def application(scope, receive, send):
         assert scope["type"] == "http"
         assert "state" not in scope

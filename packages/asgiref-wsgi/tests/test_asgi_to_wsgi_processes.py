@@ -44,7 +44,7 @@ def ask():
 """
 
 
-#: In its debug mode, asyncio warns of each callback that takes long on a loaded machine.
+#: In debug mode, asyncio warns about slow callbacks, and on a loaded machine many are slow.
 QUIET = """
 import logging
 
@@ -180,7 +180,7 @@ def test_a_forked_child_has_its_own_loop_and_lifespan(used):
 
 
 @needs_fork
-def test_a_response_that_a_fork_has_copied_leaves_that_of_the_parent_alone():
+def test_a_response_copied_by_a_fork_does_not_affect_that_of_the_parent():
     lines = run(
         """
         import warnings

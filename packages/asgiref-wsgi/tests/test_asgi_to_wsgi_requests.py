@@ -90,7 +90,7 @@ def test_no_header_poses_as_another():
         (None, b"/a/b/c~"),
     ],
 )
-def test_raw_path_is_the_request_uri_where_that_agrees(uri, expected):
+def test_raw_path_is_the_request_uri_if_that_matches_the_path(uri, expected):
     changes = {} if uri is None else {"REQUEST_URI": uri}
     scope = scope_of(SCRIPT_NAME="/a", PATH_INFO="/b/c~", **changes)
     assert (scope["raw_path"], scope["path"]) == (expected, "/a/b/c~")

@@ -65,7 +65,7 @@ def test_a_complete_response_does_not_wait_for_the_end_of_the_application():
 
 
 @pytest.mark.parametrize("limit", [1, 10_000, 262_144])
-def test_only_so_much_of_a_response_waits_for_the_server(limit):
+def test_the_part_of_a_response_that_waits_for_the_server_is_bounded(limit):
     chunk, sent, may_take = b"x" * 1000, [], threading.Event()
 
     async def application(scope, receive, send):

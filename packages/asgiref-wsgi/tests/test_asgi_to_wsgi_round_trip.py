@@ -1,4 +1,4 @@
-"""Random requests through both adapters, in either order, get the same responses as without."""
+"""Random requests through both adapters, in either order, get the same responses as directly."""
 
 import asyncio
 import io

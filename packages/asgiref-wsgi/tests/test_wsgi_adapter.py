@@ -228,7 +228,7 @@ async def test_run_wsgi_app_can_be_replaced_by_synchronous_code():
     assert (await request(Instance(hello))).body == b"Hello"
 
 
-async def test_run_wsgi_app_can_be_awaited_by_a_call_of_one_s_own():
+async def test_run_wsgi_app_can_be_awaited_by_an_overridden_call():
     class Instance(WsgiToAsgiInstance):
         async def __call__(self, scope, receive, send):
             self.scope = scope
@@ -238,7 +238,7 @@ async def test_run_wsgi_app_can_be_awaited_by_a_call_of_one_s_own():
     assert (await request(Instance(hello))).body == b"Hello"
 
 
-async def test_the_state_of_the_response_can_be_asked():
+async def test_the_state_of_the_response_can_be_read():
     instance = WsgiToAsgiInstance(hello)
     assert not hasattr(instance, "response_start")
     assert (instance.response_started, instance.response_content_length) == (False, None)
@@ -313,7 +313,7 @@ async def test_the_environ_says_whether_requests_run_in_parallel(thread_sensitiv
     assert told["wsgi.input_terminated"] is True
 
 
-async def test_an_executor_of_one_s_own_runs_the_requests():
+async def test_a_given_executor_runs_the_requests():
     with concurrent.futures.ThreadPoolExecutor(1, "mine") as executor:
         application = WsgiToAsgi(caller(lambda: threading.current_thread().name), executor=executor)
         assert (await request(application)).body == b"mine_0"

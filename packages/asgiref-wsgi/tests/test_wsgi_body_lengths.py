@@ -64,7 +64,7 @@ async def test_a_body_without_a_length_has_one_when_the_application_starts(scope
 
 @pytest.mark.parametrize("http_version", ["1.1", "2"])
 @pytest.mark.parametrize("headers", [CHUNKED, []])
-async def test_a_body_that_came_with_its_end_has_a_length_without_a_spool(http_version, headers):
+async def test_a_body_in_a_single_message_has_a_length_without_a_spool(http_version, headers):
     site = Site()
     adapter = WsgiToAsgi(site, max_spool_size=None)
     await request(adapter, [b"whole"], http_version=http_version, headers=headers)
@@ -142,7 +142,7 @@ async def test_a_body_in_small_messages_goes_to_a_file_before_they_fill_the_memo
     assert seen == [False]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="the system has no files without a name")
+@pytest.mark.skipif(os.name != "posix", reason="the system has no unnamed files")
 async def test_the_file_of_a_spooled_body_has_no_name_that_could_outlive_a_killed_process(
     monkeypatch, tmp_path
 ):
@@ -250,7 +250,7 @@ async def test_a_body_that_is_too_large_is_answered_with_413(
     http_version, headers, pieces, options
 ):
     if "max_spool_size" in options and len(pieces) < 2:
-        pytest.skip("a length that is known is no matter of the spool")
+        pytest.skip("a body of known length is not spooled")
     site = Site()
     exchange = Exchange(
         WsgiToAsgi(site, **options), http_scope(headers=headers, http_version=http_version)

@@ -107,7 +107,7 @@ async def test_a_request_that_ends_at_any_step_closes_its_response_and_leaves_no
 
 
 async def occupy(run):
-    """Start `run(release)` in a thread; return an event that lets it end, once it runs."""
+    """Start `run(release)` in a thread; once it runs, return the event that lets it end."""
     loop, occupied, release = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
     def hold():
@@ -147,7 +147,7 @@ async def test_a_request_whose_client_left_the_queue_is_not_run(more):
 
 
 @pytest.mark.parametrize("where", ["thread_sensitive", "context", "executor"])
-async def test_a_request_whose_client_left_an_unseen_queue_is_not_run(where):
+async def test_a_request_whose_client_left_a_queue_outside_the_adapter_is_not_run(where):
     ran = []
 
     def application(environ, start_response):
@@ -207,7 +207,7 @@ async def test_a_client_that_expects_100_continue_is_not_asked_for_the_body_in_t
 # The callable in the environ
 
 
-async def test_the_application_can_ask_whether_the_client_is_still_there():
+async def test_the_application_can_check_whether_the_client_is_still_connected():
     told, asked, may_ask = [], asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -230,7 +230,7 @@ async def test_the_application_can_ask_whether_the_client_is_still_there():
 
 
 @pytest.mark.parametrize("unread", [False, True])
-async def test_the_first_question_knows_of_a_client_that_left_before(unread):
+async def test_the_first_check_sees_that_the_client_left_earlier(unread):
     told, started, may_ask = [], asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -248,7 +248,7 @@ async def test_the_first_question_knows_of_a_client_that_left_before(unread):
     assert told == [False]
 
 
-async def test_the_question_can_be_asked_after_the_request():
+async def test_the_check_can_be_made_after_the_request():
     kept = []
 
     def application(environ, start_response):
@@ -260,7 +260,7 @@ async def test_the_question_can_be_asked_after_the_request():
     assert await asyncio.to_thread(kept[0]) is False
 
 
-async def test_a_question_at_the_very_end_of_a_request_receives_nothing_afterwards(monkeypatch):
+async def test_a_check_at_the_very_end_of_a_request_receives_nothing_afterwards(monkeypatch):
     kept, receives = [], 0
     may_run, asked = threading.Event(), threading.Event()
     loop = asyncio.get_running_loop()
@@ -285,7 +285,7 @@ async def test_a_question_at_the_very_end_of_a_request_receives_nothing_afterwar
     async def send(event):
         if event["type"] == "http.response.body" and not event.get("more_body"):
             questioner.start()
-            asked.wait()  # on the loop's thread: the request ends before the question is answered
+            asked.wait()  # on the loop's thread: the request ends before the check is answered
 
     questioner = threading.Thread(target=lambda: kept[0]())
     monkeypatch.setattr(loop, "call_soon_threadsafe", call_and_tell)

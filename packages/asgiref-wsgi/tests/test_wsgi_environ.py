@@ -45,7 +45,7 @@ def test_the_script_name_is_cut_where_a_segment_ends(root_path, path, expected):
     assert paths_of(root_path, path) == expected
 
 
-def test_paths_are_bytes_in_disguise():
+def test_paths_are_latin_1_strings_of_their_bytes():
     script_name, path_info = paths_of("/中国", "/中国/中文")
     assert script_name.encode("latin-1").decode() == "/中国"
     assert path_info.encode("latin-1").decode() == "/中文"
@@ -138,7 +138,7 @@ def test_the_protocol_is_the_client_s(version):
     assert environ_of(http_version=version)["SERVER_PROTOCOL"] == f"HTTP/{version}"
 
 
-def test_the_scope_is_at_hand():
+def test_the_environ_contains_the_scope():
     scope = http_scope(state={"database": 1})
     assert WsgiToAsgiInstance(None).build_environ(scope, None)["asgi.scope"] is scope
 

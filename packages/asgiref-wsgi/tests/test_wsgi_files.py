@@ -95,7 +95,7 @@ async def test_after_written_bytes_the_file_is_not_sent_by_its_path(path):
     assert body(events) == b"before" + CONTENT
 
 
-async def test_a_path_that_leads_elsewhere_by_now_is_not_used(path):
+async def test_a_path_that_now_names_another_file_is_not_used(path):
     file = path.open("rb")
     os.replace(path, path.with_name("old"))
     path.write_bytes(b"another file")
@@ -286,7 +286,7 @@ async def test_a_response_without_a_body_sends_no_file(path, method, status):
     assert events == [{"type": "http.response.body"}]
 
 
-async def test_without_an_offer_the_file_is_read(path):
+async def test_a_file_is_read_if_the_server_offers_no_extension_to_send_it(path):
     assert body(await Site(path.open("rb")).events()) == CONTENT
 
 

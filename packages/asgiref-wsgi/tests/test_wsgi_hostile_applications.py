@@ -145,7 +145,7 @@ async def test_a_type_error_of_iter_is_not_hidden():
     assert str(outcome) == "culprit"
 
 
-async def test_subclasses_of_str_are_taken_by_their_characters():
+async def test_a_str_subclass_counts_as_its_characters():
     def application(environ, start_response):
         start_response(
             HostileStr("201 Created"),
@@ -163,7 +163,7 @@ async def test_subclasses_of_str_are_taken_by_their_characters():
     assert {type(text) for pair in answer.headers for text in pair} == {bytes}
 
 
-async def test_subclasses_of_bytes_are_taken_by_their_bytes():
+async def test_a_bytes_subclass_counts_as_its_bytes():
     answer = await request(WsgiToAsgi(lambda e, s: (s("200 OK", []), [HostileBytes(b"Hello")])[1]))
     assert answer.body == b"Hello"
     assert {type(event.get("body", b"")) for event in answer.events} == {bytes}

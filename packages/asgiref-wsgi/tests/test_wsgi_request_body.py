@@ -137,7 +137,7 @@ async def test_an_application_that_never_reads_is_not_delayed():
     assert exchange.receives == 1
 
 
-async def test_read_ahead_is_bounded_and_goes_on_when_there_is_room():
+async def test_read_ahead_is_bounded_and_resumes_when_there_is_room():
     first_read, may_go_on = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     results = []
@@ -192,7 +192,7 @@ async def test_every_read_after_a_disconnect_is_an_oserror():
     assert results == ["seen"]
 
 
-async def test_an_application_that_lets_the_disconnect_pass_ends_quietly():
+async def test_an_application_that_does_not_catch_the_disconnect_ends_quietly():
     def application(environ, start_response):
         environ["wsgi.input"].read()
 
@@ -202,7 +202,7 @@ async def test_an_application_that_lets_the_disconnect_pass_ends_quietly():
     assert exchange.sent() == []
 
 
-async def test_a_body_received_whole_is_whole_although_the_client_left_then():
+async def test_a_body_received_completely_is_complete_even_if_the_client_leaves_afterwards():
     results = []
     exchange = Exchange(reader(lambda body: body.read(), results)).start()
     exchange.feed(b"one", more=True).feed(b"two").disconnect()

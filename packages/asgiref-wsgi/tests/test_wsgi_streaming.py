@@ -147,7 +147,7 @@ async def test_exc_info_after_the_headers_ends_the_response_with_that_exception(
 
 
 @pytest.mark.parametrize("limit", [1, 1000, 64 * 1024])
-async def test_the_application_is_not_iterated_on_while_too_much_waits(limit):
+async def test_the_iteration_pauses_while_too_much_data_waits(limit):
     chunk, chunks = b"x" * 1000, 1000
     in_flight = []
 
@@ -350,9 +350,9 @@ async def test_an_endless_response_leaves_the_event_loop_to_others():
 
 
 async def test_a_server_hears_that_a_connection_is_lost_before_five_more_chunks():
-    """asyncio reports a lost connection in the next turn, and logs the fifth write until then.
+    """asyncio reports a lost connection in the next turn, and logs the fifth write before that.
 
-    The first write of a turn may follow a loss that asyncio has noticed while it read.
+    asyncio may have noticed the loss while reading, before the first write of the turn.
     """
     closed, sent, after_the_loss = threading.Event(), [], []
 
@@ -548,7 +548,7 @@ async def test_a_receive_that_repeats_itself_does_not_hold_up_the_loop():
     assert len(events) == 52
 
 
-async def test_a_file_is_sent_from_where_it_is_read_to():
+async def test_a_file_is_sent_from_its_current_position():
     file = io.BytesIO(b"0123456789")
     file.seek(2)
 
@@ -576,7 +576,7 @@ async def test_a_real_file_is_sent_and_closed(tmp_path):
     assert files[0].closed
 
 
-async def test_a_file_like_without_close_has_none():
+async def test_the_wrapper_of_a_file_without_close_has_no_close():
     class Endless:
         def read(self, size):
             return b"x" * size

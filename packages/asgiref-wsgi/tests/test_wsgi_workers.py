@@ -34,7 +34,7 @@ def spin():
 
 
 async def serve_slow_clients(adapter, count, upload=b"y" * 1000):
-    """Run `count` clients that read and send slowly at the same time."""
+    """Run `count` clients at the same time, all of which read and send slowly."""
     exchanges = []
     for number in range(count):
         headers = [(b"content-length", str(2 * len(upload)).encode())]
@@ -127,7 +127,7 @@ async def test_one_worker_runs_each_request_from_start_to_end_on_one_thread():
             threads.add(threading.get_ident())
 
     adapter = WsgiToAsgi(application, workers=1, backpressure=150_000)
-    # Clients of one after the other: a slow client holds up those that follow.
+    # One client after the other, because a slow client delays those that follow.
     for _ in range(3):
         await serve_slow_clients(adapter, 1)
     await asyncio.gather(*(request(adapter, [b"x" * 10, b"y"], method="POST") for _ in range(10)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
-#: By default as many functions run at once as `concurrent.futures.ThreadPoolExecutor` would run.
+#: The default limit of concurrent functions is that of `concurrent.futures.ThreadPoolExecutor`.
 DEFAULT_LIMIT = min(32, (getattr(os, "process_cpu_count", os.cpu_count)() or 1) + 4)
 
 #: The time limit, on a busy machine, for an event that should be immediate.

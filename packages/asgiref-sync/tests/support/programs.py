@@ -14,7 +14,7 @@ import asyncio, os, signal, sys, threading, time
 sys.path.append({support!r})
 import loops
 from asgiref.sync import *
-# Who runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
+# A shell ignores SIGINT in its background commands, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 
