@@ -20,9 +20,65 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.M | re.S)
 
 
+[TICKER] = [each for each in blocks("python") if "SIGTERM" in each]
+# The request waits in the socket's backlog until the server accepts it.
+CLIENT = """\
+import http.client, signal, socket, subprocess, sys
+
+if __name__ == "__main__":
+    listener = socket.create_server(("127.0.0.1", 0))
+    fd = listener.fileno()
+    options = f"ticker:application --log-level critical --fd {fd}".split()
+    server = subprocess.Popen([sys.executable, "-m", "uvicorn", *options], pass_fds=[fd])
+    connection = http.client.HTTPConnection(*listener.getsockname())
+    connection.request("GET", "/events")
+    response = connection.getresponse()
+    print(response.readline().decode(), end="")
+    server.send_signal(signal.SIGTERM)
+    print(response.read().decode(), end="")
+    server.wait()
+"""
+PAGE_OF_THE_TICKER = f"""\
+```console
+$ pip install --no-index --find-links dist asgiref-wsgi
+$ pip install flask uvicorn
+```
+
+```python
+{TICKER}
+```
+
+Save this as `ticker.py`.
+
+```python
+{CLIENT}
+```
+
+Save this as `client.py`.
+
+```console
+$ python client.py
+first event
+goodbye
+```
+"""
+
+
 @pytest.mark.timeout(300)
 def test_each_server_of_the_deployment_page_answers_several_requests(tmp_path: Path) -> None:
     Reader(tmp_path, repeats_requests=True).read(PAGE)
+
+
+@pytest.mark.timeout(60)
+def test_the_stream_of_the_deployment_page_ends_when_the_server_gets_sigterm(
+    tmp_path: Path,
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE_OF_THE_TICKER, "utf-8")
+    folder = tmp_path / "reader"
+    folder.mkdir()
+
+    Reader(folder).read(page)
 
 
 def test_every_server_has_a_command() -> None:
