@@ -11,18 +11,108 @@ from reader import ON_PORT, Reader
 from repository import ROOT
 
 PAGE = ROOT / "docs" / "how-to" / "deployment.md"
+WSGI_PAGE = PAGE.with_name("wsgi-to-asgi.md")
 TEXT = PAGE.read_text("utf-8")
 SERVE = re.findall(rf"^\$ ((?:{'|'.join(ON_PORT)}) .*)$", TEXT, re.M)
+#: Text that only this module's block of its page contains.
+MARKS = {"ticker": "signal.SIGTERM", "streams": '@site.post("/size")'}
 INSTRUCTIONS_OF_DOCKER = {"FROM", "COPY", "RUN", "WORKDIR", "USER", "EXPOSE", "CMD"}
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.M | re.S)
+def blocks(language: str, page: Path = PAGE) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+
+
+# The client's request waits in the socket's backlog until the server accepts it.
+CLIENT = """\
+import http.client, signal, socket, subprocess, sys
+
+if __name__ == "__main__":
+    listener = socket.create_server(("127.0.0.1", 0))
+    fd = listener.fileno()
+    limit = "--timeout-graceful-shutdown 10"
+    options = f"{application} --log-level critical --fd {{fd}} {{limit}}".split()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", *options], pass_fds=[fd], stderr=subprocess.PIPE
+    )
+{client}
+    server.send_signal(signal.SIGTERM)
+{then}
+    print(server.communicate()[1].decode(), end="")
+"""
+STREAM = """\
+    connection = http.client.HTTPConnection(*listener.getsockname())
+    connection.request("GET", "/events")
+    response = connection.getresponse()
+    print(response.readline().decode(), end="")
+"""
+REST = """\
+    print(response.read().decode(), end="")
+"""
+# The server asks for the body when the view reads it.
+BROKEN_UPLOAD = """\
+    connection = socket.create_connection(listener.getsockname())
+    head = "Host: test", "Content-Length: 1000", "Expect: 100-continue"
+    connection.sendall("\\r\\n".join(["POST /size HTTP/1.1", *head, "", ""]).encode())
+    print(connection.recv(1000).decode().split("\\r")[0])
+    connection.sendall(b"a part")
+    connection.close()
+"""
+PAGE_OF_A_CLIENT = """\
+```console
+$ pip install --no-index --find-links dist asgiref-wsgi
+$ pip install flask uvicorn
+```
+
+```python
+{application}
+```
+
+Save this as `{module}.py`.
+
+```python
+{client}
+```
+
+Save this as `client.py`.
+
+```console
+$ python client.py
+{shown}
+```
+"""
 
 
 @pytest.mark.timeout(300)
 def test_each_server_of_the_deployment_page_answers_several_requests(tmp_path: Path) -> None:
     Reader(tmp_path, repeats_requests=True).read(PAGE)
+
+
+def read_with_client(folder: Path, page: Path, module: str, client: str, shown: str) -> None:
+    """Serve the application that ``page`` saves as ``module`` to a client."""
+    [block] = [each for each in blocks("python", page) if MARKS[module] in each]
+    text = PAGE_OF_A_CLIENT.format(application=block, module=module, client=client, shown=shown)
+    (folder / "page.md").write_text(text, "utf-8")
+    (folder / "reader").mkdir()
+    Reader(folder / "reader").read(folder / "page.md")
+
+
+@pytest.mark.timeout(60)
+def test_the_stream_of_the_deployment_page_ends_when_the_server_gets_sigterm(
+    tmp_path: Path,
+) -> None:
+    client = CLIENT.format(application="ticker:application", client=STREAM, then=REST)
+
+    read_with_client(tmp_path, PAGE, "ticker", client, "first event\ngoodbye")
+
+
+@pytest.mark.timeout(60)
+def test_the_upload_of_the_wsgi_page_logs_no_traceback_when_the_client_leaves(
+    tmp_path: Path,
+) -> None:
+    client = CLIENT.format(application="streams:application", client=BROKEN_UPLOAD, then="")
+
+    read_with_client(tmp_path, WSGI_PAGE, "streams", client, "HTTP/1.1 100 Continue")
 
 
 def test_every_server_has_a_command() -> None:

@@ -36,10 +36,15 @@ SECONDS_TO_END = 15
 CURL = """\
 import argparse, sys, urllib.request
 parser = argparse.ArgumentParser()
+parser.add_argument("-X", dest="method")
+parser.add_argument("-T", dest="upload")
 parser.add_argument("--data", type=str.encode)
 parser.add_argument("url")
 typed = parser.parse_args()
-print(urllib.request.urlopen(typed.url, typed.data).read().decode())
+# Like curl, urllib sends the data of a pipe in chunks.
+body = sys.stdin.buffer if typed.upload == "-" else typed.data
+request = urllib.request.Request(typed.url, body, method=typed.method)
+print(urllib.request.urlopen(request).read().decode().removesuffix("\\n"))
 """
 SAVE_THIS_AS = re.compile(r"Save this as `(\w+\.py)`")
 EMPTY_FILE = re.compile(r"Create an empty file `(\w+\.py)`")
