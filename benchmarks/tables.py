@@ -28,19 +28,11 @@ def markdown(rows: Iterable[Mapping[str, str]]) -> str:
     return "\n".join([top, "|" + "---|" * len(heads), *below])
 
 
-def others(table: Table) -> list[str]:
-    """Return the peers that ran the cases of the table, for peers named ``PEER, CASE``."""
-    names = {case.name for case in table.cases}
-    split = [peer.partition(", ") for peer in table.peers]
-    return list(dict.fromkeys(other for other, _, case in split if case in names))
-
-
 def cells(table: Table, case: Measured, full: bool = True) -> dict[str, str]:
     found = {table.title: case.name, **case.columns}
     if not case.columns:
         theirs = {} if case.theirs is None else {table.theirs: case.theirs}
-        peers = {other: table.peers[f"{other}, {case.name}"] for other in others(table)}
-        for name, value in {**theirs, "here": case.ours, **peers}.items():
+        for name, value in {**theirs, "here": case.ours, **case.peers}.items():
             found[name] = figure(value, table.unit)
     found |= {"ratio": times(case.ratio)} if case.samples else {}
     if full and (case.samples or case.limits):
@@ -84,7 +76,7 @@ def tables_of(record: Record, full: bool = True, only: str = "", then: Record | 
             for row, case in zip(rows, table.cases, strict=True):
                 row.update(change(before.get((table.title, case.name)), case))
         texts.append(markdown(rows))
-        if table.peers and not others(table):
+        if table.peers:
             peers = (f"{name} {figure(value, table.unit)}" for name, value in table.peers.items())
             texts.append(f"In the same run: {', '.join(peers)}.")
     return "\n\n".join(texts)
