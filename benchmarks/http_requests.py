@@ -66,5 +66,6 @@ def ask_wsgi(application: Any, body: bytes = b"", path: str = "/") -> int:
     environ = ENVIRON | own | {"wsgi.input": io.BytesIO(body)}
     chunks = application(environ, lambda status, headers, exc_info=None: None)
     received = sum(map(len, chunks))
-    chunks.close()
+    if hasattr(chunks, "close"):
+        chunks.close()
     return received

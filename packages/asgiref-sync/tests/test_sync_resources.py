@@ -125,15 +125,18 @@ def test_no_thread_loop_task_context_or_descriptor_more_after_many_calls():
 
     def resources():
         gc.collect()
-        objects = Counter(kind for o in gc.get_objects() for kind in kinds if isinstance(o, kind))
-        return threading.active_count(), objects, len(os.listdir("/proc/self/fd"))
+        counted = Counter(thread=threading.active_count(), fd=len(os.listdir("/proc/self/fd")))
+        counted.update(kind for o in gc.get_objects() for kind in kinds if isinstance(o, kind))
+        return counted
 
     for _ in range(20):
         use_all_kinds_of_calls()
     before = resources()
     for _ in range(200):
         use_all_kinds_of_calls()
-    assert resources() == before
+    more = resources() - before
+    # A call starts another worker, with a context, if the last one is still on its way back.
+    assert all(number < 10 for number in more.values()), more
 
 
 def blocks_left_by(calls, repetitions=300):
