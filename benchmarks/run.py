@@ -45,14 +45,11 @@ def measure(name: str, options: Options) -> tuple[list[Table], str]:
     """Return the tables of a benchmark, and the conditions of the measurement."""
     if name == "postgres_echo":
         return echoes(options)
-    tables, conditions = [], []
-    if "tables" in BENCHMARKS[name]:
-        tables += time_tables(name, options)
-        conditions.append("one core kept busy")
-    if "contenders" in BENCHMARKS[name]:
+    given = BENCHMARKS[name]
+    tables = time_tables(name, options) if "tables" in given else []
+    if "contenders" in given:
         tables.append(contest(name, options))
-        conditions.append("wrk beside the server")
-    return tables, "; ".join(conditions)
+    return tables, given["conditions"]
 
 
 def run_one(name: str, options: argparse.Namespace) -> Record:

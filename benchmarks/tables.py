@@ -7,6 +7,7 @@ only a second run does.
 """
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 from record import Measured, Record, Table
 
@@ -38,16 +39,12 @@ def cells(table: Table, case: Measured, full: bool = True) -> dict[str, str]:
     if full and (case.samples or case.limits):
         found |= {"target": f"{case.target:g}"} if case.samples else {}
         if any(each.limits for each in table.cases):
-            found["at most"] = strictest(table, case)
+            # The lowest limit decides.
+            formula, limit = min(case.limits.items(), key=itemgetter(1), default=("", None))
+            shown = "" if limit is None else f"{figure(limit, table.unit)}: {formula}"
+            found["at most"] = shown.removesuffix(": limit")
         found["met"] = "yes" if case.met else "NO"
     return found
-
-
-def strictest(table: Table, case: Measured) -> str:
-    """Return the lowest limit, which decides, and its formula."""
-    limits = sorted((limit, text) for text, limit in case.limits.items())
-    shown = (f"{figure(limit, table.unit)}: {text}" for limit, text in limits[:1])
-    return "".join(shown).removesuffix(": limit")
 
 
 def change(then: Measured | None, now: Measured) -> dict[str, str]:
