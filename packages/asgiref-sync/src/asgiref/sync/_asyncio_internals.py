@@ -300,6 +300,15 @@ def has_green_threads() -> bool:
     return getattr(threading.get_ident, "__module__", "_thread") != "_thread"
 
 
+def system_thread() -> int:
+    """Return the native id of this thread if it is a greenlet, otherwise 0.
+
+    gevent's own thread pool has more system threads. A greenlet cannot wake one of another system
+    thread, whose hub may not run, and cannot wait for it.
+    """
+    return threading.get_native_id() if has_green_threads() else 0
+
+
 def run_loop(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any] | None" = None) -> None:
     """Run `loop` until it is stopped, or until `future` is done. Raises the future's exception."""
     # If asyncio reports a running loop here, another greenlet runs it: see `is_loop_running_here`.
