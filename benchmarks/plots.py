@@ -15,9 +15,8 @@ from record import Measured, Record, Table
 from tables import figure, times
 
 LEFT, RIGHT = 330, 770
-TEMPLATE = jinja2.Environment(autoescape=True).from_string(
-    Path(__file__).with_name("plots.svg.jinja").read_text("utf-8")
-)
+SOURCE = Path(__file__).with_name("plots.svg.jinja").read_text("utf-8")
+TEMPLATE = jinja2.Template(SOURCE, autoescape=True)
 
 
 @dataclass(frozen=True, slots=True)

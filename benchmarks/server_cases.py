@@ -98,8 +98,7 @@ async def replacements(server: Server, count: int) -> None:
 
 async def idle(count: int) -> float:
     """Measure the per cent of a core that idle scopes use in ``count`` tenths of a second."""
-    server, _ = running_server(50_000)
-    await server.fill()
+    await running_server(50_000)[0].fill()
     cpu = time.process_time()
     await asyncio.sleep(count / 10)
     return 1000 * (time.process_time() - cpu) / 1e6

@@ -46,14 +46,12 @@ def serving(command: Sequence[str], port: int, folder: Path) -> Iterator[int]:
             server.terminate()
 
 
-def measure(
-    command: str, seconds: int, path: str = "/", connections: int = CONNECTIONS
-) -> tuple[float, float]:
+def measure(command: str, seconds: int, **pythons: str) -> tuple[float, float]:
     """Return the requests per second of a server, and the per cent that failed."""
     port = free_port()
-    wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", f"http://127.0.0.1:{port}{path}"]
+    wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}", f"http://127.0.0.1:{port}/"]
     # Servers start in the folder of this file, which contains their sites.
-    with serving(command.replace("{port}", str(port)).split(), port, HERE):
+    with serving(command.format(port=port, **pythons).split(), port, HERE):
         said = subprocess.run(wrk, check=True, capture_output=True, text=True).stdout
     [asked] = re.findall(r"(\d+) requests in", said)
     [rate] = re.findall(r"Requests/sec: +(\S+)", said)
@@ -70,8 +68,8 @@ def contest(name: str, options: Options) -> Table:
     answers = defaultdict[str, list[tuple[float, float]]](list)
     for names in turns(f"{name}, servers", options.rounds, contenders):
         for contender in names:
-            command = contenders[contender]["command"].format(port="{port}", **pythons)
-            answers[contender].append(measure(command, seconds))
+            command = contenders[contender]["command"]
+            answers[contender].append(measure(command, seconds, **pythons))
     cases, (ours, _) = [], zip(*answers[next(iter(contenders))], strict=True)
     for contender, given in contenders.items():
         rates, failed = zip(*answers[contender], strict=True)
