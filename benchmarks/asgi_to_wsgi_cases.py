@@ -1,34 +1,28 @@
-"""The measured requests of `AsgiToWsgi` and of a2wsgi's adapter. A pyperf worker runs it.
+"""The measured requests of `AsgiToWsgi`. A pyperf worker runs it in each environment.
 
-Each adapter serves the same applications. The caller acts like a WSGI server in the same process:
-it makes one request after another, or 50 at once on as many threads.
+asgiref 3.13 has no such adapter, so the reference environment measures that of a2wsgi. The caller
+makes one request after another, or 50 at once on as many threads.
 """
 
-import io
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
-from wsgiref.util import setup_testing_defaults
 
-from a2wsgi import ASGIMiddleware
+from http_requests import BLOCK, ask_wsgi
 from measured import Measure, answer, on_thread
-from wsgi_cases import BLOCK, HEADERS, Application, Environ
+from wsgi_cases import Application
 
-from asgiref.wsgi import AsgiToWsgi
+adapted: Callable[[Any], Any]
+try:
+    from asgiref.wsgi import AsgiToWsgi
 
-ENVIRON: Environ = {
-    "QUERY_STRING": "",
-    "REMOTE_ADDR": "127.0.0.1",
-    "REMOTE_PORT": "50000",
-    "wsgi.multithread": True,
-    **{
-        f"HTTP_{name.decode().upper().replace('-', '_')}": value.decode() for name, value in HEADERS
-    },
-}
-setup_testing_defaults(ENVIRON)
+    adapted = partial(AsgiToWsgi, lifespan="off")
+except ImportError:
+    from a2wsgi import ASGIMiddleware
 
+    adapted = ASGIMiddleware
 
 # Applications
 
@@ -66,27 +60,13 @@ def stream(count: int, chunk: bytes) -> Application:
 # Requests
 
 
-def ask(application: Any, body: bytes) -> int:
-    """Make one request; return the number of bytes in the answer."""
-    method, length = ("POST", str(len(body))) if body else ("GET", "")
-    own = {"REQUEST_METHOD": method, "CONTENT_LENGTH": length, "wsgi.input": io.BytesIO(body)}
-    chunks = application(ENVIRON | own, lambda status, headers, exc_info=None: None)
-    received = sum(map(len, chunks))
-    chunks.close()
-    return received
-
-
 def case(
-    adapter: Callable[[Application], Any],
-    application: Application,
-    answer_size: int,
-    body: bytes = b"",
-    at_once: int = 1,
+    application: Application, answer_size: int, body: bytes = b"", at_once: int = 1
 ) -> Measure:
-    served, pool = adapter(application), ThreadPoolExecutor(at_once)
+    served, pool = adapted(application), ThreadPoolExecutor(at_once)
 
     def check(_: int = 0) -> None:
-        assert ask(served, body) == answer_size
+        assert ask_wsgi(served, body) == answer_size
 
     def measure_at_once(count: int) -> float:
         begin = time.perf_counter()
@@ -96,27 +76,15 @@ def case(
     return on_thread(check) if at_once == 1 else measure_at_once
 
 
-REQUESTS: dict[str, Any] = {
-    "hello": (hello, 5),
-    "POST 1 kB": (measure_upload, 4, b"x" * 1024),
-    "50 at once": (hello, 5, b"", 50),
-    "1000 chunks of 10 bytes": (stream(1000, b"0123456789"), 10_000),
-    "10 MB upload": (measure_upload, 8, BLOCK * 160),
-    "10 MB download": (stream(160, BLOCK), 10_485_760),
-}
-ADAPTERS: dict[str, Callable[[Any], Any]] = {
-    "": partial(AsgiToWsgi, lifespan="off"),
-    "a2wsgi, ": ASGIMiddleware,
-}
 CASES: dict[str, Measure] = {
-    prefix + name: case(adapter, *request)
-    for prefix, adapter in ADAPTERS.items()
-    for name, request in REQUESTS.items()
+    "hello": case(hello, 5),
+    "POST 1 kB": case(measure_upload, 4, b"x" * 1024),
+    "50 at once": case(hello, 5, at_once=50),
+    "1000 chunks of 10 bytes": case(stream(1000, b"0123456789"), 10_000),
+    "10 MB upload": case(measure_upload, 8, BLOCK * 160),
+    "10 MB download": case(stream(160, BLOCK), 10_485_760),
 }
-
-
-# For gunicorn
-site, site_of_a2wsgi = (adapter(hello) for adapter in ADAPTERS.values())
+site = adapted(hello)  # for gunicorn
 
 if __name__ == "__main__":
     answer(CASES)

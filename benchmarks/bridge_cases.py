@@ -7,8 +7,9 @@ import queue
 import threading
 from collections.abc import Callable
 from typing import Any
-from wsgiref.util import setup_testing_defaults
 
+import anyio.to_thread
+from http_requests import ask, ask_wsgi
 from measured import Measure, answer, each, on_loop, on_thread, repeat
 
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
@@ -20,10 +21,6 @@ def nothing() -> None:
 
 async def nothing_async() -> None:
     pass
-
-
-async def one_sync_call() -> None:
-    await sensitive()
 
 
 sensitive = sync_to_async(nothing)
@@ -67,25 +64,12 @@ async def raw_hop(count: int) -> None:
             loop.call_soon_threadsafe(future.set_result, None)
             del future
 
-    thread = threading.Thread(target=work)
-    thread.start()
+    threading.Thread(target=work).start()
     for _ in range(count):
         future: asyncio.Future[None] = loop.create_future()
         calls.put(future)
         await future
     calls.put(None)
-    thread.join()
-
-
-async def anyio_to_thread() -> None:
-    import anyio.to_thread
-
-    await anyio.to_thread.run_sync(nothing)
-
-
-def reused_runner(count: int) -> float:
-    with asyncio.Runner() as runner:
-        return on_thread(lambda: runner.run(nothing_async()))(count)
 
 
 @functools.cache
@@ -104,24 +88,6 @@ def django_handlers() -> tuple[Any, Any]:
     return get_asgi_application(), get_wsgi_application()
 
 
-async def django_asgi() -> None:
-    headers = [(b"host", b"testserver")]
-    scope = {"type": "http", "method": "GET", "path": "/sync", "query_string": b""}
-    events: asyncio.Queue[Any] = asyncio.Queue()
-    events.put_nowait({"type": "http.request", "body": b""})
-
-    async def send(event: Any) -> None:
-        pass
-
-    await django_handlers()[0](scope | {"headers": headers}, events.get, send)
-
-
-def django_wsgi() -> None:
-    environ: dict[str, Any] = {"PATH_INFO": "/async"}
-    setup_testing_defaults(environ)
-    list(django_handlers()[1](environ, lambda status, headers: None))
-
-
 CASES: dict[str, Measure] = {
     "`sync_to_async`, thread-sensitive": each(sensitive),
     "the same inside a `ThreadSensitiveContext`": on_loop(in_context),
@@ -131,17 +97,16 @@ CASES: dict[str, Measure] = {
     "a `ThreadSensitiveContext` and one call in it": each(a_context_each),
     "`async_to_sync` below `sync_to_async`": below_async_code(lambda loop: bridged()),
     "`async_to_sync` at top level": on_thread(bridged),
-    "the same, and one `sync_to_async` in it": on_thread(async_to_sync(one_sync_call)),
-    "Django ASGI, sync view": each(django_asgi),
-    "Django WSGI, async view": on_thread(django_wsgi),
+    "the same, and one `sync_to_async` in it": on_thread(async_to_sync(sensitive)),
+    "Django ASGI, sync view": each(lambda: ask(django_handlers()[0], path="/sync")),
+    "Django WSGI, async view": on_thread(lambda: ask_wsgi(django_handlers()[1], path="/async")),
     "raw hop": on_loop(raw_hop),
     "asyncio.to_thread": each(lambda: asyncio.to_thread(nothing)),
-    "anyio.to_thread": each(anyio_to_thread),
+    "anyio.to_thread": each(lambda: anyio.to_thread.run_sync(nothing)),
     "1000 asyncio.to_thread": each(lambda: asyncio.to_thread(nothing), 1000),
     "run_coroutine_threadsafe": below_async_code(
         lambda loop: asyncio.run_coroutine_threadsafe(nothing_async(), loop).result()
     ),
-    "reused asyncio.Runner": reused_runner,
 }
 
 

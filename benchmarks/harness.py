@@ -5,8 +5,8 @@ itself measures one environment completely before the next, so a change of the m
 between the two would look like a difference. Here each round measures every case in both
 environments, directly one after the other and with alternating order.
 
-Meanwhile, a process keeps one core busy (`run.timed`): on an idle machine a hop between threads
-wakes a sleeping core, which on a virtual machine can cost more than everything measured here.
+Meanwhile, a process keeps one core busy: on an idle machine a hop between threads wakes a sleeping
+core, which on a virtual machine can cost more than everything measured here.
 """
 
 import statistics
@@ -25,7 +25,7 @@ from record import Table, compared
 
 HERE = Path(__file__).resolve().parent
 Item = TypeVar("Item")
-TIMED = tomllib.loads((HERE / "targets.toml").read_text("utf-8"))
+BENCHMARKS = tomllib.loads((HERE / "targets.toml").read_text("utf-8"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,6 @@ class Timing:
     others: tuple[str, ...] = ()
     unit: str = "µs"
     theirs: str = "asgiref 3.13"
-    against: str = ""
 
     def all_peers(self) -> dict[str, int]:
         cases = self.cases.items()
@@ -83,13 +82,11 @@ Rounds = defaultdict[str, list[float]]
 def time_rounds(name: str, table: Timing, options: Options) -> tuple[Rounds, Rounds]:
     """Return the times of each case, ours and theirs; ours include the peers."""
     ours, theirs = Rounds(list), Rounds(list)
-    python, prefix = (options.ours, f"{table.against}, ") if table.against else (options.theirs, "")
-    sides = (theirs, python, prefix), (ours, options.ours, "")
+    sides = (theirs, options.theirs), (ours, options.ours)
     for order in turns(f"{name}, {table.title}", options.rounds, sides):
         for case, given in table.cases.items():
-            for figures, which, before in order:
-                took = measure(which, name, before + case, given["calls"], table.unit)
-                figures[case].append(took)
+            for figures, python in order:
+                figures[case].append(measure(python, name, case, given["calls"], table.unit))
         for peer, calls in table.all_peers().items():
             ours[peer].append(measure(options.ours, name, peer, calls, table.unit))
     return ours, theirs
@@ -106,7 +103,17 @@ def time_table(name: str, table: Timing, options: Options) -> Table:
             for peer, factor in given.get("limits", {}).items()
         }
         limits |= {"limit": given["at_most"]} if "at_most" in given else {}
+        peers = {other: medians[f"{other}, {case}"] for other in table.others}
         target = round(given["target"] * share, 2)
-        cases.append(compared(case, ours[case], theirs[case], target, limits=limits))
-    peers = {peer: medians[peer] for peer in table.all_peers()}
+        cases.append(compared(case, ours[case], theirs[case], target, limits=limits, peers=peers))
+    peers = {peer: medians[peer] for peer in table.peers}
     return Table(table.title, table.unit, cases, peers, table.theirs)
+
+
+def time_tables(name: str, options: Options) -> list[Table]:
+    tables = [Timing(**each) for each in BENCHMARKS[name]["tables"]]
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy_core:
+        try:
+            return [time_table(name, each, options) for each in tables]
+        finally:
+            busy_core.kill()

@@ -41,11 +41,12 @@ def in_sync_code(measure: Statement, attributes: int = 0, **options: bool) -> Me
     return lambda count: measure(filled(Local(**options), attributes), count)
 
 
-def in_async_code(measure: Statement, attributes: int = 0, **options: bool) -> Measure:
-    async def main(count: int) -> float:
-        return in_sync_code(measure, attributes, **options)(count)
+async def called(function: Callable[..., float], *arguments: Any) -> float:
+    return function(*arguments)
 
-    return lambda count: asyncio.run(main(count))
+
+def in_async_code(measure: Statement, attributes: int = 0, **options: bool) -> Measure:
+    return lambda count: asyncio.run(called(in_sync_code(measure, attributes, **options), count))
 
 
 def below_async_code(count: int) -> float:
@@ -55,17 +56,10 @@ def below_async_code(count: int) -> float:
     return asyncio.run(main())
 
 
-def below_sync_code(count: int) -> float:
-    async def main(local: Local) -> float:
-        return read(local, count)
-
-    return async_to_sync(main)(filled(Local()))
-
-
 CASES: dict[str, Measure] = {
     "read, set by async code": in_async_code(read),
     "read in sync code below": below_async_code,
-    "read in async code below": below_sync_code,
+    "read in async code below": lambda count: async_to_sync(called)(read, filled(Local()), count),
     "read, thread_critical, async": in_async_code(read, thread_critical=True),
     "read, thread_critical, sync": in_sync_code(read, thread_critical=True),
     "read, set by plain sync code": in_sync_code(read),

@@ -1,25 +1,26 @@
-"""Draw records as bars in SVG. The style sheet `plots.css` follows the reader's theme.
+"""Draw records as bars in SVG, with the template `plots.svg.jinja`.
 
 A bar of ratios starts at one, "as fast as the other side", and extends to the right if ours is
 faster. All scales are logarithmic, so the bars for twice as fast and half as fast have the same
 length. The upright line is the target, the thin horizontal line the interval that contains the
-median.
+median. The template's style sheet follows the reader's theme.
 """
 
-import html
 import math
-from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+import jinja2
 from record import Measured, Record, Table
-from tables import figure, others, times
+from tables import figure, times
 
-LEFT, RIGHT, WIDTH, ROW = 330, 770, 860, 24
-STYLE = Path(__file__).with_name("plots.css").read_text("utf-8")
+LEFT, RIGHT = 330, 770
+SOURCE = Path(__file__).with_name("plots.svg.jinja").read_text("utf-8")
+TEMPLATE = jinja2.Template(SOURCE, autoescape=True)
 
 
-class Bar(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Bar:
     label: str
     value: float
     text: str
@@ -28,66 +29,48 @@ class Bar(NamedTuple):
     marks: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    title: str
+    bars: list[Bar]
+    #: The value at which the bars start; with 0, at half of the lowest value.
+    origin: float = 0
+
+    @property
+    def start(self) -> float:
+        return self.origin or min(bar.value for bar in self.bars) / 2
+
+    def x(self, value: float) -> float:
+        values = [value for bar in self.bars for value in (bar.value, *bar.marks)]
+        low = math.log(min(self.start, *values))
+        high = math.log(max(2 * self.start, *values))
+        return round(LEFT + (RIGHT - LEFT) * (math.log(value) - low) / (high - low), 1)
+
+
 def draw(record: Record, folder: Path) -> None:
-    """Write a plot of the ratios of a record, and one for each table of several contenders."""
+    """Write a plot of the ratios of a record, and one of the times of cases with peers."""
     compared = [table for table in record.tables if any(case.samples for case in table.cases)]
-    if compared:
-        groups = [(f"{table.title}: ratio, more is better", ratios(table)) for table in compared]
-        (folder / f"{record.name}.svg").write_text(chart(groups, 1), "utf-8")
-    for table in filter(others, compared):
-        groups = [(case.name, list(contenders(table, case))) for case in table.cases]
-        (folder / f"{record.name}-peers.svg").write_text(chart(groups), "utf-8")
+    peers = [contenders(table, case) for table in compared for case in table.cases if case.peers]
+    plots = {record.name: [ratios(table) for table in compared], f"{record.name}-peers": peers}
+    for name, groups in plots.items():
+        if groups:
+            plot = TEMPLATE.render(groups=groups) + "\n"
+            (folder / f"{name}.svg").write_text(plot, "utf-8")
 
 
-def ratios(table: Table) -> list[Bar]:
-    return [
+def ratios(table: Table) -> Group:
+    bars = [
         Bar(each.name, each.ratio, times(each.ratio), not each.met, (*each.interval, each.target))
         for each in table.cases
     ]
+    return Group(f"{table.title}: ratio, more is better", bars, 1)
 
 
-def contenders(table: Table, case: Measured) -> Iterable[Bar]:
+def contenders(table: Table, case: Measured) -> Group:
     """Return a bar for each contender's time of one case."""
-    found = {"here": case.ours, table.theirs: case.theirs or math.nan}
-    found |= {other: table.peers[f"{other}, {case.name}"] for other in others(table)}
-    for color, (name, took) in enumerate(found.items()):
-        yield Bar(name, took, figure(took, table.unit), color)
-
-
-def chart(groups: Sequence[tuple[str, list[Bar]]], origin: float | None = None) -> str:
-    """Return a plot; without an origin, bars start at half of the lowest value of their group."""
-    parts, y = [], 0
-    for title, bars in groups:
-        values = [value for bar in bars for value in (bar.value, *bar.marks)]
-        start = origin or min(values) / 2
-        low, high = math.log(min(start, *values)), math.log(max(2 * start, *values))
-
-        def x(value: float, low: float = low, high: float = high) -> float:
-            return round(LEFT + (RIGHT - LEFT) * (math.log(value) - low) / (high - low), 1)
-
-        y += ROW
-        parts.append(f'<text class="title" x="{x(start)}" y="{y}">{plain(title)}</text>')
-        parts.append(f'<path class="axis" d="M{x(start)} {y + 10}v{ROW * len(bars)}"/>')
-        for bar in bars:
-            y += ROW
-            left, right = sorted((x(start), x(bar.value)))
-            parts.append(f'<text class="label" x="{LEFT - 10}" y="{y}">{plain(bar.label)}</text>')
-            parts.append(
-                f'<rect class="c{bar.color:d}" x="{left}" y="{y - 7}" width="{right - left:.1f}"'
-                ' height="14"/>'
-            )
-            if bar.marks:
-                begin, end, target = map(x, bar.marks)
-                parts.append(f'<path class="noise" d="M{begin} {y}H{end}"/>')
-                parts.append(f'<path class="target" d="M{target} {y - 9}v18"/>')
-            end = x(max(start, bar.value, *bar.marks))
-            parts.append(f'<text x="{end + 7}" y="{y}">{plain(bar.text)}</text>')
-        y += ROW // 2
-    size = f'width="{WIDTH}" height="{y}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" class="diagram" viewBox="0 0 {WIDTH} {y}">'
-    paper = f'<style>\n{STYLE}</style>\n<rect class="paper" {size}/>'
-    return "\n".join([head, paper, *parts, "</svg>\n"])
-
-
-def plain(markdown: str) -> str:
-    return html.escape(markdown.replace("`", ""))
+    found = {"here": case.ours, table.theirs: case.theirs or math.nan, **case.peers}
+    bars = [
+        Bar(name, took, figure(took, table.unit), color)
+        for color, (name, took) in enumerate(found.items())
+    ]
+    return Group(case.name, bars)

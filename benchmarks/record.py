@@ -50,6 +50,8 @@ class Measured:
     target: float = 0
     #: The maxima of `ours`, by formula.
     limits: dict[str, float] = field(default_factory=dict)
+    #: The times of other projects in our environment, by name.
+    peers: dict[str, float] = field(default_factory=dict)
     #: The cells of the table, by heading, for a case that shows others than both medians.
     columns: dict[str, str] = field(default_factory=dict)
 

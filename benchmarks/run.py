@@ -11,91 +11,52 @@ records.
 """
 
 import argparse
-import json
 import os
 import shutil
-import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import plots
-from harness import TIMED, Options, Timing, time_table
+from harness import BENCHMARKS, HERE, Options, time_tables
 from pages import write_pages
 from postgres_echo import echoes
-from record import Measured, Record, Table
+from record import Record, Table
 from tables import cells, tables_of
-from wsgi_servers import under_gunicorn, under_uvicorn
+from wsgi_servers import contest
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
+sys.path.append(str(HERE.parent / "tools"))
 
 from command_line import make_parser  # from tools/
 
-HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PLOTS = HERE.parent / "docs" / "benchmarks"
-#: The tables, and the conditions of the measurement.
-Outcome = tuple[list[Table], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Benchmark:
-    subject: str
-    measure: Callable[[Options], Outcome]
-    #: The default; a benchmark with one round has no others.
-    rounds: int = 21
-    #: The names of programs and modules.
-    needs: tuple[str, ...] = ()
-
-    def missing(self) -> list[str]:
-        return [each for each in self.needs if not (shutil.which(each) or find_spec(each))]
+def missing(name: str) -> list[str]:
+    """Return the programs and modules that a benchmark needs and that are not installed."""
+    needs = BENCHMARKS[name].get("needs", ())
+    return [each for each in needs if not (shutil.which(each) or find_spec(each))]
 
 
-def timed(name: str) -> Callable[[Options], Outcome]:
-    def measure(options: Options) -> Outcome:
-        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy_core:
-            tables = [Timing(**each) for each in TIMED[name]["tables"]]
-            try:
-                timed = [time_table(name, each, options) for each in tables]
-            finally:
-                busy_core.kill()
-        return timed, "one core kept busy"
-
-    return measure
-
-
-def leftovers(options: Options) -> Outcome:
-    thousands = 10 if options.quick else 100
-    command = [options.ours, str(HERE / "bridge_memory.py"), str(thousands)]
-    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    cases = [Measured(**each) for each in found]
-    return [Table(f"{thousands},000 calls", "kB", cases)], "otherwise idle"
-
-
-def asgi_to_wsgi(options: Options) -> Outcome:
-    tables, conditions = timed("asgi_to_wsgi")(options)
-    return [*tables, under_gunicorn(options)], f"{conditions} in process; wrk beside the server"
-
-
-SERVERS = ("wrk", "gunicorn")
-BENCHMARKS: Mapping[str, Benchmark] = {
-    **{name: Benchmark(each["subject"], timed(name)) for name, each in TIMED.items()},
-    "bridge_memory": Benchmark("What calls of the bridge leave behind", leftovers, 1),
-    "wsgi_servers": Benchmark("`WsgiToAsgi` under a server", under_uvicorn, 5, SERVERS),
-    "asgi_to_wsgi": Benchmark("`AsgiToWsgi` beside a2wsgi", asgi_to_wsgi, 11, SERVERS),
-    "postgres_echo": Benchmark("Echoes through PostgreSQL", echoes, 5, ("asyncpg",)),
-}
+def measure(name: str, options: Options) -> tuple[list[Table], str]:
+    """Return the tables of a benchmark, and the conditions of the measurement."""
+    if name == "postgres_echo":
+        return echoes(options)
+    given = BENCHMARKS[name]
+    tables = time_tables(name, options) if "tables" in given else []
+    if "contenders" in given:
+        tables.append(contest(name, options))
+    return tables, given["conditions"]
 
 
 def run_one(name: str, options: argparse.Namespace) -> Record:
-    benchmark, load = BENCHMARKS[name], os.getloadavg()[0]
-    rounds = (options.rounds or benchmark.rounds) if benchmark.rounds > 1 else 1
-    given = Options(options.ours, options.theirs, rounds, options.quick)
-    tables, conditions = benchmark.measure(given)
-    return Record(name, benchmark.subject, tables, rounds, conditions, load)
+    given, load = BENCHMARKS[name], os.getloadavg()[0]
+    rounds = options.rounds or given.get("rounds", 21)
+    tables, conditions = measure(name, Options(options.ours, options.theirs, rounds, options.quick))
+    return Record(name, given["subject"], tables, rounds, conditions, load)
 
 
 def report(record: Record) -> str:
@@ -145,8 +106,8 @@ def run_all(names: Sequence[str], options: argparse.Namespace) -> tuple[list[Rec
     records, failures = [], []
     for number, name in enumerate(names, 1):
         print(f"\n=== {name}, {number} of {len(names)}", flush=True)
-        if missing := BENCHMARKS[name].missing():
-            print(f"not run: not installed: {', '.join(missing)}")
+        if lacking := missing(name):
+            print(f"not run: not installed: {', '.join(lacking)}")
             continue
         try:
             record = run_one(name, options)

@@ -7,6 +7,7 @@ only a second run does.
 """
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 from record import Measured, Record, Table
 
@@ -28,34 +29,22 @@ def markdown(rows: Iterable[Mapping[str, str]]) -> str:
     return "\n".join([top, "|" + "---|" * len(heads), *below])
 
 
-def others(table: Table) -> list[str]:
-    """Return the peers that ran the cases of the table, for peers named ``PEER, CASE``."""
-    names = {case.name for case in table.cases}
-    split = [peer.partition(", ") for peer in table.peers]
-    return list(dict.fromkeys(other for other, _, case in split if case in names))
-
-
 def cells(table: Table, case: Measured, full: bool = True) -> dict[str, str]:
     found = {table.title: case.name, **case.columns}
     if not case.columns:
         theirs = {} if case.theirs is None else {table.theirs: case.theirs}
-        peers = {other: table.peers[f"{other}, {case.name}"] for other in others(table)}
-        for name, value in {**theirs, "here": case.ours, **peers}.items():
+        for name, value in {**theirs, "here": case.ours, **case.peers}.items():
             found[name] = figure(value, table.unit)
     found |= {"ratio": times(case.ratio)} if case.samples else {}
     if full and (case.samples or case.limits):
         found |= {"target": f"{case.target:g}"} if case.samples else {}
         if any(each.limits for each in table.cases):
-            found["at most"] = strictest(table, case)
+            # The lowest limit decides.
+            formula, limit = min(case.limits.items(), key=itemgetter(1), default=("", None))
+            shown = "" if limit is None else f"{figure(limit, table.unit)}: {formula}"
+            found["at most"] = shown.removesuffix(": limit")
         found["met"] = "yes" if case.met else "NO"
     return found
-
-
-def strictest(table: Table, case: Measured) -> str:
-    """Return the lowest limit, which decides, and its formula."""
-    limits = sorted((limit, text) for text, limit in case.limits.items())
-    shown = (f"{figure(limit, table.unit)}: {text}" for limit, text in limits[:1])
-    return "".join(shown).removesuffix(": limit")
 
 
 def change(then: Measured | None, now: Measured) -> dict[str, str]:
@@ -84,7 +73,7 @@ def tables_of(record: Record, full: bool = True, only: str = "", then: Record | 
             for row, case in zip(rows, table.cases, strict=True):
                 row.update(change(before.get((table.title, case.name)), case))
         texts.append(markdown(rows))
-        if table.peers and not others(table):
+        if table.peers:
             peers = (f"{name} {figure(value, table.unit)}" for name, value in table.peers.items())
             texts.append(f"In the same run: {', '.join(peers)}.")
     return "\n\n".join(texts)

@@ -1,8 +1,7 @@
 """The measured requests of the WSGI adapters. A pyperf worker runs it in each environment.
 
-Each adapter serves the same applications. The caller acts like a server in the same process and
-makes one request after another, unless a case says otherwise. `send` never yields to the event
-loop, like that of a server whose client keeps up; `receive` returns at once.
+Each adapter serves the same applications; `http_requests` makes one request after another, unless
+a case says otherwise.
 
 `raw` is the minimum for any adapter: gather the body, build an environ of nothing else, call the
 application in an executor and send its result in two events. `wsgi_servers` serves `hello`, and the
@@ -12,11 +11,12 @@ results of `of_ours` and `of_a2wsgi` without an argument.
 import asyncio
 import functools
 import io
-import warnings
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Any
 
+from http_requests import BLOCK, ask
 from measured import Measure, answer, each
 
 from asgiref.wsgi import WsgiToAsgi
@@ -24,32 +24,6 @@ from asgiref.wsgi import WsgiToAsgi
 Environ = dict[str, Any]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 WsgiApplication = Callable[[Environ, Any], Iterable[bytes]]
-
-HEADERS = [
-    (b"host", b"127.0.0.1:8000"),
-    (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
-    (b"accept", b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
-    (b"accept-encoding", b"gzip, deflate, br"),
-    (b"connection", b"keep-alive"),
-]
-BLOCK = b"x" * 65536
-
-
-def scope(body: tuple[bytes, ...]) -> dict[str, Any]:
-    length = sum(map(len, body))
-    return {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST" if length else "GET",
-        "scheme": "http",
-        "path": "/",
-        "query_string": b"",
-        "root_path": "",
-        "headers": [*HEADERS, (b"content-length", str(length).encode())] if length else HEADERS,
-        "server": ("127.0.0.1", 8000),
-        "client": ("127.0.0.1", 50000),
-    }
-
 
 # Applications
 
@@ -116,60 +90,31 @@ def of_raw(application: WsgiApplication) -> Application:
     return serve
 
 
-def of_a2wsgi(application: Any = hello) -> Any:
-    from a2wsgi import WSGIMiddleware
-
-    return WSGIMiddleware(application, workers=40)
-
-
-def of_uvicorn(application: Any) -> Any:
-    from uvicorn.middleware.wsgi import WSGIMiddleware  # type: ignore[attr-defined]
-
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # use a2wsgi
-        return WSGIMiddleware(application, workers=40)
+def imported(module: str, name: str, **options: int) -> Callable[..., Any]:
+    """Return a factory that imports its adapter, because not every environment has it."""
+    return lambda application=hello: getattr(import_module(module), name)(application, **options)
 
 
-def of_hypercorn(application: Any) -> Any:
-    from hypercorn.middleware import AsyncioWSGIMiddleware
-
-    # Its threads are those of the loop's default executor, as under hypercorn itself.
-    return AsyncioWSGIMiddleware(application, max_body_size=1 << 30)
+of_a2wsgi = imported("a2wsgi", "WSGIMiddleware", workers=40)
+of_uvicorn = imported("uvicorn.middleware.wsgi", "WSGIMiddleware", workers=40)
+# Its threads are those of the loop's default executor, as under hypercorn itself.
+of_hypercorn = imported("hypercorn.middleware", "AsyncioWSGIMiddleware", max_body_size=1 << 30)
 
 
 # Requests
-
-
-async def ask(application: Application, body: tuple[bytes, ...]) -> int:
-    """Make one request; return the number of bytes in the answer."""
-    left, received = len(body), 0
-    gone = asyncio.get_running_loop().create_future()
-
-    async def receive() -> Any:
-        nonlocal left
-        if not left:
-            await gone
-        left -= 1
-        return {"type": "http.request", "body": body[-1 - left], "more_body": left > 0}
-
-    async def send(event: Any) -> None:
-        nonlocal received
-        received += len(event.get("body", b""))
-
-    await application(scope(body), receive, send)
-    return received
 
 
 def case(
     adapter: Callable[[Any], Application],
     application: WsgiApplication,
     answer_size: int,
-    body: tuple[bytes, ...] = (b"",),
+    blocks: tuple[bytes, ...] = (b"",),
     at_once: int = 1,
 ) -> Measure:
     adapted = functools.cache(adapter)  # its threads start while pyperf warms up
 
     async def check() -> None:
-        assert await ask(adapted(application), body) == answer_size
+        assert await ask(adapted(application), blocks) == answer_size
 
     return each(check, at_once)
 

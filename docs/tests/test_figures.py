@@ -105,7 +105,7 @@ def test_the_comparison_with_a2wsgi_has_the_measured_times() -> None:
         "`WsgiToAsgi` takes {} µs here and {} µs there",
         README,
         wsgi["ours"],
-        peer("wsgi", "a2wsgi, hello"),
+        wsgi["peers"]["a2wsgi"],
     )
     expect("`AsgiToWsgi` {} µs and {} µs", README, asgi["ours"], asgi["theirs"])
 

@@ -24,18 +24,20 @@ AddBenchmark = Callable[..., None]
 @pytest.fixture
 def add_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AddBenchmark:
     """Replace the benchmarks, and their results with a folder of the test."""
-    benchmarks: dict[str, run.Benchmark] = {}
+    benchmarks: dict[str, dict[str, str]] = {}
+    outcomes: dict[str, Callable[[], Table]] = {}
     monkeypatch.setattr(run, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(run, "BENCHMARKS", benchmarks)
+    monkeypatch.setattr(run, "measure", lambda name, options: ([outcomes[name]()], "idle"))
 
     def add(name: str, target: float = 2, breaks: bool = False) -> None:
-        def measure(options: harness.Options) -> run.Outcome:
+        def measure() -> Table:
             if breaks:
                 raise OSError("no such interpreter")
             case = compared("sensitive", [10] * 3, [30] * 3, target)
-            return [Table("one call", "µs", [case])], "idle"
+            return Table("one call", "µs", [case])
 
-        benchmarks[name] = run.Benchmark("The bridge", measure)
+        benchmarks[name], outcomes[name] = {"subject": "The bridge"}, measure
 
     return add
 
@@ -51,36 +53,41 @@ def one_table(unit: str = "µs") -> Table:
 # Timing
 
 
-def write_cases(folder: Path, seconds: dict[str, float]) -> None:
-    """Write cases that answer these seconds per call, with a worker of pyperf."""
+def write_cases(folder: Path, ours: dict[str, float], theirs: dict[str, float]) -> str:
+    """Write cases with these seconds per call; return the Python of theirs."""
     (folder / "slow_cases.py").write_text(
         textwrap.dedent(f"""
-            import sys
+            import os, sys
             sys.path.insert(0, {str(run.HERE)!r})
             from measured import answer
 
             def case(seconds):
                 return lambda count: seconds * count
 
-            answer({{name: case(seconds) for name, seconds in {seconds!r}.items()}})
+            given = {theirs!r} if "THEIRS" in os.environ else {ours!r}
+            answer({{name: case(seconds) for name, seconds in given.items()}})
         """),
         "utf-8",
     )
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nTHEIRS=1 exec {sys.executable} "$@"\n', "utf-8")
+    python.chmod(0o755)
+    return str(python)
 
 
 def test_pyperf_times_each_case_in_both_environments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_cases(tmp_path, {"a": 2e-6, "other, a": 6e-6, "hop": 1e-6})
+    theirs = write_cases(tmp_path, {"a": 2e-6, "other, a": 5e-6, "hop": 1e-6}, {"a": 6e-6})
     monkeypatch.setattr(harness, "HERE", tmp_path)
     given = {"calls": 10, "target": 4, "limits": {"hop": 1.5}, "at_most": 9}
-    timing = harness.Timing("one call", {"a": given}, {"hop": 5}, against="other", theirs="others")
-    python = sys.executable
-    table = harness.time_table("slow", timing, harness.Options(python, python, 2))
+    timing = harness.Timing("one call", {"a": given}, {"hop": 5}, ("other",), theirs="others")
+    table = harness.time_table("slow", timing, harness.Options(sys.executable, theirs, 2))
     [case] = table.cases
     assert (case.ours, case.theirs) == pytest.approx((2, 6))
     assert case.samples == pytest.approx([3, 3])
     assert case.limits == pytest.approx({"1.5 x (hop)": 1.5, "limit": 9})
+    assert case.peers == pytest.approx({"other": 5})
     assert not case.met
     assert table.peers == pytest.approx({"hop": 1})
 
@@ -105,8 +112,8 @@ def test_a_case_of_several_calls_at_once_makes_the_given_number_of_calls(at_once
 
 
 def test_every_limit_names_a_case_or_a_peer_of_its_table() -> None:
-    for benchmark in harness.TIMED.values():
-        for table in (harness.Timing(**each) for each in benchmark["tables"]):
+    for benchmark in harness.BENCHMARKS.values():
+        for table in (harness.Timing(**each) for each in benchmark.get("tables", ())):
             known = {*table.cases, *table.all_peers()}
             assert {
                 each for case in table.cases.values() for each in case.get("limits", ())
@@ -218,8 +225,9 @@ def test_a_plot_shows_each_case_in_the_colours_of_the_reader_s_theme(tmp_path: P
 
 
 def test_a_table_of_contenders_gets_a_plot_of_their_times(tmp_path: Path) -> None:
-    peers = {"raw, sensitive": 5.0, "a2wsgi, sensitive": 90.0}
-    run.store([record_of(replace(one_table(), peers=peers))], tmp_path, tmp_path)
+    table = one_table()
+    cases = [replace(case, peers={"raw": 5.0, "a2wsgi": 90.0}) for case in table.cases]
+    run.store([record_of(replace(table, cases=cases))], tmp_path, tmp_path)
     plot = (tmp_path / "bridge-peers.svg").read_text("utf-8")
     texts = [each.text for each in ElementTree.fromstring(plot).iter() if each.text]
     assert {"here", "asgiref 3.13", "raw", "a2wsgi", "90.0 µs"} <= set(texts)

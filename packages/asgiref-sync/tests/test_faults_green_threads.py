@@ -265,6 +265,50 @@ def test_a_fork_ends_idle_greenlets_and_waits_for_no_thread_of_the_system(librar
     assert (result.stdout, result.returncode) == ("True\n", 0), result.stderr
 
 
+#: Programs with a thread of gevent's own pool, which is a system thread with a hub of its own.
+POOL_PROGRAMS = {
+    "does not see the loop of the main thread": """
+        def in_system_thread():
+            assert async_to_sync(slow)(1) == 1
+            check_no_loop()
+            return asyncio.run(slow(2))
+        async def main():
+            await parallel(1)
+            loop, finished = asyncio.get_running_loop(), asyncio.Event()
+            result = gevent.get_hub().threadpool.spawn(in_system_thread)
+            result.rawlink(lambda _: loop.call_soon_threadsafe(finished.set))
+            await finished.wait()
+            assert asyncio.get_running_loop() is loop
+            return result.get()
+        assert asyncio.run(main()) == 2
+    """,
+    "leaves no worker that a later call waits for": """
+        for kind in [back, parallel, in_context, slow]:
+            in_system_thread = lambda: async_to_sync(kind)(1)
+            assert gevent.get_hub().threadpool.spawn(in_system_thread).get() == 1
+            assert async_to_sync(kind)(2) == 2
+            assert asyncio.run(kind(3)) == 3
+    """,
+}
+
+
+@pytest.mark.parametrize("program", POOL_PROGRAMS.values(), ids=list(POOL_PROGRAMS))
+def test_a_thread_of_gevents_own_pool(program):
+    pytest.importorskip("gevent")
+    script = "\n".join(
+        [
+            PATCHES["gevent"],
+            COMMON,
+            "import gevent",
+            textwrap.dedent(program),
+            "print('ended', flush=True)",
+            "os._exit(0)",
+        ]
+    )
+    result = run_program(script, prelude=PRELUDE, seconds=10)
+    assert (result.stdout, result.returncode) == ("ended\n", 0), result.stderr
+
+
 def test_at_least_the_supported_library_is_tested_on_released_pythons():
     """Without it, all tests here could be skipped unnoticed. The extra `tests` installs gevent."""
     if sys.version_info >= (3, 14):

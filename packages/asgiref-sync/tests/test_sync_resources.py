@@ -5,8 +5,10 @@ import contextlib
 import contextvars
 import gc
 import os
+import sys
 import threading
 import weakref
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -99,34 +101,66 @@ def test_arguments_of_async_code_die_without_the_collector(function, bridged):
     assert (asyncio.run(sync_to_async(main)()) if bridged else main()) is None
 
 
-def test_no_thread_task_or_descriptor_more_after_many_calls():
-    async def both_ways():
-        await sync_to_async(int)()
-        await sync_to_async(int, thread_sensitive=False)()
+async def call_both_ways():
+    await sync_to_async(int)()
+    await sync_to_async(int, thread_sensitive=False)()
 
-    async def request():
-        async with ThreadSensitiveContext():
-            await sync_to_async(async_to_sync(both_ways))()
-        with pytest.raises(ValueError, match="failed"):
-            await sync_to_async(fails, thread_sensitive=False)(1)
 
-    def use():
-        asyncio.run(request())
-        async_to_sync(both_ways)()
-        with pytest.raises(ValueError, match="failed"):
-            async_to_sync(fails_async)(1)
+async def serve_request():
+    async with ThreadSensitiveContext():
+        await sync_to_async(async_to_sync(call_both_ways))()
+    with pytest.raises(ValueError, match="failed"):
+        await sync_to_async(fails, thread_sensitive=False)(1)
+
+
+def use_all_kinds_of_calls():
+    asyncio.run(serve_request())
+    async_to_sync(call_both_ways)()
+    with pytest.raises(ValueError, match="failed"):
+        async_to_sync(fails_async)(1)
+
+
+def test_no_thread_loop_task_context_or_descriptor_more_after_many_calls():
+    kinds = asyncio.AbstractEventLoop, asyncio.Task, contextvars.Context
 
     def resources():
         gc.collect()
-        loops = [o for o in gc.get_objects() if isinstance(o, asyncio.AbstractEventLoop)]
-        return threading.active_count(), len(loops), len(os.listdir("/proc/self/fd"))
+        counted = Counter(thread=threading.active_count(), fd=len(os.listdir("/proc/self/fd")))
+        counted.update(kind for o in gc.get_objects() for kind in kinds if isinstance(o, kind))
+        return counted
 
     for _ in range(20):
-        use()
+        use_all_kinds_of_calls()
     before = resources()
     for _ in range(200):
-        use()
-    assert resources() == before
+        use_all_kinds_of_calls()
+    more = resources() - before
+    # A call starts another worker, with a context, if the last one is still on its way back.
+    assert all(number < 10 for number in more.values()), more
+
+
+def blocks_left_by(calls, repetitions=300):
+    """Return how many more memory blocks are in use afterwards, for each repetition."""
+    for _ in range(600):  # CPython 3.11 allocates memory during hundreds of calls
+        calls()
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(repetitions):
+        calls()
+    gc.collect()
+    return (sys.getallocatedblocks() - before) / repetitions
+
+
+@pytest.mark.skipif(not sys.getallocatedblocks(), reason="this build does not count its blocks")
+def test_no_memory_more_after_many_calls():
+    leaked = []
+
+    def use_and_leak_one_object():
+        use_all_kinds_of_calls()
+        leaked.append(object())
+
+    assert blocks_left_by(use_all_kinds_of_calls) < 0.5
+    assert blocks_left_by(use_and_leak_one_object) > 0.5  # so one object for each call is noticed
 
 
 def test_a_value_in_a_context_dies_with_its_context():

@@ -304,6 +304,15 @@ def has_green_threads() -> bool:
     return getattr(threading.get_ident, "__module__", "_thread") != "_thread"
 
 
+def system_thread() -> int:
+    """Return the native id of this thread if it is a greenlet, otherwise 0.
+
+    gevent's own thread pool has more system threads. A greenlet cannot wake one of another system
+    thread, whose hub may not run, and cannot wait for it.
+    """
+    return threading.get_native_id() if has_green_threads() else 0
+
+
 def run_loop(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any] | None" = None) -> None:
     """Run `loop` until it is stopped, or until `future` is done. Raises the future's exception."""
     # If asyncio reports a running loop here, another greenlet runs it: see `is_loop_running_here`.
@@ -405,23 +414,23 @@ def _leave_current_task(loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any] |
     return task
 
 
-# asyncio records one running loop for all greenlets of this thread. A loop of the application that
-# waits in a plain selector expects to find itself there afterwards. The bridge's own loops, which
-# may run and wait in the meantime, therefore leave that loop in the record.
-_loop_in_record: "weakref.ref[asyncio.AbstractEventLoop] | None" = None
+# asyncio records one running loop for all greenlets of a system thread. A loop of the application
+# that waits in a plain selector expects to find itself there afterwards. The bridge's own loops,
+# which may run and wait in the meantime, therefore leave that loop in the record. By native id,
+# because gevent's own thread pool has more system threads, whose records are independent.
+_LOOPS_IN_RECORD = weakref.WeakValueDictionary[int, asyncio.AbstractEventLoop]()
 
 
 def _loop_of_other_greenlet(own: asyncio.AbstractEventLoop | None) -> Any:
     """Return the running loop that another greenlet expects in asyncio's record, or None."""
-    loop = None if _loop_in_record is None else _loop_in_record()
+    loop = _LOOPS_IN_RECORD.get(threading.get_native_id())
     return loop if loop is not None and loop is not own and loop.is_running() else None
 
 
 def _run_outside_green_loop(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-    global _loop_in_record
     loop = asyncio._get_running_loop()
     if loop is not None and not isinstance(getattr(loop, "_selector", None), _GreenSelector):
-        _loop_in_record = weakref.ref(loop)
+        _LOOPS_IN_RECORD[threading.get_native_id()] = loop
     own = loop if is_loop_running_here() else None
     task = None if own is None else _leave_current_task(own)
     asyncio._set_running_loop(_loop_of_other_greenlet(own))

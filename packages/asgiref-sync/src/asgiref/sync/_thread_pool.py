@@ -23,7 +23,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from ._asyncio_internals import has_green_threads, start_thread
+from ._asyncio_internals import has_green_threads, start_thread, system_thread
 from ._thread_state import PROCESS, ThreadState, thread_state
 
 logger = logging.getLogger("asgiref.sync")
@@ -128,6 +128,8 @@ def _finish_workers() -> None:
         worker.end()
     for worker in workers:
         is_waited_for = worker.pool is None or worker.pool.is_waited_for_at_exit
+        if worker.system_thread != system_thread():
+            continue
         if is_waited_for or not worker.is_busy or not _is_main_interpreter():
             with contextlib.suppress(RuntimeError):  # another thread has not started it yet
                 worker.thread.join()
@@ -168,6 +170,8 @@ class WorkerThread:
         self._is_running = False
         self._queue.put(first)
         self.pid: int = PROCESS.pid
+        #: The same for all threads, unless they are greenlets.
+        self.system_thread: int = system_thread()
         #: The thread's state; None until the thread runs.
         self.state: ThreadState | None = None
         try:
@@ -328,7 +332,7 @@ class ThreadPool:
     def _start_anew(self) -> None:
         self._pid = PROCESS.pid
         # No lock: taking a worker out is one atomic operation, so only one thread gets it.
-        self._idle: dict[WorkerThread, bool] = {}
+        self._idle: dict[int, dict[WorkerThread, bool]] = {}
         self._open = True
 
     def submit(self, item: WorkItem) -> None:
@@ -341,10 +345,11 @@ class ThreadPool:
         if PROCESS.is_exiting:
             raise RuntimeError("cannot start a thread: the interpreter is shutting down")
         worker: WorkerThread | None = None
+        idle = self._idle_here()
         try:
-            while self._idle:
+            while idle:
                 try:
-                    worker, _ = self._idle.popitem()
+                    worker, _ = idle.popitem()
                 except KeyError:  # another thread took the last one
                     break
                 if worker.put(item):
@@ -352,19 +357,23 @@ class ThreadPool:
         except BaseException:
             # A signal handler raised. If the worker did not get the item, it is idle again.
             if worker is not None and not worker.is_busy:
-                self._idle[worker] = True
+                idle[worker] = True
             raise
         WorkerThread(f"{self._name}-{next(self._numbers)}", item, self).start()
 
+    def _idle_here(self) -> dict[WorkerThread, bool]:
+        """Return the idle workers that the current thread can wake."""
+        return self._idle.setdefault(system_thread(), {})
+
     def add_idle(self, worker: WorkerThread) -> None:
         """Make `worker`, the calling thread, available for the next item."""
-        self._idle[worker] = True
+        self._idle_here()[worker] = True
         if not self._open:
             worker.end()
 
     def forget_idle(self, worker: WorkerThread) -> None:
         """Submit nothing more to `worker`, the calling thread."""
-        self._idle.pop(worker, None)
+        self._idle_here().pop(worker, None)
 
     def thread_ended(self) -> None:
         """Clean up on a thread of this pool that is about to exit."""
@@ -399,9 +408,10 @@ class ThreadPool:
                 break
             time.sleep(0)
         ended: list[WorkerThread] = []
-        while self._idle:
+        idle = self._idle_here()
+        while idle:
             with contextlib.suppress(KeyError):
-                worker, _ = self._idle.popitem()
+                worker, _ = idle.popitem()
                 worker.end()
                 ended.append(worker)
         for worker in ended:
