@@ -265,6 +265,17 @@ async def test_a_body_that_is_too_large_is_answered_with_413(
     assert site.environs == []
 
 
+@pytest.mark.parametrize("length", [10, 11])
+async def test_the_maximum_for_a_body_without_a_length_applies_to_a_single_message(length):
+    site = Site()
+    adapter = WsgiToAsgi(site, max_spool_size=10)
+    exchange = Exchange(adapter, http_scope(headers=CHUNKED)).start()
+    exchange.feed(b"x" * length, more=False)
+    await exchange.end()
+    assert exchange.sent()[0]["status"] == (200 if length == 10 else 413)
+    assert len(site.environs) == (length == 10)
+
+
 async def test_a_head_request_that_is_too_large_has_no_body():
     headers = [(b"content-length", b"11")]
     scope = http_scope(method="HEAD", headers=headers)

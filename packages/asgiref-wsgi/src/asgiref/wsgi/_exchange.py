@@ -154,7 +154,8 @@ class Exchange:
             pass  # the application may refuse the request before the client sends the body
         elif not await source.receive_one():
             return None
-        if not source.complete and _environ.may_lack_length(self._scope, framing):
+        is_too_large = max_spool_size is not None and source.size > max_spool_size
+        if (is_too_large or not source.complete) and _environ.may_lack_length(self._scope, framing):
             if max_spool_size is not None:
                 return await self._spool(source, max_spool_size)
             self._is_streamed_without_length = True
