@@ -113,7 +113,7 @@ class Record:
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())
 
     def __str__(self) -> str:
-        rounds = f"Medians of {self.rounds} rounds that alternate, " if self.rounds > 1 else ""
+        rounds = f"Medians of {self.rounds} alternating rounds, " if self.rounds > 1 else ""
         when = f"{self.date}, {self.machine}; {self.conditions}; load {self.load:.1f} before"
         return rounds + when
 
