@@ -41,6 +41,7 @@ VARIABLE = "ASGIREF_POSTGRES_DATABASE"
 #: Arguments that are not options: the URL has the password, and each limit is a separate option.
 _NO_OPTIONS = {"application", "database", "limits", "url", "password"}
 _UNITS: dict[Any, str] = {int: "NUMBER", float: "SECONDS", str: "NAME"}
+_LARGEST: dict[Any, int] = {int: 2**63 - 1, float: 2**31 - 1}
 #: The arguments in the docstring of a class or function, each with its text.
 _DESCRIBED = re.compile(r"^    (\w[\w, ]*): (.+(?:\n        .+)*)", re.MULTILINE)
 
@@ -91,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "check", _check, "check a setup, for health probes")
     dead = _command(commands, "dead-letters", _dead_letters, "list, show, requeue or drop them")
     dead.add_argument("action", choices=ACTIONS, help="show and the others need ids")
-    dead.add_argument("ids", metavar="ID", type=int, nargs="*", help="an id from the list")
+    dead.add_argument("ids", metavar="ID", type=_checked(int), nargs="*", help="an id from the list")
     return parser
 
 
@@ -150,11 +151,24 @@ def _add_option(parser: argparse.ArgumentParser, parameter: Parameter, text: str
     shown = "none" if parameter.default is None else "%(default)s"
     parser.add_argument(
         f"--{parameter.name.replace('_', '-')}",
-        type=kind,
+        type=_checked(kind),
         default=parameter.default,
         metavar=_UNITS[kind],
         help=f"{text} (default: {shown})",
     )
+
+
+def _checked(kind: Any) -> Callable[[str], Any]:
+    """Return a conversion that refuses negative and endless numbers; the classes check the rest."""
+
+    def number(text: str) -> Any:
+        with contextlib.suppress(ValueError):
+            if 0 <= (value := kind(text)) <= _LARGEST[kind]:
+                return value
+        unit = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"{text!r} is not {unit} between 0 and {_LARGEST[kind]}")
+
+    return number if kind in _LARGEST else str
 
 
 def _chosen(target: Any, options: argparse.Namespace, **others: Any) -> Any:

@@ -17,7 +17,7 @@ from ._codec import CannotStart, SessionLost, decode, encoder
 from ._database import Database, Session
 from ._delivery import Limits
 from ._instances import Instances
-from ._monitoring import monitored
+from ._monitoring import HealthEndpoint, monitored
 from ._outbox import Outbox
 from ._pump import Counts, Pump
 from ._schema import partition_of
@@ -66,6 +66,7 @@ class PostgresWorker:
         codec: ``"json"`` or ``"msgpack"``, for the events that the application sends.
         name: the name that the status shows.
         health_port: answer HTTP requests on this port: 200 while connected, otherwise 503.
+        health_address: the address of the health port, by default every address of the host.
 
     Raises:
         CannotStart: if an argument cannot be used.
@@ -90,8 +91,10 @@ class PostgresWorker:
         codec: str = "json",
         name: str | None = None,
         health_port: int | None = None,
+        health_address: str | None = None,
     ) -> None:
-        owner = self._owner = _WorkerOwner(shutdown_timeout, health_port)
+        endpoint = HealthEndpoint(health_address, health_port)
+        owner = self._owner = _WorkerOwner(shutdown_timeout, endpoint)
         outbox = Outbox(10_000, 16 << 20, is_numbered=False)
         owner.pump = Pump(database, name or process_name("worker"), limits, owner, outbox)
         options: dict[str, Any] = {
@@ -148,9 +151,9 @@ class _WorkerOwner:
     pump: Pump
     instances: Instances
 
-    def __init__(self, shutdown_timeout: float, health_port: int | None) -> None:
+    def __init__(self, shutdown_timeout: float, endpoint: HealthEndpoint) -> None:
         self._shutdown_timeout = shutdown_timeout
-        self._health_port = health_port
+        self._endpoint = endpoint
         self._running: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
         self._end_at: float | None = None
@@ -172,7 +175,7 @@ class _WorkerOwner:
     async def serve(self) -> None:
         """Run the pump; a cancellation asks it to end, and a second one does not wait for it."""
         try:
-            async with monitored(self.pump, self._health_port):
+            async with monitored(self.pump, self._endpoint):
                 self._running = asyncio.ensure_future(self.pump.run())
                 try:
                     await asyncio.wait({self._running})
