@@ -269,8 +269,8 @@ async def _may_migrate(connection: Any, schema: str) -> bool:
         )
     if owner is None and not may_create:
         raise CannotStart(
-            f"The role {role!r} cannot create the schema {schema!r}. As a superuser, run "
-            f"`GRANT CREATE ON DATABASE {name} TO {role}`, or migrate as another role."
+            f"The role {role!r} cannot create the schema {schema!r}. Migrate as a role "
+            f"with that right, or run, as a superuser, `GRANT CREATE ON DATABASE {name} TO {role}`."
         )
     return owner is not None
 
