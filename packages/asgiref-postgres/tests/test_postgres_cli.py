@@ -69,10 +69,13 @@ def test_a_wrong_url_ends_a_worker_with_a_sentence(
     assert "Traceback" not in done.stderr
 
 
-def test_check_fails_when_no_server_answers() -> None:
-    done = run("check", url=f"postgresql://postgres@127.0.0.1:{free_port()}/postgres")
+def test_check_fails_when_no_server_answers_and_names_the_server_without_the_password() -> None:
+    port = free_port()
+    done = run("check", url=f"postgresql://postgres:secret@127.0.0.1:{port}/postgres")
 
     assert done.returncode == 1
+    assert f"(server 127.0.0.1:{port})" in done.stderr
+    assert "secret" not in done.stderr
     assert done.stderr.startswith("asgiref.postgres: The database cannot be used: ")
 
 
@@ -148,7 +151,12 @@ def test_dead_letters_are_listed_shown_requeued_and_dropped(database: str) -> No
     assert run("dead-letters", "drop", "3", url=database).returncode == 0
     missing = run("dead-letters", "drop", "3", url=database)
     assert missing.returncode == 1
-    assert "1 of these ids" in missing.stderr
+    assert missing.stderr == "asgiref.postgres: These ids are not dead letters: 3.\n"
+    for arguments in (["list", "3"], ["show"], ["drop"], ["requeue"]):
+        refused = run("dead-letters", *arguments, url=database)
+        assert refused.returncode == 1
+        assert "list takes no ids; show, drop and requeue need some" in refused.stderr
+    assert run("dead-letters", "list", url=database).stdout.count("\n") == 0
     rows = execute(database, "SELECT redelivered FROM asgiref.messages")
     assert [row[0] for row in rows] == [True, True]
 
@@ -308,7 +316,7 @@ def test_a_migration_that_fails_changes_nothing(server: RealPostgres, database: 
     done = run("migrate", "--schema", "half", "--grant", "no_such_role", url=database)
 
     assert done.returncode == 1
-    assert 'role "no_such_role" does not exist' in done.stderr
+    assert 'Create it first: role "no_such_role" does not exist' in done.stderr
     assert execute(database, "SELECT to_regnamespace('half') IS NULL")[0][0]
 
 

@@ -148,13 +148,12 @@ def _texts(target: Any) -> dict[str, str]:
 
 def _add_option(parser: argparse.ArgumentParser, parameter: Parameter, text: str) -> None:
     kind: Any = (get_args(parameter.annotation) or (parameter.annotation,))[0]
-    shown = "none" if parameter.default is None else "%(default)s"
     parser.add_argument(
         f"--{parameter.name.replace('_', '-')}",
         type=_checked(kind),
         default=parameter.default,
         metavar=_UNITS[kind],
-        help=f"{text} (default: {shown})",
+        help=text if parameter.default is None else f"{text} (default: %(default)s)",
     )
 
 
@@ -206,7 +205,10 @@ def load(name: str) -> Any:
         return pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:
         traceback.print_exception(error)
-        raise CannotStart(f"The application {name!r} cannot be imported; see above.") from error
+        raise CannotStart(
+            f"The application {name!r} cannot be imported; see above. The current folder, which "
+            f"the worker imports from, is {os.getcwd()!r}."
+        ) from error
 
 
 def _run_reloading() -> int:
@@ -245,14 +247,15 @@ def _check(_options: argparse.Namespace, database: Database) -> None:
     print(asyncio.run(check(database)))
 
 
-def _dead_letters(options: argparse.Namespace, database: Database) -> int:
+def _dead_letters(options: argparse.Namespace, database: Database) -> None:
+    if (options.action == "list") == bool(options.ids):
+        raise CannotStart("dead-letters list takes no ids; show, drop and requeue need some.")
     rows = asyncio.run(dead_letters(database, options.action, options.ids))
-    if options.action in ("list", "show"):
-        print("\n".join(map(summary if options.action == "list" else details, rows)))
-    if options.action != "list" and (missing := len(set(options.ids)) - len(rows)):
-        print(f"asgiref.postgres: {missing} of these ids are not dead letters.", file=sys.stderr)
-        return 1
-    return 0
+    shown = {"list": summary, "show": details}.get(options.action)
+    for row in rows if shown else ():
+        print(shown(row))
+    if missing := sorted({*options.ids} - {row["id"] for row in rows}):
+        raise CannotStart(f"These ids are not dead letters: {', '.join(map(str, missing))}.")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from operator import attrgetter
 from typing import Any
+from urllib.parse import urlsplit
 
 from . import _schema
 from ._codec import MAX_SIZE, CannotStart, LoopBlocked, PostgresServerError, SessionLost
@@ -136,6 +137,13 @@ def is_lost(error: BaseException) -> bool:
     )
 
 
+def _reason(error: Exception, database: Database) -> str:
+    """Return the text of an error, and the server that it came from."""
+    named = urlsplit(database.url or "").netloc.rpartition("@")[2]
+    text = str(error).rstrip(".") or type(error).__name__
+    return f"{text} (server {named or os.environ.get('PGHOST', 'localhost')})"
+
+
 def explained(error: Exception, database: Database) -> PostgresServerError:
     """Return the error that tells a user what ``error`` means and what to do."""
     schema = database.schema
@@ -151,8 +159,10 @@ def explained(error: Exception, database: Database) -> PostgresServerError:
             f"The database has no schema {schema!r} of asgiref.postgres. Run "
             f"`python -m asgiref.postgres migrate --schema {schema}`"
         )
+    elif isinstance(error, asyncpg.UndefinedObjectError):
+        text = f"Create it first: {error}"
     else:
-        text = f"The database cannot be used: {str(error).rstrip('.') or type(error).__name__}"
+        text = f"The database cannot be used: {_reason(error, database)}"
     return CannotStart(text + ".")
 
 
@@ -338,7 +348,7 @@ class Session:
             if not isinstance(error, Exception):
                 raise
             if is_lost(error):
-                raise SessionLost(str(error) or type(error).__name__) from error
+                raise SessionLost(_reason(error, database)) from error
             raise explained(error, database) from error
 
     def _notified(self, _connection: Any, _pid: int, _channel: str, payload: Any) -> None:

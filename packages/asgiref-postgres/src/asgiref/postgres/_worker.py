@@ -64,7 +64,7 @@ class PostgresWorker:
         idle_timeout: cancel an instance after this many seconds without a message.
         shutdown_timeout: seconds to finish the messages in hand at the end.
         codec: ``"json"`` or ``"msgpack"``, for the events that the application sends.
-        name: the name that the status shows.
+        name: the name that the status shows, by default the host and process id.
         health_port: answer HTTP requests on this port: 200 while connected, otherwise 503.
         health_address: the address of the health port, by default every address of the host.
 
