@@ -443,7 +443,8 @@ async def test_a_worker_logs_whose_partitions_it_has_taken_over(
     )
     await connection.execute(
         "UPDATE partitions p SET reader = md5(n)::uuid FROM (VALUES"
-        " (3, 'asgiref.postgres worker one:71'), (12, 'asgiref.postgres worker one:71'), (7, 'two'))"
+        " (3, 'asgiref.postgres worker one:71'), (12, 'asgiref.postgres worker one:71'),"
+        " (7, 'two'))"
         " AS s (partition, n) WHERE p.partition = s.partition"
     )
     # The second worker takes over nothing: the first one released its partitions.

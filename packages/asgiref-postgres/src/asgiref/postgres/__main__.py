@@ -19,21 +19,18 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import Parameter, getdoc, signature
 from pathlib import Path
 from typing import Any, get_args
 
-from . import (
-    CannotStart,
-    Database,
-    Limits,
-    PostgresServerError,
-    PostgresWorker,
-    __version__,
-    migrate,
-)
+from . import __version__
 from ._admin import ACTIONS, check, dead_letters, details, status, summary
+from ._codec import CannotStart, PostgresServerError
+from ._database import Database, migrate
+from ._delivery import Limits
 from ._schema import VERSION
+from ._worker import PostgresWorker
 
 #: The environment variable with the database's URL, used without ``--database``.
 VARIABLE = "ASGIREF_POSTGRES_DATABASE"
@@ -88,11 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument(
         "--reload", action="store_true", help="restart when a Python file here changes"
     )
-    _command(commands, "status", _status, "show the partitions and backlog of each owner")
-    _command(commands, "check", _check, "check a setup, for health probes")
+    _command(
+        commands, "status", partial(_print, status), "show each owner's partitions and backlog"
+    )
+    _command(commands, "check", partial(_print, check), "check a setup, for health probes")
     dead = _command(commands, "dead-letters", _dead_letters, "list, show, requeue or drop them")
     dead.add_argument("action", choices=ACTIONS, help="show and the others need ids")
-    dead.add_argument("ids", metavar="ID", type=_checked(int), nargs="*", help="an id from the list")
+    dead.add_argument("ids", metavar="ID", type=_checked(int), nargs="*", help="from the list")
     return parser
 
 
@@ -216,10 +215,7 @@ def _run_reloading() -> int:
     command = [sys.executable, "-m", "asgiref.postgres"]
     command += [each for each in sys.argv[1:] if each != "--reload"]
 
-    def end(_number: int, _frame: object) -> None:
-        sys.exit(0)  # the finally clause below ends the worker too
-
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the finally clause ends the worker too
     while True:
         seen = _modified()
         process = subprocess.Popen(command)
@@ -239,12 +235,8 @@ def _modified() -> dict[Path, float]:
     return found
 
 
-def _status(_options: argparse.Namespace, database: Database) -> None:
-    print(asyncio.run(status(database)))
-
-
-def _check(_options: argparse.Namespace, database: Database) -> None:
-    print(asyncio.run(check(database)))
+def _print(report: Any, _options: argparse.Namespace, database: Database) -> None:
+    print(asyncio.run(report(database)))
 
 
 def _dead_letters(options: argparse.Namespace, database: Database) -> None:
@@ -252,8 +244,8 @@ def _dead_letters(options: argparse.Namespace, database: Database) -> None:
         raise CannotStart("dead-letters list takes no ids; show, drop and requeue need some.")
     rows = asyncio.run(dead_letters(database, options.action, options.ids))
     shown = {"list": summary, "show": details}.get(options.action)
-    for row in rows if shown else ():
-        print(shown(row))
+    for text in map(shown, rows) if shown else ():
+        print(text)
     if missing := sorted({*options.ids} - {row["id"] for row in rows}):
         raise CannotStart(f"These ids are not dead letters: {', '.join(map(str, missing))}.")
 

@@ -278,7 +278,9 @@ def _log_acquired(acquired: list[Any], owned: int) -> None:
             taken.setdefault(former.removeprefix("asgiref.postgres "), []).append(number)
     for former, numbers in taken.items():
         listed = ", ".join(map(str, sorted(numbers)))
-        logger.warning("Took over from %s, which did not release them: partitions %s", former, listed)
+        logger.warning(
+            "Took over from %s, which did not release them: partitions %s", former, listed
+        )
 
 
 def _log_loss(error: PostgresServerError) -> None:
