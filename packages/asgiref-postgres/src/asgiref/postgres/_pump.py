@@ -32,7 +32,7 @@ _CHECK = 2.0
 _BACKOFF = (0.05, 2.0)
 
 
-class Owner(Protocol):
+class PumpClient(Protocol):
     """The worker or gateway that a pump works for."""
 
     async def opened(self, session: Session) -> None: ...
@@ -102,7 +102,7 @@ class Pump:
         database: Database | str | None,
         name: str,
         limits: Limits | None,
-        owner: Owner,
+        owner: PumpClient,
         outbox: Outbox,
     ) -> None:
         self._database = database if isinstance(database, Database) else Database(database)

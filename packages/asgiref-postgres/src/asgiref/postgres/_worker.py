@@ -16,7 +16,7 @@ from typing import Any
 from ._codec import CannotStart, SessionLost, decode, encoder
 from ._database import Database, Session
 from ._delivery import Limits
-from ._instances import Instances
+from ._instances import WorkerInstances
 from ._monitoring import HealthEndpoint, monitored
 from ._outbox import Outbox
 from ._pump import Counts, Pump
@@ -102,7 +102,9 @@ class PostgresWorker:
             "idle_timeout": idle_timeout,
             "shutdown_timeout": shutdown_timeout + 2 * _CLEANUP_SECONDS,
         }
-        owner.instances = Instances(application, owner.pump, owner.serve, encoder(codec), **options)
+        owner.instances = WorkerInstances(
+            application, owner.pump, owner.serve, encoder(codec), **options
+        )
 
     @property
     def counts(self) -> Counts:
@@ -149,7 +151,7 @@ class _WorkerOwner:
     """Owns partitions for a worker."""
 
     pump: Pump
-    instances: Instances
+    instances: WorkerInstances
 
     def __init__(self, shutdown_timeout: float, endpoint: HealthEndpoint) -> None:
         self._shutdown_timeout = shutdown_timeout
