@@ -69,10 +69,13 @@ def test_a_wrong_url_ends_a_worker_with_a_sentence(
     assert "Traceback" not in done.stderr
 
 
-def test_check_fails_when_no_server_answers() -> None:
-    done = run("check", url=f"postgresql://postgres@127.0.0.1:{free_port()}/postgres")
+def test_check_fails_when_no_server_answers_and_names_the_server_without_the_password() -> None:
+    port = free_port()
+    done = run("check", url=f"postgresql://postgres:secret@127.0.0.1:{port}/postgres")
 
     assert done.returncode == 1
+    assert f"(server 127.0.0.1:{port})" in done.stderr
+    assert "secret" not in done.stderr
     assert done.stderr.startswith("asgiref.postgres: The database cannot be used: ")
 
 
@@ -148,7 +151,12 @@ def test_dead_letters_are_listed_shown_requeued_and_dropped(database: str) -> No
     assert run("dead-letters", "drop", "3", url=database).returncode == 0
     missing = run("dead-letters", "drop", "3", url=database)
     assert missing.returncode == 1
-    assert "1 of these ids" in missing.stderr
+    assert missing.stderr == "asgiref.postgres: These ids are not dead letters: 3.\n"
+    for arguments in (["list", "3"], ["show"], ["drop"], ["requeue"]):
+        refused = run("dead-letters", *arguments, url=database)
+        assert refused.returncode == 1
+        assert "list takes no ids; show, drop and requeue need some" in refused.stderr
+    assert run("dead-letters", "list", url=database).stdout.count("\n") == 0
     rows = execute(database, "SELECT redelivered FROM asgiref.messages")
     assert [row[0] for row in rows] == [True, True]
 
@@ -208,7 +216,11 @@ def test_a_wrong_option_is_refused_with_a_sentence(database: str) -> None:
     for options, sentence in (
         (["--messages", "0"], "The limit messages must be at least 1: 0."),
         (["--max-applications", "0"], "max_applications must be at least 1, not 0."),
-        (["--timeout", "0.5"], "The timeout must be at least 1 second, not 0.5."),
+        (["--timeout", "0.5"], "The timeout must be between 1 and 86400 seconds, not 0.5."),
+        (["--timeout", "90000"], "The timeout must be between 1 and 86400 seconds, not 90000.0."),
+        (["--health-port", "0"], "The health port must be between 1 and 65535, not 0."),
+        (["--health-port", "70000"], "The health port must be between 1 and 65535, not 70000."),
+        (["--health-address", "::1"], "The health address '::1' needs a health port."),
         (["--schema", "Chat"], "The schema name 'Chat' cannot be used"),
         (["--log-config", "absent.json"], "The log configuration 'absent.json' cannot be used"),
     ):
@@ -216,6 +228,47 @@ def test_a_wrong_option_is_refused_with_a_sentence(database: str) -> None:
         assert done.returncode == 1
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("worker", "--shutdown-timeout=-1"),
+        ("worker", "--idle-timeout=nan"),
+        ("worker", "--retry-delay=inf"),
+        ("worker", "--messages=some"),
+        ("worker", "--size=-5"),
+        ("status", "--timeout=1e300"),
+        ("dead-letters", "9223372036854775808"),
+    ],
+)
+def test_a_number_outside_of_its_range_is_refused_with_the_option_and_the_range(
+    command: str, option: str
+) -> None:
+    required = {"worker": ["bot:shout"], "dead-letters": ["show"], "status": []}
+    done = run(command, *required[command], option, url="postgresql://localhost/x")
+
+    name, _, value = option.rpartition("=")
+    assert done.returncode == 2
+    assert f"argument {name or 'ID'}: '{value}' is not a " in done.stderr
+    assert "number between 0 and " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--partitions", "0", "There must be between 1 and 4096 partitions, not 0."),
+        ("--max-size", "0", "The max_size must be between 1 and 536870912 bytes, not 0."),
+        ("--max-size", "536870913", "between 1 and 536870912 bytes, not 536870913."),
+    ],
+)
+def test_migrate_refuses_a_size_that_no_schema_can_have(
+    server: RealPostgres, option: str, value: str, sentence: str
+) -> None:
+    done = run("migrate", "--schema", "sized", option, value, url=server.url)
+
+    assert done.returncode == 1
+    assert sentence in done.stderr
 
 
 def test_a_log_configuration_is_used(database: str, tmp_path: Path) -> None:
@@ -263,7 +316,7 @@ def test_a_migration_that_fails_changes_nothing(server: RealPostgres, database: 
     done = run("migrate", "--schema", "half", "--grant", "no_such_role", url=database)
 
     assert done.returncode == 1
-    assert 'role "no_such_role" does not exist' in done.stderr
+    assert 'Create it first: role "no_such_role" does not exist' in done.stderr
     assert execute(database, "SELECT to_regnamespace('half') IS NULL")[0][0]
 
 
@@ -273,9 +326,24 @@ def test_a_role_without_the_right_to_create_a_schema_is_told_so(database: str) -
     done = run("migrate", "--schema", "other", url=database.replace("postgres@", "poor@"))
 
     assert done.returncode == 1
-    assert "permission denied for database" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "The role 'poor' cannot create the schema 'other'." in done.stderr
+    assert "`GRANT CREATE ON DATABASE postgres TO poor`" in done.stderr
+    assert "--grant" not in done.stderr
     execute(database, "DROP ROLE poor", "SELECT 1")
+
+
+def test_a_role_that_does_not_own_the_schema_is_told_who_can_migrate_it(database: str) -> None:
+    execute(database, "DROP ROLE IF EXISTS other", "CREATE ROLE other LOGIN", "SELECT 1")
+    assert run("migrate", "--grant", "other", url=database).returncode == 0
+
+    done = run("migrate", url=database.replace("postgres@", "other@"))
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "asgiref.postgres: Only its owner, the role 'postgres', can migrate the schema 'asgiref',"
+        " not the role 'other'. Run `migrate` with the owner's URL.\n"
+    )
+    execute(database, "DROP SCHEMA asgiref CASCADE", "DROP ROLE other", "SELECT 1")
 
 
 @pytest.mark.parametrize("kind", ["passfile", "service"])

@@ -371,8 +371,8 @@ async def test_a_worker_and_a_gateway_have_one_connection_each(
     await with_workers(gateway, workers, body)
 
 
-async def answer_of(port: int) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def answer_of(port: int, address: str = "127.0.0.1") -> bytes:
+    reader, writer = await asyncio.open_connection(address, port)
     writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
     answer = await reader.read()
     writer.close()
@@ -411,11 +411,52 @@ async def test_a_health_port_that_is_taken_is_refused_with_a_sentence(database: 
 
     taken = await asyncio.start_server(lambda *_: None, port=0)
     port = taken.sockets[0].getsockname()[1]
-    with pytest.raises(CannotStart, match=f"The health port {port} cannot be used"):
+    with pytest.raises(CannotStart, match=rf"The health endpoint \*:{port} cannot be used"):
         await PostgresWorker(shout, database, health_port=port).arun()
-    with pytest.raises(CannotStart, match=f"The health port {port} cannot be used"):
-        await Chat(database, health_port=port).arun()
+    with pytest.raises(CannotStart, match=f"The health endpoint 127.0.0.1:{port} cannot be used"):
+        await Chat(database, health_port=port, health_address="127.0.0.1").arun()
     taken.close()
+
+
+async def test_the_health_port_listens_on_the_health_address_alone(database: str) -> None:
+    port = free_port()
+    worker = PostgresWorker(shout, database, health_port=port, health_address="127.0.0.2")
+
+    async def answers() -> bool:
+        with contextlib.suppress(OSError):
+            return (await answer_of(port, "127.0.0.2")).startswith(b"HTTP/1.1 200 ")
+        return False
+
+    async with running(worker):
+        await until(answers)
+        with pytest.raises(ConnectionRefusedError):
+            await answer_of(port)
+
+
+async def test_a_worker_logs_whose_partitions_it_has_taken_over(
+    database: str, connection: "asyncpg.Connection[Any]", caplog: pytest.LogCaptureFixture
+) -> None:
+    await connection.execute("SET search_path = asgiref")
+    await connection.execute(
+        "INSERT INTO readers (reader, name) SELECT md5(n)::uuid, n"
+        " FROM unnest(ARRAY['asgiref.postgres worker one:71', 'two']) AS n"
+    )
+    await connection.execute(
+        "UPDATE partitions p SET reader = md5(n)::uuid FROM (VALUES"
+        " (3, 'asgiref.postgres worker one:71'), (12, 'asgiref.postgres worker one:71'),"
+        " (7, 'two'))"
+        " AS s (partition, n) WHERE p.partition = s.partition"
+    )
+    # The second worker takes over nothing: the first one released its partitions.
+    for worker in (PostgresWorker(shout, database), PostgresWorker(shout, database)):
+        async with running(worker):
+            await owns(worker, 16)
+
+    taken = [each for each in caplog.messages if "Took over" in each]
+    assert sorted(taken) == [
+        "Took over from two, which did not release them: partitions 7",
+        "Took over from worker one:71, which did not release them: partitions 3, 12",
+    ]
 
 
 async def test_a_waiting_gateway_takes_over_from_one_that_ends(database: str) -> None:

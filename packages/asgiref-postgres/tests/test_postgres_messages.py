@@ -347,3 +347,9 @@ async def test_messages_that_cannot_be_sent_are_refused(database: str) -> None:
         await gateway.store("ada", {}, said("hello"))
     with pytest.raises(ValueError, match="the maximum is 1048576"):
         await gateway.store("ada", scope_of("ada"), said("x" * (1 << 20)))
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), "\ud800"])
+async def test_send_refuses_what_json_cannot_hold_as_a_type_error(value: object) -> None:
+    with pytest.raises(TypeError, match="The message cannot be encoded"):
+        await send("ada", {"type": "x", "value": value}, database="postgresql://localhost/x")

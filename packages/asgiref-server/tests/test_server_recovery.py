@@ -145,7 +145,7 @@ def test_an_arun_that_raises_before_it_runs_leaves_no_event_loop():
 
 
 SCRIPT = """
-import asyncio, contextlib, os, signal, sys, threading, time
+import asyncio, contextlib, logging, os, signal, sys, threading, time
 from asgiref.server import StatelessServer
 
 async def endless():
@@ -166,11 +166,18 @@ async def application(scope, receive, send):
 
 class Server(StatelessServer):
     async def handle(self):
-        self.get_or_create_application_instance("a", {"type": "test"})
+        if sys.argv[1] not in ("thread", "slow end"):
+            self.get_or_create_application_instance("a", {"type": "test"})
         if sys.argv[1] == "generator":
             self.generator = endless()
             await anext(self.generator)
         await asyncio.sleep(0)
+        if sys.argv[1] == "slow end":
+            try:
+                await asyncio.to_thread(wait_for_ever)
+            finally:
+                print("closing", flush=True)
+                await asyncio.Event().wait()
         if sys.argv[1] == "own handler":
             signal.signal(signal.SIGTERM, own)
             return
@@ -192,15 +199,16 @@ def wait_for_ever():
 def own(*_):
     pass
 
-Server(application, shutdown_timeout=0.01).run()
+logging.basicConfig()
+Server(application, shutdown_timeout=float(sys.argv[2])).run()
 print("after run", signal.getsignal(signal.SIGTERM) is own, flush=True)
 """
 
 
 @contextlib.contextmanager
-def script(*arguments):
-    command = [sys.executable, "-c", SCRIPT, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def script(what, shutdown_timeout=0.01, **options):
+    command = [sys.executable, "-c", SCRIPT, what, str(shutdown_timeout)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options) as process:
         try:
             yield process
         finally:
@@ -216,6 +224,31 @@ def test_one_sigterm_ends_the_process_despite_threads_and_tasks_that_do_not_end(
         output, _ = process.communicate(timeout=30)
     assert output == "after run False\n"
     assert process.returncode == (-signal.SIGTERM if what == "thread" else 0)
+
+
+@posix_only
+def test_a_second_sigterm_while_the_server_closes_does_not_wait_for_threads():
+    with script("slow end", shutdown_timeout=3600) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "closing\n"
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    assert output == "after run False\n"
+    assert process.returncode == -signal.SIGTERM
+
+
+@posix_only
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_waits_for_threads_says_so_and_another_signal_ends_it(number):
+    with script("thread", shutdown_timeout=3600, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        line = process.stderr.readline()
+        assert "Waiting for threads that still run: [<Thread(asyncio_0" in line
+        assert f"Another {number.name} ends the process at once" in line
+        process.send_signal(number)
+        process.communicate(timeout=30)
 
 
 @posix_only

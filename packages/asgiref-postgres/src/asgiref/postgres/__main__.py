@@ -19,21 +19,18 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import Parameter, getdoc, signature
 from pathlib import Path
 from typing import Any, get_args
 
-from . import (
-    CannotStart,
-    Database,
-    Limits,
-    PostgresServerError,
-    PostgresWorker,
-    __version__,
-    migrate,
-)
+from . import __version__
 from ._admin import ACTIONS, check, dead_letters, details, status, summary
+from ._codec import CannotStart, PostgresServerError
+from ._database import Database, migrate
+from ._delivery import Limits
 from ._schema import VERSION
+from ._worker import PostgresWorker
 
 #: The environment variable with the database's URL, used without ``--database``.
 VARIABLE = "ASGIREF_POSTGRES_DATABASE"
@@ -41,6 +38,7 @@ VARIABLE = "ASGIREF_POSTGRES_DATABASE"
 #: Arguments that are not options: the URL has the password, and each limit is a separate option.
 _NO_OPTIONS = {"application", "database", "limits", "url", "password"}
 _UNITS: dict[Any, str] = {int: "NUMBER", float: "SECONDS", str: "NAME"}
+_LARGEST: dict[Any, int] = {int: 2**63 - 1, float: 2**31 - 1}
 #: The arguments in the docstring of a class or function, each with its text.
 _DESCRIBED = re.compile(r"^    (\w[\w, ]*): (.+(?:\n        .+)*)", re.MULTILINE)
 
@@ -87,11 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument(
         "--reload", action="store_true", help="restart when a Python file here changes"
     )
-    _command(commands, "status", _status, "show the partitions and backlog of each owner")
-    _command(commands, "check", _check, "check a setup, for health probes")
+    _command(
+        commands, "status", partial(_print, status), "show each owner's partitions and backlog"
+    )
+    _command(commands, "check", partial(_print, check), "check a setup, for health probes")
     dead = _command(commands, "dead-letters", _dead_letters, "list, show, requeue or drop them")
     dead.add_argument("action", choices=ACTIONS, help="show and the others need ids")
-    dead.add_argument("ids", metavar="ID", type=int, nargs="*", help="an id from the list")
+    dead.add_argument("ids", metavar="ID", type=_checked(int), nargs="*", help="from the list")
     return parser
 
 
@@ -147,14 +147,26 @@ def _texts(target: Any) -> dict[str, str]:
 
 def _add_option(parser: argparse.ArgumentParser, parameter: Parameter, text: str) -> None:
     kind: Any = (get_args(parameter.annotation) or (parameter.annotation,))[0]
-    shown = "none" if parameter.default is None else "%(default)s"
     parser.add_argument(
         f"--{parameter.name.replace('_', '-')}",
-        type=kind,
+        type=_checked(kind),
         default=parameter.default,
         metavar=_UNITS[kind],
-        help=f"{text} (default: {shown})",
+        help=text if parameter.default is None else f"{text} (default: %(default)s)",
     )
+
+
+def _checked(kind: Any) -> Callable[[str], Any]:
+    """Return a conversion that refuses negative and endless numbers; the classes check the rest."""
+
+    def number(text: str) -> Any:
+        with contextlib.suppress(ValueError):
+            if 0 <= (value := kind(text)) <= _LARGEST[kind]:
+                return value
+        unit = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"{text!r} is not {unit} between 0 and {_LARGEST[kind]}")
+
+    return number if kind in _LARGEST else str
 
 
 def _chosen(target: Any, options: argparse.Namespace, **others: Any) -> Any:
@@ -192,7 +204,10 @@ def load(name: str) -> Any:
         return pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:
         traceback.print_exception(error)
-        raise CannotStart(f"The application {name!r} cannot be imported; see above.") from error
+        raise CannotStart(
+            f"The application {name!r} cannot be imported; see above. The current folder, which "
+            f"the worker imports from, is {os.getcwd()!r}."
+        ) from error
 
 
 def _run_reloading() -> int:
@@ -200,10 +215,7 @@ def _run_reloading() -> int:
     command = [sys.executable, "-m", "asgiref.postgres"]
     command += [each for each in sys.argv[1:] if each != "--reload"]
 
-    def end(_number: int, _frame: object) -> None:
-        sys.exit(0)  # the finally clause below ends the worker too
-
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the finally clause ends the worker too
     while True:
         seen = _modified()
         process = subprocess.Popen(command)
@@ -223,22 +235,19 @@ def _modified() -> dict[Path, float]:
     return found
 
 
-def _status(_options: argparse.Namespace, database: Database) -> None:
-    print(asyncio.run(status(database)))
+def _print(report: Any, _options: argparse.Namespace, database: Database) -> None:
+    print(asyncio.run(report(database)))
 
 
-def _check(_options: argparse.Namespace, database: Database) -> None:
-    print(asyncio.run(check(database)))
-
-
-def _dead_letters(options: argparse.Namespace, database: Database) -> int:
+def _dead_letters(options: argparse.Namespace, database: Database) -> None:
+    if (options.action == "list") == bool(options.ids):
+        raise CannotStart("dead-letters list takes no ids; show, drop and requeue need some.")
     rows = asyncio.run(dead_letters(database, options.action, options.ids))
-    if options.action in ("list", "show"):
-        print("\n".join(map(summary if options.action == "list" else details, rows)))
-    if options.action != "list" and (missing := len(set(options.ids)) - len(rows)):
-        print(f"asgiref.postgres: {missing} of these ids are not dead letters.", file=sys.stderr)
-        return 1
-    return 0
+    shown = {"list": summary, "show": details}.get(options.action)
+    for text in map(shown, rows) if shown else ():
+        print(text)
+    if missing := sorted({*options.ids} - {row["id"] for row in rows}):
+        raise CannotStart(f"These ids are not dead letters: {', '.join(map(str, missing))}.")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ async def check(database: Database) -> str:
 _DEAD = "dead_letters WHERE id = ANY ($1::bigint[])"
 #: What each action does with the dead letters whose ids it gets; a list shows the latest 100.
 _ACTIONS = {
-    "list": "SELECT * FROM dead_letters WHERE $1::bigint[] = '{}' ORDER BY died_at DESC LIMIT 100",
+    "list": "SELECT * FROM dead_letters ORDER BY died_at DESC LIMIT 100",
     "show": f"SELECT * FROM {_DEAD} ORDER BY id",
     "drop": f"DELETE FROM {_DEAD} RETURNING id",
     "requeue": f"""
@@ -82,19 +82,19 @@ _ACTIONS = {
             INSERT INTO messages (id, scope_id, message, redelivered)
             SELECT new_id((id / {SPAN})::integer), scope_id, message, true
             FROM (SELECT * FROM gone ORDER BY id) g
-        ) SELECT wake(ARRAY[(id / {SPAN})::integer]) FROM gone
+        ) SELECT id, wake(ARRAY[(id / {SPAN})::integer]) FROM gone
     """,
 }
 ACTIONS = tuple(_ACTIONS)
 
 
 async def dead_letters(database: Database, action: str, ids: list[int]) -> list[Any]:
-    """List, show, requeue or drop dead letters; return a row for each.
+    """List, show, requeue or drop dead letters; return a row with an id for each.
 
-    `requeue` puts messages behind the others of their scopes.
+    `requeue` puts messages behind the others of their scopes. Every action but the list needs ids.
     """
     async with connected(database) as connection:
-        return list(await connection.fetch(_ACTIONS[action], ids))
+        return list(await connection.fetch(_ACTIONS[action], *([ids] if ids else [])))
 
 
 def summary(dead: Any) -> str:

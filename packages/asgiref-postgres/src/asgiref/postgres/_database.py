@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from operator import attrgetter
 from typing import Any
+from urllib.parse import urlsplit
 
 from . import _schema
 from ._codec import MAX_SIZE, CannotStart, LoopBlocked, PostgresServerError, SessionLost
@@ -38,6 +39,8 @@ _LOST = (
 
 #: The number of partitions of a new schema.
 _PARTITIONS = 64
+#: The largest maximum size of a message. PostgreSQL's own limit is 1 GB for a whole row.
+_LARGEST = 1 << 29
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,10 @@ class Database:
 
     def __post_init__(self) -> None:
         _schema.checked_schema(self.schema)
-        if not self.timeout >= 1.0:
-            raise CannotStart(f"The timeout must be at least 1 second, not {self.timeout!r}.")
+        if not 1.0 <= self.timeout <= 86400.0:
+            raise CannotStart(
+                f"The timeout must be between 1 and 86400 seconds, not {self.timeout!r}."
+            )
 
     async def connect(self, name: str = "asgiref.postgres", *, owner: bool = False) -> Any:
         """Open an asyncpg connection.
@@ -132,6 +137,13 @@ def is_lost(error: BaseException) -> bool:
     )
 
 
+def _reason(error: Exception, database: Database) -> str:
+    """Return the text of an error, and the server that it came from."""
+    named = urlsplit(database.url or "").netloc.rpartition("@")[2]
+    text = str(error).rstrip(".") or type(error).__name__
+    return f"{text} (server {named or os.environ.get('PGHOST', 'localhost')})"
+
+
 def explained(error: Exception, database: Database) -> PostgresServerError:
     """Return the error that tells a user what ``error`` means and what to do."""
     schema = database.schema
@@ -139,7 +151,7 @@ def explained(error: Exception, database: Database) -> PostgresServerError:
         return error
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         text = (
-            f"The role lacks a right: {error}. Grant it with "
+            f"The role lacks a right: {error}. As the owner of the schema, run "
             f"`python -m asgiref.postgres migrate --schema {schema} --grant ROLE`"
         )
     elif isinstance(error, asyncpg.UndefinedTableError | asyncpg.InvalidSchemaNameError):
@@ -147,8 +159,10 @@ def explained(error: Exception, database: Database) -> PostgresServerError:
             f"The database has no schema {schema!r} of asgiref.postgres. Run "
             f"`python -m asgiref.postgres migrate --schema {schema}`"
         )
+    elif isinstance(error, asyncpg.UndefinedObjectError):
+        text = f"Create it first: {error}"
     else:
-        text = f"The database cannot be used: {str(error).rstrip('.') or type(error).__name__}"
+        text = f"The database cannot be used: {_reason(error, database)}"
     return CannotStart(text + ".")
 
 
@@ -222,11 +236,13 @@ async def migrate(
     """
     if partitions is not None and not 1 <= partitions <= 4096:
         raise CannotStart(f"There must be between 1 and 4096 partitions, not {partitions}.")
+    if max_size is not None and not 1 <= max_size <= _LARGEST:
+        raise CannotStart(f"The max_size must be between 1 and {_LARGEST} bytes, not {max_size}.")
     schema = database.schema
     async with connected(database, check=False) as connection:
         # A concurrent migration waits for this one, then finds nothing to do.
         await connection.execute(f"SELECT pg_advisory_xact_lock(hashtext('{schema} migrate'))")
-        if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", f'"{schema}"'):
+        if not await _may_migrate(connection, schema):
             await connection.execute(f'CREATE SCHEMA "{schema}"')
         exists = await connection.fetchval("SELECT to_regclass('settings') IS NOT NULL")
         installed = 0
@@ -241,6 +257,32 @@ async def migrate(
             if role is not None:
                 await connection.execute(_schema.grants(schema, role, sender=sender))
     return int(installed)
+
+
+async def _may_migrate(connection: Any, schema: str) -> bool:
+    """Return whether the schema exists.
+
+    Raises:
+        CannotStart: if the role cannot migrate it, or cannot create it.
+    """
+    role, name, may_create, owner, is_owner = await connection.fetchrow(
+        "SELECT current_user, current_database(),"
+        " has_database_privilege(current_database(), 'CREATE'),"
+        " pg_get_userbyid(n.nspowner), pg_has_role(n.nspowner, 'USAGE')"
+        " FROM (VALUES ($1)) AS s (name) LEFT JOIN pg_namespace n ON n.nspname = s.name",
+        schema,
+    )
+    if owner is not None and not is_owner:
+        raise CannotStart(
+            f"Only its owner, the role {owner!r}, can migrate the schema {schema!r}, not the "
+            f"role {role!r}. Run `migrate` with the owner's URL."
+        )
+    if owner is None and not may_create:
+        raise CannotStart(
+            f"The role {role!r} cannot create the schema {schema!r}. Migrate as a role "
+            f"with that right, or run, as a superuser, `GRANT CREATE ON DATABASE {name} TO {role}`."
+        )
+    return owner is not None
 
 
 def _check_fixed(
@@ -306,7 +348,7 @@ class Session:
             if not isinstance(error, Exception):
                 raise
             if is_lost(error):
-                raise SessionLost(str(error) or type(error).__name__) from error
+                raise SessionLost(_reason(error, database)) from error
             raise explained(error, database) from error
 
     def _notified(self, _connection: Any, _pid: int, _channel: str, payload: Any) -> None:
@@ -375,14 +417,17 @@ class Session:
         xmin, own = rows[0][5:] if rows else (0, 0)
         return [row[:5] for row in rows], xmin, own
 
-    async def acquire(self, partitions: Sequence[int]) -> list[tuple[int, int, int]]:
-        """Try to acquire ``partitions``; return the arguments of `Delivery.acquire` for each."""
+    async def acquire(self, partitions: Sequence[int]) -> list[Any]:
+        """Try to acquire ``partitions``.
+
+        Return, for each, the arguments of `Delivery.acquire` and the name of the former owner,
+        None unless another process owned it without releasing it.
+        """
         query = "SELECT p FROM unnest($2::integer[]) AS p WHERE pg_try_advisory_lock($1, p)"
         locked = [row[0] for row in await self.fetch(query, self._key, partitions)]
         if not locked:
             return []
-        rows = await self.fetch(_schema.ACQUIRE, self.reader, self._name, locked)
-        return [tuple(row) for row in rows]
+        return list(await self.fetch(_schema.ACQUIRE, self.reader, self._name, locked))
 
     async def release(self, partitions: dict[int, int]) -> None:
         """Release partitions, each with the number that `Delivery.drop` returned."""

@@ -29,7 +29,7 @@ from ._codec import (
 )
 from ._database import Database, Session
 from ._delivery import Limits
-from ._monitoring import monitored
+from ._monitoring import HealthEndpoint, monitored
 from ._outbox import Item, Outbox
 from ._pump import Counts, Pump
 from ._schema import OUTGOING
@@ -124,6 +124,7 @@ class PostgresGateway(StatelessServer):
         name: the name that the status shows.
         health_port: answer HTTP requests on this port: 200 while connected to the database, even
             while waiting to become the owner; otherwise 503.
+        health_address: the address of the health port, by default every address of the host.
 
     Raises:
         CannotStart: if an argument cannot be used.
@@ -149,11 +150,13 @@ class PostgresGateway(StatelessServer):
         codec: str = "json",
         name: str | None = None,
         health_port: int | None = None,
+        health_address: str | None = None,
     ) -> None:
         super().__init__(_no_application, shutdown_timeout=shutdown_timeout, reconnect=reconnect)
         if backlog < 1 or backlog_size < 1:
             raise CannotStart("The backlog must hold at least one message and one byte.")
-        self.__timeout, self.__health_port = shutdown_timeout, health_port
+        self.__timeout = shutdown_timeout
+        self.__endpoint = HealthEndpoint(health_address, health_port)
         owner = self.__owner = _GatewayOwner(self, encoder(codec))
         outbox = Outbox(backlog, backlog_size, is_numbered=True)
         owner.pump = Pump(database, name or process_name("gateway"), limits, owner, outbox)
@@ -225,7 +228,7 @@ class PostgresGateway(StatelessServer):
         """
         owner = self.__owner
         owner.open()
-        async with monitored(self.__pump, self.__health_port):
+        async with monitored(self.__pump, self.__endpoint):
             pump = asyncio.ensure_future(self.__pump.run())
             try:
                 while not await self.__serve(pump):

@@ -39,7 +39,7 @@ class _Record:
         return self.has_received and self.message is None
 
 
-class Instances(StatelessServer, MessageSource):
+class WorkerInstances(StatelessServer, MessageSource):
     """Runs an application for the scopes of the partitions that a worker owns.
 
     Args:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib import import_module
 from operator import attrgetter
@@ -16,20 +16,33 @@ from ._pump import Counts, Pump
 _ANSWER = b"HTTP/1.1 %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-@contextlib.asynccontextmanager
-async def monitored(pump: Pump, port: int | None) -> AsyncGenerator[None]:
-    """Export metrics, and answer HTTP requests on ``port``: 200 while connected, otherwise 503.
+@dataclass(frozen=True, slots=True)
+class HealthEndpoint:
+    """Where a process answers HTTP requests; nowhere if ``port`` is None.
 
-    Args:
-        pump: the pump of the worker or gateway.
-        port: None to answer no requests.
+    The default address is every address: Kubernetes connects to the address of the pod.
+    """
+
+    address: str | None
+    port: int | None
+
+    def __post_init__(self) -> None:
+        if self.port is None and self.address is not None:
+            raise CannotStart(f"The health address {self.address!r} needs a health port.")
+        if self.port is not None and not 1 <= self.port <= 65535:
+            raise CannotStart(f"The health port must be between 1 and 65535, not {self.port}.")
+
+
+@contextlib.asynccontextmanager
+async def monitored(pump: Pump, endpoint: HealthEndpoint) -> AsyncGenerator[None]:
+    """Export metrics, and answer HTTP requests: 200 while connected, otherwise 503.
 
     Raises:
-        CannotStart: if the port cannot be used.
+        CannotStart: if the endpoint cannot be used.
     """
     with contextlib.suppress(ImportError):  # OpenTelemetry is not installed
         _observed()[pump.name] = pump
-    if port is None:
+    if endpoint.port is None:
         yield
         return
 
@@ -42,9 +55,10 @@ async def monitored(pump: Pump, port: int | None) -> AsyncGenerator[None]:
         writer.close()
 
     try:
-        server = await asyncio.start_server(answer, port=port)
-    except (OSError, OverflowError) as error:
-        raise CannotStart(f"The health port {port} cannot be used: {error}.") from error
+        server = await asyncio.start_server(answer, endpoint.address, endpoint.port)
+    except OSError as error:
+        where = f"{endpoint.address or '*'}:{endpoint.port}"
+        raise CannotStart(f"The health endpoint {where} cannot be used: {error}.") from error
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ import random
 import uuid
 from dataclasses import dataclass
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from ._codec import CannotStart, LoopBlocked, PostgresServerError
 from ._database import Database, Session
@@ -32,7 +32,7 @@ _CHECK = 2.0
 _BACKOFF = (0.05, 2.0)
 
 
-class Owner(Protocol):
+class PumpClient(Protocol):
     """The worker or gateway that a pump works for."""
 
     async def opened(self, session: Session) -> None: ...
@@ -102,7 +102,7 @@ class Pump:
         database: Database | str | None,
         name: str,
         limits: Limits | None,
-        owner: Owner,
+        owner: PumpClient,
         outbox: Outbox,
     ) -> None:
         self._database = database if isinstance(database, Database) else Database(database)
@@ -143,11 +143,10 @@ class Pump:
     async def acquire(self, session: Session, partitions: list[int]) -> bool:
         """Try to acquire ``partitions``; return whether this session now owns one of them."""
         acquired = await session.acquire(partitions)
-        for each in acquired:
-            self.delivery.acquire(*each)
+        for number, suspect, mark, _former in acquired:
+            self.delivery.acquire(number, suspect, mark)
         if acquired:
-            text = "Acquired %d partition(s); this process owns %d now"
-            logger.info(text, len(acquired), len(self.delivery.partitions))
+            _log_acquired(acquired, len(self.delivery.partitions))
             # Acquiring resets the reader's asleep mark in the database.
             self._sleep = Sleep()
             self.read_soon()
@@ -268,6 +267,20 @@ class Pump:
         counts.read += len(rows)
         self.outbox.stored(batch.number)
         self._has_answered()
+
+
+def _log_acquired(acquired: list[Any], owned: int) -> None:
+    text = "Acquired %d partition(s); this process owns %d now"
+    logger.info(text, len(acquired), owned)
+    taken: dict[str, list[int]] = {}
+    for number, *_, former in acquired:
+        if former is not None:
+            taken.setdefault(former.removeprefix("asgiref.postgres "), []).append(number)
+    for former, numbers in taken.items():
+        listed = ", ".join(map(str, sorted(numbers)))
+        logger.warning(
+            "Took over from %s, which did not release them: partitions %s", former, listed
+        )
 
 
 def _log_loss(error: PostgresServerError) -> None:

@@ -156,13 +156,15 @@ WITH own AS (
     DELETE FROM readers r WHERE r.opened_at < now() - interval '7 days' AND r.reader <> $1
         AND NOT EXISTS (SELECT FROM partitions p WHERE p.reader = r.reader)
 ), former AS (
-    SELECT p.partition, p.reader, r.taken FROM partitions p LEFT JOIN readers r USING (reader)
+    SELECT p.partition, p.reader, r.taken, r.name
+    FROM partitions p LEFT JOIN readers r USING (reader)
 )
 UPDATE partitions p SET reader = $1,
     suspect = greatest(p.suspect, CASE WHEN f.reader <> $1 THEN f.taken END)
 FROM former f WHERE f.partition = p.partition AND p.partition = ANY ($3::integer[])
 RETURNING p.partition, p.suspect,
-    greatest(p.suspect, CASE WHEN f.reader = $1 THEN f.taken END)
+    greatest(p.suspect, CASE WHEN f.reader = $1 THEN f.taken END),
+    CASE WHEN f.reader <> $1 THEN f.name END
 """
 
 LAST_BATCH = """

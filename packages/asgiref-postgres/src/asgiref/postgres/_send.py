@@ -1,11 +1,11 @@
 """Send to a scope from anywhere, in async or sync code, also in the caller's own transaction."""
 
-import json
+import sys
 from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from ._codec import check_scope_id
+from ._codec import check_scope_id, encode, encoder
 from ._database import Database
 
 
@@ -16,9 +16,8 @@ def _arguments(scope_id: str, message: Any, scope: Any) -> tuple[str, str, str |
 
 
 def _text(what: str, value: Any) -> str:
-    if not isinstance(value, dict):
-        raise TypeError(f"A {what} must be a dict, not {type(value).__name__!r}.")
-    return json.dumps(value, allow_nan=False)
+    # The SQL function knows the maximum size.
+    return encode(encoder("json"), what, value, sys.maxsize).decode()
 
 
 async def send(

@@ -16,8 +16,8 @@ from typing import Any
 from ._codec import CannotStart, SessionLost, decode, encoder
 from ._database import Database, Session
 from ._delivery import Limits
-from ._instances import Instances
-from ._monitoring import monitored
+from ._instances import WorkerInstances
+from ._monitoring import HealthEndpoint, monitored
 from ._outbox import Outbox
 from ._pump import Counts, Pump
 from ._schema import partition_of
@@ -64,8 +64,9 @@ class PostgresWorker:
         idle_timeout: cancel an instance after this many seconds without a message.
         shutdown_timeout: seconds to finish the messages in hand at the end.
         codec: ``"json"`` or ``"msgpack"``, for the events that the application sends.
-        name: the name that the status shows.
+        name: the name that the status shows, by default the host and process id.
         health_port: answer HTTP requests on this port: 200 while connected, otherwise 503.
+        health_address: the address of the health port, by default every address of the host.
 
     Raises:
         CannotStart: if an argument cannot be used.
@@ -90,8 +91,10 @@ class PostgresWorker:
         codec: str = "json",
         name: str | None = None,
         health_port: int | None = None,
+        health_address: str | None = None,
     ) -> None:
-        owner = self._owner = _WorkerOwner(shutdown_timeout, health_port)
+        endpoint = HealthEndpoint(health_address, health_port)
+        owner = self._owner = _WorkerOwner(shutdown_timeout, endpoint)
         outbox = Outbox(10_000, 16 << 20, is_numbered=False)
         owner.pump = Pump(database, name or process_name("worker"), limits, owner, outbox)
         options: dict[str, Any] = {
@@ -99,7 +102,9 @@ class PostgresWorker:
             "idle_timeout": idle_timeout,
             "shutdown_timeout": shutdown_timeout + 2 * _CLEANUP_SECONDS,
         }
-        owner.instances = Instances(application, owner.pump, owner.serve, encoder(codec), **options)
+        owner.instances = WorkerInstances(
+            application, owner.pump, owner.serve, encoder(codec), **options
+        )
 
     @property
     def counts(self) -> Counts:
@@ -146,11 +151,11 @@ class _WorkerOwner:
     """Owns partitions for a worker."""
 
     pump: Pump
-    instances: Instances
+    instances: WorkerInstances
 
-    def __init__(self, shutdown_timeout: float, health_port: int | None) -> None:
+    def __init__(self, shutdown_timeout: float, endpoint: HealthEndpoint) -> None:
         self._shutdown_timeout = shutdown_timeout
-        self._health_port = health_port
+        self._endpoint = endpoint
         self._running: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
         self._end_at: float | None = None
@@ -172,7 +177,7 @@ class _WorkerOwner:
     async def serve(self) -> None:
         """Run the pump; a cancellation asks it to end, and a second one does not wait for it."""
         try:
-            async with monitored(self.pump, self._health_port):
+            async with monitored(self.pump, self._endpoint):
                 self._running = asyncio.ensure_future(self.pump.run())
                 try:
                     await asyncio.wait({self._running})

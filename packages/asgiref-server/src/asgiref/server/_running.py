@@ -273,8 +273,9 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
                 loop.run_until_complete(loop.shutdown_default_executor())
         finally:
             loop.close()
-            if signals.first is signal.SIGTERM:
-                _end_despite_threads(instances.settings.shutdown_timeout)
+            if signals.first is not None:
+                seconds = 0.0 if signals.is_repeated else instances.settings.shutdown_timeout
+                _end_despite_threads(signals.first, seconds)
     if escaped is not None:
         raise escaped
     if not (signals.first is not None and main.cancelled()):
@@ -282,10 +283,11 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
     return signals.first
 
 
-def _end_despite_threads(shutdown_timeout: float) -> None:
-    """Kill the process with SIGTERM if threads keep it alive after its main thread has ended.
+def _end_despite_threads(first: signal.Signals, seconds: float) -> None:
+    """Report threads that keep the process alive after its main thread has ended.
 
-    Python waits for them without a limit, even if a thread only waits on a socket.
+    Python waits for them without a limit, even if a thread only waits on a socket. After SIGTERM,
+    kill the process after ``seconds``. Any later signal ends it by itself.
     """
 
     def threads() -> list[threading.Thread]:
@@ -296,8 +298,13 @@ def _end_despite_threads(shutdown_timeout: float) -> None:
         with ThreadPoolExecutor() as executor, contextlib.suppress(RuntimeError):
             while True:  # until Python refuses this, because the main thread has ended
                 executor.submit(time.sleep, _ATTEMPT_SECONDS).result()
-        time.sleep(max(shutdown_timeout, _CLEANUP_SECONDS))
-        if left := threads():
+        time.sleep(_CLEANUP_SECONDS)
+        rest, is_term = seconds - _CLEANUP_SECONDS, first is signal.SIGTERM
+        if (left := threads()) and (rest > 0 or not is_term):
+            text = "Waiting for threads that still run: %r. Another %s ends the process at once"
+            logger.warning(text, left, first.name)
+        time.sleep(max(0.0, rest))
+        if is_term and (left := threads()):
             logger.error("Threads still run after SIGTERM, and are abandoned: %r", left)
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -328,6 +335,8 @@ class Signals:
     _instances: Instances
     #: The first signal that arrived.
     first: signal.Signals | None = None
+    #: Whether another one arrived before the server had ended.
+    is_repeated: bool = False
     _unheard: bool = False
     _interrupted: bool = False
 
@@ -368,6 +377,7 @@ class Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal; Python calls this on the main thread, between any two instructions."""
+        self.is_repeated = self.first is not None
         if self._loop.is_closed():  # do not raise in code that follows the block
             return
         run: ServerRun | None = self._instances.run
