@@ -19,9 +19,9 @@ from ._codec import CannotStart
 MINIMUM_SERVER = 14
 #: The partition of events on their way to the gateway.
 OUTGOING = 0
-#: The second key of the advisory lock that all workers share; its holders are the group.
+#: The second key of the advisory lock that every worker holds in shared mode: the workers' group.
 MEMBERS = 2**31 - 1
-#: The ids of a partition's messages lie between its number times this and the next multiple.
+#: The messages of partition N have ids between N * SPAN and (N + 1) * SPAN.
 SPAN = 10**14
 
 _MIGRATION_1 = """
@@ -146,8 +146,8 @@ FROM found
 UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, wake($4) WHERE cardinality($4) > 0
 """
 
-#: Call this once the advisory locks of the partitions are held: only then can no other session
-#: change their rows, and the former owner's last transaction is over.
+#: Run this only while holding the advisory locks of the partitions: then no other session can
+#: change their rows, and the former owner's last transaction has ended.
 ACQUIRE = """
 WITH own AS (
     INSERT INTO readers (reader, name) VALUES ($1, $2)
@@ -177,7 +177,7 @@ UPDATE partitions p SET reader = NULL, suspect = r.s
 FROM unnest($1::integer[], $2::bigint[]) AS r (p, s) WHERE p.partition = r.p
 """
 
-#: The advisory locks of a schema. Two keys of 32 bits are locks with objsubid 2.
+#: The advisory locks of a schema. A lock with two 32-bit keys has objsubid 2.
 LOCKS = """
 SELECT objid::bigint AS key, pid FROM pg_locks
 WHERE locktype = 'advisory' AND objsubid = 2 AND granted
@@ -193,7 +193,7 @@ SELECT count(*) FILTER (WHERE key = {MEMBERS}) AS members,
 FROM ({LOCKS}) AS held
 """
 
-#: Only sessions of the same role: a role cannot see the statements of others, or end them.
+#: Ends only sessions of the same role: a role cannot see or terminate the statements of others.
 END_STUCK = f"""
 SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
 WHERE a.pid IN (SELECT pid FROM ({LOCKS}) AS held) AND a.pid <> pg_backend_pid()
@@ -230,7 +230,7 @@ def scripts(schema: str, installed: int, partitions: int, max_size: int) -> list
     if installed > VERSION:
         raise CannotStart(
             f"The schema {schema!r} has version {installed}, which is newer than this release of "
-            f"asgiref-postgres knows ({VERSION}). Install a newer one."
+            f"asgiref-postgres supports ({VERSION}). Install a newer release."
         )
     steps = [script.replace("{schema}", schema) for script in MIGRATIONS[installed:]]
     if installed:
