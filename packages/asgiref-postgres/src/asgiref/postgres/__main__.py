@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _command(commands, "check", partial(_print, check), "check a setup, for health probes")
     dead = _command(commands, "dead-letters", _dead_letters, "list, show, requeue or drop them")
-    dead.add_argument("action", choices=ACTIONS, help="show and the others need ids")
+    dead.add_argument("action", choices=ACTIONS, help="all but list need ids")
     dead.add_argument("ids", metavar="ID", type=_checked(int), nargs="*", help="from the list")
     return parser
 
