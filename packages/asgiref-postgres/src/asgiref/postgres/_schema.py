@@ -146,8 +146,8 @@ FROM found
 UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, wake($4) WHERE cardinality($4) > 0
 """
 
-#: Run this only while holding the advisory locks of the partitions: then no other session can
-#: change their rows, and the former owner's last transaction has ended.
+#: Call this once the advisory locks of the partitions are held: only then can no other session
+#: change their rows, and the former owner's last transaction is over.
 ACQUIRE = """
 WITH own AS (
     INSERT INTO readers (reader, name) VALUES ($1, $2)
