@@ -77,10 +77,9 @@ class InputQueue(asyncio.Queue[Any]):
             return
         if self.maxsize and self.full():
             raise asyncio.QueueFull
-        live = self.live
-        is_latest = live is not None and live is instances.latest
-        if not (is_latest or instances.accept_message(self, item)):
+        if self.live is None and not instances.start_for(self, item):
             return
+        instances.order.move_to_end(self.scope_id)
         items = self.items
         if items is None:
             self.items = (item,)

@@ -98,8 +98,6 @@ class Instances:
             every entry that was deleted before it.
         unfinished: the records whose task has not ended, live or cancelled, by task.
         abandoned: tasks that ignore their cancellation.
-        latest: usually the task of the last instance in `order`, so that it need not be moved
-            again.
         settings: the options.
         state: the state of the server.
         thread: the event loop that the server uses.
@@ -119,7 +117,6 @@ class Instances:
         self.unfinished: dict[asyncio.Future[Any], ApplicationInstance] = {}
         self.abandoned: set[asyncio.Future[Any]] = set()
         self.last_used_assigned = False
-        self.latest: asyncio.Future[Any] | None = None
         self.settings: ServerSettings = ServerSettings()
         self.state: ServerState = ServerState.IDLE
         self.thread: LoopThread | None = None
@@ -143,8 +140,7 @@ class Instances:
                 return self._queue_only(scope_id, scope)
             self._start(scope_id, scope)
             instance = self.order[scope_id]
-        elif instance.future is not self.latest:
-            self.latest = instance.future
+        else:
             self.order.move_to_end(scope_id)
         return instance.input_queue
 
@@ -204,7 +200,6 @@ class Instances:
         previous = self.order.get(scope_id)
         self.order[scope_id] = instance
         self.order.move_to_end(scope_id)
-        self.latest = instance.future
         if instance is not previous:
             self.unfinished[instance.future] = instance
             instance.future.add_done_callback(self._on_end, context=self._context)
@@ -220,17 +215,13 @@ class Instances:
 
     # Messages
 
-    def accept_message(self, queue: InputQueue, message: object) -> bool:
-        """Ensure that a live instance reads ``message``; False if the queue must not take it."""
-        if queue.live is None and self._starts():
+    def start_for(self, queue: InputQueue, message: object) -> bool:
+        """Start an instance that reads ``message``; False if the queue must not take it."""
+        if self._starts():
             self._start(queue.scope_id, queue.scope)
         if queue.live is None:
             self._refuse(queue, message)
-            return False
-        if self.latest is not queue.live:
-            self.latest = queue.live
-            self.order.move_to_end(queue.scope_id)
-        return True
+        return queue.live is not None
 
     def _refuse(self, queue: InputQueue, message: object, again: bool = False) -> None:
         """Report a message that arrives while no instance may start."""
@@ -281,8 +272,6 @@ class Instances:
 
     def _release(self, instance: ApplicationInstance) -> None:
         """Remove an instance from the table, and free the scope's queue for the next instance."""
-        if self.latest is instance.future:
-            self.latest = None
         if instance.idle_timer is not None:
             instance.idle_timer.cancel()
             instance.idle_timer = None
