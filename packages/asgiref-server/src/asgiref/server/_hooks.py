@@ -64,7 +64,7 @@ class HookCalls:
             return
         self._calls.setdefault(queue, []).append((where, (name, scope_id), hook))
         if queue not in self.tasks:
-            task = self.tasks[queue] = start_task(self._make_all(queue))
+            task = self.tasks[queue] = start_task(self._make_all, queue)
             self.unstarted.add(task)
             task.add_done_callback(partial(self._ended, queue))
 

@@ -49,7 +49,7 @@ class ServerLifespan:
         self._reason = ""
         self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._answered = asyncio.Event()
-        self.task: asyncio.Future[None] = start_task(self._run(application))
+        self.task: asyncio.Future[None] = start_task(self._run, application)
         self.task.add_done_callback(lambda _: self._answered.set())
 
     async def startup(self) -> bool:

@@ -71,9 +71,8 @@ class InputQueue(asyncio.Queue[Any]):
 
     def put_nowait(self, item: object) -> None:
         instances = self.instances
-        thread = instances.thread
-        if thread and thread.ident != get_ident() and (other := instances.other_thread()):
-            other.call(self.put_nowait, item)
+        if instances.thread_id != get_ident() and instances.is_elsewhere():
+            instances.call(self.put_nowait, item)
             return
         if self.maxsize and self.full():
             raise asyncio.QueueFull

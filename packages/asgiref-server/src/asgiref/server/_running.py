@@ -27,7 +27,7 @@ from typing import Any
 from asgiref.compatibility import guarantee_single_callable
 
 from ._lifespan import ServerLifespan
-from ._loop import LoopThread, logger, safe_repr, start_task
+from ._loop import logger, safe_repr, start_task
 from ._table import Instances, ServerState
 
 #: The minimum number of seconds that a cancelled task gets to clean up.
@@ -100,18 +100,17 @@ class ServerRun:
         instances = self._instances
         if instances.is_running():
             raise RuntimeError(f"This {type(self._server).__name__} is already running.")
-        instances.forget_other_loops()
-        instances.thread = LoopThread(type(self._server).__name__)
+        loop = instances.use_running_loop()
         instances.hooks.on_fatal = self._end_with
         instances.run = self
         instances.state = ServerState.RUNNING
         try:
             await self._serve_and_close()
         finally:  # no await here: this also runs when an abandoned coroutine is closed
-            instances.state = ServerState.CLOSED
-            instances.hooks.on_fatal = instances.run = None
-            instances.lifespan_state = instances.on_contact = None
-            instances.thread.closed = True
+            if instances.loop is loop:  # unless the server runs on another loop meanwhile
+                instances.state = ServerState.CLOSED
+                instances.hooks.on_fatal = instances.run = None
+                instances.lifespan_state = instances.on_contact = None
 
     def request_end(self) -> None:
         """End the server, or shorten an end in progress. Call it on the event loop."""
@@ -163,8 +162,8 @@ class ServerRun:
     # Serving
 
     async def _serve_and_close(self) -> None:
-        main = start_task(self._main())
-        checker = start_task(self._call(self._server.application_checker))
+        main = start_task(self._main)
+        checker = start_task(self._call, self._server.application_checker)
         while not (self._requests or main.done() or _failure(checker)):
             await self._suspend(None, main, *([] if checker.done() else [checker]))
         ended = None

@@ -26,7 +26,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from asgiref.compatibility import guarantee_single_callable
@@ -43,8 +43,10 @@ from ._instance import (
     adopted,
     run_application,
 )
-from ._loop import LoopThread, is_loop_running, logger, safe_repr, start_task
+from ._loop import call_on_loop, is_loop_running, logger, safe_repr, start_task
 from ._queue import InputQueue
+
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ class Instances:
         abandoned: tasks that ignore their cancellation.
         settings: the options.
         state: the state of the server.
-        thread: the event loop that the server uses.
+        loop: the event loop that the server uses.
+        thread_id: the identifier of the thread that runs it.
         lifespan_state: copied into each scope, if the application's lifespan has a state.
         on_contact: called when a scope is looked up; set while a connection is awaited.
         run: the `ServerRun` in progress, whose module imports this one.
@@ -119,7 +122,8 @@ class Instances:
         self.last_used_assigned = False
         self.settings: ServerSettings = ServerSettings()
         self.state: ServerState = ServerState.IDLE
-        self.thread: LoopThread | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread_id: int = 0
         self.lifespan_state: Mapping[str, Any] | None = None
         self.on_contact: Callable[[], object] | None = None
         self.run: Any = None
@@ -129,9 +133,8 @@ class Instances:
 
     def queue_for(self, scope_id: Hashable, scope: object) -> "asyncio.Queue[Any]":
         """Return the input queue of a scope, and start an instance if none is live."""
-        thread = self.thread
-        if thread and thread.ident != get_ident() and (other := self.other_thread()):
-            return other.call(self._server.get_or_create_application_instance, scope_id, scope)
+        if self.thread_id != get_ident() and self.is_elsewhere():
+            return self.call(self._server.get_or_create_application_instance, scope_id, scope)
         if self.on_contact is not None:
             self.on_contact()
         instance = self.order.get(scope_id)
@@ -144,15 +147,26 @@ class Instances:
             self.order.move_to_end(scope_id)
         return instance.input_queue
 
-    def other_thread(self) -> LoopThread | None:
-        """Return the thread that runs the server's event loop, unless it is this one."""
-        thread = self.thread
-        if thread is None or thread.ident == get_ident():
-            return None
-        if thread.loop.is_closed() and is_loop_running():  # the subclass has its own main loop
-            self.thread = None
-            self.forget_other_loops()
-        return self.thread
+    def is_elsewhere(self) -> bool:
+        """Whether another thread runs the server's event loop."""
+        if self.loop is not None and self.loop.is_closed() and is_loop_running():
+            self.use_running_loop()  # the subclass has its own main loop
+        return self.loop is not None and self.thread_id != get_ident()
+
+    def call(self, function: Callable[..., _R], *args: object) -> _R:
+        """Run ``function(*args)`` on the server's event loop, while this thread waits."""
+        assert self.loop is not None
+        name = type(self._server).__name__
+        return call_on_loop(name, self.loop, self._is_closed, function, *args)
+
+    def use_running_loop(self) -> asyncio.AbstractEventLoop:
+        """Use the loop that runs on this thread; forget the instances of another loop."""
+        self.loop, self.thread_id = asyncio.get_running_loop(), get_ident()
+        self._forget(lambda task: task.get_loop() is not self.loop)
+        return self.loop
+
+    def _is_closed(self) -> bool:
+        return self.state is ServerState.CLOSED
 
     def _starts(self) -> bool:
         return self.state is ServerState.RUNNING or self.state is ServerState.IDLE
@@ -163,14 +177,14 @@ class Instances:
         self._make_room()
         if scope_id in self.order:  # an overridden method may have started an instance meanwhile
             return
-        if self.thread is None or self.thread.loop.is_closed():
-            self.thread = LoopThread(type(self._server).__name__)
+        if self.loop is None or self.loop.is_closed():
+            self.use_running_loop()
         queue = self._queue_only(scope_id, scope)
         queue.scope = scope
         scope, source = _with_state(scope, self.lifespan_state), self.settings.source
         make = Channel if source is None else partial(SourcedChannel, source=source)
         channel = make(queue, scope, self._server)
-        future = start_task(run_application(application, channel))
+        future = start_task(run_application, application, channel)
         instance = ApplicationInstance(scope_id, scope, queue, future, channel, self, redelivery)
         if isinstance(channel, SourcedChannel):
             channel.instance = instance
@@ -230,7 +244,7 @@ class Instances:
             logger.warning(text, safe_repr(queue.scope_id))
         elif again and self._starts() and not queue.full():
             queue.put_nowait(message)
-        elif self.state is ServerState.CLOSED and not again:  # arun() may have been called again
+        elif self._is_closed() and not again:  # arun() may have been called again
             asyncio.get_running_loop().call_soon(self._refuse, queue, message, True)
         else:
             future = asyncio.get_running_loop().create_future()
@@ -345,7 +359,7 @@ class Instances:
 
     def is_running(self) -> bool:
         """Whether ``arun`` is running. If its loop was closed, it is not, though it never ended."""
-        return self.run is not None and not (self.thread and self.thread.loop.is_closed())
+        return self.run is not None and not (self.loop and self.loop.is_closed())
 
     def is_drained(self) -> bool:
         """Whether all remaining instances are waiting for a message and none is queued."""
@@ -375,10 +389,6 @@ class Instances:
         self._forget(lambda each: each is task)
         self.abandoned.add(task)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
-
-    def forget_other_loops(self) -> None:
-        """Discard instances of an event loop that no longer runs."""
-        self._forget(lambda task: task.get_loop() is not asyncio.get_running_loop())
 
     def _forget(self, is_lost: "Callable[[asyncio.Future[Any]], bool]") -> None:
         for task, instance in [*self.unfinished.items()]:
