@@ -39,6 +39,10 @@ def leave_hook() -> None:
         _current.set(("", None))
 
 
+def _ignore(error: BaseException) -> None:
+    """Do nothing with ``error``: the server never ran."""
+
+
 class HookCalls:
     """One server's unfinished hook calls.
 
@@ -53,7 +57,7 @@ class HookCalls:
         self._calls: dict[object, list[tuple[str, tuple[str, object], Callable[[], Any]]]] = {}
         self.unstarted: set[asyncio.Future[None]] = set()
         self.tasks: dict[object, asyncio.Future[None]] = {}
-        self.on_fatal: Callable[[BaseException], object] | None = None
+        self.on_fatal: Callable[[BaseException], object] = _ignore
 
     def call(self, instance: Any, owner: object, name: str, hook: Callable[[], Any]) -> None:
         """Schedule a call of a hook of ``owner`` about an `ApplicationInstance`."""
@@ -80,11 +84,6 @@ class HookCalls:
         self.forget(queue, task)  # it may have been cancelled before it started
         if isinstance(queue, InputQueue):
             queue.wake()  # the next instance waits for this
-
-    def check_fatal(self, error: BaseException) -> None:
-        """End the server if ``error`` is an exception that should end the process."""
-        if self.on_fatal is not None and not isinstance(error, Exception):
-            self.on_fatal(error)
 
     async def _make_all(self, queue: object) -> None:
         task, calls = asyncio.current_task(), self._calls[queue]
@@ -116,4 +115,4 @@ class HookCalls:
                 raise  # a GeneratorExit from destroying this coroutine: it must not end a later run
             # An asyncio task would raise SystemExit in the code that runs the event loop.
             logger.critical("%s raised %s", where, safe_repr(error), exc_info=error)
-            self.check_fatal(error)
+            self.on_fatal(error)

@@ -106,7 +106,6 @@ class Instances:
         thread_id: the identifier of the thread that runs it.
         lifespan_state: copied into each scope, if the application's lifespan has a state.
         on_contact: called when a scope is looked up; set while a connection is awaited.
-        run: the `ServerRun` in progress, whose module imports this one.
     """
 
     def __init__(self, server: Any) -> None:
@@ -126,7 +125,6 @@ class Instances:
         self.thread_id: int = 0
         self.lifespan_state: Mapping[str, Any] | None = None
         self.on_contact: Callable[[], object] | None = None
-        self.run: Any = None
         self.hooks: HookCalls = HookCalls()
 
     # Looking up and starting
@@ -325,7 +323,8 @@ class Instances:
                     self._start(instance.scope_id, queue.scope, redelivery=True)
             except BaseException as error:  # an overridden method raised it
                 logger.exception("No application can be started for %r", instance)
-                self.hooks.check_fatal(error)
+                if not isinstance(error, Exception):
+                    self.hooks.on_fatal(error)
         if not isinstance(queue, InputQueue) or queue.live is None:
             self._give_up(instance)
 
@@ -359,7 +358,8 @@ class Instances:
 
     def is_running(self) -> bool:
         """Whether ``arun`` is running. If its loop was closed, it is not, though it never ended."""
-        return self.run is not None and not (self.loop and self.loop.is_closed())
+        runs = self.state in (ServerState.RUNNING, ServerState.CLOSING)
+        return runs and self.loop is not None and not self.loop.is_closed()
 
     def is_drained(self) -> bool:
         """Whether all remaining instances are waiting for a message and none is queued."""
