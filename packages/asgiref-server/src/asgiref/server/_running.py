@@ -227,15 +227,11 @@ class ServerRun:
         """End the tasks that ``handle`` and applications left behind, and report their messages."""
         self._requests = 2
         kept = {asyncio.current_task(), *self._instances.abandoned}
-
-        def others() -> "set[asyncio.Task[Any]]":
-            return asyncio.all_tasks() - kept
-
         await self._until(lambda: not self._instances.hooks.tasks, 0, _CLEANUP_SECONDS)
-        await self._end(others)
+        await self._end(lambda: asyncio.all_tasks() - kept)
         generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
         await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
-        await self._end(others)
+        await self._end(lambda: asyncio.all_tasks() - kept)
 
 
 def _failure(task: "asyncio.Future[None]") -> BaseException | None:
@@ -263,7 +259,8 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
         finally:
             loop.close()
             if signals.first is signal.SIGTERM:
-                _end_despite_threads(instances.settings.shutdown_timeout)
+                seconds = max(instances.settings.shutdown_timeout, _CLEANUP_SECONDS)
+                threading.Thread(target=_end_despite_threads, args=(seconds,), daemon=True).start()
     if escaped is not None:
         raise escaped
     if not (signals.first is not None and main.cancelled()):
@@ -271,24 +268,21 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
     return signals.first
 
 
-def _end_despite_threads(shutdown_timeout: float) -> None:
-    """Kill the process with SIGTERM if threads keep it alive after its main thread has ended.
+def _end_despite_threads(seconds: float) -> None:
+    """Kill the process with SIGTERM if threads outlive its main thread by this many seconds.
 
-    Python waits for them without a limit, even if a thread only waits on a socket.
+    Python waits for them without a limit, even if a thread only waits on a socket. This runs on a
+    daemon thread, for which Python does not wait.
     """
-
-    def watch() -> None:
-        with ThreadPoolExecutor() as executor, contextlib.suppress(RuntimeError):
-            while True:  # until Python refuses this, because the main thread has ended
-                executor.submit(int).result()
-                time.sleep(_ATTEMPT_SECONDS)
-        time.sleep(max(shutdown_timeout, _CLEANUP_SECONDS))
-        others = set(threading.enumerate()) - {threading.main_thread()}
-        if left := [each for each in others if not each.daemon]:
-            logger.error("Threads still run after SIGTERM, and are abandoned: %r", left)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
+    with ThreadPoolExecutor() as executor, contextlib.suppress(RuntimeError):
+        while True:  # until Python refuses this, because the main thread has ended
+            executor.submit(int).result()
+            time.sleep(_ATTEMPT_SECONDS)
+    time.sleep(seconds)
+    others = set(threading.enumerate()) - {threading.main_thread()}
+    if left := [each for each in others if not each.daemon]:
+        logger.error("Threads still run after SIGTERM, and are abandoned: %r", left)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 #: The loop runs at least this often, in seconds, and is stuck if it does not run for that long.

@@ -23,6 +23,7 @@ import enum
 import time
 from collections import OrderedDict, UserDict
 from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
@@ -38,15 +39,19 @@ from ._instance import (
     LIVE,
     ApplicationInstance,
     Channel,
+    InstanceState,
     MessageSource,
     SourcedChannel,
     adopted,
     run_application,
 )
-from ._loop import call_on_loop, is_loop_running, logger, safe_repr, start_task
+from ._loop import is_loop_running, logger, run_for_thread, safe_repr, start_task
 from ._queue import InputQueue
 
 _R = TypeVar("_R")
+
+#: How often, in seconds, a waiting thread checks whether the loop ended without running its call.
+_CHECK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +157,32 @@ class Instances:
         return self.loop is not None and self.thread_id != get_ident()
 
     def call(self, function: Callable[..., _R], *args: object) -> _R:
-        """Run ``function(*args)`` on the server's event loop, while this thread waits."""
-        assert self.loop is not None
-        name = type(self._server).__name__
-        return call_on_loop(name, self.loop, self._is_closed, function, *args)
+        """Run ``function(*args)`` on the server's event loop, and return its result.
+
+        Raises:
+            RuntimeError: if the server has ended.
+        """
+        loop = cast(asyncio.AbstractEventLoop, self.loop)
+        outcome: Future[_R] = Future()
+        ended = self.state is ServerState.CLOSED or loop.is_closed()
+        if not ended:
+            loop.call_soon_threadsafe(run_for_thread, outcome, function, *args)
+        while not (ended or wait([outcome], _CHECK_SECONDS).done):
+            is_lost = self.state is ServerState.CLOSED or not loop.is_running()
+            ended = is_lost and outcome.cancel()
+        if ended:
+            text = f"{function.__name__} was called from another thread."
+            raise RuntimeError(f"{type(self._server).__name__} has ended: {text}")
+        try:
+            return outcome.result()
+        finally:
+            del outcome  # otherwise the exception's traceback and this frame form a cycle
 
     def use_running_loop(self) -> asyncio.AbstractEventLoop:
         """Use the loop that runs on this thread; forget the instances of another loop."""
         self.loop, self.thread_id = asyncio.get_running_loop(), get_ident()
         self._forget(lambda task: task.get_loop() is not self.loop)
         return self.loop
-
-    def _is_closed(self) -> bool:
-        return self.state is ServerState.CLOSED
 
     def _starts(self) -> bool:
         return self.state is ServerState.RUNNING or self.state is ServerState.IDLE
@@ -242,7 +260,7 @@ class Instances:
             logger.warning(text, safe_repr(queue.scope_id))
         elif again and self._starts() and not queue.full():
             queue.put_nowait(message)
-        elif self._is_closed() and not again:  # arun() may have been called again
+        elif self.state is ServerState.CLOSED and not again:  # arun() may have been called again
             asyncio.get_running_loop().call_soon(self._refuse, queue, message, True)
         else:
             future = asyncio.get_running_loop().create_future()
@@ -256,8 +274,7 @@ class Instances:
     def remove(self, instance: ApplicationInstance) -> None:
         """Take an instance out of the table, if it is live, and cancel it."""
         if instance.state is LIVE:
-            instance.channel.state = CANCELLED
-            self._release(instance)
+            self._release(instance, CANCELLED)
             self._give_up(instance)
         if not instance.future.get_loop().is_closed():
             instance.future.cancel()
@@ -266,8 +283,7 @@ class Instances:
         """End a live instance whose application has returned or raised."""
         instance = self.unfinished.get(task)
         if instance is not None and instance.state is LIVE:
-            instance.channel.state = ENDED
-            self._release(instance)
+            self._release(instance, ENDED)
 
     def _settle(self, task: "asyncio.Future[Any]") -> None:
         """React to the end of an instance's task."""
@@ -282,8 +298,9 @@ class Instances:
             if not instance.input_queue.empty():
                 self._pass_on(instance)
 
-    def _release(self, instance: ApplicationInstance) -> None:
+    def _release(self, instance: ApplicationInstance, state: InstanceState) -> None:
         """Remove an instance from the table, and free the scope's queue for the next instance."""
+        instance.channel.state = state
         if instance.idle_timer is not None:
             instance.idle_timer.cancel()
             instance.idle_timer = None
@@ -393,9 +410,8 @@ class Instances:
     def _forget(self, is_lost: "Callable[[asyncio.Future[Any]], bool]") -> None:
         for task, instance in [*self.unfinished.items()]:
             if is_lost(task):
+                self.leave(task)
                 del self.unfinished[task]
-                if instance.state is LIVE:
-                    self._release(instance)
                 instance.channel.state = ENDED
                 instance.channel.end_turn()
         for queue, task in [*self.hooks.tasks.items()]:
