@@ -1,4 +1,4 @@
-"""Tasks on the server's event loop, calls from other threads to it, and the logger.
+"""Tasks on the server's event loop, and the logger.
 
 All state in this package belongs to one event loop. Other threads (users' own threads, and worker
 threads that run methods decorated with ``sync_to_async``) may still ask for instances and put
