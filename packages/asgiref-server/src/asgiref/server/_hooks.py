@@ -76,7 +76,7 @@ class HookCalls:
             for where, *_ in self._calls.pop(queue):
                 logger.error("%s was not called, because its event loop ended", where)
             del self.tasks[queue]
-            if isinstance(queue, InputQueue) and not task.get_loop().is_closed():
+            if isinstance(queue, InputQueue):
                 queue.wake()  # the next instance waits for this
 
     async def _make_all(self, queue: object) -> None:

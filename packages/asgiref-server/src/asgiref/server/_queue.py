@@ -63,7 +63,10 @@ class InputQueue(asyncio.Queue[Any]):
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             if not waiter.done():
-                waiter.set_result(None)
+                try:
+                    waiter.set_result(None)
+                except RuntimeError:  # its event loop was closed while it waited
+                    continue
 
     def is_drained(self) -> bool:
         """Whether a receiver is waiting for a message and none is queued."""
