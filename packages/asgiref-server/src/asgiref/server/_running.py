@@ -285,8 +285,9 @@ def _end_despite_threads(seconds: float) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-#: The loop runs at least this often, in seconds, and is stuck if it does not run for that long.
-_BEAT_SECONDS, _STUCK_SECONDS = 0.2, 0.5
+#: How often the loop runs at least, in seconds: before the first signal, and after it. After it, a
+#: loop that has not run for `_STUCK_SECONDS` is stuck.
+_IDLE_BEAT_SECONDS, _BEAT_SECONDS, _STUCK_SECONDS = 1.0, 0.2, 0.5
 
 _DEFAULT_HANDLERS: dict[signal.Signals, Any] = {
     signal.SIGINT: signal.default_int_handler,
@@ -325,11 +326,12 @@ class Signals:
         return escaped
 
     def _beat(self) -> None:
-        """Record at short intervals that the loop runs, and let Python call `_handle`.
+        """Record at intervals that the loop runs, and let Python call `_handle`.
 
         A signal does not interrupt a selector that the main thread is just about to enter.
         """
-        self._loop.call_later(_BEAT_SECONDS, self._beat)
+        seconds = _BEAT_SECONDS if self.first else _IDLE_BEAT_SECONDS
+        self._loop.call_later(seconds, self._beat)
         self._beat_at = time.monotonic()
 
     def __enter__(self) -> "Signals":
@@ -360,4 +362,5 @@ class Signals:
 
     def _hear(self) -> None:
         self._unheard = 0
+        self._beat()
         self._main.cancel()
