@@ -277,7 +277,6 @@ class Session:
     ) -> None:
         self._database, self._name, self._on_wake = database, name, on_wake
         self._connection: Any = None
-        self._exchange: Any = None
         self._asked_at = 0.0
         self.reader: uuid.UUID = reader
         self.is_member: bool = False
@@ -298,7 +297,6 @@ class Session:
                 self._connection = await database.connect(self._name, owner=True)
                 found = await settings_of(self._connection, database.schema)
                 self.partitions, self.max_size, self._key = found
-                self._exchange = await self._connection.prepare(_schema.EXCHANGE)
                 await self._connection.add_listener(database.schema, self._notified)
                 self._asked_at = asyncio.get_running_loop().time()
         except BaseException as error:
@@ -323,16 +321,14 @@ class Session:
             await self._connection.close(timeout=self._database.timeout)
         self.abort()
 
-    async def fetch(self, query: Any, *arguments: Any) -> Any:
+    async def fetch(self, query: str, *arguments: Any) -> Any:
         """Return the rows of a statement, whose text may leave out the schema."""
-        if isinstance(query, str):
-            return await self.fetch(self._connection.fetch, query, *arguments)
         now = asyncio.get_running_loop().time
         before, self._asked_at = self._asked_at, now()
         deadline = self._asked_at + self._database.timeout
         try:
             async with asyncio.timeout_at(deadline):
-                return await query(*arguments)
+                return await self._connection.fetch(query, *arguments)
         except BaseException as error:
             # The transaction may or may not be committed, so the session must end.
             self.abort()
@@ -360,7 +356,7 @@ class Session:
             for each in batch.items
         ]
         rows = await self.fetch(
-            self._exchange.fetch,
+            _schema.EXCHANGE,
             *(self.reader, asleep, batch.number, partitions),
             *_columns(batch.items, "scope_id", "data", "redelivered"),
             *(list(batch.scopes), list(batch.scopes.values())),
@@ -370,8 +366,7 @@ class Session:
             *_columns(read.ranges, "scope_id", "after", "cursor", "upto", "limit", "size"),
             *(read.known, read.behind),
         )
-        if partitions:
-            rows.pop()
+        rows.pop()
         xmin, own = rows[0][5:] if rows else (0, 0)
         return [row[:5] for row in rows], xmin, own
 

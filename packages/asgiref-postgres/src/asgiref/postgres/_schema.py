@@ -98,8 +98,9 @@ MIGRATIONS: tuple[str, ...] = (_MIGRATION_1,)
 VERSION = len(MIGRATIONS)
 
 #: One transaction of a worker or gateway. All parts see the table as it was before the transaction,
-#: so the messages that it deletes must be among the known ids of the read. A last row, if messages
-#: were sent, has only the number of notified readers.
+#: so the messages that it deletes must be among the known ids of the read. A last row has only the
+#: number of notified partitions. It does not call ``wake``, which servers before PostgreSQL 18 would
+#: plan again each time, for a third of the statement's processor time.
 EXCHANGE = f"""
 WITH found AS MATERIALIZED (
     SELECT * FROM (
@@ -143,7 +144,9 @@ WITH found AS MATERIALIZED (
 SELECT id, scope_id, message, attempts, redelivered,
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint, (SELECT own FROM reader)
 FROM found
-UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, wake($4) WHERE cardinality($4) > 0
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL,
+    count(pg_notify(current_schema(), p.partition::text))
+FROM partitions p JOIN readers r USING (reader) WHERE p.partition = ANY ($4) AND r.asleep
 """
 
 #: Call this once the advisory locks of the partitions are held: only then can no other session
