@@ -59,9 +59,11 @@ class Counts:
 class Sleep:
     """Decides when a reader polls and when senders must notify it. Time comes only from ``now``."""
 
-    #: Seconds between reads while awake, seconds of reads without rows before the reader sleeps,
-    #: and the longest interval between reads while it is asleep.
-    POLL, AWAKE, LONGEST = 0.003, 0.02, 1.0
+    #: The interval doubles after each read without rows: seconds of the first one, and of the
+    #: longest one while awake and while asleep.
+    POLL, LONGEST_AWAKE, LONGEST = 0.001, 0.004, 1.0
+    #: Seconds of reads without rows before the reader sleeps.
+    AWAKE = 0.02
 
     def __init__(self) -> None:
         self.next_poll = self._idle_since = 0.0
@@ -78,7 +80,9 @@ class Sleep:
         self._is_asleep = self._is_asleep if mark is None else mark
         # Not the time since the last row: a busy machine may take that long for a transaction.
         self._idle_since = inf if found else min(self._idle_since, now)
-        self._delay = min(self._delay * 2, self.LONGEST) if self._is_asleep else self.POLL
+        # A sender may have missed a new mark, so poll as often as after the last row.
+        longest = self.LONGEST if self._is_asleep else self.LONGEST_AWAKE
+        self._delay = self.POLL if found or mark else min(self._delay * 2, longest)
         self.next_poll = now if more else now + self._delay
 
 
