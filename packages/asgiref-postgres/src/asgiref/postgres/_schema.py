@@ -99,8 +99,8 @@ VERSION = len(MIGRATIONS)
 
 #: One transaction of a worker or gateway. All parts see the table as it was before the transaction,
 #: so the messages that it deletes must be among the known ids of the read. A last row has only the
-#: number of notified partitions. It does not call ``wake``, which servers before PostgreSQL 18 would
-#: plan again each time, for a third of the statement's processor time.
+#: number of notified partitions. It does not call ``wake``: PostgreSQL 15 would plan the function's
+#: query again in each transaction.
 EXCHANGE = f"""
 WITH found AS MATERIALIZED (
     SELECT * FROM (
