@@ -20,7 +20,7 @@ from typing import Protocol
 from ._codec import CannotStart, LoopBlocked, PostgresServerError
 from ._database import Database, Session
 from ._delivery import Delivery, Limits, Message
-from ._outbox import Batch, Outbox
+from ._outbox import Outbox
 
 logger = logging.getLogger("asgiref.postgres")
 
@@ -38,7 +38,6 @@ class Owner(Protocol):
     async def opened(self, session: Session) -> None: ...
     async def tick(self, session: Session) -> None: ...
     async def ready(self, session: Session, scope_ids: list[str]) -> None: ...
-    def may_insert(self) -> bool: ...
     def lost(self) -> None: ...
     def is_finished(self) -> bool: ...
 
@@ -235,7 +234,7 @@ class Pump:
             self._is_notified
             or now >= self._sleep.next_poll
             or self.delivery.has_writes()
-            or (len(self.outbox) > 0 and self._owner.may_insert())
+            or self.outbox.has_batch()
         )
 
     async def _wait(self) -> None:
@@ -257,7 +256,7 @@ class Pump:
         """Write all pending changes, and read as many messages as there is room for."""
         delivery, counts, now = self.delivery, self.counts, asyncio.get_running_loop().time
         writes, read, mark = delivery.take_writes(), delivery.next_read(), self._sleep.mark(now())
-        batch = self.outbox.next_batch() if self._owner.may_insert() else Batch()
+        batch = self.outbox.next_batch()
         self._is_notified = False
         rows, xmin, own = await session.exchange(writes, batch, read, asleep=mark)
         more = delivery.rows_read(read, rows, xmin, own)
