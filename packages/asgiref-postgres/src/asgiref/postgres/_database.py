@@ -363,7 +363,7 @@ class Session:
             *_columns(writes.done, "id"),
             *_columns(writes.tried.values(), "id", "attempts"),
             *_columns(writes.dead, "id", "attempts", "reason"),
-            *_columns(read.ranges, "scope_id", "after", "cursor", "upto", "limit", "size"),
+            *_columns(read.ranges, "scope_id", "after", "upto", "limit", "size"),
             *(read.known, read.behind),
         )
         rows.pop()

@@ -102,12 +102,10 @@ class Range:
 
     Attributes:
         scope_id: the scope, if this reads the rows that it is behind with.
-        cursor: only ids up to this one are compared with the ids that the reader knows.
     """
 
     scope_id: str | None
     after: int
-    cursor: int
     upto: int
     limit: int
     size: int
@@ -261,8 +259,7 @@ class Delivery:
         room, size = max(1, min(room // len(reading), _MAX_ROWS)), max(1, size // len(reading))
         late = [found for each in self._behind if (found := self._late(each)) is not None]
         forward = [
-            Range(None, each.mark, each.cursor, (each.number + 1) * SPAN - 1, room, size)
-            for each in reading
+            Range(None, each.mark, (each.number + 1) * SPAN - 1, room, size) for each in reading
         ]
         known = [id for each in reading for id in each.known]
         return Read(late + forward, known, list(self._behind))
@@ -276,7 +273,7 @@ class Delivery:
         if scope.partition.is_releasing or room < max(1, limit / 2) or size <= 0:
             return None
         first, last = self._behind[scope_id]
-        return Range(scope_id, first - 1, first - 1, last, room, size)
+        return Range(scope_id, first - 1, last, room, size)
 
     def rows_read(self, read: Read, rows: Iterable[Row], xmin: int, own: int) -> bool:
         """Add the rows of a read; return whether the next read will certainly find more.

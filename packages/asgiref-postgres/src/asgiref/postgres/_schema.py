@@ -106,15 +106,15 @@ WITH found AS MATERIALIZED (
     SELECT * FROM (
         SELECT m.*, r.size, sum(octet_length(m.message)) OVER (PARTITION BY r.place
             ORDER BY m.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-        FROM unnest($16::text[], $17::bigint[], $18::bigint[], $19::bigint[], $20::integer[],
-            $21::bigint[]) WITH ORDINALITY AS r (scope, after, cursor, upto, rows, size, place)
+        FROM unnest($16::text[], $17::bigint[], $18::bigint[], $19::integer[], $20::bigint[])
+            WITH ORDINALITY AS r (scope, after, upto, rows, size, place)
         CROSS JOIN LATERAL (
             SELECT m.id, m.scope_id, CASE WHEN r.scope IS NOT NULL
-                    OR m.scope_id <> ALL ($23::text[]) THEN m.message END AS message,
+                    OR m.scope_id <> ALL ($22::text[]) THEN m.message END AS message,
                 m.attempts, m.redelivered
             FROM messages m
-            WHERE m.id > r.after AND m.id <= r.upto AND (r.scope IS NULL OR m.scope_id = r.scope)
-                AND (m.id > r.cursor OR m.id <> ALL ($22::bigint[]))
+            WHERE m.id > r.after AND m.id <= r.upto AND CASE WHEN r.scope IS NULL
+                THEN m.id NOT IN (SELECT unnest($21::bigint[])) ELSE m.scope_id = r.scope END
             ORDER BY m.id LIMIT r.rows
         ) m
     ) m WHERE coalesce(m.before, 0) < m.size
