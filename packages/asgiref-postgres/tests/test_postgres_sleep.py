@@ -30,7 +30,7 @@ def test_an_awake_reader_polls_soon_after_a_row_and_then_less_often() -> None:
         sleep.has_read(now, None, found=found, more=False)
         delays.append(round(sleep.next_poll - now, 6))
         now = sleep.next_poll
-    assert delays == [0.001, 0.002, 0.004, 0.004, 0.004, 0.001]
+    assert delays == [0.0005, 0.001, 0.002, 0.004, 0.004, 0.0005]
 
 
 def test_a_sleeping_reader_polls_less_and_less_often() -> None:

@@ -355,17 +355,22 @@ class Session:
             else _schema.partition_of(each.scope_id, self.partitions)
             for each in batch.items
         ]
-        rows = await self.fetch(
-            _schema.EXCHANGE,
+        arguments = [
             *(self.reader, asleep, batch.number, partitions),
             *_columns(batch.items, "scope_id", "data", "redelivered"),
-            *(list(batch.scopes), list(batch.scopes.values())),
             *_columns(writes.done, "id"),
-            *_columns(writes.tried.values(), "id", "attempts"),
-            *_columns(writes.dead, "id", "attempts", "reason"),
             *_columns(read.ranges, "scope_id", "after", "upto", "limit", "size"),
             *(read.known, read.behind),
-        )
+        ]
+        more = [
+            *(list(batch.scopes), list(batch.scopes.values())),
+            *_columns(writes.tried.values(), "id", "attempts"),
+            *_columns(writes.dead, "id", "attempts", "reason"),
+        ]
+        if any(more):
+            rows = await self.fetch(_schema.EXCHANGE_MORE, *arguments, *more)
+        else:
+            rows = await self.fetch(_schema.EXCHANGE, *arguments)
         rows.pop()
         xmin, own = rows[0][5:] if rows else (0, 0)
         return [row[:5] for row in rows], xmin, own

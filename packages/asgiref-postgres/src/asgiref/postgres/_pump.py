@@ -60,7 +60,7 @@ class Sleep:
 
     #: The interval doubles after each read without rows: seconds of the first one, and of the
     #: longest one while awake and while asleep.
-    POLL, LONGEST_AWAKE, LONGEST = 0.001, 0.004, 1.0
+    POLL, LONGEST_AWAKE, LONGEST = 0.0005, 0.004, 1.0
     #: Seconds of reads without rows before the reader sleeps.
     AWAKE = 0.02
 
