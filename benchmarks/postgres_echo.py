@@ -141,7 +141,6 @@ def measure(scopes: int, pythons: Mapping[Way, str], server: OwnPostgres, count:
             troupes[way].carry(max(scopes, 2_000) if way is Way.OURS else 500)
         for ways in turns(f"postgres_echo, {scopes:,} scopes", count, pythons):
             for way in ways:
-                troupes[way].carry(500)  # wake up, and skip the index entries of the last order
                 trip, spent = troupes[way].carry(MESSAGES[way])
                 samples[way].append(MESSAGES[way] / trip["seconds"])
                 for role, microseconds in zip(ROLES, spent, strict=True):
