@@ -349,14 +349,8 @@ class Session:
         self, writes: Writes, batch: Batch, read: Read, *, asleep: bool | None
     ) -> tuple[list[Row], int, int]:
         """Write and read in one transaction; return the rows, xmin and own id for `Delivery`."""
-        partitions = [
-            _schema.OUTGOING
-            if batch.number is None
-            else _schema.partition_of(each.scope_id, self.partitions)
-            for each in batch.items
-        ]
         arguments = [
-            *(self.reader, asleep, batch.number, partitions),
+            *(self.reader, asleep, batch.number, self._partitions_of(batch)),
             *_columns(batch.items, "scope_id", "data", "redelivered"),
             *_columns(writes.done, "id"),
             *_columns(read.ranges, "scope_id", "after", "upto", "limit", "size"),
@@ -374,6 +368,12 @@ class Session:
         rows.pop()
         xmin, own = rows[0][5:] if rows else (0, 0)
         return [row[:5] for row in rows], xmin, own
+
+    def _partitions_of(self, batch: Batch) -> list[int]:
+        """Return the partition of each message; a batch without a number is for the gateway."""
+        if batch.number is None:
+            return [_schema.OUTGOING] * len(batch.items)
+        return [_schema.partition_of(each.scope_id, self.partitions) for each in batch.items]
 
     async def acquire(self, partitions: Sequence[int]) -> list[tuple[int, int, int]]:
         """Try to acquire ``partitions``; return the arguments of `Delivery.acquire` for each."""
