@@ -8,10 +8,11 @@ ALTER TABLE bare_out SET (autovacuum_vacuum_threshold = 20000, autovacuum_vacuum
 
 -- step of the gateway
 WITH new AS (INSERT INTO bare_in (worker, message) SELECT * FROM unnest($1::int[], $2::bytea[]))
-DELETE FROM bare_out WHERE id IN (SELECT id FROM bare_out ORDER BY id LIMIT $3)
+DELETE FROM bare_out WHERE id = ANY (ARRAY(SELECT id FROM bare_out ORDER BY id LIMIT $3))
 RETURNING message;
 
 -- step of a worker
 WITH new AS (INSERT INTO bare_out (message) SELECT * FROM unnest($1::bytea[]))
-DELETE FROM bare_in WHERE id IN (SELECT id FROM bare_in WHERE worker = $2 ORDER BY id LIMIT $3)
+DELETE FROM bare_in
+WHERE id = ANY (ARRAY(SELECT id FROM bare_in WHERE worker = $2 ORDER BY id LIMIT $3))
 RETURNING message;

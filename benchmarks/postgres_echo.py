@@ -63,6 +63,9 @@ class Troupe:
 
     def __init__(self, way: Way, python: str, url: str, scopes: int, server: int) -> None:
         self._server = psutil.Process(server)
+        # An idle process of the bare loop polls a thousand times a second, which would slow down
+        # the other ways. Suspend it between orders.
+        self._polls = way is Way.BARE
         self._processes: list[psutil.Popen] = []
         # Start the gateway first: it creates the tables that the workers of the bare loop read.
         for role, number in [("gateway", 0), *(("worker", number) for number in range(WORKERS))]:
@@ -77,10 +80,20 @@ class Troupe:
     def carry(self, messages: int, rate: float = 0) -> tuple[Trip, list[float]]:
         """Return the gateway's answer, and the microseconds per echo of each role."""
         gateway, before = self._processes[0], self._spent()
-        print(json.dumps([messages, rate]), file=gateway.stdin, flush=True)
-        trip = json.loads(gateway.stdout.readline())
+        with self._resumed():
+            print(json.dumps([messages, rate]), file=gateway.stdin, flush=True)
+            trip = json.loads(gateway.stdout.readline())
         pairs = zip(before, self._spent(), strict=True)
         return trip, [1e6 * (after - start) / messages for start, after in pairs]
+
+    @contextlib.contextmanager
+    def _resumed(self) -> Iterator[None]:
+        polling = self._processes if self._polls else []
+        for process in polling:
+            process.resume()
+        yield
+        for process in polling:
+            process.suspend()
 
     def _spent(self) -> list[float]:
         """Return the processor time of each role so far, in user code and in the kernel."""

@@ -77,6 +77,7 @@ class Reader:
     last_request: tuple[str, str] = ("", "")
     code: list[str] = field(default_factory=list)
     printed: list[str] = field(default_factory=list)
+    last_code: str = ""
     unread_code: bool = False
     port: str = "8000"
     servers: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -115,7 +116,10 @@ class Reader:
         match kind:
             case "python":
                 self.code.append(text)
+                self.last_code = text
                 self.unread_code = True
+            case "py":  # does not run with the page's other code
+                self.last_code = text
             case "text" if self.unread_code:
                 self.printed.append(text)
             case "console":
@@ -125,7 +129,7 @@ class Reader:
             case "paragraph" if empty := EMPTY_FILE.search(text):
                 (self.folder / empty[1]).touch()
             case "paragraph" if saved := SAVE_THIS_AS.search(text):
-                (self.folder / saved[1]).write_text(self.code[-1], "utf-8")
+                (self.folder / saved[1]).write_text(self.last_code, "utf-8")
 
     def _run_code(self) -> None:
         """Run all of the page's code so far; an import skips the code for `__main__`."""

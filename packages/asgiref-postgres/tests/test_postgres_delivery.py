@@ -88,8 +88,8 @@ class Reader:
                 row
                 for id, row in sorted(self.table.rows[each.upto // SPAN].items())
                 if each.after < id <= each.upto
-                and (each.scope_id is None or row.scope_id == each.scope_id)
-                and (id > each.cursor or id not in read.known)
+                and each.scope_id in (None, row.scope_id)
+                and (each.scope_id is not None or id not in read.known)
             ]
             for row in rows[: each.limit]:
                 if size >= each.size:

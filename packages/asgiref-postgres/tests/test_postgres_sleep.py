@@ -23,6 +23,16 @@ def test_a_reader_that_finds_rows_stays_awake_however_long_its_transactions_take
         assert sleep.mark(second + 0.9) is None
 
 
+def test_an_awake_reader_polls_soon_after_a_row_and_then_less_often() -> None:
+    sleep, now = Sleep(), 2.0
+    delays: list[float] = []
+    for found in (True, False, False, False, False, True):
+        sleep.has_read(now, None, found=found, more=False)
+        delays.append(round(sleep.next_poll - now, 6))
+        now = sleep.next_poll
+    assert delays == [0.0005, 0.001, 0.002, 0.004, 0.004, 0.0005]
+
+
 def test_a_sleeping_reader_polls_less_and_less_often() -> None:
     sleep, now = Sleep(), 5.0
     delays: list[float] = []

@@ -79,6 +79,52 @@ def test_a_server_whose_loop_was_closed_in_the_middle_runs_again(where):
     task._log_destroy_pending = False
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_run_on_a_closed_loop_that_is_destroyed_later_leaves_the_next_run_alone():
+    class Stuck(Server):
+        async def handle(self):
+            if stuck:
+                await asyncio.Event().wait()
+            stuck_run.clear()
+            gc.collect()  # destroys the coroutine of the first run
+            await super().handle()
+
+    server, stuck = Stuck(echo, shutdown_timeout=30), True
+    loop = asyncio.new_event_loop()
+    stuck_run = [loop.create_task(server.arun())]
+    for _ in range(5):
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    stuck_run[0]._log_destroy_pending = stuck = False
+    asyncio.run(asyncio.wait_for(server.arun(), 20))
+    assert server.sent == ["hello"]
+    assert server.undelivered == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_kept_queue_still_works_after_its_loop_was_closed_in_the_middle():
+    class Kept(Server):
+        async def handle(self):
+            if not kept:
+                scope = {"type": "test", "id": "a"}
+                kept.append(self.get_or_create_application_instance("a", scope))
+                await asyncio.Event().wait()
+            kept[0].put_nowait("hello")
+            await asyncio.sleep(0)
+            self.put("a", "again")
+
+    server, kept = Kept(echo, shutdown_timeout=30), []
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(server.arun())
+    for _ in range(5):
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    asyncio.run(asyncio.wait_for(server.arun(), 20))
+    assert server.sent == ["hello", "again"]
+    assert server.undelivered == []
+    task._log_destroy_pending = False
+
+
 def test_a_scope_whose_application_was_abandoned_is_served_by_the_next_run(monkeypatch):
     async def application(scope, receive, send):
         first = not tasks

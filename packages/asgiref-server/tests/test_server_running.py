@@ -365,6 +365,14 @@ def stay_away_from_the_loop():
         time.sleep(0.01)
 
 class Server(StatelessServer):
+    async def arun(self):
+        try:
+            await super().arun()
+        except asyncio.CancelledError:
+            if "own arun" in sys.argv:
+                print("arun was cancelled", flush=True)
+            raise
+
     async def handle(self):
         queue = self.get_or_create_application_instance("a", {"type": "test"})
         if "busy" in sys.argv:
@@ -440,6 +448,17 @@ def test_run_ends_cleanly_on_a_signal(number):
     script.signal(number)
     output, errors, status = script.end()
     assert output == ["told to end", "cleaned up", LAST_WORDS[number], "after run"]
+    assert (errors, status) == ("", 0)
+
+
+@posix_only
+@pytest.mark.parametrize("number", LAST_WORDS)
+def test_an_overridden_arun_sees_a_signal_as_a_cancellation(number):
+    script = Script("own arun")
+    script.until("ready")
+    script.signal(number)
+    output, errors, status = script.end()
+    assert output[-3:] == ["arun was cancelled", LAST_WORDS[number], "after run"]
     assert (errors, status) == ("", 0)
 
 

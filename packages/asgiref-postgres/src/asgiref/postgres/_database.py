@@ -319,7 +319,6 @@ class Session:
     ) -> None:
         self._database, self._name, self._on_wake = database, name, on_wake
         self._connection: Any = None
-        self._exchange: Any = None
         self._asked_at = 0.0
         self.reader: uuid.UUID = reader
         self.is_member: bool = False
@@ -340,7 +339,6 @@ class Session:
                 self._connection = await database.connect(self._name, owner=True)
                 found = await settings_of(self._connection, database.schema)
                 self.partitions, self.max_size, self._key = found
-                self._exchange = await self._connection.prepare(_schema.EXCHANGE)
                 await self._connection.add_listener(database.schema, self._notified)
                 self._asked_at = asyncio.get_running_loop().time()
         except BaseException as error:
@@ -365,16 +363,14 @@ class Session:
             await self._connection.close(timeout=self._database.timeout)
         self.abort()
 
-    async def fetch(self, query: Any, *arguments: Any) -> Any:
+    async def fetch(self, query: str, *arguments: Any) -> Any:
         """Return the rows of a statement, whose text may leave out the schema."""
-        if isinstance(query, str):
-            return await self.fetch(self._connection.fetch, query, *arguments)
         now = asyncio.get_running_loop().time
         before, self._asked_at = self._asked_at, now()
         deadline = self._asked_at + self._database.timeout
         try:
             async with asyncio.timeout_at(deadline):
-                return await query(*arguments)
+                return await self._connection.fetch(query, *arguments)
         except BaseException as error:
             # The transaction may or may not be committed, so the session must end.
             self.abort()
@@ -395,27 +391,31 @@ class Session:
         self, writes: Writes, batch: Batch, read: Read, *, asleep: bool | None
     ) -> tuple[list[Row], int, int]:
         """Write and read in one transaction; return the rows, xmin and own id for `Delivery`."""
-        partitions = [
-            _schema.OUTGOING
-            if batch.number is None
-            else _schema.partition_of(each.scope_id, self.partitions)
-            for each in batch.items
-        ]
-        rows = await self.fetch(
-            self._exchange.fetch,
-            *(self.reader, asleep, batch.number, partitions),
+        arguments = [
+            *(self.reader, asleep, batch.number, self._partitions_of(batch)),
             *_columns(batch.items, "scope_id", "data", "redelivered"),
-            *(list(batch.scopes), list(batch.scopes.values())),
             *_columns(writes.done, "id"),
+            *_columns(read.ranges, "scope_id", "after", "upto", "limit", "size"),
+            *(read.known, read.behind),
+        ]
+        more = [
+            *(list(batch.scopes), list(batch.scopes.values())),
             *_columns(writes.tried.values(), "id", "attempts"),
             *_columns(writes.dead, "id", "attempts", "reason"),
-            *_columns(read.ranges, "scope_id", "after", "cursor", "upto", "limit", "size"),
-            *(read.known, read.behind),
-        )
-        if partitions:
-            rows.pop()
+        ]
+        if any(more):
+            rows = await self.fetch(_schema.EXCHANGE_MORE, *arguments, *more)
+        else:
+            rows = await self.fetch(_schema.EXCHANGE, *arguments)
+        rows.pop()
         xmin, own = rows[0][5:] if rows else (0, 0)
         return [row[:5] for row in rows], xmin, own
+
+    def _partitions_of(self, batch: Batch) -> list[int]:
+        """Return the partition of each message; a batch without a number is for the gateway."""
+        if batch.number is None:
+            return [_schema.OUTGOING] * len(batch.items)
+        return [_schema.partition_of(each.scope_id, self.partitions) for each in batch.items]
 
     async def acquire(self, partitions: Sequence[int]) -> list[Any]:
         """Try to acquire ``partitions``.

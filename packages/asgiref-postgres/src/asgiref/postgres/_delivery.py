@@ -102,12 +102,10 @@ class Range:
 
     Attributes:
         scope_id: the scope, if this reads the rows that it is behind with.
-        cursor: only ids up to this one are compared with the ids that the reader knows.
     """
 
     scope_id: str | None
     after: int
-    cursor: int
     upto: int
     limit: int
     size: int
@@ -130,33 +128,6 @@ class Read:
     ranges: list[Range] = field(default_factory=list[Range])
     known: list[int] = field(default_factory=list[int])
     behind: list[str] = field(default_factory=list[str])
-
-
-@dataclass(slots=True)
-class _Scope:
-    """The held messages of one scope.
-
-    Attributes:
-        ids: the messages that are held, or handled but not yet deleted.
-        behind: the range of ids of the messages that are not held.
-        is_blocked: whether the scope waits for the time of a retry.
-    """
-
-    id: str
-    partition: "Partition"
-    queue: deque[Message] = field(default_factory=deque[Message])
-    in_hand: Message | None = None
-    ids: set[int] = field(default_factory=set[int])
-    size: int = 0
-    behind: tuple[int, int] | None = None
-    is_blocked: bool = False
-
-    def count(self) -> int:
-        return len(self.queue) + (self.in_hand is not None)
-
-    def passed(self, id: int) -> None:
-        first, last = self.behind or (id, id)
-        self.behind = (min(first, id), max(last, id))
 
 
 @dataclass(slots=True)
@@ -184,7 +155,6 @@ class Partition:
     known: set[int] = field(default_factory=set[int])
     in_hand: int = 0
     is_releasing: bool = False
-    scopes: dict[str, _Scope] = field(default_factory=dict[str, _Scope])
 
     def move_mark(self, cut_at: int | None, xmin: int, own: int) -> None:
         """Move the mark after a read that ended at row ``cut_at``, or that was complete."""
@@ -198,6 +168,28 @@ class Partition:
             self.candidate = (self.cursor, own)
 
 
+@dataclass(slots=True)
+class _Scope:
+    """The held messages of one scope.
+
+    Attributes:
+        ids: the messages that are held, or handled but not yet deleted.
+        is_blocked: whether the scope waits for the time of a retry.
+    """
+
+    id: str
+    partition: Partition
+    # Each first message of a scope makes one; calling `deque[Message]` takes six times as long.
+    queue: deque[Message] = field(default_factory=lambda: deque())
+    in_hand: Message | None = None
+    ids: set[int] = field(default_factory=lambda: set())
+    size: int = 0
+    is_blocked: bool = False
+
+    def count(self) -> int:
+        return len(self.queue) + (self.in_hand is not None)
+
+
 class Delivery:
     """The messages of one reader."""
 
@@ -206,6 +198,8 @@ class Delivery:
         #: The owned partitions, including those being released.
         self.partitions: dict[int, Partition] = {}
         self._scopes: dict[str, _Scope] = {}
+        #: For each scope that is behind, the first and the last id that it does not hold.
+        self._behind: dict[str, tuple[int, int]] = {}
         self._size = 0
         self.held: int = 0
         self._ready: dict[str, None] = {}
@@ -232,8 +226,9 @@ class Delivery:
     def keep(self, partition: Partition) -> None:
         """Stop releasing a partition."""
         partition.is_releasing = False
-        for scope_id in partition.scopes:
-            self.offer(scope_id)
+        for scope in self._scopes.values():
+            if scope.partition is partition:
+                self.offer(scope.id)
 
     def drop(self, partition: int) -> int:
         """Forget a partition; return the number up to which its messages are suspects.
@@ -241,15 +236,16 @@ class Delivery:
         Call this after a transaction has written everything, with no message in hand.
         """
         found = self.partitions.pop(partition)
-        for scope in found.scopes.values():
+        for scope in [each for each in self._scopes.values() if each.partition is found]:
             self.held -= scope.count()
             self._size -= scope.size
             self._ready.pop(scope.id, None)
+            self._behind.pop(scope.id, None)
             del self._scopes[scope.id]
             for message in scope.queue:
                 self._suspects.pop(message.id, None)
-                if self._isolated is message:
-                    self._isolated = None
+        if self._isolated is not None and self._isolated.scope_id not in self._scopes:
+            self._isolated = None
         return found.seen % SPAN
 
     # Reading
@@ -262,24 +258,23 @@ class Delivery:
         if not reading or room <= 0 or size <= 0:
             return Read()
         room, size = max(1, min(room // len(reading), _MAX_ROWS)), max(1, size // len(reading))
-        behind = [each for owned in reading for each in owned.scopes.values() if each.behind]
-        late = [found for each in behind if (found := self._late(each)) is not None]
+        late = [found for each in self._behind if (found := self._late(each)) is not None]
         forward = [
-            Range(None, each.mark, each.cursor, (each.number + 1) * SPAN - 1, room, size)
-            for each in reading
+            Range(None, each.mark, (each.number + 1) * SPAN - 1, room, size) for each in reading
         ]
         known = [id for each in reading for id in each.known]
-        return Read(late + forward, known, [each.id for each in behind])
+        return Read(late + forward, known, list(self._behind))
 
-    def _late(self, scope: _Scope) -> Range | None:
+    def _late(self, scope_id: str) -> Range | None:
         """Return the range of a scope that is behind, if it has room."""
+        scope = self._scopes[scope_id]
         # Wait for room of half the limit, so that a scope that is behind is read in batches.
         limit = self._scope_limit()
         room, size = limit - scope.count(), self._limits.scope_size - scope.size
-        if scope.behind is None or room < max(1, limit / 2) or size <= 0:
+        if scope.partition.is_releasing or room < max(1, limit / 2) or size <= 0:
             return None
-        first, last = scope.behind
-        return Range(scope.id, first - 1, first - 1, last, room, size)
+        first, last = self._behind[scope_id]
+        return Range(scope_id, first - 1, last, room, size)
 
     def rows_read(self, read: Read, rows: Iterable[Row], xmin: int, own: int) -> bool:
         """Add the rows of a read; return whether the next read will certainly find more.
@@ -305,28 +300,30 @@ class Delivery:
         return more
 
     def _read_late(self, late: Range, scope: _Scope, rows: list[Row]) -> bool:
-        scope.behind = (rows[-1][0] + 1, late.upto) if late.is_cut(rows) else None
+        del self._behind[scope.id]
+        if late.is_cut(rows):
+            self._behind[scope.id] = (rows[-1][0] + 1, late.upto)
         for row in rows:
             if row[0] in scope.ids:
                 continue
             if self._is_full(scope):  # other scopes have used the room meanwhile
-                scope.behind = (row[0], late.upto)
+                self._behind[scope.id] = (row[0], late.upto)
                 break
             self._hold(scope, row)
         self.offer(scope.id)
         self._forget_if_empty(scope)
-        return self._late(scope) is not None
+        return scope.id in self._behind and self._late(scope.id) is not None
 
     def _read_forward(self, forward: Range, rows: list[Row], xmin: int, own: int) -> bool:
         partition, is_cut = self.partitions[forward.upto // SPAN], forward.is_cut(rows)
         for row in rows:
             partition.known.add(row[0])
             partition.cursor = max(partition.cursor, row[0])
-            scope = self._scopes.get(row[1])
-            if scope is None:
-                scope = self._scopes[row[1]] = partition.scopes[row[1]] = _Scope(row[1], partition)
-            if row[2] is None or scope.behind is not None or self._is_full(scope):
-                scope.passed(row[0])
+            if (scope := self._scopes.get(row[1])) is None:
+                scope = self._scopes[row[1]] = _Scope(row[1], partition)
+            if row[2] is None or row[1] in self._behind or self._is_full(scope):
+                first, last = self._behind.get(row[1], (row[0], row[0]))
+                self._behind[row[1]] = (min(first, row[0]), max(last, row[0]))
             else:
                 self._hold(scope, row)
                 self.offer(row[1])
@@ -402,10 +399,10 @@ class Delivery:
 
     def fail(self, message: Message, reason: str, now: float) -> None:
         """Record a failure with ``message``; give it out again later, or make it a dead letter."""
+        is_counted = message is self._isolated  # when its attempt started
         if (scope := self._returned(message)) is None:
             return
-        if message is not self._isolated:  # otherwise the attempt was counted when it started
-            message.attempts += 1
+        message.attempts += not is_counted
         if message.attempts >= self._limits.attempts:
             self._bury(scope, message, reason)
             return
@@ -432,14 +429,14 @@ class Delivery:
             return None
         scope.in_hand = None
         scope.partition.in_hand -= 1
+        if self._isolated is message:
+            self._isolated = None
         return scope
 
     def _requeue(self, scope: _Scope, message: Message) -> None:
         message.redelivered = True
         scope.queue.appendleft(message)
         self._writes.tried[message.id] = message
-        if self._isolated is message:
-            self._isolated = None
 
     def _bury(self, scope: _Scope, message: Message, reason: str) -> None:
         message.reason = reason
@@ -452,13 +449,11 @@ class Delivery:
         scope.size -= len(message.data)
         self._size -= len(message.data)
         self.held -= 1
-        if self._isolated is message:
-            self._isolated = None
         self.offer(message.scope_id)
 
     def _forget_if_empty(self, scope: _Scope) -> None:
-        if not scope.ids and scope.behind is None:
-            del self._scopes[scope.id], scope.partition.scopes[scope.id]
+        if not scope.ids and scope.id not in self._behind:
+            del self._scopes[scope.id]
 
     # Writing
 

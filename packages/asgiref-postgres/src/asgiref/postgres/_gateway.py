@@ -288,7 +288,7 @@ class _GatewayOwner:
     def _reset(self) -> None:
         self.is_owner: asyncio.Event = asyncio.Event()
         self.serving: asyncio.Future[None] | None = None
-        self._may_insert = self._is_ending = self._is_done = False
+        self._is_ending = self._is_done = False
 
     def open(self) -> None:
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
@@ -333,9 +333,6 @@ class _GatewayOwner:
         if pump.done() and not pump.cancelled():
             pump.exception()  # already raised, or no caller is left to raise it in
 
-    def may_insert(self) -> bool:
-        return self._may_insert
-
     def is_finished(self) -> bool:
         return self._is_done
 
@@ -343,15 +340,14 @@ class _GatewayOwner:
         self._max_size = session.max_size
 
     def lost(self) -> None:
-        self._may_insert = False
         for task in self._tasks.values():
             task.cancel()
 
     async def tick(self, session: Session) -> None:
         """Try to become the owner; store the backlog once no former session can be storing it."""
-        if not self._may_insert and (number := await session.last_batch()) is not None:
-            self.pump.outbox.stored(number)
-            self._may_insert = True
+        outbox = self.pump.outbox
+        if not outbox.is_confirmed and (number := await session.last_batch()) is not None:
+            outbox.confirm(number)
         if self._is_ending:
             await self._drain(session)
         elif OUTGOING not in self.pump.delivery.partitions:

@@ -7,7 +7,7 @@ record first, so later calls of that instance have no effect.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from asgiref.server import ApplicationInstance, MessageSource, StatelessServer
@@ -28,12 +28,8 @@ class _Record:
     partition: int
     message: Message | None = None
     has_received: bool = False
-    waiter: "asyncio.Future[None] | None" = None
-
-    def wake(self) -> None:
-        """Wake the task that waits for a message, so that it checks again."""
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+    #: Wakes the task that waits for a message, so that it checks again.
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def is_idle(self) -> bool:
         return self.has_received and self.message is None
@@ -81,7 +77,7 @@ class WorkerInstances(StatelessServer, MessageSource):
         if instance is None or instance.future.done():
             return False
         if (record := self._records.get(instance)) is not None:
-            record.wake()
+            record.woken.set()
         # Looking it up makes it the most recently used.
         self.get_or_create_application_instance(scope_id, instance["scope"])
         return True
@@ -112,7 +108,7 @@ class WorkerInstances(StatelessServer, MessageSource):
 
     def _end(self, instance: ApplicationInstance) -> None:
         record = self._records.pop(instance)
-        record.wake()
+        record.woken.set()
         if record.message is not None:
             self._pump.delivery.put_back(record.message)
         now = asyncio.get_running_loop().time()
@@ -144,8 +140,8 @@ class WorkerInstances(StatelessServer, MessageSource):
         while (record := self._records.get(instance)) is not None:
             message = self._pump.delivery.next_message(cast(str, instance.scope_id))
             if message is None:
-                record.waiter = asyncio.get_running_loop().create_future()
-                await record.waiter
+                record.woken.clear()
+                await record.woken.wait()
             elif (event := self._decoded(message)) is not None:
                 record.message, record.has_received = message, True
                 return event
@@ -179,7 +175,7 @@ class WorkerInstances(StatelessServer, MessageSource):
         record = self._records.pop(instance, None)
         if record is None:
             return
-        record.wake()
+        record.woken.set()
         delivery, message = self._pump.delivery, record.message
         if message is None and not record.has_received:
             # Otherwise the worker would restart an application that cannot even start, endlessly.

@@ -56,11 +56,16 @@ class Outbox:
         self._size = self._batches = 0
         self._batch = Batch()
         self._known_scopes: dict[str, bytes] = {}
+        self.is_confirmed = not is_numbered
         self._waiting: list[asyncio.Future[None]] = []
         self.is_closed = False
 
     def __len__(self) -> int:
         return len(self._items) + len(self._batch.items)
+
+    def has_batch(self) -> bool:
+        """Whether `next_batch` would return messages."""
+        return self.is_confirmed and len(self) > 0
 
     def _is_full(self) -> bool:
         return len(self) >= self._max_items or self._size >= self._max_size
@@ -92,7 +97,9 @@ class Outbox:
             self._size += len(item.data)
 
     def next_batch(self) -> Batch:
-        """Return the next batch, or the last one again if its commit is not known."""
+        """Return the next batch, or the last one again if it was not stored."""
+        if not self.is_confirmed:
+            return Batch()
         if not self._batch.items and self._items:
             items: list[Item] = []
             size = 0
@@ -123,8 +130,17 @@ class Outbox:
         self._known_scopes.update(batch.scopes)
         self._remove(batch.items, None)
 
+    def confirm(self, number: int) -> None:
+        """Continue in a new session, given the number of the last batch that was stored."""
+        self.stored(number)
+        self.is_confirmed = True
+
     def session_lost(self) -> None:
-        """Send every scope again: the next session may reach a server that lacks the last ones."""
+        """Send every scope again: the next session may reach a server that lacks the last ones.
+
+        A numbered outbox has no batch until `confirm`, because it does not know which were stored.
+        """
+        self.is_confirmed = not self._is_numbered
         self._known_scopes.clear()
         self._add_scopes()
 

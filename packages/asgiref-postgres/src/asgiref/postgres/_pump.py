@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from ._codec import CannotStart, LoopBlocked, PostgresServerError
 from ._database import Database, Session
 from ._delivery import Delivery, Limits, Message
-from ._outbox import Batch, Outbox
+from ._outbox import Outbox
 
 logger = logging.getLogger("asgiref.postgres")
 
@@ -38,7 +38,6 @@ class PumpClient(Protocol):
     async def opened(self, session: Session) -> None: ...
     async def tick(self, session: Session) -> None: ...
     async def ready(self, session: Session, scope_ids: list[str]) -> None: ...
-    def may_insert(self) -> bool: ...
     def lost(self) -> None: ...
     def is_finished(self) -> bool: ...
 
@@ -59,9 +58,11 @@ class Counts:
 class Sleep:
     """Decides when a reader polls and when senders must notify it. Time comes only from ``now``."""
 
-    #: Seconds between reads while awake, seconds of reads without rows before the reader sleeps,
-    #: and the longest interval between reads while it is asleep.
-    POLL, AWAKE, LONGEST = 0.003, 0.02, 1.0
+    #: The interval doubles after each read without rows: seconds of the first one, and of the
+    #: longest one while awake and while asleep.
+    POLL, LONGEST_AWAKE, LONGEST = 0.0005, 0.004, 1.0
+    #: Seconds of reads without rows before the reader sleeps.
+    AWAKE = 0.02
 
     def __init__(self) -> None:
         self.next_poll = self._idle_since = 0.0
@@ -78,7 +79,9 @@ class Sleep:
         self._is_asleep = self._is_asleep if mark is None else mark
         # Not the time since the last row: a busy machine may take that long for a transaction.
         self._idle_since = inf if found else min(self._idle_since, now)
-        self._delay = min(self._delay * 2, self.LONGEST) if self._is_asleep else self.POLL
+        # A sender may have missed a new mark, so poll as often as after the last row.
+        longest = self.LONGEST if self._is_asleep else self.LONGEST_AWAKE
+        self._delay = self.POLL if found or mark else min(self._delay * 2, longest)
         self.next_poll = now if more else now + self._delay
 
 
@@ -230,7 +233,7 @@ class Pump:
             self._is_notified
             or now >= self._sleep.next_poll
             or self.delivery.has_writes()
-            or (len(self.outbox) > 0 and self._owner.may_insert())
+            or self.outbox.has_batch()
         )
 
     async def _wait(self) -> None:
@@ -252,7 +255,7 @@ class Pump:
         """Write all pending changes, and read as many messages as there is room for."""
         delivery, counts, now = self.delivery, self.counts, asyncio.get_running_loop().time
         writes, read, mark = delivery.take_writes(), delivery.next_read(), self._sleep.mark(now())
-        batch = self.outbox.next_batch() if self._owner.may_insert() else Batch()
+        batch = self.outbox.next_batch()
         self._is_notified = False
         rows, xmin, own = await session.exchange(writes, batch, read, asleep=mark)
         more = delivery.rows_read(read, rows, xmin, own)

@@ -97,43 +97,29 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA "{schema}" FROM PUBLIC;
 MIGRATIONS: tuple[str, ...] = (_MIGRATION_1,)
 VERSION = len(MIGRATIONS)
 
-#: One transaction of a worker or gateway. All parts see the table as it was before the transaction,
-#: so the messages that it deletes must be among the known ids of the read. A last row, if messages
-#: were sent, has only the number of notified readers.
-EXCHANGE = f"""
+_EXCHANGE = f"""
 WITH found AS MATERIALIZED (
     SELECT * FROM (
         SELECT m.*, r.size, sum(octet_length(m.message)) OVER (PARTITION BY r.place
             ORDER BY m.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-        FROM unnest($16::text[], $17::bigint[], $18::bigint[], $19::bigint[], $20::integer[],
-            $21::bigint[]) WITH ORDINALITY AS r (scope, after, cursor, upto, rows, size, place)
+        FROM unnest($9::text[], $10::bigint[], $11::bigint[], $12::integer[], $13::bigint[])
+            WITH ORDINALITY AS r (scope, after, upto, rows, size, place)
         CROSS JOIN LATERAL (
             SELECT m.id, m.scope_id, CASE WHEN r.scope IS NOT NULL
-                    OR m.scope_id <> ALL ($23::text[]) THEN m.message END AS message,
+                    OR m.scope_id <> ALL ($15::text[]) THEN m.message END AS message,
                 m.attempts, m.redelivered
             FROM messages m
-            WHERE m.id > r.after AND m.id <= r.upto AND (r.scope IS NULL OR m.scope_id = r.scope)
-                AND (m.id > r.cursor OR m.id <> ALL ($22::bigint[]))
+            WHERE m.id > r.after AND m.id <= r.upto AND CASE WHEN r.scope IS NULL
+                THEN m.id NOT IN (SELECT unnest($14::bigint[])) ELSE m.scope_id = r.scope END
             ORDER BY m.id LIMIT r.rows
         ) m
     ) m WHERE coalesce(m.before, 0) < m.size
-), scope AS (
-    INSERT INTO scopes AS s SELECT * FROM unnest($8::text[], $9::bytea[]) AS n (i, d) ORDER BY n.i
-    ON CONFLICT (scope_id) DO UPDATE SET scope = excluded.scope WHERE s.scope <> excluded.scope
 ), sent AS (
     INSERT INTO messages (id, scope_id, message, redelivered) SELECT new_id(p), s, m, r
     FROM unnest($4::integer[], $5::text[], $6::bytea[], $7::boolean[]) AS o (p, s, m, r)
 ), done AS (
-    DELETE FROM messages WHERE id = ANY ($10::bigint[])
-), tried AS (
-    UPDATE messages m SET attempts = t.n, redelivered = true
-    FROM unnest($11::bigint[], $12::integer[]) AS t (i, n) WHERE m.id = t.i
-), gone AS (
-    DELETE FROM messages m USING unnest($13::bigint[], $14::integer[], $15::text[]) AS d (i, n, r)
-    WHERE m.id = d.i RETURNING m.id, m.scope_id, m.message, d.n, d.r
-), dead AS (
-    INSERT INTO dead_letters (id, scope_id, message, attempts, reason) SELECT * FROM gone
-), reader AS (
+    DELETE FROM messages WHERE id = ANY ($8::bigint[])
+){{more}}, reader AS (
     UPDATE readers SET batch = coalesce($3::bigint, batch), asleep = coalesce($2, asleep),
         taken = greatest(taken, (SELECT max(id % {SPAN}) FROM found WHERE message IS NOT NULL))
     WHERE reader = $1 AND (EXISTS (SELECT FROM found) OR $2::boolean IS NOT NULL
@@ -143,8 +129,33 @@ WITH found AS MATERIALIZED (
 SELECT id, scope_id, message, attempts, redelivered,
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint, (SELECT own FROM reader)
 FROM found
-UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, wake($4) WHERE cardinality($4) > 0
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL,
+    count(pg_notify(current_schema(), p.partition::text))
+FROM partitions p JOIN readers r USING (reader) WHERE p.partition = ANY ($4) AND r.asleep
 """
+
+#: One transaction of a worker or gateway. All parts see the table as it was before the transaction,
+#: so the messages that it deletes must be among the known ids of the read. A last row has only the
+#: number of notified partitions. It does not call ``wake``: PostgreSQL 15 would plan the function's
+#: query again in each transaction.
+EXCHANGE = _EXCHANGE.format(more="")
+
+#: The same for a transaction that also stores scopes, attempts or dead letters. Few do, and the
+#: server prepares each part of a statement even if it has no rows.
+EXCHANGE_MORE = _EXCHANGE.format(
+    more=""", scope AS (
+    INSERT INTO scopes AS s SELECT * FROM unnest($16::text[], $17::bytea[]) AS n (i, d) ORDER BY n.i
+    ON CONFLICT (scope_id) DO UPDATE SET scope = excluded.scope WHERE s.scope <> excluded.scope
+), tried AS (
+    UPDATE messages m SET attempts = t.n, redelivered = true
+    FROM unnest($18::bigint[], $19::integer[]) AS t (i, n) WHERE m.id = t.i
+), gone AS (
+    DELETE FROM messages m USING unnest($20::bigint[], $21::integer[], $22::text[]) AS d (i, n, r)
+    WHERE m.id = d.i RETURNING m.id, m.scope_id, m.message, d.n, d.r
+), dead AS (
+    INSERT INTO dead_letters (id, scope_id, message, attempts, reason) SELECT * FROM gone
+)"""
+)
 
 #: Call this once the advisory locks of the partitions are held: only then can no other session
 #: change their rows, and the former owner's last transaction is over.

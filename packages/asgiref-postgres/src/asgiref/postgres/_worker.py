@@ -195,9 +195,6 @@ class _WorkerOwner:
 
     # Owner of the pump
 
-    def may_insert(self) -> bool:
-        return True
-
     def is_finished(self) -> bool:
         return self._is_done or (self._end_at is not None and self.pump.session is None)
 

@@ -4,10 +4,10 @@ Users subclass `StatelessServer`. The modules, from the outside in:
 
 - ``_server``: the base class, its hooks and options;
 - ``_running``: one run from start to end, reconnecting, signals; ``_lifespan``;
-- ``_table``: the instances by scope: eviction, idle time, succession;
+- ``_table``: the instances by scope: eviction, idle time, succession, calls from other threads;
 - ``_instance``: the record of one instance, its ``receive`` and ``send``; ``_queue``: its input
   queue;
-- ``_hooks``: the calls of hooks; ``_loop``: tasks, calls from other threads, the logger.
+- ``_hooks``: the calls of hooks; ``_loop``: tasks and the logger.
 """
 
 from ._instance import ApplicationInstance, MessageSource

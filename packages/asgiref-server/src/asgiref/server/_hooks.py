@@ -53,7 +53,7 @@ class HookCalls:
         self._calls: dict[object, list[tuple[str, tuple[str, object], Callable[[], Any]]]] = {}
         self.unstarted: set[asyncio.Future[None]] = set()
         self.tasks: dict[object, asyncio.Future[None]] = {}
-        self.on_fatal: Callable[[BaseException], object] | None = None
+        self.on_fatal: Callable[[BaseException], object] = lambda _: None
 
     def call(self, instance: Any, owner: object, name: str, hook: Callable[[], Any]) -> None:
         """Schedule a call of a hook of ``owner`` about an `ApplicationInstance`."""
@@ -64,9 +64,10 @@ class HookCalls:
             return
         self._calls.setdefault(queue, []).append((where, (name, scope_id), hook))
         if queue not in self.tasks:
-            task = self.tasks[queue] = start_task(self._make_all(queue))
+            task = self.tasks[queue] = start_task(self._make_all, queue)
             self.unstarted.add(task)
-            task.add_done_callback(partial(self._ended, queue))
+            # It may be cancelled before it starts.
+            task.add_done_callback(partial(self.forget, queue))
 
     def forget(self, queue: object, task: "asyncio.Future[None]") -> None:
         """Discard the calls of a task that has ended, or can never end."""
@@ -75,16 +76,8 @@ class HookCalls:
             for where, *_ in self._calls.pop(queue):
                 logger.error("%s was not called, because its event loop ended", where)
             del self.tasks[queue]
-
-    def _ended(self, queue: object, task: "asyncio.Future[None]") -> None:
-        self.forget(queue, task)  # it may have been cancelled before it started
-        if isinstance(queue, InputQueue):
-            queue.wake()  # the next instance waits for this
-
-    def check_fatal(self, error: BaseException) -> None:
-        """End the server if ``error`` is an exception that should end the process."""
-        if self.on_fatal is not None and not isinstance(error, Exception):
-            self.on_fatal(error)
+            if isinstance(queue, InputQueue):
+                queue.wake()  # the next instance waits for this
 
     async def _make_all(self, queue: object) -> None:
         task, calls = asyncio.current_task(), self._calls[queue]
@@ -97,7 +90,7 @@ class HookCalls:
             # at their first await.
             await self._make(where, hook, 0 if task.cancelling() else _LIMIT_SECONDS)
             del hook  # it refers to the exception
-        self.forget(queue, task)  # not only in `_ended`: the next call may come before that
+        self.forget(queue, task)  # not only when it is done: the next call may come before that
 
     async def _make(self, where: str, hook: Callable[[], Any], seconds: float) -> None:
         loop, limit = asyncio.get_running_loop(), asyncio.timeout(seconds)
@@ -116,4 +109,4 @@ class HookCalls:
                 raise  # a GeneratorExit from destroying this coroutine: it must not end a later run
             # An asyncio task would raise SystemExit in the code that runs the event loop.
             logger.critical("%s raised %s", where, safe_repr(error), exc_info=error)
-            self.check_fatal(error)
+            self.on_fatal(error)

@@ -307,8 +307,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
         del (self.extra or {})[key]
 
     def __iter__(self) -> Iterator[str]:
-        yield from _KEYS
-        yield from self.extra or ()
+        return iter((*_KEYS, *(self.extra or ())))
 
     def __len__(self) -> int:
         return len(_KEYS) + len(self.extra or ())
@@ -317,9 +316,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
         return dict(self)
 
     # Unlike other mappings, records compare by identity.
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
+    __eq__ = object.__eq__
     __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:

@@ -49,7 +49,7 @@ class ServerLifespan:
         self._reason = ""
         self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._answered = asyncio.Event()
-        self.task: asyncio.Future[None] = start_task(self._run(application))
+        self.task: asyncio.Future[None] = start_task(self._run, application)
         self.task.add_done_callback(lambda _: self._answered.set())
 
     async def startup(self) -> bool:
@@ -86,9 +86,8 @@ class ServerLifespan:
         except BaseException as error:
             if self._phase is LifespanPhase.STARTING:
                 logger.info("The application does not support the lifespan protocol: %r", error)
-            elif (
-                self._phase is not LifespanPhase.FAILED
-            ):  # it may send startup.failed and raise as well
+            # An application may send startup.failed and raise as well.
+            elif self._phase is not LifespanPhase.FAILED:
                 logger.error("Exception in the application's lifespan: %s", error, exc_info=error)
 
     async def _send(self, message: Mapping[str, Any]) -> None:

@@ -63,7 +63,10 @@ class InputQueue(asyncio.Queue[Any]):
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             if not waiter.done():
-                waiter.set_result(None)
+                try:
+                    waiter.set_result(None)
+                except RuntimeError:  # its event loop was closed while it waited
+                    continue
 
     def is_drained(self) -> bool:
         """Whether a receiver is waiting for a message and none is queued."""
@@ -71,16 +74,14 @@ class InputQueue(asyncio.Queue[Any]):
 
     def put_nowait(self, item: object) -> None:
         instances = self.instances
-        thread = instances.thread
-        if thread and thread.ident != get_ident() and (other := instances.other_thread()):
-            other.call(self.put_nowait, item)
+        if instances.thread_id != get_ident() and instances.is_elsewhere():
+            instances.call(self.put_nowait, item)
             return
         if self.maxsize and self.full():
             raise asyncio.QueueFull
-        live = self.live
-        is_latest = live is not None and live is instances.latest
-        if not (is_latest or instances.accept_message(self, item)):
+        if self.live is None and not instances.start_for(self, item):
             return
+        instances.order.move_to_end(self.scope_id)
         items = self.items
         if items is None:
             self.items = (item,)

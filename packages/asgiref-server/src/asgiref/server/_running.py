@@ -3,12 +3,12 @@
     serve ──> end `handle` ──> finish ──> cancel ──> cancel again ──> abandon ──> end the lifespan
     RUNNING                    CLOSING                                            CLOSED
 
-Each step has a time limit. A request to end (a signal or a cancellation) ends the step ``serve``; a
-second request shortens all limits.
+Each step has a time limit. A cancellation (a signal causes one) ends the step ``serve``; the next
+one shortens all limits.
 
-The task of ``arun`` waits only in `ServerRun._suspend`, which turns a cancellation into a request.
-So no cancellation interrupts a step, no matter when or how often it arrives. After ``serve``, it
-checks at short intervals whether the step is complete, so nothing has to report completion.
+The task of ``arun`` waits only in `ServerRun._wait`, which counts cancellations. So none of them
+interrupts a step, no matter when or how often it arrives. After ``serve``, the task checks at short
+intervals whether the step is complete, so nothing has to report completion.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
 from asgiref.compatibility import guarantee_single_callable
 
 from ._lifespan import ServerLifespan
-from ._loop import LoopThread, logger, safe_repr, start_task
+from ._loop import logger, safe_repr, start_task
 from ._table import Instances, ServerState
 
 #: The minimum number of seconds that a cancelled task gets to clean up.
@@ -82,13 +82,12 @@ class ServerRun:
 
     _server: Any
     _instances: Instances
-    _requests: int = 0
     _cancelled: bool = False
-    _fatal: BaseException | None = None
-    _requested: "asyncio.Future[None] | None" = None
+    #: How often the run was told to end: the end of ``handle`` counts once, and each cancellation.
+    _requests: int = 0
+    #: An exception of the server's methods that should end the process, such as SystemExit.
+    _fatal: "asyncio.Future[BaseException]" = field(init=False)
     _lifespan: ServerLifespan | None = None
-    #: When this last checked whether a step was done, in seconds of ``time.monotonic``.
-    polled_at: float = 0.0
 
     async def run(self) -> None:
         """Serve, then close.
@@ -100,51 +99,39 @@ class ServerRun:
         instances = self._instances
         if instances.is_running():
             raise RuntimeError(f"This {type(self._server).__name__} is already running.")
-        instances.forget_other_loops()
-        instances.thread = LoopThread(type(self._server).__name__)
+        loop = instances.use_running_loop()
+        self._fatal = loop.create_future()
         instances.hooks.on_fatal = self._end_with
-        instances.run = self
         instances.state = ServerState.RUNNING
         try:
             await self._serve_and_close()
         finally:  # no await here: this also runs when an abandoned coroutine is closed
-            instances.state = ServerState.CLOSED
-            instances.hooks.on_fatal = instances.run = None
-            instances.lifespan_state = instances.on_contact = None
-            instances.thread.closed = True
-
-    def request_end(self) -> None:
-        """End the server, or shorten an end in progress. Call it on the event loop."""
-        self._requests += 1
-        self.polled_at = time.monotonic()
-        if self._requested is not None and not self._requested.done():
-            self._requested.set_result(None)
+            if instances.loop is loop:  # unless the server runs on another loop meanwhile
+                instances.state = ServerState.CLOSED
+                instances.lifespan_state = instances.on_contact = None
 
     def _end_with(self, error: BaseException) -> None:
-        self._fatal = error if self._fatal is None else self._fatal
-        self.request_end()
+        if not self._fatal.done():
+            self._fatal.set_result(error)
 
     # Waiting
 
-    async def _suspend(self, seconds: float | None, *tasks: "asyncio.Future[None]") -> None:
-        """Wait at most ``seconds`` for a request to end the server, or for a task to end."""
-        self._requested = asyncio.get_running_loop().create_future()
+    async def _wait(self, awaitable: Awaitable[object]) -> None:
+        """Await something that does not raise; a cancellation interrupts it, and is counted."""
         try:
-            waiting = {self._requested, *tasks}
-            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await awaitable
         except asyncio.CancelledError:
             self._cancelled = True
             self._requests += 1
 
     async def _until(self, done: Callable[[], bool], seconds: float, hurried: float) -> bool:
-        """Wait for ``done()``, at most ``seconds``, or ``hurried`` after a second request."""
+        """Wait for ``done()``: at most ``seconds``, or ``hurried`` after a second request."""
         begin, pause = time.monotonic(), 0.0
         while not done():
-            self.polled_at = time.monotonic()
-            left = begin + (hurried if self._requests > 1 else seconds) - self.polled_at
+            left = begin + (hurried if self._requests > 1 else seconds) - time.monotonic()
             if left <= 0:
                 return False
-            await self._suspend(min(left, pause))
+            await self._wait(asyncio.sleep(min(left, pause)))
             pause = min(2 * pause + 0.001, _ATTEMPT_SECONDS)
         return True
 
@@ -163,20 +150,22 @@ class ServerRun:
     # Serving
 
     async def _serve_and_close(self) -> None:
-        main = start_task(self._main())
-        checker = start_task(self._call(self._server.application_checker))
-        while not (self._requests or main.done() or _failure(checker)):
-            await self._suspend(None, main, *([] if checker.done() else [checker]))
+        main = start_task(self._main)
+        checker = start_task(self._call, self._server.application_checker)
+        while not (self._requests or self._fatal.done() or main.done() or _failure(checker)):
+            tasks = [each for each in (self._fatal, main, checker) if not each.done()]
+            await self._wait(asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))
         ended = None
-        if not self._requests:
-            ended, self._requests = main if main.done() else checker, 1
+        if not (self._requests or self._fatal.done()):
+            ended = main if main.done() else checker
+        self._requests = max(self._requests, 1)
         await self._end(lambda: [task for task in (main, checker) if not task.done()])
         for task in (main, checker):
             if task is not ended and (error := _failure(task)) is not None:
                 logger.error("%r failed while it was being cancelled", task, exc_info=error)
         await self._close()
-        if self._fatal is not None:
-            raise self._fatal
+        if self._fatal.done():
+            raise self._fatal.result()
         if self._cancelled:
             raise asyncio.CancelledError
         if ended is not None:
@@ -215,7 +204,7 @@ class ServerRun:
                 raise
             error = raised
         self._instances.on_contact = None
-        if reconnect is None or self._fatal:
+        if reconnect is None or self._fatal.done():
             return None
         return reconnect._lost(name, error)  # pyright: ignore[reportPrivateUsage]
 
@@ -238,15 +227,11 @@ class ServerRun:
         """End the tasks that ``handle`` and applications left behind, and report their messages."""
         self._requests = 2
         kept = {asyncio.current_task(), *self._instances.abandoned}
-
-        def others() -> "set[asyncio.Task[Any]]":
-            return asyncio.all_tasks() - kept
-
         await self._until(lambda: not self._instances.hooks.tasks, 0, _CLEANUP_SECONDS)
-        await self._end(others)
+        await self._end(lambda: asyncio.all_tasks() - kept)
         generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
         await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
-        await self._end(others)
+        await self._end(lambda: asyncio.all_tasks() - kept)
 
 
 def _failure(task: "asyncio.Future[None]") -> BaseException | None:
@@ -265,7 +250,7 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
     loop = asyncio.new_event_loop()  # not asyncio.run, which waits for tasks indefinitely
     main = loop.create_task(running)
 
-    with Signals(loop, main, instances) as signals:
+    with Signals(loop, main) as signals:
         try:
             escaped = signals.complete()
             loop.run_until_complete(ServerRun(None, instances).clear_loop())
@@ -275,7 +260,8 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
             loop.close()
             if signals.first is not None:
                 seconds = 0.0 if signals.is_repeated else instances.settings.shutdown_timeout
-                _end_despite_threads(signals.first, seconds)
+                arguments = (signals.first, seconds)
+                threading.Thread(target=_end_despite_threads, args=arguments, daemon=True).start()
     if escaped is not None:
         raise escaped
     if not (signals.first is not None and main.cancelled()):
@@ -284,36 +270,34 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
 
 
 def _end_despite_threads(first: signal.Signals, seconds: float) -> None:
-    """Report threads that keep the process alive after its main thread has ended.
+    """Report threads that outlive the main thread; after SIGTERM, kill the process.
 
-    Python waits for them without a limit, even if a thread only waits on a socket. After SIGTERM,
-    kill the process after ``seconds``. Any later signal ends it by itself.
+    Python waits for them without a limit, even if a thread only waits on a socket. This runs on a
+    daemon thread, for which Python does not wait. Any later signal ends the process by itself.
     """
-
-    def threads() -> list[threading.Thread]:
-        others = set(threading.enumerate()) - {threading.main_thread()}
-        return [each for each in others if not each.daemon]
-
-    def watch() -> None:
-        with ThreadPoolExecutor() as executor, contextlib.suppress(RuntimeError):
-            while True:  # until Python refuses this, because the main thread has ended
-                executor.submit(time.sleep, _ATTEMPT_SECONDS).result()
-        time.sleep(_CLEANUP_SECONDS)
-        rest, is_term = seconds - _CLEANUP_SECONDS, first is signal.SIGTERM
-        if (left := threads()) and (rest > 0 or not is_term):
-            text = "Waiting for threads that still run: %r. Another %s ends the process at once"
-            logger.warning(text, left, first.name)
-        time.sleep(max(0.0, rest))
-        if is_term and (left := threads()):
-            logger.error("Threads still run after SIGTERM, and are abandoned: %r", left)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    if threads():
-        threading.Thread(target=watch, daemon=True).start()
+    with ThreadPoolExecutor() as executor, contextlib.suppress(RuntimeError):
+        while True:  # until Python refuses this, because the main thread has ended
+            executor.submit(int).result()
+            time.sleep(_ATTEMPT_SECONDS)
+    time.sleep(_CLEANUP_SECONDS)
+    rest, is_term = seconds - _CLEANUP_SECONDS, first is signal.SIGTERM
+    if (left := _threads()) and (rest > 0 or not is_term):
+        text = "Waiting for threads that still run: %r. Another %s ends the process at once"
+        logger.warning(text, left, first.name)
+    time.sleep(max(0.0, rest))
+    if is_term and (left := _threads()):
+        logger.error("Threads still run after SIGTERM, and are abandoned: %r", left)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
-#: A loop that has not run for this many seconds after a signal is stuck.
-_STUCK_SECONDS = 0.5
+def _threads() -> list[threading.Thread]:
+    others = set(threading.enumerate()) - {threading.main_thread()}
+    return [each for each in others if not each.daemon]
+
+
+#: How often the loop runs at least, in seconds: before the first signal, and after it. After it, a
+#: loop that has not run for `_STUCK_SECONDS` is stuck.
+_IDLE_BEAT_SECONDS, _BEAT_SECONDS, _STUCK_SECONDS = 1.0, 0.2, 0.5
 
 _DEFAULT_HANDLERS: dict[signal.Signals, Any] = {
     signal.SIGINT: signal.default_int_handler,
@@ -323,7 +307,7 @@ _DEFAULT_HANDLERS: dict[signal.Signals, Any] = {
 
 @dataclass(slots=True)
 class Signals:
-    """Turns SIGINT and SIGTERM into calls of `request_end` between two steps of the loop.
+    """Turns SIGINT and SIGTERM into cancellations of the task of ``arun``.
 
     If a function blocks the loop, the second signal raises KeyboardInterrupt there, and the third
     one kills the process. This is a context manager: it handles signals during the block, on the
@@ -332,36 +316,35 @@ class Signals:
 
     _loop: asyncio.AbstractEventLoop
     _main: "asyncio.Task[None]"
-    _instances: Instances
     #: The first signal that arrived.
     first: signal.Signals | None = None
     #: Whether another one arrived before the server had ended.
     is_repeated: bool = False
-    _unheard: bool = False
-    _interrupted: bool = False
+    #: How many signals arrived since the loop last handled one.
+    _unheard: int = 0
+    _beat_at: float = 0.0
 
     def complete(self) -> BaseException | None:
         """Run the loop until the server has ended, even if an exception escapes from the loop."""
         escaped: BaseException | None = None
-        self._wake_loop()
+        self._beat()
         while not self._main.done():
             try:
                 self._loop.run_until_complete(self._main)
             except BaseException as error:
                 if not self._main.done():
                     escaped = escaped or error
-                    self.request_end()
+                    self._main.cancel()
         return escaped
 
-    def _wake_loop(self) -> None:
-        """Wake the loop once a second, so that Python can call `_handle`.
+    def _beat(self) -> None:
+        """Record at intervals that the loop runs, and let Python call `_handle`.
 
         A signal does not interrupt a selector that the main thread is just about to enter.
         """
-        self._loop.call_later(1.0, self._wake_loop)
-
-    def request_end(self) -> None:
-        (self._instances.run.request_end if self._instances.run else self._main.cancel)()
+        seconds = _BEAT_SECONDS if self.first else _IDLE_BEAT_SECONDS
+        self._loop.call_later(seconds, self._beat)
+        self._beat_at = time.monotonic()
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
@@ -380,20 +363,17 @@ class Signals:
         self.is_repeated = self.first is not None
         if self._loop.is_closed():  # do not raise in code that follows the block
             return
-        run: ServerRun | None = self._instances.run
-        # A server that is ending updates `polled_at` at short intervals. If it does not, it is
-        # stuck.
-        stuck = run is None or time.monotonic() - run.polled_at > _STUCK_SECONDS
-        if self._unheard or (self.first and stuck):
-            if self._interrupted:
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-            self._interrupted = True
-            raise KeyboardInterrupt
-        self._unheard = True
+        stuck = self._main.done() or time.monotonic() - self._beat_at > _STUCK_SECONDS
+        self._unheard = max(self._unheard + 1, 2 if self.first and stuck else 1)
         self.first = self.first or signal.Signals(number)
         self._loop.call_soon_threadsafe(self._hear)
+        if self._unheard > 2:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        if self._unheard > 1:
+            raise KeyboardInterrupt
 
     def _hear(self) -> None:
-        self._unheard = self._interrupted = False
-        self.request_end()
+        self._unheard = 0
+        self._beat()
+        self._main.cancel()

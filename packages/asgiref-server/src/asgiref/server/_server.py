@@ -237,11 +237,11 @@ class StatelessServer:
         Raises:
             ValueError: if there is none.
         """
-        if (other := _instances_of(self).other_thread()) is not None:
-            return other.call(self.delete_oldest_application_instance)
+        if (instances := _instances_of(self)).is_elsewhere():
+            return instances.call(self.delete_oldest_application_instance)
         if not self.application_instances:
             raise ValueError("There is no application instance to delete.")
-        self.delete_application_instance(_instances_of(self).oldest())
+        self.delete_application_instance(instances.oldest())
 
     def delete_application_instance(self, scope_id: Hashable) -> None:
         """Forget a scope and cancel its instance, without waiting for its end.
@@ -254,11 +254,11 @@ class StatelessServer:
         Raises:
             KeyError: if the scope has no live instance.
         """
-        if (other := _instances_of(self).other_thread()) is not None:
-            return other.call(self.delete_application_instance, scope_id)
+        if (instances := _instances_of(self)).is_elsewhere():
+            return instances.call(self.delete_application_instance, scope_id)
         if is_failed(scope_id):
             return  # already gone: any live instance is its successor, which has not failed
-        del _instances_of(self).table[scope_id]
+        del instances.table[scope_id]
 
     # Running
 

@@ -23,10 +23,11 @@ import enum
 import time
 from collections import OrderedDict, UserDict
 from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from asgiref.compatibility import guarantee_single_callable
@@ -38,13 +39,19 @@ from ._instance import (
     LIVE,
     ApplicationInstance,
     Channel,
+    InstanceState,
     MessageSource,
     SourcedChannel,
     adopted,
     run_application,
 )
-from ._loop import LoopThread, is_loop_running, logger, safe_repr, start_task
+from ._loop import is_loop_running, logger, run_for_thread, safe_repr, start_task
 from ._queue import InputQueue
+
+_R = TypeVar("_R")
+
+#: How often, in seconds, a waiting thread checks whether the loop ended without running its call.
+_CHECK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +105,12 @@ class Instances:
             every entry that was deleted before it.
         unfinished: the records whose task has not ended, live or cancelled, by task.
         abandoned: tasks that ignore their cancellation.
-        latest: usually the task of the last instance in `order`, so that it need not be moved
-            again.
         settings: the options.
         state: the state of the server.
-        thread: the event loop that the server uses.
+        loop: the event loop that the server uses.
+        thread_id: the identifier of the thread that runs it.
         lifespan_state: copied into each scope, if the application's lifespan has a state.
         on_contact: called when a scope is looked up; set while a connection is awaited.
-        run: the `ServerRun` in progress, whose module imports this one.
     """
 
     def __init__(self, server: Any) -> None:
@@ -119,22 +124,20 @@ class Instances:
         self.unfinished: dict[asyncio.Future[Any], ApplicationInstance] = {}
         self.abandoned: set[asyncio.Future[Any]] = set()
         self.last_used_assigned = False
-        self.latest: asyncio.Future[Any] | None = None
         self.settings: ServerSettings = ServerSettings()
         self.state: ServerState = ServerState.IDLE
-        self.thread: LoopThread | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread_id: int = 0
         self.lifespan_state: Mapping[str, Any] | None = None
         self.on_contact: Callable[[], object] | None = None
-        self.run: Any = None
         self.hooks: HookCalls = HookCalls()
 
     # Looking up and starting
 
     def queue_for(self, scope_id: Hashable, scope: object) -> "asyncio.Queue[Any]":
         """Return the input queue of a scope, and start an instance if none is live."""
-        thread = self.thread
-        if thread and thread.ident != get_ident() and (other := self.other_thread()):
-            return other.call(self._server.get_or_create_application_instance, scope_id, scope)
+        if self.thread_id != get_ident() and self.is_elsewhere():
+            return self.call(self._server.get_or_create_application_instance, scope_id, scope)
         if self.on_contact is not None:
             self.on_contact()
         instance = self.order.get(scope_id)
@@ -143,20 +146,43 @@ class Instances:
                 return self._queue_only(scope_id, scope)
             self._start(scope_id, scope)
             instance = self.order[scope_id]
-        elif instance.future is not self.latest:
-            self.latest = instance.future
+        else:
             self.order.move_to_end(scope_id)
         return instance.input_queue
 
-    def other_thread(self) -> LoopThread | None:
-        """Return the thread that runs the server's event loop, unless it is this one."""
-        thread = self.thread
-        if thread is None or thread.ident == get_ident():
-            return None
-        if thread.loop.is_closed() and is_loop_running():  # the subclass has its own main loop
-            self.thread = None
-            self.forget_other_loops()
-        return self.thread
+    def is_elsewhere(self) -> bool:
+        """Whether another thread runs the server's event loop."""
+        if self.loop is not None and self.loop.is_closed() and is_loop_running():
+            self.use_running_loop()  # the subclass has its own main loop
+        return self.loop is not None and self.thread_id != get_ident()
+
+    def call(self, function: Callable[..., _R], *args: object) -> _R:
+        """Run ``function(*args)`` on the server's event loop, and return its result.
+
+        Raises:
+            RuntimeError: if the server has ended.
+        """
+        loop = cast(asyncio.AbstractEventLoop, self.loop)
+        outcome: Future[_R] = Future()
+        ended = self.state is ServerState.CLOSED or loop.is_closed()
+        if not ended:
+            loop.call_soon_threadsafe(run_for_thread, outcome, function, *args)
+        while not (ended or wait([outcome], _CHECK_SECONDS).done):
+            is_lost = self.state is ServerState.CLOSED or not loop.is_running()
+            ended = is_lost and outcome.cancel()
+        if ended:
+            text = f"{function.__name__} was called from another thread."
+            raise RuntimeError(f"{type(self._server).__name__} has ended: {text}")
+        try:
+            return outcome.result()
+        finally:
+            del outcome  # otherwise the exception's traceback and this frame form a cycle
+
+    def use_running_loop(self) -> asyncio.AbstractEventLoop:
+        """Use the loop that runs on this thread; forget the instances of another loop."""
+        self.loop, self.thread_id = asyncio.get_running_loop(), get_ident()
+        self._forget(lambda task: task.get_loop() is not self.loop)
+        return self.loop
 
     def _starts(self) -> bool:
         return self.state is ServerState.RUNNING or self.state is ServerState.IDLE
@@ -167,14 +193,14 @@ class Instances:
         self._make_room()
         if scope_id in self.order:  # an overridden method may have started an instance meanwhile
             return
-        if self.thread is None or self.thread.loop.is_closed():
-            self.thread = LoopThread(type(self._server).__name__)
+        if self.loop is None or self.loop.is_closed():
+            self.use_running_loop()
         queue = self._queue_only(scope_id, scope)
         queue.scope = scope
         scope, source = _with_state(scope, self.lifespan_state), self.settings.source
         make = Channel if source is None else partial(SourcedChannel, source=source)
         channel = make(queue, scope, self._server)
-        future = start_task(run_application(application, channel))
+        future = start_task(run_application, application, channel)
         instance = ApplicationInstance(scope_id, scope, queue, future, channel, self, redelivery)
         if isinstance(channel, SourcedChannel):
             channel.instance = instance
@@ -204,7 +230,6 @@ class Instances:
         previous = self.order.get(scope_id)
         self.order[scope_id] = instance
         self.order.move_to_end(scope_id)
-        self.latest = instance.future
         if instance is not previous:
             self.unfinished[instance.future] = instance
             instance.future.add_done_callback(self._on_end, context=self._context)
@@ -220,17 +245,13 @@ class Instances:
 
     # Messages
 
-    def accept_message(self, queue: InputQueue, message: object) -> bool:
-        """Ensure that a live instance reads ``message``; False if the queue must not take it."""
-        if queue.live is None and self._starts():
+    def start_for(self, queue: InputQueue, message: object) -> bool:
+        """Start an instance that reads ``message``; False if the queue must not take it."""
+        if self._starts():
             self._start(queue.scope_id, queue.scope)
         if queue.live is None:
             self._refuse(queue, message)
-            return False
-        if self.latest is not queue.live:
-            self.latest = queue.live
-            self.order.move_to_end(queue.scope_id)
-        return True
+        return queue.live is not None
 
     def _refuse(self, queue: InputQueue, message: object, again: bool = False) -> None:
         """Report a message that arrives while no instance may start."""
@@ -253,8 +274,7 @@ class Instances:
     def remove(self, instance: ApplicationInstance) -> None:
         """Take an instance out of the table, if it is live, and cancel it."""
         if instance.state is LIVE:
-            instance.channel.state = CANCELLED
-            self._release(instance)
+            self._release(instance, CANCELLED)
             self._give_up(instance)
         if not instance.future.get_loop().is_closed():
             instance.future.cancel()
@@ -263,8 +283,7 @@ class Instances:
         """End a live instance whose application has returned or raised."""
         instance = self.unfinished.get(task)
         if instance is not None and instance.state is LIVE:
-            instance.channel.state = ENDED
-            self._release(instance)
+            self._release(instance, ENDED)
 
     def _settle(self, task: "asyncio.Future[Any]") -> None:
         """React to the end of an instance's task."""
@@ -279,10 +298,9 @@ class Instances:
             if not instance.input_queue.empty():
                 self._pass_on(instance)
 
-    def _release(self, instance: ApplicationInstance) -> None:
+    def _release(self, instance: ApplicationInstance, state: InstanceState) -> None:
         """Remove an instance from the table, and free the scope's queue for the next instance."""
-        if self.latest is instance.future:
-            self.latest = None
+        instance.channel.state = state
         if instance.idle_timer is not None:
             instance.idle_timer.cancel()
             instance.idle_timer = None
@@ -322,7 +340,8 @@ class Instances:
                     self._start(instance.scope_id, queue.scope, redelivery=True)
             except BaseException as error:  # an overridden method raised it
                 logger.exception("No application can be started for %r", instance)
-                self.hooks.check_fatal(error)
+                if not isinstance(error, Exception):
+                    self.hooks.on_fatal(error)
         if not isinstance(queue, InputQueue) or queue.live is None:
             self._give_up(instance)
 
@@ -356,7 +375,8 @@ class Instances:
 
     def is_running(self) -> bool:
         """Whether ``arun`` is running. If its loop was closed, it is not, though it never ended."""
-        return self.run is not None and not (self.thread and self.thread.loop.is_closed())
+        runs = self.state in (ServerState.RUNNING, ServerState.CLOSING)
+        return runs and self.loop is not None and not self.loop.is_closed()
 
     def is_drained(self) -> bool:
         """Whether all remaining instances are waiting for a message and none is queued."""
@@ -387,16 +407,11 @@ class Instances:
         self.abandoned.add(task)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
 
-    def forget_other_loops(self) -> None:
-        """Discard instances of an event loop that no longer runs."""
-        self._forget(lambda task: task.get_loop() is not asyncio.get_running_loop())
-
     def _forget(self, is_lost: "Callable[[asyncio.Future[Any]], bool]") -> None:
         for task, instance in [*self.unfinished.items()]:
             if is_lost(task):
+                self.leave(task)
                 del self.unfinished[task]
-                if instance.state is LIVE:
-                    self._release(instance)
                 instance.channel.state = ENDED
                 instance.channel.end_turn()
         for queue, task in [*self.hooks.tasks.items()]:
