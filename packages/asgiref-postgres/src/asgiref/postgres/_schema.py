@@ -135,13 +135,13 @@ FROM partitions p JOIN readers r USING (reader) WHERE p.partition = ANY ($4) AND
 """
 
 #: One transaction of a worker or gateway. All parts see the table as it was before the transaction,
-#: so the messages that it deletes must be among the known ids of the read. A last row has only the
-#: number of notified partitions. It does not call ``wake``: PostgreSQL 15 would plan the function's
-#: query again in each transaction.
+#: so the messages that it deletes must be among the known ids of the read. The last row has only
+#: the number of notified partitions. The statement does not call ``wake``, because PostgreSQL 15
+#: would plan that function's query again in each transaction.
 EXCHANGE = _EXCHANGE.format(more="")
 
-#: The same for a transaction that also stores scopes, attempts or dead letters. Few do, and the
-#: server prepares each part of a statement even if it has no rows.
+#: The same for a transaction that also stores scopes, attempts or dead letters. Few transactions
+#: do, and the server prepares each part of a statement even if that part has no rows.
 EXCHANGE_MORE = _EXCHANGE.format(
     more=""", scope AS (
     INSERT INTO scopes AS s SELECT * FROM unnest($16::text[], $17::bytea[]) AS n (i, d) ORDER BY n.i
@@ -157,8 +157,8 @@ EXCHANGE_MORE = _EXCHANGE.format(
 )"""
 )
 
-#: Call this once the advisory locks of the partitions are held: only then can no other session
-#: change their rows, and the former owner's last transaction is over.
+#: Run this only while holding the advisory locks of the partitions: then no other session can
+#: change their rows, and the former owner's last transaction has ended.
 ACQUIRE = """
 WITH own AS (
     INSERT INTO readers (reader, name) VALUES ($1, $2)
