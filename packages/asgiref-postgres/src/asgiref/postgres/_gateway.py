@@ -108,10 +108,11 @@ class ScopeQueue:
 class PostgresGateway(StatelessServer):
     """Base class for the process that holds the connection to the outside.
 
-    Implement `handle` and `application_send` as for a `StatelessServer`. Scope ids are strings;
-    scopes and messages are dicts that the codec can encode. `handle` runs while this gateway is the
-    owner; a second gateway waits, and takes over when this one stops. `handle` continues while the
-    database restarts.
+    Implement `handle` and `application_send` as for a `StatelessServer`. If `application_send`
+    raises, the event is delivered again, up to ``limits.attempts`` times, with growing delays; then
+    it becomes a dead letter. Scope ids are strings; scopes and messages are dicts that the codec
+    can encode. `handle` runs while this gateway is the owner; a second gateway waits, and takes
+    over when this one stops. `handle` continues while the database restarts.
 
     Args:
         database: a `Database`, or its URL.
