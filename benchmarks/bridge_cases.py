@@ -29,7 +29,7 @@ bridged = async_to_sync(nothing_async)
 
 
 def below_async_code(call: Callable[[asyncio.AbstractEventLoop], object]) -> Measure:
-    """Time calls in a thread that a loop waits for; they get this loop."""
+    """Time calls on a thread while a loop waits for it; pass this loop to each call."""
 
     async def main(count: int) -> float:
         loop = asyncio.get_running_loop()

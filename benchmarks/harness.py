@@ -71,7 +71,7 @@ def measure(python: str, name: str, case: str, calls: int, unit: str) -> float:
         command = [python, str(HERE / f"{name}_cases.py"), "--worker", "--case", case]
         command += [f"--loops={calls}", "--warmups=1", "--values=1", f"--output={file}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        # Cases with other units than of time answer as if in microseconds.
+        # Cases in units other than time return their figures as if they were microseconds.
         per_second = 1e9 if unit == "ns" else 1e6
         return per_second * float(pyperf.Benchmark.load(file).median())
 

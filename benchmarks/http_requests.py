@@ -1,4 +1,4 @@
-"""HTTP requests, made as a server in the same process makes them, to ASGI and WSGI applications.
+"""Make HTTP requests to ASGI and WSGI applications, as a server in the same process does.
 
 `send` never yields to the event loop, like that of a server whose client keeps up; `receive`
 returns at once until the body is complete. The functions return the size of the response's body.

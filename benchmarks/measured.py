@@ -29,7 +29,7 @@ def on_loop(measured: Callable[[int], Awaitable[object]]) -> Measure:
 
 
 def each(call: Callable[[], Awaitable[object]], at_once: int = 1) -> Measure:
-    """Time asynchronous calls, one after the other or so many at once."""
+    """Time asynchronous calls, one after the other or a given number at once."""
     return on_loop(lambda count: repeat(call, count, at_once))
 
 

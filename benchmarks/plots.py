@@ -2,7 +2,7 @@
 
 A bar of ratios starts at one, "as fast as the other side", and extends to the right if ours is
 faster. All scales are logarithmic, so the bars for twice as fast and half as fast have the same
-length. The upright line is the target, the thin horizontal line the interval that contains the
+length. The vertical line is the target, the thin horizontal line the interval that contains the
 median. The template's style sheet follows the reader's theme.
 """
 
@@ -33,7 +33,7 @@ class Bar:
 class Group:
     title: str
     bars: list[Bar]
-    #: The value at which the bars start; with 0, at half of the lowest value.
+    #: The value at which the bars start; 0 means half of the lowest value.
     origin: float = 0
 
     @property

@@ -2,9 +2,9 @@
 
 Each line of standard input tells a gateway how many messages to send, and at which rate. The
 gateway answers with a line of JSON (`Trip`) when every echo is back. A worker echoes until it is
-killed. Both print ``ready``. NUMBER is that of the process among those of its ROLE.
+killed. Both print ``ready``. NUMBER tells the processes of a ROLE apart.
 
-All ways send the same messages, a dict with a number and a text for the id of a scope, and
+All ways send the same messages, dicts with a number and a text, to scopes named by an id. They
 acknowledge a message after it has been handled.
 """
 
@@ -21,15 +21,15 @@ WINDOW = 2_000
 #: The number of rows in each statement of the bare loop, and its pause if there was nothing to do.
 BATCH, PAUSE = 100, 0.001
 TEXT = "x" * 50
-#: The result of an order: total seconds, and quantiles of the latency in milliseconds.
+#: The result of one run: total seconds, and quantiles of the latency in milliseconds.
 Trip = dict[str, float]
 
 
 class Echoes:
-    """Orders of messages, one after the other, and their echoes."""
+    """Runs of messages, one after the other, and their echoes."""
 
     async def serve(self, put: Callable[[int], Awaitable[None]]) -> None:
-        """Carry out the orders on standard input."""
+        """Start a run for each line of standard input: a number of messages, and a rate."""
         print("ready", flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             print(json.dumps(await self.run(put, *json.loads(line))), flush=True)
@@ -65,7 +65,7 @@ class Echoes:
 async def relay(
     put: Callable[[int], Awaitable[None]], receive: Callable[[], Awaitable[list[int]]]
 ) -> None:
-    """Carry out the orders, while ``receive`` returns the numbers of echoes."""
+    """Run the messages, while ``receive`` returns the numbers of the echoes."""
     echoes = Echoes()
 
     async def carry() -> None:

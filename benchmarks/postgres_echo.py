@@ -64,7 +64,7 @@ class Troupe:
     def __init__(self, way: Way, python: str, url: str, scopes: int, server: int) -> None:
         self._server = psutil.Process(server)
         # An idle process of the bare loop polls a thousand times a second, which would slow down
-        # the other ways. Suspend it between orders.
+        # the other ways. Suspend it between runs.
         self._polls = way is Way.BARE
         self._processes: list[psutil.Popen] = []
         # Start the gateway first: it creates the tables that the workers of the bare loop read.

@@ -1,6 +1,6 @@
 """Measure the tables of asgiref-postgres under a steady load. Linux only.
 
-``python postgres_sizes.py [SECONDS]`` runs a server, a gateway and two workers on the running
+``python postgres_sizes.py [SECONDS]`` runs a server, a gateway and two workers with the current
 Python, for an hour by default. At ten equal intervals it prints a row of a Markdown table: the
 number of dead rows, and the sizes of the table of messages and of all tables, including indexes.
 """

@@ -24,9 +24,9 @@ Figures = Sequence[float]
 def interval_of_median(samples: Figures) -> tuple[float, float]:
     """Return the interval of samples that contains the median of the underlying distribution.
 
-    The interval depends only on the order of the samples, so it is valid for any distribution, also
-    for timings, which have outliers on one side. It is as narrow as a confidence of 99 % allows;
-    with few samples it is their whole range.
+    The interval depends only on the order of the samples, so it is valid for any distribution,
+    including timings, which have outliers on one side. It is as narrow as a confidence of 99 %
+    allows; with few samples it is their whole range.
     """
     ordered, count, cut, beyond = sorted(samples), len(samples), 0, 2.0
     # A sample is below the median with a probability of one half, so the number below is binomial.
@@ -52,7 +52,7 @@ class Measured:
     limits: dict[str, float] = field(default_factory=dict)
     #: The times of other projects in our environment, by name.
     peers: dict[str, float] = field(default_factory=dict)
-    #: The cells of the table, by heading, for a case that shows others than both medians.
+    #: The cells of the table, by heading, for a case that does not show the two medians.
     columns: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -73,7 +73,7 @@ def compared(name: str, ours: Figures, theirs: Figures, target: float, **more: A
 
 
 def compared_rates(name: str, ours: Figures, theirs: Figures, target: float) -> Measured:
-    """Compare two sides of which more is better."""
+    """Compare the rates of two sides, where more is better."""
     case = compared(name, theirs, ours, target)
     return Measured(name, case.theirs or 0, case.met, case.ours, case.samples, target)
 

@@ -86,7 +86,7 @@ def store(records: Iterable[Record], results: Path, figures: Path) -> None:
     for record in records:
         file = results / f"{record.name}.json"
         record.write(file)
-        plots.draw(Record.read(file), figures)  # with rounded figures, as a later drawing
+        plots.draw(Record.read(file), figures)  # rounded, as when redrawn from the stored record
 
 
 def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -97,7 +97,7 @@ async def replacements(server: Server, count: int) -> None:
 
 
 async def idle(count: int) -> float:
-    """Measure the per cent of a core that idle scopes use in ``count`` tenths of a second."""
+    """Measure the percentage of a core that idle scopes use in ``count`` tenths of a second."""
     await running_server(50_000)[0].fill()
     cpu = time.process_time()
     await asyncio.sleep(count / 10)

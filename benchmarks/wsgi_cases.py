@@ -3,9 +3,9 @@
 Each adapter serves the same applications; `http_requests` makes one request after another, unless
 a case says otherwise.
 
-`raw` is the minimum for any adapter: gather the body, build an environ of nothing else, call the
-application in an executor and send its result in two events. `wsgi_servers` serves `hello`, and the
-results of `of_ours` and `of_a2wsgi` without an argument.
+`raw` is the minimum for any adapter: gather the body, build an environ with nothing else in it,
+call the application in an executor and send its result in two events. `wsgi_servers` serves
+`hello`, and the results of `of_ours` and `of_a2wsgi` without an argument.
 """
 
 import asyncio

@@ -47,7 +47,7 @@ def serving(command: Sequence[str], port: int, folder: Path) -> Iterator[int]:
 
 
 def measure(command: str, seconds: int, **pythons: str) -> tuple[float, float]:
-    """Return the requests per second of a server, and the per cent that failed."""
+    """Return the requests per second of a server, and the percentage that failed."""
     port = free_port()
     wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}", f"http://127.0.0.1:{port}/"]
     # Servers start in the folder of this file, which contains their sites.

@@ -272,7 +272,7 @@ def test_a_plot_of_the_documentation_shows_the_stored_figures(tmp_path: Path) ->
 def test_figures_are_written_between_their_marks_and_nothing_else_changes() -> None:
     page = "a\n<!-- figures of bridge: begin -->\nold\n<!-- figures of bridge: end -->\nz\n"
     new = pages.with_figures(page, {"bridge": record_of(one_table())})
-    assert new.startswith("a\n<!-- figures of bridge: begin -->\n\nMedians of 3 rounds")
+    assert new.startswith("a\n<!-- figures of bridge: begin -->\n\nMedians of 3 alternating rounds")
     row = "| sensitive | 30.0 µs | 10.0 µs | 3.0 |"
     assert new.endswith(f"\n{row}\n\n<!-- figures of bridge: end -->\nz\n")
     assert pages.with_figures(new, {"bridge": record_of(one_table())}) == new

@@ -52,4 +52,4 @@ def test_a_check_refuses_a_pool_of_transactions_and_accepts_one_of_sessions(
         assert check(url + "session") == 0
         assert check(url + "transaction") == 1
 
-    assert "connect directly or pool sessions" in capsys.readouterr().err
+    assert "connect directly or use session pooling" in capsys.readouterr().err

@@ -214,7 +214,7 @@ def test_every_option_of_the_classes_is_on_the_command_line(database: str) -> No
 
 def test_a_wrong_option_is_refused_with_a_sentence(database: str) -> None:
     for options, sentence in (
-        (["--messages", "0"], "The limit messages must be at least 1: 0."),
+        (["--messages", "0"], "The limit messages must be at least 1, not 0."),
         (["--max-applications", "0"], "max_applications must be at least 1, not 0."),
         (["--timeout", "0.5"], "The timeout must be between 1 and 86400 seconds, not 0.5."),
         (["--timeout", "90000"], "The timeout must be between 1 and 86400 seconds, not 90000.0."),
@@ -286,7 +286,7 @@ def test_a_log_configuration_is_used(database: str, tmp_path: Path) -> None:
         cwd=SUPPORT, stderr=subprocess.PIPE, text=True,
     ) as worker:  # fmt: skip
         assert worker.stderr is not None
-        assert worker.stderr.readline().startswith("OWN The database is away")
+        assert worker.stderr.readline().startswith("OWN The database is unavailable")
         worker.terminate()
         assert worker.wait() == 0
 
@@ -316,7 +316,7 @@ def test_a_migration_that_fails_changes_nothing(server: RealPostgres, database: 
     done = run("migrate", "--schema", "half", "--grant", "no_such_role", url=database)
 
     assert done.returncode == 1
-    assert 'Create it first: role "no_such_role" does not exist' in done.stderr
+    assert 'Create the missing object first: role "no_such_role" does not exist' in done.stderr
     assert execute(database, "SELECT to_regnamespace('half') IS NULL")[0][0]
 
 
@@ -340,8 +340,8 @@ def test_a_role_that_does_not_own_the_schema_is_told_who_can_migrate_it(database
 
     assert done.returncode == 1
     assert done.stderr == (
-        "asgiref.postgres: Only its owner, the role 'postgres', can migrate the schema 'asgiref',"
-        " not the role 'other'. Run `migrate` with the owner's URL.\n"
+        "asgiref.postgres: Only the owner, the role 'postgres', can migrate the schema 'asgiref';"
+        " the role 'other' cannot. Run `migrate` with the owner's URL.\n"
     )
     execute(database, "DROP SCHEMA asgiref CASCADE", "DROP ROLE other", "SELECT 1")
 

@@ -60,7 +60,7 @@ class Reader:
         self.hand: dict[str, Message] = {}
 
     def exchange(self) -> bool:
-        """Make one transaction, as the SQL statement does."""
+        """Run one transaction, as the SQL statement does."""
         delivery, table = self.delivery, self.table
         read, writes = delivery.next_read(), delivery.take_writes()
         found, xmin = self.found(read), table.xmin()
@@ -102,7 +102,7 @@ class Reader:
 
 
 class DeliveryMachine(RuleBasedStateMachine):
-    """Two readers, senders with open transactions, failures, deaths, poison and hand-over."""
+    """Simulate two readers, late commits, failures, deaths, poison messages and hand-over."""
 
     @initialize()
     def start(self) -> None:
@@ -191,7 +191,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             reader.delivery.acquire(partition, suspect, max(suspect, reader.taken))
 
     def forget_uncommitted(self, owned: list[int]) -> None:
-        """Expect messages that were acknowledged but not committed again, and marked."""
+        """Expect a marked redelivery of each message whose acknowledgement was not committed."""
         self.handled = [
             id
             for id in self.handled
@@ -261,7 +261,7 @@ class DeliveryMachine(RuleBasedStateMachine):
                         break
         assert not any(self.table.rows.values()), "messages are left"
         if any(id not in self.poison for id in self.table.dead):
-            pytest.fail("A message became a dead letter beside one that kills its reader.")
+            pytest.fail("A message that does not kill its reader became a dead letter.")
         assert sorted({*self.handled, *self.table.dead}) == sorted(self.scope_of)
 
 

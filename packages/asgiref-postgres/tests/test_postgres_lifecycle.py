@@ -247,7 +247,7 @@ async def test_a_gateway_ends_at_once_while_the_database_is_away(
     serving = asyncio.ensure_future(gateway.arun())
 
     async def is_waiting() -> bool:
-        return "The database is away" in caplog.text
+        return "The database is unavailable" in caplog.text
 
     await until(is_waiting)
     serving.cancel()
@@ -311,7 +311,7 @@ async def test_an_outage_is_one_line_when_it_starts_and_one_when_it_ends(
         await until(lambda: is_logged(caplog, "The database is back"))
         await owns(worker, 16)
     lines = [record.getMessage().split(":")[0] for record in caplog.records]
-    assert lines.count("The database is away") == 1
+    assert lines.count("The database is unavailable") == 1
     assert lines.count("The database is back") == 1
 
 

@@ -1,4 +1,4 @@
-"""When a reader polls, and when senders must notify it, with a clock of the test's own."""
+"""When a reader polls, and when senders must notify it, with a fake clock."""
 
 from asgiref.postgres._pump import Sleep
 

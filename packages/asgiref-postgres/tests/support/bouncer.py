@@ -27,7 +27,7 @@ unix_socket_dir =
 
 @contextlib.contextmanager
 def bouncer(server: RealPostgres) -> Iterator[str]:
-    """Yield the URL of a PgBouncer without the name of the database: session or transaction."""
+    """Yield the URL of a PgBouncer; append a database name, ``session`` or ``transaction``."""
     program = shutil.which("pgbouncer", path=os.environ["PATH"] + os.pathsep + "/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed")

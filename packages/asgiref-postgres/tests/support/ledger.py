@@ -1,4 +1,4 @@
-"""Records sent numbers and their answers: nothing lost, in order, no unmarked duplicates."""
+"""Sends numbers and checks the answers: none lost, in order, and no silent duplicates."""
 
 import asyncio
 from collections import defaultdict

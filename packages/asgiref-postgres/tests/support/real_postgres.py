@@ -1,8 +1,8 @@
 """A PostgreSQL server for tests: from an environment variable, the machine, or PyPI.
 
-The demo and the benchmarks have a server of their own, ``tools/own_postgres.py``, which ends with
-its parent and has a password. The one here is part of the sdist, which has no ``tools``, and tests
-kill it, restart it, replicate it and fill its disk.
+The demo and the benchmarks use another server, ``tools/own_postgres.py``, which stops with its
+parent process and has a password. The one here is part of the sdist, which has no ``tools``, and
+tests kill it, restart it, replicate it and fill its disk.
 """
 
 import contextlib

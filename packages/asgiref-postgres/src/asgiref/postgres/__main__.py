@@ -35,11 +35,11 @@ from ._worker import PostgresWorker
 #: The environment variable with the database's URL, used without ``--database``.
 VARIABLE = "ASGIREF_POSTGRES_DATABASE"
 
-#: Arguments that are not options: the URL has the password, and each limit is a separate option.
+#: Arguments without an option: the URL contains the password; each limit has an option instead.
 _NO_OPTIONS = {"application", "database", "limits", "url", "password"}
 _UNITS: dict[Any, str] = {int: "NUMBER", float: "SECONDS", str: "NAME"}
 _LARGEST: dict[Any, int] = {int: 2**63 - 1, float: 2**31 - 1}
-#: The arguments in the docstring of a class or function, each with its text.
+#: Matches an argument and its description in the docstring of a class or function.
 _DESCRIBED = re.compile(r"^    (\w[\w, ]*): (.+(?:\n        .+)*)", re.MULTILINE)
 
 
@@ -74,7 +74,7 @@ def _set_up_logging(level: str, path: str | None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m asgiref.postgres",
-        description="Workers of a gateway, on PostgreSQL. Start with migrate.",
+        description="Run the workers of a gateway on PostgreSQL. Start with migrate.",
     )
     parser.add_argument("--version", action="version", version=f"asgiref-postgres {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -83,14 +83,14 @@ def _parser() -> argparse.ArgumentParser:
     worker = _command(commands, "worker", _worker, run, Limits, PostgresWorker)
     worker.add_argument("application", metavar="MODULE:APPLICATION", help="an ASGI application")
     worker.add_argument(
-        "--reload", action="store_true", help="restart when a Python file here changes"
+        "--reload", action="store_true", help="restart when a Python file in this folder changes"
     )
     _command(
         commands, "status", partial(_print, status), "show each owner's partitions and backlog"
     )
     _command(commands, "check", partial(_print, check), "check a setup, for health probes")
     dead = _command(commands, "dead-letters", _dead_letters, "list, show, requeue or drop them")
-    dead.add_argument("action", choices=ACTIONS, help="show and the others need ids")
+    dead.add_argument("action", choices=ACTIONS, help="all but list need ids")
     dead.add_argument("ids", metavar="ID", type=_checked(int), nargs="*", help="from the list")
     return parser
 
@@ -125,7 +125,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-config",
         metavar="FILE",
-        help="JSON for logging.config.dictConfig (default: the log level alone)",
+        help="a JSON file for logging.config.dictConfig, used instead of --log-level",
     )
 
 
@@ -157,7 +157,7 @@ def _add_option(parser: argparse.ArgumentParser, parameter: Parameter, text: str
 
 
 def _checked(kind: Any) -> Callable[[str], Any]:
-    """Return a conversion that refuses negative and endless numbers; the classes check the rest."""
+    """Return a conversion that rejects negative and huge numbers; the classes check the rest."""
 
     def number(text: str) -> Any:
         with contextlib.suppress(ValueError):
@@ -196,7 +196,7 @@ def load(name: str) -> Any:
     """Return the application that ``module:attribute`` names.
 
     Raises:
-        CannotStart: if there is none; its traceback is printed first.
+        CannotStart: if it cannot be imported; the traceback is printed first.
     """
     if ":" not in name:
         raise CannotStart(f"Name the application as MODULE:APPLICATION, not {name!r}.")
@@ -215,7 +215,7 @@ def _run_reloading() -> int:
     command = [sys.executable, "-m", "asgiref.postgres"]
     command += [each for each in sys.argv[1:] if each != "--reload"]
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the finally clause ends the worker too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the finally clause stops the worker too
     while True:
         seen = _modified()
         process = subprocess.Popen(command)

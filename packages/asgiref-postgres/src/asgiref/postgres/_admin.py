@@ -29,7 +29,7 @@ FROM ({GROUP}) g
 
 
 async def status(database: Database) -> str:
-    """Return a table that fits a screen: the partitions and backlog of each owner, and totals.
+    """Return a table that fits on a screen: the partitions and backlog of each owner, and totals.
 
     Raises:
         CannotStart: if the database cannot be used.
@@ -47,10 +47,10 @@ async def status(database: Database) -> str:
 
 
 async def check(database: Database) -> str:
-    """Do what a worker or gateway does, without a message; return a line about the setup.
+    """Connect and run a transaction as a worker does, without messages; return a line of results.
 
     Raises:
-        CannotStart: if that fails.
+        CannotStart: if the setup does not work.
     """
     session = Session(database, "asgiref.postgres check", uuid4(), lambda _: None)
     try:
@@ -66,13 +66,14 @@ async def check(database: Database) -> str:
     if is_pooled:
         raise CannotStart(
             "The connection goes through a pool that changes the server's session between "
-            "transactions. Advisory locks need one session: connect directly or pool sessions."
+            "transactions. Advisory locks need one session: connect directly or use session "
+            "pooling."
         )
     return f"ok: {session.partitions} partitions, messages of at most {session.max_size} bytes"
 
 
 _DEAD = "dead_letters WHERE id = ANY ($1::bigint[])"
-#: What each action does with the dead letters whose ids it gets; a list shows the latest 100.
+#: The statement of each action on dead letters. ``list`` shows the latest 100, and takes no ids.
 _ACTIONS = {
     "list": "SELECT * FROM dead_letters ORDER BY died_at DESC LIMIT 100",
     "show": f"SELECT * FROM {_DEAD} ORDER BY id",
@@ -89,16 +90,16 @@ ACTIONS = tuple(_ACTIONS)
 
 
 async def dead_letters(database: Database, action: str, ids: list[int]) -> list[Any]:
-    """List, show, requeue or drop dead letters; return a row with an id for each.
+    """List, show, requeue or drop dead letters; return one row for each, with its id.
 
-    `requeue` puts messages behind the others of their scopes. Every action but the list needs ids.
+    `requeue` puts messages behind the others of their scopes. Every action but `list` needs ids.
     """
     async with connected(database) as connection:
         return list(await connection.fetch(_ACTIONS[action], *([ids] if ids else [])))
 
 
 def summary(dead: Any) -> str:
-    """Return a dead letter as a line of a list."""
+    """Return a dead letter as one line of the list."""
     reason = (dead["reason"].strip().splitlines() or [""])[-1][:60]
     scope_id, at = dead["scope_id"][:20], dead["died_at"]
     return f"{dead['id']:>18}  {at:%Y-%m-%d %H:%M:%S}  {scope_id:<20}  {reason}"

@@ -1,6 +1,7 @@
 """Encoding and decoding of scopes and messages, and the errors that users see.
 
-JSON objects start with ``{`` and msgpack maps with a byte above 127, so both can always be read.
+JSON objects start with ``{``, and msgpack maps with a byte above 127, so `decode` can tell them
+apart.
 """
 
 import json
@@ -22,7 +23,7 @@ class PostgresServerError(Exception):
 
 
 class CannotStart(PostgresServerError):
-    """An option, the application or the database prevents the start; retrying cannot help."""
+    """An option, the application or the database cannot be used, and retrying would not help."""
 
 
 class SessionLost(PostgresServerError):
@@ -63,12 +64,12 @@ def encode(codec: Encoder, what: str, value: Any, max_size: int) -> bytes:
     Args:
         codec: a function that `encoder` returned.
         what: "scope" or "message", for errors.
-        value: a mapping with string keys.
+        value: a dict with string keys.
         max_size: the maximum number of bytes.
 
     Raises:
-        TypeError: if it is not a mapping, or holds a value that the codec cannot encode.
-        ValueError: if it is too large.
+        TypeError: if ``value`` is not a dict, or contains something that the codec cannot encode.
+        ValueError: if the encoded value is too large.
     """
     if not isinstance(value, dict):
         raise TypeError(f"A {what} must be a dict, not {type(value).__name__!r}.")
@@ -94,10 +95,10 @@ def decode(data: bytes) -> dict[str, Any]:
         value: object = import_module("msgpack").unpackb(data, strict_map_key=False)
     except ImportError as error:
         raise ValueError("msgpack is not installed, and the data is not JSON.") from error
-    except Exception as error:  # msgpack has its own classes; deep JSON is a RecursionError
+    except Exception as error:  # msgpack's own errors; RecursionError for deep JSON
         raise ValueError(f"The data is neither JSON nor msgpack: {error!r}.") from error
     if not isinstance(value, dict):
-        raise ValueError(f"A mapping was expected, not {type(value).__name__!r}.")
+        raise ValueError(f"The data must be a mapping, not {type(value).__name__!r}.")
     return cast(dict[str, Any], value)
 
 

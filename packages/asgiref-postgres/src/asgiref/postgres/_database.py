@@ -25,7 +25,7 @@ asyncpg: Any = import_module("asyncpg")
 
 Password = str | Callable[[], str] | Callable[[], Awaitable[str]]
 
-#: Errors that mean that the server cannot be reached or cannot work at the moment.
+#: Errors of a server that cannot be reached or cannot work at the moment.
 _LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -39,7 +39,7 @@ _LOST = (
 
 #: The number of partitions of a new schema.
 _PARTITIONS = 64
-#: The largest maximum size of a message. PostgreSQL's own limit is 1 GB for a whole row.
+#: The largest permitted ``max_size``. PostgreSQL's own limit is 1 GB for a whole row.
 _LARGEST = 1 << 29
 
 
@@ -49,7 +49,7 @@ class Database:
 
     Attributes:
         url: a URL or DSN for asyncpg; None to use libpq's variables (PGHOST and others). Several
-            hosts, ``target_session_attrs`` and ``passfile`` work.
+            hosts, ``target_session_attrs`` and ``passfile`` are supported.
         schema: the schema that holds the tables.
         password: overrides the URL's password; a function is called for each connection.
         timeout: seconds without an answer after which the session counts as lost. A frozen process,
@@ -119,7 +119,7 @@ class Database:
             "tcp_keepalives_count": "2",
             "plan_cache_mode": "force_generic_plan",
         }
-        # Slightly less than the timeout, which includes the others' next check.
+        # Slightly less than the timeout, which also covers the next check of the other workers.
         for name in ("statement", "idle_session", "idle_in_transaction_session", "tcp_user"):
             values[f"{name}_timeout"] = str(int(self.timeout * 900))
         for name in ("idle", "interval"):
@@ -151,16 +151,16 @@ def explained(error: Exception, database: Database) -> PostgresServerError:
         return error
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         text = (
-            f"The role lacks a right: {error}. As the owner of the schema, run "
+            f"The role lacks a privilege: {error}. As the owner of the schema, run "
             f"`python -m asgiref.postgres migrate --schema {schema} --grant ROLE`"
         )
     elif isinstance(error, asyncpg.UndefinedTableError | asyncpg.InvalidSchemaNameError):
         text = (
-            f"The database has no schema {schema!r} of asgiref.postgres. Run "
+            f"The database has no schema {schema!r} for asgiref.postgres. Run "
             f"`python -m asgiref.postgres migrate --schema {schema}`"
         )
     elif isinstance(error, asyncpg.UndefinedObjectError):
-        text = f"Create it first: {error}"
+        text = f"Create the missing object first: {error}"
     else:
         text = f"The database cannot be used: {_reason(error, database)}"
     return CannotStart(text + ".")
@@ -274,13 +274,13 @@ async def _may_migrate(connection: Any, schema: str) -> bool:
     )
     if owner is not None and not is_owner:
         raise CannotStart(
-            f"Only its owner, the role {owner!r}, can migrate the schema {schema!r}, not the "
-            f"role {role!r}. Run `migrate` with the owner's URL."
+            f"Only the owner, the role {owner!r}, can migrate the schema {schema!r}; the role "
+            f"{role!r} cannot. Run `migrate` with the owner's URL."
         )
     if owner is None and not may_create:
         raise CannotStart(
             f"The role {role!r} cannot create the schema {schema!r}. Migrate as a role "
-            f"with that right, or run, as a superuser, `GRANT CREATE ON DATABASE {name} TO {role}`."
+            f"with that right, or, as a superuser, run `GRANT CREATE ON DATABASE {name} TO {role}`."
         )
     return owner is not None
 
@@ -288,7 +288,7 @@ async def _may_migrate(connection: Any, schema: str) -> bool:
 def _check_fixed(
     schema: str, fixed: list[int], partitions: int | None, max_size: int | None
 ) -> None:
-    """Refuse to change what the stored messages depend on."""
+    """Refuse to change settings that the stored messages depend on."""
     for text, found, wanted in (
         (f"{fixed[0]} partitions", fixed[0], partitions),
         (f"a maximum size of {fixed[1]}", fixed[1], max_size),
@@ -364,7 +364,7 @@ class Session:
         self.abort()
 
     async def fetch(self, query: str, *arguments: Any) -> Any:
-        """Return the rows of a statement, whose text may leave out the schema."""
+        """Return the rows of a statement, which need not name the schema."""
         now = asyncio.get_running_loop().time
         before, self._asked_at = self._asked_at, now()
         deadline = self._asked_at + self._database.timeout
@@ -380,7 +380,7 @@ class Session:
                 raise explained(error, self._database) from error
             # Other server errors (a full disk, a dropped schema) may be temporary.
             if is_lost(error) or isinstance(error, asyncpg.PostgresError):
-                # After a block, the driver's error depends on how much of the end it has read yet.
+                # After the loop was blocked, the error depends on how far the driver has read.
                 silent = self._asked_at - before
                 if silent > self._database.timeout * 0.9 or now() > deadline + 1.0:
                     raise LoopBlocked(f"{max(silent, now() - self._asked_at):.1f}") from error
@@ -420,8 +420,8 @@ class Session:
     async def acquire(self, partitions: Sequence[int]) -> list[Any]:
         """Try to acquire ``partitions``.
 
-        Return, for each, the arguments of `Delivery.acquire` and the name of the former owner,
-        None unless another process owned it without releasing it.
+        Return, for each acquired partition, the arguments of `Delivery.acquire` and the name of
+        its former owner, or None if no other process owned it or the owner released it.
         """
         query = "SELECT p FROM unnest($2::integer[]) AS p WHERE pg_try_advisory_lock($1, p)"
         locked = [row[0] for row in await self.fetch(query, self._key, partitions)]
@@ -437,7 +437,7 @@ class Session:
         await self.fetch(query, self._key, list(partitions))
 
     async def set_member(self, joins: bool) -> None:
-        """Join the group of workers until the end of the session, or leave it before."""
+        """Join the group of workers until the session ends, or leave it."""
         function = "pg_advisory_lock_shared" if joins else "pg_advisory_unlock_shared"
         await self.fetch(f"SELECT {function}($1, $2)", self._key, _schema.MEMBERS)
         self.is_member = joins

@@ -1,9 +1,9 @@
 """Choose the next message of each scope, and the writes of the next transaction. No I/O.
 
 A message is *held* from the read that returned it until the transaction that deletes its row, and
-*in hand* while an application has it. Invariant: a scope has at most one message in hand, always
-the oldest that is held; and every row of an owned partition is held, or *behind* (to be read
-later, because its scope has reached its limit), or above the partition's mark.
+*in progress* while an application handles it. Invariant: a scope has at most one message in
+progress, always the oldest that is held; and every row of an owned partition is held, or *behind*
+(to be read later, because its scope has reached its limit), or above the partition's mark.
 
 When a reader dies, the rows it had read become *suspects*: one of them may have killed it. They
 are given out one at a time, and each attempt is written before it starts. A reader that only lost
@@ -33,7 +33,7 @@ class Message:
     Attributes:
         attempts: how often the message failed, or was given out after the death of a reader.
         redelivered: whether an application may have seen the message before.
-        is_suspect: whether the message may have killed a reader, and no attempt is written yet.
+        is_suspect: whether the message may have killed a reader; False once an attempt is written.
         reason: why the message became a dead letter.
     """
 
@@ -73,7 +73,9 @@ class Limits:
             value = getattr(self, each.name)
             minimum = 0 if each.name == "retry_delay" else 1
             if not value >= minimum:
-                raise CannotStart(f"The limit {each.name} must be at least {minimum}: {value!r}.")
+                raise CannotStart(
+                    f"The limit {each.name} must be at least {minimum}, not {value!r}."
+                )
 
 
 @dataclass(slots=True)
@@ -98,10 +100,10 @@ class Writes:
 class Range:
     """Rows to read: ids above ``after`` up to ``upto``, of one partition or one scope.
 
-    It ends after ``limit`` rows, or with the row that brings the total to ``size`` bytes or more.
+    The range ends after ``limit`` rows, or after the row that brings the total to ``size`` bytes.
 
     Attributes:
-        scope_id: the scope, if this reads the rows that it is behind with.
+        scope_id: the scope, if the range is for a scope that is behind; None for a partition.
     """
 
     scope_id: str | None
@@ -142,8 +144,8 @@ class Partition:
         candidate: the next mark, and the id below which every transaction must have ended before
             the mark moves.
         known: ids above the mark that were read and may still be in the table.
-        in_hand: the number of messages that applications have in hand.
-        is_releasing: whether no more of its messages are read and given out.
+        in_hand: the number of messages in progress.
+        is_releasing: whether its release has started: no messages are read or given out then.
     """
 
     number: int
@@ -157,7 +159,7 @@ class Partition:
     is_releasing: bool = False
 
     def move_mark(self, cut_at: int | None, xmin: int, own: int) -> None:
-        """Move the mark after a read that ended at row ``cut_at``, or that was complete."""
+        """Move the mark after a read that was complete, or was cut at the row ``cut_at``."""
         if self.candidate is not None:
             mark, since = self.candidate
             # A read that was cut may have left out rows below the candidate.
@@ -179,7 +181,7 @@ class _Scope:
 
     id: str
     partition: Partition
-    # Each first message of a scope makes one; calling `deque[Message]` takes six times as long.
+    # The first message of each scope creates one; calling `deque[Message]` takes six times as long.
     queue: deque[Message] = field(default_factory=lambda: deque())
     in_hand: Message | None = None
     ids: set[int] = field(default_factory=lambda: set())
@@ -233,7 +235,7 @@ class Delivery:
     def drop(self, partition: int) -> int:
         """Forget a partition; return the number up to which its messages are suspects.
 
-        Call this after a transaction has written everything, with no message in hand.
+        Call this when no message is in progress and a transaction has written all changes.
         """
         found = self.partitions.pop(partition)
         for scope in [each for each in self._scopes.values() if each.partition is found]:
@@ -268,7 +270,7 @@ class Delivery:
     def _late(self, scope_id: str) -> Range | None:
         """Return the range of a scope that is behind, if it has room."""
         scope = self._scopes[scope_id]
-        # Wait for room of half the limit, so that a scope that is behind is read in batches.
+        # Wait until half of the limit is free, so that a scope that is behind is read in batches.
         limit = self._scope_limit()
         room, size = limit - scope.count(), self._limits.scope_size - scope.size
         if scope.partition.is_releasing or room < max(1, limit / 2) or size <= 0:
@@ -372,7 +374,7 @@ class Delivery:
         return self._blocked[0][0] if self._blocked else float("inf")
 
     def next_message(self, scope_id: str) -> Message | None:
-        """Return the next message of a scope, now in hand, or None."""
+        """Return the next message of a scope, which is then in progress, or None."""
         scope = self._scopes.get(scope_id)
         if scope is None or not self._can_give(scope):
             return None
@@ -398,7 +400,7 @@ class Delivery:
             self._forget(scope, message)
 
     def fail(self, message: Message, reason: str, now: float) -> None:
-        """Record a failure with ``message``; give it out again later, or make it a dead letter."""
+        """Record that ``message`` failed; give it out again later, or make it a dead letter."""
         is_counted = message is self._isolated  # when its attempt started
         if (scope := self._returned(message)) is None:
             return
@@ -418,12 +420,12 @@ class Delivery:
             self.offer(message.scope_id)
 
     def discard(self, message: Message, reason: str) -> None:
-        """Make ``message``, which must be in hand, a dead letter at once."""
+        """Make ``message``, which must be in progress, a dead letter at once."""
         if (scope := self._returned(message)) is not None:
             self._bury(scope, message, reason)
 
     def _returned(self, message: Message) -> _Scope | None:
-        """Take ``message`` out of hand, unless its partition was dropped; return its scope."""
+        """End the handling of ``message``; return its scope, or None if its partition is gone."""
         scope = self._scopes.get(message.scope_id)
         if scope is None or scope.in_hand is not message:
             return None
@@ -468,7 +470,7 @@ class Delivery:
         return bool(self._writes) or (self._isolated is None and self._oldest_suspect() is not None)
 
     def written(self, writes: Writes) -> None:
-        """Record that the transaction with ``writes`` was committed, after its `rows_read`."""
+        """Record that the transaction with ``writes`` was committed. Call `rows_read` first."""
         for message in (*writes.done, *writes.dead):
             scope = self._scopes.get(message.scope_id)
             if scope is not None:  # otherwise its partition was dropped
@@ -484,7 +486,7 @@ class Delivery:
         """Choose the next suspect; one that has used all its attempts becomes a dead letter."""
         while self._isolated is None and (message := self._oldest_suspect()) is not None:
             del self._suspects[message.id]
-            # The death that made it a suspect counts as an attempt of each message read then.
+            # The death that made it a suspect counts as an attempt of each suspect.
             message.attempts = max(message.attempts, 1)
             if message.attempts >= self._limits.attempts:
                 reason = f"Its worker died in each of {message.attempts} attempts."

@@ -63,14 +63,14 @@ _current: ContextVar[Delivered] = ContextVar("asgiref.postgres.delivery")
 
 
 async def _no_application(scope: Any, receive: Any, send: Any) -> None:
-    raise RuntimeError("A gateway runs no applications: its workers do.")
+    raise RuntimeError("A gateway does not run applications; its workers do.")
 
 
 class ScopeQueue:
     """The input queue of a scope: `put` and `put_nowait`, like a queue of `StatelessServer`.
 
     Args:
-        owner: internal; `PostgresGateway.get_or_create_application_instance` makes the queue.
+        owner: internal; `PostgresGateway.get_or_create_application_instance` creates the queue.
         scope_id: the scope's id.
         scope: the encoded scope.
     """
@@ -89,7 +89,7 @@ class ScopeQueue:
         Raises:
             TypeError: if the codec cannot encode it.
             ValueError: if it is too large.
-            SessionLost: if the gateway has ended.
+            SessionLost: if the gateway has stopped.
         """
         await self._owner.insert(self._owner.item(self._scope_id, self._scope, message))
 
@@ -106,19 +106,20 @@ class ScopeQueue:
 
 
 class PostgresGateway(StatelessServer):
-    """Base class for the process with the connection to the outside.
+    """Base class for the process that holds the connection to the outside.
 
-    Implement `handle` and `application_send` as for a `StatelessServer`. Scope ids are strings;
-    scopes and messages are dicts that the codec can encode. `handle` runs while this gateway is the
-    owner; a second gateway waits, and takes over when this one ends. `handle` continues while the
-    database restarts.
+    Implement `handle` and `application_send` as for a `StatelessServer`. If `application_send`
+    raises, the event is delivered again, up to ``limits.attempts`` times, with growing delays; then
+    it becomes a dead letter. Scope ids are strings; scopes and messages are dicts that the codec
+    can encode. `handle` runs while this gateway is the owner; a second gateway waits, and takes
+    over when this one stops. `handle` continues while the database restarts.
 
     Args:
         database: a `Database`, or its URL.
         limits: how many events to read ahead, and when a failed event becomes a dead letter.
         backlog: the maximum number of messages that wait here for the database.
-        backlog_size: the maximum number of bytes of these messages.
-        shutdown_timeout: seconds at the end to store the backlog and finish deliveries.
+        backlog_size: the maximum total size of these messages, in bytes.
+        shutdown_timeout: seconds at shutdown to store the backlog and finish deliveries.
         reconnect: as for a `StatelessServer`.
         codec: ``"json"`` or ``"msgpack"``.
         name: the name that the status shows.
@@ -172,14 +173,14 @@ class PostgresGateway(StatelessServer):
             scope: the scope that the application is called with, a dict with a ``"type"``.
 
         Raises:
-            TypeError: if ``scope_id`` is not a string, or ``scope`` not a dict of the codec.
+            TypeError: if ``scope_id`` is not a string, or the codec cannot encode ``scope``.
             ValueError: if ``scope`` has no ``"type"``, or either is too large.
         """
         owner = self.__owner
         return ScopeQueue(owner, check_scope_id(scope_id), owner.encoded_scope(scope_id, scope))
 
     async def store(self, scope_id: str, scope: Any, message: Any) -> None:
-        """Store a message; return once it is committed and cannot be lost any more.
+        """Store a message; return once it is committed and can no longer be lost.
 
         A cancelled call may still store the message.
 
@@ -189,7 +190,7 @@ class PostgresGateway(StatelessServer):
             message: a dict that the codec can encode.
 
         Raises:
-            SessionLost: if the gateway ends first; others as `get_or_create_application_instance`.
+            SessionLost: if the gateway stops first; others as `get_or_create_application_instance`.
         """
         owner = self.__owner
         data = owner.encoded_scope(check_scope_id(scope_id), scope)
@@ -220,7 +221,7 @@ class PostgresGateway(StatelessServer):
     # Running
 
     async def arun(self) -> None:
-        """Wait to become the owner, then run until `handle` returns or raises, or a cancellation.
+        """Wait to become the owner, then run until `handle` returns or raises, or until cancelled.
 
         Raises:
             CannotStart: if the database or the port cannot be used; others as
@@ -246,7 +247,7 @@ class PostgresGateway(StatelessServer):
             while not serving.done():
                 try:
                     await asyncio.wait({serving})
-                except asyncio.CancelledError:  # hasten the end
+                except asyncio.CancelledError:  # hasten the shutdown
                     serving.cancel()
         finished = next((each for each in (serving, pump) if _has_result(each)), None)
         if finished is not None:
@@ -267,7 +268,7 @@ class PostgresGateway(StatelessServer):
             pump.cancel()
             if outbox:
                 logger.error("%d message(s) were not stored", len(outbox))
-            outbox.forget(SessionLost("The gateway has ended."))
+            outbox.forget(SessionLost("The gateway has stopped."))
             await owner.ended(pump, _CLEANUP_SECONDS)
 
 
@@ -305,7 +306,7 @@ class _GatewayOwner:
     def encoded_scope(self, scope_id: str, scope: Any) -> bytes:
         data = encode(self._codec, "scope", scope, self._max_size)
         if not isinstance(scope.get("type"), str):
-            raise ValueError(f"The scope of scope id {scope_id!r} has no 'type': {scope!r}.")
+            raise ValueError(f"The scope with the id {scope_id!r} has no 'type': {scope!r}.")
         return data
 
     def item(self, scope_id: str, scope: bytes, message: Any) -> Item:

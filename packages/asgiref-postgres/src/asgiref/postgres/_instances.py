@@ -63,7 +63,7 @@ class WorkerInstances(StatelessServer, MessageSource):
         self._codec = codec
         self.max_size = MAX_SIZE
         self._records: dict[ApplicationInstance, _Record] = {}
-        #: For each cancelled task its partition, and the time when it must have cleaned up.
+        #: The partition of each cancelled task, and the time by which it must have cleaned up.
         self._ending: dict[asyncio.Future[Any], tuple[int, float]] = {}
 
     async def handle(self) -> None:
@@ -88,13 +88,13 @@ class WorkerInstances(StatelessServer, MessageSource):
         self._records[self.application_instances[scope_id]] = _Record(partition)
 
     def end(self, partition: int | None = None) -> None:
-        """Cancel one partition's instances, or all, and put back the messages in hand."""
+        """Cancel one partition's instances, or all, and put back the messages in progress."""
         for instance, record in list(self._records.items()):
             if partition is None or record.partition == partition:
                 self._end(instance)
 
     def have_ended(self, partition: int) -> bool:
-        """Whether every instance of ``partition`` has ended, or its time to clean up is over."""
+        """Whether every instance of ``partition`` has ended or has used up its time to clean up."""
         now = asyncio.get_running_loop().time()
         return all(number != partition or now >= end for number, end in self._ending.values())
 
@@ -122,7 +122,7 @@ class WorkerInstances(StatelessServer, MessageSource):
         self._pump.tick_soon()
 
     def delete_application_instance(self, scope_id: Any) -> None:
-        """Cancel an instance if it has received a message before and has none in hand."""
+        """Cancel an instance if it has received a message before and has none in progress."""
         instance = self.application_instances[scope_id]
         if (record := self._records.get(instance)) is not None and record.is_idle():
             self._end(instance)
@@ -161,7 +161,7 @@ class WorkerInstances(StatelessServer, MessageSource):
         return event
 
     async def acknowledge(self, instance: ApplicationInstance, message: Any) -> None:
-        """Acknowledge the message in hand, which the application has handled."""
+        """Acknowledge the instance's current message, which the application has handled."""
         record = self._records.get(instance)
         if record is not None and record.message is not None:
             self._pump.delivery.acknowledge(record.message)
@@ -171,14 +171,14 @@ class WorkerInstances(StatelessServer, MessageSource):
     async def instance_ended(
         self, instance: ApplicationInstance, unacknowledged: list[Any]
     ) -> None:
-        """Handle the end of an instance; one without a record was ended by the worker."""
+        """Handle the end of an instance, unless the worker ended it and removed its record."""
         record = self._records.pop(instance, None)
         if record is None:
             return
         record.woken.set()
         delivery, message = self._pump.delivery, record.message
         if message is None and not record.has_received:
-            # Otherwise the worker would restart an application that cannot even start, endlessly.
+            # Otherwise the worker would endlessly restart an application that cannot even start.
             message = delivery.next_message(cast(str, instance.scope_id))
         if message is not None:
             reason = _reason(instance.future)
@@ -187,7 +187,7 @@ class WorkerInstances(StatelessServer, MessageSource):
         self._pump.wake()
 
     async def application_send(self, scope: Any, message: Any) -> None:
-        """Store an event, together with the acknowledgement if a message is in hand."""
+        """Store an event, together with the acknowledgement if a message is in progress."""
         outbox = self._pump.outbox
         await self._live_record(scope)
         data = encode(self._codec, "message", message, self.max_size)

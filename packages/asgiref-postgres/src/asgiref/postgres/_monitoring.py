@@ -18,9 +18,9 @@ _ANSWER = b"HTTP/1.1 %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class HealthEndpoint:
-    """Where a process answers HTTP requests; nowhere if ``port`` is None.
+    """The address and port of the HTTP health endpoint; there is none if ``port`` is None.
 
-    The default address is every address: Kubernetes connects to the address of the pod.
+    By default it listens on every address, because Kubernetes connects to the pod's address.
     """
 
     address: str | None
@@ -67,7 +67,7 @@ async def monitored(pump: Pump, endpoint: HealthEndpoint) -> AsyncGenerator[None
 
 @cache
 def _observed() -> WeakValueDictionary[str, Pump]:
-    """Create the instruments; return the pumps that they observe, by name, on their own thread."""
+    """Create the instruments; return the pumps by name. OpenTelemetry reads them on its thread."""
     metrics: Any = import_module("opentelemetry.metrics")
     pumps: WeakValueDictionary[str, Pump] = WeakValueDictionary()
 

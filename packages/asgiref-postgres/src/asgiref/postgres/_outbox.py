@@ -32,7 +32,7 @@ class Item:
 class Batch:
     """The messages that one transaction inserts, with the scopes that the database lacks.
 
-    The batches of a gateway have a number; those without one go to the gateway.
+    The batches of a gateway have a number; those of a worker have none, and go to the gateway.
     """
 
     items: list[Item] = field(default_factory=list[Item])
@@ -71,7 +71,7 @@ class Outbox:
         return len(self) >= self._max_items or self._size >= self._max_size
 
     def known_scope(self, scope_id: str) -> bytes | None:
-        """Return the scope as this process stored it last, if it is known."""
+        """Return the scope as this process last stored it, or None if that is not known."""
         return self._known_scopes.get(scope_id)
 
     async def room(self) -> None:
@@ -90,7 +90,7 @@ class Outbox:
         """
         with self._lock:
             if self.is_closed:
-                raise SessionLost("The gateway has ended.")
+                raise SessionLost("The gateway has stopped.")
             if self._is_full():
                 raise asyncio.QueueFull
             self._items.append(item)
@@ -120,7 +120,7 @@ class Outbox:
                 self._batch.scopes[item.scope_id] = item.scope
 
     def stored(self, number: int | None) -> None:
-        """Record that the transaction with the last batch was committed, if that has ``number``."""
+        """Record that the last batch was stored, if ``number`` is its number."""
         batch = self._batch
         if not batch.items or batch.number != number:
             return
@@ -138,7 +138,7 @@ class Outbox:
     def session_lost(self) -> None:
         """Send every scope again: the next session may reach a server that lacks the last ones.
 
-        A numbered outbox has no batch until `confirm`, because it does not know which were stored.
+        A numbered outbox returns no batch before `confirm`: the last one may have been stored.
         """
         self.is_confirmed = not self._is_numbered
         self._known_scopes.clear()

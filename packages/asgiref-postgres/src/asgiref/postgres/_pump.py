@@ -58,10 +58,10 @@ class Counts:
 class Sleep:
     """Decides when a reader polls and when senders must notify it. Time comes only from ``now``."""
 
-    #: The interval doubles after each read without rows: seconds of the first one, and of the
-    #: longest one while awake and while asleep.
+    #: The interval between reads doubles after each read without rows. In seconds: the first
+    #: interval, the longest one while awake, and the longest one while asleep.
     POLL, LONGEST_AWAKE, LONGEST = 0.0005, 0.004, 1.0
-    #: Seconds of reads without rows before the reader sleeps.
+    #: Seconds from the first read without rows until the reader sleeps.
     AWAKE = 0.02
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Sleep:
 
 
 class Pump:
-    """Makes the transactions of one worker or gateway, and opens a new session when one is lost.
+    """Runs the transactions of one worker or gateway, and opens a new session when one is lost.
 
     Args:
         database: the database to connect to.
@@ -156,15 +156,15 @@ class Pump:
         return bool(acquired)
 
     async def release(self, session: Session, partitions: list[int]) -> None:
-        """Release partitions that are marked for release and have no message in hand."""
-        # None of their messages can be acknowledged any more: one transaction writes the rest.
+        """Release partitions that are marked for release and have no message in progress."""
+        # None of their messages is in progress, so one transaction writes all that remains.
         await self.exchange(session)
         await session.release({each: self.delivery.drop(each) for each in partitions})
 
     # Sessions
 
     async def run(self) -> None:
-        """Open sessions and make transactions until the owner is finished.
+        """Open sessions and run transactions until the owner is finished.
 
         Raises:
             CannotStart: if no session has worked yet, and retrying cannot help.
@@ -221,8 +221,8 @@ class Pump:
             if self._is_due(now()):
                 await self.exchange(session)
                 await self._give_out(session)
-                # The applications run now, so the next transaction has their answers. A longer
-                # wait only adds latency: a busy server makes the batches larger by itself.
+                # Let the applications run, so that the next transaction has their answers. A longer
+                # wait would only add latency: a busy server makes the batches larger by itself.
                 await asyncio.sleep(0)
             else:
                 await self._wait()
@@ -290,11 +290,11 @@ def _log_loss(error: PostgresServerError) -> None:
     if isinstance(error, LoopBlocked):
         logger.warning(
             "The event loop was blocked or the process suspended for %s seconds, so PostgreSQL "
-            "ended the session. Look for blocking code in the application. Connecting again",
+            "ended the session. Look for blocking code in the application. Reconnecting",
             error,
         )
     else:
-        logger.warning("The database is away: %s. Trying again until it is back", error)
+        logger.warning("The database is unavailable: %s. Retrying until it is back", error)
 
 
 def _log_dead_letter(message: Message) -> None:

@@ -19,9 +19,9 @@ from ._codec import CannotStart
 MINIMUM_SERVER = 14
 #: The partition of events on their way to the gateway.
 OUTGOING = 0
-#: The second key of the advisory lock that all workers share; its holders are the group.
+#: The second key of the advisory lock that every worker holds in shared mode: the workers' group.
 MEMBERS = 2**31 - 1
-#: The ids of a partition's messages lie between its number times this and the next multiple.
+#: The messages of partition N have ids between N * SPAN and (N + 1) * SPAN.
 SPAN = 10**14
 
 _MIGRATION_1 = """
@@ -135,13 +135,13 @@ FROM partitions p JOIN readers r USING (reader) WHERE p.partition = ANY ($4) AND
 """
 
 #: One transaction of a worker or gateway. All parts see the table as it was before the transaction,
-#: so the messages that it deletes must be among the known ids of the read. A last row has only the
-#: number of notified partitions. It does not call ``wake``: PostgreSQL 15 would plan the function's
-#: query again in each transaction.
+#: so the messages that it deletes must be among the known ids of the read. The last row has only
+#: the number of notified partitions. The statement does not call ``wake``, because PostgreSQL 15
+#: would plan that function's query again in each transaction.
 EXCHANGE = _EXCHANGE.format(more="")
 
-#: The same for a transaction that also stores scopes, attempts or dead letters. Few do, and the
-#: server prepares each part of a statement even if it has no rows.
+#: The same for a transaction that also stores scopes, attempts or dead letters. Few transactions
+#: do, and the server prepares each part of a statement even if that part has no rows.
 EXCHANGE_MORE = _EXCHANGE.format(
     more=""", scope AS (
     INSERT INTO scopes AS s SELECT * FROM unnest($16::text[], $17::bytea[]) AS n (i, d) ORDER BY n.i
@@ -157,8 +157,8 @@ EXCHANGE_MORE = _EXCHANGE.format(
 )"""
 )
 
-#: Call this once the advisory locks of the partitions are held: only then can no other session
-#: change their rows, and the former owner's last transaction is over.
+#: Run this only while holding the advisory locks of the partitions: then no other session can
+#: change their rows, and the former owner's last transaction has ended.
 ACQUIRE = """
 WITH own AS (
     INSERT INTO readers (reader, name) VALUES ($1, $2)
@@ -188,7 +188,7 @@ UPDATE partitions p SET reader = NULL, suspect = r.s
 FROM unnest($1::integer[], $2::bigint[]) AS r (p, s) WHERE p.partition = r.p
 """
 
-#: The advisory locks of a schema. Two keys of 32 bits are locks with objsubid 2.
+#: The advisory locks of a schema. A lock with two 32-bit keys has objsubid 2.
 LOCKS = """
 SELECT objid::bigint AS key, pid FROM pg_locks
 WHERE locktype = 'advisory' AND objsubid = 2 AND granted
@@ -204,7 +204,7 @@ SELECT count(*) FILTER (WHERE key = {MEMBERS}) AS members,
 FROM ({LOCKS}) AS held
 """
 
-#: Only sessions of the same role: a role cannot see the statements of others, or end them.
+#: Ends only sessions of the same role: a role cannot see or terminate the statements of others.
 END_STUCK = f"""
 SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
 WHERE a.pid IN (SELECT pid FROM ({LOCKS}) AS held) AND a.pid <> pg_backend_pid()
@@ -241,7 +241,7 @@ def scripts(schema: str, installed: int, partitions: int, max_size: int) -> list
     if installed > VERSION:
         raise CannotStart(
             f"The schema {schema!r} has version {installed}, which is newer than this release of "
-            f"asgiref-postgres knows ({VERSION}). Install a newer one."
+            f"asgiref-postgres supports ({VERSION}). Install a newer release."
         )
     steps = [script.replace("{schema}", schema) for script in MIGRATIONS[installed:]]
     if installed:

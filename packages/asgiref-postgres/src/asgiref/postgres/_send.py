@@ -1,4 +1,4 @@
-"""Send to a scope from anywhere, in async or sync code, also in the caller's own transaction."""
+"""Send to a scope from async or sync code, optionally within the caller's transaction."""
 
 import sys
 from typing import Any
@@ -16,7 +16,7 @@ def _arguments(scope_id: str, message: Any, scope: Any) -> tuple[str, str, str |
 
 
 def _text(what: str, value: Any) -> str:
-    # The SQL function knows the maximum size.
+    # The SQL function checks the maximum size.
     return encode(encoder("json"), what, value, sys.maxsize).decode()
 
 
@@ -34,9 +34,9 @@ async def send(
     Args:
         scope_id: the scope's id; the gateway need not have seen it yet.
         message: a dict that can be encoded as JSON.
-        scope: from now on, the scope that its application is called with. A gateway that stored a
-            scope for this id itself still passes that one to ``application_send``.
-        database: a `Database` or its URL; opens a connection for this message alone.
+        scope: the scope that the application is called with from now on. A gateway that has stored
+            its own scope for this id still passes that one to ``application_send``.
+        database: a `Database` or its URL. The call opens a connection for this message only.
         connection: an asyncpg connection or pool to use instead; inside a transaction, the message
             exists if and only if that transaction is committed.
         schema: the schema, if ``database`` is not a `Database`.
@@ -67,7 +67,7 @@ def send_sync(
     connection: Any = None,
     schema: str = "asgiref",
 ) -> int:
-    """Send ``message`` from sync code; like `send` otherwise.
+    """Send ``message`` from sync code; otherwise like `send`.
 
     Args:
         scope_id: as for `send`.

@@ -2,8 +2,8 @@
 
 Workers share the partitions evenly: each of N live workers owns 1/N of them. If some are left over,
 the workers with the lowest backend process ids own one more each. A worker that owns too many
-releases idle partitions first; it releases a busy one once its messages in hand are finished. A
-worker that ends leaves the group first, so that the others acquire the partitions it releases.
+releases idle partitions first; it releases a busy one once its messages in progress are finished. A
+worker that shuts down leaves the group first, so that others acquire the partitions it releases.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ from ._schema import partition_of
 
 logger = logging.getLogger("asgiref.postgres")
 
-#: Seconds after an outage before a worker acquires partitions of the others. Only the former owner
-#: knows that no message has killed it.
+#: Seconds after an outage during which a worker acquires only partitions that it owned before: only
+#: their former owner knows that no message has killed it.
 _RETURN_SECONDS = 2.0
 #: Seconds to clean up after the shutdown timeout.
 _CLEANUP_SECONDS = 1.0
@@ -52,8 +52,7 @@ class PostgresWorker:
 
     One instance at a time handles the messages of a scope, in order. A message is acknowledged
     when the application asks for the next one or returns. Events that the application sends while
-    it has a message in hand are stored at the latest with the acknowledgement, in the same
-    transaction.
+    a message is in progress are stored in the same transaction as the acknowledgement, or earlier.
 
     Args:
         application: an ASGI application of either style. Its scopes also have a ``"scope_id"``.
@@ -62,7 +61,7 @@ class PostgresWorker:
         limits: how much to read ahead, and how many failures make a message a dead letter.
         max_applications: the maximum number of live instances; one more evicts an idle one.
         idle_timeout: cancel an instance after this many seconds without a message.
-        shutdown_timeout: seconds to finish the messages in hand at the end.
+        shutdown_timeout: seconds to finish the messages in progress at shutdown.
         codec: ``"json"`` or ``"msgpack"``, for the events that the application sends.
         name: the name that the status shows, by default the host and process id.
         health_port: answer HTTP requests on this port: 200 while connected, otherwise 503.
@@ -122,7 +121,7 @@ class PostgresWorker:
         return list(self._owner.pump.delivery.partitions)
 
     def run(self) -> None:
-        """Run until SIGINT or SIGTERM; a second signal does not wait for messages in hand.
+        """Run until SIGINT or SIGTERM; a second signal does not wait for messages in progress.
 
         Raises:
             CannotStart: if the database or the port cannot be used.
@@ -131,7 +130,7 @@ class PostgresWorker:
         self._owner.raise_failure()
 
     async def arun(self) -> None:
-        """Run until `stop` or a cancellation; both finish the messages in hand first.
+        """Run until `stop` or a cancellation; both finish the messages in progress first.
 
         Raises:
             CannotStart: if the database or the port cannot be used.
@@ -140,7 +139,7 @@ class PostgresWorker:
         self._owner.raise_failure()
 
     def stop(self) -> None:
-        """Finish the messages in hand, release the partitions, and make `arun` return.
+        """Finish the messages in progress, release the partitions, and make `arun` return.
 
         Call this on the event loop.
         """
@@ -175,7 +174,7 @@ class _WorkerOwner:
             self._running.cancel()  # the pump is waiting for the database
 
     async def serve(self) -> None:
-        """Run the pump; a cancellation asks it to end, and a second one does not wait for it."""
+        """Run the pump; a cancellation asks it to stop, and a second one does not wait for it."""
         try:
             async with monitored(self.pump, self._endpoint):
                 self._running = asyncio.ensure_future(self.pump.run())
@@ -236,7 +235,7 @@ class _WorkerOwner:
             await self.pump.acquire(session, chosen)
 
     async def _release(self, session: Session) -> None:
-        """Release the partitions without a message in hand, once their instances have ended."""
+        """Release the partitions without a message in progress, once their instances have ended."""
         owned = self.pump.delivery.partitions.values()
         idle = [each.number for each in owned if each.is_releasing and not each.in_hand]
         for partition in idle:
@@ -251,7 +250,7 @@ class _WorkerOwner:
         for partition in delivery.partitions.values():
             partition.is_releasing = True
         if asyncio.get_running_loop().time() >= end_at:
-            logger.warning("The shutdown timeout is over; messages in hand will be redelivered")
+            logger.warning("The shutdown timeout expired; messages in progress will be redelivered")
             await self.instances.ended(_CLEANUP_SECONDS)
             self._is_done = True
         await self._release(session)
