@@ -80,7 +80,8 @@ def send_sync(
         schema: as for `send`.
 
     Raises:
-        Exception: any error of the connection's driver; others as `send`.
+        Exception: any error of the connection's driver; also raises the errors of
+            `send`.
     """
     if connection is None:
         return async_to_sync(send)(scope_id, message, scope, database=database, schema=schema)
