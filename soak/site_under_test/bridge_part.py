@@ -16,7 +16,7 @@ LIMIT_SECONDS = 30.0
 
 
 async def talk(mark: str, receive: Any, send: Any, *, own_thread: bool) -> None:
-    """Answer each message ``{"id": ..., "do": ...}`` with its id and the mark that the inner call found."""
+    """Answer each message ``{"id": ..., "do": ...}`` with its id and the mark of the inner call."""
     await receive()
     await send({"type": "websocket.accept"})
     async with ThreadSensitiveContext() if own_thread else nullcontext():

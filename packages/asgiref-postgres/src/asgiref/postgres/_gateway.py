@@ -117,7 +117,7 @@ class PostgresGateway(StatelessServer):
     Args:
         database: a `Database`, or its URL.
         limits: how many events to read ahead, and when a failed event becomes a dead letter.
-        backlog: the maximum number of messages that wait here for the database.
+        backlog: the maximum number of messages waiting here for the database.
         backlog_size: the maximum total size of these messages, in bytes.
         shutdown_timeout: seconds at shutdown to store the backlog and finish deliveries.
         reconnect: as for a `StatelessServer`.

@@ -324,13 +324,13 @@ def async_to_sync(
 
     Calling the result calls ``awaitable(*args, **kwargs)`` on the calling thread, awaits the
     returned object in a task, and returns its result or raises its exception. In a function that
-    `sync_to_async` runs, the task runs on the loop of the calling code. Elsewhere (at top level) it runs in another
-    thread, on a loop without state from earlier calls; when the call is done, tasks left on that
-    loop are cancelled and awaited (as `asyncio.run` does). The thread may have run earlier calls,
-    so a coroutine can see values that an earlier one set in a plain `threading.local`. While the
-    calling thread is blocked, it runs the thread-sensitive functions that the coroutine calls. The
-    coroutine starts with the caller's context variables. When it finishes, its changes to them
-    propagate to the caller's context (PEP 567).
+    `sync_to_async` runs, the task runs on the loop of the calling code. Elsewhere (at top level) it
+    runs in another thread, on a loop without state from earlier calls; when the call is done, tasks
+    left on that loop are cancelled and awaited (as `asyncio.run` does). The thread may have run
+    earlier calls, so a coroutine can see values that an earlier one set in a plain
+    `threading.local`. While the calling thread is blocked, it runs the thread-sensitive functions
+    that the coroutine calls. The coroutine starts with the caller's context variables. When it
+    finishes, its changes to them propagate to the caller's context (PEP 567).
 
     Args:
         awaitable: a coroutine function, or any other callable that returns an awaitable. Without

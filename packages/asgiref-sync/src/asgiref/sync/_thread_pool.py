@@ -213,7 +213,7 @@ class WorkerThread:
 
     @property
     def queued(self) -> int:
-        """The number of items that wait for this thread."""
+        """The number of items waiting for this thread."""
         return self._queue.qsize()
 
     def is_current_thread(self) -> bool:
