@@ -168,6 +168,7 @@ class WorkerThread:
         self._is_running = False
         self._queue.put(first)
         self.pid: int = PROCESS.pid
+        self._thread_kind: object = threading.local
         #: The thread's state; None until the thread runs.
         self.state: ThreadState | None = None
         try:
@@ -216,7 +217,9 @@ class WorkerThread:
         return self.thread is threading.current_thread()
 
     def put(self, item: WorkItem) -> bool:
-        """Queue `item`. Return False if the thread has ended."""
+        """Queue `item`. Return False if the thread has ended or is not of the current kind."""
+        if self._thread_kind is not threading.local:
+            return False  # gevent's patch came later: greenlets cannot wait for a system thread
         with self._lock:
             if self.ended:
                 return False
