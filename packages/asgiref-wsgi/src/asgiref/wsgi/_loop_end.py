@@ -37,8 +37,10 @@ def _note_exit() -> None:
 
 
 # `atexit` would be too late: its functions run after the interpreter has waited for the threads.
-with suppress(RuntimeError):  # imported while the interpreter is exiting
-    threading._register_atexit(_note_exit)  # type: ignore[attr-defined]
+_register = getattr(threading, "_register_atexit", None)
+if _register is not None:
+    with suppress(RuntimeError):  # this module was imported while the interpreter was exiting
+        _register(_note_exit)
 
 
 def has_ended(loop: asyncio.AbstractEventLoop) -> bool:
