@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from ._errors import LOOP_ENDED, ClientDisconnected
 from ._loop_end import has_ended
@@ -66,7 +66,8 @@ class ResponseQueue:
 
     def append(self, event: Event, size: int) -> None:
         """Add an event with `size` bytes of body; raises ClientDisconnected once closed."""
-        self._check_open()
+        if self.closed:
+            raise ClientDisconnected("the client has disconnected")
         cost = size + EVENT_OVERHEAD
         self._appended += cost
         self._events.append((event, cost))
@@ -95,11 +96,17 @@ class ResponseQueue:
             raise ClientDisconnected(LOOP_ENDED) from error
 
     def wait_for_room(self) -> None:
-        """Block while too much is in flight; raises ClientDisconnected once closed."""
+        """Block while too much is in flight; raises ClientDisconnected once closed.
+
+        The application's thread calls this after each chunk, so an endless response ends with its
+        loop.
+        """
         if self._appended - self._sent >= self._limit:
             self._wait_until(self._has_room)
-        else:
-            self._check_open()
+        elif self.closed:
+            raise ClientDisconnected("the client has disconnected")
+        elif has_ended(self._loop):
+            self._fail_without_loop()
 
     def wait_until_sent(self) -> None:
         """Block while anything is in flight; raises ClientDisconnected once closed."""
@@ -108,15 +115,13 @@ class ResponseQueue:
     def _wait_until(self, satisfied: Callable[[], bool]) -> None:
         self.flush()
         if not self._wait.wait_in_thread(satisfied):
-            self.close()
-            raise ClientDisconnected(LOOP_ENDED)
-        self._check_open()
-
-    def _check_open(self) -> None:
+            self._fail_without_loop()
         if self.closed:
             raise ClientDisconnected("the client has disconnected")
-        if not self.is_open():
-            raise ClientDisconnected(LOOP_ENDED)
+
+    def _fail_without_loop(self) -> NoReturn:
+        self.close()
+        raise ClientDisconnected(LOOP_ENDED)
 
     def is_open(self) -> bool:
         """Whether appended events can still be sent. Close the queue if its loop has ended."""
