@@ -159,6 +159,7 @@ class WorkerThread:
     """
 
     def __init__(self, name: str, first: WorkItem, pool: "ThreadPool | None" = None) -> None:
+        self._thread_kind: object = threading.local
         self._queue: queue.SimpleQueue[WorkItem | None] = queue.SimpleQueue()
         self._lock = threading.RLock()
         self.pool: ThreadPool | None = pool
@@ -168,7 +169,6 @@ class WorkerThread:
         self._is_running = False
         self._queue.put(first)
         self.pid: int = PROCESS.pid
-        self._thread_kind: object = threading.local
         #: The thread's state; None until the thread runs.
         self.state: ThreadState | None = None
         try:
