@@ -57,7 +57,7 @@ def messages() -> list[Message]:
 
 def messages_of(path: Path) -> Iterator[Message]:
     tree = ast.parse(path.read_text("utf-8"))
-    shared = texts_of_folder(path.parent)
+    shared = texts_of_folder(path.parent) | texts_of_module(tree)
     for function in [tree, *functions_of(tree)]:
         named = shared | texts_of_names(function)
         for node in own_nodes(function):
@@ -88,11 +88,15 @@ def texts_of_folder(folder: Path) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for path in sorted(folder.glob("*.py")):
-        tree = ast.parse(path.read_text("utf-8"))
-        found |= {name: texts for name, texts in texts_of_names(tree).items() if name.isupper()}
-        for function in functions_of(tree):
-            if function.returns is not None and ast.unparse(function.returns) == "str":
-                found.setdefault(f"{function.name}()", []).extend(returned_texts(function))
+        found |= texts_of_module(ast.parse(path.read_text("utf-8")))
+    return found
+
+
+def texts_of_module(tree: ast.Module) -> dict[str, list[str]]:
+    found = {name: texts for name, texts in texts_of_names(tree).items() if name.isupper()}
+    for function in functions_of(tree):
+        if function.returns is not None and ast.unparse(function.returns) == "str":
+            found.setdefault(f"{function.name}()", []).extend(returned_texts(function))
     return found
 
 
