@@ -442,14 +442,36 @@ def _run_outside_green_loop(function: Callable[_P, _R], *args: _P.args, **kwargs
             asyncio.tasks._enter_task(own, task)
 
 
-class _GreenSelector(selectors.DefaultSelector):
-    """Hides the running loop while it waits, because other greenlets then run in this thread."""
+class _GreenSelector(selectors.BaseSelector):
+    """Hides the running loop while it waits, because other greenlets then run in this thread.
+
+    It contains the default selector instead of deriving from it: the patch that makes the default
+    selector wait for one greenlet only may come after this module's import.
+    """
+
+    def __init__(self) -> None:
+        self._inner = selectors.DefaultSelector()
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._inner.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._inner.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._inner.modify(fileobj, events, data)
+
+    def get_map(self) -> Any:
+        return self._inner.get_map()
+
+    def close(self) -> None:
+        self._inner.close()
 
     def select(self, timeout: float | None = None) -> Any:
         loop = asyncio._get_running_loop()
         asyncio._set_running_loop(_loop_of_other_greenlet(loop))
         try:
-            return super().select(timeout)
+            return self._inner.select(timeout)
         finally:
             asyncio._set_running_loop(loop)
 

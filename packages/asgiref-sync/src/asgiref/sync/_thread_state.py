@@ -88,15 +88,20 @@ class ThreadState:
 
 # The operating system reuses thread numbers, so few of these entries belong to dead threads.
 _STATES: dict[int, weakref.ref[ThreadState]] = {}
-_LOCAL = threading.local()
+_local = threading.local()
 
 
 def thread_state() -> ThreadState:
     """Return the state of the calling thread."""
+    global _local
+    if type(_local) is not threading.local:
+        # gevent or eventlet has patched the threads since the last call. All greenlets would share
+        # one state in the old object.
+        _local = threading.local()
     try:
-        return _LOCAL.state  # type: ignore[no-any-return]
+        return _local.state  # type: ignore[no-any-return]
     except AttributeError:
-        state = _LOCAL.state = ThreadState()
+        state = _local.state = ThreadState()
         return state
 
 
