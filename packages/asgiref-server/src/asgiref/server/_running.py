@@ -204,8 +204,8 @@ class ServerRun:
                 raise
             error = raised
         self._instances.on_contact = None
-        if reconnect is None or self._fatal.done():
-            return None
+        if reconnect is None or self._fatal.done() or self._requests:
+            return None  # it may have returned because it was cancelled
         return reconnect._lost(name, error)  # pyright: ignore[reportPrivateUsage]
 
     # Closing
