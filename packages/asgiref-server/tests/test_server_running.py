@@ -320,6 +320,40 @@ async def test_a_failure_of_handle_that_is_overtaken_by_a_cancellation_is_logged
     no_task_left()
 
 
+@pytest.mark.timeout(30)
+def test_a_cleanup_starts_no_instance_when_a_server_with_its_own_arun_has_ended(caplog):
+    received, undelivered = [], []
+
+    async def application(scope, receive, send):
+        try:
+            received.append(await receive())
+            await receive()
+        finally:
+            server.put(f"{scope['id']}, partner", "goodbye")
+
+    class Server(StatelessServer):
+        def put(self, scope_id, message):
+            scope = {"type": "test", "id": scope_id}
+            self.get_or_create_application_instance(scope_id, scope).put_nowait(message)
+
+        async def arun(self):
+            self.put("a", "hello")
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+        async def application_undelivered(self, messages, application_details):
+            undelivered.append((application_details.scope_id, messages))
+
+    server = Server(application)
+    for _ in range(2):  # it can run again
+        server.run()
+        assert received == ["hello"]
+        assert undelivered == [("a, partner", ["goodbye"])]
+        received.clear()
+        undelivered.clear()
+    assert "abandoned" not in caplog.text
+
+
 SCRIPT = """
 import asyncio, logging, os, signal, sys, threading, time
 from asgiref.server import StatelessServer

@@ -253,10 +253,14 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
     with Signals(loop, main) as signals:
         try:
             escaped = signals.complete()
+            if instances.state is ServerState.IDLE:  # the subclass overrides arun
+                instances.state = ServerState.CLOSING
             loop.run_until_complete(ServerRun(None, instances).clear_loop())
             signals.wait_for_threads()
         finally:
             loop.close()
+            if instances.state is ServerState.CLOSING:
+                instances.state = ServerState.IDLE
             if signals.first is not None:
                 seconds = 0.0 if signals.is_repeated else instances.settings.shutdown_timeout
                 arguments = (signals.first, seconds)
@@ -312,8 +316,9 @@ class Signals:
     """Turns SIGINT and SIGTERM into cancellations of the task of ``arun``.
 
     If a function blocks the loop, the second signal raises KeyboardInterrupt there, and the third
-    one kills the process. If ``arun`` ignores cancellations, the sixth one kills it. This is a context manager: it handles signals during the block, on the
-    main thread, unless the program has its own handler for the signal.
+    one kills the process. If ``arun`` ignores every cancellation, the sixth one does. This is a
+    context manager: it handles signals during the block, on the main thread, unless the program has
+    its own handler for the signal.
     """
 
     _loop: asyncio.AbstractEventLoop
