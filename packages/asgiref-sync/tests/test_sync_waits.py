@@ -6,6 +6,7 @@ import io
 import logging
 import sys
 import threading
+import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import pytest
@@ -418,6 +419,42 @@ def test_a_wait_for_a_coroutine_that_ends_without_the_thread_is_not_a_deadlock(f
         return result
 
     assert asyncio.run(main()) == outcome
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_a_call_outlives_a_sibling_that_fails_just_before_the_loop_checks_for_a_deadlock():
+    async def main():
+        released = asyncio.get_running_loop().create_future()
+        tasks, queued = [], asyncio.Event()
+
+        async def fails():
+            await released
+            raise LookupError
+
+        async def gathers():
+            tasks.append(asyncio.create_task(needs_the_shared_thread()))
+            asyncio.get_running_loop().call_soon(queued.set)
+            await asyncio.gather(*tasks, fails())
+
+        def waits():
+            future = start_on_calling_loop(gathers())
+            future.exception()
+            return future
+
+        def release():
+            released.set_result(None)
+            # While this blocks the loop, the check becomes due. It then runs after the task that
+            # fails, and before the task's callback, which ends `gather`.
+            time.sleep(0.3)
+
+        waiting = asyncio.create_task(sync_to_async(waits)())
+        await queued.wait()
+        asyncio.get_running_loop().call_soon(release)
+        future = await waiting
+        assert isinstance(future.exception(), LookupError)
+        return await tasks[0]
+
+    assert asyncio.run(main()) == 5
 
 
 @pytest.mark.timeout(20, method="thread")
