@@ -296,12 +296,14 @@ def future_of_coroutine(future: Any) -> "asyncio.Future[Any] | None":
         future: any `concurrent.futures.Future`. Unless that function created it and its task has
             started, the result is None.
     """
-    for callback in tuple(getattr(future, "_done_callbacks", ())):
-        if isinstance(callback, types.FunctionType) and callback.__module__ == "asyncio.futures":
+    callbacks: tuple[Any, ...] = tuple(getattr(future, "_done_callbacks", ()))
+    for callback in callbacks:
+        if type(callback) is types.FunctionType and callback.__module__ == "asyncio.futures":
             names, cells = callback.__code__.co_freevars, callback.__closure__ or ()
-            source = dict(zip(names, cells, strict=True)).get("source")
-            if source is not None and asyncio.isfuture(source.cell_contents):
-                return source.cell_contents
+            # It cancels the task if `future` is cancelled.
+            source = cells[names.index("source")].cell_contents if "source" in names else None
+            if asyncio.isfuture(source):
+                return source
     return None
 
 
