@@ -281,7 +281,7 @@ def test_the_error_names_the_functions_and_threads_of_a_wait_for_a_coroutine():
     assert message.startswith("builtins.int would deadlock: it must run on thread asgiref-shared")
     assert message.endswith(
         "waits waits without a timeout for a coroutine on thread MainThread, "
-        "which waits for builtins.int"
+        "whose event loop waits for builtins.int"
     )
 
 

@@ -272,7 +272,7 @@ def _deadlock(call: FunctionCall, thread: threading.Thread, awaited: str) -> Run
     name = describe(call.function)
     return RuntimeError(
         f"{name} would deadlock: it must run on thread {thread.name}, where {runs} "
-        f"waits without a timeout for {awaited} waits for {name}"
+        f"waits without a timeout for {awaited}, whose event loop waits for {name}"
     )
 
 
@@ -294,9 +294,9 @@ def _awaited_instead_of(call: FunctionCall, thread: threading.Thread) -> str | N
             elif (source := future_of_coroutine(awaited)) is None:
                 pending.append(_runner_of(awaited, stacks))
             elif source.get_loop() is call.loop and _is_stuck(source, call, thread):
-                return f"a coroutine on thread {here.name}, which"
+                return f"a coroutine on thread {here.name}"
         if here.ident in pending:
-            return f"thread {here.name}, whose event loop"
+            return f"thread {here.name}"
     return None
 
 
