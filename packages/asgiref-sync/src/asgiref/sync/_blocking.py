@@ -70,12 +70,6 @@ class CurrentThreadExecutor(Executor):
         """The number of calls queued here for the thread."""
         return len(self._items)
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether the thread runs a function from async code that is not itself blocked."""
-        call = self.state.call
-        return call is not None and call.blocked_in is None
-
     def put(self, item: WorkItem) -> bool:
         """Queue `item` for the thread. Return False if the thread is no longer blocked here."""
         with self._lock:

@@ -336,7 +336,8 @@ def _awaited_by(stack: types.FrameType | None) -> "list[threading.Thread | Futur
             if variables.get("timeout") is not None:
                 return []
             if frame.f_code is not concurrent.futures.wait.__code__:
-                return [variables["self"]]
+                # `result` clears this variable when it returns.
+                return [] if variables.get("self") is None else [variables["self"]]
             futures = list(variables.get("not_done", ()))
             waits_for_all = variables["return_when"] == concurrent.futures.ALL_COMPLETED
             return futures if waits_for_all or len(futures) == 1 else []

@@ -99,7 +99,7 @@ def _submit_to_chain(executor: Executor, call: FunctionCall) -> bool:
             if blocked.runs_loop_itself:
                 call.run_and_deliver()
                 return True
-            is_busy = blocked.is_busy
+            is_busy = blocked.state.runs_unblocked_call
             if blocked.put(call):
                 if is_busy:
                     watch_for_deadlock(call, blocked.state.thread)
