@@ -85,6 +85,15 @@ class ThreadState:
         #: The loop that a loop thread keeps for its next call.
         self.loop_to_reuse: ReusableLoop | None = None
 
+    @property
+    def runs_unblocked_call(self) -> bool:
+        """Whether the thread runs a call from async code that is not blocked in `async_to_sync`.
+
+        Any thread may read this.
+        """
+        call = self.call
+        return call is not None and call.blocked_in is None
+
 
 # The operating system reuses thread numbers, so few of these entries belong to dead threads.
 _STATES: dict[int, weakref.ref[ThreadState]] = {}

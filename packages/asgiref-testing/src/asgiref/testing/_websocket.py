@@ -90,10 +90,13 @@ class WebsocketRules(Rules):
 
 def _is_text(value: object) -> bool:
     """Return whether a value is a str that a server can encode: one without lone surrogates."""
+    if not isinstance(value, str):
+        return False
     try:
-        return isinstance(value, str) and value.encode() is not None
+        value.encode()
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def _may_be_sent(code: int) -> bool:
