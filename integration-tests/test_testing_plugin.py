@@ -216,7 +216,7 @@ def environment(make_environment: Callable[[str], Environment]) -> Environment:
         "print(json.dumps(importlib.metadata.requires('asgiref-testing')))"
     )
     [extra] = [each.partition(";")[0] for each in asked if each.endswith('extra == "pytest"')]
-    plugins = ("pytest-asyncio", "pytest-xdist", "anyio", "starlette", "httpx2", "uvloop")
+    plugins = ("pytest-asyncio", "pytest-xdist", "anyio", "starlette", "httpx2", "uvloop", "gevent")
     environment.pip("install", extra, *plugins)
     return environment
 
@@ -252,3 +252,36 @@ def test_the_fixture_works_with(
     assert run.returncode == 0, run.stdout
     counts = f"{2 * passed} passed" + (f", {2 * xfailed} xfailed" if xfailed else "")
     assert f"{counts} in" in run.stdout
+
+
+GEVENT = """
+from asgiref.sync import async_to_sync, sync_to_async
+
+async def nested():
+    return await sync_to_async(lambda: 5)()
+
+def test_nested():
+    assert async_to_sync(nested)() == 5
+
+def test_the_fixture(asgi):
+    async def read():
+        exchange = await asgi(HttpExchange(site))
+        status = (await exchange.response()).status
+        await asgi.aclose()
+        return status
+    assert async_to_sync(read)() == 204
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["-p", "no:asgiref-testing", "-k", "nested"]])
+def test_a_project_whose_conftest_patches_threads_with_gevent_can_call_the_bridge(
+    environment: Environment, tmp_path: Path, options: list[str]
+) -> None:
+    (tmp_path / "conftest.py").write_text("from gevent import monkey; monkey.patch_all()", "utf-8")
+    (tmp_path / "test_one.py").write_text(SITE + GEVENT, "utf-8")
+    limit = ("-o", "faulthandler_timeout=20", "-o", "faulthandler_exit_on_timeout=true")
+    run = environment.attempt(
+        *("-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", *limit, *options), cwd=tmp_path
+    )
+
+    assert run.returncode == 0, run.stdout

@@ -39,6 +39,19 @@ def check(error):
     error.exception()
     warnings.warn("use another", stacklevel=2)
     raise BadRequest("shown to the client", f"logged: {error}")
+
+
+def explain(value) -> str:
+    if value is None:
+        return "nothing was given"
+    return f"{value!r} is of the " "wrong kind"
+
+
+ENDED = "the example has ended"
+
+
+def refuse(value):
+    raise TypeError(explain(value)) from ClientDisconnected(ENDED)
 """
 
 
@@ -55,4 +68,7 @@ def test_messages_are_found_in_exceptions_warnings_and_logs(tmp_path: Path) -> N
         "… sent nothing in … s: ….",
         "use another",
         "logged: …",
+        "the example has ended",
+        "nothing was given",
+        "… is of the wrong kind",
     }

@@ -2,8 +2,9 @@
 
     python docs/tests/support/messages.py    # the messages missing on the page, and obsolete ones
 
-A message is the constant text of the first argument of a call that raises, warns or logs. The
-parts that vary are "…", as on the page that explains the messages.
+A message is the constant text of the first argument of a call that raises, warns or logs. The text
+may come from a constant or a function of a module in the same folder. The parts that vary are "…",
+as on the page that explains the messages.
 """
 
 import ast
@@ -56,8 +57,9 @@ def messages() -> list[Message]:
 
 def messages_of(path: Path) -> Iterator[Message]:
     tree = ast.parse(path.read_text("utf-8"))
-    for function in [tree, *(node for node in ast.walk(tree) if isinstance(node, FUNCTIONS))]:
-        named = texts_of_names(function)
+    shared = texts_of_folder(path.parent) | texts_of_module(tree)
+    for function in [tree, *functions_of(tree)]:
+        named = shared | texts_of_names(function)
         for node in own_nodes(function):
             argument = message_argument(node)
             for text in [] if argument is None else texts_of(argument, named):
@@ -72,6 +74,37 @@ def own_nodes(function: ast.AST) -> Iterator[ast.AST]:
         if not isinstance(child, FUNCTIONS):
             yield child
             yield from own_nodes(child)
+
+
+def functions_of(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, FUNCTIONS))
+
+
+@cache
+def texts_of_folder(folder: Path) -> dict[str, list[str]]:
+    """Return the texts of the constants and the functions that the modules in a folder define.
+
+    The key for a function is "name()". Only functions that are annotated as returning a str count.
+    """
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("*.py")):
+        found |= texts_of_module(ast.parse(path.read_text("utf-8")))
+    return found
+
+
+def texts_of_module(tree: ast.Module) -> dict[str, list[str]]:
+    found = {name: texts for name, texts in texts_of_names(tree).items() if name.isupper()}
+    for function in functions_of(tree):
+        if function.returns is not None and ast.unparse(function.returns) == "str":
+            found.setdefault(f"{function.name}()", []).extend(returned_texts(function))
+    return found
+
+
+def returned_texts(function: ast.AST) -> Iterator[str]:
+    named = texts_of_names(function)
+    for node in own_nodes(function):
+        if isinstance(node, ast.Return) and node.value is not None:
+            yield from texts_of(node.value, named)
 
 
 def texts_of_names(function: ast.AST) -> dict[str, list[str]]:
@@ -131,6 +164,8 @@ def texts_of(node: ast.expr, named: dict[str, list[str]]) -> list[str]:
             return texts_of(text, named)
         case ast.Name(id=name) if name in named:
             return named[name]
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if f"{name}()" in named:
+            return named[f"{name}()"]
         case ast.IfExp():
             return texts_of(node.body, named) + texts_of(node.orelse, named)
         case _:

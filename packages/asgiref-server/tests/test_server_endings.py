@@ -482,3 +482,30 @@ async def test_a_scope_that_only_sends_is_not_idle(make_server, fast_clock):
     server.queue("a")
     assert [await server.next_sent() for _ in range(30)] == [("a", n) for n in range(30)]
     assert server.undelivered == []
+
+
+async def test_a_scope_that_application_exception_starts_again_is_ended_when_idle(fast_clock):
+    fast_clock()
+    ended = asyncio.Event()
+
+    async def application(scope, receive, send):
+        if await receive() == "fail":
+            raise LookupError
+        try:
+            await receive()
+        finally:
+            ended.set()
+
+    class Restarting(StatelessServer):
+        async def application_exception(self, exception, application_details):
+            application_details["input_queue"].put_nowait("again")
+
+    server = Restarting(application, idle_timeout=0.05)
+    server.get_or_create_application_instance("a", {"type": "test"}).put_nowait("fail")
+    await asyncio.wait_for(ended.wait(), 10)
+    assert not server.application_instances
+
+
+async def test_a_queue_can_be_printed_and_formatted(make_server):
+    queue = make_server(echo).queue("a")
+    assert str(queue) == f"{queue}" == repr(queue) == "<InputQueue of 'a', 0 waiting>"

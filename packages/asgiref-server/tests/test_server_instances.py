@@ -561,3 +561,24 @@ async def test_a_subclass_may_have_the_name_of_its_base_class(settled):
     base, sent = StatelessServer, []
     await make()(echo).arun()
     assert sent == [1]
+
+
+async def test_a_table_in_a_mixin_does_not_stop_evictions(settled):
+    class Mixin:
+        application_instances = {}  # noqa: RUF012 - as asgiref's class has it per object
+
+    class Server(Mixin, StatelessServer):
+        async def application_undelivered(self, messages, application_details):
+            undelivered.append((application_details.scope_id, messages))
+
+    async def application(scope, receive, send):
+        received.append(await receive())
+        await receive()
+
+    received, undelivered = [], []
+    server = Server(application, max_applications=2)
+    for number in range(4):
+        server.get_or_create_application_instance(number, {"type": "test"}).put_nowait(number)
+        await settled()
+    assert received == [0, 1, 2, 3]
+    assert undelivered == []

@@ -1,6 +1,7 @@
 """`Reconnect` runs handle again, and `MessageSource` supplies messages."""
 
 import asyncio
+import contextlib
 import logging
 
 import pytest
@@ -228,4 +229,22 @@ async def test_messages_come_from_the_source_and_are_acknowledged_there(end, las
     source = Ledger([1, 2])
     await Sourced(application, source=source, shutdown_timeout=0.01).arun()
     assert source.events == [("acknowledged", 1), ("acknowledged", 2), *last]
+    no_task_left()
+
+
+async def test_a_handle_that_returns_when_it_is_cancelled_does_not_connect_again(no_task_left):
+    connections = []
+
+    class Polite(StatelessServer):
+        async def handle(self):
+            connections.append(self)
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    running = asyncio.create_task(Polite(echo, reconnect=Reconnect(first_delay=0)).arun())
+    await turns()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert len(connections) == 1
     no_task_left()

@@ -320,8 +320,42 @@ async def test_a_failure_of_handle_that_is_overtaken_by_a_cancellation_is_logged
     no_task_left()
 
 
+@pytest.mark.timeout(30)
+def test_a_cleanup_starts_no_instance_when_a_server_with_its_own_arun_has_ended(caplog):
+    received, undelivered = [], []
+
+    async def application(scope, receive, send):
+        try:
+            received.append(await receive())
+            await receive()
+        finally:
+            server.put(f"{scope['id']}, partner", "goodbye")
+
+    class Server(StatelessServer):
+        def put(self, scope_id, message):
+            scope = {"type": "test", "id": scope_id}
+            self.get_or_create_application_instance(scope_id, scope).put_nowait(message)
+
+        async def arun(self):
+            self.put("a", "hello")
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+        async def application_undelivered(self, messages, application_details):
+            undelivered.append((application_details.scope_id, messages))
+
+    server = Server(application)
+    for _ in range(2):  # it can run again
+        server.run()
+        assert received == ["hello"]
+        assert undelivered == [("a, partner", ["goodbye"])]
+        received.clear()
+        undelivered.clear()
+    assert "abandoned" not in caplog.text
+
+
 SCRIPT = """
-import asyncio, logging, os, signal, sys, time
+import asyncio, logging, os, signal, sys, threading, time
 from asgiref.server import StatelessServer
 
 # Who runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
@@ -371,6 +405,12 @@ class Server(StatelessServer):
         except asyncio.CancelledError:
             if "own arun" in sys.argv:
                 print("arun was cancelled", flush=True)
+            while "deaf" in sys.argv:
+                print("deaf", flush=True)
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    pass
             raise
 
     async def handle(self):
@@ -379,6 +419,10 @@ class Server(StatelessServer):
             queue.put_nowait("message")
         await asyncio.sleep(0)
         await asyncio.sleep(0)
+        if "thread" in sys.argv:
+            # The server ends by itself, and then waits for this thread.
+            asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+            return
         print("ready", flush=True)
         if "stuck" in sys.argv:
             stay_away_from_the_loop()
@@ -394,7 +438,14 @@ class Server(StatelessServer):
                 os.write(1, b"still stuck\\n")
                 time.sleep(3600)
 
-server = Server(application, shutdown_timeout=3600)
+class WaitingLoop(asyncio.SelectorEventLoop):
+    async def shutdown_default_executor(self, *args):
+        self.call_soon(lambda: print("waiting for threads", flush=True))
+        await super().shutdown_default_executor(*args)
+
+if "thread" in sys.argv:
+    asyncio.new_event_loop = WaitingLoop
+server = Server(application, shutdown_timeout=0 if "thread" in sys.argv else 3600)
 if "bare loop" in sys.argv:
     loop = asyncio.new_event_loop()
     try:
@@ -511,6 +562,32 @@ def test_a_third_signal_ends_a_process_that_swallows_the_second(number):
     script.until("interrupted")  # pending signals of the same kind are merged
     script.signal(number)
     script.until("swallowed")
+    script.signal(number)
+    _, _, status = script.end()
+    assert status == -number
+
+
+@posix_only
+@pytest.mark.timeout(60)
+def test_one_signal_ends_a_server_that_only_waits_for_a_thread():
+    script = Script("thread")
+    script.until("waiting for threads")
+    script.signal(signal.SIGTERM)
+    output, errors, status = script.end()
+    assert output[:2] == [LAST_WORDS[signal.SIGTERM], "after run"]
+    assert "Traceback" not in errors
+    assert status == -signal.SIGTERM
+
+
+@posix_only
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("number", LAST_WORDS)
+def test_the_sixth_signal_ends_a_process_whose_arun_ignores_cancellation(number):
+    script = Script("deaf")
+    script.until("ready")
+    for _ in range(5):
+        script.signal(number)
+        script.until("deaf")
     script.signal(number)
     _, _, status = script.end()
     assert status == -number

@@ -1,6 +1,7 @@
 """`MessageSource`: an instance always holds at most one message."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -179,3 +180,31 @@ async def test_a_source_whose_hook_fails_is_named_in_the_log(caplog, settled):
     Server(application, Broken()).queue()
     await settled()
     assert "Broken.instance_ended() for scope 'a' failed" in caplog.text
+
+
+async def test_a_task_that_keeps_receiving_does_not_keep_a_message_from_its_source(settled):
+    async def receive_always(receive):
+        while not checked:
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                await receive()
+
+    async def application(scope, receive, send):
+        await receive()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left_behind.append(asyncio.create_task(receive_always(receive)))
+            await settled()
+
+    left_behind, checked = [], []
+    source = Source()
+    server = Server(application, source)
+    server.queue().put_nowait("held")
+    await settled()
+    server.delete_application_instance("a")
+    for _ in range(3):
+        await settled()
+    events = source.events.copy()
+    checked.append(True)
+    left_behind.pop().cancel()
+    assert events == [["held"]]

@@ -14,6 +14,20 @@ PATCHES = {
     "eventlet": "import warnings; warnings.simplefilter('ignore'); "
     "import eventlet; eventlet.monkey_patch()",
 }
+#: What a process does with the bridge before the patch.
+ORDERS = {
+    "patched first": "",
+    "imported before the patch": "import asgiref.sync",
+    "used before the patch": """
+import asyncio
+from asgiref.sync import *
+async def use():
+    await sync_to_async(id)(1)
+    await sync_to_async(id, thread_sensitive=False)(1)
+asyncio.run(use())
+async_to_sync(use)()
+""",
+}
 SLEEP = {"gevent": "gevent.sleep", "eventlet": "eventlet.sleep"}
 
 #: A separate process enforces the time limit, because if one green thread hangs, all do.
@@ -179,6 +193,13 @@ PROGRAMS = {
             check_no_loop()
         assert all(task.done() for task in tasks)
     """,
+    "first calls of ten threads": """
+        results = in_threads([lambda n=n: async_to_sync(parallel)(n) for n in range(10)])
+        for result in results:
+            assert result in range(10) or isinstance(result, RuntimeError), result
+        assert async_to_sync(back)(11) == 11
+        check_no_loop()
+    """,
     "iterators": """
         async def numbers():
             for n in range(3):
@@ -195,13 +216,15 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.parametrize("order", ORDERS.values(), ids=list(ORDERS))
 @pytest.mark.parametrize("library", PATCHES)
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=list(PROGRAMS))
-def test_calls_end_and_leave_no_running_loop(library, program):
+def test_calls_end_and_leave_no_running_loop(library, program, order):
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
     script = "\n".join(
         [
+            order,
             PATCHES[library],
             COMMON,
             f"sleep = {SLEEP[library]}",
@@ -214,12 +237,14 @@ def test_calls_end_and_leave_no_running_loop(library, program):
     assert (result.stdout, result.returncode) == ("ended\n", 0), result.stderr
 
 
+@pytest.mark.parametrize("order", ORDERS.values(), ids=list(ORDERS))
 @pytest.mark.parametrize("library", PATCHES)
-def test_a_process_that_was_patched_ends_by_itself(library):
+def test_a_process_that_was_patched_ends_by_itself(library, order):
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
     script = "\n".join(
         [
+            order,
             PATCHES[library],
             COMMON,
             "assert async_to_sync(back)(1) == 1",

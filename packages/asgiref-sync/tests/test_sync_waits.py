@@ -1,19 +1,23 @@
 """Deadlocks, slow waits, and reports on waiting threads."""
 
 import asyncio
+import contextlib
 import io
 import logging
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import pytest
 
 from asgiref.sync import (
     LimitedExecutor,
+    ThreadSensitiveContext,
     async_to_sync,
     log_slow_waits,
     report_threads,
+    start_on_calling_loop,
     sync_to_async,
 )
 
@@ -32,6 +36,21 @@ def in_a_thread(function):
     thread.start()
     thread.join()
     return outcome[0]
+
+
+class OtherLoop:
+    """A context manager: an event loop that runs in a thread of its own."""
+
+    def __enter__(self):
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+        return self.loop
+
+    def __exit__(self, *exc_info):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
 
 
 async def needs_the_shared_thread():
@@ -174,6 +193,302 @@ def test_a_busy_thread_is_not_a_deadlock():
         return await waiting, await blocked
 
     assert asyncio.run(main()) == (5, True)
+
+
+async def gathers():
+    return (await asyncio.gather(needs_the_shared_thread(), asyncio.sleep(0)))[0]
+
+
+async def gathers_two_calls():
+    return (await asyncio.gather(needs_the_shared_thread(), needs_the_shared_thread()))[0]
+
+
+async def gathers_in_a_group():
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(needs_the_shared_thread())
+        group.create_task(asyncio.sleep(0))
+    return task.result()
+
+
+async def calls_in_a_group():
+    async with asyncio.TaskGroup() as group:
+        group.create_task(needs_the_shared_thread())
+        return await needs_the_shared_thread()
+
+
+async def awaits_a_task():
+    return await asyncio.create_task(needs_the_shared_thread())
+
+
+WAITS_FOR_FUTURES = {
+    "result": lambda future: future.result(),
+    "exception": lambda future: future.exception() or future.result(),
+    "wait": lambda future: wait([future]) and future.result(),
+    "wait for the first": (
+        lambda future: wait([future], return_when=FIRST_COMPLETED) and future.result()
+    ),
+    "in a thread": lambda future: in_a_thread(future.result),
+}
+
+
+def raises_deadlock(coroutine):
+    """Whether `coroutine` raises a deadlock error, alone or in a group."""
+    with pytest.raises((RuntimeError, ExceptionGroup)) as info:
+        asyncio.run(coroutine)
+    error = info.value
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return "would deadlock" in str(error)
+
+
+@pytest.mark.timeout(20, method="thread")
+@pytest.mark.parametrize(
+    "function",
+    [
+        needs_the_shared_thread,
+        gathers,
+        gathers_two_calls,
+        gathers_in_a_group,
+        calls_in_a_group,
+        awaits_a_task,
+    ],
+)
+def test_a_coroutine_that_needs_the_thread_that_waits_for_it_is_an_error(function):
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        def waits():
+            return asyncio.run_coroutine_threadsafe(function(), loop).result()
+
+        return await sync_to_async(waits)()
+
+    assert raises_deadlock(main())
+    assert asyncio.run(function()) == 5
+
+
+def test_the_error_names_the_functions_and_threads_of_a_wait_for_a_coroutine():
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        def waits():
+            return asyncio.run_coroutine_threadsafe(needs_the_shared_thread(), loop).result()
+
+        return await sync_to_async(waits)()
+
+    with pytest.raises(RuntimeError) as info:
+        asyncio.run(main())
+    message = str(info.value)
+    assert message.startswith("builtins.int would deadlock: it must run on thread asgiref-shared")
+    assert message.endswith(
+        "waits waits without a timeout for a coroutine on thread MainThread, "
+        "whose event loop waits for builtins.int"
+    )
+
+
+@pytest.mark.timeout(20, method="thread")
+@pytest.mark.parametrize("way", WAITS_FOR_FUTURES)
+def test_every_wait_for_the_future_of_a_coroutine_without_a_timeout_is_seen(way):
+    async def main():
+        def waits():
+            future = start_on_calling_loop(needs_the_shared_thread())
+            outcome = WAITS_FOR_FUTURES[way](future)
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+        await sync_to_async(waits)()
+
+    assert raises_deadlock(main())
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_a_coroutine_on_another_threads_loop_that_needs_the_waiting_thread_is_an_error():
+    with OtherLoop() as loop:
+
+        def waits():
+            return asyncio.run_coroutine_threadsafe(needs_the_shared_thread(), loop).result()
+
+        assert raises_deadlock(sync_to_async(waits)())
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_a_coroutine_that_needs_the_waiting_thread_of_its_context_is_an_error():
+    async def main():
+        def waits():
+            return start_on_calling_loop(needs_the_shared_thread()).result()
+
+        async with ThreadSensitiveContext():
+            await sync_to_async(waits)()
+
+    assert raises_deadlock(main())
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_a_coroutine_that_needs_the_waiting_thread_below_async_to_sync_is_an_error():
+    async def main():
+        def waits():
+            return start_on_calling_loop(needs_the_shared_thread()).result()
+
+        await sync_to_async(waits)()
+
+    with pytest.raises(RuntimeError, match="would deadlock"):
+        async_to_sync(main)()
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_a_wait_for_a_coroutine_with_a_timeout_is_not_a_deadlock():
+    async def main():
+        def waits():
+            future = start_on_calling_loop(needs_the_shared_thread())
+            with pytest.raises(TimeoutError):
+                future.result(timeout=0.5)  # longer than it takes to find a deadlock
+            return future
+
+        return await asyncio.wrap_future(await sync_to_async(waits)())
+
+    assert asyncio.run(main()) == 5
+
+
+async def has_a_timeout():
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(needs_the_shared_thread(), 0.5)
+    return "timed out"
+
+
+async def is_in_a_timeout():
+    try:
+        async with asyncio.timeout(0.5):
+            await needs_the_shared_thread()
+    except TimeoutError:
+        return "timed out"
+
+
+async def does_not_wait_for_it():
+    BACKGROUND.append(asyncio.create_task(needs_the_shared_thread()))
+    await asyncio.sleep(0.5)
+    return "ended"
+
+
+async def has_a_sibling_that_fails_later():
+    async def fails():
+        await asyncio.sleep(0.5)
+        raise LookupError
+
+    try:
+        await asyncio.gather(needs_the_shared_thread(), fails())
+    except LookupError:
+        return "failed"
+
+
+async def is_in_a_group_that_fails_later():
+    async def fails():
+        await asyncio.sleep(0.5)
+        raise LookupError
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+            await needs_the_shared_thread()
+    except* LookupError:
+        pass
+    return "failed"
+
+
+#: Tasks that outlive the coroutine that created them.
+BACKGROUND = []
+
+
+@pytest.mark.timeout(20, method="thread")
+@pytest.mark.parametrize(
+    ("function", "outcome"),
+    [
+        (has_a_timeout, "timed out"),
+        (is_in_a_timeout, "timed out"),
+        (does_not_wait_for_it, "ended"),
+        (has_a_sibling_that_fails_later, "failed"),
+        (is_in_a_group_that_fails_later, "failed"),
+    ],
+)
+def test_a_wait_for_a_coroutine_that_ends_without_the_thread_is_not_a_deadlock(function, outcome):
+    async def main():
+        def waits():
+            return start_on_calling_loop(function()).result()
+
+        result = await sync_to_async(waits)()
+        while BACKGROUND:
+            assert await BACKGROUND.pop() == 5
+        return result
+
+    assert asyncio.run(main()) == outcome
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_a_call_outlives_a_sibling_that_fails_just_before_the_loop_checks_for_a_deadlock():
+    async def main():
+        released = asyncio.get_running_loop().create_future()
+        tasks, queued = [], asyncio.Event()
+
+        async def fails():
+            await released
+            raise LookupError
+
+        async def gathers():
+            tasks.append(asyncio.create_task(needs_the_shared_thread()))
+            asyncio.get_running_loop().call_soon(queued.set)
+            await asyncio.gather(*tasks, fails())
+
+        def waits():
+            future = start_on_calling_loop(gathers())
+            future.exception()
+            return future
+
+        def release():
+            released.set_result(None)
+            # While this blocks the loop, the check becomes due. It then runs after the task that
+            # fails, and before the task's callback, which ends `gather`.
+            time.sleep(0.3)
+
+        waiting = asyncio.create_task(sync_to_async(waits)())
+        await queued.wait()
+        asyncio.get_running_loop().call_soon(release)
+        future = await waiting
+        assert isinstance(future.exception(), LookupError)
+        return await tasks[0]
+
+    assert asyncio.run(main()) == 5
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_another_requests_call_is_not_a_deadlock_while_the_thread_waits_for_a_coroutine():
+    async def main():
+        release = asyncio.Event()
+
+        def waits():
+            return start_on_calling_loop(release.wait()).result()
+
+        waiting = asyncio.create_task(sync_to_async(waits)())
+        await asyncio.sleep(0)
+        other = asyncio.create_task(needs_the_shared_thread())
+        # The loop checks the queued call before the thread is free.
+        asyncio.get_running_loop().call_later(0.5, release.set)
+        return await other, await waiting
+
+    assert asyncio.run(main()) == (5, True)
+
+
+@pytest.mark.timeout(20, method="thread")
+def test_another_requests_call_runs_after_a_deadlock_was_refused():
+    async def main():
+        def waits():
+            return start_on_calling_loop(needs_the_shared_thread()).result()
+
+        waiting = asyncio.create_task(sync_to_async(waits)())
+        await asyncio.sleep(0)
+        other = asyncio.create_task(needs_the_shared_thread())
+        return await asyncio.gather(waiting, other, return_exceptions=True)
+
+    error, result = asyncio.run(main())
+    assert "would deadlock" in str(error)
+    assert result == 5
 
 
 def test_a_report_shows_the_call_and_the_wait_of_each_thread():

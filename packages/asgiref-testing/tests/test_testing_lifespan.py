@@ -175,6 +175,24 @@ async def test_a_startup_without_an_answer_times_out_and_cancels(required):
     assert lifespan.future.cancelled()
 
 
+@pytest.mark.parametrize("required", [True, False])
+async def test_cancelling_a_test_that_waits_for_the_startup_cancels_the_application(required):
+    lifespan, started = Lifespan(silent, required=required), asyncio.Event()
+
+    async def test():
+        started.set()
+        async with lifespan:
+            raise AssertionError("not started")
+
+    testing = asyncio.create_task(test())
+    await started.wait()
+    await asyncio.sleep(0)
+    testing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await testing
+    assert lifespan.future.cancelled()
+
+
 async def test_an_application_that_stays_after_its_shutdown_is_cancelled_and_fails_the_test():
     lifespan = Lifespan(Site(after=asyncio.Event().wait), timeout=0.01)
     with pytest.raises(TimeoutError, match=r"did not end within .*: it was waiting at"):

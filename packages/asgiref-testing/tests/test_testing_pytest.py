@@ -78,6 +78,32 @@ def test_importing_the_helpers_imports_nothing_of_pytest():
     assert done.stdout == "[]\n"
 
 
+def test_the_plugin_imports_no_bridge_before_a_projects_conftest(pytester):
+    pytester.makeconftest(
+        """
+import sys
+imported = [name for name in sys.modules if name.startswith("asgiref.")]
+assert sorted(imported) == ["asgiref.testing", "asgiref.testing._pytest"], imported
+"""
+    )
+    pytester.makepyfile("def test_one(request): assert 'asgi' not in request.fixturenames")
+    assert pytester.runpytest_subprocess().parseoutcomes()["passed"] == 1
+
+
+def test_the_helpers_are_listed_before_they_are_imported():
+    source = (
+        "import asgiref.testing as testing\n"
+        "missing = set(testing.__all__) - set(dir(testing))\n"
+        "print(missing, [name for name in testing.__all__ if not hasattr(testing, name)])\n"
+        "from asgiref.testing import *\n"
+        "print(HttpExchange is testing.HttpExchange, hasattr(testing, 'HttpExchanges'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", source], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set() []\nTrue False\n"
+
+
 def test_a_pytest_that_is_too_old_does_not_get_the_fixture():
     source = (
         "import pytest; pytest.version_tuple = (7, 4, 4)\n"

@@ -1,6 +1,7 @@
 """Applications that ignore their cancellation: the test fails and does not hang."""
 
 import asyncio
+import contextlib
 import selectors
 import subprocess
 import sys
@@ -126,6 +127,40 @@ def test_a_cleanup_that_takes_its_time_is_not_cut_short():
 
     run(main)
     assert cleaned == [True]
+
+
+async def retries_a_rejected_event(scope, receive, send):
+    while True:
+        with contextlib.suppress(Exception):
+            await send({"type": "nonsense"})
+
+
+async def retries_after_the_disconnect(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200})
+    while True:
+        with contextlib.suppress(OSError):
+            await send({"type": "http.response.body", "body": b"more", "more_body": True})
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("helper", [HttpExchange, Lifespan])
+def test_an_application_that_sends_a_rejected_event_in_a_loop_does_not_freeze_the_test(helper):
+    async def main():
+        with pytest.raises(AssertionError, match="nonsense"):
+            async with helper(retries_a_rejected_event, timeout=0.05) as exchange:
+                await exchange.start()
+
+    asyncio.run(main())
+
+
+@pytest.mark.timeout(30)
+def test_an_application_that_sends_in_a_loop_after_the_disconnect_does_not_freeze_the_test():
+    async def main():
+        async with HttpExchange(retries_after_the_disconnect, timeout=0.05) as exchange:
+            await exchange.start()
+
+    with pytest.raises(TimeoutError, match=r"did not end within 0\.05 s of the disconnect"):
+        asyncio.run(main())
 
 
 def test_an_application_that_catches_everything_stops_neither_the_loop_nor_the_process():

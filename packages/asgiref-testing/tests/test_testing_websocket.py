@@ -281,3 +281,23 @@ async def test_a_binary_message_may_be_any_bytes_that_servers_accept(kind):
     application = answering(ACCEPT, {"type": "websocket.send", "bytes": kind(b"a")}, CLOSE)
     async with WebsocketConversation(application) as socket:
         assert await socket.receive() == b"a"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "websocket.send", "text": "\ud800"},
+        {"type": "websocket.close", "reason": "\ud800"},
+    ],
+)
+async def test_text_that_a_server_cannot_encode_fails_the_test(event):
+    async def application(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        with contextlib.suppress(Exception):
+            await send(event)
+        await receive()
+
+    with pytest.raises(AssertionError, match="ud800"):
+        async with WebsocketConversation(application):
+            await asyncio.sleep(0)

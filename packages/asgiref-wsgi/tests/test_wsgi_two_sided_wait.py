@@ -11,14 +11,18 @@ from asgiref.wsgi._two_sided_wait import TwoSidedWait
 pytestmark = pytest.mark.asyncio
 
 
+def without_token(loop):
+    return nullcontext()
+
+
 async def test_a_wake_up_that_finds_the_task_awake_ends_its_next_wait():
-    wait = TwoSidedWait(nullcontext)
+    wait = TwoSidedWait(without_token)
     await asyncio.to_thread(wait.wake_task)
     assert await wait.wait_in_task() is False
 
 
 async def test_a_kept_wake_up_ends_one_wait_only():
-    wait = TwoSidedWait(nullcontext)
+    wait = TwoSidedWait(without_token)
     wait.wake_task()
     wait.wake_task()
     await wait.wait_in_task()
@@ -29,7 +33,7 @@ async def test_a_kept_wake_up_ends_one_wait_only():
 
 
 async def test_a_cancelled_wait_can_be_repeated():
-    wait = TwoSidedWait(nullcontext)
+    wait = TwoSidedWait(without_token)
     task = asyncio.create_task(wait.wait_in_task())
     await asyncio.sleep(0)
     task.cancel()
@@ -40,7 +44,7 @@ async def test_a_cancelled_wait_can_be_repeated():
 
 
 async def test_all_threads_that_wait_check_their_conditions():
-    wait, met = TwoSidedWait(nullcontext), threading.Event()
+    wait, met = TwoSidedWait(without_token), threading.Event()
     loop, waiting = asyncio.get_running_loop(), asyncio.Semaphore(0)
 
     def run():

@@ -215,7 +215,10 @@ def _run_reloading() -> int:
     command = [sys.executable, "-m", "asgiref.postgres"]
     command += [each for each in sys.argv[1:] if each != "--reload"]
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the finally clause stops the worker too
+    def end(*_: object) -> None:
+        sys.exit(0)  # the finally clause stops the worker too
+
+    signal.signal(signal.SIGTERM, end)
     while True:
         seen = _modified()
         process = subprocess.Popen(command)

@@ -208,11 +208,12 @@ class SourcedChannel(Channel):
     _reader: "asyncio.Task[Any] | None" = None
 
     async def receive(self) -> Any:
+        if self.state is not LIVE:
+            await self._refuse()  # it may wait forever, so not while it holds the lock
         async with self._turns:
-            if self.state is not LIVE:
-                await self._refuse()
             try:
-                await self._acknowledge()
+                if self.state is LIVE:
+                    await self._acknowledge()
                 if self.state is not LIVE:
                     raise asyncio.CancelledError
                 self._reader = asyncio.current_task()

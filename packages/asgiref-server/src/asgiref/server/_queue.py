@@ -42,6 +42,8 @@ class InputQueue(asyncio.Queue[Any]):
     def __repr__(self) -> str:
         return f"<InputQueue of {safe_repr(self.scope_id)}, {self.qsize()} waiting>"
 
+    __str__ = __repr__  # asyncio's reads the private state that this class does not have
+
     def qsize(self) -> int:
         return len(self.items or ())
 

@@ -204,8 +204,8 @@ class ServerRun:
                 raise
             error = raised
         self._instances.on_contact = None
-        if reconnect is None or self._fatal.done():
-            return None
+        if reconnect is None or self._fatal.done() or self._requests:
+            return None  # it may have returned because it was cancelled
         return reconnect._lost(name, error)  # pyright: ignore[reportPrivateUsage]
 
     # Closing
@@ -253,11 +253,14 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
     with Signals(loop, main) as signals:
         try:
             escaped = signals.complete()
+            if instances.state is ServerState.IDLE:  # the subclass overrides arun
+                instances.state = ServerState.CLOSING
             loop.run_until_complete(ServerRun(None, instances).clear_loop())
-            if signals.first is None:  # else do not wait for threads: see `_end_despite_threads`
-                loop.run_until_complete(loop.shutdown_default_executor())
+            signals.wait_for_threads()
         finally:
             loop.close()
+            if instances.state is ServerState.CLOSING:
+                instances.state = ServerState.IDLE
             if signals.first is not None:
                 seconds = 0.0 if signals.is_repeated else instances.settings.shutdown_timeout
                 arguments = (signals.first, seconds)
@@ -299,6 +302,9 @@ def _threads() -> list[threading.Thread]:
 #: loop that has not run for `_STUCK_SECONDS` is stuck.
 _IDLE_BEAT_SECONDS, _BEAT_SECONDS, _STUCK_SECONDS = 1.0, 0.2, 0.5
 
+#: How many cancellations ``arun`` may ignore; the next signal kills the process.
+_MAX_CANCELLATIONS = 5
+
 _DEFAULT_HANDLERS: dict[signal.Signals, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
@@ -310,8 +316,9 @@ class Signals:
     """Turns SIGINT and SIGTERM into cancellations of the task of ``arun``.
 
     If a function blocks the loop, the second signal raises KeyboardInterrupt there, and the third
-    one kills the process. This is a context manager: it handles signals during the block, on the
-    main thread, unless the program has its own handler for the signal.
+    one kills the process. If ``arun`` ignores every cancellation, the sixth one does. This is a
+    context manager: it handles signals during the block, on the main thread, unless the program has
+    its own handler for the signal.
     """
 
     _loop: asyncio.AbstractEventLoop
@@ -337,6 +344,14 @@ class Signals:
                     self._main.cancel()
         return escaped
 
+    def wait_for_threads(self) -> None:
+        """Wait for the loop's threads until a signal arrives; see `_end_despite_threads`."""
+        with contextlib.suppress(KeyboardInterrupt):
+            self._unheard = 1  # no task is left that a signal could cancel, so the first one raises
+            if self.first is None:
+                self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._unheard = 0
+
     def _beat(self) -> None:
         """Record at intervals that the loop runs, and let Python call `_handle`.
 
@@ -361,13 +376,13 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal; Python calls this on the main thread, between any two instructions."""
         self.is_repeated = self.first is not None
+        self.first = self.first or signal.Signals(number)
         if self._loop.is_closed():  # do not raise in code that follows the block
             return
         stuck = self._main.done() or time.monotonic() - self._beat_at > _STUCK_SECONDS
-        self._unheard = max(self._unheard + 1, 2 if self.first and stuck else 1)
-        self.first = self.first or signal.Signals(number)
+        self._unheard = max(self._unheard + 1, 2 if self.is_repeated and stuck else 1)
         self._loop.call_soon_threadsafe(self._hear)
-        if self._unheard > 2:
+        if self._unheard > 2 or self._main.cancelling() >= _MAX_CANCELLATIONS:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         if self._unheard > 1:

@@ -239,7 +239,7 @@ class StatelessServer:
         """
         if (instances := _instances_of(self)).is_elsewhere():
             return instances.call(self.delete_oldest_application_instance)
-        if not self.application_instances:
+        if not instances.order:
             raise ValueError("There is no application instance to delete.")
         self.delete_application_instance(instances.oldest())
 

@@ -363,7 +363,10 @@ class Instances:
             left = channel.active_at + limit - time.monotonic()
         # Check again even if it is idle, in case an overridden method keeps it.
         loop, delay = asyncio.get_running_loop(), left if left > 0 else limit
-        instance.idle_timer = loop.call_later(delay, self._check_idle, instance)
+        # The current context may be that of a hook, for which `is_failed` makes an exception.
+        instance.idle_timer = loop.call_later(
+            delay, self._check_idle, instance, context=self._context
+        )
         if left <= 0:
             try:
                 self._server.delete_application_instance(instance.scope_id)

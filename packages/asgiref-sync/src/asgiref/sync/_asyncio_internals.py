@@ -11,6 +11,7 @@ of the time).
 """
 
 import asyncio
+import gc
 import operator
 import os
 import select
@@ -20,7 +21,7 @@ import threading
 import types
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextvars import Context
 from typing import Any, ParamSpec, TypeVar
 
@@ -285,6 +286,71 @@ def custom_default_executor(loop: asyncio.AbstractEventLoop, usual_limit: int) -
     return executor
 
 
+# Waits of tasks. Without the private names here, deadlock detection finds fewer deadlocks.
+
+
+def future_of_coroutine(future: Any) -> "asyncio.Future[Any] | None":
+    """Return the task of the coroutine that `asyncio.run_coroutine_threadsafe` started.
+
+    Args:
+        future: any `concurrent.futures.Future`. Unless that function created it and its task has
+            started, the result is None.
+    """
+    callbacks: tuple[Any, ...] = tuple(getattr(future, "_done_callbacks", ()))
+    for callback in callbacks:
+        if type(callback) is types.FunctionType and callback.__module__ == "asyncio.futures":
+            names, cells = callback.__code__.co_freevars, callback.__closure__ or ()
+            # It cancels the task if `future` is cancelled.
+            source = cells[names.index("source")].cell_contents if "source" in names else None
+            if asyncio.isfuture(source):
+                return source
+    return None
+
+
+def futures_awaited_by(future: "asyncio.Future[Any]") -> "list[asyncio.Future[Any]]":
+    """Return the unfinished futures of which at least one must be done before `future` is done.
+
+    An empty list means that `future` may be done without any of them, for example after a timeout.
+    Call this on the thread of the future's loop.
+    """
+    if isinstance(future, asyncio.Task):
+        awaited = _awaited_by_task(future)
+    else:
+        awaited = set(getattr(future, "_children", ()))  # those of `asyncio.gather`
+    return [each for each in awaited if not each.done()]
+
+
+def _awaited_by_task(task: "asyncio.Task[Any]") -> "set[asyncio.Future[Any]]":
+    waiter = getattr(task, "_fut_waiter", None)
+    if waiter is None:
+        return set()
+    awaited: set[asyncio.Future[Any]] = {waiter}
+    for manager in _referents_of_frames(task.get_coro()):
+        if issubclass(type(manager), asyncio.Timeout) and manager.when() is not None:
+            return set()
+        if (
+            issubclass(type(manager), asyncio.TaskGroup)
+            and getattr(manager, "_parent_task", None) is task
+        ):
+            # A task of the group that fails ends the wait, too.
+            awaited.update(manager._tasks)
+            if waiter is manager._on_completed_fut:
+                awaited.discard(waiter)
+    return awaited
+
+
+def _referents_of_frames(coroutine: Any) -> Iterator[Any]:
+    """Yield the objects in the frames of `coroutine` and of the coroutines that it awaits.
+
+    An ``async with`` block keeps its context manager in no variable, only on its frame's stack,
+    some versions of Python as the manager's bound method.
+    """
+    while isinstance(coroutine, types.CoroutineType):
+        for referent in gc.get_referents(coroutine):
+            yield referent.__self__ if type(referent) is types.MethodType else referent
+        coroutine = coroutine.cr_await
+
+
 # Running loops
 
 
@@ -442,14 +508,36 @@ def _run_outside_green_loop(function: Callable[_P, _R], *args: _P.args, **kwargs
             asyncio.tasks._enter_task(own, task)
 
 
-class _GreenSelector(selectors.DefaultSelector):
-    """Hides the running loop while it waits, because other greenlets then run in this thread."""
+class _GreenSelector(selectors.BaseSelector):
+    """Hides the running loop while it waits, because other greenlets then run in this thread.
+
+    It contains the default selector instead of deriving from it: the patch that makes the default
+    selector wait for one greenlet only may come after this module's import.
+    """
+
+    def __init__(self) -> None:
+        self._inner = selectors.DefaultSelector()
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._inner.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._inner.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._inner.modify(fileobj, events, data)
+
+    def get_map(self) -> Any:
+        return self._inner.get_map()
+
+    def close(self) -> None:
+        self._inner.close()
 
     def select(self, timeout: float | None = None) -> Any:
         loop = asyncio._get_running_loop()
         asyncio._set_running_loop(_loop_of_other_greenlet(loop))
         try:
-            return super().select(timeout)
+            return self._inner.select(timeout)
         finally:
             asyncio._set_running_loop(loop)
 

@@ -255,6 +255,11 @@ class FunctionCall(Call, WorkItem):
         if waiter is not None and not waiter.done():
             resume(waiter)
 
+    @property
+    def waiter(self) -> "asyncio.Future[None] | None":
+        """The future that the calling task awaits, if it does."""
+        return self._waiter
+
     def new_waiter(self) -> "asyncio.Future[None]":
         """Return a future to await until the outcome has arrived."""
         waiter = self._waiter = self.loop.create_future()

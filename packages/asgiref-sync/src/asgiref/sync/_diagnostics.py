@@ -6,6 +6,7 @@ exact.
 """
 
 import asyncio
+import concurrent.futures
 import logging
 import os.path
 import sys
@@ -17,11 +18,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TextIO
 
+from ._asyncio_internals import future_of_coroutine, futures_awaited_by
 from ._blocking import CHECK_SECONDS
 from ._callables import describe
 from ._calls import CoroutineCall, FunctionCall
-from ._thread_pool import SubmittedCall, WorkerThread, all_workers
-from ._thread_state import all_thread_states, thread_state
+from ._thread_pool import SubmittedCall, all_workers
+from ._thread_state import all_thread_states
 
 logger = logging.getLogger("asgiref.sync")
 
@@ -207,84 +209,150 @@ def _log(wait: str, seconds: float) -> None:
 
 # Deadlocks. A real example: synchronous code on the shared thread starts a thread that calls
 # `asyncio.run`, and joins it (or waits for the result of an executor that does the same). The
-# coroutine there calls thread-sensitive code, which is queued on the shared thread. The call's
-# context does not show the deadlock (a new thread's context is empty), but the shared thread's
-# stack does: it is in a `Thread.join` or `Future.result` without a timeout, which leads, directly
-# or through more such waits, to the loop's own thread. No other kind of wait proves a deadlock.
+# coroutine there calls thread-sensitive code, which is queued on the shared thread. Another one:
+# the code waits for the result of `asyncio.run_coroutine_threadsafe`, whose coroutine does that.
+#
+# The call's context does not prove a deadlock: a new thread's context is empty, and a task that the
+# code started and does not wait for has a copy of the code's context. The shared thread's stack
+# does: it is in a `Thread.join` or in a wait for a future, without a timeout, which leads, directly
+# or through more such waits, to the loop's own thread or to a task here that awaits the call. No
+# other kind of wait proves a deadlock.
 
-#: Seconds until a loop checks whether the busy worker waits for it, and between such checks.
+#: Seconds until a loop first checks whether the busy thread waits for it. Each later interval is
+#: twice as long, up to the maximum, so that many queued calls do not slow the loop down.
 _DEADLOCK_SECONDS = 0.2
+_MAX_DEADLOCK_SECONDS = 3.2
 
 
-def watch_for_deadlock(call: FunctionCall, worker: WorkerThread) -> None:
-    """Watch `call`, which is about to be queued on the busy `worker`. Fail it if it can never run.
+def watch_for_deadlock(call: FunctionCall, thread: threading.Thread) -> None:
+    """Watch `call`, which is about to be queued on the busy `thread`. Fail it if it can never run.
 
-    Call this on the thread of the call's loop. No thread waits for the main thread to end, so calls
-    from a loop there need no watching.
+    Call this on the thread of the call's loop.
     """
-    if thread_state().thread is not threading.main_thread():
-        _check_later(call, worker)
+    _check_later(call, thread, _DEADLOCK_SECONDS)
 
 
-def _check_later(call: FunctionCall, worker: WorkerThread) -> None:
+def _check_later(call: FunctionCall, thread: threading.Thread, seconds: float) -> None:
     # A weak reference, so that the timer does not keep the call and its arguments alive.
     reference = weakref.ref(call)
-    call.timer = call.loop.call_later(_DEADLOCK_SECONDS, _check, reference, worker)
+    call.timer = call.loop.call_later(seconds, _check, reference, thread, seconds)
 
 
-def _check(reference: "weakref.ref[FunctionCall]", worker: WorkerThread) -> None:
+#: For the future that a task awaits in a watched call: the call, and the thread that must run it.
+#: No lock: each access is one atomic operation of the dictionary.
+_WATCHED = weakref.WeakKeyDictionary[
+    "asyncio.Future[None]", tuple["weakref.ref[FunctionCall]", threading.Thread]
+]()
+
+
+def _check(
+    reference: "weakref.ref[FunctionCall]", thread: threading.Thread, seconds: float
+) -> None:
     call = reference()
     if call is None or not call.is_queued:
         return
-    here = threading.current_thread()
-    if _waits_for(worker.thread, here):
-        call.discard(_deadlock(call, worker, here))
+    if call.waiter is not None:
+        _WATCHED[call.waiter] = reference, thread
+    awaited = _awaited_instead_of(call, thread)
+    if awaited is None:
+        seconds = min(2 * seconds, _MAX_DEADLOCK_SECONDS)
+        _check_later(call, thread, max(seconds, _DEADLOCK_SECONDS))
+    elif seconds:
+        # A callback that the loop has not called yet may end the wait: that of a failed task in a
+        # group, for example. Check again after those callbacks.
+        _check_later(call, thread, 0)
     else:
-        _check_later(call, worker)
+        call.discard(_deadlock(call, thread, awaited))
 
 
-def _deadlock(call: FunctionCall, worker: WorkerThread, here: threading.Thread) -> RuntimeError:
-    occupant = None if worker.state is None else worker.state.call
+def _deadlock(call: FunctionCall, thread: threading.Thread, awaited: str) -> RuntimeError:
+    states = [state for state in all_thread_states() if state.thread is thread]
+    occupant = states[0].call if states else None
     runs = "a call" if occupant is None else describe(occupant.function)
     name = describe(call.function)
     return RuntimeError(
-        f"{name} would deadlock: it must run on thread {worker.thread.name}, where {runs} "
-        f"waits without a timeout for thread {here.name}, whose event loop waits for {name}"
+        f"{name} would deadlock: it must run on thread {thread.name}, where {runs} "
+        f"waits without a timeout for {awaited}, whose event loop waits for {name}"
     )
 
 
-def _waits_for(thread: threading.Thread, target: threading.Thread) -> bool:
-    """Whether `thread` waits for a thread or result that depends on code on `target`."""
-    stacks = _stacks_of_threads()
-    seen: set[int] = set()
-    ident = thread.ident
-    while ident is not None and ident not in seen:
+def _awaited_instead_of(call: FunctionCall, thread: threading.Thread) -> str | None:
+    """Describe what `thread` waits for that cannot end before `call` has run, if that is provable.
+
+    Call this on the thread of the call's loop.
+    """
+    stacks, here = _stacks_of_threads(), threading.current_thread()
+    pending, seen = [thread.ident], set[int | None]()
+    while pending:
+        ident = pending.pop()
+        if ident is None or ident in seen:
+            continue
         seen.add(ident)
-        ident = _awaited_thread(ident, stacks)
-        if ident == target.ident:
-            return True
-    return False
-
-
-def _awaited_thread(waiting: int, stacks: dict[int, types.FrameType]) -> int | None:
-    """Return the number of the thread that `waiting` joins or whose result it awaits."""
-    frame = stacks.get(waiting)
-    while frame is not None and frame.f_globals.get("__name__") in _WAITING_MODULES:
-        awaited = frame.f_locals.get("self")
-        has_timeout = frame.f_locals.get("timeout") is not None
-        if frame.f_code is threading.Thread.join.__code__:
-            if has_timeout or not isinstance(awaited, threading.Thread):
-                return None
-            return awaited.ident
-        if frame.f_code in _CODES_OF_FUTURE:
-            return None if has_timeout else _runner_of(awaited, stacks)
-        frame = frame.f_back
+        for awaited in _awaited_by(stacks.get(ident)):
+            if isinstance(awaited, threading.Thread):
+                pending.append(awaited.ident)
+            elif (source := future_of_coroutine(awaited)) is None:
+                pending.append(_runner_of(awaited, stacks))
+            elif source.get_loop() is call.loop and _is_stuck(source, call, thread):
+                return f"a coroutine on thread {here.name}"
+        if here.ident in pending:
+            return f"thread {here.name}"
     return None
+
+
+def _is_stuck(future: "asyncio.Future[Any]", call: FunctionCall, thread: threading.Thread) -> bool:
+    """Whether `future` cannot be done before `thread` has run `call`.
+
+    All tasks and futures that this examines belong to the current thread's loop, so none of them
+    changes meanwhile.
+    """
+    pending, seen, leads_to_call = [future], set["asyncio.Future[Any]"](), False
+    while pending:
+        future = pending.pop()
+        if future in seen:
+            continue
+        seen.add(future)
+        watched = _WATCHED.get(future)
+        queued = None if watched is None or watched[1] is not thread else watched[0]()
+        if queued is not None and queued.is_queued:
+            leads_to_call = leads_to_call or queued is call
+            continue
+        awaited = futures_awaited_by(future)
+        if not awaited or any(each.get_loop() is not call.loop for each in awaited):
+            return False
+        pending += awaited
+    return leads_to_call
+
+
+def _awaited_by(stack: types.FrameType | None) -> "list[threading.Thread | Future[Any]]":
+    """Return the threads and futures that must all finish before the thread with `stack` continues.
+
+    An empty list means that the thread does not wait, or that its wait may end in another way.
+    """
+    frame = stack
+    while frame is not None and frame.f_globals.get("__name__") in _WAITING_MODULES:
+        if frame.f_code in _WAITING_CODES:
+            variables = frame.f_locals
+            if variables.get("timeout") is not None:
+                return []
+            if frame.f_code is not concurrent.futures.wait.__code__:
+                # `result` clears this variable when it returns.
+                return [] if variables.get("self") is None else [variables["self"]]
+            futures = list(variables.get("not_done", ()))
+            waits_for_all = variables["return_when"] == concurrent.futures.ALL_COMPLETED
+            return futures if waits_for_all or len(futures) == 1 else []
+        frame = frame.f_back
+    return []
 
 
 _WAITING_MODULES = ("threading", "concurrent.futures._base")
 _FUTURE: Any = Future
-_CODES_OF_FUTURE = (_FUTURE.result.__code__, _FUTURE.exception.__code__)
+_WAITING_CODES = (
+    threading.Thread.join.__code__,
+    _FUTURE.result.__code__,
+    _FUTURE.exception.__code__,
+    concurrent.futures.wait.__code__,
+)
 
 
 def _runner_of(future: object, stacks: dict[int, types.FrameType]) -> int | None:

@@ -99,7 +99,10 @@ def _submit_to_chain(executor: Executor, call: FunctionCall) -> bool:
             if blocked.runs_loop_itself:
                 call.run_and_deliver()
                 return True
+            is_busy = blocked.state.runs_unblocked_call
             if blocked.put(call):
+                if is_busy:
+                    watch_for_deadlock(call, blocked.state.thread)
                 return True
         blocked = blocked.parent
     return False
@@ -123,8 +126,7 @@ def _submit_to_thread(
         state = thread_state()
         if worker.thread is state.thread and state.call is not None:
             raise _would_deadlock(call, context)
-        if context is None:
-            watch_for_deadlock(call, worker)
+        watch_for_deadlock(call, worker.thread)
     if PROCESS.is_exiting:
         call.run_and_deliver()
     else:

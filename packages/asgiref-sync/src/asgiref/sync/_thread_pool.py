@@ -161,6 +161,7 @@ class WorkerThread:
     """
 
     def __init__(self, name: str, first: WorkItem, pool: "ThreadPool | None" = None) -> None:
+        self._thread_kind: object = threading.local
         self._queue: queue.SimpleQueue[WorkItem | None] = queue.SimpleQueue()
         self._lock = threading.RLock()
         self.pool: ThreadPool | None = pool
@@ -220,7 +221,9 @@ class WorkerThread:
         return self.thread is threading.current_thread()
 
     def put(self, item: WorkItem) -> bool:
-        """Queue `item`. Return False if the thread has ended."""
+        """Queue `item`. Return False if the thread has ended or is not of the current kind."""
+        if self._thread_kind is not threading.local:
+            return False  # gevent's patch came later: greenlets cannot wait for a system thread
         with self._lock:
             if self.ended:
                 return False

@@ -85,18 +85,32 @@ class ThreadState:
         #: The loop that a loop thread keeps for its next call.
         self.loop_to_reuse: ReusableLoop | None = None
 
+    @property
+    def runs_unblocked_call(self) -> bool:
+        """Whether the thread runs a call from async code that is not blocked in `async_to_sync`.
+
+        Any thread may read this.
+        """
+        call = self.call
+        return call is not None and call.blocked_in is None
+
 
 # The operating system reuses thread numbers, so few of these entries belong to dead threads.
 _STATES: dict[int, weakref.ref[ThreadState]] = {}
-_LOCAL = threading.local()
+_local = threading.local()
 
 
 def thread_state() -> ThreadState:
     """Return the state of the calling thread."""
+    global _local
+    if type(_local) is not threading.local:
+        # gevent or eventlet has patched the threads since the last call. All greenlets would share
+        # one state in the old object.
+        _local = threading.local()
     try:
-        return _LOCAL.state  # type: ignore[no-any-return]
+        return _local.state  # type: ignore[no-any-return]
     except AttributeError:
-        state = _LOCAL.state = ThreadState()
+        state = _local.state = ThreadState()
         return state
 
 

@@ -40,11 +40,15 @@ application sent. ``_rules`` and ``_http_rules`` reject the events that a server
 pytest loads ``_pytest``.
 """
 
-from ._communicator import ApplicationCommunicator
-from ._http import HttpExchange, HttpResponse, ResponseStart
-from ._lifespan import Lifespan, LifespanFailed
-from ._stack import CommunicatorStack
-from ._websocket import WebsocketClosed, WebsocketConversation, WebsocketDenied
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._communicator import ApplicationCommunicator
+    from ._http import HttpExchange, HttpResponse, ResponseStart
+    from ._lifespan import Lifespan, LifespanFailed
+    from ._stack import CommunicatorStack
+    from ._websocket import WebsocketClosed, WebsocketConversation, WebsocketDenied
 
 __all__ = [
     "ApplicationCommunicator",
@@ -60,3 +64,31 @@ __all__ = [
 ]
 
 __version__ = "1.0.0"
+
+# The helpers are imported when they are first used, because pytest imports this package for its
+# plugin in every project. A project's conftest.py may need to call gevent's `monkey.patch_all`
+# before asyncio and threads are used, or to start a tracer before they are imported.
+_MODULES = {
+    "ApplicationCommunicator": "_communicator",
+    "CommunicatorStack": "_stack",
+    "HttpExchange": "_http",
+    "HttpResponse": "_http",
+    "Lifespan": "_lifespan",
+    "LifespanFailed": "_lifespan",
+    "ResponseStart": "_http",
+    "WebsocketClosed": "_websocket",
+    "WebsocketConversation": "_websocket",
+    "WebsocketDenied": "_websocket",
+}
+
+if not TYPE_CHECKING:  # a type checker would accept any name
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -98,13 +98,13 @@ class Lifespan(ApplicationCommunicator):
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         await self.send_input({"type": "lifespan.startup"})
-        if self.required or not await self.__ends_without_an_answer():
-            try:
+        try:
+            if self.required or not await self.__ends_without_an_answer():
                 await self.__answer("startup")
-            except BaseException:
-                await self._asgiref_runner.cancel("its startup failed")
-                raise
-            self.supported = True
+                self.supported = True
+        except BaseException:
+            await self._asgiref_runner.cancel("its startup failed")
+            raise
         return self
 
     async def __aexit__(

@@ -7,22 +7,31 @@ fixture would be too late, because plugins may close the loop first.
 
 The entry point also exists without the extra. A pytest that is older than the extra allows does not
 support the hook, so this module then defines no fixture.
+
+The invariant: loading the plugin imports no other module of the components, because pytest loads it
+before the conftest.py of every project (see the package's module).
 """
+
+from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from ._stack import CommunicatorStack
+if TYPE_CHECKING:
+    from ._stack import CommunicatorStack
 
 if pytest.version_tuple >= (8,):
-    _STACK = pytest.StashKey[CommunicatorStack]()
+    _STACK = pytest.StashKey["CommunicatorStack"]()
 
     @pytest.fixture
     def asgi(request: pytest.FixtureRequest) -> Generator[CommunicatorStack, None, None]:
         """Keeps communicators open until the test ends: ``await asgi(HttpExchange(app))``."""
+        from ._stack import CommunicatorStack
+
         node: pytest.Item = request.node
         stack = node.stash[_STACK] = CommunicatorStack()
         try:

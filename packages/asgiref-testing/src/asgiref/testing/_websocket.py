@@ -73,8 +73,8 @@ class WebsocketRules(Rules):
         text, binary = event.get("text"), event.get("bytes")
         if (text is None) == (binary is None):
             self.complain(f"sent {_SEND!r} without exactly one of text and bytes", event)
-        if text is not None and not isinstance(text, str):
-            self.complain(f"sent {_SEND!r} with a text that is not a str", event)
+        if text is not None and not _is_text(text):
+            self.complain(f"sent {_SEND!r} with a text that is not a str of valid Unicode", event)
         if binary is not None:
             self.require_bytes(event, "bytes")
 
@@ -82,10 +82,21 @@ class WebsocketRules(Rules):
         code, reason = event.get("code", 1000), event.get("reason") or ""
         if not isinstance(code, int) or not _may_be_sent(code):
             self.complain(f"sent {_CLOSE!r} with the code {safe_repr(code)}", event)
-        if not isinstance(reason, str) or len(reason.encode()) > 123:
+        if not _is_text(reason) or len(reason.encode()) > 123:
             self.complain(
                 f"sent {_CLOSE!r} with a reason that is not a str of up to 123 bytes", event
             )
+
+
+def _is_text(value: object) -> bool:
+    """Return whether a value is a str that a server can encode: one without lone surrogates."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _may_be_sent(code: int) -> bool:

@@ -9,6 +9,9 @@ from ._types import ExcInfo
 logger = logging.getLogger("asgiref.wsgi")
 
 
+LOOP_ENDED = "the event loop of the request cannot run: it is closed, or the process is exiting"
+
+
 class ClientDisconnected(ConnectionError):
     """The client has left, or the request was cancelled. The application sees an OSError."""
 

@@ -298,12 +298,12 @@ class Exchange:
     # The application's thread
 
     def start(self) -> bool:
-        """Return whether to run the request: False if its client has left or it was cancelled."""
+        """Return whether to run the request: False if no client can get its response any more."""
         self._is_queued = False
-        return not self.outbox.closed
+        return self.outbox.is_open()
 
     def client_connected(self) -> bool:
         """Whether the client is still there, as far as the server knows."""
         if (source := self._source) is not None:
             source.watch_from_thread()
-        return not self.outbox.closed
+        return self.outbox.is_open()

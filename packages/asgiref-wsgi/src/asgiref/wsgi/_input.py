@@ -19,12 +19,12 @@ import io
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from ._errors import BodyTooLarge, ClientDisconnected, safe_repr
+from ._errors import LOOP_ENDED, BodyTooLarge, ClientDisconnected, safe_repr
+from ._loop_end import CHECK_SECONDS, has_ended
 from ._tasks import start_task
-from ._two_sided_wait import TwoSidedWait
+from ._two_sided_wait import Lend, TwoSidedWait
 from ._types import Receive
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class RequestInput:
         receive: Receive,
         loop: asyncio.AbstractEventLoop,
         on_disconnect: Callable[[], None],
-        lend: Callable[[], AbstractContextManager[None]],
+        lend: Lend,
         maximum: int | None = None,
         on_too_large: Callable[[], None] | None = None,
     ) -> None:
@@ -218,7 +218,7 @@ class RequestInput:
         except RuntimeError:  # the event loop is closed
             self._on_disconnect()
             return
-        while not has_looked.wait(1) and not self._loop.is_closed():
+        while not has_looked.wait(CHECK_SECONDS) and not has_ended(self._loop):
             pass
 
     def _start_and_tell(self, has_looked: threading.Event) -> None:
@@ -236,7 +236,8 @@ class RequestInput:
         if not self._is_settled():
             self._refuse_event_loop()
             self._wake_pump()
-            self._wait.wait_in_thread(self._is_settled)
+            if not self._wait.wait_in_thread(self._is_settled):
+                self._failure = LOOP_ENDED
         if not self._chunks and not self.complete:
             if isinstance(self._cause, BodyTooLarge):
                 raise BodyTooLarge(self._failure)
@@ -254,7 +255,7 @@ class RequestInput:
                 self._is_asked = True
                 self._loop.call_soon_threadsafe(self.start)
         except RuntimeError:  # the event loop is closed
-            self._failure = "the event loop of the request is closed"
+            self._failure = LOOP_ENDED
 
     def _refuse_event_loop(self) -> None:
         # Compare threads, because greenlets that pose as threads share asyncio's mark of the

@@ -10,12 +10,15 @@ The invariant: while a request or a thread waits for a token, none is free.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
 from asgiref.sync import ThreadEvent
+
+from ._loop_end import CHECK_SECONDS, has_ended
 
 A = TypeVar("A")
 
@@ -46,7 +49,7 @@ class Limiter:
         return getattr(self._thread, "is_holder", False)
 
     def mark_thread(self) -> None:
-        """Record that the calling thread only runs requests that hold a token."""
+        """Record that the calling thread runs a request that holds a token."""
         self._thread.is_holder = True
 
     def try_acquire(self) -> bool:
@@ -66,18 +69,23 @@ class Limiter:
             while not waiter.granted:
                 await event.wait()
         except BaseException:
-            with self._lock:
-                if not waiter.granted:
-                    self._requests.remove(waiter)
-            if waiter.granted:
+            if not self._leave(self._requests, waiter):
                 self.release()
             raise
 
-    def acquire_in_thread(self) -> None:
-        """Block until the calling thread has a token."""
+    def acquire_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Block until the calling thread, which serves a request on `loop`, has a token.
+
+        If the loop has ended, the thread finishes its request without one: requests that hold
+        tokens may wait for the same loop.
+        """
         waiter = _Waiter(event := threading.Event())
-        if not self._enqueue(self._resuming, waiter):
-            event.wait()
+        if self._enqueue(self._resuming, waiter):
+            return
+        while not event.wait(CHECK_SECONDS):
+            if has_ended(loop) and self._leave(self._resuming, waiter):
+                self._thread.is_holder = False
+                return
 
     def _enqueue(self, queue: deque[_Waiter], waiter: _Waiter) -> bool:
         """Join the queue, or return True if a token is free."""
@@ -87,6 +95,13 @@ class Limiter:
                 return True
             queue.append(waiter)
             return False
+
+    def _leave(self, queue: deque[_Waiter], waiter: _Waiter) -> bool:
+        """Leave the queue, or return False if the waiter was granted a token."""
+        with self._lock:
+            if not waiter.granted:
+                queue.remove(waiter)
+            return not waiter.granted
 
     def release(self) -> None:
         """Pass the token to the next waiter, or return it. Callable from any thread."""
@@ -127,7 +142,8 @@ class Token:
         try:
             function(argument)
         finally:
-            limiter.release()
+            if limiter.is_held:
+                limiter.release()
 
     def discard(self) -> None:
         """Return the token, unless a thread has started: that thread returns it."""

@@ -12,13 +12,14 @@ behind; an event that is appended after `close` is never sent.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NoReturn
 
-from ._errors import ClientDisconnected
-from ._two_sided_wait import TwoSidedWait
+from ._errors import LOOP_ENDED, ClientDisconnected
+from ._loop_end import has_ended
+from ._two_sided_wait import Lend, TwoSidedWait
 from ._types import Event
 
 #: The memory of an event without its body: a dict with three keys, a tuple, the bytes object's
@@ -37,6 +38,7 @@ class ResponseQueue:
         "_appended",
         "_events",
         "_limit",
+        "_loop",
         "_sent",
         "_taken",
         "_wait",
@@ -45,9 +47,10 @@ class ResponseQueue:
         "is_watched",
     )
 
-    def __init__(self, limit: int, lend: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, limit: int, lend: Lend) -> None:
         self._wait = TwoSidedWait(lend)
         self._limit = limit
+        self._loop = asyncio.get_running_loop()
         self._events: deque[tuple[Event, int]] = deque()
         self._appended = 0
         self._sent = 0
@@ -90,14 +93,20 @@ class ResponseQueue:
             self._wait.wake_task()
         except RuntimeError as error:  # the event loop is closed
             self.close()
-            raise ClientDisconnected("the event loop of the request is closed") from error
+            raise ClientDisconnected(LOOP_ENDED) from error
 
     def wait_for_room(self) -> None:
-        """Block while too much is in flight; raises ClientDisconnected once closed."""
+        """Block while too much is in flight; raises ClientDisconnected once closed.
+
+        The application's thread calls this after each chunk, so an endless response ends with its
+        loop.
+        """
         if self._appended - self._sent >= self._limit:
             self._wait_until(self._has_room)
         elif self.closed:
             raise ClientDisconnected("the client has disconnected")
+        elif has_ended(self._loop):
+            self._fail_without_loop()
 
     def wait_until_sent(self) -> None:
         """Block while anything is in flight; raises ClientDisconnected once closed."""
@@ -105,9 +114,20 @@ class ResponseQueue:
 
     def _wait_until(self, satisfied: Callable[[], bool]) -> None:
         self.flush()
-        self._wait.wait_in_thread(satisfied)
+        if not self._wait.wait_in_thread(satisfied):
+            self._fail_without_loop()
         if self.closed:
             raise ClientDisconnected("the client has disconnected")
+
+    def _fail_without_loop(self) -> NoReturn:
+        self.close()
+        raise ClientDisconnected(LOOP_ENDED)
+
+    def is_open(self) -> bool:
+        """Whether appended events can still be sent. Close the queue if its loop has ended."""
+        if not self.closed and has_ended(self._loop):
+            self.close()
+        return not self.closed
 
     def send(self, event: Event) -> None:
         """Append, flush and wait; for subclasses that send events themselves."""

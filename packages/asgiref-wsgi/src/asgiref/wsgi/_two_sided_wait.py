@@ -7,15 +7,23 @@ sleeps, and a wake-up that finds the task awake is kept for its next wait. So no
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import TypeAlias
 
 from asgiref.sync import ThreadEvent
+
+from ._loop_end import CHECK_SECONDS, has_ended
 
 #: Seconds that a thread waits for its client before it lends its token to another request. Lending
 #: takes more time than most waits.
 LEND_AFTER = 0.002
+
+
+#: Returns the context manager inside which a thread waits for a task of this loop.
+Lend: TypeAlias = Callable[[asyncio.AbstractEventLoop], AbstractContextManager[None]]
 
 
 class TwoSidedWait:
@@ -24,11 +32,23 @@ class TwoSidedWait:
     The thread makes long waits inside the context manager that `lend` returns (see `_workers`).
     """
 
-    __slots__ = ("_condition", "_event", "_is_asleep", "_is_woken", "_lend", "_threads", "lock")
+    __slots__ = (
+        "_condition",
+        "_event",
+        "_is_asleep",
+        "_is_woken",
+        "_lend",
+        "_loop",
+        "_loop_thread",
+        "_threads",
+        "lock",
+    )
 
-    def __init__(self, lend: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, lend: Lend) -> None:
         self.lock = threading.Lock()
         self._lend = lend
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
         self._event: ThreadEvent | None = None  # created by the task's first wait
         self._is_asleep = False  # the task waits, and nothing has woken it yet
         self._is_woken = False  # the task was woken while it was awake
@@ -37,15 +57,23 @@ class TwoSidedWait:
 
     # The application's thread
 
-    def wait_in_thread(self, satisfied: Callable[[], bool]) -> None:
-        """Block until `satisfied` returns true. It is called under the lock."""
-        if self._wait_for(satisfied, LEND_AFTER):
-            return
-        # Taking the token back may block, so release the lock first: the loop needs it.
-        with self._lend():
-            self._wait_for(satisfied, None)
+    def wait_in_thread(self, satisfied: Callable[[], bool]) -> bool:
+        """Block until `satisfied` returns true. It is called under the lock.
 
-    def _wait_for(self, satisfied: Callable[[], bool], timeout: float | None) -> bool:
+        Return False if the wait could not end, because the task's loop has ended or waits here.
+        """
+        if self._wait_for(satisfied, LEND_AFTER):
+            return True
+        if threading.get_ident() == self._loop_thread:
+            return False  # the bridge runs functions there if no thread can start any more
+        # Taking the token back may block, so release the lock first: the loop needs it.
+        with self._lend(self._loop):
+            while not self._wait_for(satisfied, CHECK_SECONDS):
+                if has_ended(self._loop):
+                    return False
+        return True
+
+    def _wait_for(self, satisfied: Callable[[], bool], timeout: float) -> bool:
         with self.lock:
             condition = self._condition = self._condition or threading.Condition(self.lock)
             self._threads += 1

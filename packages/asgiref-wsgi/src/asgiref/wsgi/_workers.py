@@ -12,6 +12,7 @@ open database connection, as in any WSGI server.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import threading
@@ -123,11 +124,14 @@ class Workers:
         self._on_threads = SyncToAsync(Token.run, thread_sensitive=False, executor=self._threads)
         return self._on_threads
 
-    def lend(self) -> AbstractContextManager[None]:
-        """Return the context manager inside which a thread waits for a client."""
+    def lend(self, loop: asyncio.AbstractEventLoop) -> AbstractContextManager[None]:
+        """Return the context manager inside which a thread waits for a client.
+
+        `loop` is the event loop of the thread's request.
+        """
         if self._count == 1 or not self._limiter.is_held:
             return nullcontext()
-        return _Loan(self._limiter, self._stalled)
+        return _Loan(self._limiter, self._stalled, loop)
 
     def free(self) -> None:
         """Stop the idle threads; the next request starts new ones."""
@@ -142,10 +146,16 @@ class _Loan:
     Not a generator, because `contextlib` sets attributes on exceptions, and some reject that.
     """
 
-    __slots__ = ("_is_lent", "_limiter", "_stalled")
+    __slots__ = ("_is_lent", "_limiter", "_loop", "_stalled")
 
-    def __init__(self, limiter: Limiter, stalled: threading.BoundedSemaphore) -> None:
+    def __init__(
+        self,
+        limiter: Limiter,
+        stalled: threading.BoundedSemaphore,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self._limiter = limiter
+        self._loop = loop
         self._stalled = stalled
         self._is_lent = False
 
@@ -161,7 +171,7 @@ class _Loan:
         traceback: TracebackType | None,
     ) -> None:
         if self._is_lent:
-            self._limiter.acquire_in_thread()
+            self._limiter.acquire_in_thread(self._loop)
             self._stalled.release()
 
 
