@@ -7,8 +7,8 @@ Each step has a time limit. A cancellation (a signal causes one) ends the step `
 one shortens all limits.
 
 The task of ``arun`` waits only in `ServerRun._wait`, which counts cancellations. So none of them
-interrupts a step, no matter when they arrive or how many there are. After ``serve``, the task checks
-at short intervals whether the step is complete, so nothing has to report completion.
+interrupts a step, no matter when they arrive or how many there are. After ``serve``, the task
+checks at short intervals whether the step is complete, so nothing has to report completion.
 """
 
 import asyncio
