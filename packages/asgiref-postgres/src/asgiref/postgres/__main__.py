@@ -125,7 +125,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-config",
         metavar="FILE",
-        help="a JSON file for logging.config.dictConfig, used instead of --log-level",
+        help="a JSON file for logging.config.dictConfig (default: none, --log-level applies)",
     )
 
 
@@ -164,7 +164,8 @@ def _checked(kind: Any) -> Callable[[str], Any]:
             if 0 <= (value := kind(text)) <= _LARGEST[kind]:
                 return value
         unit = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"{text!r} is not {unit} between 0 and {_LARGEST[kind]}")
+        limits = f"give {unit} between 0 and {_LARGEST[kind]}"
+        raise argparse.ArgumentTypeError(f"{text!r} is out of range: {limits}")
 
     return number if kind in _LARGEST else str
 
