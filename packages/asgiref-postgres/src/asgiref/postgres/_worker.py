@@ -55,9 +55,9 @@ class PostgresWorker:
     a message is in progress are stored in the same transaction as the acknowledgement, or earlier.
 
     Args:
-        application: an ASGI application of either style. Its scopes also have a ``"scope_id"``. If no
-            scope is stored for an id, the scope is ``{"type": "asgiref.postgres", "scope_id":
-            id}``. Messages that it may have seen before have ``"redelivered": True``.
+        application: an ASGI application of either style. Its scopes also have a ``"scope_id"``.
+            Without a stored scope, it gets ``{"type": "asgiref.postgres", "scope_id": ...}``.
+            Messages that it may have seen before have ``"redelivered": True``.
         database: a `Database`, or its URL.
         limits: how much to read ahead, and how many failures make a message a dead letter.
         max_applications: the maximum number of live instances; one more evicts an idle one.
