@@ -189,7 +189,7 @@ async def test_an_application_without_gateway_or_stored_scope_gets_a_minimal_sco
 ) -> None:
     scopes: asyncio.Queue[Any] = asyncio.Queue()
 
-    async def application(scope: Any, receive: Any, _send: Any) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         scopes.put_nowait(scope)
 
@@ -197,7 +197,7 @@ async def test_an_application_without_gateway_or_stored_scope_gets_a_minimal_sco
     async with asyncio.TaskGroup() as group:
         group.create_task(worker.arun())
         await send("ada", {"type": "order.placed"}, database=database)
-        found = await scopes.get()
+        found = await asyncio.wait_for(scopes.get(), 30)
         worker.stop()
 
     assert found == {"type": "asgiref.postgres", "scope_id": "ada"}
