@@ -180,7 +180,7 @@ def page(visit: Visit) -> str:
         status = visit.request("GET", link).status
         require(status == 200, f"the link {link} was answered with status {status}")
     secret = visit.request("GET", "/repository/demo/%2e%2e/.git/config").status
-    require(secret == 404, f"a file outside of the shown folders: status {secret}")
+    require(secret == 404, f"a file outside the shown folders: status {secret}")
     return f"{len(answer.body)} bytes of HTML; {len(links)} links into the repository work"
 
 

@@ -47,6 +47,7 @@ request = urllib.request.Request(typed.url, body, method=typed.method)
 print(urllib.request.urlopen(request).read().decode().removesuffix("\\n"))
 """
 SAVE_THIS_AS = re.compile(r"Save this as `(\w+\.py)`")
+EXAMPLE = re.compile(r"^```python$|^\$ python \w+\.py", re.M)
 EMPTY_FILE = re.compile(r"Create an empty file `(\w+\.py)`")
 # The reader has an environment and the wheels before the first line of a page.
 ALREADY_DONE = ("python3 -m venv .venv", ". .venv/bin/activate", "pip wheel ")
@@ -62,7 +63,8 @@ ON_PORT = {
 
 
 def has_examples(page: Path) -> bool:
-    return "```python\n" in page.read_text("utf-8")
+    """Whether the page has code that runs as it stands, or runs a file that it shows."""
+    return EXAMPLE.search(page.read_text("utf-8")) is not None
 
 
 @dataclass(slots=True)

@@ -184,6 +184,25 @@ async def test_send_works_from_coroutines_functions_and_sql(
     await with_workers(gateway, [PostgresWorker(shout, database)], body)
 
 
+async def test_an_application_without_gateway_or_stored_scope_gets_a_minimal_scope(
+    database: str,
+) -> None:
+    scopes: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        scopes.put_nowait(scope)
+
+    worker = PostgresWorker(application, database)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker.arun())
+        await send("ada", {"type": "order.placed"}, database=database)
+        found = await asyncio.wait_for(scopes.get(), 30)
+        worker.stop()
+
+    assert found == {"type": "asgiref.postgres", "scope_id": "ada"}
+
+
 async def test_a_message_exists_if_and_only_if_the_transaction_is_committed(
     database: str, connection: "asyncpg.Connection[Any]"
 ) -> None:

@@ -74,7 +74,7 @@ def _set_up_logging(level: str, path: str | None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m asgiref.postgres",
-        description="Run the workers of a gateway on PostgreSQL. Start with migrate.",
+        description="Run an application in workers on PostgreSQL. Start with migrate.",
     )
     parser.add_argument("--version", action="version", version=f"asgiref-postgres {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

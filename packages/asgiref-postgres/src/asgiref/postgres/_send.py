@@ -34,8 +34,10 @@ async def send(
     Args:
         scope_id: the scope's id; the gateway need not have seen it yet.
         message: a dict that can be encoded as JSON.
-        scope: the scope that the application is called with from now on. A gateway that has stored
-            its own scope for this id still passes that one to ``application_send``.
+        scope: the scope that the application is called with from now on. By default it is the
+            scope that is already stored for this id, or else ``{"type": "asgiref.postgres",
+            "scope_id": "ada"}`` for the scope id ``"ada"``. A gateway that has stored its own scope
+            for this id still passes that one to ``application_send``.
         database: a `Database` or its URL. The call opens a connection for this message only.
         connection: an asyncpg connection or pool to use instead; inside a transaction, the message
             exists if and only if that transaction is committed.
@@ -44,6 +46,11 @@ async def send(
     Raises:
         TypeError: if the scope id is not a string, or the message cannot be encoded as JSON.
         Exception: any error of asyncpg. If the connection was lost, the message may have been sent.
+
+    >>> async def pay(pool, order):
+    ...     async with pool.acquire() as connection, connection.transaction():
+    ...         await connection.execute("UPDATE orders SET paid = true WHERE id = $1", order)
+    ...         await send("ada", {"type": "order.paid", "order": order}, connection=connection)
     """
     arguments = _arguments(scope_id, message, scope)
     found = database if isinstance(database, Database) else Database(database, schema)
@@ -72,7 +79,8 @@ def send_sync(
     Args:
         scope_id: as for `send`.
         message: as for `send`.
-        scope: as for `send`.
+        scope: as for `send`; without one, and without a stored one, the application's scope is
+            ``{"type": "asgiref.postgres", "scope_id": "ada"}`` for the scope id ``"ada"``.
         database: as for `send`.
         connection: a DB-API connection, such as ``django.db.connection`` or one of psycopg; the
             message becomes part of its transaction. Inside ``transaction.atomic()``, the message
@@ -82,6 +90,13 @@ def send_sync(
     Raises:
         Exception: any error of the connection's driver; also raises the errors of
             `send`.
+
+    >>> def place_order(request):  # a Django view
+    ...     with transaction.atomic():
+    ...         order = Order.objects.create(user=request.user)
+    ...         message = {"type": "order.placed", "order": order.pk}
+    ...         send_sync(str(request.user.pk), message, connection=connection)
+    ...     return HttpResponse("Thank you.")
     """
     if connection is None:
         return async_to_sync(send)(scope_id, message, scope, database=database, schema=schema)

@@ -48,7 +48,7 @@ def scope_from(data: bytes | None, scope_id: str) -> dict[str, Any]:
 
 
 class PostgresWorker:
-    """Runs an application for the scopes of a gateway.
+    """Runs an application for scopes that a gateway or `send` sends to.
 
     One instance at a time handles the messages of a scope, in order. A message is acknowledged
     when the application asks for the next one or returns. Events that the application sends while
@@ -56,6 +56,7 @@ class PostgresWorker:
 
     Args:
         application: an ASGI application of either style. Its scopes also have a ``"scope_id"``.
+            Without a stored scope, it gets ``{"type": "asgiref.postgres", "scope_id": ...}``.
             Messages that it may have seen before have ``"redelivered": True``.
         database: a `Database`, or its URL.
         limits: how much to read ahead, and how many failures make a message a dead letter.
