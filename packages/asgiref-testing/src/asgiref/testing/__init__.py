@@ -40,6 +40,7 @@ application sent. ``_rules`` and ``_http_rules`` reject the events that a server
 pytest loads ``_pytest``.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,23 @@ __all__ = [
 ]
 
 __version__ = "1.0.0"
+
+# Only the meta-package of these components may install asgiref/__init__.py. With the file that
+# asgiref 3.13 installs, modules of two incompatible implementations would be mixed. (The helpers
+# check this too, but they may be imported much later.)
+_package = vars(sys.modules["asgiref"])
+if "__version__" in _package and "_installation_checked" not in _package:
+    import warnings
+
+    warnings.warn(
+        f"asgiref {_package['__version__']} is installed together with asgiref-testing, which "
+        "replaces part of it. The two do not work together: for example, sync_to_async loses the "
+        'values of a Local. To repair the installation, run `pip install "asgiref~=3.13.100"` with '
+        "the same --find-links or --index-url that you used to install asgiref-testing.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    _package["_installation_checked"] = True
 
 # The helpers are imported when they are first used, because pytest imports this package for its
 # plugin in every project. A project's conftest.py may need to call gevent's `monkey.patch_all`
