@@ -404,7 +404,7 @@ def kill_a_worker(visit: Visit) -> str:
 
 
 def _all_work(fleet: Any) -> bool:
-    """Whether every worker runs and owns a partition, and every partition has an owner."""
+    """Whether every worker is running and owns a partition, and every partition has an owner."""
     owners = {partition["owner"] for partition in fleet["partitions"]}
     return owners == _names(fleet) and all(each["life"] == "works" for each in fleet["workers"])
 

@@ -97,7 +97,7 @@ class Channel:
             self.active_at = time.monotonic()
 
     def is_drained(self) -> bool:
-        """Whether the application waits for a message, and none is queued."""
+        """Whether the application is waiting for a message, and none is queued."""
         return self._server is None or (self.queue.is_drained() and not self.sending)
 
     def release(self) -> None:

@@ -152,7 +152,7 @@ class Instances:
         return instance.input_queue
 
     def is_elsewhere(self) -> bool:
-        """Whether another thread runs the server's event loop."""
+        """Whether another thread is running the server's event loop."""
         if self.loop is not None and self.loop.is_closed() and is_loop_running():
             self.use_running_loop()  # the subclass has its own main loop
         return self.loop is not None and self.thread_id != get_ident()

@@ -178,7 +178,7 @@ class ContextLoop(WorkItem, Executor):
 
     @property
     def is_usable(self) -> bool:
-        """Whether the loop runs or will run in this process."""
+        """Whether the loop is running or will run in this process."""
         return not self._has_ended and self._pid == PROCESS.pid
 
     def start(self, call: CoroutineCall) -> bool:
