@@ -16,7 +16,7 @@ from instructions import (
 from repository import PACKAGES, ROOT
 
 # Where an image or a CI job has the wheels.
-FOLDER = r"(?:\{toxinidir\}/)?vendor/asgiref|/dist"
+FOLDER = r"(?:\{toxinidir\}/)?ci/asgiref|/dist"
 
 HOW_TO_RECORD = (
     "the pages' instructions differ from installation-tests/instructions.txt: run `tox run -e "
