@@ -248,7 +248,7 @@ class PostgresGateway(StatelessServer):
             while not serving.done():
                 try:
                     await asyncio.wait({serving})
-                except asyncio.CancelledError:  # cancelled again: pass it on to `handle`
+                except asyncio.CancelledError:  # shorten the shutdown
                     serving.cancel()
         finished = next((each for each in (serving, pump) if _has_result(each)), None)
         if finished is not None:
