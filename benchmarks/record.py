@@ -42,7 +42,7 @@ class Measured:
     name: str
     ours: float
     met: bool = True
-    #: None without a comparison.
+    #: None if nothing is compared.
     theirs: float | None = None
     #: The ratio of each round; more is better.
     samples: list[float] = field(default_factory=list)

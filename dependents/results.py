@@ -14,7 +14,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A suite's last run on one version of Python. Numbers count tests; times are seconds.
+    """A suite's latest run on one version of Python. Numbers count tests; times are seconds.
 
     ``not_run`` says why the suite could not run; the results are then those of our smoke test. The
     tests in ``failed`` fail on both sides. Those in ``flaky`` differed once but not consistently;

@@ -1,4 +1,4 @@
-"""The public names and signatures match the snapshot, and accept the calls of asgiref 3.13.0."""
+"""Public names and signatures match the snapshot, and accept calls written for asgiref 3.13.0."""
 
 import ast
 import re

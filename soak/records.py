@@ -16,11 +16,11 @@ class Snapshot:
 
     #: Threads, descriptors, children, tasks that are not done, loops that are not closed, objects
     #: that the garbage collector knows, blocks of Python's own allocator (for small objects of any
-    #: kind), kB that malloc has given out, kB of RSS.
+    #: kind), kB that malloc has handed out, kB of RSS.
     counts: Counter[str]
     thread_names: Counter[str]
     types: Counter[str]  #: objects by type
-    started: Counter[str]  #: calls of the application by kind
+    started: Counter[str]  #: calls to the application by kind
     ended: Counter[str]
     messages: Counter[str]  #: of websockets: received, answered
 

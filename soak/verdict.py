@@ -55,7 +55,7 @@ def _answers(run: SoakRun) -> Iterator[Condition]:
 def _accounts(run: SoakRun) -> Iterator[Condition]:
     end, ledger, rows, sent = run.end, run.ledger, Counter(run.orders), run.ledger.sent()
     open_calls = [kind for kind in end.started if end.started[kind] != end.ended[kind]]
-    yield _none("kinds with calls of the application that did not end", open_calls)
+    yield _none("kinds with calls to the application that did not end", open_calls)
     differ: list[str] = []
     for kind in sent.keys() | end.started.keys():
         counts = [ledger.requests[kind, RequestOutcome.ANSWERED], end.started[kind], sent[kind]]

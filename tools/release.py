@@ -1,4 +1,4 @@
-"""Rehearse a release without the upload: ``python tools/release.py [--check]``.
+"""Rehearse a release, with all steps except the upload: ``python tools/release.py [--check]``.
 
 1. Refuse components that must not be released (`release_check`); ``--check`` stops here.
 2. Build every sdist and wheel; ``twine`` and ``check-wheel-contents`` check them.

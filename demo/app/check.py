@@ -180,7 +180,7 @@ def page(visit: Visit) -> str:
         status = visit.request("GET", link).status
         require(status == 200, f"the link {link} was answered with status {status}")
     secret = visit.request("GET", "/repository/demo/%2e%2e/.git/config").status
-    require(secret == 404, f"a file outside of the shown folders: status {secret}")
+    require(secret == 404, f"a file outside the shown folders: status {secret}")
     return f"{len(answer.body)} bytes of HTML; {len(links)} links into the repository work"
 
 
@@ -404,7 +404,7 @@ def kill_a_worker(visit: Visit) -> str:
 
 
 def _all_work(fleet: Any) -> bool:
-    """Whether every worker runs and owns a partition, and every partition has an owner."""
+    """Whether every worker is running and owns a partition, and every partition has an owner."""
     owners = {partition["owner"] for partition in fleet["partitions"]}
     return owners == _names(fleet) and all(each["life"] == "works" for each in fleet["workers"])
 

@@ -1,6 +1,6 @@
 """Print how long a call over the bridge takes: ``python -I speed.py [FOLDER OF ANOTHER ASGIREF]``.
 
-A call of ``sync_to_async`` is awaited on one event loop; one of ``async_to_sync`` comes from the
+A call to ``sync_to_async`` is awaited on one event loop; one to ``async_to_sync`` comes from the
 main thread, without a loop. The result is the fastest of the batches, in microseconds a call.
 """
 

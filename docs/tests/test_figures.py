@@ -107,7 +107,7 @@ def test_the_comparison_with_a2wsgi_has_the_measured_times() -> None:
         wsgi["ours"],
         wsgi["peers"]["a2wsgi"],
     )
-    expect("`AsgiToWsgi` {} µs and {} µs", README, asgi["ours"], asgi["theirs"])
+    expect("`AsgiToWsgi` takes {} µs, compared with {} µs", README, asgi["ours"], asgi["theirs"])
 
 
 def test_the_share_of_idle_scopes_is_the_measured_one() -> None:

@@ -153,7 +153,7 @@ class NoteTest(TransactionTestCase):
         assert await save("in a test") == (True, 1)
         assert await save("undone in a test", LookupError()) == (True, 0)
 
-    def test_transactions_below_async_to_sync(self):
+    def test_transactions_inside_async_to_sync(self):
         assert async_to_sync(save)("below") == (True, 1)
         assert async_to_sync(save)("undone below", LookupError()) == (True, 0)
 

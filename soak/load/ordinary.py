@@ -39,7 +39,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class RequestKind:
-    """A kind of request: a coroutine that sends one, and how often each deck contains it."""
+    """A kind of request: a coroutine that sends one, and how many times each deck contains it."""
 
     name: str
     weight: int

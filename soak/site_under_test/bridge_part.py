@@ -16,7 +16,7 @@ LIMIT_SECONDS = 30.0
 
 
 async def talk(mark: str, receive: Any, send: Any, *, own_thread: bool) -> None:
-    """Answer each message ``{"id": ..., "do": ...}`` with its id and the mark found below."""
+    """Answer each message ``{"id": ..., "do": ...}`` with its id and the mark of the inner call."""
     await receive()
     await send({"type": "websocket.accept"})
     async with ThreadSensitiveContext() if own_thread else nullcontext():
@@ -41,7 +41,7 @@ async def _act(do: str, mark: str) -> str:
 
 
 def _below(mark: str) -> str:
-    """Set a value of the `Local` two crossings below, and check that it arrived here."""
+    """Set a value of the `Local` two crossings away, and check that it arrived here."""
     check_mark(mark)
 
     def bottom() -> str:

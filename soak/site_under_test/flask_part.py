@@ -55,7 +55,7 @@ async def below(own: str, thread_sensitive: bool = True) -> str:
 
 @flask.get("/async")
 async def async_view() -> str:
-    """Let Flask call `async_to_sync`; the sync code below runs on the thread of the request."""
+    """Let Flask call `async_to_sync`; the sync code in it runs on the thread of the request."""
     return await below(mark())
 
 

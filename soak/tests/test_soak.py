@@ -51,7 +51,7 @@ FAULTS = {
     "end.messages['received'] += 4": [MESSAGES],
     "end.messages['answered'] -= 4": [MESSAGES],
     "ledger.requests['garbage', CUT] = 2": ["kinds with fewer than 3 requests"],
-    "end.ended['get'] -= 1": ["kinds with calls of the application that did not end"],
+    "end.ended['get'] -= 1": ["kinds with calls to the application that did not end"],
     "end.started['get'] = end.ended['get'] = 98": [DIFFER],
     "end.started['get'] = end.ended['get'] = 101": [DIFFER],
     "end.started['other'] = end.ended['other'] = 50": [DIFFER],

@@ -45,7 +45,7 @@ def text_of(node: ast.AST | None) -> str:
 
 
 def complaint_about(call: ast.Call) -> str | None:
-    """Return what a call of ``add_argument`` lacks, if anything."""
+    """Return what a call to ``add_argument`` lacks, if anything."""
     given = {word.arg: word.value for word in call.keywords}
     action, shown = text_of(given.get("action")), text_of(given.get("help"))
     if action == "version":

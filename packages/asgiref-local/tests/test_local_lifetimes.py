@@ -20,7 +20,7 @@ class Value:
 
 @pytest.fixture(autouse=True)
 def no_collector() -> Iterator[None]:
-    """Disable the cyclic collector: an object that still dies was not part of a cycle."""
+    """Disable the cyclic collector: an object that dies anyway was not part of a cycle."""
     gc.collect()
     gc.disable()
     yield
@@ -34,7 +34,7 @@ def set_value(local: Local, name: str = "value") -> "weakref.ref[Value]":
 
 
 @pytest.mark.parametrize("thread_critical", [False, True])
-def test_values_die_with_the_local_although_the_context_lives(thread_critical: bool) -> None:
+def test_values_die_with_the_local_even_if_the_context_lives(thread_critical: bool) -> None:
     local = Local(thread_critical=thread_critical)
     dying = [set_value(local), set_value(local, "other")]
     assert all(reference() is not None for reference in dying)

@@ -148,7 +148,7 @@ class DeliveryMachine(RuleBasedStateMachine):
                 return
 
     def give(self, owner: Reader, scope_id: str) -> bool:
-        """Give out one message; return whether the reader survived."""
+        """Hand out one message; return whether the reader survived."""
         message = owner.delivery.next_message(scope_id)
         if message is None:
             return True

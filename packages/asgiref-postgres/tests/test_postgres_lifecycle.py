@@ -454,8 +454,8 @@ async def test_a_worker_logs_whose_partitions_it_has_taken_over(
 
     taken = [each for each in caplog.messages if "Took over" in each]
     assert sorted(taken) == [
-        "Took over from two, which did not release them: partitions 7",
-        "Took over from worker one:71, which did not release them: partitions 3, 12",
+        "Took over partitions 3, 12 from worker one:71, which had not released them",
+        "Took over partitions 7 from two, which had not released them",
     ]
 
 

@@ -1,4 +1,4 @@
-"""A server for tests, which records the calls of its hooks."""
+"""A server for tests, which records the calls to its hooks."""
 
 import asyncio
 import time

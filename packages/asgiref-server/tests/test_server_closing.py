@@ -1,4 +1,4 @@
-"""The end of a server: it is on time, no instance starts, and every message is reported."""
+"""Shutdown: it finishes on time, no instance starts, and every message is reported."""
 
 import asyncio
 import contextlib
@@ -304,7 +304,7 @@ async def test_a_server_cancelled_at_any_step_leaves_nothing_and_can_run_again(
 
 
 @pytest.mark.asyncio
-async def test_a_server_that_runs_refuses_to_run_twice():
+async def test_a_running_server_refuses_to_run_again():
     server = Chat(reading)
     running = asyncio.create_task(server.arun())
     await turns()
@@ -515,7 +515,7 @@ def test_a_table_may_be_replaced_when_no_loop_runs(caplog):
     assert not server.application_instances
 
 
-def test_asyncio_run_ends_although_hooks_of_late_messages_block():
+def test_asyncio_run_returns_even_if_hooks_for_late_messages_block():
     class Server(Chat):
         async def handle(self):
             self.listener = asyncio.create_task(self.listen())
@@ -539,7 +539,7 @@ def test_asyncio_run_ends_although_hooks_of_late_messages_block():
 
 
 @pytest.mark.asyncio
-async def test_messages_of_the_lifespans_shutdown_are_reported_in_full(no_task_left):
+async def test_messages_sent_during_lifespan_shutdown_are_all_reported(no_task_left):
     class Server(Chat):
         async def application_undelivered(self, messages, details):
             await asyncio.sleep(0)
@@ -593,7 +593,7 @@ async def test_messages_for_an_instance_that_a_hook_started_are_reported(settled
 
 
 @pytest.mark.asyncio
-async def test_the_end_waits_for_a_send_beside_a_receive(settled, no_task_left):
+async def test_shutdown_waits_for_a_send_concurrent_with_a_receive(settled, no_task_left):
     class Server(Chat):
         async def application_send(self, scope, message):
             sending.set()

@@ -1,4 +1,4 @@
-"""lifespan=True: the application is told when the server starts and when it ends."""
+"""lifespan=True: the application learns when the server starts and when it shuts down."""
 
 import asyncio
 import logging

@@ -103,7 +103,7 @@ async def test_a_negative_delay_is_rejected():
 async def test_without_the_option_a_failure_of_handle_is_logged_and_raised(caplog):
     with pytest.raises(OSError, match="lost"):
         await Bot([OSError("lost")]).arun()
-    assert "Bot.handle() failed, and the server ends: OSError('lost')" in caplog.text
+    assert "Bot.handle() failed; the server is shutting down: OSError('lost')" in caplog.text
 
 
 async def test_a_server_without_a_handle_is_not_run_again():
@@ -138,7 +138,7 @@ async def test_without_the_option_an_unexpected_cancellation_is_logged(caplog):
 
     with pytest.raises(asyncio.CancelledError):
         await Reading([]).arun()
-    assert "Reading.handle() failed, and the server ends: CancelledError()" in caplog.text
+    assert "Reading.handle() failed; the server is shutting down: CancelledError()" in caplog.text
 
 
 async def test_system_exit_in_handle_ends_the_server(no_task_left):

@@ -291,8 +291,8 @@ def test_a_process_that_waits_for_threads_says_so_and_another_signal_ends_it(num
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         line = process.stderr.readline()
-        assert "Waiting for threads that still run: [<Thread(asyncio_0" in line
-        assert f"Another {number.name} ends the process at once" in line
+        assert "Waiting for threads that are still running: [<Thread(asyncio_0" in line
+        assert f"Another {number.name} kills the process immediately" in line
         process.send_signal(number)
         process.communicate(timeout=30)
 

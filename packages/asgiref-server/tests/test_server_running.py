@@ -1,4 +1,4 @@
-"""run() and arun(): how a server ends, without leaving tasks or threads behind."""
+"""run() and arun(): how a server shuts down, without leaving tasks or threads behind."""
 
 import asyncio
 import gc
@@ -420,7 +420,7 @@ class Server(StatelessServer):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         if "thread" in sys.argv:
-            # The server ends by itself, and then waits for this thread.
+            # The server shuts down by itself, and then waits for this thread.
             asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
             return
         print("ready", flush=True)

@@ -1,7 +1,7 @@
 """As with any other `await`, a cancellation is neither lost nor delivered to another call.
 
-The table runs each program twice: around plain `await`s, and around calls of the bridge. The
-program must see the same events both times.
+Each program runs twice: with plain `await`s and with calls through the bridge. It must see the same
+events both times.
 """
 
 import asyncio
@@ -243,7 +243,7 @@ PAIRS = [
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda one: one.__name__)
 @pytest.mark.parametrize(("program", "inner"), PAIRS, ids=lambda one: one.__name__)
-def test_a_cancelled_program_sees_the_same_as_around_a_plain_await(program, way, inner):
+def test_cancellation_looks_the_same_as_with_a_plain_await(program, way, inner):
     assert seen(program, way, inner) == seen(program, plain, inner)
 
 
@@ -377,7 +377,7 @@ def test_one_cancellation_at_a_random_moment_ends_a_loop_of_short_calls(way):
     asyncio.run(main())
 
 
-def test_a_cancellation_reaches_only_the_coroutine_that_runs_now():
+def test_a_cancellation_reaches_only_the_running_coroutine():
     events = []
 
     async def first():

@@ -149,7 +149,7 @@ PROGRAMS = {
             assert asyncio.run(main(kind)) == list(range(10)), kind
             check_no_loop()
     """,
-    "coroutine below a function below a coroutine": """
+    "coroutine in a function in a coroutine": """
         # The function runs in the thread of the loop that waits for it, so the bridge may refuse.
         for call in (
             lambda: async_to_sync(nested)(1),

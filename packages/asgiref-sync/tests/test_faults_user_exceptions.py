@@ -321,7 +321,7 @@ def test_a_main_wrap_may_raise(make, when):
 
     call = Called(double) if when == "called" else Awaited(double)
     assert is_expected(outcome(call, 2))
-    # Below async code, the task runs on the application's loop, which SystemExit ends.
+    # Called from async code, the task runs on the application's loop, which SystemExit ends.
     assert is_expected(outcome(asyncio.run, sync_to_async(outcome)(call, 2)))
     assert async_to_sync(double)(2) == 4
     assert asyncio.run(sync_to_async(async_to_sync(double))(2)) == 4

@@ -59,7 +59,7 @@ def test_a_running_function_is_not_waited_for():
     assert ended.wait(30)
 
 
-def test_the_coroutine_below_is_cancelled_and_the_function_waited_for():
+def test_the_inner_coroutine_is_cancelled_and_the_function_waited_for():
     events = []
 
     async def main():
@@ -86,7 +86,7 @@ def test_the_coroutine_below_is_cancelled_and_the_function_waited_for():
     assert asyncio.run(main()) == ["coroutine cancelled", "function ended"]
 
 
-def test_the_second_coroutine_below_is_cancelled_too():
+def test_the_second_inner_coroutine_is_cancelled_too():
     async def main():
         waiting = asyncio.Event()
 
@@ -108,7 +108,7 @@ def test_the_second_coroutine_below_is_cancelled_too():
     assert asyncio.run(main())
 
 
-def test_a_coroutine_below_that_completes_anyway_gives_the_result():
+def test_an_inner_coroutine_that_completes_anyway_gives_the_result():
     async def main():
         waiting = asyncio.Event()
 
@@ -127,7 +127,7 @@ def test_a_coroutine_below_that_completes_anyway_gives_the_result():
     assert asyncio.run(main()) == "completed"
 
 
-def test_cancelling_again_reaches_the_next_coroutine_below():
+def test_cancelling_again_reaches_the_next_inner_coroutine():
     async def main():
         waiting = asyncio.Queue()
 

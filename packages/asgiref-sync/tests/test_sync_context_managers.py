@@ -73,7 +73,7 @@ def test_entry_exit_and_the_calls_of_the_block_run_on_one_thread():
     assert inside is not threading.main_thread()
 
 
-def test_below_async_to_sync_a_manager_runs_on_the_thread_that_waits():
+def test_inside_async_to_sync_a_manager_runs_on_the_waiting_thread():
     recorder = Recorder()
 
     async def main():
@@ -353,7 +353,7 @@ def test_an_asynchronous_manager_runs_on_one_loop_at_top_level():
     assert loops[0].is_closed()
 
 
-@pytest.mark.parametrize("entered", ["at top level", "below async code"])
+@pytest.mark.parametrize("entered", ["at top level", "in async code"])
 def test_an_asynchronous_manager_exits_on_the_loop_that_it_entered_on(entered):
     loops = []
 
@@ -368,7 +368,7 @@ def test_an_asynchronous_manager_exits_on_the_loop_that_it_entered_on(entered):
     leave = (manager.__exit__, None, None, None)
 
     async def main():
-        if entered == "below async code":
+        if entered == "in async code":
             await sync_to_async(manager.__enter__)()
             await asyncio.to_thread(*leave)
         else:

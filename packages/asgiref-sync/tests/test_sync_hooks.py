@@ -197,7 +197,7 @@ class PlainAwaitable:
         return self._coroutine.__await__()
 
 
-@pytest.mark.parametrize("where", ["top level", "context", "below sync_to_async"])
+@pytest.mark.parametrize("where", ["top level", "context", "inside sync_to_async"])
 def test_a_hook_may_return_any_awaitable(monkeypatch, where):
     original = AsyncToSync.main_wrap
 
@@ -205,7 +205,7 @@ def test_a_hook_may_return_any_awaitable(monkeypatch, where):
         return PlainAwaitable(original(self, *args))
 
     monkeypatch.setattr(AsyncToSync, "main_wrap", main_wrap)
-    if where == "below sync_to_async":
+    if where == "inside sync_to_async":
         below = asyncio.wait_for(sync_to_async(async_to_sync(double))(1), SOON)
         assert asyncio.run(below) == 2
     elif where == "context":
@@ -249,7 +249,7 @@ def test_a_hook_can_read_the_exception(error):
 
 
 def test_a_subclass_may_run_thread_handler_on_a_thread_of_its_own():
-    """asgiref's `__call__` does this: the coroutines below still run on the caller's loop."""
+    """asgiref's `__call__` does this: coroutines called in it still run on the caller's loop."""
 
     class Own(SyncToAsync):
         async def __call__(self, *args, **kwargs):

@@ -225,7 +225,7 @@ def test_an_error_of_an_async_generator_is_raised():
         list(steps)
 
 
-def test_below_async_code_the_steps_run_on_its_loop():
+def test_inside_async_code_the_steps_run_on_its_loop():
     recorder = AsyncRecorder()
 
     async def main():
@@ -243,7 +243,7 @@ def elsewhere(where, function, *args):
 
 
 @pytest.mark.parametrize("ends", ["to its end", "by close"])
-def test_an_iteration_of_the_top_level_keeps_its_loop_below_async_code(ends):
+def test_a_top_level_iteration_keeps_its_loop_inside_async_code(ends):
     recorder = AsyncRecorder()
     steps = async_to_sync_iterator(recorder.items())
     assert next(steps) == 0
@@ -262,7 +262,7 @@ def test_an_iteration_of_the_top_level_keeps_its_loop_below_async_code(ends):
 
 
 @pytest.mark.parametrize("ends", ["to its end", "by close"])
-def test_an_iteration_below_async_code_keeps_its_loop_in_a_plain_thread(ends):
+def test_an_iteration_inside_async_code_keeps_its_loop_in_a_plain_thread(ends):
     recorder = AsyncRecorder()
     source = recorder.items()
     steps = async_to_sync_iterator(source)

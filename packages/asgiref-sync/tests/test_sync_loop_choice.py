@@ -99,7 +99,7 @@ def test_the_loop_of_a_chosen_plain_factory_is_used_again():
     assert call() is call()
 
 
-def test_below_sync_to_async_the_loop_above_is_used_despite_any_choice(default):
+def test_inside_sync_to_async_the_calling_loop_is_used_despite_any_choice(default):
     default(FirstLoop)
 
     async def main():
@@ -146,7 +146,7 @@ def test_the_refusal_where_a_loop_runs_names_the_option():
     asyncio.run(main())
 
 
-def test_a_coroutine_can_run_beside_the_running_loop():
+def test_a_coroutine_can_run_next_to_the_running_loop():
     async def where():
         await asyncio.sleep(0)
         return asyncio.get_running_loop(), threading.current_thread()
@@ -179,7 +179,7 @@ def test_the_blocked_loops_thread_runs_the_thread_sensitive_functions():
     assert asyncio.run(main())
 
 
-def test_synchronous_code_below_sees_no_running_loop():
+def test_inner_synchronous_code_sees_no_running_loop():
     def sync_code():
         with pytest.raises(RuntimeError):
             asyncio.get_running_loop()

@@ -438,7 +438,7 @@ def test_a_call_that_its_executor_dropped_is_cancelled():
     assert release.is_set()
 
 
-def test_a_coroutine_below_async_code_runs_on_its_loop():
+def test_a_coroutine_called_from_async_code_runs_on_its_loop():
     async def main():
         loop = asyncio.get_running_loop()
 
@@ -730,7 +730,7 @@ def test_a_single_thread_context_object_can_be_nested_and_used_again():
         assert async_to_sync(running_loop)() is not outer
 
 
-def test_force_new_loop_works_below_a_single_thread_context():
+def test_force_new_loop_works_inside_a_single_thread_context():
     async def running_loop():
         return asyncio.get_running_loop()
 

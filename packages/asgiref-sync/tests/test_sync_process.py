@@ -165,7 +165,7 @@ def test_ctrl_c_cancels_a_top_level_coroutine_and_is_raised():
     check(script, output="cleaned interrupted")
 
 
-def test_ctrl_c_in_sync_code_below_is_raised_through_the_coroutine():
+def test_ctrl_c_in_inner_sync_code_is_raised_through_the_coroutine():
     script = INTERRUPTED.format(raise_signal="await sync_to_async(signal.raise_signal)(2)")
     check(script, output="cleaned interrupted")
 

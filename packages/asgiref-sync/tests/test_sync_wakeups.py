@@ -50,7 +50,7 @@ def test_another_thread_can_wake_a_coroutine_that_waits():
     assert async_to_sync(main)() == "woken"
 
 
-def test_a_coroutine_can_run_beside_one_that_waits():
+def test_a_coroutine_can_run_next_to_a_waiting_one():
     async def main():
         loop, released = asyncio.get_running_loop(), asyncio.Event()
 
@@ -84,7 +84,7 @@ def test_a_callback_scheduled_after_a_call_is_run_or_refused_at_once():
     assert async_to_sync(number)("2") == 2
 
 
-def test_timers_work_beside_calls_of_sync_code():
+def test_timers_work_alongside_calls_to_sync_code():
     async def main():
         fired = asyncio.Event()
         asyncio.get_running_loop().call_later(0.001, fired.set)
@@ -96,7 +96,7 @@ def test_timers_work_beside_calls_of_sync_code():
         assert async_to_sync(main)() == 3
 
 
-def test_sockets_work_beside_calls_of_sync_code():
+def test_sockets_work_alongside_calls_to_sync_code():
     async def main():
         loop = asyncio.get_running_loop()
         near, far = socket.socketpair()

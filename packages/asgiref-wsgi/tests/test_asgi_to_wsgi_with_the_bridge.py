@@ -29,15 +29,15 @@ async def call_in_context():
 
 
 @pytest.mark.parametrize("caller", [call_in_thread, call_in_context])
-def test_sync_code_of_the_application_runs_although_its_caller_s_thread_waits(caller):
+def test_sync_code_of_the_application_runs_even_if_its_callers_thread_is_waiting(caller):
     assert asyncio.run(caller()).status == "200 OK"
 
 
-def test_sync_code_runs_below_async_to_sync():
+def test_sync_code_runs_inside_async_to_sync():
     assert async_to_sync(call_in_thread)().status == "200 OK"
 
 
-def test_sync_code_runs_below_the_other_adapter_on_the_one_shared_thread():
+def test_sync_code_runs_inside_the_other_adapter_on_the_one_shared_thread():
     outer = AsgiToWsgi(WsgiToAsgi(application, thread_sensitive=True), lifespan="off")
     assert call(outer).status == "200 OK"
 

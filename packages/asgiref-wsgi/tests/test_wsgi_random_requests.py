@@ -97,7 +97,7 @@ class Site:
 
 
 def declared_length(headers):
-    """Return the Content-Length, None without one, ValueError if it cannot be trusted."""
+    """Return the Content-Length, None if there is none, ValueError if it cannot be trusted."""
     if any(name.lower() == b"transfer-encoding" for name, _ in headers):
         return None
     found = {

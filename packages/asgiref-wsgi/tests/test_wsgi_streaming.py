@@ -164,7 +164,7 @@ async def test_the_iteration_pauses_while_too_much_data_waits(limit):
 
 
 @pytest.mark.parametrize(("size", "count"), [(1, 20_000), (40, 20_000), (1000, 5000), (65536, 50)])
-async def test_chunks_that_wait_take_at_most_twice_the_limit_with_their_events(size, count):
+async def test_queued_chunks_use_at_most_twice_the_limit_including_their_events(size, count):
     limit = 256 * 1024
     most = sent = 0
 
@@ -394,7 +394,7 @@ async def test_a_broken_send_is_an_error():
     await asyncio.to_thread(closed.wait)
 
 
-async def test_write_is_an_oserror_once_the_client_has_left():
+async def test_write_raises_oserror_once_the_client_has_left():
     errors = []
 
     def application(environ, start_response):

@@ -35,7 +35,7 @@ def make_environ(body: bytes = b"", **changes: Any) -> dict[str, Any]:
 
 @dataclass
 class Request:
-    """One call of a WSGI application."""
+    """One call to a WSGI application."""
 
     application: Any
     environ: dict[str, Any] = field(default_factory=make_environ)

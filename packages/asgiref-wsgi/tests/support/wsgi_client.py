@@ -28,7 +28,7 @@ def http_scope(**changes: Any) -> dict[str, Any]:
 
 @dataclass
 class Exchange:
-    """One call of an ASGI application. `send` blocks while `sends_open` is cleared."""
+    """One call to an ASGI application. `send` blocks while `sends_open` is cleared."""
 
     application: Any
     scope: dict[str, Any] = field(default_factory=http_scope)

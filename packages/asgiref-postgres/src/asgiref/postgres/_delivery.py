@@ -6,7 +6,7 @@ progress, always the oldest that is held; and every row of an owned partition is
 (to be read later, because its scope has reached its limit), or above the partition's mark.
 
 When a reader dies, the rows it had read become *suspects*: one of them may have killed it. They
-are given out one at a time, and each attempt is written before it starts. A reader that only lost
+are handed out one at a time, and each attempt is written before it starts. A reader that only lost
 its session is still alive, so the rows it has *seen* before are merely redelivered.
 """
 
@@ -31,7 +31,7 @@ class Message:
     """One row of the table of messages.
 
     Attributes:
-        attempts: how often the message failed, or was given out after the death of a reader.
+        attempts: how many times the message failed, or was handed out after the death of a reader.
         redelivered: whether an application may have seen the message before.
         is_suspect: whether the message may have killed a reader; False once an attempt is written.
         reason: why the message became a dead letter.
@@ -137,15 +137,15 @@ class Partition:
     """The progress of reading one partition.
 
     Attributes:
-        suspect: a reader that died may have given out rows up to this id.
-        seen: rows up to this id may have been given out before.
+        suspect: a reader that died may have handed out rows up to this id.
+        seen: rows up to this id may have been handed out before.
         mark: every row up to this id has been read.
         cursor: the highest id that was read.
         candidate: the next mark, and the id below which every transaction must have ended before
             the mark moves.
         known: ids above the mark that were read and may still be in the table.
         in_hand: the number of messages in progress.
-        is_releasing: whether its release has started: no messages are read or given out then.
+        is_releasing: whether its release has started: no messages are read or handed out then.
     """
 
     number: int
@@ -176,7 +176,7 @@ class _Scope:
 
     Attributes:
         ids: the messages that are held, or handled but not yet deleted.
-        is_blocked: whether the scope waits for the time of a retry.
+        is_blocked: whether the scope is waiting for a retry.
     """
 
     id: str
@@ -218,7 +218,7 @@ class Delivery:
         Args:
             partition: the partition's number.
             suspect: messages up to this number may have killed a reader.
-            seen: messages up to this number may have been given out; at least ``suspect``.
+            seen: messages up to this number may have been handed out; at least ``suspect``.
         """
         start = partition * SPAN
         self.partitions[partition] = Partition(
@@ -357,10 +357,10 @@ class Delivery:
             return 0
         return 1 if used >= 0.5 else limits.scope_messages
 
-    # Giving out
+    # Handing out
 
     def take_ready(self, now: float) -> list[str]:
-        """Return the scopes that got a message to give out since the last call."""
+        """Return the scopes that got a message to hand out since the last call."""
         while self._blocked and self._blocked[0][0] <= now:
             scope_id = heapq.heappop(self._blocked)[1]
             if (scope := self._scopes.get(scope_id)) is not None:
@@ -388,7 +388,7 @@ class Delivery:
         return bool(scope.queue) and not scope.queue[0].is_suspect
 
     def offer(self, scope_id: str) -> None:
-        """Make `take_ready` return the scope again if it has a message to give out."""
+        """Make `take_ready` return the scope again if it has a message to hand out."""
         scope = self._scopes.get(scope_id)
         if scope is not None and self._can_give(scope):
             self._ready[scope_id] = None
@@ -400,8 +400,8 @@ class Delivery:
             self._forget(scope, message)
 
     def fail(self, message: Message, reason: str, now: float) -> None:
-        """Record that ``message`` failed; give it out again later, or make it a dead letter."""
-        is_counted = message is self._isolated  # when its attempt started
+        """Record that ``message`` failed; hand it out again later, or make it a dead letter."""
+        is_counted = message is self._isolated  # its attempt was counted when it started
         if (scope := self._returned(message)) is None:
             return
         message.attempts += not is_counted
@@ -466,7 +466,7 @@ class Delivery:
         return writes
 
     def has_writes(self) -> bool:
-        """Whether a transaction is needed, to write changes or to give out the next suspect."""
+        """Whether a transaction is needed, to write changes or to hand out the next suspect."""
         return bool(self._writes) or (self._isolated is None and self._oldest_suspect() is not None)
 
     def written(self, writes: Writes) -> None:

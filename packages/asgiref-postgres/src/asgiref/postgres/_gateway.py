@@ -50,7 +50,7 @@ class Delivered:
         scope_id: the id of the event's scope.
         redelivered: whether this event, or another one for the same message, may have been
             delivered before.
-        attempts: how often the delivery failed.
+        attempts: how many times the delivery failed.
     """
 
     id: int
@@ -100,7 +100,7 @@ class ScopeQueue:
             message: a dict that the codec can encode.
 
         Raises:
-            asyncio.QueueFull: if the backlog is full; others as `put`.
+            asyncio.QueueFull: if the backlog is full; also raises the errors of `put`.
         """
         self._owner.insert_nowait(self._owner.item(self._scope_id, self._scope, message))
 
@@ -117,7 +117,7 @@ class PostgresGateway(StatelessServer):
     Args:
         database: a `Database`, or its URL.
         limits: how many events to read ahead, and when a failed event becomes a dead letter.
-        backlog: the maximum number of messages that wait here for the database.
+        backlog: the maximum number of messages waiting here for the database.
         backlog_size: the maximum total size of these messages, in bytes.
         shutdown_timeout: seconds at shutdown to store the backlog and finish deliveries.
         reconnect: as for a `StatelessServer`.
@@ -190,7 +190,8 @@ class PostgresGateway(StatelessServer):
             message: a dict that the codec can encode.
 
         Raises:
-            SessionLost: if the gateway stops first; others as `get_or_create_application_instance`.
+            SessionLost: if the gateway stops first; also raises the errors of
+                `get_or_create_application_instance`.
         """
         owner = self.__owner
         data = owner.encoded_scope(check_scope_id(scope_id), scope)
@@ -224,8 +225,8 @@ class PostgresGateway(StatelessServer):
         """Wait to become the owner, then run until `handle` returns or raises, or until cancelled.
 
         Raises:
-            CannotStart: if the database or the port cannot be used; others as
-                `StatelessServer.arun`.
+            CannotStart: if the database or the port cannot be used; also raises the
+                errors of `StatelessServer.arun`.
         """
         owner = self.__owner
         owner.open()
@@ -247,7 +248,7 @@ class PostgresGateway(StatelessServer):
             while not serving.done():
                 try:
                     await asyncio.wait({serving})
-                except asyncio.CancelledError:  # hasten the shutdown
+                except asyncio.CancelledError:  # shorten the shutdown
                     serving.cancel()
         finished = next((each for each in (serving, pump) if _has_result(each)), None)
         if finished is not None:

@@ -2,7 +2,7 @@
 
 Invariant: an instance is live exactly as long as it has a record here. When the worker ends an
 instance (it releases the partition, loses the session or evicts an idle instance), it removes the
-record first, so later calls of that instance have no effect.
+record first, so later calls from that instance have no effect.
 """
 
 import asyncio

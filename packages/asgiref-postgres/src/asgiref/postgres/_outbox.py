@@ -145,7 +145,7 @@ class Outbox:
         self._add_scopes()
 
     def forget(self, error: SessionLost) -> None:
-        """Discard all messages; raise ``error`` in the calls that wait for a commit."""
+        """Discard all messages; raise ``error`` in the calls waiting for a commit."""
         with self._lock:
             items = [*self._batch.items, *self._items]
             self._batch = Batch()

@@ -282,7 +282,7 @@ def _log_acquired(acquired: list[Any], owned: int) -> None:
     for former, numbers in taken.items():
         listed = ", ".join(map(str, sorted(numbers)))
         logger.warning(
-            "Took over from %s, which did not release them: partitions %s", former, listed
+            "Took over partitions %s from %s, which had not released them", listed, former
         )
 
 

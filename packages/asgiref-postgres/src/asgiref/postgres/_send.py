@@ -88,7 +88,8 @@ def send_sync(
         schema: as for `send`.
 
     Raises:
-        Exception: any error of the connection's driver; others as `send`.
+        Exception: any error of the connection's driver; also raises the errors of
+            `send`.
 
     >>> def place_order(request):  # a Django view
     ...     with transaction.atomic():

@@ -7,7 +7,7 @@ Users subclass `StatelessServer`. The modules, from the outside in:
 - ``_table``: the instances by scope: eviction, idle time, succession, calls from other threads;
 - ``_instance``: the record of one instance, its ``receive`` and ``send``; ``_queue``: its input
   queue;
-- ``_hooks``: the calls of hooks; ``_loop``: tasks and the logger.
+- ``_hooks``: the calls to hooks; ``_loop``: tasks and the logger.
 """
 
 from ._instance import ApplicationInstance, MessageSource

@@ -56,7 +56,7 @@ class HookCalls:
         self.on_fatal: Callable[[BaseException], object] = lambda _: None
 
     def call(self, instance: Any, owner: object, name: str, hook: Callable[[], Any]) -> None:
-        """Schedule a call of a hook of ``owner`` about an `ApplicationInstance`."""
+        """Schedule a call to a hook of ``owner`` about an `ApplicationInstance`."""
         queue, scope_id = instance.input_queue, instance.scope_id
         where = f"{type(owner).__name__}.{name}() for scope {safe_repr(scope_id)}"
         if not is_loop_running():
@@ -70,7 +70,7 @@ class HookCalls:
             task.add_done_callback(partial(self.forget, queue))
 
     def forget(self, queue: object, task: "asyncio.Future[None]") -> None:
-        """Discard the calls of a task that has ended, or can never end."""
+        """Discard the hook calls of a task that has ended, or can never end."""
         self.unstarted.discard(task)
         if self.tasks.get(queue) is task:
             for where, *_ in self._calls.pop(queue):
@@ -90,7 +90,8 @@ class HookCalls:
             # at their first await.
             await self._make(where, hook, 0 if task.cancelling() else _LIMIT_SECONDS)
             del hook  # it refers to the exception
-        self.forget(queue, task)  # not only when it is done: the next call may come before that
+        # Forget it now, not in the done callback: another call may be queued first.
+        self.forget(queue, task)
 
     async def _make(self, where: str, hook: Callable[[], Any], seconds: float) -> None:
         loop, limit = asyncio.get_running_loop(), asyncio.timeout(seconds)

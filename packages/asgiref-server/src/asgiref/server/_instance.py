@@ -30,7 +30,7 @@ from ._queue import InputQueue
 _KEYS = ("input_queue", "future", "scope", "last_used")
 #: Seconds that a new instance waits, twice, for a cancelled instance to clean up.
 _PREDECESSOR_SECONDS = 10.0
-#: After this many refused calls of ``receive``, the next call waits until it is cancelled.
+#: After this many refused calls to ``receive``, the next call waits until it is cancelled.
 _MAX_REFUSALS = 5
 
 
@@ -97,15 +97,18 @@ class Channel:
             self.active_at = time.monotonic()
 
     def is_drained(self) -> bool:
-        """Whether the application waits for a message, and none is queued."""
+        """Whether the application is waiting for a message, and none is queued."""
         return self._server is None or (self.queue.is_drained() and not self.sending)
 
     def release(self) -> None:
-        """End the waiting calls of ``receive``, because the instance is no longer live."""
+        """End the waiting calls to ``receive``, because the instance is no longer live."""
         self.queue.wake()
 
     async def _refuse(self) -> NoReturn:
-        """Suspend, then raise. An application that keeps ignoring this waits until its end."""
+        """Suspend, then raise.
+
+        If the application keeps calling, it is suspended until it is cancelled.
+        """
         self._refusals += 1
         await asyncio.sleep(0)
         if self._refusals == 1:
@@ -129,7 +132,9 @@ class Channel:
                     while queue.runner is not None or queue in hooks.tasks:
                         await queue.changed()
                 break
-            text = "Scope %s waits for a hook or a cancelled instance, which is cancelled again"
+            text = (
+                "Scope %s is still waiting for a hook or a cancelled instance; cancelling it again"
+            )
             logger.warning(text, safe_repr(queue.scope_id))
             if queue.runner is not None:
                 queue.runner.cancel()
@@ -166,8 +171,8 @@ class MessageSource:
         Args:
             instance: the record of the live instance that asks.
 
-        This is cancelled together with the application's ``receive``. Take no message before the
-        last await, or a cancellation loses it.
+        This is cancelled together with the application's ``receive``. Do not take a message
+        until after the last await; otherwise a cancellation loses it.
         """
         return await instance.input_queue.get()
 
@@ -202,9 +207,9 @@ class SourcedChannel(Channel):
     source: MessageSource = field(default_factory=MessageSource)
     instance: "ApplicationInstance" = field(init=False)
     _in_hand: list[Any] = field(default_factory=list[Any])
-    #: An instance holds one message at a time, so calls of ``receive`` run one after the other.
+    #: An instance holds one message at a time, so calls to ``receive`` run one after the other.
     _turns: asyncio.Lock = field(default_factory=asyncio.Lock)
-    #: The task that waits in ``next_message``.
+    #: The task that is waiting in ``next_message``.
     _reader: "asyncio.Task[Any] | None" = None
 
     async def receive(self) -> Any:

@@ -48,7 +48,7 @@ def start_task(
 ) -> "asyncio.Future[_R]":
     """Start a task whose first step runs later, even if the loop has an eager task factory.
 
-    An eager task factory would run users' code in the middle of the caller's work. The factory is
+    An eager task factory would run user code in the middle of the caller's work. The factory is
     called with two arguments, because some factories accept no more.
     """
     loop = asyncio.get_running_loop()

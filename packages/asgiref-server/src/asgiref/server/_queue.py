@@ -1,4 +1,6 @@
-"""The input queue of a scope: an ``asyncio.Queue`` that keeps no message for an ended application.
+"""The input queue of a scope.
+
+It is an ``asyncio.Queue`` that never leaves messages behind with an application that has ended.
 
 A server may keep a scope's queue for as long as it runs. So the queue belongs to the scope, not to
 an instance: when an instance ends, the next one reads from the same queue, in order. Before the
@@ -30,7 +32,7 @@ class InputQueue(asyncio.Queue[Any]):
     scope: object
     #: The `Instances` of the server, whose module imports this one.
     instances: Any
-    #: The task of the live instance, which reads from the queue; None without one.
+    #: The task of the live instance, which reads from the queue; None if no instance is live.
     live: "asyncio.Future[Any] | None" = None
     #: The task that runs the application for the scope: the live instance's, or that of a cancelled
     #: instance that the live one waits for.

@@ -7,8 +7,8 @@ Each step has a time limit. A cancellation (a signal causes one) ends the step `
 one shortens all limits.
 
 The task of ``arun`` waits only in `ServerRun._wait`, which counts cancellations. So none of them
-interrupts a step, no matter when or how often it arrives. After ``serve``, the task checks at short
-intervals whether the step is complete, so nothing has to report completion.
+interrupts a step, no matter when they arrive or how many there are. After ``serve``, the task
+checks at short intervals whether the step is complete, so nothing has to report completion.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ class ServerRun:
     _server: Any
     _instances: Instances
     _cancelled: bool = False
-    #: How often the run was told to end: the end of ``handle`` counts once, and each cancellation.
+    #: How many times the run was told to end: once when ``handle`` ends, once per cancellation.
     _requests: int = 0
     #: An exception of the server's methods that should end the process, such as SystemExit.
     _fatal: "asyncio.Future[BaseException]" = field(init=False)
@@ -200,7 +200,9 @@ class ServerRun:
             if task is None or task.cancelling():  # otherwise, a task that it awaits was cancelled
                 raise
             if reconnect is None or isinstance(raised, NotImplementedError):
-                logger.error("%s.handle() failed, and the server ends: %s", name, safe_repr(raised))
+                logger.error(
+                    "%s.handle() failed; the server is shutting down: %s", name, safe_repr(raised)
+                )
                 raise
             error = raised
         self._instances.on_contact = None
@@ -275,7 +277,7 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
 def _end_despite_threads(first: signal.Signals, seconds: float) -> None:
     """Report threads that outlive the main thread; after SIGTERM, kill the process.
 
-    Python waits for them without a limit, even if a thread only waits on a socket. This runs on a
+    Python waits for them indefinitely, even if a thread only waits on a socket. This runs on a
     daemon thread, for which Python does not wait. Any later signal ends the process by itself.
     """
     with ThreadPoolExecutor() as executor, contextlib.suppress(RuntimeError):
@@ -285,11 +287,14 @@ def _end_despite_threads(first: signal.Signals, seconds: float) -> None:
     time.sleep(_CLEANUP_SECONDS)
     rest, is_term = seconds - _CLEANUP_SECONDS, first is signal.SIGTERM
     if (left := _threads()) and (rest > 0 or not is_term):
-        text = "Waiting for threads that still run: %r. Another %s ends the process at once"
+        text = (
+            "Waiting for threads that are still running: %r. "
+            "Another %s kills the process immediately"
+        )
         logger.warning(text, left, first.name)
     time.sleep(max(0.0, rest))
     if is_term and (left := _threads()):
-        logger.error("Threads still run after SIGTERM, and are abandoned: %r", left)
+        logger.error("Threads are still running after SIGTERM; abandoning them: %r", left)
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -298,8 +303,8 @@ def _threads() -> list[threading.Thread]:
     return [each for each in others if not each.daemon]
 
 
-#: How often the loop runs at least, in seconds: before the first signal, and after it. After it, a
-#: loop that has not run for `_STUCK_SECONDS` is stuck.
+#: The longest interval between two steps of the loop, in seconds: before and after the first
+#: signal. After that signal, a loop that has not run for `_STUCK_SECONDS` is stuck.
 _IDLE_BEAT_SECONDS, _BEAT_SECONDS, _STUCK_SECONDS = 1.0, 0.2, 0.5
 
 #: How many cancellations ``arun`` may ignore; the next signal kills the process.

@@ -51,9 +51,8 @@ class StatelessServer:
             message, unless messages wait for it or it is sending; None for no limit.
         queue_size: how many messages may wait for one instance. When the queue is full,
             ``put_nowait`` raises asyncio.QueueFull and ``put`` waits; 0 for no limit.
-        shutdown_timeout: seconds that `arun`, when it ends, gives instances to finish the messages
-            that they have. Cancelled instances get the same time, and at least one second, to clean
-            up.
+        shutdown_timeout: how long `arun` lets instances finish their pending messages at shutdown,
+            in seconds. Cancelled instances get the same time, and at least one second, to clean up.
         lifespan: whether `arun` runs the application's lifespan protocol. If so, `handle` starts
             after the application's startup, and each scope that is a mapping without ``"state"``
             gets a shallow copy of the application's state.
@@ -70,7 +69,7 @@ class StatelessServer:
     functions are also called there, and an awaitable that they return is awaited. Decorate a method
     with ``asgiref.sync.sync_to_async`` to run it on a worker thread; a blocking `handle` needs
     ``sync_to_async(thread_sensitive=False)``, or it blocks the other methods. Any thread may call
-    `get_or_create_application_instance`, the methods that delete, and a queue's ``put_nowait``.
+    `get_or_create_application_instance`, the ``delete_…`` methods, and a queue's ``put_nowait``.
     Python cannot interrupt a thread: a thread that outlives the server gets RuntimeError from its
     next such call.
 
@@ -141,7 +140,7 @@ class StatelessServer:
         """Get events and pass them to instances until the server should end. Must be overridden.
 
         `arun` calls this once, or repeatedly with a `Reconnect`. When it returns or raises, the
-        server ends; when the server ends for another reason, this is cancelled.
+        server shuts down; when the server shuts down for another reason, this is cancelled.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement handle().")
 
@@ -161,10 +160,10 @@ class StatelessServer:
     ) -> None:
         """Handle the failure of an instance; called once for each failure. By default, logs it.
 
-        For one scope, calls of this method and of `application_undelivered` run one after the
+        For one scope, calls to this method and to `application_undelivered` run one after the
         other, and the next instance waits for them. A call is cancelled after ten seconds. An
         exception that they raise is logged; one that is not an ``Exception``, such as SystemExit,
-        ends the server, and `arun` raises it.
+        shuts the server down, and `arun` raises it.
 
         Args:
             exception: the exception that the instance raised. Cancellation is not a failure.
@@ -181,12 +180,13 @@ class StatelessServer:
 
         Messages are undelivered if their instance is cancelled (evicted, idle, deleted, at
         shutdown), if two instances in succession end without receiving one, or if they arrive
-        while the server is ending. If this method then puts them into a queue again, they are
-        dropped.
+        while the server is shutting down. If this method then puts them into a queue again, they
+        are dropped.
 
         Args:
             messages: the messages, in the order in which they were put; never empty.
-            application_details: the record of the last instance that had them, as above.
+            application_details: the record of the last instance that had them; see
+                `application_exception`.
         """
         scope_id = safe_repr(getattr(application_details, "scope_id", None))
         text = "%d message(s) for scope %s were not received by any application"
@@ -212,8 +212,9 @@ class StatelessServer:
         """Return the input queue of a scope, and start an instance if none is live.
 
         You can keep the queue, because it belongs to the scope. A message put into it after the
-        instance has ended starts the next instance, which waits until a cancelled one has ended.
-        While the server is ending, no instance starts: messages go to `application_undelivered`.
+        instance has ended starts the next instance, which first waits for the scope's cancelled
+        instance, if any, to end. While the server is shutting down, no instance starts: messages go
+        to `application_undelivered`.
 
         Args:
             scope_id: any hashable value that identifies the scope.
@@ -265,12 +266,12 @@ class StatelessServer:
     def run(self) -> None:
         """Run the server on its own event loop until `handle` ends or a signal arrives.
 
-        SIGINT (Ctrl-C) and SIGTERM end the server cleanly, as a cancellation ends `arun`, but
+        SIGINT (Ctrl-C) and SIGTERM shut the server down cleanly, as a cancellation ends `arun`, but
         without an exception. A second signal shortens the shutdown, even if the event loop is
         stuck. If the program has its own handler for a signal, the server leaves that signal alone.
 
         Raises:
-            Exception: any exception of `arun`.
+            Exception: any exception from `arun`.
             RuntimeError: if an event loop is running on this thread.
         """
         if is_loop_running():
@@ -291,7 +292,7 @@ class StatelessServer:
         if they keep running. The application's lifespan gets the same time for its shutdown. A
         second cancellation shortens all of this. A task that ignores every cancellation is
         abandoned, with an error in the log: it stays on the event loop. (`run` closes the loop
-        anyway; `asyncio.run` waits for such a task without a limit.)
+        anyway; `asyncio.run` waits for such a task indefinitely.)
 
         This method does not handle signals.
 

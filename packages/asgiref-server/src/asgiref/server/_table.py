@@ -11,7 +11,7 @@
 2. Every message is received once or reported undelivered once. If an instance returns or fails and
    leaves messages, the next instance gets them; if that one receives none, they are undelivered. So
    a queue without a live instance is empty.
-3. Users' code never sees a half-finished change: overridden methods run before an instance starts;
+3. User code never sees a half-finished change: overridden methods run before an instance starts;
    applications and hooks run in their own tasks.
 """
 
@@ -50,7 +50,8 @@ from ._queue import InputQueue
 
 _R = TypeVar("_R")
 
-#: How often, in seconds, a waiting thread checks whether the loop ended without running its call.
+#: The interval, in seconds, at which a waiting thread checks whether the loop ended without running
+#: its call.
 _CHECK_SECONDS = 1.0
 
 
@@ -99,7 +100,7 @@ class Instances:
 
     Attributes:
         table: the live instances, for users.
-        last_used_assigned: whether users' code sets the time that decides which instance is
+        last_used_assigned: whether user code sets the time that decides which instance is
             evicted.
         order: the same instances, not in a plain dict: to find its first entry, a dict steps over
             every entry that was deleted before it.
@@ -151,7 +152,7 @@ class Instances:
         return instance.input_queue
 
     def is_elsewhere(self) -> bool:
-        """Whether another thread runs the server's event loop."""
+        """Whether another thread is running the server's event loop."""
         if self.loop is not None and self.loop.is_closed() and is_loop_running():
             self.use_running_loop()  # the subclass has its own main loop
         return self.loop is not None and self.thread_id != get_ident()
@@ -237,7 +238,7 @@ class Instances:
                 self.remove(previous)
 
     def replace(self, entries: Mapping[Hashable, Any]) -> None:
-        """Replace the contents of the table by these entries, in their order."""
+        """Replace the table's contents with these entries, in the given order."""
         for instance in self.records():
             if not any(each is instance for each in entries.values()):
                 self.remove(instance)
@@ -287,7 +288,7 @@ class Instances:
 
     def _settle(self, task: "asyncio.Future[Any]") -> None:
         """React to the end of an instance's task."""
-        self.leave(task)  # unless it ended in its own code
+        self.leave(task)  # no effect if it already left in its own last step
         instance = self.unfinished.pop(task, None)
         if instance is not None:
             instance.channel.state = ENDED
@@ -356,7 +357,10 @@ class Instances:
     # Idle time
 
     def _check_idle(self, instance: ApplicationInstance) -> None:
-        """Start the instance's timer, or end the instance. A message only records its time."""
+        """Start the instance's timer, or end the instance.
+
+        A message only updates the time; it does not restart the timer.
+        """
         channel = instance.channel
         limit = left = cast(float, self.settings.idle_timeout)
         if not channel.sending and channel.queue.empty():
@@ -377,7 +381,7 @@ class Instances:
     # Closing
 
     def is_running(self) -> bool:
-        """Whether ``arun`` is running. If its loop was closed, it is not, though it never ended."""
+        """Whether ``arun`` is running. False if the loop was closed before ``arun`` finished."""
         runs = self.state in (ServerState.RUNNING, ServerState.CLOSING)
         return runs and self.loop is not None and not self.loop.is_closed()
 
@@ -388,7 +392,7 @@ class Instances:
         return drained and not self.hooks.tasks
 
     def cancel(self, task: "asyncio.Future[Any]") -> None:
-        """Cancel a task of an instance, of a hook or of the server, perhaps once more."""
+        """Cancel a task of an instance, a hook or the server, possibly not for the first time."""
         if (instance := self.unfinished.get(task)) is not None:
             self.remove(instance)
         elif task not in self.hooks.unstarted:

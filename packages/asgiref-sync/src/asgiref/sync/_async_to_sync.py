@@ -54,8 +54,8 @@ class _Executors:
     def current(self) -> Executor | None:
         """The executor of the current chain's thread-sensitive calls; None if other rules apply.
 
-        Below `async_to_sync` it runs functions on the blocked thread. Assigning to it changes it
-        for the current context (PEP 567) and for tasks started from that context.
+        Inside a call to `async_to_sync`, it runs functions on the blocked thread. Assigning to it
+        changes it for the current context (PEP 567) and for tasks started from that context.
         """
         return CURRENT_EXECUTOR.get(None)
 
@@ -81,9 +81,10 @@ class AsyncToSync(Generic[_P, _R]):
     """
 
     #: Its attribute ``current`` is the executor of the current chain's thread-sensitive calls.
-    #: Below `async_to_sync` it is a `~asgiref.current_thread_executor.CurrentThreadExecutor`, which
-    #: runs functions on the blocked thread; elsewhere it is None. Assigning to it changes it for
-    #: the current context and for tasks started from that context.
+    #: Inside a call to `async_to_sync`, it is a
+    #: `~asgiref.current_thread_executor.CurrentThreadExecutor`, which runs functions on the blocked
+    #: thread; elsewhere it is None. Assigning to it changes it for the current context and for
+    #: tasks started from that context.
     executors: _Executors = _Executors()
     #: For each loop, the executor of thread-sensitive calls made in an empty context.
     loop_thread_executors: LoopExecutors = LOOP_EXECUTORS
@@ -322,14 +323,14 @@ def async_to_sync(
     """Return a synchronous version of the coroutine function `awaitable`.
 
     Calling the result calls ``awaitable(*args, **kwargs)`` on the calling thread, awaits the
-    returned object in a task, and returns its result or raises its exception. Below `sync_to_async`
-    the task runs on the loop of the calling code. Elsewhere (at top level) it runs in another
-    thread, on a loop without state from earlier calls; when the call is done, tasks left on that
-    loop are cancelled and awaited (as `asyncio.run` does). The thread may have run earlier calls,
-    so a coroutine can see values that an earlier one set in a plain `threading.local`. While the
-    calling thread is blocked, it runs the thread-sensitive functions that the coroutine calls. The
-    coroutine starts with the caller's context variables. When it finishes, its changes to them
-    propagate to the caller's context (PEP 567).
+    returned object in a task, and returns its result or raises its exception. In a function that
+    `sync_to_async` runs, the task runs on the loop of the calling code. Elsewhere (at top level) it
+    runs in another thread, on a loop without state from earlier calls; when the call is done, tasks
+    left on that loop are cancelled and awaited (as `asyncio.run` does). The thread may have run
+    earlier calls, so a coroutine can see values that an earlier one set in a plain
+    `threading.local`. While the calling thread is blocked, it runs the thread-sensitive functions
+    that the coroutine calls. The coroutine starts with the caller's context variables. When it
+    finishes, its changes to them propagate to the caller's context (PEP 567).
 
     Args:
         awaitable: a coroutine function, or any other callable that returns an awaitable. Without

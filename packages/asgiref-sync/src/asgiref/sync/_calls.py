@@ -95,7 +95,7 @@ class Call:
         self._error, self._value = None, _NO_VALUE
         if error is None:
             if value is _NO_VALUE:
-                raise RuntimeError(f"the call of {describe(self.function)} was interrupted")
+                raise RuntimeError(f"the call to {describe(self.function)} was interrupted")
             return value
         try:
             raise error
@@ -585,8 +585,8 @@ async def _await(awaitable: Awaitable[None]) -> None:
     await awaitable
 
 
-# Users' exceptions. Their classes may reject or react to attribute assignment (a frozen dataclass
-# rejects it), so the bridge uses BaseException's own descriptors.
+# Exceptions of user code. Their classes may reject or react to attribute assignment (a frozen
+# dataclass rejects it), so the bridge uses BaseException's own descriptors.
 
 _TRACEBACK: Any = BaseException.__dict__["__traceback__"]
 _CONTEXT: Any = BaseException.__dict__["__context__"]

@@ -283,10 +283,10 @@ def async_to_sync_context(
 ) -> AbstractContextManager[_T_co, bool | None]:
     """Return a synchronous version, for ``with``, of an asynchronous context manager.
 
-    `async_to_sync` runs ``__aenter__`` and ``__aexit__``: below `sync_to_async` on the calling
-    loop, and at top level on one loop in another thread, which runs until the block ends. Each runs
-    in its own task, so managers that must exit in the task that entered them (`asyncio.timeout`,
-    `asyncio.TaskGroup`) do not work.
+    `async_to_sync` runs ``__aenter__`` and ``__aexit__``: in a function that `sync_to_async` runs,
+    on the calling loop; at top level, on one loop in another thread, which runs until the block
+    ends. Each runs in its own task, so managers that must exit in the task that entered them
+    (`asyncio.timeout`, `asyncio.TaskGroup`) do not work.
 
     Args:
         manager: the context manager, not yet entered. Use each result for one block.

@@ -3,7 +3,7 @@
 A function runs in a copy of its caller's context. Afterwards the variables that it *changed* are
 set in the caller's context. A variable has changed if it no longer holds the same object as in the
 snapshot taken before the call. (Comparing with the caller's current values would undo other code's
-changes when two calls share a context, and ``==`` would run users' code.) A variable that a call
+changes when two calls share a context, and ``==`` would run user code.) A variable that a call
 has reset keeps the caller's value, because PEP 567 offers no way to unset one.
 
 If a value's type defines ``__asgiref_bridge__(self, sender)``, the receiving thread calls that

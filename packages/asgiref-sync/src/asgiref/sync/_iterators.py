@@ -163,9 +163,10 @@ async def sync_to_async_iterator(
 def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
     """Iterate over an asynchronous iterable from synchronous code, as a generator.
 
-    Each step is a separate call to `async_to_sync`, in its own task. Below `sync_to_async` the
-    steps run on the calling loop. At top level they run on one loop in another thread, which stops
-    when the iteration ends. While the calling thread waits, it runs thread-sensitive code.
+    Each step is a separate call to `async_to_sync`, in its own task. In a function that
+    `sync_to_async` runs, the steps run on the calling loop. At top level they run on one loop in
+    another thread, which stops when the iteration ends. While the calling thread waits, it runs
+    thread-sensitive code.
 
     When the iteration ends early (break, exception, ``close`` of the generator), an asynchronous
     generator is closed on its loop.

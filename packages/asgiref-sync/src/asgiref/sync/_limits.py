@@ -56,7 +56,7 @@ class PoolLimiter(WorkItem):
 
     @property
     def queued(self) -> int:
-        """The number of calls that wait for a token or a thread."""
+        """The number of calls waiting for a token or a thread."""
         return len(self._backlog)
 
     @property
@@ -206,8 +206,8 @@ class PoolLimiter(WorkItem):
 class _LentToken:
     """A ``with`` block in which a call lends its token.
 
-    It is not a @contextmanager, because that sets attributes on exceptions, and users' exceptions
-    may reject them.
+    It is not a @contextmanager, because that sets attributes on exceptions, and exceptions of user
+    code may reject them.
     """
 
     __slots__ = ("_call", "_limiter")

@@ -1,4 +1,4 @@
-"""Event loops for calls to `async_to_sync` at top level, that is, not below `sync_to_async`.
+"""Event loops for `async_to_sync` at top level: outside functions that `sync_to_async` runs.
 
 A loop thread runs one top-level `async_to_sync` call on the loop that it keeps, or it runs the loop
 of one `AsyncSingleThreadContext`. After a call it keeps the loop only if the loop shows no trace of
@@ -178,7 +178,7 @@ class ContextLoop(WorkItem, Executor):
 
     @property
     def is_usable(self) -> bool:
-        """Whether the loop runs or will run in this process."""
+        """Whether the loop is running or will run in this process."""
         return not self._has_ended and self._pid == PROCESS.pid
 
     def start(self, call: CoroutineCall) -> bool:

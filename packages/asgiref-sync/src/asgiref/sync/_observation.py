@@ -32,7 +32,7 @@ class CallEvent(NamedTuple):
     thread: threading.Thread
     #: Seconds between the call and its start.
     waited: float
-    #: The number of other functions that wait for the same thread or for a token of the same
+    #: The number of other functions waiting for the same thread or for a token of the same
     #: limiter when the call starts; 0 for coroutines.
     queued: int
     #: Seconds between start and end; None in the first event.

@@ -229,7 +229,7 @@ class ThreadSensitiveContext:
     no request sees another's `threading.local` values.
 
     Args:
-        executor: runs the calls of this block, even inside another context or below
+        executor: runs the calls of this block, even inside another context or in code run by
             `async_to_sync`. It must run one call at a time on one thread, for example
             ``ThreadPoolExecutor(max_workers=1)``. The context does not shut it down. Such a context
             can be entered only once. Tasks started inside must finish before the block ends; any
@@ -239,8 +239,8 @@ class ThreadSensitiveContext:
             bound to that thread: database connections, `threading.local` values, thread-critical
             values of a `Local`. None means the setting of `reuse_threads`.
 
-    At its end, the block waits for a call that is still running because its task was cancelled,
-    except with `executor`. If that wait is itself cancelled, the thread exits when the call
+    At its end, the block waits for any function still running after its task was cancelled, except
+    with `executor`. If that wait is itself cancelled, the thread exits when the call
     finishes.
 
     >>> import asyncio, threading
@@ -434,8 +434,8 @@ class AsyncSingleThreadContext:
 
     The loop runs from the first call until the block ends. Then its tasks are cancelled and
     awaited, and the loop is closed. A block inside another one does nothing, even if both use the
-    same object. As usual, calls below `sync_to_async` run on the calling loop, and
-    ``force_new_loop=True`` uses a separate loop.
+    same object. As usual, calls made in a function that `sync_to_async` runs use the calling loop,
+    and ``force_new_loop=True`` uses a separate loop.
 
     >>> import threading
     >>> from asgiref.sync import async_to_sync

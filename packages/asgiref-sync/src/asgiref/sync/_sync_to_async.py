@@ -123,7 +123,7 @@ class SyncToAsync(Generic[_P, _R]):
             raise refusal
         if thread_sensitive and executor is not None:
             raise TypeError(
-                f"executor must not be set when thread_sensitive is True, as for {describe(func)}: "
+                f"executor must not be set when thread_sensitive is True (for {describe(func)}): "
                 "pass thread_sensitive=False with it"
             )
         adopt_identity(self, func)

@@ -200,7 +200,7 @@ class WorkerThread:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the thread runs an item or has one in its queue."""
+        """Whether the thread is running an item or has one in its queue."""
         # When `put` counts an item, the thread may already have started it.
         return self._is_running or self._done != self._accepted
 
@@ -214,7 +214,7 @@ class WorkerThread:
 
     @property
     def queued(self) -> int:
-        """The number of items that wait for this thread."""
+        """The number of items waiting for this thread."""
         return self._queue.qsize()
 
     def is_current_thread(self) -> bool:

@@ -87,7 +87,7 @@ class ThreadState:
 
     @property
     def runs_unblocked_call(self) -> bool:
-        """Whether the thread runs a call from async code that is not blocked in `async_to_sync`.
+        """Whether a call from async code is running here, and is not blocked in `async_to_sync`.
 
         Any thread may read this.
         """

@@ -113,7 +113,7 @@ def _fault_of_header(line: Any) -> str | None:
 
 
 def declared_length(headers: Iterable[tuple[bytes, bytes]]) -> int | str | None:
-    """Return the ``content-length`` of valid headers, None without one, or its fault as text."""
+    """Return the ``content-length`` of valid headers, None if it is absent, or its fault."""
     values = {value for name, value in headers if name.lower() == b"content-length"}
     if not values or any(name.lower() == b"transfer-encoding" for name, _ in headers):
         return None

@@ -1,7 +1,7 @@
 """Communicators that stay open until a test is over.
 
 `CommunicatorStack.aclose` closes them on the test's loop. `CommunicatorStack.close` runs after the
-test function has returned, outside of any loop. The test's loop may then be open and idle, as with
+test function has returned, outside any loop. The test's loop may then be open and idle, as with
 pytest-asyncio; in that case, it runs once more. It may be closed, as after ``asyncio.run``, which
 cancels the applications, so that only their failures remain to be raised. Or it may be running on
 another thread (a portal).

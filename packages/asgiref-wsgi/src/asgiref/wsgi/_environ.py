@@ -26,7 +26,7 @@ from ._types import Scope
 HeaderPairs = Iterable[tuple[bytes, bytes]]
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_MAX_DIGITS = 18  # more than any body's length has; keeps int() cheap
+_MAX_DIGITS = 18  # more digits than any real body's length; keeps int() cheap
 _MAX_KNOWN_LENGTH = 64
 _MAX_KNOWN_KEYS = 512
 _KEYS = {
@@ -90,8 +90,8 @@ def read_framing(headers: HeaderPairs) -> Framing:
 def may_lack_length(scope: Scope, framing: Framing) -> bool:
     """Whether there may be a body whose length the headers do not give.
 
-    HTTP/1 requests without Content-Length and Transfer-Encoding have no body (RFC 9112, 6.3); in
-    later versions every request may have one.
+    HTTP/1 requests with neither Content-Length nor Transfer-Encoding have no body (RFC 9112, 6.3);
+    in later versions every request may have one.
     """
     if framing.length is not None:
         return False
@@ -99,7 +99,7 @@ def may_lack_length(scope: Scope, framing: Framing) -> bool:
 
 
 def parse_content_length(values: Sequence[bytes]) -> int | None:
-    """Return the length that all Content-Length fields agree on, or None without such a field."""
+    """Return the length that all Content-Length fields agree on, or None if there are none."""
     if len(values) == 1 and _is_length(values[0]):
         return int(values[0])  # the usual case
     lengths: set[int] = set()

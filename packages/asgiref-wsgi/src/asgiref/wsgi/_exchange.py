@@ -101,7 +101,7 @@ class Exchange:
     async def serve(self, run: Callable[[BinaryIO], Coroutine[Any, Any, None]]) -> None:
         """Receive the request, run the application through `run`, and send its events.
 
-        Raises any exception of `run`, `receive` or `send`.
+        Raises any exception from `run`, `receive` or `send`.
         """
         source, outbox = self._source, self.outbox
         assert source is not None
@@ -244,7 +244,10 @@ class Exchange:
         return in_a_row
 
     async def _is_over(self, application: asyncio.Task[None]) -> bool:
-        """Return whether the closed request is over. Send status 413 if its body is too large."""
+        """Handle a closed outbox: send status 413 if the body is too large.
+
+        Return True if the request never got a thread.
+        """
         if self._is_too_large:
             self._is_too_large = False
             await self._answer_too_large()

@@ -31,7 +31,8 @@ EVENT_OVERHEAD = 400
 class ResponseQueue:
     """The events of one response on their way to `send`; a Sink for the application's thread.
 
-    The thread makes long waits inside the context manager that `lend` returns (see `_workers`).
+    The thread blocks for long periods only inside the context manager that `lend` returns (see
+    `_workers`).
     """
 
     __slots__ = (

@@ -115,7 +115,7 @@ class TwoSidedWait:
         self._event.set()
 
     def wake_threads(self) -> bool:
-        """Make waiting threads re-check their conditions; return whether any thread waits."""
+        """Make waiting threads re-check their conditions; return whether any thread is waiting."""
         # Lock even if no thread waits: without the GIL, reading `_threads` alone could miss a
         # thread that is about to wait.
         with self.lock:

@@ -79,7 +79,7 @@ class RunningApplication:
 
     @property
     def state(self) -> dict[str, object] | None:
-        """A copy of the lifespan's state for a request; None without a lifespan."""
+        """A copy of the lifespan's state for a request; None if no lifespan runs."""
         if self._lifespan is None or self.options.lifespan is LifespanMode.OFF:
             return None
         return self._lifespan.state.copy()
