@@ -582,3 +582,28 @@ async def test_a_table_in_a_mixin_does_not_stop_evictions(settled):
         await settled()
     assert received == [0, 1, 2, 3]
     assert undelivered == []
+
+
+@pytest.mark.parametrize("look_up", [False, True])
+async def test_a_server_sends_to_every_instance_while_it_iterates_over_them(make_server, look_up):
+    server = make_server(echo)
+    for name in "abc":
+        server.queue(name)
+    for name, details in server.application_instances.items():
+        queue = server.queue(name) if look_up else details["input_queue"]
+        queue.put_nowait("all")
+    assert sorted([await server.next_sent() for _ in "abc"]) == [(name, "all") for name in "abc"]
+    await server.close()
+
+
+async def test_instances_may_be_deleted_during_an_iteration(make_server):
+    server = make_server(echo)
+    for name in "abc":
+        server.queue(name)
+    seen = []
+    for name in server.application_instances:
+        seen.append(name)
+        if name == "a":
+            server.delete_application_instance("b")
+    assert seen == ["a", "c"]
+    await server.close()

@@ -22,7 +22,7 @@ import ctypes
 import enum
 import time
 from collections import OrderedDict, UserDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
@@ -89,6 +89,14 @@ class InstanceTable(UserDict[Hashable, ApplicationInstance]):
 
     def __delitem__(self, scope_id: Hashable) -> None:
         self._instances.remove(self[scope_id])
+
+    def __iter__(self) -> Iterator[Hashable]:
+        # Servers put a message for every entry, and each put moves the entry to the end.
+        return (scope_id for scope_id in [*self.data] if scope_id in self.data)
+
+    def clear(self) -> None:
+        for scope_id in self:
+            del self[scope_id]
 
     def copy(self) -> Any:
         return dict(self.data)
