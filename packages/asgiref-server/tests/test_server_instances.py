@@ -1,7 +1,9 @@
 """Instances: creation, reuse, eviction, deletion, and records as asgiref's dicts."""
 
 import asyncio
+import copy
 import itertools
+import pickle
 import re
 import time
 
@@ -607,3 +609,24 @@ async def test_instances_may_be_deleted_during_an_iteration(make_server):
             server.delete_application_instance("b")
     assert seen == ["a", "c"]
     await server.close()
+
+
+class Picklable(StatelessServer):
+    """A server that multiprocessing can pass to another process."""
+
+    async def handle(self):
+        self.get_or_create_application_instance("a", {"type": "test"}).put_nowait(1)
+
+    async def application_send(self, scope, message):
+        self.sent = message
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda server: pickle.loads(pickle.dumps(server))]
+)
+async def test_a_copied_or_pickled_server_runs_with_the_same_options(duplicate):
+    original = Picklable(echo, 7, queue_size=3)
+    server = duplicate(original)
+    await server.arun()
+    assert (server.max_applications, server.queue_size, server.sent) == (7, 3, 1)
+    assert not hasattr(original, "sent")

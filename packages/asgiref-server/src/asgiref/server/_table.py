@@ -140,6 +140,10 @@ class Instances:
         self.on_contact: Callable[[], object] | None = None
         self.hooks: HookCalls = HookCalls()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy only the settings: multiprocessing pickles a server whose ``run`` is its target."""
+        return Instances, (self._server,), {"settings": self.settings}
+
     # Looking up and starting
 
     def queue_for(self, scope_id: Hashable, scope: object) -> "asyncio.Queue[Any]":
