@@ -150,7 +150,8 @@ class Instances:
         """Return the input queue of a scope, and start an instance if none is live."""
         if self.thread_id != get_ident() and self.is_elsewhere():
             return self.call(self._server.get_or_create_application_instance, scope_id, scope)
-        if self.on_contact is not None:
+        # An instance that looks up another scope says nothing about the connection.
+        if self.on_contact is not None and asyncio.current_task() not in self.unfinished:
             self.on_contact()
         instance = self.order.get(scope_id)
         if instance is None:
