@@ -515,6 +515,14 @@ async def test_an_idle_timeout_that_is_not_above_zero_is_rejected(limit):
         StatelessServer(echo, idle_timeout=limit)
 
 
+@pytest.mark.parametrize(("duration", "error"), [(-1, ValueError), (None, TypeError)])
+async def test_a_shutdown_timeout_that_is_not_a_duration_is_rejected_before_the_shutdown(
+    duration, error
+):
+    with pytest.raises(error):
+        StatelessServer(echo, shutdown_timeout=duration)
+
+
 class Failed(BaseException):
     """A BaseException, like the exception of ``pytest.fail()``."""
 
