@@ -509,3 +509,29 @@ async def test_a_scope_that_application_exception_starts_again_is_ended_when_idl
 async def test_a_queue_can_be_printed_and_formatted(make_server):
     queue = make_server(echo).queue("a")
     assert str(queue) == f"{queue}" == repr(queue) == "<InputQueue of 'a', 0 waiting>"
+
+
+async def test_a_task_that_a_hook_started_can_delete_the_next_instance_of_its_scope(
+    make_server, settled
+):
+    class Server(make_server):
+        async def application_exception(self, exception, application_details):
+            await super().application_exception(exception, application_details)
+            self.later = asyncio.create_task(self.delete_later())
+
+        async def delete_later(self):
+            await deleting.wait()
+            self.delete_application_instance("a")
+
+    async def application(scope, receive, send):
+        raise LookupError(await receive())
+
+    deleting = asyncio.Event()
+    server = Server(application)
+    server.put("a", 1)
+    await settled()
+    server.queue("a")
+    deleting.set()
+    await server.later
+    assert server.failures == [("a", "1")]
+    assert not server.application_instances

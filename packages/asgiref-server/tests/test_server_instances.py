@@ -1,7 +1,9 @@
 """Instances: creation, reuse, eviction, deletion, and records as asgiref's dicts."""
 
 import asyncio
+import copy
 import itertools
+import pickle
 import re
 import time
 
@@ -513,6 +515,14 @@ async def test_an_idle_timeout_that_is_not_above_zero_is_rejected(limit):
         StatelessServer(echo, idle_timeout=limit)
 
 
+@pytest.mark.parametrize(("duration", "error"), [(-1, ValueError), (None, TypeError)])
+async def test_a_shutdown_timeout_that_is_not_a_duration_is_rejected_before_the_shutdown(
+    duration, error
+):
+    with pytest.raises(error):
+        StatelessServer(echo, shutdown_timeout=duration)
+
+
 class Failed(BaseException):
     """A BaseException, like the exception of ``pytest.fail()``."""
 
@@ -582,3 +592,49 @@ async def test_a_table_in_a_mixin_does_not_stop_evictions(settled):
         await settled()
     assert received == [0, 1, 2, 3]
     assert undelivered == []
+
+
+@pytest.mark.parametrize("look_up", [False, True])
+async def test_a_server_sends_to_every_instance_while_it_iterates_over_them(make_server, look_up):
+    server = make_server(echo)
+    for name in "abc":
+        server.queue(name)
+    for name, details in server.application_instances.items():
+        queue = server.queue(name) if look_up else details["input_queue"]
+        queue.put_nowait("all")
+    assert sorted([await server.next_sent() for _ in "abc"]) == [(name, "all") for name in "abc"]
+    await server.close()
+
+
+async def test_instances_may_be_deleted_during_an_iteration(make_server):
+    server = make_server(echo)
+    for name in "abc":
+        server.queue(name)
+    seen = []
+    for name in server.application_instances:
+        seen.append(name)
+        if name == "a":
+            server.delete_application_instance("b")
+    assert seen == ["a", "c"]
+    await server.close()
+
+
+class Picklable(StatelessServer):
+    """A server that multiprocessing can pass to another process."""
+
+    async def handle(self):
+        self.get_or_create_application_instance("a", {"type": "test"}).put_nowait(1)
+
+    async def application_send(self, scope, message):
+        self.sent = message
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda server: pickle.loads(pickle.dumps(server))]
+)
+async def test_a_copied_or_pickled_server_runs_with_the_same_options(duplicate):
+    original = Picklable(echo, 7, queue_size=3)
+    server = duplicate(original)
+    await server.arun()
+    assert (server.max_applications, server.queue_size, server.sent) == (7, 3, 1)
+    assert not hasattr(original, "sent")

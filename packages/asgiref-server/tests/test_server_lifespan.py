@@ -1,6 +1,7 @@
 """lifespan=True: the application learns when the server starts and when it shuts down."""
 
 import asyncio
+import contextlib
 import logging
 
 import pytest
@@ -280,4 +281,25 @@ async def test_an_answer_at_the_wrong_time_is_an_error_of_the_application(
     server.finished.set()
     await server.arun()
     assert "sent 'lifespan.shutdown.complete' while its lifespan was started" in caplog.text
+    no_task_left()
+
+
+async def test_a_lifespan_that_sends_in_a_loop_does_not_block_the_server(
+    make_recorder, no_task_left
+):
+    class Stubborn(Application):
+        async def lifespan(self, scope, receive, send):
+            for _ in range(1000):
+                with contextlib.suppress(RuntimeError):
+                    await send({"type": "lifespan.shutdown.complete"})
+            sent_all.set()
+
+    sent_all = asyncio.Event()
+    running = asyncio.create_task(make_recorder(Stubborn()).arun())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not sent_all.is_set()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
     no_task_left()

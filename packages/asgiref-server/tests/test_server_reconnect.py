@@ -85,6 +85,28 @@ async def test_handle_may_say_that_the_connection_is_established(caplog):
     assert "The connection is back, after 1 attempt(s)" in caplog.text
 
 
+async def test_an_application_that_looks_up_a_scope_establishes_no_connection(caplog):
+    caplog.set_level(logging.INFO, "asgiref.server")
+
+    class Relaying(Bot):
+        async def handle(self):
+            if len(self.steps) == 2:
+                self.get_or_create_application_instance("a", {"type": "test"})
+            if len(self.steps) == 1:
+                self.application_instances["a"]["input_queue"].put_nowait("timer")
+                await turns()
+            await super().handle()
+
+        async def application_send(self, scope, message):
+            await super().application_send(scope, message)
+            self.get_or_create_application_instance("b", {"type": "test"})
+
+    bot = Relaying([OSError("lost"), OSError("again")], reconnect=Reconnect(0.001, 0.002))
+    await run_until_done(bot)
+    assert bot.sent == [("timer", 1)]
+    assert "The connection is back" not in caplog.text
+
+
 async def test_the_delay_doubles_up_to_the_maximum_with_jitter():
     reconnect = Reconnect(1.0, 5.0)
     delays = [reconnect._lost("Bot", None) for _ in range(2000)]

@@ -663,3 +663,9 @@ async def test_targets_that_contain_urls_and_unusual_hosts(target, path, host, s
     assert scope["path"] == path
     assert dict(scope["headers"])[b"host"] == host
     assert scope["server"][0] == server
+
+
+async def test_a_key_that_does_not_belong_to_an_event_is_ignored_as_under_a_server():
+    application = sending({**START, "body": 5, "text": None}, {**END, "bytes": object()})
+    async with HttpExchange(application) as exchange:
+        assert (await exchange.response()).body == b""

@@ -190,3 +190,29 @@ except TimeoutError as error:
         [sys.executable, "-c", source], capture_output=True, text=True, check=True, timeout=50
     )
     assert done.stdout.startswith("__main__.catching ignored its cancellation")
+
+
+@pytest.mark.parametrize("helper", [ApplicationCommunicator, HttpExchange, Lifespan])
+def test_a_test_that_is_cancelled_while_its_block_ends_leaves_no_application(helper):
+    async def waiting(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await send({"type": "lifespan.startup.complete"})
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.get_running_loop().create_future()
+
+    async def main():
+        arguments = ({"type": "test"},) if helper is ApplicationCommunicator else ()
+        communicator = helper(waiting, *arguments)
+
+        async def test():
+            async with communicator:
+                await asyncio.sleep(0)
+                raise LookupError
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(test(), 1)
+        return communicator.future
+
+    # The loop waits for all tasks at its end, or fails if it would wait forever.
+    assert isinstance(run(main).exception(), RuntimeError)

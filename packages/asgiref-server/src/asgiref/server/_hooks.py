@@ -8,7 +8,7 @@ not block its scope. An exception in one hook never prevents the next call.
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -19,8 +19,9 @@ from ._queue import InputQueue
 #: The maximum duration of a call, in seconds. The next instance waits twice as long.
 _LIMIT_SECONDS = 10.0
 
-#: The name and scope id of the hook that is running in this context.
-_current: ContextVar[tuple[str, object]] = ContextVar("asgiref.server.hook", default=("", None))
+#: The name and scope id of the hook that is running in this context. The id is removed at its end,
+#: because a task that the hook started may live longer.
+_current: ContextVar[Sequence[object]] = ContextVar("asgiref.server.hook", default=("",))
 
 
 def is_reporting() -> bool:
@@ -30,13 +31,13 @@ def is_reporting() -> bool:
 
 def is_failed(scope_id: object) -> bool:
     """Whether ``application_exception`` is the caller, for the failed instance of this scope."""
-    return _current.get() == ("application_exception", scope_id)
+    return _current.get() == ["application_exception", scope_id]
 
 
 def leave_hook() -> None:
     """Mark the current task as an application, even if a hook started it."""
     if _current.get()[0]:  # setting it costs 100 bytes per idle scope
-        _current.set(("", None))
+        _current.set(("",))
 
 
 class HookCalls:
@@ -50,7 +51,7 @@ class HookCalls:
     """
 
     def __init__(self) -> None:
-        self._calls: dict[object, list[tuple[str, tuple[str, object], Callable[[], Any]]]] = {}
+        self._calls: dict[object, list[tuple[str, list[object], Callable[[], Any]]]] = {}
         self.unstarted: set[asyncio.Future[None]] = set()
         self.tasks: dict[object, asyncio.Future[None]] = {}
         self.on_fatal: Callable[[BaseException], object] = lambda _: None
@@ -62,7 +63,7 @@ class HookCalls:
         if not is_loop_running():
             logger.error("%s was not called, because no event loop is running here", where)
             return
-        self._calls.setdefault(queue, []).append((where, (name, scope_id), hook))
+        self._calls.setdefault(queue, []).append((where, [name, scope_id], hook))
         if queue not in self.tasks:
             task = self.tasks[queue] = start_task(self._make_all, queue)
             self.unstarted.add(task)
@@ -89,7 +90,7 @@ class HookCalls:
             # Once cancelled (asyncio.run cancels each task only once), cancel the other calls too,
             # at their first await.
             await self._make(where, hook, 0 if task.cancelling() else _LIMIT_SECONDS)
-            del hook  # it refers to the exception
+            del hook, current[1]  # the hook refers to the exception
         # Forget it now, not in the done callback: another call may be queued first.
         self.forget(queue, task)
 

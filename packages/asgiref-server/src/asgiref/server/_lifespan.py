@@ -94,6 +94,7 @@ class ServerLifespan:
         kind, reason = message["type"], message.get("message", "")
         phase = _ANSWERS.get((self._phase, kind))
         if phase is None:
+            await asyncio.sleep(0)  # an application that retries at once must not block the others
             text = f"sent {safe_repr(kind)} while its lifespan was {self._phase.value}."
             raise RuntimeError(f"The application {text}")
         self._phase, self._reason = phase, reason

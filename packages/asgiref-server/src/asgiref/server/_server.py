@@ -63,7 +63,8 @@ class StatelessServer:
 
     Raises:
         TypeError: if ``application`` is not callable.
-        ValueError: if ``max_applications`` is below 1, or ``idle_timeout`` is not above 0.
+        ValueError: if ``max_applications`` is below 1, ``idle_timeout`` is not above 0, or
+            ``shutdown_timeout`` is negative.
 
     Everything runs on one event loop: the loop that `run` creates or `arun` is awaited on. Plain
     functions are also called there, and an awaitable that they return is awaited. Decorate a method
@@ -122,6 +123,8 @@ class StatelessServer:
             raise ValueError(f"max_applications must be at least 1, not {max_applications!r}.")
         if idle_timeout is not None and idle_timeout <= 0:
             raise ValueError(f"idle_timeout must be more than 0, or None, not {idle_timeout!r}.")
+        if shutdown_timeout < 0:
+            raise ValueError(f"shutdown_timeout must not be negative: {shutdown_timeout!r}.")
         self.application = application
         self.max_applications = max_applications
         _instances_of(self).settings = ServerSettings(

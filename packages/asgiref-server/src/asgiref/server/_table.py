@@ -22,7 +22,7 @@ import ctypes
 import enum
 import time
 from collections import OrderedDict, UserDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
@@ -91,6 +91,14 @@ class InstanceTable(UserDict[Hashable, ApplicationInstance]):
     def __delitem__(self, scope_id: Hashable) -> None:
         self._instances.remove(self[scope_id])
 
+    def __iter__(self) -> Iterator[Hashable]:
+        # Servers put a message for every entry, and each put moves the entry to the end.
+        return (scope_id for scope_id in [*self.data] if scope_id in self.data)
+
+    def clear(self) -> None:
+        for scope_id in self:
+            del self[scope_id]
+
     def copy(self) -> Any:
         return dict(self.data)
 
@@ -133,13 +141,18 @@ class Instances:
         self.on_contact: Callable[[], object] | None = None
         self.hooks: HookCalls = HookCalls()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy only the settings: multiprocessing pickles a server whose ``run`` is its target."""
+        return Instances, (self._server,), {"settings": self.settings}
+
     # Looking up and starting
 
     def queue_for(self, scope_id: Hashable, scope: object) -> "asyncio.Queue[Any]":
         """Return the input queue of a scope, and start an instance if none is live."""
         if self.thread_id != get_ident() and self.is_elsewhere():
             return self.call(self._server.get_or_create_application_instance, scope_id, scope)
-        if self.on_contact is not None:
+        # An instance that looks up another scope says nothing about the connection.
+        if self.on_contact is not None and asyncio.current_task() not in self.unfinished:
             self.on_contact()
         instance = self.order.get(scope_id)
         if instance is None:

@@ -69,7 +69,7 @@ class Wire(CheckedQueue):
 
 def _size_of(event: Mapping[str, Any]) -> int:
     parts: list[Any] = [event.get("body"), event.get("bytes"), event.get("text")]
-    return _EVENT_SIZE + sum(len(part) for part in parts if part is not None)
+    return _EVENT_SIZE + sum(len(part) for part in parts if isinstance(part, (bytes, str)))
 
 
 class Client:

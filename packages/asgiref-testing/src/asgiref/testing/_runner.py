@@ -187,16 +187,23 @@ class Runner:
             if task.done():
                 break
             task.cancel(f"{self.name} was cancelled: {reason}")
-            await asyncio.wait({task}, timeout=seconds)
+            try:
+                await asyncio.wait({task}, timeout=seconds)
+            except asyncio.CancelledError:  # the test does not wait, but the application must end
+                asyncio.get_running_loop().call_later(seconds, _force_end, task)
+                raise
         if not task.done():
             self.stuck = f"{self.name} ignored its cancellation: {doing(task)}."
-            await _force_end(task)
+            _force_end(task)
+            await asyncio.wait({task}, timeout=_CANCELLATIONS[-1])
         if task.done() and not task.cancelled():
             task.exception()
 
 
-async def _force_end(task: asyncio.Task[Any]) -> None:
+def _force_end(task: asyncio.Task[Any]) -> None:
     """End a task that ignores its cancellation: ``asyncio.run`` would wait for it forever."""
+    if task.done():
+        return
     coroutine = task.get_coro()
     if inspect.iscoroutine(coroutine):
         # Handlers of Exception and CancelledError do not catch GeneratorExit. If a bare ``except:``
@@ -204,7 +211,6 @@ async def _force_end(task: asyncio.Task[Any]) -> None:
         with contextlib.suppress(BaseException):
             coroutine.close()
     task.cancel()  # resumes the closed coroutine, which ends the task with a RuntimeError
-    await asyncio.wait({task}, timeout=_CANCELLATIONS[-1])
 
 
 async def _run(
