@@ -27,11 +27,7 @@ def main() -> str | None:
     parser = argparse.ArgumentParser(description="put one process under every kind of load")
     parser.add_argument("--version", action="version", version=f"asgiref {version('asgiref')}")
     parser.add_argument(
-        "--seconds",
-        type=float,
-        default=300,
-        metavar="SECONDS",
-        help="duration of the load (default: %(default)s)",
+        "--seconds", type=float, default=300, metavar="SECONDS", help="load (default: %(default)s)"
     )
     parser.add_argument("--write", action="store_true", help="store the report on its page")
     options = parser.parse_args()

@@ -65,9 +65,7 @@ def assemble(component: Component, date: datetime.date) -> None:
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
     parser = make_parser("move the notes of packages to their CHANGELOGs, or show all notes")
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="a package, or `all` for every package with notes"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a package, or `all` with notes")
     chosen: list[str] = parser.parse_args(arguments).names
     components = {component.name: component for component in find_components(root)}
     for name in chosen:
