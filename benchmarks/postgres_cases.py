@@ -23,20 +23,19 @@ BATCH, PAUSE = 100, 0.001
 TEXT = "x" * 50
 #: The result of one run: total seconds, and quantiles of the latency in milliseconds.
 Trip = dict[str, float]
+Put = Callable[[int], Awaitable[None]]
 
 
 class Echoes:
     """Runs of messages, one after the other, and their echoes."""
 
-    async def serve(self, put: Callable[[int], Awaitable[None]]) -> None:
+    async def serve(self, put: Put) -> None:
         """Start a run for each line of standard input: a number of messages, and a rate."""
         print("ready", flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             print(json.dumps(await self.run(put, *json.loads(line))), flush=True)
 
-    async def run(
-        self, put: Callable[[int], Awaitable[None]], messages: int, rate: float = 0
-    ) -> Trip:
+    async def run(self, put: Put, messages: int, rate: float = 0) -> Trip:
         """Send messages at a rate per second, or as fast as possible with 0."""
         time = asyncio.get_running_loop().time
         self._due, self._took = [0.0] * messages, dict[int, float]()
@@ -62,9 +61,7 @@ class Echoes:
                 self._done.set()
 
 
-async def relay(
-    put: Callable[[int], Awaitable[None]], receive: Callable[[], Awaitable[list[int]]]
-) -> None:
+async def relay(put: Put, receive: Callable[[], Awaitable[list[int]]]) -> None:
     """Run the messages, while ``receive`` returns the numbers of the echoes."""
     echoes = Echoes()
 

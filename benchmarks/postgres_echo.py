@@ -29,8 +29,7 @@ from wsgi_servers import free_port, serving
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
 
-from own_postgres import OwnPostgres  # from tools/
-from own_postgres import own_postgres as own_postgres
+from own_postgres import OwnPostgres, own_postgres  # from tools/
 
 PARTITIONS = 16
 SCOPES = (100, 10_000)
@@ -65,12 +64,11 @@ class Troupe:
         self._server = psutil.Process(server)
         # An idle process of the bare loop polls a thousand times a second, which would slow down
         # the other ways. Suspend it between runs.
-        self._polls = way is Way.BARE
         self._processes: list[psutil.Popen] = []
+        self._polling = self._processes if way is Way.BARE else []
         # Start the gateway first: it creates the tables that the workers of the bare loop read.
         for role, number in [("gateway", 0), *(("worker", number) for number in range(WORKERS))]:
-            script = str(HERE / "postgres_cases.py")
-            command = [python, script, way, role, url, str(scopes), str(number)]
+            command = [python, HERE / "postgres_cases.py", way, role, url, str(scopes), str(number)]
             process = psutil.Popen(command, stdin=PIPE, stdout=PIPE, text=True)
             self._processes.append(process)
             if process.stdout.readline() != "ready\n":
@@ -80,20 +78,14 @@ class Troupe:
     def carry(self, messages: int, rate: float = 0) -> tuple[Trip, list[float]]:
         """Return the gateway's answer, and the microseconds per echo of each role."""
         gateway, before = self._processes[0], self._spent()
-        with self._resumed():
-            print(json.dumps([messages, rate]), file=gateway.stdin, flush=True)
-            trip = json.loads(gateway.stdout.readline())
+        for process in self._polling:
+            process.resume()
+        print(json.dumps([messages, rate]), file=gateway.stdin, flush=True)
+        trip = json.loads(gateway.stdout.readline())
+        for process in self._polling:
+            process.suspend()
         pairs = zip(before, self._spent(), strict=True)
         return trip, [1e6 * (after - start) / messages for start, after in pairs]
-
-    @contextlib.contextmanager
-    def _resumed(self) -> Iterator[None]:
-        polling = self._processes if self._polls else []
-        for process in polling:
-            process.resume()
-        yield
-        for process in polling:
-            process.suspend()
 
     def _spent(self) -> list[float]:
         """Return the processor time of each role so far, in user code and in the kernel."""
@@ -136,8 +128,8 @@ def measure(scopes: int, pythons: Mapping[Way, str], server: OwnPostgres, count:
             url, process = server.url, server.pid
             if way is Way.CHANNELS:
                 url, process = stack.enter_context(redis_server())
-            troupes[way] = Troupe(way, python, url, scopes, process)
-            stack.callback(troupes[way].close)
+            troupe = contextlib.closing(Troupe(way, python, url, scopes, process))
+            troupes[way] = stack.enter_context(troupe)
             troupes[way].carry(max(scopes, 2_000) if way is Way.OURS else 500)
         for ways in turns(f"postgres_echo, {scopes:,} scopes", count, pythons):
             for way in ways:
@@ -155,10 +147,9 @@ def tables_of(results: Mapping[str, Samples]) -> list[Table]:
     """Return the tables of rates, latencies and processor time, for the samples of each size."""
     paced, spent = [], []
     for size, samples in results.items():
-        for quantile, limit in AT_MOST.items():
-            took = statistics.median(samples[quantile])
-            limits = {"limit": limit}
-            paced.append(Measured(f"{size}, {quantile}", took, took <= limit, limits=limits))
+        for name, limit in AT_MOST.items():
+            took = statistics.median(samples[name])
+            paced.append(Measured(f"{size}, {name}", took, took <= limit, limits={"limit": limit}))
         medians = {name: statistics.median(of) for name, of in samples.items() if ": " in name}
         columns = {name: f"{median:,.1f}" for name, median in medians.items()}
         spent.append(Measured(size, 0, columns=columns))
@@ -174,9 +165,8 @@ def tables_of(results: Mapping[str, Samples]) -> list[Table]:
 def rates(title: str, theirs: str, target: float, results: Mapping[str, Samples]) -> Table:
     cases = []
     for size, samples in results.items():
-        ours = samples[Way.OURS]
-        other = samples.get(theirs, [AT_LEAST] * len(ours))
-        cases.append(compared_rates(size, ours, other, target))
+        other = samples.get(theirs, [AT_LEAST] * len(samples[Way.OURS]))
+        cases.append(compared_rates(size, samples[Way.OURS], other, target))
     return Table(f"echoes a second, {title}", "echoes/s", cases, theirs=theirs)
 
 

@@ -35,8 +35,8 @@ def main(seconds: int) -> None:
         print(f"PostgreSQL {server.version}, {RATE:,} echoes a second:\n")
         print("| minutes | dead rows | messages, MB | all tables, MB | vacuums |")
         print("|---|---|---|---|---|")
-        troupe = Troupe(Way.OURS, sys.executable, server.url, SCOPES, server.pid)
-        with contextlib.closing(troupe):
+        arguments = Way.OURS, sys.executable, server.url, SCOPES, server.pid
+        with contextlib.closing(Troupe(*arguments)) as troupe:
             for number in range(ROWS + 1):
                 if number:
                     troupe.carry(RATE * seconds // ROWS, RATE)

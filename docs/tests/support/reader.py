@@ -47,7 +47,7 @@ request = urllib.request.Request(typed.url, body, method=typed.method)
 print(urllib.request.urlopen(request).read().decode().removesuffix("\\n"))
 """
 SAVE_THIS_AS = re.compile(r"Save this as `(\w+\.py)`")
-EXAMPLE = re.compile(r"^```python$|^\$ python \w+\.py", re.M)
+EXAMPLE = re.compile(r"^```python$|^\$ python \w+\.py\b", re.M)
 EMPTY_FILE = re.compile(r"Create an empty file `(\w+\.py)`")
 # The reader has an environment and the wheels before the first line of a page.
 ALREADY_DONE = ("python3 -m venv .venv", ". .venv/bin/activate", "pip wheel ")
