@@ -282,7 +282,7 @@ class _GatewayOwner:
         self._gateway = gateway
         self._codec = codec
         self._max_size = MAX_SIZE
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._task_of: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._reset()
@@ -331,7 +331,7 @@ class _GatewayOwner:
     async def ended(self, pump: "asyncio.Future[None]", seconds: float) -> None:
         """Cancel the remaining deliveries, and wait for them and for the pump."""
         self.lost()
-        await asyncio.wait([*self._tasks.values(), pump], timeout=seconds)
+        await asyncio.wait([*self._task_of.values(), pump], timeout=seconds)
         if pump.done() and not pump.cancelled():
             pump.exception()  # already raised, or no caller is left to raise it in
 
@@ -342,7 +342,7 @@ class _GatewayOwner:
         self._max_size = session.max_size
 
     def lost(self) -> None:
-        for task in self._tasks.values():
+        for task in self._task_of.values():
             task.cancel()
 
     async def tick(self, session: Session) -> None:
@@ -375,19 +375,19 @@ class _GatewayOwner:
         self._is_done = not owned and not outbox
 
     async def ready(self, session: Session, scope_ids: list[str]) -> None:
-        new = [each for each in scope_ids if each not in self._tasks]
+        new = [each for each in scope_ids if each not in self._task_of]
         found = {each: self.pump.outbox.known_scope(each) for each in new}
         if unknown := [each for each, scope in found.items() if scope is None]:
             found |= await session.scopes(unknown)
         for scope_id in new:
-            if scope_id not in self._tasks:
+            if scope_id not in self._task_of:
                 delivering = self._deliver(scope_id, scope_from(found[scope_id], scope_id))
                 task = asyncio.get_running_loop().create_task(delivering)
-                self._tasks[scope_id] = task
+                self._task_of[scope_id] = task
                 task.add_done_callback(partial(self._delivered, scope_id))
 
     def _delivered(self, scope_id: str, _task: "asyncio.Task[None]") -> None:
-        del self._tasks[scope_id]
+        del self._task_of[scope_id]
         self.pump.delivery.offer(scope_id)
         self.pump.wake()
 

@@ -1,7 +1,7 @@
 """The application in one process: its loop, its lifespan, and the tasks of its requests.
 
-The invariant: a task is in `_tasks` from its start to its end, and `end` waits for all tasks before
-it shuts down the lifespan.
+The invariant: a task is in `_task_of` from its start to its end, and `end` waits for all tasks
+before it shuts down the lifespan.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RunningApplication:
         self.is_ended = False
         """Whether `end` has started, so no request may start."""
         self._ending: asyncio.Task[None] | None = None
-        self._tasks: dict[ApplicationCall, asyncio.Task[None]] = {}
+        self._task_of: dict[ApplicationCall, asyncio.Task[None]] = {}
 
     # The server's threads
 
@@ -127,8 +127,8 @@ class RunningApplication:
             call.abandon()
             return
         task = start_task(call.run(self._application), thread.loop, "ASGI application", context)
-        self._tasks[call] = task
-        task.add_done_callback(lambda _: self._tasks.pop(call))
+        self._task_of[call] = task
+        task.add_done_callback(lambda _: self._task_of.pop(call))
 
     def _abandon(self, call: ApplicationCall) -> None:
         call.abandon()
@@ -136,7 +136,7 @@ class RunningApplication:
 
     def stop_later(self, call: ApplicationCall) -> None:
         """Cancel the call's task if it has not ended after the timeout."""
-        task = self._tasks.get(call)
+        task = self._task_of.get(call)
         if task is None:
             return
         loop = asyncio.get_running_loop()
@@ -156,22 +156,22 @@ class RunningApplication:
     async def end(self) -> None:
         """Stop all requests, then shut down the application."""
         self.is_ended = True
-        for call in self._tasks:
+        for call in self._task_of:
             call.abandon()
         await self._wait_for_tasks()
-        for task in self._tasks.values():
+        for task in self._task_of.values():
             task.cancel()
         await self._wait_for_tasks()
-        if self._tasks:
+        if self._task_of:
             _logger.error(
-                "%d requests are still running although they were cancelled", len(self._tasks)
+                "%d requests are still running although they were cancelled", len(self._task_of)
             )
         if self._lifespan is not None:
             await self._lifespan.stop(self.options.shutdown_timeout)
 
     async def _wait_for_tasks(self) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=self.options.disconnect_timeout)
+        if self._task_of:
+            await asyncio.wait(self._task_of.values(), timeout=self.options.disconnect_timeout)
 
 
 def _result_of(task: asyncio.Task[StartupFailed | None]) -> StartupFailed | None:
