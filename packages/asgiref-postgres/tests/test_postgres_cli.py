@@ -250,7 +250,7 @@ def test_a_number_outside_of_its_range_is_refused_with_the_option_and_the_range(
 
     name, _, value = option.rpartition("=")
     assert done.returncode == 2
-    assert f"argument {name or 'ID'}: '{value}' is not a " in done.stderr
+    assert f"argument {name or 'ID'}: '{value}' is out of range: " in done.stderr
     assert "number between 0 and " in done.stderr
 
 

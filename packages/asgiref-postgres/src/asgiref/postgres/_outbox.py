@@ -56,7 +56,7 @@ class Outbox:
         self._size = self._batches = 0
         self._batch = Batch()
         self._known_scopes: dict[str, bytes] = {}
-        self.is_confirmed = not is_numbered
+        self.is_confirmed: bool = not is_numbered
         self._waiting: list[asyncio.Future[None]] = []
         self.is_closed = False
 

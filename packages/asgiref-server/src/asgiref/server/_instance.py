@@ -322,7 +322,9 @@ class ApplicationInstance(MutableMapping[str, Any]):
         return dict(self)
 
     # Unlike other mappings, records compare by identity.
-    __eq__ = object.__eq__
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
     __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:
