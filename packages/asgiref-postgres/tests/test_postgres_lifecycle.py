@@ -409,13 +409,14 @@ async def test_the_health_endpoints_tell_whether_the_database_answers(
 async def test_a_health_port_that_is_taken_is_refused_with_a_sentence(database: str) -> None:
     from asgiref.postgres import CannotStart
 
-    taken = await asyncio.start_server(lambda *_: None, port=0)
-    port = taken.sockets[0].getsockname()[1]
-    with pytest.raises(CannotStart, match=rf"The health endpoint \*:{port} cannot be used"):
-        await PostgresWorker(shout, database, health_port=port).arun()
-    with pytest.raises(CannotStart, match=f"The health endpoint 127.0.0.1:{port} cannot be used"):
-        await Chat(database, health_port=port, health_address="127.0.0.1").arun()
-    taken.close()
+    # One address, because with several each gets a free port of its own.
+    async with await asyncio.start_server(lambda *_: None, "0.0.0.0", 0) as taken:
+        port = taken.sockets[0].getsockname()[1]
+        with pytest.raises(CannotStart, match=rf"The health endpoint \*:{port} cannot be used"):
+            await PostgresWorker(shout, database, health_port=port).arun()
+        where = f"The health endpoint 127.0.0.1:{port} cannot be used"
+        with pytest.raises(CannotStart, match=where):
+            await Chat(database, health_port=port, health_address="127.0.0.1").arun()
 
 
 async def test_the_health_port_listens_on_the_health_address_alone(database: str) -> None:
