@@ -48,7 +48,7 @@ def is_double_callable(application: object) -> bool:
     called = _without_partials(application)
     if inspect.isclass(called):
         return True
-    if isinstance(called, FunctionType) and _returns_coroutine(called):
+    if isinstance(called, (FunctionType, MethodType)) and _returns_coroutine(called):
         return False  # the usual case: the same answer as the checks below, in half the time
     # An instance is not a function, but its method is.
     method: object = getattr(called, "__call__", None)  # noqa: B004
@@ -85,10 +85,11 @@ def require_double_callable(application: Callable[..., object]) -> None:
 
 
 def _takes_only_scope(application: Callable[..., object]) -> bool:
-    """Return whether ``application`` is a plain class or function whose only argument is a scope."""
-    function, given = application, 1
-    if type(application) is type and application.__new__ is object.__new__:
-        function, given = cast(Any, application).__init__, 2
+    """Return whether ``application`` is a plain class or function with one named parameter."""
+    function: Any = application
+    given = 1
+    if type(function) is type and function.__new__ is object.__new__:
+        function, given = function.__init__, 2
     if not isinstance(function, FunctionType):
         return False
     code = function.__code__
