@@ -88,7 +88,7 @@ def _takes_only_scope(application: Callable[..., object]) -> bool:
     """Return whether ``application`` is a plain class or function with one named parameter."""
     function: Any = application
     given = 1
-    if type(function) is type and function.__new__ is object.__new__:
+    if type(application) is type and function.__new__ is object.__new__:
         function, given = function.__init__, 2
     if not isinstance(function, FunctionType):
         return False
