@@ -45,21 +45,16 @@ def is_double_callable(application: object) -> bool:
         return False
     if getattr(application, "_asgi_double_callable", False):
         return True
-    called = _without_partials(application)
-    if inspect.isclass(called):
+    called = application
+    while isinstance(called, functools.partial):  # added arguments do not change the style
+        called = cast(functools.partial[object], called).func
+    if isinstance(called, type):
         return True
     if isinstance(called, (FunctionType, MethodType)) and _returns_coroutine(called):
         return False  # the usual case: the same answer as the checks below, in half the time
     # An instance is not a function, but its method is.
     method: object = getattr(called, "__call__", None)  # noqa: B004
     return not (_returns_coroutine(method) or _returns_coroutine(called))
-
-
-def _without_partials(application: object) -> object:
-    """Return the callable inside any partials; added arguments do not change its style."""
-    while isinstance(application, functools.partial):
-        application = cast(functools.partial[object], application).func
-    return application
 
 
 def _returns_coroutine(candidate: object) -> bool:
