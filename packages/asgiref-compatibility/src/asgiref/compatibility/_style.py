@@ -45,21 +45,16 @@ def is_double_callable(application: object) -> bool:
         return False
     if getattr(application, "_asgi_double_callable", False):
         return True
-    called = _without_partials(application)
-    if inspect.isclass(called):
+    called = application
+    while isinstance(called, functools.partial):  # added arguments do not change the style
+        called = cast(functools.partial[object], called).func
+    if isinstance(called, type):
         return True
-    if isinstance(called, FunctionType) and _returns_coroutine(called):
+    if isinstance(called, (FunctionType, MethodType)) and _returns_coroutine(called):
         return False  # the usual case: the same answer as the checks below, in half the time
     # An instance is not a function, but its method is.
     method: object = getattr(called, "__call__", None)  # noqa: B004
     return not (_returns_coroutine(method) or _returns_coroutine(called))
-
-
-def _without_partials(application: object) -> object:
-    """Return the callable inside any partials; added arguments do not change its style."""
-    while isinstance(application, functools.partial):
-        application = cast(functools.partial[object], application).func
-    return application
 
 
 def _returns_coroutine(candidate: object) -> bool:
@@ -73,6 +68,8 @@ def require_double_callable(application: Callable[..., object]) -> None:
     (``__signature__``, ``__wrapped__``), or may raise because annotations cannot be evaluated.
     Callables without Python code are accepted: only calling them shows whether they fit.
     """
+    if _takes_only_scope(application):
+        return  # the usual case: the same answer as the checks below, much faster
     called = _called_code(application)
     if called is None or called.takes_one_more():
         return
@@ -80,6 +77,18 @@ def require_double_callable(application: Callable[..., object]) -> None:
         f"{name_of(application)} is not an ASGI application: it is neither an async callable "
         f"taking (scope, receive, send) nor a callable taking (scope){_signature_of(application)}."
     )
+
+
+def _takes_only_scope(application: Callable[..., object]) -> bool:
+    """Return whether ``application`` is a plain class or function with one named parameter."""
+    function: Any = application
+    given = 1
+    if type(application) is type and function.__new__ is object.__new__:
+        function, given = function.__init__, 2
+    if not isinstance(function, FunctionType):
+        return False
+    code = function.__code__
+    return code.co_argcount == given and not code.co_kwonlyargcount
 
 
 @dataclass(slots=True)

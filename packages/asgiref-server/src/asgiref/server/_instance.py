@@ -123,22 +123,30 @@ class Channel:
 
     # One instance at a time runs for a scope
 
+    def _has_predecessor(self) -> bool:
+        """Whether a hook or a cancelled instance of the scope has not ended."""
+        return self.queue.runner is not None or self.queue in self.queue.instances.hooks.tasks
+
     async def begin_turn(self) -> None:
         """Wait, up to a limit, for the scope's hooks and the end of its cancelled instance."""
-        queue, hooks = self.queue, self.queue.instances.hooks
+        if self._has_predecessor():  # rare, and a timeout would slow down every new scope
+            await self._wait_for_predecessor()
+        self._turn = self.queue.runner = asyncio.current_task()
+
+    async def _wait_for_predecessor(self) -> None:
+        queue = self.queue
         for _ in range(2):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PREDECESSOR_SECONDS):
-                    while queue.runner is not None or queue in hooks.tasks:
+                    while self._has_predecessor():
                         await queue.changed()
-                break
+                return
             text = (
                 "Scope %s is still waiting for a hook or a cancelled instance; cancelling it again"
             )
             logger.warning(text, safe_repr(queue.scope_id))
             if queue.runner is not None:
                 queue.runner.cancel()
-        self._turn = queue.runner = asyncio.current_task()
 
     def end_turn(self) -> None:
         """End the instance's turn, if it has started, and let the next one run."""

@@ -56,6 +56,7 @@ class Wire(CheckedQueue):
     def _get(self) -> Output:
         item = super()._get()
         self._size -= _size_of(item)
+        self.wake()  # `put` may be waiting for the client to read
         return item
 
     def hang_up(self) -> None:

@@ -2,7 +2,7 @@
 
 A test waits for the next output or for the application's end, and sometimes only checks that
 neither comes. The queue therefore lets a test wait without taking an event. Each waiter registers a
-future; every change, and the application's end, completes all the futures, and the waiters check
+future; every event, and the application's end, completes all the futures, and the waiters check
 again. ``Queue.get`` would not notice the end (asgiref waits until the timeout). The queue is used
 only on the event loop's thread.
 """
@@ -28,11 +28,6 @@ class OutputQueue(asyncio.Queue[Output]):
         super()._put(item)
         self.wake()
 
-    def _get(self) -> Output:
-        item: Output = super()._get()
-        self.wake()
-        return item
-
     def wake(self, _: object = None) -> None:
         """Let every waiter check again. Also used as a done-callback."""
         for watcher in self._watchers:
@@ -55,7 +50,8 @@ class OutputQueue(asyncio.Queue[Output]):
             return None
         finally:
             self._readers.remove(turn)
-            self.wake()
+            if self._readers:
+                self.wake()  # it is the next reader's turn
 
     async def until_output_or_end(
         self, application: asyncio.Future[Any], timeout: float | None
@@ -75,8 +71,9 @@ class OutputQueue(asyncio.Queue[Output]):
             return True
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        while not is_settled() and await self._changed_by(deadline):
-            pass
+        while await self._changed_by(deadline):
+            if is_settled():
+                return True
         return is_settled()
 
     async def _changed_by(self, deadline: float | None) -> bool:

@@ -90,7 +90,7 @@ class Runner:
                 raise RuntimeError(
                     f"{self.name} cannot receive {kind!r} any more: {how_it_ended(self.task)}."
                 )
-        await self.inputs.put(message)
+        self.inputs.put_nowait(message)  # the queue is unbounded
 
     async def receive(self, timeout: float | None, cancel_on_timeout: bool | None = None) -> Output:
         """Return the next output, or raise the application's failure or a TimeoutError."""
