@@ -42,7 +42,8 @@ class AsgiToWsgi:
             wait. Each chunk counts as its length plus 400 bytes.
         disconnect_timeout: how many seconds an application may run after ``http.disconnect`` before
             its task is cancelled. A request is disconnected if the server calls `close` before the
-            end of the response, or if it is still running at exit.
+            end of the response, or if it is still running at exit. An application that has sent its
+            whole response may continue, and is cancelled only at exit.
         shutdown_timeout: how many seconds the lifespan's shutdown may take.
 
     Raises:
