@@ -208,10 +208,11 @@ class SyncToAsync(Generic[_P, _R]):
         async def call(*args: Any, **kwargs: Any) -> Any:
             return await self(*args, **kwargs)
 
-        if "_function" not in self.__dict__:
+        # The wrapper also has the attributes of the user's function, hence the long name.
+        if "_asgiref_coroutine_function" not in self.__dict__:
             adopt_identity(call, self)
-            self.__dict__["_function"] = call
-        return self.__dict__["_function"]  # type: ignore[no-any-return]
+            self.__dict__["_asgiref_coroutine_function"] = call
+        return self.__dict__["_asgiref_coroutine_function"]  # type: ignore[no-any-return]
 
     def thread_handler(
         self,
