@@ -480,11 +480,11 @@ def _leave_current_task(loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any] |
     return task
 
 
-# For all greenlets of a system thread, asyncio records one running loop, and Python keeps one pair of
-# hooks for asynchronous generators. A loop of the application that waits in a plain selector expects
-# to find its own there afterwards. The bridge's own loops, which may run and wait in the meantime,
-# therefore leave that loop's there. By native id, because gevent's own thread pool has more system
-# threads, whose records are independent.
+# For all greenlets of a system thread, asyncio records one running loop, and Python keeps one pair
+# of hooks for asynchronous generators. A loop of the application that waits in a plain selector
+# expects to find its own there afterwards. The bridge's own loops, which may run and wait in the
+# meantime, therefore leave that loop's there. By native id, because gevent's own thread pool has
+# more system threads, whose records are independent.
 _LOOPS_IN_RECORD = weakref.WeakValueDictionary[int, asyncio.AbstractEventLoop]()
 
 
