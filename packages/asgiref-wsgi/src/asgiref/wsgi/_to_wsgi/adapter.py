@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,10 @@ from .threads import PerProcess, ThreadQueue, new_channel
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
+
+#: The longest timeout, because a thread cannot wait for an infinite time. The sums of the timeouts
+#: that a thread waits for must be valid, too.
+_LONGEST = threading.TIMEOUT_MAX / 10
 
 _STATUS_LINES = {400: "400 Bad Request", 411: "411 Length Required"}
 
@@ -86,7 +91,11 @@ class AsgiToWsgi:
                 raise ValueError(f"{name} must be a number of seconds, not {timeout}")
         self.application = application
         options = Options(
-            LifespanMode(lifespan), loop_factory, backpressure, disconnect_timeout, shutdown_timeout
+            LifespanMode(lifespan),
+            loop_factory,
+            backpressure,
+            min(disconnect_timeout, _LONGEST),
+            min(shutdown_timeout, _LONGEST),
         )
         self._running = PerProcess(lambda: RunningApplication(application, options))
 
