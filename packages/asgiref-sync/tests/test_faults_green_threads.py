@@ -127,6 +127,50 @@ PROGRAMS = {
                 assert asyncio.run(kind(n)) == n, kind
                 check_no_loop()
     """,
+    "asynchronous generators": """
+        first_runs, second_runs, has_item, second_ended = (threading.Event() for _ in range(4))
+        async def items():
+            for item in range(3):
+                yield item
+        async def first():
+            first_runs.set()
+            await sync_to_async(second_runs.wait)()
+            found = []
+            async for item in items():
+                found.append(item)
+                has_item.set()
+                await sync_to_async(second_ended.wait)()
+            return found
+        async def second():
+            second_runs.set()
+            await sync_to_async(has_item.wait)()
+        def call_second():
+            first_runs.wait()
+            async_to_sync(second)()
+            second_ended.set()
+        assert in_threads([async_to_sync(first), call_second]) == [None, [0, 1, 2]]
+    """,
+    "an asynchronous generator of asyncio's own loop": """
+        threads = []
+        async def items():
+            try:
+                for item in range(3):
+                    yield item
+            finally:
+                threads.append(asyncio.get_running_loop())
+        async def main():
+            call = sync_to_async(
+                lambda: async_to_sync(slow, force_new_loop=True)(1), thread_sensitive=False
+            )
+            other = asyncio.ensure_future(call())
+            await asyncio.sleep(0.005)  # the other loop waits now
+            async for item in items():
+                await other
+                break
+            await asyncio.sleep(0.001)
+            assert threads == [asyncio.get_running_loop()], threads
+        asyncio.run(main())
+    """,
     "loops beside asyncio's own": """
         async def main():
             call = sync_to_async(

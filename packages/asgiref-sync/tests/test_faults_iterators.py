@@ -208,6 +208,36 @@ def test_a_cancelled_consumer_in_a_context_does_not_keep_its_thread():
     assert eventually(lambda: not threads[0].is_alive())
 
 
+def test_a_generator_is_closed_even_if_its_thread_is_busy_when_the_loop_ends(caplog):
+    occupied, release, closed = (threading.Event() for _ in range(3))
+
+    def occupy():
+        occupied.set()
+        release.wait(SOON)
+
+    def generator():
+        try:
+            yield 1
+        finally:
+            closed.set()
+
+    async def main():
+        async with contextlib.aclosing(sync_to_async_iterator(generator())) as items:
+            await anext(items)
+            other = asyncio.create_task(sync_to_async(occupy)())
+            await asyncio.to_thread(occupied.wait, SOON)
+            asyncio.current_task().cancel()
+        await other
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    release.set()
+    assert closed.wait(SOON)
+    asyncio.run(sync_to_async(int)())  # the shared thread has dropped the earlier calls
+    gc.collect()
+    assert caplog.records == []
+
+
 @each_kind
 def test_a_loop_that_ends_while_a_step_runs_still_closes_the_generator(sensitive):
     source = Source()

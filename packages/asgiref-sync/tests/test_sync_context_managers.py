@@ -9,6 +9,7 @@ import pytest
 from probes import SOON, Resources, assert_no_more_than
 
 from asgiref.sync import (
+    SyncToAsync,
     ThreadSensitiveContext,
     async_to_sync,
     async_to_sync_context,
@@ -271,6 +272,40 @@ def test_a_task_that_is_cancelled_while_a_manager_enters_does_not_wait_and_the_m
 
     thread = asyncio.run(main())
     assert seen == [(asyncio.CancelledError, thread)]
+
+
+def test_a_manager_whose_entry_was_cancelled_exits_even_if_its_thread_is_busy_when_the_loop_ends():
+    release, occupied, exited = threading.Event(), threading.Event(), threading.Event()
+    threads = []
+
+    class Manager:
+        def __enter__(self):
+            threads.append(threading.current_thread())
+
+        def __exit__(self, exc_type, exc_value, traceback):
+            threads.append(threading.current_thread())
+            exited.set()
+
+    def occupy():
+        occupied.set()
+        release.wait(SOON)
+
+    async def block():
+        async with sync_to_async_context(Manager()):
+            raise AssertionError("the block runs")
+
+    async def main():
+        task = asyncio.create_task(block())
+        await asyncio.sleep(0)
+        SyncToAsync.single_thread_executor.submit(occupy)
+        assert occupied.wait(SOON)  # the loop is blocked until the manager is entered
+        task.cancel()
+
+    asyncio.run(main())
+    assert not exited.is_set()
+    release.set()
+    assert exited.wait(SOON)
+    assert len(set(threads)) == 1
 
 
 def test_an_entry_that_was_queued_when_its_task_was_cancelled_never_runs():

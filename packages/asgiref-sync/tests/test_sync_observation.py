@@ -1,6 +1,7 @@
 """An observer of calls across the bridge."""
 
 import asyncio
+import gc
 import logging
 import threading
 
@@ -141,3 +142,18 @@ def test_tasks_and_threads_have_descriptive_names():
     assert task == f"async_to_sync {__name__}.{names.__qualname__}"
     assert loop_thread.startswith("asgiref-loop")
     assert asyncio.run(sync_to_async(thread)()).name == "asgiref-shared"
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_observed_call_that_cannot_start_leaves_no_coroutine_unawaited(events, recwarn):
+    async def coroutine():
+        raise AssertionError("the coroutine runs")
+
+    def fail():
+        raise OSError("no event loop")
+
+    with pytest.raises(OSError, match="no event loop"):
+        async_to_sync(coroutine, loop_factory=fail)()
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
+    assert events == []

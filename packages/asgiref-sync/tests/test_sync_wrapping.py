@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import inspect
+import threading
 import weakref
 
 import pytest
@@ -72,6 +73,17 @@ def test_attributes_are_copied_but_never_replace_the_wrappers_own():
     assert wrapper.func is function
     assert wrapper.context is None
     assert asyncio.run(wrapper()) == "called"
+
+
+def test_a_method_with_an_attribute_called_function_runs_on_a_worker_thread():
+    def method(self):
+        return threading.current_thread()
+
+    method._function = "set by a decorator"
+    wrapper = sync_to_async(method)
+    assert wrapper._function == "set by a decorator"
+    bound = type("Class", (), {"method": wrapper})().method
+    assert asyncio.run(bound()) is not threading.current_thread()
 
 
 @pytest.mark.parametrize("name", ["to_async", "to_sync"])

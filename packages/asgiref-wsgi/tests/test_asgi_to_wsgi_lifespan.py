@@ -186,6 +186,30 @@ def test_close_disconnects_requests_and_shuts_down_after_their_end():
     assert log == ["http.disconnect", "lifespan.shutdown"]
 
 
+def test_the_timeouts_can_be_infinite():
+    site = Site()
+
+    async def application(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await site(scope, receive, send)
+            return
+        await send(START)
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    adapted = AsgiToWsgi(
+        application, disconnect_timeout=float("inf"), shutdown_timeout=float("inf")
+    )
+    for ending in ["the server", "the adapter"]:
+        request = Request(adapted).open()
+        assert request.next() == b"one"
+        if ending == "the server":
+            request.close()
+    adapted.close()
+    assert site.log == ["lifespan.startup", "lifespan.shutdown"]
+
+
 def test_the_lifespan_does_not_see_the_context_of_a_request():
     variable = contextvars.ContextVar("variable", default="nothing")
     seen = []

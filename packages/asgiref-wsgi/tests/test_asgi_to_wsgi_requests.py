@@ -229,6 +229,26 @@ def test_request_and_response_bodies_can_alternate():
     assert request.open().finish() == body
 
 
+def test_a_chunk_of_the_response_does_not_wait_for_the_rest_of_the_request():
+    has_asked = threading.Event()
+
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ready", "more_body": True})
+        upload = asyncio.create_task(read_body(receive))
+        await asyncio.sleep(0)
+        has_asked.set()
+        await send({"type": "http.response.body", "body": await upload})
+
+    stream = Input(b"hello")
+    environ = make_environ(CONTENT_LENGTH="5", **{"wsgi.input": stream})
+    request = Request(AsgiToWsgi(application, lifespan="off"), environ).open()
+    assert has_asked.wait(30)
+    # A client may send the rest only after it has received this chunk.
+    assert (request.next(), stream.count) == (b"ready", 0)
+    assert request.finish() == b"hello"
+
+
 def test_a_body_that_breaks_off_is_a_disconnect_and_an_error_for_the_server():
     events, ended = [], threading.Event()
 

@@ -177,6 +177,41 @@ def test_an_endless_answer_to_head_is_stopped():
     assert has_ended.wait(30)
 
 
+@pytest.mark.parametrize(
+    ("method", "status"), [("GET", 200), ("HEAD", 200), ("GET", 204), ("GET", 304)]
+)
+@pytest.mark.parametrize("chunks", [(), (b"one", b"two")])
+def test_work_after_a_complete_response_is_not_cancelled(method, status, chunks):
+    has_ended = threading.Event()
+
+    async def application(scope, receive, send):
+        await answer_with(send, *chunks, status=status)
+        for _ in range(10):  # the timer of a stopped application would expire meanwhile
+            await asyncio.sleep(0)
+        has_ended.set()
+
+    call(adapt(application, disconnect_timeout=0), validate=False, REQUEST_METHOD=method)
+    assert has_ended.wait(30)
+
+
+def test_work_after_a_complete_response_outlives_a_client_that_leaves():
+    is_sent, may_continue, has_ended = (threading.Event() for _ in range(3))
+
+    async def application(scope, receive, send):
+        await answer_with(send, b"one", b"two")
+        is_sent.set()
+        await asyncio.to_thread(may_continue.wait)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        has_ended.set()
+
+    request = Request(adapt(application, disconnect_timeout=0)).open()
+    assert is_sent.wait(30)
+    request.close()
+    may_continue.set()
+    assert has_ended.wait(30)
+
+
 def test_headers_of_the_connection_are_dropped():
     async def application(scope, receive, send):
         headers = [(b"Connection", b"close"), (b"transfer-encoding", b"chunked"), (b"x", b" y ")]

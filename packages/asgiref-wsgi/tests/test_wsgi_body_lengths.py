@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from wsgi_client import Exchange, http_scope, request
@@ -127,6 +128,34 @@ async def test_the_file_of_a_spooled_body_is_closed_with_the_request():
     stream = site.environs[0]["wsgi.input"]
     assert not isinstance(stream, io.BytesIO)
     assert stream.closed
+
+
+@pytest.mark.parametrize("size", [10, 3 * MEGABYTE])
+async def test_an_application_can_read_a_spooled_body_after_its_call_was_cancelled(size, caplog):
+    started, may_read = threading.Event(), threading.Event()
+    read, streams = [], []
+
+    def application(environ, start_response):
+        streams.append(environ["wsgi.input"])
+        started.set()
+        may_read.wait(30)
+        read.append(len(environ["wsgi.input"].read()))
+        start_response("200 OK", [])
+        return [b"too late"]
+
+    pool = ThreadPoolExecutor(1)
+    adapter = WsgiToAsgi(application, executor=pool)
+    exchange = Exchange(adapter, http_scope(headers=CHUNKED)).start()
+    exchange.feed(b"x" * size, more=True).feed()
+    assert await asyncio.to_thread(started.wait, 30)
+    exchange.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await exchange.end()
+    may_read.set()
+    await asyncio.to_thread(pool.shutdown)
+    assert read == [size]
+    assert streams[0].closed
+    assert caplog.records == []
 
 
 async def test_a_body_in_small_messages_goes_to_a_file_before_they_fill_the_memory():

@@ -124,9 +124,9 @@ class AsyncToSync(Generic[_P, _R]):
             return self._call_beside_loop(*args, **kwargs)
         observer = _observation.observer
         called = 0.0 if observer is None else time.perf_counter()
-        awaitable = self.awaitable(*args, **kwargs)
+        awaitable = observed = self.awaitable(*args, **kwargs)
         if observer is not None:
-            awaitable = _observation.observe_awaitable(self.awaitable, awaitable, observer, called)
+            observed = _observation.ObservedAwaitable(self.awaitable, awaitable, observer, called)
         outer = CURRENT_EXECUTOR.get(None)
         executor = CurrentThreadExecutor(
             outer if isinstance(outer, CurrentThreadExecutor) else None
@@ -137,9 +137,9 @@ class AsyncToSync(Generic[_P, _R]):
         contexts = [context]
         try:
             tasks = executor.state.task_context
-            wrapped = self.main_wrap(call, sys.exc_info(), tasks, contexts, awaitable)
+            wrapped = self.main_wrap(call, sys.exc_info(), tasks, contexts, observed)
             call.prepare(wrapped, awaitable, context, self._is_hooked())
-            del awaitable, wrapped
+            del awaitable, observed, wrapped
             _run(call, executor.state, self)
         finally:
             executor.close()

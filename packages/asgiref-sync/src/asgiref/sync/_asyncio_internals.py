@@ -480,10 +480,11 @@ def _leave_current_task(loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any] |
     return task
 
 
-# asyncio records one running loop for all greenlets of a system thread. A loop of the application
-# that waits in a plain selector expects to find itself there afterwards. The bridge's own loops,
-# which may run and wait in the meantime, therefore leave that loop in the record. By native id,
-# because gevent's own thread pool has more system threads, whose records are independent.
+# For all greenlets of a system thread, asyncio records one running loop, and Python keeps one pair
+# of hooks for asynchronous generators. A loop of the application that waits in a plain selector
+# expects to find its own there afterwards. The bridge's own loops, which may run and wait in the
+# meantime, therefore leave that loop's there. By native id, because gevent's own thread pool has
+# more system threads, whose records are independent.
 _LOOPS_IN_RECORD = weakref.WeakValueDictionary[int, asyncio.AbstractEventLoop]()
 
 
@@ -493,17 +494,29 @@ def _loop_of_other_greenlet(own: asyncio.AbstractEventLoop | None) -> Any:
     return loop if loop is not None and loop is not own and loop.is_running() else None
 
 
+def _record_loop(loop: Any) -> None:
+    """Record `loop`, or None, as the running loop of this system thread.
+
+    With the hooks of another loop, its end would close the asynchronous generators of this one.
+    """
+    asyncio._set_running_loop(loop)
+    sys.set_asyncgen_hooks(
+        firstiter=getattr(loop, "_asyncgen_firstiter_hook", None),
+        finalizer=getattr(loop, "_asyncgen_finalizer_hook", None),
+    )
+
+
 def _run_outside_green_loop(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
     loop = asyncio._get_running_loop()
     if loop is not None and not isinstance(getattr(loop, "_selector", None), _GreenSelector):
         _LOOPS_IN_RECORD[threading.get_native_id()] = loop
     own = loop if is_loop_running_here() else None
     task = None if own is None else _leave_current_task(own)
-    asyncio._set_running_loop(_loop_of_other_greenlet(own))
+    _record_loop(_loop_of_other_greenlet(own))
     try:
         return function(*args, **kwargs)
     finally:
-        asyncio._set_running_loop(_loop_of_other_greenlet(None) if own is None else own)
+        _record_loop(_loop_of_other_greenlet(None) if own is None else own)
         if own is not None and task is not None:
             asyncio.tasks._enter_task(own, task)
 
@@ -535,11 +548,11 @@ class _GreenSelector(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> Any:
         loop = asyncio._get_running_loop()
-        asyncio._set_running_loop(_loop_of_other_greenlet(loop))
+        _record_loop(_loop_of_other_greenlet(loop))
         try:
             return self._inner.select(timeout)
         finally:
-            asyncio._set_running_loop(loop)
+            _record_loop(loop)
 
 
 def _origin_of_loops(factory: LoopFactory | None) -> object:

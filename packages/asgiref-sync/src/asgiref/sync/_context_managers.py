@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from ._async_to_sync import async_to_sync
 from ._iterators import LoopOfSteps
-from ._sync_to_async import sync_to_async
+from ._sync_to_async import run_unawaited, sync_to_async
 
 _R = TypeVar("_R")
 _T_co = TypeVar("_T_co", covariant=True)
@@ -155,15 +155,14 @@ class _AsyncView(AbstractAsyncContextManager[_T_co, bool | None]):
         side = self._side = _SyncSide(manager)
         self._enter = sync_to_async(side.enter, thread_sensitive=thread_sensitive)
         self._exit = sync_to_async(side.exit, thread_sensitive=thread_sensitive)
-        self._clean_up = sync_to_async(side.exit_abandoned, thread_sensitive=thread_sensitive)
+        self._thread_sensitive = thread_sensitive
 
     async def __aenter__(self) -> _T_co:
         try:
             return await self._enter()
         except asyncio.CancelledError:
             if self._side.abandon():
-                # The loop keeps the task alive until its first step; after that, the call does.
-                asyncio.get_running_loop().create_task(self._clean_up())
+                run_unawaited(self._side.exit_abandoned, self._thread_sensitive)
             raise
 
     async def __aexit__(

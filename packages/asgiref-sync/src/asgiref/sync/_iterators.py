@@ -27,7 +27,7 @@ from typing import Generic, TypeVar
 from ._async_to_sync import async_to_sync
 from ._asyncio_internals import is_loop_running_here
 from ._routing import ASYNC_SINGLE_THREAD_CONTEXT, AsyncSingleThreadContext
-from ._sync_to_async import sync_to_async
+from ._sync_to_async import run_unawaited, sync_to_async
 from ._thread_state import thread_state_at_entry
 
 _R = TypeVar("_R")
@@ -156,8 +156,7 @@ async def sync_to_async_iterator(
                 # The task was cancelled before or during `close`: close the generator without
                 # waiting.
                 if source.is_idle_generator:
-                    # The loop keeps the task alive until its first step; after that, the call does.
-                    asyncio.get_running_loop().create_task(close())
+                    run_unawaited(source.close, thread_sensitive)
 
 
 def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:

@@ -7,8 +7,8 @@ invariant: the observer gets two events for each call that starts, and cannot ch
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from ._calls import FunctionCall
 from ._thread_pool import all_workers
@@ -91,18 +91,39 @@ def observe_function(call: FunctionCall, observer: Observer) -> None:
     call.handler = run
 
 
-async def observe_awaitable(
-    function: Callable[..., Any], awaitable: Awaitable[_R], observer: Observer, called: float
-) -> _R:
-    """Return ``await awaitable``, a call to `function`, and notify `observer` of it."""
-    tell = _teller(observer, "async_to_sync", function, called, 0)
-    try:
-        result = await awaitable
-    except BaseException as error:
-        tell(error)
-        raise
-    tell(None)
-    return result
+class ObservedAwaitable(Generic[_R]):
+    """Awaits `awaitable`, a call to `function`, and notifies `observer` of it.
+
+    It is not a coroutine, because Python warns of a coroutine that nothing awaits: if the call
+    cannot start, only the coroutine of the user is closed.
+    """
+
+    __slots__ = ("_awaitable", "_called", "_function", "_observer")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        awaitable: Awaitable[_R],
+        observer: Observer,
+        called: float,
+    ) -> None:
+        self._function = function
+        self._awaitable = awaitable
+        self._observer = observer
+        self._called = called
+
+    def __await__(self) -> Generator[Any, Any, _R]:
+        return self._observe().__await__()
+
+    async def _observe(self) -> _R:
+        tell = _teller(self._observer, "async_to_sync", self._function, self._called, 0)
+        try:
+            result = await self._awaitable
+        except BaseException as error:
+            tell(error)
+            raise
+        tell(None)
+        return result
 
 
 def _teller(

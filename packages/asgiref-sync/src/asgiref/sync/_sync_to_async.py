@@ -30,6 +30,7 @@ from ._routing import (
     submit_parallel,
     submit_sensitive,
 )
+from ._thread_pool import logger
 from ._thread_state import ThreadState, thread_state_at_entry
 
 _P = ParamSpec("_P")
@@ -207,10 +208,11 @@ class SyncToAsync(Generic[_P, _R]):
         async def call(*args: Any, **kwargs: Any) -> Any:
             return await self(*args, **kwargs)
 
-        if "_function" not in self.__dict__:
+        # The wrapper also has the attributes of the user's function, hence the long name.
+        if "_asgiref_coroutine_function" not in self.__dict__:
             adopt_identity(call, self)
-            self.__dict__["_function"] = call
-        return self.__dict__["_function"]  # type: ignore[no-any-return]
+            self.__dict__["_asgiref_coroutine_function"] = call
+        return self.__dict__["_asgiref_coroutine_function"]  # type: ignore[no-any-return]
 
     def thread_handler(
         self,
@@ -273,6 +275,33 @@ async def _cancel(call: FunctionCall, cancellation: asyncio.CancelledError) -> N
             raise cancellation
     finally:
         del call, cancellation, cancelled  # the exception's traceback keeps this frame alive
+
+
+def run_unawaited(function: Callable[[], object], thread_sensitive: bool) -> None:
+    """Queue a call of `function`, which cleans up after a task that does not wait for it.
+
+    Nothing can cancel the call, and it runs even if the loop ends first. A task that awaits it
+    would be cancelled with the others when `asyncio.run` ends. Exceptions are logged.
+    """
+
+    def run() -> None:
+        try:
+            function()
+        except Exception:
+            logger.exception("the cleanup %s failed", describe(function))
+
+    context = contextvars.copy_context()
+    queue = completion_queue_of(asyncio.get_running_loop())
+    sender = sending_thread_of(thread_state_at_entry().thread)
+    call = FunctionCall(run, (), {}, context, context, None, queue, sender)
+    try:
+        if thread_sensitive:
+            executor = SyncToAsync.single_thread_executor
+            submit_sensitive(call, executor, AsyncToSync.loop_thread_executors)
+        else:
+            submit_parallel(call, None)
+    except Exception:
+        logger.exception("the cleanup %s cannot run", describe(function))
 
 
 @overload

@@ -55,6 +55,7 @@ class Exchange:
         "_expects_continue",
         "_has_sent",
         "_is_queued",
+        "_is_started",
         "_is_streamed_without_length",
         "_is_too_large",
         "_loop",
@@ -87,6 +88,7 @@ class Exchange:
         self._spooled: BinaryIO | None = None
         self._is_streamed_without_length = False
         self._is_queued = False
+        self._is_started = False
         self._expects_continue = False
         self._queue_timer: asyncio.TimerHandle | None = None
         self._has_sent = False
@@ -131,8 +133,8 @@ class Exchange:
             self._source = None  # it refers to this object: break the cycle
             if self._queue_timer is not None:
                 self._queue_timer.cancel()
-            if self._spooled is not None:
-                self._spooled.close()
+            if not self._is_started:
+                self.close_body()
 
     async def _receive_body(self, source: RequestInput) -> BinaryIO | None:
         """Receive the data that the application needs at its start; return its input stream.
@@ -303,7 +305,18 @@ class Exchange:
     def start(self) -> bool:
         """Return whether to run the request: False if no client can get its response any more."""
         self._is_queued = False
+        # Before looking at the outbox, which `serve` closes before it looks at this flag: if it
+        # misses the flag and closes the body, this request does not run.
+        self._is_started = True
         return self.outbox.is_open()
+
+    def close_body(self) -> None:
+        """Close the file of a spooled body: on the application's thread, once one has started.
+
+        The application may still read when its call has been cancelled.
+        """
+        if self._spooled is not None:
+            self._spooled.close()
 
     def client_connected(self) -> bool:
         """Whether the client is still there, as far as the server knows."""

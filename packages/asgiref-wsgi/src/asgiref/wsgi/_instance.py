@@ -188,10 +188,9 @@ class WsgiToAsgiInstance:
         special meaning in coroutines, would end the server's loop or look like a cancellation.
         """
         exchange = self._exchange
-        if exchange is not None and not exchange.start():
-            return
         try:
-            self._run(body)
+            if exchange is None or exchange.start():
+                self._run(body)
         except (ClientDisconnected, BodyTooLarge):
             if exchange is None or not exchange.outbox.closed:
                 raise  # the request's body was cut off, but the client may still read the response
@@ -203,6 +202,9 @@ class WsgiToAsgiInstance:
             log_abandoned(error)
         except BaseException as error:
             raise RuntimeError(f"the WSGI application raised {safe_repr(error)}") from error
+        finally:
+            if exchange is not None:
+                exchange.close_body()
 
     def _run(self, body: BinaryIO) -> None:
         sink = self._sink()

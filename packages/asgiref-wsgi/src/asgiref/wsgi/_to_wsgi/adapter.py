@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,10 @@ from .threads import PerProcess, ThreadQueue, new_channel
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
+
+#: The longest timeout, because a thread cannot wait for an infinite time. The sums of the timeouts
+#: that a thread waits for must be valid, too.
+_LONGEST = threading.TIMEOUT_MAX / 10
 
 _STATUS_LINES = {400: "400 Bad Request", 411: "411 Length Required"}
 
@@ -42,7 +47,8 @@ class AsgiToWsgi:
             wait. Each chunk counts as its length plus 400 bytes.
         disconnect_timeout: how many seconds an application may run after ``http.disconnect`` before
             its task is cancelled. A request is disconnected if the server calls `close` before the
-            end of the response, or if it is still running at exit.
+            end of the response, or if it is still running at exit. An application that has sent its
+            whole response may continue, and is cancelled only at exit.
         shutdown_timeout: how many seconds the lifespan's shutdown may take.
 
     Raises:
@@ -85,7 +91,11 @@ class AsgiToWsgi:
                 raise ValueError(f"{name} must be a number of seconds, not {timeout}")
         self.application = application
         options = Options(
-            LifespanMode(lifespan), loop_factory, backpressure, disconnect_timeout, shutdown_timeout
+            LifespanMode(lifespan),
+            loop_factory,
+            backpressure,
+            min(disconnect_timeout, _LONGEST),
+            min(shutdown_timeout, _LONGEST),
         )
         self._running = PerProcess(lambda: RunningApplication(application, options))
 

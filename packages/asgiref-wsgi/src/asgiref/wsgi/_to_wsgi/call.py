@@ -231,6 +231,11 @@ class ApplicationCall:
     def _is_over(self) -> bool:
         return self.is_abandoned or self._state in (AnswerState.DISCARDING, AnswerState.COMPLETE)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the application has sent its whole response."""
+        return self._state is AnswerState.COMPLETE
+
     def _wake_receivers(self) -> None:
         changed, self._changed = self._changed, None
         if changed is not None:

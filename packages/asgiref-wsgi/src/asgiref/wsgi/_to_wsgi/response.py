@@ -139,8 +139,10 @@ class ServerSide:
         """Join the chunk with those queued behind it: a handover costs more than the copy."""
         chunks, size = [chunk], len(chunk)
         while size < JOINED_SIZE and not self._channel.empty():
-            part = self._next_part()
+            part = self._take_part()
             if not isinstance(part, bytes):
+                # Also if it is Signal.READ: the client may wait for these chunks before it sends
+                # the rest of its request.
                 self._ready = part
                 break
             chunks.append(part)
@@ -162,19 +164,21 @@ class ServerSide:
 
     def _next_part(self) -> Part:
         """Wait for the next part of the response; meanwhile, read the body on demand."""
+        while (part := self._take_part()) is Signal.READ:
+            self._read()
+        return part
+
+    def _take_part(self) -> Part:
+        """Wait for the next part, and remove it from the channel."""
         if self._ready is not None:
             part, self._ready = self._ready, None
             return part
-        while True:
-            part = self._wait()
-            if part is Signal.READ:
-                self._read()
-                continue
-            if isinstance(part, bytes):
-                self._call.outgoing.take(len(part))
-            elif isinstance(part, Opening):
-                self._call.outgoing.take(len(part.chunk))
-            return part
+        part = self._wait()
+        if isinstance(part, bytes):
+            self._call.outgoing.take(len(part))
+        elif isinstance(part, Opening):
+            self._call.outgoing.take(len(part.chunk))
+        return part
 
     def _wait(self) -> Part:
         if self._has_left is None:

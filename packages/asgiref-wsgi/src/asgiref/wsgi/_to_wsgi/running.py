@@ -135,12 +135,19 @@ class RunningApplication:
         self.stop_later(call)
 
     def stop_later(self, call: ApplicationCall) -> None:
-        """Cancel the call's task if it has not ended after the timeout."""
+        """Cancel the call's task after the timeout if its response is not complete by then.
+
+        After a complete response, the application may do further work, for any request.
+        """
         task = self._task_of.get(call)
         if task is None:
             return
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(self.options.disconnect_timeout, task.cancel)
+
+        def stop() -> None:
+            if not call.is_complete:
+                task.cancel()
+
+        timer = asyncio.get_running_loop().call_later(self.options.disconnect_timeout, stop)
         task.add_done_callback(lambda _: timer.cancel())
 
     def _close(self, thread: BackgroundLoop, ended: ThreadQueue[None]) -> None:
