@@ -295,7 +295,14 @@ def _end_despite_threads(first: signal.Signals, seconds: float) -> None:
     time.sleep(max(0.0, rest))
     if is_term and (left := _threads()):
         logger.error("Threads are still running after SIGTERM; abandoning them: %r", left)
-        os.kill(os.getpid(), signal.SIGTERM)
+        _kill(signal.SIGTERM)
+
+
+def _kill(number: signal.Signals) -> None:
+    """Let a signal end the process, unless the program has its own handler for it."""
+    signal.raise_signal(number)
+    if os.getpid() == 1 and signal.getsignal(number) is signal.SIG_DFL:
+        os._exit(128 + number)  # the kernel ignores the signal in a container's first process
 
 
 def _threads() -> list[threading.Thread]:
@@ -328,6 +335,7 @@ class Signals:
 
     _loop: asyncio.AbstractEventLoop
     _main: "asyncio.Task[None]"
+    _pid: int = field(default_factory=os.getpid)
     #: The first signal that arrived.
     first: signal.Signals | None = None
     #: Whether another one arrived before the server had ended.
@@ -378,10 +386,14 @@ class Signals:
             if signal.getsignal(number) == self._handle:  # unless the program has set its own
                 signal.signal(number, default)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
         """Handle a signal; Python calls this on the main thread, between any two instructions."""
+        number = signal.Signals(signum)
+        if os.getpid() != self._pid:  # multiprocessing, for example, has forked this process
+            signal.signal(number, _DEFAULT_HANDLERS[number])
+            return _kill(number)
         self.is_repeated = self.first is not None
-        self.first = self.first or signal.Signals(number)
+        self.first = self.first or number
         if self._loop.is_closed():  # do not raise in code that follows the block
             return
         stuck = self._main.done() or time.monotonic() - self._beat_at > _STUCK_SECONDS
@@ -389,7 +401,7 @@ class Signals:
         self._loop.call_soon_threadsafe(self._hear)
         if self._unheard > 2 or self._main.cancelling() >= _MAX_CANCELLATIONS:
             signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+            _kill(number)
         if self._unheard > 1:
             raise KeyboardInterrupt
 
