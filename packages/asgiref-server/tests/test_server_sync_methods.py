@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -234,6 +235,57 @@ async def test_a_thread_that_outlives_the_server_is_told(no_task_left):
         "Server has ended: get_or_create_application_instance was called from another thread."
     )
     assert not server.application_instances
+    no_task_left()
+
+
+def test_a_thread_that_outlives_a_server_with_its_own_arun_is_told():
+    class Server(Sync):
+        told = None
+
+        async def arun(self):
+            await self.handle()
+
+        async def handle(self):
+            self.put("a", "from the loop")
+            self.thread = asyncio.get_running_loop().run_in_executor(None, self.put_always)
+
+        def put_always(self):
+            give_up_at = time.monotonic() + 10
+            try:
+                while time.monotonic() < give_up_at:
+                    self.put("a", "hello")
+            except RuntimeError as error:
+                self.told = str(error)
+
+        async def application_undelivered(self, messages, application_details):
+            pass
+
+    server = Server(echo)
+    server.run()  # it waits for the thread
+    assert server.told is not None
+    assert "Server has ended: " in server.told
+
+
+@pytest.mark.asyncio
+async def test_overridden_methods_are_called_once_by_a_thread(no_task_left):
+    class Server(Sync):
+        def get_or_create_application_instance(self, scope_id, scope):
+            return super().get_or_create_application_instance(f"chat {scope_id}", scope)
+
+        def delete_application_instance(self, scope_id):
+            super().delete_application_instance(f"chat {scope_id}")
+
+        async def handle(self):
+            self.put("a", "from the loop")
+            await asyncio.to_thread(self.put, "a", "from a thread")
+            self.live = list(self.application_instances)
+            await asyncio.to_thread(self.delete_application_instance, "a")
+            self.left = list(self.application_instances)
+
+    server = Server(echo)
+    await server.arun()
+    assert server.live == ["chat a"]
+    assert server.left == []
     no_task_left()
 
 

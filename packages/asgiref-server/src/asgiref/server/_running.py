@@ -252,16 +252,19 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
     loop = asyncio.new_event_loop()  # not asyncio.run, which waits for tasks indefinitely
     main = loop.create_task(running)
 
+    is_overridden = False
     with Signals(loop, main) as signals:
         try:
             escaped = signals.complete()
-            if instances.state is ServerState.IDLE:  # the subclass overrides arun
+            is_overridden = instances.state is ServerState.IDLE
+            if is_overridden:
                 instances.state = ServerState.CLOSING
             loop.run_until_complete(ServerRun(None, instances).clear_loop())
+            instances.state = ServerState.CLOSED  # tells the threads that call the server
             signals.wait_for_threads()
         finally:
             loop.close()
-            if instances.state is ServerState.CLOSING:
+            if is_overridden:
                 instances.state = ServerState.IDLE
             if signals.first is not None:
                 seconds = 0.0 if signals.is_repeated else instances.settings.shutdown_timeout

@@ -147,10 +147,13 @@ class Instances:
 
     # Looking up and starting
 
-    def queue_for(self, scope_id: Hashable, scope: object) -> "asyncio.Queue[Any]":
+    def get_or_create_application_instance(
+        self, scope_id: Hashable, scope: object
+    ) -> "asyncio.Queue[Any]":
         """Return the input queue of a scope, and start an instance if none is live."""
         if self.thread_id != get_ident() and self.is_elsewhere():
-            return self.call(self._server.get_or_create_application_instance, scope_id, scope)
+            # Not the server's method: one that overrides it is already running, on this thread.
+            return self.call(self.get_or_create_application_instance, scope_id, scope)
         # An instance that looks up another scope says nothing about the connection.
         if self.on_contact is not None and asyncio.current_task() not in self.unfinished:
             self.on_contact()
