@@ -82,7 +82,8 @@ class ServerRun:
 
     _server: Any
     _instances: Instances
-    _cancelled: bool = False
+    #: The arguments of the CancelledError to raise at the end, if this was cancelled.
+    _cancelled: tuple[Any, ...] | None = None
     #: How many times the run was told to end: once when ``handle`` ends, once per cancellation.
     _requests: int = 0
     #: An exception of the server's methods that should end the process, such as SystemExit.
@@ -120,9 +121,11 @@ class ServerRun:
         """Await something that does not raise; a cancellation interrupts it, and is counted."""
         try:
             await awaitable
-        except asyncio.CancelledError:
-            self._cancelled = True
-            self._requests += 1
+        except asyncio.CancelledError as error:
+            # anyio repeats a cancellation until the task has ended, with the name of its scope.
+            self._requests += not (error.args and error.args == self._cancelled)
+            if self._cancelled != ():  # a scope must not swallow the cancellation of another caller
+                self._cancelled = error.args
 
     async def _until(self, done: Callable[[], bool], seconds: float, hurried: float) -> bool:
         """Wait for ``done()``: at most ``seconds``, or ``hurried`` after a second request."""
@@ -166,8 +169,8 @@ class ServerRun:
         await self._close()
         if self._fatal.done():
             raise self._fatal.result()
-        if self._cancelled:
-            raise asyncio.CancelledError
+        if self._cancelled is not None:
+            raise asyncio.CancelledError(*self._cancelled)
         if ended is not None:
             ended.result()
 
