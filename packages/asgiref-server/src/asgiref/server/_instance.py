@@ -252,12 +252,12 @@ class SourcedChannel(Channel):
     async def instance_ended(self) -> None:
         """Tell the source that the instance ended. The server runs this like one of its hooks."""
         future = self.instance.future
-        async with self._turns:  # a task that the application left behind may be acknowledging
-            try:
+        try:
+            async with self._turns:  # a task that the application left behind may be acknowledging
                 if not future.cancelled() and future.exception() is None:
                     await self._acknowledge()
-            finally:
-                await self.source.instance_ended(self.instance, [*self._in_hand])
+        finally:
+            await self.source.instance_ended(self.instance, [*self._in_hand])
 
 
 @dataclass(slots=True, eq=False, repr=False)
