@@ -286,6 +286,8 @@ class ApplicationInstance(MutableMapping[str, Any]):
     idle_timer: asyncio.TimerHandle | None = None
     #: The additional keys of an adopted instance.
     extra: dict[str, Any] | None = None
+    #: The time that `last_used` was derived from, and its value.
+    _last_used: tuple[float, float] = (-1.0, 0.0)
 
     @property
     def state(self) -> InstanceState:
@@ -295,7 +297,10 @@ class ApplicationInstance(MutableMapping[str, Any]):
     @property
     def last_used(self) -> float:
         """When a message was last received or sent, in seconds of ``time.time``."""
-        return time.time() - (time.monotonic() - self.channel.active_at)
+        active_at = self.channel.active_at
+        if self._last_used[0] != active_at:  # otherwise the same value again: servers compare them
+            self._last_used = active_at, time.time() - (time.monotonic() - active_at)
+        return self._last_used[1]
 
     def __getitem__(self, key: str) -> Any:
         return getattr(self, key) if key in _KEYS else (self.extra or {})[key]
@@ -303,6 +308,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         if key == "last_used":
             self.channel.active_at = time.monotonic() - (time.time() - value)
+            self._last_used = self.channel.active_at, value
             self._instances.last_used_assigned = True
         elif key in _KEYS:
             setattr(self, key, value)
