@@ -274,6 +274,17 @@ async def test_instances_that_a_subclass_made_itself_are_evicted_by_their_last_u
     await server.close()
 
 
+async def test_an_entry_may_be_replaced_by_a_changed_copy(make_server):
+    server = make_server(echo)
+    server.put("a", "hello")
+    table = server.application_instances
+    table["a"] = {**table["a"], "last_used": 1000.0, "mine": 1}
+    assert await server.next_sent() == ("a", "hello")
+    assert (table["a"]["last_used"] > 1000.0, table["a"]["mine"]) == (True, 1)
+    await server.close()
+    assert server.undelivered == []
+
+
 async def test_deletion_as_in_asgiref_keeps_to_the_maximum(make_server):
     class Own(make_server):
         def delete_oldest_application_instance(self):

@@ -1,6 +1,7 @@
 """handle, application_send and hooks on worker threads; plain functions on the loop."""
 
 import asyncio
+import contextlib
 import threading
 import time
 
@@ -106,6 +107,18 @@ async def test_a_plain_handle_that_returns_an_awaitable_is_awaited(no_task_left)
             return self.coroutine()
 
         async def coroutine(self):
+            self.put("a", "hello")
+
+    server = Server(echo, shutdown_timeout=30)
+    await server.arun()
+    assert server.sent == [("a", "hello")]
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_a_plain_handle_may_return_nothing(no_task_left):
+    class Server(Sync):
+        def handle(self):
             self.put("a", "hello")
 
     server = Server(echo, shutdown_timeout=30)
@@ -352,3 +365,29 @@ async def test_a_hook_that_hangs_does_not_hold_up_the_end_and_hides_no_other(
     assert server.undelivered == [("a", [1])]
     assert "Server.application_exception() for scope 'a' was cancelled" in caplog.text
     no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_a_hook_behind_an_abandoned_one_is_reported_and_not_called_later(
+    make_server, caplog, settled
+):
+    class Server(make_server):
+        async def application_exception(self, exception, application_details):
+            while not released.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await released.wait()
+
+    async def application(scope, receive, send):
+        await receive()
+        raise LookupError
+
+    released = asyncio.Event()
+    server = Server(application, shutdown_timeout=0)
+    server.put("a", 1)
+    server.put("a", 2)
+    await settled()
+    await server.close()
+    released.set()
+    await settled()
+    assert "application_undelivered() for scope 'a' was not called: an earlier" in caplog.text
+    assert server.undelivered == []

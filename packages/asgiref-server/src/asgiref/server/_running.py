@@ -13,6 +13,7 @@ checks at short intervals whether the step is complete, so nothing has to report
 
 import asyncio
 import contextlib
+import inspect
 import os
 import random
 import signal
@@ -175,9 +176,11 @@ class ServerRun:
             ended.result()
 
     async def _call(self, method: Callable[[], Any]) -> None:
-        """Await a method of the server."""
+        """Call a method of the server, and await the awaitable that it may return."""
         try:
-            await method()
+            result = method()
+            if inspect.isawaitable(result):
+                await result
         except (KeyboardInterrupt, SystemExit) as error:
             self._end_with(error)  # a task would raise it in the code that runs the event loop
 

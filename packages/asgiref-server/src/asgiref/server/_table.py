@@ -245,6 +245,10 @@ class Instances:
         """Add an instance to the table, replacing another one for the same scope."""
         instance = adopted(scope_id, details, self)
         previous = self.order.get(scope_id)
+        if instance is not previous is not None and previous.future is instance.future:
+            # The subclass has changed a copy of the entry.
+            previous["last_used"], previous.extra = instance.last_used, instance.extra
+            instance = previous
         self.order[scope_id] = instance
         self.order.move_to_end(scope_id)
         if instance is not previous:
