@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -198,7 +199,8 @@ class ServerRun:
         """Run ``handle``; return the seconds until the next run, or None if there is none."""
         error: BaseException | None = None
         name = type(self._server).__name__
-        self._instances.on_contact = None if reconnect is None else reconnect.established
+        if reconnect is not None:
+            self._instances.on_contact = _noticing(reconnect)
         try:
             await self._call(self._server.handle)
         except (Exception, asyncio.CancelledError) as raised:
@@ -240,6 +242,22 @@ class ServerRun:
         generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
         await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
         await self._end(lambda: asyncio.all_tasks() - kept)
+
+
+#: The call to ``handle`` whose task started the current task or timer; None if none did.
+_origin: ContextVar[object] = ContextVar("asgiref.server.handle", default=None)
+
+
+def _noticing(reconnect: Reconnect) -> Callable[[], None]:
+    """Return a function to call when a scope is looked up, and mark the current context."""
+    this = object()
+    _origin.set(this)
+
+    def notice() -> None:
+        if _origin.get() in (None, this):  # not a timer from an earlier connection
+            reconnect.established()
+
+    return notice
 
 
 def _failure(task: "asyncio.Future[None]") -> BaseException | None:
