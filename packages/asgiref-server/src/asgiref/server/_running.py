@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -37,6 +38,9 @@ _CLEANUP_SECONDS = 1.0
 #: How many times a task that ignores its cancellation is cancelled again, and how many seconds
 #: apart.
 _ATTEMPTS, _ATTEMPT_SECONDS = 20, 0.05
+
+#: The call to ``handle`` that, directly or indirectly, started the current task or timer, if any.
+_origin: ContextVar[object] = ContextVar("asgiref.server.handle", default=None)
 
 
 class Reconnect:
@@ -66,6 +70,11 @@ class Reconnect:
         if self._failures:
             logger.info("The connection is back, after %d attempt(s)", self._failures)
         self._failures = 0
+
+    def _notice(self, origin: object) -> None:
+        """React to a look-up, unless it comes from a timer of an earlier connection."""
+        if _origin.get() in (None, origin):
+            self.established()
 
     def _lost(self, server: str, error: BaseException | None) -> float:
         """Record that ``handle`` has ended; return the seconds to wait."""
@@ -200,7 +209,8 @@ class ServerRun:
         error: BaseException | None = None
         name = type(self._server).__name__
         if reconnect is not None:
-            self._instances.on_contact = _noticing(reconnect)
+            _origin.set(origin := object())
+            self._instances.on_contact = partial(reconnect._notice, origin)  # pyright: ignore[reportPrivateUsage]
         try:
             await self._call(self._server.handle)
         except (Exception, asyncio.CancelledError) as raised:
@@ -242,22 +252,6 @@ class ServerRun:
         generators = asyncio.create_task(asyncio.get_running_loop().shutdown_asyncgens())
         await asyncio.wait({generators}, timeout=_CLEANUP_SECONDS)
         await self._end(lambda: asyncio.all_tasks() - kept)
-
-
-#: The call to ``handle`` whose task started the current task or timer; None if none did.
-_origin: ContextVar[object] = ContextVar("asgiref.server.handle", default=None)
-
-
-def _noticing(reconnect: Reconnect) -> Callable[[], None]:
-    """Return a function to call when a scope is looked up, and mark the current context."""
-    this = object()
-    _origin.set(this)
-
-    def notice() -> None:
-        if _origin.get() in (None, this):  # not a timer from an earlier connection
-            reconnect.established()
-
-    return notice
 
 
 def _failure(task: "asyncio.Future[None]") -> BaseException | None:

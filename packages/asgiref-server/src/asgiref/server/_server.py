@@ -270,8 +270,10 @@ class StatelessServer:
         """Run the server on its own event loop until `handle` ends or a signal arrives.
 
         SIGINT (Ctrl-C) and SIGTERM shut the server down cleanly, as a cancellation ends `arun`, but
-        without an exception. A second signal shortens the shutdown, even if the event loop is
-        stuck. If the program has its own handler for a signal, the server leaves that signal alone.
+        without an exception. A second signal shortens the shutdown, even if Python code blocks the
+        event loop. (While a library's C code blocks it, Python handles no signal: call such code on
+        a worker thread.) If the program has its own handler for a signal, the server leaves that
+        signal alone.
 
         Raises:
             Exception: any exception from `arun`.
