@@ -244,18 +244,18 @@ class Instances:
     def adopt(self, scope_id: Hashable, details: object) -> None:
         """Add an instance to the table, replacing another one for the same scope."""
         instance = adopted(scope_id, details, self)
-        previous = self.order.get(scope_id)
-        if instance is not previous is not None and previous.future is instance.future:
+        old = self.order.get(scope_id)
+        if old is not None and old is not instance and old.future is instance.future:
             # The subclass has changed a copy of the entry.
-            previous["last_used"], previous.extra = instance.last_used, instance.extra
-            instance = previous
+            old["last_used"], old.extra = instance.last_used, instance.extra
+            instance = old
         self.order[scope_id] = instance
         self.order.move_to_end(scope_id)
-        if instance is not previous:
+        if instance is not old:
             self.unfinished[instance.future] = instance
             instance.future.add_done_callback(self._on_end, context=self._context)
-            if previous is not None:
-                self.remove(previous)
+            if old is not None:
+                self.remove(old)
 
     def replace(self, entries: Mapping[Hashable, Any]) -> None:
         """Replace the table's contents with these entries, in the given order."""
