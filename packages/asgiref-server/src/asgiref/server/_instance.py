@@ -32,6 +32,9 @@ _KEYS = ("input_queue", "future", "scope", "last_used")
 _PREDECESSOR_SECONDS = 10.0
 #: After this many refused calls to ``receive``, the next call waits until it is cancelled.
 _MAX_REFUSALS = 5
+#: After this many messages, ``receive`` lets other tasks run, even if more messages wait: a scope
+#: that answers each message with one to itself would never suspend.
+_MESSAGES_IN_A_ROW = 100
 
 
 class InstanceState(enum.Enum):
@@ -59,8 +62,8 @@ class Channel:
     state: InstanceState = LIVE
     #: When a message was last received or sent, in seconds of ``time.monotonic``.
     active_at: float = field(default_factory=lambda: time.monotonic())
-    #: Whether a message was ever received.
-    received: bool = False
+    #: How many messages were received, and pauses made between them.
+    received: int = 0
     #: How many sends are in progress.
     sending: int = 0
     _turn: "asyncio.Future[Any] | None" = None
@@ -69,6 +72,9 @@ class Channel:
     async def receive(self) -> Any:
         """Wait for the next message of the scope."""
         queue = self.queue
+        if self.received % _MESSAGES_IN_A_ROW == _MESSAGES_IN_A_ROW - 1:
+            self.received += 1  # now, because a timeout may cancel the pause
+            await asyncio.sleep(0)
         if self.state is not LIVE:
             await self._refuse()
         while queue.items is None:
@@ -76,7 +82,7 @@ class Channel:
             await queue.changed()
             if self.state is not LIVE:
                 raise asyncio.CancelledError
-        self.received = True
+        self.received += 1
         self.active_at = time.monotonic()
         return queue.get_nowait()
 
@@ -213,6 +219,9 @@ class SourcedChannel(Channel):
     _reader: "asyncio.Task[Any] | None" = None
 
     async def receive(self) -> Any:
+        if self.received % _MESSAGES_IN_A_ROW == _MESSAGES_IN_A_ROW - 1:
+            self.received += 1  # now, because a timeout may cancel the pause
+            await asyncio.sleep(0)
         if self.state is not LIVE:
             await self._refuse()  # it may wait forever, so not while it holds the lock
         async with self._turns:
@@ -229,7 +238,7 @@ class SourcedChannel(Channel):
             finally:
                 self._reader = None
             self._in_hand.append(message)
-            self.received = True
+            self.received += 1
             self.active_at = time.monotonic()
             return message
 
