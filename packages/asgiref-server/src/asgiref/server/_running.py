@@ -275,10 +275,8 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
         try:
             escaped = signals.complete()
             is_overridden = instances.state is ServerState.IDLE
-            if is_overridden:
-                instances.state = ServerState.CLOSING
+            instances.state = ServerState.CLOSED  # threads that call the server get an error
             loop.run_until_complete(ServerRun(None, instances).clear_loop())
-            instances.state = ServerState.CLOSED  # tells the threads that call the server
             signals.wait_for_threads()
         finally:
             loop.close()
