@@ -296,7 +296,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
     #: The additional keys of an adopted instance.
     extra: dict[str, Any] | None = None
     #: The time that `last_used` was derived from, and its value.
-    _last_used: tuple[float, float] = (-1.0, 0.0)
+    _last_used: tuple[float, float] = field(default=(-1.0, 0.0), init=False)
 
     @property
     def state(self) -> InstanceState:
