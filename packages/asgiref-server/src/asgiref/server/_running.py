@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
+from os import _exit
 from types import FrameType
 from typing import Any
 
@@ -321,7 +322,7 @@ def _kill(number: signal.Signals) -> None:
     """Let a signal end the process, unless the program has its own handler for it."""
     signal.raise_signal(number)
     if os.getpid() == 1 and signal.getsignal(number) is signal.SIG_DFL:
-        os._exit(128 + number)  # the kernel ignores the signal in a container's first process
+        _exit(128 + number)  # the kernel ignores the signal in a container's first process
 
 
 def _threads() -> list[threading.Thread]:
