@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from asgiref.server import StatelessServer
+from asgiref.server import MessageSource, StatelessServer
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -223,6 +223,28 @@ async def test_an_application_that_keeps_reading_does_not_block_the_loop(
         for _ in range(200):
             task.cancel()
             await asyncio.sleep(0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("source", [None, MessageSource()], ids=["queue", "source"])
+async def test_a_scope_that_sends_messages_to_itself_lets_the_others_run(source, settled):
+    class Server(Chat):
+        async def application_send(self, scope, message):
+            self.put(scope["id"], message + 1)
+
+    async def application(scope, receive, send):
+        while not stopped and (message := await receive()) < 100_000:
+            numbers.append(message)
+            await send(message)
+
+    numbers, stopped = [], []
+    server = Server(application, source=source)
+    server.put("a", 0)
+    await settled()
+    stopped.append(True)
+    await settled()
+    assert 0 < len(numbers) < 100_000
+    assert numbers == list(range(len(numbers)))
 
 
 @pytest.mark.asyncio

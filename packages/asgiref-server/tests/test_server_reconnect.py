@@ -107,6 +107,39 @@ async def test_an_application_that_looks_up_a_scope_establishes_no_connection(ca
     assert "The connection is back" not in caplog.text
 
 
+async def test_a_timer_of_an_application_establishes_no_connection(caplog):
+    caplog.set_level(logging.INFO, "asgiref.server")
+
+    class Timed(Bot):
+        async def handle(self):
+            if len(self.steps) == 2:
+                self.queue_of("a").put_nowait("start")
+                await asked.wait()
+            if len(self.steps) == 1:
+                fire.set()
+                await turns()
+            await super().handle()
+
+        def queue_of(self, scope_id):
+            return self.get_or_create_application_instance(scope_id, {"type": "test"})
+
+        async def application_send(self, scope, message):
+            await super().application_send(scope, message)
+            if not asked.is_set():
+                timers.append(asyncio.create_task(self.later()))
+                asked.set()
+
+        async def later(self):
+            await fire.wait()
+            self.queue_of("a").put_nowait("timer")
+
+    asked, fire, timers = asyncio.Event(), asyncio.Event(), []
+    bot = Timed([OSError("lost"), OSError("again")], reconnect=Reconnect(0.001, 0.002))
+    await run_until_done(bot)
+    assert bot.sent == [("start", 1), ("timer", 2)]
+    assert "The connection is back" not in caplog.text
+
+
 async def test_the_delay_doubles_up_to_the_maximum_with_jitter():
     reconnect = Reconnect(1.0, 5.0)
     delays = [reconnect._lost("Bot", None) for _ in range(2000)]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -191,7 +192,7 @@ def test_an_arun_that_raises_before_it_runs_leaves_no_event_loop():
 
 
 SCRIPT = """
-import asyncio, contextlib, logging, os, signal, sys, threading, time
+import asyncio, contextlib, logging, multiprocessing, os, signal, sys, threading, time
 from asgiref.server import StatelessServer
 
 async def endless():
@@ -212,6 +213,11 @@ async def application(scope, receive, send):
 
 class Server(StatelessServer):
     async def handle(self):
+        if sys.argv[1] == "forked child":
+            context = multiprocessing.get_context("fork")
+            reading, writing = context.Pipe(duplex=False)
+            context.Process(target=wait_after_a_word, args=[writing], daemon=True).start()
+            return reading.recv()
         if sys.argv[1] not in ("thread", "slow end"):
             self.get_or_create_application_instance("a", {"type": "test"})
         if sys.argv[1] == "generator":
@@ -238,6 +244,10 @@ def raise_here():
     time.sleep(0.1)  # the loop waits in its selector now, which this signal does not interrupt
     signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
+def wait_after_a_word(pipe):
+    pipe.send("ready")
+    threading.Event().wait()
+
 def wait_for_ever():
     print("ready", flush=True)
     threading.Event().wait()
@@ -252,8 +262,8 @@ print("after run", signal.getsignal(signal.SIGTERM) is own, flush=True)
 
 
 @contextlib.contextmanager
-def script(what, shutdown_timeout=0.01, **options):
-    command = [sys.executable, "-c", SCRIPT, what, str(shutdown_timeout)]
+def script(what, shutdown_timeout=0.01, prefix=(), **options):
+    command = [*prefix, sys.executable, "-c", SCRIPT, what, str(shutdown_timeout)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options) as process:
         try:
             yield process
@@ -303,6 +313,40 @@ def test_a_signal_that_does_not_interrupt_the_waiting_loop_ends_the_process():
         output, _ = process.communicate(timeout=30)
     assert output == "ready\nafter run False\n"
     assert process.returncode == 0
+
+
+@posix_only
+def test_a_process_that_was_forked_by_a_running_server_can_be_terminated():
+    # At its exit, the program terminates its daemon process, and waits for it.
+    with script("forked child", start_new_session=True) as process:
+        try:
+            output, _ = process.communicate(timeout=30)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert output == "after run False\n"
+    assert process.returncode == 0
+
+
+_NEW_NAMESPACE = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
+
+
+def _can_be_the_first_process():
+    try:
+        return subprocess.run([*_NEW_NAMESPACE, "true"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not _can_be_the_first_process(), reason="needs a PID namespace of its own")
+def test_one_sigterm_also_ends_the_first_process_of_a_container():
+    with script("thread", prefix=_NEW_NAMESPACE) as process:
+        assert process.stdout.readline() == "ready\n"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        os.kill(int(children), signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    assert output == "after run False\n"
+    assert process.returncode == 128 + signal.SIGTERM
 
 
 @posix_only

@@ -125,6 +125,31 @@ async def test_a_second_cancellation_cuts_the_grace_short(make_server, no_task_l
 
 
 @pytest.mark.asyncio
+@pytest.mark.timeout(30)
+async def test_a_cancellation_that_anyio_repeats_counts_once(make_server, no_task_left, settled):
+    async def application(scope, receive, send):
+        while True:
+            message = await receive()
+            await settled()
+            received.append(message)
+
+    received = []
+    server = make_server(application, shutdown_timeout=3600)
+    running = asyncio.create_task(server.arun())
+    for number in range(5):
+        server.put("a", number)
+    await asyncio.sleep(0)
+    while not running.done():
+        running.cancel("Cancelled by cancel scope 1")
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError, match="Cancelled by cancel scope 1"):
+        await running
+    assert received == list(range(5))
+    assert server.undelivered == []
+    no_task_left()
+
+
+@pytest.mark.asyncio
 async def test_a_second_cancellation_counts_also_while_handle_is_ending(
     make_server, no_task_left, settled
 ):

@@ -208,3 +208,23 @@ async def test_a_task_that_keeps_receiving_does_not_keep_a_message_from_its_sour
     checked.append(True)
     left_behind.pop().cancel()
     assert events == [["held"]]
+
+
+async def test_an_acknowledgement_that_hangs_does_not_keep_a_message_from_its_source(
+    fast_clock, settled
+):
+    fast_clock()
+
+    async def application(scope, receive, send):
+        await receive()
+        left_behind.append(asyncio.create_task(receive()))
+        await settled()
+
+    left_behind, source = [], Source()
+    source.go.clear()
+    Server(application, source).queue().put_nowait("held")
+    await source.acknowledging.wait()
+    await asyncio.sleep(11)  # longer than a hook may take
+    events = source.events.copy()
+    left_behind.pop().cancel()
+    assert events == [["held"]]

@@ -1,7 +1,9 @@
 """handle, application_send and hooks on worker threads; plain functions on the loop."""
 
 import asyncio
+import contextlib
 import threading
+import time
 
 import pytest
 
@@ -105,6 +107,18 @@ async def test_a_plain_handle_that_returns_an_awaitable_is_awaited(no_task_left)
             return self.coroutine()
 
         async def coroutine(self):
+            self.put("a", "hello")
+
+    server = Server(echo, shutdown_timeout=30)
+    await server.arun()
+    assert server.sent == [("a", "hello")]
+    no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_a_plain_handle_may_return_nothing(no_task_left):
+    class Server(Sync):
+        def handle(self):
             self.put("a", "hello")
 
     server = Server(echo, shutdown_timeout=30)
@@ -237,6 +251,57 @@ async def test_a_thread_that_outlives_the_server_is_told(no_task_left):
     no_task_left()
 
 
+def test_a_thread_that_outlives_a_server_with_its_own_arun_is_told():
+    class Server(Sync):
+        told = None
+
+        async def arun(self):
+            await self.handle()
+
+        async def handle(self):
+            self.put("a", "from the loop")
+            self.thread = asyncio.get_running_loop().run_in_executor(None, self.put_always)
+
+        def put_always(self):
+            give_up_at = time.monotonic() + 10
+            try:
+                while time.monotonic() < give_up_at:
+                    self.put("a", "hello")
+            except RuntimeError as error:
+                self.told = str(error)
+
+        async def application_undelivered(self, messages, application_details):
+            pass
+
+    server = Server(echo)
+    server.run()  # it waits for the thread
+    assert server.told is not None
+    assert "Server has ended: " in server.told
+
+
+@pytest.mark.asyncio
+async def test_overridden_methods_are_called_once_by_a_thread(no_task_left):
+    class Server(Sync):
+        def get_or_create_application_instance(self, scope_id, scope):
+            return super().get_or_create_application_instance(f"chat {scope_id}", scope)
+
+        def delete_application_instance(self, scope_id):
+            super().delete_application_instance(f"chat {scope_id}")
+
+        async def handle(self):
+            self.put("a", "from the loop")
+            await asyncio.to_thread(self.put, "a", "from a thread")
+            self.live = list(self.application_instances)
+            await asyncio.to_thread(self.delete_application_instance, "a")
+            self.left = list(self.application_instances)
+
+    server = Server(echo)
+    await server.arun()
+    assert server.live == ["chat a"]
+    assert server.left == []
+    no_task_left()
+
+
 @pytest.mark.asyncio
 async def test_hooks_of_one_scope_are_called_one_after_the_other(make_server, settled):
     class Server(make_server):
@@ -300,3 +365,29 @@ async def test_a_hook_that_hangs_does_not_hold_up_the_end_and_hides_no_other(
     assert server.undelivered == [("a", [1])]
     assert "Server.application_exception() for scope 'a' was cancelled" in caplog.text
     no_task_left()
+
+
+@pytest.mark.asyncio
+async def test_a_hook_behind_an_abandoned_one_is_reported_and_not_called_later(
+    make_server, caplog, settled
+):
+    class Server(make_server):
+        async def application_exception(self, exception, application_details):
+            while not released.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await released.wait()
+
+    async def application(scope, receive, send):
+        await receive()
+        raise LookupError
+
+    released = asyncio.Event()
+    server = Server(application, shutdown_timeout=0)
+    server.put("a", 1)
+    server.put("a", 2)
+    await settled()
+    await server.close()
+    released.set()
+    await settled()
+    assert "application_undelivered() for scope 'a' was not called: an earlier" in caplog.text
+    assert server.undelivered == []

@@ -74,8 +74,10 @@ class HookCalls:
         """Discard the hook calls of a task that has ended, or can never end."""
         self.unstarted.discard(task)
         if self.tasks.get(queue) is task:
-            for where, *_ in self._calls.pop(queue):
-                logger.error("%s was not called, because its event loop ended", where)
+            calls = self._calls.pop(queue)
+            while calls:  # the task of a stubborn hook must not make them later
+                text = "%s was not called: an earlier call did not end, or its event loop ended"
+                logger.error(text, calls.pop(0)[0])
             del self.tasks[queue]
             if isinstance(queue, InputQueue):
                 queue.wake()  # the next instance waits for this

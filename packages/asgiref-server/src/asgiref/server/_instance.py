@@ -32,6 +32,9 @@ _KEYS = ("input_queue", "future", "scope", "last_used")
 _PREDECESSOR_SECONDS = 10.0
 #: After this many refused calls to ``receive``, the next call waits until it is cancelled.
 _MAX_REFUSALS = 5
+#: After this many messages, ``receive`` lets other tasks run, even if more messages wait: a scope
+#: that answers each message with one to itself would never suspend.
+_MESSAGES_IN_A_ROW = 100
 
 
 class InstanceState(enum.Enum):
@@ -59,8 +62,8 @@ class Channel:
     state: InstanceState = LIVE
     #: When a message was last received or sent, in seconds of ``time.monotonic``.
     active_at: float = field(default_factory=lambda: time.monotonic())
-    #: Whether a message was ever received.
-    received: bool = False
+    #: How many messages were received, and pauses made between them.
+    received: int = 0
     #: How many sends are in progress.
     sending: int = 0
     _turn: "asyncio.Future[Any] | None" = None
@@ -69,6 +72,9 @@ class Channel:
     async def receive(self) -> Any:
         """Wait for the next message of the scope."""
         queue = self.queue
+        if self.received % _MESSAGES_IN_A_ROW == _MESSAGES_IN_A_ROW - 1:
+            self.received += 1  # now, because a timeout may cancel the pause
+            await asyncio.sleep(0)
         if self.state is not LIVE:
             await self._refuse()
         while queue.items is None:
@@ -76,7 +82,7 @@ class Channel:
             await queue.changed()
             if self.state is not LIVE:
                 raise asyncio.CancelledError
-        self.received = True
+        self.received += 1
         self.active_at = time.monotonic()
         return queue.get_nowait()
 
@@ -221,6 +227,9 @@ class SourcedChannel(Channel):
     _reader: "asyncio.Task[Any] | None" = None
 
     async def receive(self) -> Any:
+        if self.received % _MESSAGES_IN_A_ROW == _MESSAGES_IN_A_ROW - 1:
+            self.received += 1  # now, because a timeout may cancel the pause
+            await asyncio.sleep(0)
         if self.state is not LIVE:
             await self._refuse()  # it may wait forever, so not while it holds the lock
         async with self._turns:
@@ -237,7 +246,7 @@ class SourcedChannel(Channel):
             finally:
                 self._reader = None
             self._in_hand.append(message)
-            self.received = True
+            self.received += 1
             self.active_at = time.monotonic()
             return message
 
@@ -260,12 +269,12 @@ class SourcedChannel(Channel):
     async def instance_ended(self) -> None:
         """Tell the source that the instance ended. The server runs this like one of its hooks."""
         future = self.instance.future
-        async with self._turns:  # a task that the application left behind may be acknowledging
-            try:
+        try:
+            async with self._turns:  # a task that the application left behind may be acknowledging
                 if not future.cancelled() and future.exception() is None:
                     await self._acknowledge()
-            finally:
-                await self.source.instance_ended(self.instance, [*self._in_hand])
+        finally:
+            await self.source.instance_ended(self.instance, [*self._in_hand])
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -294,6 +303,8 @@ class ApplicationInstance(MutableMapping[str, Any]):
     idle_timer: asyncio.TimerHandle | None = None
     #: The additional keys of an adopted instance.
     extra: dict[str, Any] | None = None
+    #: The time that `last_used` was derived from, and its value.
+    _last_used: tuple[float, float] = field(default=(-1.0, 0.0), init=False)
 
     @property
     def state(self) -> InstanceState:
@@ -303,7 +314,10 @@ class ApplicationInstance(MutableMapping[str, Any]):
     @property
     def last_used(self) -> float:
         """When a message was last received or sent, in seconds of ``time.time``."""
-        return time.time() - (time.monotonic() - self.channel.active_at)
+        active_at = self.channel.active_at
+        if self._last_used[0] != active_at:  # otherwise the same value again: servers compare them
+            self._last_used = active_at, time.time() - (time.monotonic() - active_at)
+        return self._last_used[1]
 
     def __getitem__(self, key: str) -> Any:
         return getattr(self, key) if key in _KEYS else (self.extra or {})[key]
@@ -311,6 +325,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         if key == "last_used":
             self.channel.active_at = time.monotonic() - (time.time() - value)
+            self._last_used = self.channel.active_at, value
             self._instances.last_used_assigned = True
         elif key in _KEYS:
             setattr(self, key, value)

@@ -13,6 +13,7 @@ checks at short intervals whether the step is complete, so nothing has to report
 
 import asyncio
 import contextlib
+import inspect
 import os
 import random
 import signal
@@ -20,7 +21,10 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
+from os import _exit
 from types import FrameType
 from typing import Any
 
@@ -35,6 +39,9 @@ _CLEANUP_SECONDS = 1.0
 #: How many times a task that ignores its cancellation is cancelled again, and how many seconds
 #: apart.
 _ATTEMPTS, _ATTEMPT_SECONDS = 20, 0.05
+
+#: The call to ``handle`` that, directly or indirectly, started the current task or timer, if any.
+_origin: ContextVar[object] = ContextVar("asgiref.server.handle", default=None)
 
 
 class Reconnect:
@@ -65,6 +72,11 @@ class Reconnect:
             logger.info("The connection is back, after %d attempt(s)", self._failures)
         self._failures = 0
 
+    def _notice(self, origin: object) -> None:
+        """React to a look-up, unless it comes from a timer of an earlier connection."""
+        if _origin.get() in (None, origin):
+            self.established()
+
     def _lost(self, server: str, error: BaseException | None) -> float:
         """Record that ``handle`` has ended; return the seconds to wait."""
         first, self._failures = not self._failures, self._failures + 1
@@ -82,7 +94,8 @@ class ServerRun:
 
     _server: Any
     _instances: Instances
-    _cancelled: bool = False
+    #: The arguments of the CancelledError to raise at the end, if this was cancelled.
+    _cancelled: tuple[Any, ...] | None = None
     #: How many times the run was told to end: once when ``handle`` ends, once per cancellation.
     _requests: int = 0
     #: An exception of the server's methods that should end the process, such as SystemExit.
@@ -120,9 +133,11 @@ class ServerRun:
         """Await something that does not raise; a cancellation interrupts it, and is counted."""
         try:
             await awaitable
-        except asyncio.CancelledError:
-            self._cancelled = True
-            self._requests += 1
+        except asyncio.CancelledError as error:
+            # anyio repeats a cancellation until the task has ended, with the name of its scope.
+            self._requests += not (error.args and error.args == self._cancelled)
+            if self._cancelled != ():  # a scope must not swallow the cancellation of another caller
+                self._cancelled = error.args
 
     async def _until(self, done: Callable[[], bool], seconds: float, hurried: float) -> bool:
         """Wait for ``done()``: at most ``seconds``, or ``hurried`` after a second request."""
@@ -166,15 +181,17 @@ class ServerRun:
         await self._close()
         if self._fatal.done():
             raise self._fatal.result()
-        if self._cancelled:
-            raise asyncio.CancelledError
+        if self._cancelled is not None:
+            raise asyncio.CancelledError(*self._cancelled)
         if ended is not None:
             ended.result()
 
     async def _call(self, method: Callable[[], Any]) -> None:
-        """Await a method of the server."""
+        """Call a method of the server, and await the awaitable that it may return."""
         try:
-            await method()
+            result = method()
+            if inspect.isawaitable(result):
+                await result
         except (KeyboardInterrupt, SystemExit) as error:
             self._end_with(error)  # a task would raise it in the code that runs the event loop
 
@@ -192,7 +209,9 @@ class ServerRun:
         """Run ``handle``; return the seconds until the next run, or None if there is none."""
         error: BaseException | None = None
         name = type(self._server).__name__
-        self._instances.on_contact = None if reconnect is None else reconnect.established
+        if reconnect is not None:
+            _origin.set(origin := object())
+            self._instances.on_contact = partial(reconnect._notice, origin)  # pyright: ignore[reportPrivateUsage]
         try:
             await self._call(self._server.handle)
         except (Exception, asyncio.CancelledError) as raised:
@@ -252,16 +271,17 @@ def run_to_end(arun: Callable[[], Any], instances: Instances) -> signal.Signals 
     loop = asyncio.new_event_loop()  # not asyncio.run, which waits for tasks indefinitely
     main = loop.create_task(running)
 
+    is_overridden = False
     with Signals(loop, main) as signals:
         try:
             escaped = signals.complete()
-            if instances.state is ServerState.IDLE:  # the subclass overrides arun
-                instances.state = ServerState.CLOSING
+            is_overridden = instances.state is ServerState.IDLE
+            instances.state = ServerState.CLOSED  # threads that call the server get an error
             loop.run_until_complete(ServerRun(None, instances).clear_loop())
             signals.wait_for_threads()
         finally:
             loop.close()
-            if instances.state is ServerState.CLOSING:
+            if is_overridden:
                 instances.state = ServerState.IDLE
             if signals.first is not None:
                 seconds = 0.0 if signals.is_repeated else instances.settings.shutdown_timeout
@@ -295,7 +315,14 @@ def _end_despite_threads(first: signal.Signals, seconds: float) -> None:
     time.sleep(max(0.0, rest))
     if is_term and (left := _threads()):
         logger.error("Threads are still running after SIGTERM; abandoning them: %r", left)
-        os.kill(os.getpid(), signal.SIGTERM)
+        _kill(signal.SIGTERM)
+
+
+def _kill(number: signal.Signals) -> None:
+    """Let a signal end the process, unless the program has its own handler for it."""
+    signal.raise_signal(number)
+    if os.getpid() == 1 and signal.getsignal(number) is signal.SIG_DFL:
+        _exit(128 + number)  # the kernel ignores the signal in a container's first process
 
 
 def _threads() -> list[threading.Thread]:
@@ -328,6 +355,7 @@ class Signals:
 
     _loop: asyncio.AbstractEventLoop
     _main: "asyncio.Task[None]"
+    _pid: int = field(default_factory=os.getpid)
     #: The first signal that arrived.
     first: signal.Signals | None = None
     #: Whether another one arrived before the server had ended.
@@ -378,10 +406,14 @@ class Signals:
             if signal.getsignal(number) == self._handle:  # unless the program has set its own
                 signal.signal(number, default)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
         """Handle a signal; Python calls this on the main thread, between any two instructions."""
+        number = signal.Signals(signum)
+        if os.getpid() != self._pid:  # multiprocessing, for example, has forked this process
+            signal.signal(number, _DEFAULT_HANDLERS[number])
+            return _kill(number)
         self.is_repeated = self.first is not None
-        self.first = self.first or signal.Signals(number)
+        self.first = self.first or number
         if self._loop.is_closed():  # do not raise in code that follows the block
             return
         stuck = self._main.done() or time.monotonic() - self._beat_at > _STUCK_SECONDS
@@ -389,7 +421,7 @@ class Signals:
         self._loop.call_soon_threadsafe(self._hear)
         if self._unheard > 2 or self._main.cancelling() >= _MAX_CANCELLATIONS:
             signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+            _kill(number)
         if self._unheard > 1:
             raise KeyboardInterrupt
 

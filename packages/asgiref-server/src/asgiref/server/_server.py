@@ -233,7 +233,7 @@ class StatelessServer:
         """
         # Each message takes this path, so it avoids a call.
         instances: Instances = self.__dict__.get(_PRIVATE) or _instances_of(self)
-        return instances.queue_for(scope_id, scope)
+        return instances.get_or_create_application_instance(scope_id, scope)
 
     def delete_oldest_application_instance(self) -> None:
         """Delete the least recently used instance.
@@ -242,7 +242,7 @@ class StatelessServer:
             ValueError: if there is none.
         """
         if (instances := _instances_of(self)).is_elsewhere():
-            return instances.call(self.delete_oldest_application_instance)
+            return instances.call(StatelessServer.delete_oldest_application_instance, self)
         if not instances.order:
             raise ValueError("There is no application instance to delete.")
         self.delete_application_instance(instances.oldest())
@@ -259,7 +259,7 @@ class StatelessServer:
             KeyError: if the scope has no live instance.
         """
         if (instances := _instances_of(self)).is_elsewhere():
-            return instances.call(self.delete_application_instance, scope_id)
+            return instances.call(StatelessServer.delete_application_instance, self, scope_id)
         if is_failed(scope_id):
             return  # already gone: any live instance is its successor, which has not failed
         del instances.table[scope_id]
@@ -270,8 +270,10 @@ class StatelessServer:
         """Run the server on its own event loop until `handle` ends or a signal arrives.
 
         SIGINT (Ctrl-C) and SIGTERM shut the server down cleanly, as a cancellation ends `arun`, but
-        without an exception. A second signal shortens the shutdown, even if the event loop is
-        stuck. If the program has its own handler for a signal, the server leaves that signal alone.
+        without an exception. A second signal shortens the shutdown, even if Python code blocks the
+        event loop. (While a library's C code blocks it, Python handles no signal: call such code on
+        a worker thread.) If the program has its own handler for a signal, the server leaves that
+        signal alone.
 
         Raises:
             Exception: any exception from `arun`.

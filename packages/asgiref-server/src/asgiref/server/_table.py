@@ -147,10 +147,13 @@ class Instances:
 
     # Looking up and starting
 
-    def queue_for(self, scope_id: Hashable, scope: object) -> "asyncio.Queue[Any]":
+    def get_or_create_application_instance(
+        self, scope_id: Hashable, scope: object
+    ) -> "asyncio.Queue[Any]":
         """Return the input queue of a scope, and start an instance if none is live."""
         if self.thread_id != get_ident() and self.is_elsewhere():
-            return self.call(self._server.get_or_create_application_instance, scope_id, scope)
+            # Not the server's method: one that overrides it is already running, on this thread.
+            return self.call(self.get_or_create_application_instance, scope_id, scope)
         # An instance that looks up another scope says nothing about the connection.
         if self.on_contact is not None and asyncio.current_task() not in self.unfinished:
             self.on_contact()
@@ -241,14 +244,18 @@ class Instances:
     def adopt(self, scope_id: Hashable, details: object) -> None:
         """Add an instance to the table, replacing another one for the same scope."""
         instance = adopted(scope_id, details, self)
-        previous = self.order.get(scope_id)
+        old = self.order.get(scope_id)
+        if old is not None and old is not instance and old.future is instance.future:
+            # The subclass has changed a copy of the entry.
+            old["last_used"], old.extra = instance.last_used, instance.extra
+            instance = old
         self.order[scope_id] = instance
         self.order.move_to_end(scope_id)
-        if instance is not previous:
+        if instance is not old:
             self.unfinished[instance.future] = instance
             instance.future.add_done_callback(self._on_end, context=self._context)
-            if previous is not None:
-                self.remove(previous)
+            if old is not None:
+                self.remove(old)
 
     def replace(self, entries: Mapping[Hashable, Any]) -> None:
         """Replace the table's contents with these entries, in the given order."""
