@@ -190,7 +190,7 @@ async def test_changes_in_to_thread_stay_there() -> None:
 
 @pytest.mark.skipif(not INHERITS, reason="needs thread_inherit_context")
 @pytest.mark.asyncio
-async def test_a_thread_that_inherits_its_context_sees_no_value_of_its_starter() -> None:
+async def test_a_thread_with_an_inherited_context_sees_no_value_of_its_parent_thread() -> None:
     local = Local()
     local.user = "ada"
     assert await asyncio.to_thread(lambda: hasattr(local, "user")) is False

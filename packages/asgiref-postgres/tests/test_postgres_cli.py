@@ -59,7 +59,7 @@ def test_a_missing_schema_is_named_with_the_command_that_creates_it(server: Real
         ("mysql://127.0.0.1/x", "The database cannot be used"),
     ],
 )
-def test_a_wrong_url_ends_a_worker_with_a_sentence(
+def test_a_wrong_url_ends_a_worker_with_a_one_line_error(
     server: RealPostgres, url: str, sentence: str
 ) -> None:
     done = run("worker", "postgres_apps:echo", url=url.format(port=server.port))
@@ -212,7 +212,7 @@ def test_every_option_of_the_classes_is_on_the_command_line(database: str) -> No
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
-def test_a_wrong_option_is_refused_with_a_sentence(database: str) -> None:
+def test_a_wrong_option_is_refused_with_a_one_line_error(database: str) -> None:
     for options, sentence in (
         (["--messages", "0"], "The limit messages must be at least 1, not 0."),
         (["--max-applications", "0"], "max_applications must be at least 1, not 0."),

@@ -72,7 +72,7 @@ async def test_a_network_that_swallows_packets_loses_nothing(
         url = database.replace(str(server.port), str(proxy.port))
         async with load(url, url) as (gateway, _):
             proxy.swallows = True
-            await until(gateway.is_away)
+            await until(gateway.has_lost_its_session)
             proxy.swallows = False
             await owners(database, 2)
             await gateway.answers(500)

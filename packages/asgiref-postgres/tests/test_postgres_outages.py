@@ -185,7 +185,7 @@ async def test_a_full_disk_loses_nothing() -> None:
                 with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
                     while True:
                         file.write(bytes(1 << 16))
-                await until(gateway.is_away)
+                await until(gateway.has_lost_its_session)
                 filler.unlink()
                 await asyncio.to_thread(server.start_again)
                 await gateway.answers(500)

@@ -80,7 +80,7 @@ async def test_reading_from_an_application_that_has_returned_fails_at_once():
         await asyncio.wait_for(communicator.receive_output(timeout=None), 10)
 
 
-async def test_sending_to_an_application_that_has_returned_fails_and_names_both():
+async def test_sending_to_an_application_that_has_returned_names_the_application_and_the_event():
     communicator = ApplicationCommunicator(returning, {})
     await communicator.wait()
     with pytest.raises(RuntimeError, match=r"returning cannot receive 'chat' any more: it ret"):
@@ -209,7 +209,7 @@ async def test_a_cancelled_reader_leaves_the_application_running(call, arguments
     communicator.stop()
 
 
-async def test_readers_at_once_are_served_in_the_order_of_their_calls():
+async def test_concurrent_readers_are_served_in_the_order_of_their_calls():
     communicator = ApplicationCommunicator(echo, {})
     readers = [asyncio.create_task(communicator.receive_output()) for _ in range(3)]
     await asyncio.sleep(0)

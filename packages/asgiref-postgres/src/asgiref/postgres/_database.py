@@ -78,7 +78,7 @@ class Database:
 
         Raises:
             CannotStart: if the server is too old.
-            Exception: any error of asyncpg, and OSError.
+            Exception: any asyncpg error, and OSError.
         """
         arguments: dict[str, Any] = {} if self.password is None else {"password": self.password}
         if owner and "target_session_attrs" not in (self.url or ""):

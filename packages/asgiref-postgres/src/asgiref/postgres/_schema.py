@@ -135,9 +135,9 @@ FROM partitions p JOIN readers r USING (reader) WHERE p.partition = ANY ($4) AND
 """
 
 #: One transaction of a worker or gateway. All parts see the table as it was before the transaction,
-#: so the messages that it deletes must be among the known ids of the read. The last row has only
-#: the number of notified partitions. The statement does not call ``wake``, because PostgreSQL 15
-#: would plan that function's query again in each transaction.
+#: so the messages that it deletes must be among the ids that the read is told to skip. The last row
+#: has only the number of notified partitions. The statement does not call ``wake``, because
+#: PostgreSQL 15 would plan that function's query again in each transaction.
 EXCHANGE = _EXCHANGE.format(more="")
 
 #: The same for a transaction that also stores scopes, attempts or dead letters. Few transactions

@@ -19,8 +19,8 @@ from ._queue import InputQueue
 #: The maximum duration of a call, in seconds. The next instance waits twice as long.
 _LIMIT_SECONDS = 10.0
 
-#: The name and scope id of the hook that is running in this context. The id is removed at its end,
-#: because a task that the hook started may live longer.
+#: The name and scope id of the hook that is running in this context. The id is removed when the
+#: hook ends, because a task that the hook started may live longer.
 _current: ContextVar[Sequence[object]] = ContextVar("asgiref.server.hook", default=("",))
 
 

@@ -321,9 +321,9 @@ class Signals:
     """Turns SIGINT and SIGTERM into cancellations of the task of ``arun``.
 
     If a function blocks the loop, the second signal raises KeyboardInterrupt there, and the third
-    one kills the process. If ``arun`` ignores every cancellation, the sixth one does. This is a
-    context manager: it handles signals during the block, on the main thread, unless the program has
-    its own handler for the signal.
+    one kills the process. If ``arun`` ignores every cancellation, the sixth signal kills it. This
+    is a context manager: it handles signals during the block, on the main thread, unless the
+    program has its own handler for the signal.
     """
 
     _loop: asyncio.AbstractEventLoop

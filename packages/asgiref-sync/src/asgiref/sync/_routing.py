@@ -239,8 +239,8 @@ class ThreadSensitiveContext:
             bound to that thread: database connections, `threading.local` values, thread-critical
             values of a `Local`. None means the setting of `reuse_threads`.
 
-    At its end, the block waits for any function still running after its task was cancelled, except
-    with `executor`. If that wait is itself cancelled, the thread exits when the call
+    When it exits, the block waits for any function still running after its task was cancelled,
+    except with `executor`. If that wait is itself cancelled, the thread exits when the call
     finishes.
 
     >>> import asyncio, threading

@@ -56,7 +56,8 @@ class HttpResponse(ResponseStart):
         status: the status code, for example 200.
         headers: the header lines in order, pairs of name and value as bytes.
         body: all pieces of the body, joined.
-        trailers: the header lines after the body; empty without that extension.
+        trailers: the header lines after the body; empty unless the application uses the
+            trailers extension.
         extras: the events of other extensions, in order: debug information, early hints, pushes,
             and files that the server would send, which are not read into ``body``.
 

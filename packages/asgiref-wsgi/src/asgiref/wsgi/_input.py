@@ -258,7 +258,7 @@ class RequestInput:
             self._failure = LOOP_ENDED
 
     def _refuse_event_loop(self) -> None:
-        # Compare threads, because greenlets that pose as threads share asyncio's mark of the
+        # Compare threads, because greenlets that pose as threads share asyncio's record of the
         # running loop. gevent and eventlet give each greenlet its own thread identifier.
         if threading.get_ident() == self._thread:
             raise RuntimeError(
