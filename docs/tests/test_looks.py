@@ -14,7 +14,7 @@ PICTURES = sorted((ROOT / "docs").glob("[!_]*/*.svg"))
 
 
 def pages() -> list[tuple[Path, str]]:
-    """Return the pages without those of source code, which Sphinx does not always rewrite."""
+    """Return the pages other than source code, which Sphinx does not always rewrite."""
     paths = [path for path in SITE.rglob("*.html") if "_modules" not in path.parts]
     found = [(path, path.read_text("utf-8")) for path in paths]
     assert len(found) > 20, "build the site first: tox run -e wheels,docs"

@@ -1,4 +1,4 @@
-"""A reader who only runs the commands and the code of a page gets the output that it shows."""
+"""A reader who only runs the commands and the code on a page gets the output that it shows."""
 
 from pathlib import Path
 

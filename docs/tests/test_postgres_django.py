@@ -40,7 +40,7 @@ asyncio.run(end_sessions())
 
 
 class Site:
-    """The files of the page, in a folder of their own."""
+    """The page's files, in their own folder."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder

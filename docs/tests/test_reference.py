@@ -75,7 +75,7 @@ def test_only_the_sources_of_this_project_are_on_the_site() -> None:
 
 
 def test_every_name_that_has_a_source_links_to_it() -> None:
-    """Functions and classes of the reference link to the page with their source."""
+    """Functions and classes in the reference link to the page with their source."""
     page = (SITE / "reference" / "sync.html").read_text("utf-8")
 
     for name in (

@@ -13,7 +13,7 @@ from asgiref.compatibility import double_to_single_callable, guarantee_single_ca
 
 
 def run(application, scope, inputs=()):
-    """Run ``application`` to its end and return the list of events that it sent."""
+    """Run ``application`` until it ends, and return the list of events that it sent."""
     waiting = list(inputs)
     sent = []
 

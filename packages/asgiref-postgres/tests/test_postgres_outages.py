@@ -83,7 +83,7 @@ async def owner_of(
 
 @asynccontextmanager
 async def load_by_sending(database: str, count: int) -> AsyncIterator[asyncio.Event]:
-    """Have a worker echo ``count`` messages of ten scopes; set the event after half of them."""
+    """Have a worker echo ``count`` messages for ten scopes; set the event after half of them."""
     from processes import Workers
 
     halfway = asyncio.Event()

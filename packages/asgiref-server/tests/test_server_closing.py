@@ -620,7 +620,7 @@ async def test_shutdown_waits_for_a_send_concurrent_with_a_receive(settled, no_t
 
 
 class Unusual(BaseException):
-    """A BaseException, like the exception of ``pytest.fail()``."""
+    """A BaseException, like the one that ``pytest.fail()`` raises."""
 
 
 @pytest.mark.asyncio

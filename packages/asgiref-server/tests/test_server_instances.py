@@ -524,7 +524,7 @@ async def test_a_shutdown_timeout_that_is_not_a_duration_is_rejected_before_the_
 
 
 class Failed(BaseException):
-    """A BaseException, like the exception of ``pytest.fail()``."""
+    """A BaseException, like the one that ``pytest.fail()`` raises."""
 
 
 async def test_an_overridden_deletion_that_raises_loses_no_message(make_server, settled):

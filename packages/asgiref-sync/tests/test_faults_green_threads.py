@@ -290,7 +290,7 @@ def test_a_fork_ends_idle_greenlets_and_waits_for_no_thread_of_the_system(librar
     assert (result.stdout, result.returncode) == ("True\n", 0), result.stderr
 
 
-#: Programs with a thread of gevent's own pool, which is a system thread with a hub of its own.
+#: Programs with a thread from gevent's own pool, which is a system thread with a hub of its own.
 POOL_PROGRAMS = {
     "does not see the loop of the main thread": """
         def in_system_thread():

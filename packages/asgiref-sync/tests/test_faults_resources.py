@@ -123,7 +123,7 @@ async def _below():
     assert await sync_to_async(async_to_sync(double))(2) == 4
 
 
-#: Calls, and whether they run on a loop of the application, on which no failure may occur.
+#: Calls, and whether they run on the application's loop, on which no failure may occur.
 WAYS = {
     "top level": (at_top_level, None),
     "leftovers": (leave_something, None),

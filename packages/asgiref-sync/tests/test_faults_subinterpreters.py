@@ -63,7 +63,7 @@ with AsyncSingleThreadContext():
     assert async_to_sync(back)() == 1
 """
 
-#: Isolated interpreters of 3.11 have no threads; those of 3.12 crash in asyncio itself.
+#: In 3.11, isolated interpreters have no threads; in 3.12, they crash in asyncio itself.
 KINDS = ["isolated", "legacy"] if sys.version_info >= (3, 13) else ["legacy"]
 
 ends = pytest.mark.skipif(

@@ -1,4 +1,4 @@
-"""All exceptions and results of user code reach the caller and cost no thread or token."""
+"""All exceptions and results from user code reach the caller and cost no thread or token."""
 
 import asyncio
 import concurrent.futures

@@ -123,7 +123,7 @@ def test_an_exception_of_a_factory_is_raised_in_the_caller():
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="policies are deprecated since 3.14")
 def test_loops_are_made_without_policies(monkeypatch, default):
-    """asyncio of Python 3.16 has no policies."""
+    """In Python 3.16, asyncio has no policies."""
     for module in (asyncio, asyncio.events):
         for name in ("_get_event_loop_policy", "get_event_loop_policy"):
             monkeypatch.delattr(module, name, raising=False)

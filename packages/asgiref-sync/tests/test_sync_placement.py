@@ -281,7 +281,7 @@ def test_a_block_that_was_entered_inside_another_keeps_its_thread_when_that_one_
 @pytest.mark.timeout(20, method="thread")
 @pytest.mark.parametrize("call", [asyncio.run, lambda coroutine: async_to_sync(_await)(coroutine)])
 def test_a_block_inside_a_function_of_the_shared_thread_can_outlast_the_one_around_it(call):
-    """Its end must not wait for the function, because the function waits for it."""
+    """Leaving the block must not wait for the function, which waits for the block to end."""
     entered, other_is_left = threading.Event(), threading.Event()
 
     async def inside():

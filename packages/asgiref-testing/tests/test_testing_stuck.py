@@ -214,5 +214,5 @@ def test_a_test_that_is_cancelled_while_its_block_ends_leaves_no_application(hel
             await asyncio.wait_for(test(), 1)
         return communicator.future
 
-    # The loop waits for all tasks at its end, or fails if it would wait forever.
+    # When the loop ends, it waits for all tasks, or fails if it would wait forever.
     assert isinstance(run(main).exception(), RuntimeError)

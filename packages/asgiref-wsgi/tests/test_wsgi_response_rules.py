@@ -1,4 +1,4 @@
-"""The rules of start_response and of the body; these tests use no threads."""
+"""The rules for start_response and the body; these tests use no threads."""
 
 import gc
 import sys

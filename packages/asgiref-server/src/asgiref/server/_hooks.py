@@ -44,7 +44,7 @@ class HookCalls:
     """One server's unfinished hook calls.
 
     Attributes:
-        tasks: the tasks that make these calls, by the queue of the scope.
+        tasks: the tasks that make these calls, by the scope's queue.
         unstarted: those that must not be cancelled yet, because only their calls tell the user of
             the failure or the messages.
         on_fatal: called with an exception that should end the process, such as SystemExit.

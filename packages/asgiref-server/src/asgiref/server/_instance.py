@@ -57,7 +57,7 @@ class Channel:
     #: The `StatelessServer`, whose module imports this one; None for an adopted instance.
     _server: Any
     state: InstanceState = LIVE
-    #: When a message was last received or sent, in seconds of ``time.monotonic``.
+    #: When a message was last received or sent, as a value of ``time.monotonic``.
     active_at: float = field(default_factory=lambda: time.monotonic())
     #: Whether a message was ever received.
     received: bool = False
@@ -265,7 +265,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
     """One run of the application for one scope: a value of ``server.application_instances``.
 
     It is also a mapping, with the keys ``"input_queue"``, ``"future"``, ``"scope"`` and
-    ``"last_used"`` of asgiref's dicts. Read it on the server's event loop.
+    ``"last_used"`` from asgiref's dicts. Read it on the server's event loop.
     """
 
     #: The id that the server's ``handle`` gave the scope.
@@ -294,7 +294,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
 
     @property
     def last_used(self) -> float:
-        """When a message was last received or sent, in seconds of ``time.time``."""
+        """When a message was last received or sent, as a value of ``time.time``."""
         return time.time() - (time.monotonic() - self.channel.active_at)
 
     def __getitem__(self, key: str) -> Any:

@@ -6,8 +6,8 @@
 Each step has a time limit. A cancellation (a signal causes one) ends the step ``serve``; the next
 one shortens all limits.
 
-The task of ``arun`` waits only in `ServerRun._wait`, which counts cancellations. So none of them
-interrupts a step, no matter when they arrive or how many there are. After ``serve``, the task
+The task that runs ``arun`` waits only in `ServerRun._wait`, which counts cancellations. So none of
+them interrupts a step, no matter when they arrive or how many there are. After ``serve``, the task
 checks at short intervals whether the step is complete, so nothing has to report completion.
 """
 
@@ -78,14 +78,14 @@ class Reconnect:
 
 @dataclass(slots=True)
 class ServerRun:
-    """One run of a server. Create it on the event loop, in the task of ``arun``."""
+    """One run of a server. Create it on the event loop, in the task that runs ``arun``."""
 
     _server: Any
     _instances: Instances
     _cancelled: bool = False
     #: How many times the run was told to end: once when ``handle`` ends, once per cancellation.
     _requests: int = 0
-    #: An exception of the server's methods that should end the process, such as SystemExit.
+    #: An exception from the server's methods that should end the process, such as SystemExit.
     _fatal: "asyncio.Future[BaseException]" = field(init=False)
     _lifespan: ServerLifespan | None = None
 
@@ -318,7 +318,7 @@ _DEFAULT_HANDLERS: dict[signal.Signals, Any] = {
 
 @dataclass(slots=True)
 class Signals:
-    """Turns SIGINT and SIGTERM into cancellations of the task of ``arun``.
+    """Turns SIGINT and SIGTERM into cancellations of the task that runs ``arun``.
 
     If a function blocks the loop, the second signal raises KeyboardInterrupt there, and the third
     one kills the process. If ``arun`` ignores every cancellation, the sixth signal kills it. This

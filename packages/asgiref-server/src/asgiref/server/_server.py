@@ -310,6 +310,6 @@ class StatelessServer:
         """Wait until cancelled.
 
         In asgiref this coroutine finds applications that have ended, and subclasses with their own
-        main loop start or await it. This server detects each end without it.
+        main loop start or await it. This server notices without it when an application ends.
         """
         await asyncio.get_running_loop().create_future()

@@ -194,7 +194,7 @@ class Instances:
             del outcome  # otherwise the exception's traceback and this frame form a cycle
 
     def use_running_loop(self) -> asyncio.AbstractEventLoop:
-        """Use the loop that runs on this thread; forget the instances of another loop."""
+        """Use the loop that runs on this thread; forget the instances on another loop."""
         self.loop, self.thread_id = asyncio.get_running_loop(), get_ident()
         self._forget(lambda task: task.get_loop() is not self.loop)
         return self.loop

@@ -316,7 +316,7 @@ def futures_awaited_by(future: "asyncio.Future[Any]") -> "list[asyncio.Future[An
     if isinstance(future, asyncio.Task):
         awaited = _awaited_by_task(future)
     else:
-        awaited = set(getattr(future, "_children", ()))  # those of `asyncio.gather`
+        awaited = set(getattr(future, "_children", ()))  # set by `asyncio.gather`
     return [each for each in awaited if not each.done()]
 
 
@@ -394,7 +394,7 @@ def _run_unrecorded(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any
 
 
 def run_one_turn(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the callbacks that are in the ready queue of `loop` now."""
+    """Run the callbacks that are now in the ready queue of `loop`."""
     loop.call_soon(loop.stop)
     run_loop(loop)
 
@@ -405,10 +405,10 @@ _default_loop_factory: LoopFactory | None = None
 
 
 def set_loop_factory(factory: LoopFactory | None) -> None:
-    """Choose the factory for the event loops of `async_to_sync`, for the whole process.
+    """Choose the factory for the event loops that `async_to_sync` uses, for the whole process.
 
     By default, asyncio creates the loops, through its policy in versions that have policies (until
-    Python 3.15). The ``loop_factory`` of a wrapper takes precedence. The choice affects loops that
+    Python 3.15). A wrapper's own ``loop_factory`` takes precedence. The choice affects loops that
     are created after this call, in any thread; running loops do not change. Any thread may call
     this.
 
@@ -480,10 +480,10 @@ def _leave_current_task(loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any] |
     return task
 
 
-# asyncio records one running loop for all greenlets of a system thread. A loop of the application
-# that waits in a plain selector expects to find itself there afterwards. The bridge's own loops,
-# which may run and wait in the meantime, therefore leave that loop in the record. By native id,
-# because gevent's own thread pool has more system threads, whose records are independent.
+# asyncio records one running loop for all greenlets of a system thread. One of the application's
+# loops that waits in a plain selector expects to find itself there afterwards. The bridge's own
+# loops, which may run and wait in the meantime, therefore leave that loop in the record. By native
+# id, because gevent's own thread pool has more system threads, whose records are independent.
 _LOOPS_IN_RECORD = weakref.WeakValueDictionary[int, asyncio.AbstractEventLoop]()
 
 

@@ -42,7 +42,8 @@ class RequestInput:
 
     Two callbacks run on the event loop's thread: `on_disconnect` when the client has left, and
     `on_too_large` when its body exceeds `maximum` while the application runs. The application's
-    thread makes long waits inside the context manager that `lend` returns (see `_workers`).
+    thread blocks for long periods only inside the context manager that `lend` returns (see
+    `_workers`).
     """
 
     __slots__ = (
