@@ -59,7 +59,7 @@ def ratio(record: str, *names: str) -> float:
     return float(found["theirs"] / found["ours"])
 
 
-def test_the_reasons_of_the_readme_hold() -> None:
+def test_the_readmes_reasons_hold() -> None:
     assert "less than half the overhead, a WSGI request takes a third of the time" in README
     assert ratio("bridge", *SENSITIVE) > 2
     assert ratio("wsgi", "hello") > 2.5

@@ -45,7 +45,7 @@ def test_a_picture_has_no_background_and_no_ink_of_one_theme_only(path: Path) ->
         assert not re.search(r"#(f{3}|f{6}|0{3}|0{6}|3{6})\b", text)
 
 
-def test_no_id_of_a_page_occurs_twice() -> None:
+def test_no_id_on_a_page_occurs_twice() -> None:
     """Embedded pictures have ids too, and a link or a clip path needs a unique target."""
     twice = [
         (path.relative_to(SITE), name)
@@ -57,7 +57,7 @@ def test_no_id_of_a_page_occurs_twice() -> None:
     assert twice == []
 
 
-def test_nothing_of_a_page_floats() -> None:
+def test_nothing_on_a_page_floats() -> None:
     """After a floating table of keys, the following text would appear in the margin."""
     floating = [
         (path.name, found)

@@ -74,7 +74,7 @@ class Site:
 
 
 @pytest.mark.timeout(120)
-def test_the_worker_of_the_page_keeps_no_connection_and_survives_a_loss_of_all(
+def test_the_pages_worker_keeps_no_connection_and_survives_the_loss_of_all(
     tmp_path: Path,
 ) -> None:
     with own_postgres() as server:

@@ -31,7 +31,7 @@ def inventory() -> set[str]:
     return {name for kind in found.data.values() for name in kind}
 
 
-def test_every_name_of_the_snapshot_is_in_the_reference() -> None:
+def test_every_name_in_the_snapshot_is_in_the_reference() -> None:
     wanted = {
         name for name in names_of_the_snapshot() if name.split(".")[-1] not in CALLED_BY_SYNTAX
     }

@@ -79,7 +79,7 @@ async def test_a_network_that_swallows_packets_loses_nothing(
 
 
 @pytest.mark.thorough
-async def test_workers_that_join_and_leave_cut_no_message_off(database: str) -> None:
+async def test_workers_that_join_and_leave_interrupt_no_message(database: str) -> None:
     async with load(database, database) as (gateway, workers):
         for _ in range(3):
             await workers.add()

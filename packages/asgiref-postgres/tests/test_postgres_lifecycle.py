@@ -44,7 +44,7 @@ async def owns(worker: PostgresWorker, count: int) -> None:
     await until(does)
 
 
-async def test_partitions_of_a_worker_that_ends_are_taken_while_it_still_handles_a_message(
+async def test_a_worker_that_is_ending_gives_up_its_partitions_while_it_still_handles_a_message(
     database: str,
 ) -> None:
     gateway = Chat(database)
@@ -256,7 +256,7 @@ async def test_a_gateway_ends_at_once_while_the_database_is_down(
             await serving
 
 
-async def test_messages_in_the_backlog_at_the_end_are_stored(
+async def test_messages_in_the_backlog_at_shutdown_are_stored(
     database: str, connection: "asyncpg.Connection[Any]"
 ) -> None:
     gateway = Chat(database)
@@ -284,7 +284,7 @@ async def test_a_worker_logs_that_it_is_connected_and_which_share_it_owns(
     assert set(caplog.messages) == {"Connected to the database", acquired}
 
 
-async def test_an_outage_is_one_line_when_it_starts_and_one_when_it_ends(
+async def test_an_outage_logs_one_line_when_it_starts_and_one_when_it_ends(
     database: str, connection: "asyncpg.Connection[Any]", caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "asgiref.postgres")

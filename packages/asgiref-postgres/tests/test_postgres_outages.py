@@ -31,7 +31,7 @@ def repetition(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-async def test_a_restart_of_the_server_loses_nothing(database: str, server: RealPostgres) -> None:
+async def test_a_server_restart_loses_nothing(database: str, server: RealPostgres) -> None:
     async with load(database, database) as (gateway, _):
         await asyncio.to_thread(server.stop)
         await asyncio.to_thread(server.start)

@@ -201,7 +201,7 @@ NO_SECOND_THREAD = [
 
 
 @pytest.mark.parametrize("error", NO_SECOND_THREAD, ids=lambda error: type(error).__name__)
-def test_the_calls_of_a_limit_run_on_the_thread_that_could_be_started(error, monkeypatch):
+def test_a_limited_executors_calls_run_on_the_thread_that_could_be_started(error, monkeypatch):
     executor = LimitedExecutor(2, name="scarce")
     futures, started, start = [], [], threading.Thread.start
 

@@ -146,7 +146,7 @@ async def test_a_timeout_can_leave_the_application_running(at_the_call):
     await communicator.wait()
 
 
-async def test_an_option_of_the_call_overrides_that_of_the_communicator():
+async def test_the_calls_option_overrides_the_communicators():
     communicator = ApplicationCommunicator(silent, {}, cancel_on_timeout=False)
     with pytest.raises(TimeoutError):
         await communicator.receive_output(timeout=0.01, cancel_on_timeout=True)
@@ -174,7 +174,7 @@ async def test_a_failure_caused_by_the_timeout_is_raised(call):
         await getattr(communicator, call)(timeout=0.01)
 
 
-async def test_cancelling_a_test_that_waits_for_the_end_cancels_the_application():
+async def test_cancelling_a_test_that_waits_for_the_application_cancels_the_application():
     communicator = ApplicationCommunicator(silent, {})
     waiting = asyncio.create_task(communicator.wait(timeout=None))
     await communicator.receive_nothing(0.001)
@@ -300,7 +300,7 @@ async def test_as_a_context_manager_it_raises_a_failure_only_once():
     assert communicator.future.done()
 
 
-async def test_as_a_context_manager_it_does_not_replace_the_error_of_the_block(caplog):
+async def test_as_a_context_manager_it_does_not_replace_the_blocks_error(caplog):
     async def block():
         async with ApplicationCommunicator(failing, {}) as communicator:
             await communicator.receive_output()
