@@ -106,7 +106,7 @@ class ServerRun:
         try:
             await self._serve_and_close()
         finally:  # no await here: this also runs when an abandoned coroutine is closed
-            if instances.loop is loop:  # unless the server runs on another loop meanwhile
+            if instances.loop is loop:  # unless the server now runs on another loop
                 instances.state = ServerState.CLOSED
                 instances.lifespan_state = instances.on_contact = None
 
