@@ -1,4 +1,4 @@
-"""The examples of the READMEs work when pasted."""
+"""The examples in the READMEs work when pasted."""
 
 import re
 import subprocess
