@@ -229,7 +229,7 @@ def test_request_and_response_bodies_can_alternate():
     assert request.open().finish() == body
 
 
-def test_a_body_that_is_cut_off_is_a_disconnect_and_an_error_for_the_server():
+def test_a_body_that_breaks_off_is_a_disconnect_and_an_error_for_the_server():
     events, ended = [], threading.Event()
 
     async def application(scope, receive, send):

@@ -177,7 +177,7 @@ def test_an_endless_answer_to_head_is_stopped():
     assert has_ended.wait(30)
 
 
-def test_connection_headers_are_dropped():
+def test_headers_of_the_connection_are_dropped():
     async def application(scope, receive, send):
         headers = [(b"Connection", b"close"), (b"transfer-encoding", b"chunked"), (b"x", b" y ")]
         await answer_with(send, b"1", headers=headers)

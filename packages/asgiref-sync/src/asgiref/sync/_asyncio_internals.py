@@ -480,10 +480,10 @@ def _leave_current_task(loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any] |
     return task
 
 
-# asyncio records one running loop for all greenlets of a system thread. One of the application's
-# loops that waits in a plain selector expects to find itself there afterwards. The bridge's own
-# loops, which may run and wait in the meantime, therefore leave that loop in the record. By native
-# id, because gevent's own thread pool has more system threads, whose records are independent.
+# asyncio records one running loop for all greenlets of a system thread. A loop of the application
+# that waits in a plain selector expects to find itself there afterwards. The bridge's own loops,
+# which may run and wait in the meantime, therefore leave that loop in the record. By native id,
+# because gevent's own thread pool has more system threads, whose records are independent.
 _LOOPS_IN_RECORD = weakref.WeakValueDictionary[int, asyncio.AbstractEventLoop]()
 
 
