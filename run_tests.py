@@ -148,7 +148,7 @@ def prepare():
 
 
 def run_tox(python, arguments):
-    """Run tox to its end. tox handles Ctrl-C itself, and then ends its children in order."""
+    """Run tox until it ends. tox handles Ctrl-C itself, and then ends its children in order."""
     process = subprocess.Popen([str(python), "-m", "tox", *arguments], cwd=str(ROOT))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())

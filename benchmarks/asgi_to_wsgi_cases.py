@@ -1,6 +1,6 @@
 """The measured requests of `AsgiToWsgi`. A pyperf worker runs it in each environment.
 
-asgiref 3.13 has no such adapter, so the reference environment measures that of a2wsgi. The caller
+asgiref 3.13 has no such adapter, so the reference environment measures a2wsgi's. The caller
 makes one request after another, or 50 at once on as many threads.
 """
 

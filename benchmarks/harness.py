@@ -1,7 +1,7 @@
 """Time the cases of `targets.toml` with pyperf, in two environments that alternate.
 
-Each measurement is a worker process of pyperf, which warms up and then times one value. pyperf
-itself measures one environment completely before the next, so a change of the machine's load
+Each measurement is a pyperf worker process, which warms up and then times one value. pyperf
+itself measures one environment completely before the next, so a change in the machine's load
 between the two would look like a difference. Here each round measures every case in both
 environments, directly one after the other and with alternating order.
 

@@ -1,4 +1,4 @@
-"""The worker side: time the case that the command line names, as a worker process of pyperf."""
+"""The worker side: time the case that the command line names, as a pyperf worker process."""
 
 import asyncio
 import time

@@ -67,7 +67,7 @@ def figures_of(name: str, records: Records) -> str:
 
 
 def with_figures(page: str, records: Records) -> str:
-    """Return the page with the figures of the records between its marks.
+    """Return the page with the figures from the records between its marks.
 
     Raises:
         ValueError: if a mark names an unknown benchmark.

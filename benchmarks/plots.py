@@ -48,7 +48,7 @@ class Group:
 
 
 def draw(record: Record, folder: Path) -> None:
-    """Write a plot of the ratios of a record, and one of the times of cases with peers."""
+    """Write a plot of a record's ratios, and one of the times of cases with peers."""
     compared = [table for table in record.tables if any(case.samples for case in table.cases)]
     peers = [contenders(table, case) for table in compared for case in table.cases if case.peers]
     plots = {record.name: [ratios(table) for table in compared], f"{record.name}-peers": peers}

@@ -36,7 +36,7 @@ SCOPES = (100, 10_000)
 ROLES = ("gateway", "server", "workers")
 #: The rate for the latency measurement, in echoes per second, and its messages.
 RATE, PACED = 5_000, 20_000
-#: The limits of ours: echoes per second, and milliseconds at `RATE`.
+#: Our limits: echoes per second, and milliseconds at `RATE`.
 AT_LEAST, AT_MOST = 7_000, {"p50": 6.0, "p99": 25.0}
 
 
@@ -53,7 +53,7 @@ TARGETS = {Way.BARE: 0.6, Way.CHANNELS: 3.0}
 #: The messages of one round at full speed; Channels gets fewer, because it is so slow.
 MESSAGES = {Way.OURS: 30_000, Way.BARE: 30_000, Way.CHANNELS: 2_000}
 #: The samples of a size, by name: the rate of each way, the processor time of an echo of each way
-#: and role, and each quantile of the latency of ours at `RATE`.
+#: and role, and each quantile of our latency at `RATE`.
 Samples = defaultdict[str, list[float]]
 
 
@@ -107,7 +107,7 @@ def processor_seconds(process: psutil.Process) -> float:
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[tuple[str, int]]:
-    """Run a separate Redis for Channels; yield its URL and the id of its process."""
+    """Run a separate Redis for Channels; yield its URL and its process id."""
     port = free_port()
     command = ["redis-server", "--port", str(port), "--save", "", "--appendonly", "yes"]
     with tempfile.TemporaryDirectory() as folder, serving(command, port, Path(folder)) as process:

@@ -1,4 +1,4 @@
-"""Measure the gain of sending files by path: ``python wsgi_pathsend.py``.
+"""Measure the gain from sending files by path: ``python wsgi_pathsend.py``.
 
 Needs Granian and the components in the running environment, and curl. Prints one line for each
 size: the median milliseconds of 21 downloads with `send_files_by_path` off and on, over one

@@ -47,7 +47,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     # Types of private modules, which signatures of public names mention.
     ("py:.*", r"asgiref\.\w+\._.*"),
-    # Names of the standard library and typing: there is no network to look them up.
+    # Names from the standard library and typing: there is no network to look them up.
     ("py:.*", r"(?!asgiref\b).*"),
 ]
 

@@ -50,7 +50,7 @@ class RealServer:
 
 
 def free_port() -> int:
-    """Return a free port below the range that outgoing connections of other tests use."""
+    """Return a free port below the range that other tests' outgoing connections use."""
     while True:
         port = random.randrange(15_000, 30_000)
         try:

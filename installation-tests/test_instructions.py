@@ -1,4 +1,4 @@
-"""Every installation instruction of the pages works as typed, in a separate environment."""
+"""Every installation instruction on the pages works as typed, in a separate environment."""
 
 from pathlib import Path
 

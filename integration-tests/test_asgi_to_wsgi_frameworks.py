@@ -52,7 +52,7 @@ def test_starlette(frameworks: ModuleType) -> None:
         assert client.get("/nowhere").status_code == 404
 
 
-def test_a_background_task_of_starlette_runs_after_the_response(frameworks: ModuleType) -> None:
+def test_a_starlette_background_task_runs_after_the_response(frameworks: ModuleType) -> None:
     with client_of(AsgiToWsgi(frameworks.starlette_site())) as client:
         assert client.get("/later").text == "accepted"
         assert client.get("/wait").text == "done"

@@ -175,7 +175,7 @@ def test_a_new_thread_sees_no_values_even_if_it_inherits_a_context(local: Local)
 
 @pytest.mark.asyncio
 @pytest.mark.skipif(INHERITS, reason="with thread_inherit_context every value belongs to a thread")
-async def test_values_of_async_code_reach_threads_that_bridged_code_copies_them_to(
+async def test_values_from_async_code_reach_threads_that_bridged_code_copies_them_to(
     local: Local,
 ) -> None:
     log_in(local)
@@ -237,7 +237,7 @@ def test_thread_critical_values_of_one_context_are_invisible_in_the_next() -> No
     assert len(values) == 20
 
 
-def test_thread_critical_values_are_visible_again_in_code_of_the_same_loop() -> None:
+def test_thread_critical_values_are_visible_again_in_code_on_the_same_loop() -> None:
     critical = Local(thread_critical=True)
 
     async def inner() -> None:

@@ -49,7 +49,7 @@ def own_modules(name: str) -> set[str]:
 
 
 def private_imports(tree: ast.Module, own: set[str]) -> Iterator[str]:
-    """Yield each name of another portion that is imported, or read from it, and is not public."""
+    """Yield each name that is imported or read from another portion and is not public."""
     for node in ast.walk(tree):
         match node:
             case ast.ImportFrom(module="asgiref", level=0):

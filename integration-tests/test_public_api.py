@@ -109,7 +109,7 @@ def test_the_public_api_is_the_one_in_the_snapshot(description: str) -> None:
 
 
 @pytest.mark.parametrize("path", THEIRS)
-def test_every_name_of_asgiref_3_13_accepts_the_same_calls(
+def test_every_name_from_asgiref_3_13_accepts_the_same_calls(
     path: str, ours: dict[str, Described]
 ) -> None:
     theirs = THEIRS[path]

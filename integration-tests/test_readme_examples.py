@@ -1,4 +1,4 @@
-"""The examples of the READMEs work when pasted."""
+"""The examples in the READMEs work when pasted."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ def examples(readme: Path) -> str:
 
 
 @pytest.mark.parametrize("distribution", ALL, ids=lambda d: d.name)
-def test_the_examples_of_a_readme_run(distribution: Distribution, tmp_path: Path) -> None:
+def test_the_examples_in_a_readme_run(distribution: Distribution, tmp_path: Path) -> None:
     program = examples(distribution.folder / "README.md")
     assert program, "a README without an example"
 

@@ -1,4 +1,4 @@
-"""The scopes and events of real servers match the types of asgiref.typing."""
+"""The scopes and events of real servers match the types in asgiref.typing."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ GIVEN = {
     "daphne": CONNECTIONS,  # it has no lifespan
 }
 
-# Values of servers that differ from the types, and the reasons why the types stay as they are.
+# Values from servers that differ from the types, and the reasons why the types stay as they are.
 DEVIATIONS: dict[str, set[str]] = {
     "uvicorn": set(),
     "hypercorn": set(),

@@ -193,7 +193,7 @@ def test_the_helpers_serve_the_same_application(asgi, client):
 """
 
 
-def test_without_the_extra_the_helpers_need_nothing_of_pytest(
+def test_without_the_extra_the_helpers_need_nothing_from_pytest(
     fresh_environment: Environment,
 ) -> None:
     fresh_environment.install_ours("asgiref-testing")

@@ -72,7 +72,7 @@ def test_80_downloads_of_a_file_that_is_deleted_in_close_are_complete(server: Se
         assert list(pool.map(download, range(80))) == [(200, 200_000)] * 80
 
 
-def test_headers_of_the_connection_come_from_the_server(server: Server) -> None:
+def test_connection_headers_come_from_the_server(server: Server) -> None:
     with httpx.Client() as client:
         for _ in range(2):
             answer = client.get(f"{server.url}/relay/", timeout=30)

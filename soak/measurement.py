@@ -30,7 +30,7 @@ LIMIT_SECONDS = 60.0
 
 
 STRETCHES = 8  #: of load, after warm-up
-#: The minimum and the maximum time of settling. asyncio drops its timers within the minimum;
+#: The minimum and maximum settling time. asyncio drops its timers within the minimum;
 #: the idle threads and loops of the bridge end within the maximum.
 SETTLING = (40.0, 130.0)
 

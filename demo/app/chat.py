@@ -1,6 +1,6 @@
 """The chat server: an ASGI application that speaks WebSocket.
 
-Connect to ``/chat?nick=ann`` and send ``bob: hello``; bob receives ``ann: hello``. Lines of the
+Connect to ``/chat?nick=ann`` and send ``bob: hello``; bob receives ``ann: hello``. Lines from the
 server itself start with ``*``. Invariant: everything runs on uvicorn's loop, and a nickname belongs
 to one connection from its first line to ``* ann left``, which every other user receives.
 """

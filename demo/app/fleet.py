@@ -1,7 +1,7 @@
 """Starts, watches, kills (on request) and replaces the worker processes.
 
 The page's view has two sources: this module knows its processes, and PostgreSQL knows which
-session, named like its worker, holds the advisory lock of each partition.
+session, named after its worker, holds the advisory lock of each partition.
 
 Invariant: requests identify a worker by name, never by process id, and the fleet looks it up among
 its own processes, so no request can reach another process. A dead worker is replaced, under a new
@@ -206,6 +206,6 @@ class Fleet:
 
 
 def _end(worker: Worker) -> None:
-    """Kill a worker, if it runs, and wait for its end."""
+    """Kill a worker if it is running, and wait for it to exit."""
     with worker.process:
         worker.process.kill()

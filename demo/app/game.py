@@ -1,6 +1,6 @@
 """The bot's application: a number-guessing game, one running instance per scope.
 
-The application has the signature of ASGI, and the server starts it once for each user. A scope is
+The application has an ASGI signature, and the server starts it once for each user. A scope is
 ``{"type": "chat", "user": nickname, "game": unique id}``; ``receive`` returns
 ``{"type": "chat.message", "text": ..., "number": unique in the game}``, or ``chat.left`` when the
 user has gone; ``send`` takes ``chat.reply`` with the same number.

@@ -30,7 +30,7 @@ def repository_among(urls: Iterable[str]) -> str | None:
 
 
 def theme_links(repository: str | None) -> dict[str, str]:
-    """Return the options of the theme for links to view and edit a page."""
+    """Return the theme's options for links to view and edit a page."""
     if repository is None:
         return {}
     return {

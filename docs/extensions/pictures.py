@@ -2,7 +2,7 @@
 
 A picture in an ``img`` element does not know the reader's theme, but an embedded one does. Pages
 refer to pictures in plain Markdown, ``![text](name.svg)``. Diagrams have a style sheet that uses
-the theme's variables, with fallbacks for a file that is shown alone. Plots of matplotlib have no
+the theme's variables, with fallbacks for a file that is shown alone. matplotlib's plots have no
 background, and use `PLOT_INK` for text and lines: this module replaces it with the colour of the
 page's text.
 """

@@ -84,7 +84,7 @@ $ python client.py
 
 
 @pytest.mark.timeout(300)
-def test_each_server_of_the_deployment_page_answers_several_requests(tmp_path: Path) -> None:
+def test_each_server_on_the_deployment_page_answers_several_requests(tmp_path: Path) -> None:
     Reader(tmp_path, repeats_requests=True).read(PAGE)
 
 
@@ -98,7 +98,7 @@ def read_with_client(folder: Path, page: Path, module: str, client: str, shown: 
 
 
 @pytest.mark.timeout(60)
-def test_the_stream_of_the_deployment_page_ends_when_the_server_gets_sigterm(
+def test_the_stream_on_the_deployment_page_ends_when_the_server_gets_sigterm(
     tmp_path: Path,
 ) -> None:
     client = CLIENT.format(application="ticker:application", client=STREAM, then=REST)
@@ -107,7 +107,7 @@ def test_the_stream_of_the_deployment_page_ends_when_the_server_gets_sigterm(
 
 
 @pytest.mark.timeout(60)
-def test_the_upload_of_the_wsgi_page_logs_no_traceback_when_the_client_leaves(
+def test_the_upload_on_the_wsgi_page_logs_no_traceback_when_the_client_leaves(
     tmp_path: Path,
 ) -> None:
     client = CLIENT.format(application="streams:application", client=BROKEN_UPLOAD, then="")

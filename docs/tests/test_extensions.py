@@ -36,7 +36,7 @@ EXAMPLES = ["myst_parser", "sphinx.ext.doctest", "tested_examples"]
         ("```console\n$ not python\n```\n", 0),
     ],
 )
-def test_every_python_block_of_a_page_is_run(tmp_path: Path, page: str, failures: int) -> None:
+def test_every_python_block_on_a_page_is_run(tmp_path: Path, page: str, failures: int) -> None:
     app = build(tmp_path, "doctest", f"# Page\n\n{page}", EXAMPLES)
 
     assert app.statuscode == (1 if failures else 0)

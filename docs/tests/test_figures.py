@@ -59,7 +59,7 @@ def ratio(record: str, *names: str) -> float:
     return float(found["theirs"] / found["ours"])
 
 
-def test_the_reasons_of_the_readme_hold() -> None:
+def test_the_readmes_reasons_hold() -> None:
     assert "less than half the overhead, a WSGI request takes a third of the time" in README
     assert ratio("bridge", *SENSITIVE) > 2
     assert ratio("wsgi", "hello") > 2.5
@@ -121,6 +121,6 @@ def test_no_test_of_djangos_suite_passes_only_on_asgiref() -> None:
     runs = json.loads((ROOT / "dependents" / "results.json").read_text("utf-8"))
     results = [(each["suite"], each.get("results") or each) for each in runs]
 
-    [claimed] = figures("More than {} tests of Django's suite", README)
+    [claimed] = figures("More than {} tests in Django's suite", README)
     assert max(each["passed"] for suite, each in results if suite == "django") > claimed
     assert [suite for suite, each in results if each.get("worse")] == []

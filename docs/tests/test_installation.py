@@ -25,7 +25,7 @@ HOW_TO_RECORD = (
 )
 
 
-def test_every_instruction_of_a_page_is_tested() -> None:
+def test_every_instruction_on_a_page_is_tested() -> None:
     assert record() == RECORD.read_text("utf-8"), HOW_TO_RECORD
 
 
@@ -33,7 +33,7 @@ def test_every_installation_instruction_is_in_a_console_block() -> None:
     assert instructions_elsewhere() == []
 
 
-def test_the_ci_jobs_and_images_of_the_pages_install_with_recorded_commands() -> None:
+def test_the_ci_jobs_and_images_on_the_pages_install_with_recorded_commands() -> None:
     recorded = record().replace('"', "")
 
     installs = [
@@ -51,7 +51,7 @@ def test_the_ci_jobs_and_images_of_the_pages_install_with_recorded_commands() ->
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
-def test_every_readme_of_a_package_has_a_tested_instruction(package: Path) -> None:
+def test_every_package_readme_has_a_tested_instruction(package: Path) -> None:
     page = (package / "README.md").relative_to(ROOT).as_posix()
 
     assert [each for each in instructions() if each.page == page]

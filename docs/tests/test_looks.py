@@ -14,7 +14,7 @@ PICTURES = sorted((ROOT / "docs").glob("[!_]*/*.svg"))
 
 
 def pages() -> list[tuple[Path, str]]:
-    """Return the pages without those of source code, which Sphinx does not always rewrite."""
+    """Return the pages other than source code, which Sphinx does not always rewrite."""
     paths = [path for path in SITE.rglob("*.html") if "_modules" not in path.parts]
     found = [(path, path.read_text("utf-8")) for path in paths]
     assert len(found) > 20, "build the site first: tox run -e wheels,docs"
@@ -45,7 +45,7 @@ def test_a_picture_has_no_background_and_no_ink_of_one_theme_only(path: Path) ->
         assert not re.search(r"#(f{3}|f{6}|0{3}|0{6}|3{6})\b", text)
 
 
-def test_no_id_of_a_page_occurs_twice() -> None:
+def test_no_id_on_a_page_occurs_twice() -> None:
     """Embedded pictures have ids too, and a link or a clip path needs a unique target."""
     twice = [
         (path.relative_to(SITE), name)
@@ -57,7 +57,7 @@ def test_no_id_of_a_page_occurs_twice() -> None:
     assert twice == []
 
 
-def test_nothing_of_a_page_floats() -> None:
+def test_nothing_on_a_page_floats() -> None:
     """After a floating table of keys, the following text would appear in the margin."""
     floating = [
         (path.name, found)

@@ -10,7 +10,7 @@ WHERE = (
 )
 
 
-def test_every_message_of_the_packages_is_explained() -> None:
+def test_every_message_in_the_packages_is_explained() -> None:
     missing = [str(each) for each in messages() if not is_explained(each)]
 
     assert missing == [], WHERE

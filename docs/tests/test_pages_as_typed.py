@@ -1,4 +1,4 @@
-"""A reader who only runs the commands and the code of a page gets the output that it shows."""
+"""A reader who only runs the commands and the code on a page gets the output that it shows."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ PAGES = sorted({*filter(has_examples, [*DOCS, *READMES])} - {WITH_MANY_SERVERS})
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_examples_of_a_page_run_with_its_installed_packages(page: Path, tmp_path: Path) -> None:
+def test_the_examples_on_a_page_run_with_its_installed_packages(page: Path, tmp_path: Path) -> None:
     Reader(tmp_path).read(page)
 
 

@@ -40,7 +40,7 @@ asyncio.run(end_sessions())
 
 
 class Site:
-    """The files of the page, in a folder of their own."""
+    """The page's files, in their own folder."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
@@ -74,7 +74,7 @@ class Site:
 
 
 @pytest.mark.timeout(120)
-def test_the_worker_of_the_page_keeps_no_connection_and_survives_a_loss_of_all(
+def test_the_pages_worker_keeps_no_connection_and_survives_the_loss_of_all(
     tmp_path: Path,
 ) -> None:
     with own_postgres() as server:

@@ -26,7 +26,7 @@ def test_the_example_of_the_repository_prints_the_stated_output() -> None:
     assert (done.stdout, done.stderr) == ("row 1\nrow 2\n", "")
 
 
-def test_the_pictures_of_the_readme_exist() -> None:
+def test_the_pictures_in_the_readme_exist() -> None:
     pictures = re.findall(r'(?:src|srcset)="([^"]+)"', (ROOT / "README.md").read_text("utf-8"))
 
     assert len(pictures) == 2

@@ -31,7 +31,7 @@ def inventory() -> set[str]:
     return {name for kind in found.data.values() for name in kind}
 
 
-def test_every_name_of_the_snapshot_is_in_the_reference() -> None:
+def test_every_name_in_the_snapshot_is_in_the_reference() -> None:
     wanted = {
         name for name in names_of_the_snapshot() if name.split(".")[-1] not in CALLED_BY_SYNTAX
     }
@@ -75,7 +75,7 @@ def test_only_the_sources_of_this_project_are_on_the_site() -> None:
 
 
 def test_every_name_that_has_a_source_links_to_it() -> None:
-    """Functions and classes of the reference link to the page with their source."""
+    """Functions and classes in the reference link to the page with their source."""
     page = (SITE / "reference" / "sync.html").read_text("utf-8")
 
     for name in (

@@ -114,7 +114,7 @@ async def test_each_user_has_one_scope_in_the_channel_and_in_private(
         await bob.leave()
 
 
-async def test_no_message_of_a_conversation_is_lost(start_server: Any) -> None:
+async def test_no_message_in_a_conversation_is_lost(start_server: Any) -> None:
     async def talk(user: User) -> list[str]:
         async def say_all() -> None:
             for number in range(200):
@@ -133,7 +133,7 @@ async def test_no_message_of_a_conversation_is_lost(start_server: Any) -> None:
             await user.leave()
 
 
-async def test_the_bot_and_its_scopes_outlive_a_restart_of_the_server(
+async def test_the_bot_and_its_scopes_survive_a_server_restart(
     start_server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The bot also sends an answer that was not ready before the restart."""

@@ -63,7 +63,7 @@ async def test_each_topic_has_a_scope_and_no_message_is_lost(start_server: Any) 
         assert sorted(worker.application_instances) == ["sensors/attic", "sensors/kitchen"]
 
 
-async def test_the_worker_and_its_scopes_outlive_a_restart_of_the_broker(
+async def test_the_worker_and_its_scopes_survive_a_broker_restart(
     start_server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The worker also publishes an average that was not ready before the restart."""

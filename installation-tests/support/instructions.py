@@ -1,4 +1,4 @@
-"""The installation instructions of the pages: each ``console`` block that calls an installer.
+"""The installation instructions on the pages: each ``console`` block that calls an installer.
 
     python installation-tests/support/instructions.py > installation-tests/instructions.txt
 

@@ -1,7 +1,7 @@
 """Test Starlette, Django, Channels and Quart with the helpers of asgiref.testing.
 
 Each has a page that answers each part of the request with a part of the response, and a websocket
-and a lifespan if the framework supports them. Print the results of the clients, by framework, as
+and a lifespan if the framework supports them. Print the clients' results, by framework, as
 JSON.
 """
 

@@ -2,7 +2,7 @@
 
 Each server runs the recording application. Real clients connect over TCP, a Unix socket and TLS,
 with HTTP/1.1 and, if the server supports it, HTTP/2. For each server, print the types that it sent
-(names of asgiref.typing) and their deviations as JSON.
+(names from asgiref.typing) and their deviations as JSON.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Fresh virtual environments for tests of installation."""
+"""Fresh virtual environments for installation tests."""
 
 import json
 import os

@@ -90,7 +90,7 @@ def leaving(
 
 
 def written_on(ask: Ask) -> None:
-    """Tolerate a log record of asyncio: Django keeps writing until uvicorn notices the loss."""
+    """Tolerate a log record from asyncio: Django keeps writing until uvicorn notices the loss."""
     ask.ledger.tolerated.add(Problem(ask.mark, "asyncio", ""))
 
 

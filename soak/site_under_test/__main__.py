@@ -15,7 +15,7 @@ if __name__ == "__main__":
         log_config=None,
         lifespan="off",
         loop="asyncio",
-        # Longer than any request of the load, so that no connection ends between two requests; and
+        # Longer than any request in the load, so that no connection ends between two requests; and
         # shorter than the settling, because an asyncio timer holds its context until it fires.
         timeout_keep_alive=30,
         timeout_graceful_shutdown=30,

@@ -101,7 +101,7 @@ async def cancelled_calls(mark: str) -> str:
 
 
 async def cancel_own_task(mark: str) -> None:
-    """Cancel the task of this request, inside a call across the bridge."""
+    """Cancel this request's task, inside a call across the bridge."""
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
     await sync_to_async(loop.call_soon_threadsafe)(task.cancel)

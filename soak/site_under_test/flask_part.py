@@ -55,7 +55,7 @@ async def below(own: str, thread_sensitive: bool = True) -> str:
 
 @flask.get("/async")
 async def async_view() -> str:
-    """Let Flask call `async_to_sync`; the sync code in it runs on the thread of the request."""
+    """Let Flask call `async_to_sync`; the sync code in it runs on the request's thread."""
     return await below(mark())
 
 
@@ -85,7 +85,7 @@ def fail_midway() -> Response:
 def fork() -> str:
     """Return an answer from a forked process, which uses the bridge in both directions.
 
-    The child inherits the blocked call of the view that forks, but has neither the loop nor the
+    The child inherits the forking view's blocked call, but has neither the loop nor the
     other threads. If it fails, its answer is empty and its standard error says why.
     """
     read, write = os.pipe()

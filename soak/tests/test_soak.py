@@ -64,7 +64,7 @@ FAULTS = {
     "run.stderr = 'Fatal Python error'": ["lines on standard error"],
     "run.exit_status = -11": ["exit status after SIGTERM"],
     **{f"end.counts['{name}'] += 1": [f"{name} at the end"] for name in EXACT},
-    # The rarest kind has two requests: an object of each is one more than allowed.
+    # The rarest kind has two requests: an object from each is one more than allowed.
     "end.counts['objects'] += 2": [OBJECTS],
     "end.counts['blocks'] += 501": ["blocks of memory added since warm-up"],
     "end.counts['heap_kb'] += 1025": [HEAP],
@@ -99,7 +99,7 @@ LEAKS = [{"objects": OBJECTS}, LEAK_LINES]
 @pytest.mark.leaks
 @pytest.mark.parametrize("leaks", LEAKS, ids="+".join)
 def test_a_leak_on_purpose_is_found(leaks: dict[str, str], tmp_path: Path) -> None:
-    from measurement import measure  # needs the packages of the load
+    from measurement import measure  # needs the load's packages
     from run import report
 
     # Leaks do not go away by waiting, so the run need not settle.

@@ -1,4 +1,4 @@
-"""The messages of the packages' sources that users can get: of exceptions, warnings and logs.
+"""The messages in the packages' sources that users can get: from exceptions, warnings and logs.
 
     python docs/tests/support/messages.py    # the messages missing on the page, and obsolete ones
 

@@ -1,4 +1,4 @@
-"""A simulated reader, who runs the commands and the code of a page in an empty environment.
+"""A simulated reader, who runs the commands and the code on a page in an empty environment.
 
 The environment is empty at first; only the page's own commands install into it. Commands find the
 programs of that environment and no others. Two of them are stand-ins: ``pip`` is uv's, which takes

@@ -13,7 +13,7 @@ from asgiref.compatibility import double_to_single_callable, guarantee_single_ca
 
 
 def run(application, scope, inputs=()):
-    """Run ``application`` to its end and return the list of events that it sent."""
+    """Run ``application`` until it ends, and return the list of events that it sent."""
     waiting = list(inputs)
     sent = []
 
@@ -47,7 +47,7 @@ def test_each_scope_gets_its_own_instance():
 
 
 @pytest.mark.parametrize("convert", [guarantee_single_callable, double_to_single_callable])
-def test_the_value_of_the_instance_is_the_value_of_the_call(convert):
+def test_the_call_returns_the_instances_value(convert):
     def application(scope):
         async def instance(receive, send):
             return scope["type"]
@@ -57,7 +57,7 @@ def test_the_value_of_the_instance_is_the_value_of_the_call(convert):
     assert asyncio.run(convert(application)({"type": "a"}, None, None)) == "a"
 
 
-def test_an_exception_of_the_instance_passes_through():
+def test_an_exception_from_the_instance_passes_through():
     class Failing(Echo):
         async def __call__(self, receive, send):
             raise LookupError("from the instance")
@@ -106,7 +106,7 @@ def test_an_application_that_returns_no_callable_for_a_scope_is_named_in_the_err
         run(double_to_single_callable(forgets_its_instance), {"type": "a"})
 
 
-def test_an_async_function_of_the_scope_alone_is_an_error_without_a_stray_coroutine():
+def test_an_async_function_that_takes_only_the_scope_is_an_error_without_a_stray_coroutine():
     async def wrong(scope):
         raise AssertionError("never run")
 

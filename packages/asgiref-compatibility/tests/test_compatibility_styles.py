@@ -125,7 +125,7 @@ def test_the_hint_for_single_wins_over_the_hint_for_double():
     assert is_double_callable(both) is False
 
 
-def test_the_parameters_of_a_middleware_decide_not_those_of_the_function_it_wraps():
+def test_a_middlewares_parameters_decide_not_those_of_the_function_it_wraps():
     @functools.wraps(single)
     def middleware(scope):
         return double(scope)

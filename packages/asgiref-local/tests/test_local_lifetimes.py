@@ -44,7 +44,7 @@ def test_values_die_with_the_local_even_if_the_context_lives(thread_critical: bo
 
 @pytest.mark.parametrize("thread_critical", [False, True])
 @pytest.mark.asyncio
-async def test_values_of_a_task_die_with_the_local(thread_critical: bool) -> None:
+async def test_a_tasks_values_die_with_the_local(thread_critical: bool) -> None:
     local = Local(thread_critical=thread_critical)
     dying = set_value(local)
     assert dying() is not None
@@ -52,7 +52,7 @@ async def test_values_of_a_task_die_with_the_local(thread_critical: bool) -> Non
     assert dying() is None
 
 
-def test_values_die_with_the_local_in_contexts_of_other_threads(place: Any) -> None:
+def test_values_in_other_threads_contexts_die_with_the_local(place: Any) -> None:
     local = Local()
     contexts = [contextvars.Context() for _ in range(3)]
     dying = [
@@ -150,7 +150,7 @@ def test_a_value_that_refers_to_its_task_dies_with_it() -> None:
     assert dying() is None
 
 
-def test_a_value_of_a_parent_dies_with_its_last_reader() -> None:
+def test_a_parents_value_dies_with_its_last_reader() -> None:
     local = Local()
     value = set_value(local)
     child = contextvars.copy_context()

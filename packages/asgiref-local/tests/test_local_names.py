@@ -106,7 +106,7 @@ def test_a_missing_attribute_is_named_with_its_local(
     run(ask)
 
 
-def test_a_name_of_a_subclass_of_str_does_not_live_in_the_local(local: Local) -> None:
+def test_a_name_from_a_str_subclass_is_not_kept_alive_by_the_local(local: Local) -> None:
     class Name(str):
         __slots__ = ()
 

@@ -82,7 +82,7 @@ FORKS = """
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and calls fork in the C library")
 @pytest.mark.parametrize("thread_critical", [False, True])
 @pytest.mark.parametrize("how", ["os.fork", "C"])
-def test_a_child_forked_while_another_thread_is_inside_a_write_can_use_locals(
+def test_a_child_forked_while_another_thread_is_writing_can_use_locals(
     how: str, thread_critical: bool
 ) -> None:
     printed = run_program(FORKS, how, str(thread_critical))

@@ -75,7 +75,7 @@ def test_a_change_that_propagates_to_sync_code_belongs_to_its_thread(
 
 
 @pytest.mark.skipif(INHERITS, reason="with thread_inherit_context every value belongs to a thread")
-def test_a_value_of_async_code_stays_without_owner_in_sync_code_that_it_calls(
+def test_a_value_from_async_code_has_no_owner_in_sync_code_that_it_calls(
     make_place: Any, crossing: Any, context: contextvars.Context
 ) -> None:
     loop_thread, worker, stranger = make_place(), make_place(), make_place()

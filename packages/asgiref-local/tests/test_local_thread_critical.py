@@ -16,7 +16,7 @@ class Value:
     """An object that supports weak references."""
 
 
-def test_sync_code_sees_the_values_of_its_thread_in_any_context(place: Any) -> None:
+def test_sync_code_sees_its_threads_values_in_any_context(place: Any) -> None:
     local = Local(thread_critical=True)
     contextvars.copy_context().run(lambda: setattr(local, "connection", "mine"))
     assert local.connection == "mine"
@@ -88,7 +88,7 @@ def test_no_value_crosses_the_bridge(
     assert caller.run(seen, context, in_loop=caller_in_loop) == {"caller's"}
 
 
-def test_a_value_of_one_call_is_not_visible_to_the_next_call_to_the_same_loop(
+def test_a_value_from_one_call_is_not_visible_to_the_next_call_on_the_same_loop(
     make_place: Any, crossing: Any
 ) -> None:
     caller, callee, context = make_place(), make_place(), contextvars.Context()

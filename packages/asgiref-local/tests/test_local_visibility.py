@@ -88,7 +88,7 @@ def test_sync_code_that_runs_in_a_copied_context_does_not_change_the_original() 
     assert (local.kept, local.changed, local.deleted) == ("before", "before", "before")
 
 
-def test_asyncio_run_sees_the_values_of_its_thread() -> None:
+def test_asyncio_run_sees_its_threads_values() -> None:
     local = Local()
     local.user = "ada"
 
@@ -114,7 +114,7 @@ async def test_awaited_code_shares_values() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_task_sees_the_values_of_its_parent_and_keeps_its_changes_to_itself() -> None:
+async def test_a_task_sees_its_parents_values_and_keeps_its_changes_to_itself() -> None:
     local = Local()
     local.kept = local.changed = local.deleted = "parent"
 
@@ -131,7 +131,7 @@ async def test_a_task_sees_the_values_of_its_parent_and_keeps_its_changes_to_its
 
 
 @pytest.mark.asyncio
-async def test_a_task_does_not_see_later_changes_of_its_parent() -> None:
+async def test_a_task_does_not_see_its_parents_later_changes() -> None:
     local = Local()
     local.user = "before"
     changed = asyncio.Event()
@@ -163,7 +163,7 @@ async def test_sibling_tasks_do_not_see_each_other() -> None:
 
 @pytest.mark.skipif(INHERITS, reason="with thread_inherit_context every value belongs to a thread")
 @pytest.mark.asyncio
-async def test_to_thread_and_other_copies_of_the_context_see_values_of_async_code() -> None:
+async def test_to_thread_and_other_copies_of_the_context_see_values_from_async_code() -> None:
     local = Local()
     local.user = "ada"
     assert await asyncio.to_thread(lambda: local.user) == "ada"
@@ -190,7 +190,7 @@ async def test_changes_in_to_thread_stay_there() -> None:
 
 @pytest.mark.skipif(not INHERITS, reason="needs thread_inherit_context")
 @pytest.mark.asyncio
-async def test_a_thread_that_inherits_its_context_sees_no_value_of_its_starter() -> None:
+async def test_a_thread_with_an_inherited_context_sees_no_value_of_its_parent_thread() -> None:
     local = Local()
     local.user = "ada"
     assert await asyncio.to_thread(lambda: hasattr(local, "user")) is False

@@ -10,7 +10,7 @@ from asgiref.postgres.__main__ import main
 
 
 @pytest.mark.asyncio
-async def test_a_gateway_and_a_worker_work_through_a_pool_of_sessions(
+async def test_a_gateway_and_a_worker_work_through_a_session_pool(
     database: str, server: RealPostgres
 ) -> None:
     with bouncer(server) as url:
@@ -26,7 +26,7 @@ async def test_a_gateway_and_a_worker_work_through_a_pool_of_sessions(
 
 
 @pytest.mark.asyncio
-async def test_messages_are_sent_through_a_pool_of_transactions(
+async def test_messages_are_sent_through_a_transaction_pool(
     database: str, server: RealPostgres
 ) -> None:
     gateway = Chat(database)
@@ -45,7 +45,7 @@ def check(url: str) -> int:
     return main(["check", "--database", url])
 
 
-def test_a_check_refuses_a_pool_of_transactions_and_accepts_one_of_sessions(
+def test_check_refuses_a_transaction_pool_and_accepts_a_session_pool(
     database: str, server: RealPostgres, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with bouncer(server) as url:

@@ -59,7 +59,7 @@ def test_a_missing_schema_is_named_with_the_command_that_creates_it(server: Real
         ("mysql://127.0.0.1/x", "The database cannot be used"),
     ],
 )
-def test_a_wrong_url_ends_a_worker_with_a_sentence(
+def test_a_wrong_url_ends_a_worker_with_a_one_line_error(
     server: RealPostgres, url: str, sentence: str
 ) -> None:
     done = run("worker", "postgres_apps:echo", url=url.format(port=server.port))
@@ -102,7 +102,7 @@ def test_migrate_may_run_again(database: str) -> None:
     assert "version 1 (before: 1)" in done.stdout
 
 
-def test_migrate_refuses_to_change_what_is_fixed_for_a_schema(database: str) -> None:
+def test_migrate_refuses_to_change_a_schemas_fixed_settings(database: str) -> None:
     same = run("migrate", "--partitions", "16", "--max-size", "1048576", url=database)
     partitions = run("migrate", "--partitions", "128", url=database)
     size = run("migrate", "--max-size", "2000", url=database)
@@ -172,7 +172,7 @@ def test_status_fits_a_screen(database: str) -> None:
     assert "0 worker(s), 0 dead letter(s)" in done.stdout
 
 
-def test_two_schemas_of_one_database_do_not_meet(database: str) -> None:
+def test_two_schemas_in_one_database_do_not_interfere(database: str) -> None:
     asyncio.run(migrate(Database(database, "other_chat"), partitions=4))
 
     asyncio.run(send("ada", {"type": "x"}, database=database, schema="other_chat"))
@@ -212,7 +212,7 @@ def test_every_option_of_the_classes_is_on_the_command_line(database: str) -> No
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
-def test_a_wrong_option_is_refused_with_a_sentence(database: str) -> None:
+def test_a_wrong_option_is_refused_with_a_one_line_error(database: str) -> None:
     for options, sentence in (
         (["--messages", "0"], "The limit messages must be at least 1, not 0."),
         (["--max-applications", "0"], "max_applications must be at least 1, not 0."),
@@ -242,7 +242,7 @@ def test_a_wrong_option_is_refused_with_a_sentence(database: str) -> None:
         ("dead-letters", "9223372036854775808"),
     ],
 )
-def test_a_number_outside_of_its_range_is_refused_with_the_option_and_the_range(
+def test_a_number_outside_its_range_is_refused_with_the_option_and_the_range(
     command: str, option: str
 ) -> None:
     required = {"worker": ["bot:shout"], "dead-letters": ["show"], "status": []}
@@ -368,7 +368,7 @@ def test_credentials_come_from_a_file(
     assert done.returncode == 0, done.stderr
 
 
-def test_the_first_server_that_takes_writes_is_used(server: RealPostgres, database: str) -> None:
+def test_the_first_server_that_accepts_writes_is_used(server: RealPostgres, database: str) -> None:
     port = urlsplit(database).port
     url = f"postgresql://postgres@127.0.0.1:{free_port()},127.0.0.1:{port}/postgres"
 

@@ -72,14 +72,14 @@ async def test_a_network_that_swallows_packets_loses_nothing(
         url = database.replace(str(server.port), str(proxy.port))
         async with load(url, url) as (gateway, _):
             proxy.swallows = True
-            await until(gateway.is_away)
+            await until(gateway.has_lost_its_session)
             proxy.swallows = False
             await owners(database, 2)
             await gateway.answers(500)
 
 
 @pytest.mark.thorough
-async def test_workers_that_join_and_leave_cut_no_message_off(database: str) -> None:
+async def test_workers_that_join_and_leave_interrupt_no_message(database: str) -> None:
     async with load(database, database) as (gateway, workers):
         for _ in range(3):
             await workers.add()

@@ -44,7 +44,7 @@ async def owns(worker: PostgresWorker, count: int) -> None:
     await until(does)
 
 
-async def test_partitions_of_a_worker_that_ends_are_taken_while_it_still_handles_a_message(
+async def test_a_worker_that_is_ending_gives_up_its_partitions_while_it_still_handles_a_message(
     database: str,
 ) -> None:
     gateway = Chat(database)
@@ -183,7 +183,7 @@ async def test_a_worker_hands_over_its_idle_partitions_and_keeps_the_busy_ones(
     await with_workers(gateway, [], body)
 
 
-async def test_a_message_that_a_worker_gives_up_at_its_end_is_marked_for_the_next_one(
+async def test_a_message_given_up_at_shutdown_is_marked_redelivered(
     database: str,
 ) -> None:
     gateway = Chat(database)
@@ -230,7 +230,7 @@ async def test_a_worker_that_had_to_wait_for_partitions_is_notified_like_the_oth
         await until(is_asleep)
 
 
-async def test_a_worker_ends_at_once_while_the_database_is_away() -> None:
+async def test_a_worker_ends_at_once_while_the_database_is_down() -> None:
     worker = PostgresWorker(shout, f"postgresql://postgres@127.0.0.1:{free_port()}/postgres")
     working = asyncio.ensure_future(worker.arun())
     await asyncio.sleep(0)
@@ -240,7 +240,7 @@ async def test_a_worker_ends_at_once_while_the_database_is_away() -> None:
         await working
 
 
-async def test_a_gateway_ends_at_once_while_the_database_is_away(
+async def test_a_gateway_ends_at_once_while_the_database_is_down(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     gateway = Chat(f"postgresql://postgres@127.0.0.1:{free_port()}/postgres")
@@ -256,7 +256,7 @@ async def test_a_gateway_ends_at_once_while_the_database_is_away(
             await serving
 
 
-async def test_messages_in_the_backlog_at_the_end_are_stored(
+async def test_messages_in_the_backlog_at_shutdown_are_stored(
     database: str, connection: "asyncpg.Connection[Any]"
 ) -> None:
     gateway = Chat(database)
@@ -284,7 +284,7 @@ async def test_a_worker_logs_that_it_is_connected_and_which_share_it_owns(
     assert set(caplog.messages) == {"Connected to the database", acquired}
 
 
-async def test_an_outage_is_one_line_when_it_starts_and_one_when_it_ends(
+async def test_an_outage_logs_one_line_when_it_starts_and_one_when_it_ends(
     database: str, connection: "asyncpg.Connection[Any]", caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "asgiref.postgres")
@@ -406,7 +406,7 @@ async def test_the_health_endpoints_tell_whether_the_database_answers(
     await with_workers(gateway, [worker], body)
 
 
-async def test_a_health_port_that_is_taken_is_refused_with_a_sentence(database: str) -> None:
+async def test_a_health_port_that_is_taken_is_refused_with_a_one_line_error(database: str) -> None:
     from asgiref.postgres import CannotStart
 
     # One address, because with several each gets a free port of its own.

@@ -29,7 +29,7 @@ async def test_an_answer_comes_back(database: str) -> None:
     await with_workers(gateway, [PostgresWorker(shout, database)], body)
 
 
-async def test_answers_keep_their_order_among_two_workers(database: str) -> None:
+async def test_answers_keep_their_order_with_two_workers(database: str) -> None:
     gateway = Chat(database)
     users, count = [f"user{number}" for number in range(50)], 40
 
@@ -256,7 +256,7 @@ async def test_a_lower_id_under_a_higher_transaction_id_is_not_passed_over(datab
     await second.close()
 
 
-async def test_processes_come_back_after_a_restart_of_the_server(
+async def test_processes_reconnect_after_a_server_restart(
     database: str, server: RealPostgres
 ) -> None:
     gateway = Chat(database)
@@ -292,7 +292,7 @@ async def test_a_plain_function_sends_within_its_own_transaction(database: str) 
     assert await asyncio.to_thread(transactions) == 1
 
 
-async def test_a_delivery_that_waits_holds_up_its_own_scope_only(database: str) -> None:
+async def test_a_delivery_that_waits_holds_up_only_its_own_scope(database: str) -> None:
     released = asyncio.Event()
 
     class Limited(Chat):
@@ -335,7 +335,7 @@ async def test_a_failed_delivery_is_repeated_and_marked(database: str) -> None:
     await with_workers(gateway, [PostgresWorker(shout, database)], body)
 
 
-async def test_an_application_that_never_receives_does_not_run_for_ever(
+async def test_an_application_that_never_receives_does_not_run_forever(
     database: str, connection: "asyncpg.Connection[Any]"
 ) -> None:
     gateway = Chat(database)
@@ -369,6 +369,6 @@ async def test_messages_that_cannot_be_sent_are_refused(database: str) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), object(), "\ud800"])
-async def test_send_refuses_what_json_cannot_hold_as_a_type_error(value: object) -> None:
+async def test_send_raises_type_error_for_a_value_that_json_cannot_hold(value: object) -> None:
     with pytest.raises(TypeError, match="The message cannot be encoded"):
         await send("ada", {"type": "x", "value": value}, database="postgresql://localhost/x")

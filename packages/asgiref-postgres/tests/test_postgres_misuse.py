@@ -279,6 +279,6 @@ async def test_limits_that_would_stop_everything_are_refused(options: Any) -> No
         Limits(**options)
 
 
-async def test_a_backlog_of_nothing_is_refused() -> None:
+async def test_an_empty_backlog_is_refused() -> None:
     with pytest.raises(CannotStart, match="at least one message"):
         Chat("postgresql://localhost/x", backlog=0)

@@ -31,7 +31,7 @@ def repetition(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-async def test_a_restart_of_the_server_loses_nothing(database: str, server: RealPostgres) -> None:
+async def test_a_server_restart_loses_nothing(database: str, server: RealPostgres) -> None:
     async with load(database, database) as (gateway, _):
         await asyncio.to_thread(server.stop)
         await asyncio.to_thread(server.start)
@@ -83,7 +83,7 @@ async def owner_of(
 
 @asynccontextmanager
 async def load_by_sending(database: str, count: int) -> AsyncIterator[asyncio.Event]:
-    """Have a worker echo ``count`` messages of ten scopes; set the event after half of them."""
+    """Have a worker echo ``count`` messages for ten scopes; set the event after half of them."""
     from processes import Workers
 
     halfway = asyncio.Event()
@@ -185,7 +185,7 @@ async def test_a_full_disk_loses_nothing() -> None:
                 with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
                     while True:
                         file.write(bytes(1 << 16))
-                await until(gateway.is_away)
+                await until(gateway.has_lost_its_session)
                 filler.unlink()
                 await asyncio.to_thread(server.start_again)
                 await gateway.answers(500)

@@ -32,7 +32,7 @@ class Recorder(StatelessServer):
         self.undelivered.append((application_details.scope["id"], messages))
 
     async def close(self):
-        """Run the server to its end, which cancels the instances that the test started."""
+        """Run the server until it ends, which cancels the instances that the test started."""
         self.finished.set()
         await self.arun()
 

@@ -104,7 +104,7 @@ async def test_a_listener_that_outlives_handle_starts_nothing():
 
 
 @pytest.mark.asyncio
-async def test_a_hook_that_puts_messages_back_at_the_end_is_called_once(no_task_left, caplog):
+async def test_a_hook_that_puts_messages_back_at_shutdown_is_called_once(no_task_left, caplog):
     class Server(Chat):
         async def application_undelivered(self, messages, details):
             await super().application_undelivered(messages, details)
@@ -358,7 +358,7 @@ async def test_a_cancelled_put_leaves_nothing_behind():
 
 
 @pytest.mark.asyncio
-async def test_the_next_instance_waits_for_the_cleanup_of_the_one_before(settled):
+async def test_the_next_instance_waits_for_the_previous_ones_cleanup(settled):
     running, most = [], []
 
     async def application(scope, receive, send):
@@ -642,7 +642,7 @@ async def test_shutdown_waits_for_a_send_concurrent_with_a_receive(settled, no_t
 
 
 class Unusual(BaseException):
-    """A BaseException, like the exception of ``pytest.fail()``."""
+    """A BaseException, like the one that ``pytest.fail()`` raises."""
 
 
 @pytest.mark.asyncio

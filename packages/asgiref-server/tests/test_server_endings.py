@@ -135,7 +135,7 @@ async def test_messages_left_by_one_instance_go_to_the_next_in_order(make_server
     assert server.sent.empty()
 
 
-async def test_an_application_that_dies_at_its_start_does_not_spin(make_server, settled):
+async def test_an_application_that_fails_at_once_is_not_restarted_endlessly(make_server, settled):
     started = []
 
     async def application(scope, receive, send):
@@ -228,7 +228,7 @@ async def test_a_deletion_between_the_end_and_its_notice_still_reports_the_failu
     assert not server.application_instances
 
 
-async def test_messages_of_an_evicted_instance_are_undelivered(make_server, settled):
+async def test_an_evicted_instances_messages_are_undelivered(make_server, settled):
     async def application(scope, receive, send):
         await asyncio.Event().wait()
 
@@ -241,7 +241,7 @@ async def test_messages_of_an_evicted_instance_are_undelivered(make_server, sett
     await server.close()
 
 
-async def test_a_cancelled_instance_cannot_take_messages_of_its_successor(make_server, settled):
+async def test_a_cancelled_instance_cannot_take_its_successors_messages(make_server, settled):
     stole = []
 
     async def application(scope, receive, send):
@@ -268,7 +268,7 @@ async def test_a_cancelled_instance_cannot_take_messages_of_its_successor(make_s
 
 
 @pytest.mark.parametrize("end", ["returns", "is deleted"])
-async def test_a_task_that_an_instance_left_behind_takes_nothing_of_its_successor(
+async def test_a_task_that_an_instance_left_behind_takes_nothing_from_its_successor(
     make_server, settled, end
 ):
     async def application(scope, receive, send):
@@ -320,7 +320,7 @@ async def test_an_evicted_application_that_receives_in_its_own_tasks_is_not_a_fa
     assert server.failures == []
 
 
-async def test_a_hook_that_fails_is_logged_and_the_server_goes_on(make_server, caplog, settled):
+async def test_a_hook_that_fails_is_logged_and_the_server_continues(make_server, caplog, settled):
     class Server(make_server):
         async def application_exception(self, exception, application_details):
             raise ZeroDivisionError("in the hook")
@@ -343,7 +343,7 @@ async def test_a_hook_that_fails_is_logged_and_the_server_goes_on(make_server, c
 
 
 @pytest.mark.parametrize("messages", [1, 3])
-async def test_a_hook_may_delete_the_failed_instance_as_with_asgiref(
+async def test_a_hook_may_delete_the_failed_instance_as_in_asgiref(
     make_server, caplog, settled, messages
 ):
     class Server(make_server):
@@ -363,7 +363,7 @@ async def test_a_hook_may_delete_the_failed_instance_as_with_asgiref(
     assert "failed" not in caplog.text
 
 
-async def test_an_error_of_application_send_reaches_the_application(make_server, settled):
+async def test_an_error_from_application_send_reaches_the_application(make_server, settled):
     class Server(make_server):
         async def application_send(self, scope, message):
             raise ConnectionError("no line")
@@ -431,7 +431,9 @@ async def test_no_message_is_lost_when_a_bounded_queues_application_ends(make_se
     assert server.undelivered == []
 
 
-async def test_waiting_puts_go_on_when_a_deleted_scopes_messages_are_given_up(make_server, settled):
+async def test_waiting_puts_continue_when_a_deleted_scopes_messages_are_discarded(
+    make_server, settled
+):
     async def application(scope, receive, send):
         if not first:
             first.append(True)

@@ -70,7 +70,7 @@ async def test_the_least_recently_used_is_evicted(make_server, settled):
     await server.close()
 
 
-async def test_a_message_into_a_kept_queue_is_a_use(make_server):
+async def test_a_message_put_into_a_kept_queue_counts_as_use(make_server):
     server = make_server(echo, max_applications=2)
     kept = server.queue("a")
     server.queue("b")
@@ -81,7 +81,7 @@ async def test_a_message_into_a_kept_queue_is_a_use(make_server):
     await server.close()
 
 
-async def test_an_assigned_last_used_decides_who_is_evicted_as_with_asgiref(make_server):
+async def test_an_assigned_last_used_decides_which_instance_is_evicted_as_in_asgiref(make_server):
     server = make_server(echo, max_applications=3)
     for scope_id in "abc":
         server.queue(scope_id)
@@ -169,7 +169,7 @@ async def test_eviction_goes_through_the_methods_that_a_subclass_may_override(ma
     await server.close()
 
 
-async def test_a_record_answers_as_asgirefs_dict(make_server):
+async def test_a_record_behaves_like_asgirefs_dict(make_server):
     server = make_server(echo)
     queue = server.queue("a")
     details = server.application_instances["a"]
@@ -193,7 +193,7 @@ async def test_a_record_answers_as_asgirefs_dict(make_server):
     await server.close()
 
 
-async def test_a_table_replaced_by_a_dict_works_on():
+async def test_a_table_replaced_by_a_dict_keeps_working():
     class Bot(StatelessServer):
         """Like a published bot, it never calls the base class's __init__."""
 
@@ -419,7 +419,7 @@ async def test_a_method_of_another_object_may_replace_the_application(make_serve
     assert await server.next_sent() == ("b", "second")
 
 
-async def test_a_scope_may_be_something_else_than_a_mapping(make_server):
+async def test_a_scope_need_not_be_a_mapping(make_server):
     async def application(scope, receive, send):
         seen.append(scope)
 
@@ -435,7 +435,7 @@ async def test_an_unhashable_scope_id_is_rejected(make_server):
         make_server(echo).get_or_create_application_instance(["a"], {"type": "test"})
 
 
-async def test_hooks_that_are_missing_say_which(make_server):
+async def test_missing_hooks_are_named(make_server):
     server = StatelessServer(echo)
     with pytest.raises(NotImplementedError, match=r"StatelessServer must implement handle\(\)"):
         await server.arun()
@@ -471,7 +471,7 @@ async def test_a_queue_behaves_like_an_asyncio_queue(make_server, settled):
     await server.close()
 
 
-async def test_a_put_that_is_cancelled_leaves_its_room_to_the_next(make_server, settled):
+async def test_a_cancelled_put_leaves_its_room_to_the_next(make_server, settled):
     async def application(scope, receive, send):
         await asyncio.Event().wait()
 
@@ -489,7 +489,7 @@ async def test_a_put_that_is_cancelled_leaves_its_room_to_the_next(make_server, 
 
 
 @pytest.mark.parametrize("how", ["taken out and put back", "filtered", "assigned to itself"])
-async def test_a_scope_is_served_on_after_its_entry_was_put_back(make_server, settled, how):
+async def test_a_scope_is_still_served_after_its_entry_was_put_back(make_server, settled, how):
     server = make_server(echo)
     server.put("a", 0)
     assert await server.next_sent() == ("a", 0)
@@ -552,7 +552,7 @@ async def test_a_shutdown_timeout_that_is_not_a_duration_is_rejected_before_the_
 
 
 class Failed(BaseException):
-    """A BaseException, like the exception of ``pytest.fail()``."""
+    """A BaseException, like the one that ``pytest.fail()`` raises."""
 
 
 async def test_an_overridden_deletion_that_raises_loses_no_message(make_server, settled):

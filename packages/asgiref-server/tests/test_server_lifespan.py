@@ -135,7 +135,7 @@ async def test_a_failed_startup_is_an_error_and_handle_never_starts(make_recorde
     no_task_left()
 
 
-async def test_a_startup_that_fails_and_raises_as_well_says_it_once(
+async def test_a_startup_that_fails_and_raises_as_well_is_reported_once(
     make_recorder, caplog, no_task_left
 ):
     class Loud(Application):
@@ -150,7 +150,7 @@ async def test_a_startup_that_fails_and_raises_as_well_says_it_once(
 
 
 @pytest.mark.parametrize("how", ["raises", "returns"])
-async def test_an_application_without_a_lifespan_is_served_all_the_same(
+async def test_an_application_without_a_lifespan_is_served_anyway(
     make_recorder, caplog, how, no_task_left
 ):
     class Unaware(Application):
@@ -194,7 +194,9 @@ async def test_a_double_callable_has_a_lifespan_too(make_server, no_task_left):
     no_task_left()
 
 
-async def test_the_shutdown_is_told_also_when_handle_raises(make_server, no_task_left):
+async def test_the_application_learns_of_the_shutdown_even_if_handle_raises(
+    make_server, no_task_left
+):
     class Server(make_server):
         async def handle(self):
             raise ConnectionError("lost")
@@ -250,7 +252,7 @@ async def test_a_failed_shutdown_is_logged(make_recorder, caplog, no_task_left):
     no_task_left()
 
 
-async def test_a_lifespan_that_breaks_later_is_logged_and_the_server_goes_on(
+async def test_a_lifespan_that_breaks_later_is_logged_and_the_server_continues(
     make_recorder, caplog, no_task_left, settled
 ):
     class Breaks(Application):
@@ -269,7 +271,7 @@ async def test_a_lifespan_that_breaks_later_is_logged_and_the_server_goes_on(
     no_task_left()
 
 
-async def test_an_answer_at_the_wrong_time_is_an_error_of_the_application(
+async def test_an_answer_at_the_wrong_time_is_an_application_error(
     make_recorder, caplog, no_task_left
 ):
     class Hasty(Application):

@@ -32,7 +32,7 @@ turns = st.integers(0, 4)
 
 
 class Failure(Exception):
-    """The exception that applications of this test raise."""
+    """The exception that this test's applications raise."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ class ServerMachine(RuleBasedStateMachine):
     @precondition(has_begun)
     @rule(scope=scopes, how=st.sampled_from(["return", "raise", "cancel"]), turns=turns)
     def end(self, scope: str, how: str, turns: int) -> None:
-        """End an instance by a return, a failure or a cancellation, regardless of its plan."""
+        """End an instance with a return, a failure or a cancellation, regardless of its plan."""
 
         def end() -> None:
             details = self.server.application_instances.get(scope)
@@ -325,7 +325,7 @@ class ServerMachine(RuleBasedStateMachine):
         self.start()
 
     def finish(self) -> None:
-        """End the server: by the end of ``handle``, unless that would only run it again."""
+        """End the server by ending ``handle``, unless that would only run it again."""
         self.server.finished.set()
         if self.server.reconnects:
             self.running.cancel()

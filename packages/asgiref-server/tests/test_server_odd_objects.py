@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(30)]
 
 
 class Failed(BaseException):
-    """A BaseException, like the exception of ``pytest.fail()``."""
+    """A BaseException, like the one that ``pytest.fail()`` raises."""
 
 
 class Server(StatelessServer):

@@ -58,7 +58,7 @@ async def run_until_done(bot):
         await running
 
 
-async def test_handle_is_run_again_and_scopes_live_on(caplog, no_task_left):
+async def test_handle_is_run_again_and_scopes_survive(caplog, no_task_left):
     caplog.set_level(logging.INFO, "asgiref.server")
     steps = ["one", OSError("lost"), "return", OSError("again"), "two"]
     bot = Bot(steps, reconnect=Reconnect(0.001, 0.002))
@@ -71,7 +71,7 @@ async def test_handle_is_run_again_and_scopes_live_on(caplog, no_task_left):
     no_task_left()
 
 
-async def test_handle_may_say_that_the_connection_is_established(caplog):
+async def test_handle_may_report_that_the_connection_is_established(caplog):
     caplog.set_level(logging.INFO, "asgiref.server")
     reconnect = Reconnect(0.001, 0.002)
 

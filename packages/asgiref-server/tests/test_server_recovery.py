@@ -81,7 +81,7 @@ def test_a_server_whose_loop_was_closed_in_the_middle_runs_again(where):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_run_on_a_closed_loop_that_is_destroyed_later_leaves_the_next_run_alone():
+def test_a_run_on_a_closed_loop_that_is_destroyed_later_does_not_affect_the_next_run():
     class Stuck(Server):
         async def handle(self):
             if stuck:
@@ -144,7 +144,7 @@ def test_a_scope_whose_application_was_abandoned_is_served_by_the_next_run(monke
     assert server.sent == ["hello"]
 
 
-def test_a_main_loop_of_its_own_may_run_on_one_thread_after_the_other():
+def test_a_subclass_may_run_its_own_main_loop_on_one_thread_after_another():
     class Own(Server):
         def run(self):
             asyncio.run(self.handle())
@@ -164,7 +164,7 @@ def test_a_main_loop_of_its_own_may_run_on_one_thread_after_the_other():
     assert server.sent == ["hello"] * 3
 
 
-def test_run_on_another_thread_leaves_the_running_server_alone():
+def test_run_on_another_thread_does_not_affect_the_running_server():
     class Long(Server):
         async def handle(self):
             self.put("a", "one")

@@ -30,7 +30,7 @@ async def test_arun_ends_when_handle_returns_and_leaves_nothing(make_server, no_
 
 
 @pytest.mark.asyncio
-async def test_arun_raises_what_handle_raises(make_server, no_task_left, settled):
+async def test_arun_raises_the_exception_that_handle_raises(make_server, no_task_left, settled):
     class Server(make_server):
         async def handle(self):
             self.queue("a")
@@ -150,7 +150,7 @@ async def test_a_cancellation_that_anyio_repeats_counts_once(make_server, no_tas
 
 
 @pytest.mark.asyncio
-async def test_a_second_cancellation_counts_also_while_handle_is_ending(
+async def test_a_second_cancellation_also_counts_while_handle_is_ending(
     make_server, no_task_left, settled
 ):
     class Server(make_server):
@@ -259,7 +259,7 @@ async def test_a_server_with_its_own_main_loop_starts_the_checker_and_handle(mak
 
 
 @pytest.mark.asyncio
-async def test_a_worker_of_channels_shape_serves_its_channels(no_task_left):
+async def test_a_worker_like_that_of_channels_serves_its_channels(no_task_left):
     class Worker(StatelessServer):
         def __init__(self, application, channels, layer, max_applications=1000):
             super().__init__(application, max_applications)
@@ -290,7 +290,7 @@ async def test_a_worker_of_channels_shape_serves_its_channels(no_task_left):
 
 
 @pytest.mark.asyncio
-async def test_no_complaint_follows_the_end(make_server, no_task_left, settled):
+async def test_nothing_is_logged_after_the_shutdown(make_server, no_task_left, settled):
     async def application(scope, receive, send):
         if scope["id"] % 2:
             raise LookupError("broken")
@@ -326,7 +326,7 @@ async def test_no_complaint_follows_the_end(make_server, no_task_left, settled):
 
 
 @pytest.mark.asyncio
-async def test_a_failure_of_handle_that_is_overtaken_by_a_cancellation_is_logged(
+async def test_a_handle_failure_that_is_overtaken_by_a_cancellation_is_logged(
     make_server, caplog, no_task_left, settled
 ):
     class Server(make_server):

@@ -92,7 +92,7 @@ async def test_concurrent_receives_are_served_in_order_and_acknowledged_once(set
 
 
 @pytest.mark.parametrize("where", ["acknowledge", "next_message"])
-async def test_a_reader_left_behind_takes_nothing_of_the_next_instance(where, settled):
+async def test_a_reader_left_behind_takes_nothing_from_the_next_instance(where, settled):
     received, readers = [], []
 
     async def read(receive):
@@ -129,7 +129,9 @@ async def test_a_reader_left_behind_takes_nothing_of_the_next_instance(where, se
     assert source.events == ["first", [], ["second"]]
 
 
-async def test_an_instance_that_waits_in_its_source_does_not_delay_the_end(no_task_left, settled):
+async def test_an_instance_that_waits_in_its_source_does_not_delay_the_shutdown(
+    no_task_left, settled
+):
     class Elsewhere(Source):
         async def next_message(self, instance):
             await asyncio.Event().wait()

@@ -152,7 +152,7 @@ async def test_a_full_queue_is_visible_to_a_synchronous_handle(no_task_left):
 
 
 @pytest.mark.asyncio
-async def test_errors_of_wrong_calls_reach_a_synchronous_handle(no_task_left):
+async def test_errors_from_incorrect_calls_reach_a_synchronous_handle(no_task_left):
     class Server(Sync):
         @sync_to_async(thread_sensitive=False)
         def handle(self):
@@ -223,7 +223,7 @@ async def test_a_synchronous_hook_may_delete_and_create_instances(no_task_left):
 
 
 @pytest.mark.asyncio
-async def test_a_thread_that_outlives_the_server_is_told(no_task_left):
+async def test_a_thread_that_outlives_the_server_gets_an_error(no_task_left):
     class Server(Sync):
         @sync_to_async(thread_sensitive=False)
         def handle(self):
@@ -346,7 +346,7 @@ async def test_hooks_of_different_scopes_do_not_wait_for_each_other(make_server,
 
 
 @pytest.mark.asyncio
-async def test_a_hook_that_hangs_does_not_hold_up_the_end_and_hides_no_other(
+async def test_a_hook_that_hangs_neither_holds_up_the_shutdown_nor_hides_another(
     make_server, caplog, no_task_left, settled
 ):
     class Server(make_server):

@@ -314,7 +314,7 @@ def test_a_call_cancelled_in_the_queue_never_runs_and_costs_no_token(sensitive):
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda one: one.__name__)
 @pytest.mark.parametrize("turns", range(6))
-def test_a_cancellation_in_the_step_in_which_the_coroutine_ends_is_not_lost(way, turns):
+def test_a_cancellation_in_the_coroutines_last_step_is_not_lost(way, turns):
     """The cancellation arrives after the coroutine has ended and before its thread resumes."""
 
     def cancel_later(task, left):

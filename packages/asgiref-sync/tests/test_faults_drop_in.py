@@ -1,4 +1,4 @@
-"""Names of asgiref 3.13 that integrations read or assign exist and have an effect."""
+"""Names from asgiref 3.13 that integrations read or assign exist and have an effect."""
 
 import asyncio
 import contextvars

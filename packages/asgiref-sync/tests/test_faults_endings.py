@@ -58,7 +58,7 @@ def nothing_left(request):
 
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("sensitive", [True, False])
-def test_a_result_for_a_loop_that_closes_is_written_to_no_other_descriptor(sensitive):
+def test_a_result_for_a_closing_loop_is_not_written_to_another_descriptor(sensitive):
     died, hook = [], threading.excepthook
     threading.excepthook = died.append
     stray = []
@@ -158,7 +158,7 @@ def test_closing_a_loop_under_a_waiting_thread_raises_an_error_in_that_thread():
 
 @pytest.mark.parametrize("cancellations", [1, 2, 3, "repeated"])
 @pytest.mark.parametrize("bridged", [False, True])
-def test_the_thread_of_a_context_that_is_left_while_cancelled_ends(cancellations, bridged):
+def test_the_thread_of_a_context_that_exits_while_cancelled_ends(cancellations, bridged):
     threads = []
 
     async def wait_in_thread(started, release):
@@ -202,7 +202,7 @@ def test_the_thread_of_a_context_that_is_left_while_cancelled_ends(cancellations
 
 
 @pytest.mark.parametrize("where", ["another task", "another thread"])
-def test_a_context_that_is_left_elsewhere_is_an_error_and_its_thread_ends(where):
+def test_exiting_a_context_elsewhere_is_an_error_and_its_thread_ends(where):
     context = ThreadSensitiveContext()
 
     async def enter():
@@ -241,7 +241,7 @@ def test_exiting_a_context_in_a_function_on_its_own_thread_is_an_error():
     assert isinstance(asyncio.run(asyncio.wait_for(main(), SOON)), ValueError)
 
 
-def test_a_context_with_an_executor_that_is_left_elsewhere_takes_no_further_calls():
+def test_a_context_with_an_executor_that_was_exited_elsewhere_accepts_no_further_calls():
     async def outlast(context, go_on):
         await context.__aenter__()
         await sync_to_async(int)()
@@ -271,7 +271,7 @@ def test_a_context_with_an_executor_that_is_left_elsewhere_takes_no_further_call
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_contexts_left_while_cancelled_do_not_leave_a_thread_each():
+def test_contexts_that_exit_while_cancelled_leave_no_threads_behind():
     async def request(release, started):
         async with ThreadSensitiveContext():
             await sync_to_async(lambda: (started.set(), release.wait(SOON)))()
@@ -292,7 +292,7 @@ def test_contexts_left_while_cancelled_do_not_leave_a_thread_each():
 
 
 @pytest.mark.parametrize("where", ["another context", "another thread"])
-def test_a_single_thread_context_can_be_left_elsewhere(where):
+def test_a_single_thread_context_can_be_exited_elsewhere(where):
     for _ in range(3):
         assert_all_works()
     before = Resources.now()
@@ -317,7 +317,7 @@ def test_a_single_thread_context_can_be_left_elsewhere(where):
     assert_no_more_than(before, spare=2)
 
 
-def test_a_single_thread_context_that_is_over_can_still_be_current_somewhere():
+def test_an_exited_single_thread_context_can_still_be_current_somewhere():
     for _ in range(3):
         assert_all_works()
     before = Resources.now()
@@ -332,7 +332,7 @@ def test_a_single_thread_context_that_is_over_can_still_be_current_somewhere():
     assert_no_more_than(before, spare=2)
 
 
-def test_a_single_thread_context_that_is_never_left_ends_with_its_last_reference():
+def test_a_single_thread_context_that_is_never_exited_ends_with_its_last_reference():
     for _ in range(3):
         assert_all_works()
     before = Resources.now()
@@ -418,7 +418,7 @@ async def numbers(closed=None):
 
 
 @pytest.mark.parametrize("where", ["here", "another context", "another thread", "forgotten there"])
-def test_a_half_consumed_iterator_is_closed_wherever_it_is_left(where):
+def test_a_half_consumed_iterator_is_closed_wherever_it_is_abandoned(where):
     for _ in range(3):
         assert_all_works()
         list(async_to_sync_iterator(numbers()))

@@ -336,7 +336,7 @@ asyncio.run(sync_to_async(fork, thread_sensitive=False, executor=Executor())())
 
 @pytest.mark.skipif(loops.CHOICE == "uvloop", reason="uvloop itself writes to its descriptors")
 @pytest.mark.parametrize("during", FORKED_DURING)
-def test_a_child_writes_to_no_file_that_took_a_descriptor_of_its_parent(during, tmp_path):
+def test_a_child_never_writes_to_a_file_that_reused_its_parents_descriptor(during, tmp_path):
     """A function may turn its process into a daemon, which closes every descriptor."""
     check_program(
         f"""

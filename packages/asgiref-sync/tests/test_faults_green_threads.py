@@ -301,7 +301,7 @@ def test_a_process_that_was_patched_ends_by_itself(library, order):
 
 
 @pytest.mark.parametrize("library", PATCHES)
-def test_a_fork_ends_idle_greenlets_and_waits_for_no_thread_of_the_system(library):
+def test_a_fork_ends_idle_greenlets_and_waits_for_no_system_thread(library):
     """The clock counts its readings: a wait that polls would read it a hundred times."""
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
@@ -334,7 +334,7 @@ def test_a_fork_ends_idle_greenlets_and_waits_for_no_thread_of_the_system(librar
     assert (result.stdout, result.returncode) == ("True\n", 0), result.stderr
 
 
-#: Programs with a thread of gevent's own pool, which is a system thread with a hub of its own.
+#: Programs with a thread from gevent's own pool, which is a system thread with a hub of its own.
 POOL_PROGRAMS = {
     "does not see the loop of the main thread": """
         def in_system_thread():
@@ -362,7 +362,7 @@ POOL_PROGRAMS = {
 
 
 @pytest.mark.parametrize("program", POOL_PROGRAMS.values(), ids=list(POOL_PROGRAMS))
-def test_a_thread_of_gevents_own_pool(program):
+def test_calls_work_with_a_thread_from_gevents_own_pool(program):
     pytest.importorskip("gevent")
     script = "\n".join(
         [

@@ -84,7 +84,7 @@ def test_an_interrupt_at_any_line_of_an_asynchronous_call_is_raised(scenario):
 
 
 @pytest.mark.parametrize("scenario", SYNCHRONOUS + ASYNCHRONOUS)
-def test_an_interrupt_wherever_python_looks_for_signals_is_raised(scenario):
+def test_an_interrupt_wherever_python_checks_for_signals_is_raised(scenario):
     inject(scenario, "KeyboardInterrupt", "signals")
 
 
@@ -147,7 +147,7 @@ print("each one raised")
 
 @posix
 @pytest.mark.parametrize("base", ["BaseException", "Exception", "KeyboardInterrupt"])
-def test_an_exception_of_a_signal_handler_at_a_random_moment_reaches_the_caller(base):
+def test_an_exception_from_a_signal_handler_at_a_random_moment_reaches_the_caller(base):
     check_program(INTERRUPTED_CALLS.replace("{base}", base), output="each one raised", seconds=25)
 
 
@@ -360,7 +360,7 @@ def test_a_second_interrupt_ends_the_wait_for_a_coroutine_that_does_not_end():
 
 
 @posix
-def test_an_interrupt_of_a_sensitive_function_is_raised_in_the_thread_that_waits():
+def test_an_interrupt_in_a_sensitive_function_is_raised_in_the_waiting_thread():
     check_program(
         """
         signal.signal(signal.SIGALRM, lambda *args: (_ for _ in ()).throw(TimeoutError("alarm")))
@@ -383,7 +383,7 @@ def test_an_interrupt_of_a_sensitive_function_is_raised_in_the_thread_that_waits
 
 
 @posix
-def test_an_interrupted_call_leaves_the_next_ones_alone():
+def test_an_interrupted_call_does_not_affect_the_next_ones():
     """The cancellation of the first coroutine is never delivered to the next one."""
     check_program(
         """

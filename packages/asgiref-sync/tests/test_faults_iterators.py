@@ -255,7 +255,7 @@ def test_a_loop_that_ends_while_a_step_runs_still_closes_the_generator(sensitive
 
 @each_kind
 @pytest.mark.parametrize("make", EXCEPTIONS.values(), ids=list(EXCEPTIONS))
-def test_the_exception_of_a_source_reaches_the_consumer_after_its_items(make, sensitive):
+def test_a_sources_exception_reaches_the_consumer_after_its_items(make, sensitive):
     error, seen = make(), []
 
     def generator():
@@ -275,7 +275,7 @@ def test_the_exception_of_a_source_reaches_the_consumer_after_its_items(make, se
 
 
 @pytest.mark.parametrize("make", EXCEPTIONS.values(), ids=list(EXCEPTIONS))
-def test_the_exception_of_an_asynchronous_source_reaches_the_thread(make):
+def test_an_asynchronous_sources_exception_reaches_the_thread(make):
     error, seen = make(), []
 
     async def generator():
@@ -349,7 +349,7 @@ def test_an_abandoned_iterator_that_dies_on_a_loop_does_not_block_it():
 
 
 @pytest.mark.parametrize("steps", [0, 1])
-def test_an_iterator_of_the_top_level_that_dies_on_a_loop_does_not_block_it(steps):
+def test_a_top_level_iterator_that_dies_on_a_loop_does_not_block_it(steps):
     for _ in range(2):
         assert_all_works()
     before = Resources.now()

@@ -84,7 +84,7 @@ def test_the_create_task_of_one_loop_makes_the_tasks_on_it(how):
 
 @pytest.mark.skipif(loops.CHOICE == "uvloop", reason="uvloop looks up the class when it is built")
 @pytest.mark.parametrize("coroutine", [current, at_once], ids=["suspends", "at once"])
-def test_a_class_put_in_place_of_asyncios_task_makes_every_task(monkeypatch, coroutine):
+def test_a_class_that_replaces_asyncios_task_makes_every_task(monkeypatch, coroutine):
     class Recorded(asyncio.Task):
         pass
 
@@ -153,7 +153,7 @@ print(made.count("AsyncToSync.main_wrap"))
     )
 
 
-def test_the_loops_of_a_policy_are_used_for_calls_at_top_level(monkeypatch):
+def test_a_policys_loops_are_used_for_calls_at_top_level(monkeypatch):
     made = []
     plain = asyncio.new_event_loop
 
@@ -198,7 +198,7 @@ class Hooked(AsyncToSync):
 
 @pytest.mark.parametrize("wrapper", [async_to_sync, Hooked])
 @pytest.mark.parametrize("result", ["an error", "nothing"])
-def test_a_task_factory_that_makes_no_task_of_a_call_is_an_error_of_the_call(wrapper, result):
+def test_a_task_factory_that_creates_no_task_for_a_call_makes_the_call_fail(wrapper, result):
     def factory(loop, coroutine, **options):
         if not coroutine.__qualname__.endswith("main_wrap"):
             return asyncio.Task(coroutine, loop=loop, **options)
@@ -329,7 +329,7 @@ def run_all_kinds(function):
 
 
 @pytest.mark.parametrize("which", ["setprofile", "settrace"])
-def test_a_profile_function_for_new_threads_sees_the_functions_of_a_context(which):
+def test_a_profile_function_for_new_threads_sees_a_contexts_functions(which):
     """A context's thread is new, so its first function is already profiled."""
     seen, ran = [], []
 
@@ -447,7 +447,7 @@ def test_a_wrapped_thread_run_sees_the_thread_of_a_context(monkeypatch):
     assert asyncio.run(main()) in names
 
 
-def test_a_thread_subclass_put_in_place_of_thread_is_enough_for_calls(monkeypatch):
+def test_calls_work_with_a_thread_subclass_in_place_of_thread(monkeypatch):
     class Recording(threading.Thread):
         def start(self):
             started.append(self)

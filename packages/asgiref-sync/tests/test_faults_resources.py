@@ -123,7 +123,7 @@ async def _below():
     assert await sync_to_async(async_to_sync(double))(2) == 4
 
 
-#: Calls, and whether they run on a loop of the application, on which no failure may occur.
+#: Calls, and whether they run on the application's loop, on which no failure may occur.
 WAYS = {
     "top level": (at_top_level, None),
     "leftovers": (leave_something, None),
@@ -201,7 +201,7 @@ NO_SECOND_THREAD = [
 
 
 @pytest.mark.parametrize("error", NO_SECOND_THREAD, ids=lambda error: type(error).__name__)
-def test_the_calls_of_a_limit_run_on_the_thread_that_could_be_started(error, monkeypatch):
+def test_a_limited_executors_calls_run_on_the_thread_that_could_be_started(error, monkeypatch):
     executor = LimitedExecutor(2, name="scarce")
     futures, started, start = [], [], threading.Thread.start
 

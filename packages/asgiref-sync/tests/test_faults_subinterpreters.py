@@ -63,7 +63,7 @@ with AsyncSingleThreadContext():
     assert async_to_sync(back)() == 1
 """
 
-#: Isolated interpreters of 3.11 have no threads; those of 3.12 crash in asyncio itself.
+#: In 3.11, isolated interpreters have no threads; in 3.12, they crash in asyncio itself.
 KINDS = ["isolated", "legacy"] if sys.version_info >= (3, 13) else ["legacy"]
 
 ends = pytest.mark.skipif(
@@ -92,7 +92,7 @@ os._exit(0)
 
 @ends
 @pytest.mark.parametrize("kind", KINDS)
-def test_calls_of_all_kinds_work_in_a_subinterpreter_which_ends(kind):
+def test_calls_of_all_kinds_work_in_subinterpreters_that_are_then_destroyed(kind):
     check(
         kind,
         f"""
@@ -200,7 +200,7 @@ print("ended")
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="concurrent.interpreters is new in 3.14")
-def test_the_public_module_of_interpreters_works():
+def test_the_public_interpreters_module_works():
     check(
         "isolated",
         f"""
@@ -215,7 +215,7 @@ print("ended")
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="InterpreterPoolExecutor is new in 3.14")
-def test_an_executor_of_interpreters_runs_functions():
+def test_an_interpreter_pool_executor_runs_functions():
     check(
         "isolated",
         """

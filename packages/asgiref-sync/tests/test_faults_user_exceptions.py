@@ -1,4 +1,4 @@
-"""All exceptions and results of user code reach the caller and cost no thread or token."""
+"""All exceptions and results from user code reach the caller and cost no thread or token."""
 
 import asyncio
 import concurrent.futures
@@ -74,7 +74,7 @@ def same(one, other):
 
 @each_kind
 @each_exception
-def test_the_exception_of_a_function_reaches_the_task_that_awaits(kind, make):
+def test_a_functions_exception_reaches_the_awaiting_task(kind, make):
     async def main():
         error = make()
         async with caller(kind) as call:
@@ -87,7 +87,7 @@ def test_the_exception_of_a_function_reaches_the_task_that_awaits(kind, make):
 
 
 @each_exception
-def test_the_exception_of_a_coroutine_reaches_the_thread_that_waits(make):
+def test_a_coroutines_exception_reaches_the_waiting_thread(make):
     error = make()
     raised = [outcome(async_to_sync(raise_async), error) for _ in range(3)]
     below = [
@@ -101,7 +101,7 @@ def test_the_exception_of_a_coroutine_reaches_the_thread_that_waits(make):
 
 
 @each_exception
-def test_an_exception_goes_through_both_directions(make):
+def test_an_exception_passes_through_both_directions(make):
     error = make()
 
     async def main():
@@ -161,7 +161,7 @@ def test_a_coroutine_called_from_an_except_block_sees_the_handled_exception(make
 
 @each_kind
 @pytest.mark.parametrize("value", [None, 1, ReluctantValue()], ids=["none", "one", "reluctant"])
-def test_a_stop_iteration_is_an_error_that_says_so(kind, value):
+def test_a_stop_iteration_becomes_an_error_that_explains_it(kind, value):
     async def main():
         async with caller(kind) as call:
             for _ in range(DEFAULT_LIMIT + 1):
@@ -174,7 +174,7 @@ def test_a_stop_iteration_is_an_error_that_says_so(kind, value):
 
 
 @each_kind
-def test_the_cancelled_error_of_a_future_in_user_code_does_not_cancel_the_task(kind):
+def test_a_futures_cancelled_error_in_user_code_does_not_cancel_the_task(kind):
     async def main():
         async with caller(kind) as call:
             error = await outcome_of(call(raise_)(concurrent.futures.CancelledError()))
@@ -384,7 +384,7 @@ def test_a_value_whose_finalizer_raises_breaks_no_thread(monkeypatch):
     assert Frozen in unraisable
 
 
-def test_exceptions_of_user_code_end_no_thread():
+def test_exceptions_from_user_code_end_no_thread():
     died = []
     before, threading.excepthook = threading.excepthook, died.append
     try:

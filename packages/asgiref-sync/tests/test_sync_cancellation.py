@@ -59,7 +59,7 @@ def test_a_running_function_is_not_waited_for():
     assert ended.wait(30)
 
 
-def test_the_inner_coroutine_is_cancelled_and_the_function_waited_for():
+def test_cancelling_cancels_the_inner_coroutine_and_waits_for_the_function():
     events = []
 
     async def main():

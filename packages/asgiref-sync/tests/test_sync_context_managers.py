@@ -60,7 +60,7 @@ async def turns():
 # Synchronous managers in asynchronous code
 
 
-def test_entry_exit_and_the_calls_of_the_block_run_on_one_thread():
+def test_entry_exit_and_the_blocks_calls_run_on_one_thread():
     async def main():
         recorder = Recorder()
         async with ThreadSensitiveContext(), sync_to_async_context(recorder) as value:
@@ -86,7 +86,7 @@ def test_inside_async_to_sync_a_manager_runs_on_the_waiting_thread():
 
 
 @pytest.mark.parametrize("thread_sensitive", [True, False])
-def test_exit_sees_the_exception_of_the_block(thread_sensitive):
+def test_exit_sees_the_blocks_exception(thread_sensitive):
     recorder = Recorder()
 
     async def main():
@@ -98,7 +98,7 @@ def test_exit_sees_the_exception_of_the_block(thread_sensitive):
     assert recorder.events == ["entered", LookupError]
 
 
-def test_exit_can_suppress_the_exception_of_the_block():
+def test_exit_can_suppress_the_blocks_exception():
     recorder = Recorder(suppresses=True)
 
     async def main():
@@ -109,7 +109,7 @@ def test_exit_can_suppress_the_exception_of_the_block():
     assert asyncio.run(main()) == "goes on"
 
 
-def test_an_exception_of_exit_replaces_the_exception_of_the_block():
+def test_an_exception_from_exit_replaces_the_blocks_exception():
     @contextlib.contextmanager
     def fails():
         try:
@@ -126,7 +126,7 @@ def test_an_exception_of_exit_replaces_the_exception_of_the_block():
     assert isinstance(caught.value.__cause__, LookupError)
 
 
-def test_a_stop_iteration_of_the_block_passes_through_a_manager():
+def test_a_stop_iteration_from_the_block_passes_through_a_manager():
     async def main():
         with pytest.raises(StopIteration, match="from the block"):
             async with sync_to_async_context(recorder):
@@ -415,7 +415,7 @@ def test_an_asynchronous_manager_exits_on_the_loop_that_it_entered_on(entered):
     assert loops[0] is loops[1]
 
 
-def test_an_asynchronous_manager_runs_on_the_loop_above():
+def test_an_asynchronous_manager_runs_on_the_calling_loop():
     recorder = AsyncRecorder()
 
     def work():
@@ -427,7 +427,7 @@ def test_an_asynchronous_manager_runs_on_the_loop_above():
     assert recorder.events == ["entered", None]
 
 
-def test_an_asynchronous_exit_sees_the_exception_of_the_block_and_can_suppress_it():
+def test_an_asynchronous_exit_sees_the_blocks_exception_and_can_suppress_it():
     recorder = AsyncRecorder()
     with pytest.raises(LookupError), async_to_sync_context(recorder):
         raise LookupError
@@ -436,7 +436,7 @@ def test_an_asynchronous_exit_sees_the_exception_of_the_block_and_can_suppress_i
         raise LookupError
 
 
-def test_context_variables_of_an_asynchronous_manager_are_exchanged():
+def test_an_asynchronous_managers_context_variables_are_exchanged():
     seen = []
 
     @contextlib.asynccontextmanager
@@ -457,7 +457,7 @@ def test_context_variables_of_an_asynchronous_manager_are_exchanged():
     assert seen == ["of the manager", "of the block"]
 
 
-def test_an_asynchronous_manager_in_the_thread_of_a_loop_is_refused():
+def test_an_asynchronous_manager_on_a_loops_thread_is_refused():
     async def main():
         with (
             pytest.raises(RuntimeError, match="same thread"),

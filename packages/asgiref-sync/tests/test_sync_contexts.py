@@ -111,7 +111,7 @@ class Traveller:
         return Traveller((*self.asked, (sender, threading.current_thread())))
 
 
-def test_the_hook_of_a_value_is_called_on_the_way_to_async_code():
+def test_a_values_hook_is_called_on_the_way_to_async_code():
     async def work():
         return variable.get().asked, threading.current_thread()
 
@@ -123,7 +123,7 @@ def test_the_hook_of_a_value_is_called_on_the_way_to_async_code():
     assert contextvars.Context().run(main)
 
 
-def test_the_hook_of_a_changed_value_is_called_on_the_way_back():
+def test_a_changed_values_hook_is_called_on_the_way_back():
     async def main():
         await sync_to_async(lambda: variable.set(Traveller()))()
         return variable.get().asked == ((None, threading.current_thread()),)
@@ -141,7 +141,7 @@ def test_the_hook_of_a_changed_value_is_called_on_the_way_back():
 
 
 @pytest.mark.parametrize("owned", [False, True])
-def test_the_hook_of_a_value_is_called_on_the_way_to_sync_code_from_a_marked_thread(owned):
+def test_a_values_hook_is_called_on_the_way_to_sync_code_from_a_marked_thread(owned):
     async def main():
         variable.set(Traveller())
         return await sync_to_async(lambda: (variable.get().asked, threading.current_thread()))()
@@ -219,7 +219,7 @@ def test_an_exception_raised_across_the_bridge_has_the_handled_one_as_context():
     assert asyncio.run(main())
 
 
-def test_stop_iteration_is_an_error_that_says_so():
+def test_stop_iteration_becomes_an_error_that_explains_it():
     async def main():
         with pytest.raises(RuntimeError, match="StopIteration") as caught:
             await sync_to_async(next)(iter(()))

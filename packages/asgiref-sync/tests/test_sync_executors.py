@@ -42,7 +42,7 @@ def test_an_exception_in_another_process_is_raised_in_the_caller(processes):
     assert "Traceback" in str(caught.value.__cause__)
 
 
-def test_a_stop_iteration_of_another_process_is_an_error_at_once(processes):
+def test_a_stop_iteration_from_another_process_is_an_error_at_once(processes):
     with pytest.raises(RuntimeError, match="StopIteration"):
         call(processes, next, iter([]))
 
@@ -101,14 +101,14 @@ def test_an_executor_may_run_functions_on_the_spot():
     assert asyncio.run(main()) == (threading.current_thread(), "set")
 
 
-def test_an_executor_that_is_shut_down_is_an_error_of_the_call():
+def test_an_executor_that_is_shut_down_makes_the_call_fail():
     executor = concurrent.futures.ThreadPoolExecutor(1)
     executor.shutdown()
     with pytest.raises(RuntimeError, match="after shutdown"):
         call(executor, len, "abc")
 
 
-def test_an_executor_that_loses_a_call_is_an_error_of_the_call():
+def test_an_executor_that_loses_a_call_makes_the_call_fail():
     class Losing(Executor):
         def submit(self, fn, /, *args, **kwargs):
             future = Future()

@@ -61,7 +61,7 @@ def test_thread_handler_wrapped_on_the_class_sees_wrappers_made_before(monkeypat
     assert children[0].args == ("7",)
 
 
-def test_keywords_that_an_agent_adds_can_be_taken_out_again(monkeypatch):
+def test_keywords_that_an_agent_adds_can_be_removed_again(monkeypatch):
     original_call, original_handler = SyncToAsync.__call__, SyncToAsync.thread_handler
     found = []
 
@@ -132,7 +132,7 @@ def test_main_wrap_is_called_on_the_calling_thread_and_awaited_on_the_loop(monke
     assert awaited == [loop_thread]
 
 
-def test_an_error_of_a_wrapper_around_main_wrap_reaches_the_caller(monkeypatch):
+def test_an_error_from_a_wrapper_around_main_wrap_reaches_the_caller(monkeypatch):
     async def main_wrap(self, call_result, exc_info, task_context, context, awaitable):
         awaitable.close()
         raise LookupError("the agent failed")
@@ -175,7 +175,7 @@ def test_a_hook_may_have_another_thread_set_the_outcome(monkeypatch):
     assert finished == [True]
 
 
-def test_an_error_of_a_hook_after_the_outcome_is_raised_in_the_caller(monkeypatch):
+def test_an_error_from_a_hook_after_the_outcome_is_raised_in_the_caller(monkeypatch):
     original = AsyncToSync.main_wrap
 
     async def main_wrap(self, *args):

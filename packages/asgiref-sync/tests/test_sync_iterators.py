@@ -100,7 +100,7 @@ def test_items_before_an_error_arrive_before_it():
     assert seen == [0, 1, 2]
 
 
-def test_changes_of_context_variables_arrive_with_each_step():
+def test_changes_to_context_variables_arrive_with_each_step():
     def changes():
         for number in range(2):
             variable.set(f"set in step {number}")
@@ -219,7 +219,7 @@ def test_a_break_closes_an_async_generator_on_its_loop():
     assert recorder.closed_on is recorder.loops[0]
 
 
-def test_an_error_of_an_async_generator_is_raised():
+def test_an_error_from_an_async_generator_is_raised():
     steps = async_to_sync_iterator(AsyncRecorder().items(LookupError("broke")))
     with pytest.raises(LookupError, match="broke"):
         list(steps)
@@ -279,7 +279,7 @@ def test_an_iteration_inside_async_code_keeps_its_loop_in_a_plain_thread(ends):
     assert {*recorder.loops, recorder.closed_on} == {loop}
 
 
-def test_sync_code_of_the_steps_runs_on_the_thread_that_iterates():
+def test_sync_code_in_the_steps_runs_on_the_thread_that_iterates():
     async def threads():
         yield await sync_to_async(threading.current_thread)()
 

@@ -38,7 +38,7 @@ class Crowd:
 
 
 @pytest.mark.asyncio
-async def test_as_many_functions_run_at_once_as_the_limit_says():
+async def test_as_many_functions_run_at_once_as_the_limit_allows():
     threads = LimitedExecutor(3)
     crowd = Crowd(3)
     await asyncio.gather(*[on(threads)(crowd.enter)() for _ in range(9)])
@@ -111,7 +111,7 @@ def test_waiting_elsewhere_does_nothing():
 
 
 @pytest.mark.asyncio
-async def test_functions_that_block_are_on_threads_of_their_own():
+async def test_functions_that_block_have_their_own_threads():
     threads = LimitedExecutor(8)
     together = threading.Barrier(8)
     places = await asyncio.gather(*[on(threads)(together.wait)(20) for _ in range(8)])
@@ -126,7 +126,7 @@ async def test_one_call_after_the_other_needs_one_thread():
 
 
 @pytest.mark.asyncio
-async def test_context_variables_travel():
+async def test_context_variables_propagate_in_both_directions():
     variable = contextvars.ContextVar("variable")
     variable.set("from the caller")
     threads = LimitedExecutor(1)
@@ -189,7 +189,7 @@ def in_coroutine_below(threads):
 @pytest.mark.parametrize("how", ["submitted", "called"])
 @pytest.mark.parametrize("limit", [1, 2])
 @pytest.mark.parametrize("ask", [LimitedExecutor.shutdown, in_with_block, in_coroutine_below])
-def test_a_function_that_waits_for_the_end_of_its_own_executor_gets_an_error(ask, limit, how):
+def test_a_function_that_waits_for_its_own_executor_to_end_gets_an_error(ask, limit, how):
     threads = LimitedExecutor(limit)
     release = threading.Event()
 
@@ -231,7 +231,7 @@ def test_a_function_can_shut_down_its_own_executor_without_waiting():
 
 
 @pytest.mark.timeout(20, method="thread")
-def test_a_function_can_wait_for_the_end_of_another_executor():
+def test_a_function_can_wait_for_another_executor_to_end():
     threads, other = LimitedExecutor(1), LimitedExecutor(1)
     ended = other.submit(threading.current_thread)
     assert threads.submit(other.shutdown).result(SOON) is None
@@ -239,7 +239,7 @@ def test_a_function_can_wait_for_the_end_of_another_executor():
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-def test_an_executor_that_a_function_of_its_own_shuts_down_does_not_keep_the_process_alive(limit):
+def test_an_executor_that_its_own_function_shuts_down_does_not_keep_the_process_alive(limit):
     check_program(
         f"""
         executor = LimitedExecutor({limit})
@@ -332,7 +332,7 @@ print(os.waitstatus_to_exitcode(status))
     assert result.stdout == "42\n", result.stderr
 
 
-def test_running_functions_are_waited_for_at_exit():
+def test_exit_waits_for_running_functions():
     script = """
 import threading
 from asgiref.sync import LimitedExecutor

@@ -91,7 +91,7 @@ def test_the_process_can_choose_every_loop(default):
     "ASGIREF_SYNC_PUBLIC_ASYNCIO" in os.environ or sys.platform != "linux",
     reason="public API does not show whether a loop was used",
 )
-def test_the_loop_of_a_chosen_plain_factory_is_used_again():
+def test_a_loop_from_a_chosen_plain_factory_is_reused():
     async def loop():
         return asyncio.get_running_loop()
 
@@ -112,7 +112,7 @@ def test_inside_sync_to_async_the_calling_loop_is_used_despite_any_choice(defaul
     assert asyncio.run(main()) == (True, SecondLoop)
 
 
-def test_an_exception_of_a_factory_is_raised_in_the_caller():
+def test_an_exception_from_a_factory_is_raised_in_the_caller():
     def fails():
         raise OSError("no loop today")
 
@@ -123,7 +123,7 @@ def test_an_exception_of_a_factory_is_raised_in_the_caller():
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="policies are deprecated since 3.14")
 def test_loops_are_made_without_policies(monkeypatch, default):
-    """asyncio of Python 3.16 has no policies."""
+    """In Python 3.16, asyncio has no policies."""
     for module in (asyncio, asyncio.events):
         for name in ("_get_event_loop_policy", "get_event_loop_policy"):
             monkeypatch.delattr(module, name, raising=False)
@@ -138,7 +138,7 @@ def test_loops_are_made_without_policies(monkeypatch, default):
 # If a loop already runs
 
 
-def test_the_refusal_where_a_loop_runs_names_the_option():
+def test_the_error_for_a_running_loop_names_the_option():
     async def main():
         with pytest.raises(RuntimeError, match="allow_running_loop=True"):
             async_to_sync(double)(1)
@@ -165,7 +165,7 @@ def test_a_coroutine_can_run_next_to_the_running_loop():
     assert asyncio.run(main())
 
 
-def test_where_no_loop_runs_the_option_changes_nothing():
+def test_the_option_changes_nothing_if_no_loop_runs():
     call = async_to_sync(double, allow_running_loop=True)
     assert call(2) == 4
     assert asyncio.run(sync_to_async(call)(3)) == 6

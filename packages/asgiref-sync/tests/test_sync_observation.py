@@ -56,7 +56,7 @@ def test_a_coroutine_is_seen_to_start_and_finish(events):
     assert events[0].thread is events[1].thread is not threading.current_thread()
 
 
-def test_the_exception_of_a_call_is_seen(events):
+def test_the_observer_sees_a_calls_exception(events):
     def fails():
         raise LookupError("of the function")
 
@@ -71,7 +71,7 @@ def test_the_exception_of_a_call_is_seen(events):
     assert events[3].error is caught.value
 
 
-def test_the_number_of_waiting_calls_is_seen(events):
+def test_the_observer_sees_the_number_of_waiting_calls(events):
     release = threading.Event()
 
     async def main():

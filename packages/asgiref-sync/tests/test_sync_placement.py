@@ -35,7 +35,7 @@ class CountingExecutor:
         return self._pool.submit(function, *args, **kwargs)
 
 
-def test_sensitive_calls_of_different_loops_share_one_thread():
+def test_sensitive_calls_from_different_loops_share_one_thread():
     first = asyncio.run(current_thread())
     second = asyncio.run(current_thread())
     assert first is second
@@ -151,7 +151,7 @@ def test_parallel_functions_that_run_loops_of_their_own_do_not_starve(where, own
     assert set(asyncio.run(main())) == {1}
 
 
-def test_functions_that_block_do_not_delay_parallel_calls_of_other_loops():
+def test_functions_that_block_do_not_delay_other_loops_parallel_calls():
     limit = ThreadPoolExecutor()._max_workers
     everybody, release = threading.Barrier(limit + 1), threading.Event()
 
@@ -248,7 +248,7 @@ def test_a_context_that_was_set_by_hand_keeps_its_thread_after_a_block_inside_it
     assert asyncio.run(main())
 
 
-def test_a_block_that_was_entered_inside_another_keeps_its_thread_when_that_one_is_left():
+def test_a_block_inside_another_keeps_its_thread_when_the_outer_one_exits():
     """A server may start a connection's next request inside the previous one."""
 
     async def inside(entered, other_is_left):
@@ -280,8 +280,8 @@ def test_a_block_that_was_entered_inside_another_keeps_its_thread_when_that_one_
 
 @pytest.mark.timeout(20, method="thread")
 @pytest.mark.parametrize("call", [asyncio.run, lambda coroutine: async_to_sync(_await)(coroutine)])
-def test_a_block_inside_a_function_of_the_shared_thread_can_outlast_the_one_around_it(call):
-    """Its end must not wait for the function, because the function waits for it."""
+def test_a_block_inside_a_function_on_the_shared_thread_can_outlast_the_enclosing_one(call):
+    """Leaving the block must not wait for the function, which waits for the block to end."""
     entered, other_is_left = threading.Event(), threading.Event()
 
     async def inside():
@@ -314,7 +314,7 @@ async def _await(coroutine):
     return await coroutine
 
 
-def test_a_block_that_is_entered_after_the_one_around_it_was_left_has_a_thread_of_its_own():
+def test_a_block_entered_after_the_enclosing_one_exited_has_its_own_thread():
     async def late(go_on):
         await go_on.wait()
         async with ThreadSensitiveContext() as context:
@@ -481,7 +481,7 @@ def test_the_calling_loop_is_restored_after_a_forced_loop():
     assert asyncio.run(main())
 
 
-def test_a_loop_that_was_left_clean_is_used_again():
+def test_a_loop_that_was_left_clean_is_reused():
     async def running_loop():
         return id(asyncio.get_running_loop()), threading.get_ident()
 

@@ -113,7 +113,7 @@ def test_an_atexit_function_can_use_the_bridge(warm):
     )
 
 
-def test_a_running_function_is_waited_for_at_exit():
+def test_exit_waits_for_a_running_function():
     check(
         """
         started, release = threading.Event(), threading.Event()

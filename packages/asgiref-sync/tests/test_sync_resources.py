@@ -63,7 +63,7 @@ def test_arguments_of_sync_code_die_without_the_collector(function, sensitive):
 
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("function", [returns, fails])
-def test_arguments_die_without_the_collector_on_an_executor_of_the_application(function):
+def test_arguments_die_without_the_collector_on_an_applications_executor(function):
     async def main(executor):
         argument = Argument()
         watched = weakref.ref(argument)
@@ -120,7 +120,7 @@ def use_all_kinds_of_calls():
         async_to_sync(fails_async)(1)
 
 
-def test_no_thread_loop_task_context_or_descriptor_more_after_many_calls():
+def test_many_calls_leave_no_thread_loop_task_context_or_descriptor_behind():
     kinds = asyncio.AbstractEventLoop, asyncio.Task, contextvars.Context
 
     def resources():
@@ -152,7 +152,7 @@ def blocks_left_by(calls, repetitions=300):
 
 
 @pytest.mark.skipif(not sys.getallocatedblocks(), reason="this build does not count its blocks")
-def test_no_memory_more_after_many_calls():
+def test_many_calls_leave_no_memory_in_use():
     leaked = []
 
     def use_and_leak_one_object():

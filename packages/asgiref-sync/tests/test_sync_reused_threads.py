@@ -80,7 +80,7 @@ def test_thread_local_values_stay_with_a_reused_thread():
     assert asyncio.run(main()) == [1, 2, 3]
 
 
-def test_concurrent_contexts_have_threads_of_their_own():
+def test_concurrent_contexts_have_their_own_threads():
     async def main():
         inside = asyncio.Barrier(3)
 
@@ -118,7 +118,7 @@ def test_no_more_idle_threads_are_kept_than_allowed(monkeypatch):
     assert eventually(lambda: sum(one.is_alive() for one in threads) == 2)
 
 
-def test_a_thread_that_still_runs_a_call_is_not_taken_over():
+def test_a_thread_that_is_still_running_a_call_is_not_reused():
     release, running = threading.Event(), threading.Event()
 
     def work():
@@ -146,7 +146,7 @@ def test_a_thread_that_still_runs_a_call_is_not_taken_over():
     assert later in (first, other)
 
 
-def test_a_thread_that_outlasts_its_context_by_a_call_is_not_taken_over():
+def test_a_thread_whose_call_outlasts_its_context_is_not_reused():
     """A block inside the call keeps the thread, and exits last."""
     entered, other_is_left, release = threading.Event(), threading.Event(), threading.Event()
     inner_is_left = threading.Event()

@@ -103,7 +103,7 @@ def test_a_join_that_starts_before_its_call_is_counted_is_an_error():
     assert "would deadlock" in str(asyncio.run(main()))
 
 
-def test_a_chain_of_joins_is_seen_through():
+def test_a_chain_of_joins_is_traced():
     def joins():
         return in_a_thread(lambda: in_a_thread(lambda: asyncio.run(needs_the_shared_thread())))
 
@@ -123,7 +123,7 @@ def test_a_loop_in_an_executor_whose_result_the_needed_thread_awaits_is_an_error
     assert asyncio.run(needs_the_shared_thread()) == 5
 
 
-def test_a_future_of_the_packages_own_executor_is_seen_through():
+def test_a_future_from_the_packages_own_executor_is_traced():
     def awaits():
         future = LimitedExecutor(1).submit(asyncio.run, needs_the_shared_thread())
         return future.result()
@@ -287,7 +287,7 @@ def test_the_error_names_the_functions_and_threads_of_a_wait_for_a_coroutine():
 
 @pytest.mark.timeout(20, method="thread")
 @pytest.mark.parametrize("way", WAITS_FOR_FUTURES)
-def test_every_wait_for_the_future_of_a_coroutine_without_a_timeout_is_seen(way):
+def test_every_wait_without_a_timeout_for_a_coroutines_future_is_detected(way):
     async def main():
         def waits():
             future = start_on_calling_loop(needs_the_shared_thread())
@@ -323,7 +323,7 @@ def test_a_coroutine_that_needs_the_waiting_thread_of_its_context_is_an_error():
 
 
 @pytest.mark.timeout(20, method="thread")
-def test_a_coroutine_that_needs_the_waiting_thread_below_async_to_sync_is_an_error():
+def test_a_coroutine_that_needs_the_waiting_thread_inside_async_to_sync_is_an_error():
     async def main():
         def waits():
             return start_on_calling_loop(needs_the_shared_thread()).result()

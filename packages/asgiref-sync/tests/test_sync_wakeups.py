@@ -111,7 +111,7 @@ def test_sockets_work_alongside_calls_to_sync_code():
         assert async_to_sync(main)() == b"hello"
 
 
-def test_a_task_that_is_always_ready_does_not_delay_the_results_of_others():
+def test_a_task_that_is_always_ready_does_not_delay_other_tasks_results():
     async def main():
         async def spin():
             for _ in itertools.count():
@@ -129,7 +129,7 @@ def test_a_task_that_is_always_ready_does_not_delay_the_results_of_others():
     assert asyncio.run(main())
 
 
-def test_calls_of_one_loop_thread_run_in_order_despite_leftover_work():
+def test_calls_on_one_loop_thread_run_in_order_despite_leftover_work():
     tasks = []
 
     async def leave(what):
@@ -221,7 +221,7 @@ def test_loops_that_take_turns_on_a_thread_open_no_more_descriptors():
         loop.close()
 
 
-def test_a_loop_keeps_nothing_of_the_context_that_called_first():
+def test_a_loop_keeps_nothing_from_the_first_callers_context():
     variable = contextvars.ContextVar("variable")
 
     class Value:
@@ -299,7 +299,7 @@ print(asyncio.run(main()))
     assert (result.stdout, result.stderr) == ("1\n", "")
 
 
-def test_loops_that_wait_in_another_way_are_woken_too():
+def test_loops_that_wait_in_a_different_way_are_woken_too():
     loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
     try:
         assert loop.run_until_complete(number("1")) == 1
@@ -339,7 +339,7 @@ def test_a_loop_that_runs_again_does_not_start_a_call_that_moved_to_another():
     assert loops != [loop]
 
 
-def test_a_task_that_is_left_over_sees_its_function_end():
+def test_a_leftover_task_sees_its_function_end():
     begun, events = threading.Event(), []
 
     async def wait_below():

@@ -58,7 +58,7 @@ async def test_the_application_gets_the_very_scope_that_was_passed():
     assert communicator.scope is scope
 
 
-async def test_the_result_of_the_future_is_the_value_of_the_application():
+async def test_the_futures_result_is_the_applications_return_value():
     async def application(scope, receive, send):
         return "value"
 
@@ -108,7 +108,7 @@ async def test_the_application_does_not_start_before_it_is_needed():
     assert started
 
 
-async def test_context_variables_of_the_test_do_not_leak_into_the_application():
+async def test_the_tests_context_variables_do_not_leak_into_the_application():
     variable = contextvars.ContextVar("variable", default="unset")
     variable.set("by the test")
 
@@ -192,7 +192,7 @@ async def test_receive_nothing_takes_no_message():
     communicator.stop()
 
 
-async def test_receive_nothing_lets_the_application_run_for_the_interval_at_least():
+async def test_receive_nothing_lets_the_application_run_for_at_least_the_interval():
     async def application(scope, receive, send):
         await asyncio.sleep(0.02)
         await send({"type": "late"})
@@ -232,7 +232,7 @@ async def test_a_message_that_comes_as_receive_nothing_ends_is_not_lost():
     await communicator.wait()
 
 
-async def test_receive_nothing_is_settled_by_the_end_of_the_application():
+async def test_receive_nothing_returns_when_the_application_ends():
     async def application(scope, receive, send):
         pass
 
@@ -289,7 +289,7 @@ async def test_a_dropped_communicator_cancels_its_application():
     await asyncio.wait_for(cancelled.wait(), 10)
 
 
-async def test_a_dropped_communicator_of_a_closed_loop_stays_quiet(recwarn):
+async def test_a_dropped_communicator_on_a_closed_loop_stays_quiet(recwarn):
     def run():
         async def main():
             communicator = ApplicationCommunicator(echo, {})

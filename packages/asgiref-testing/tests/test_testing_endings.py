@@ -80,7 +80,7 @@ async def test_reading_from_an_application_that_has_returned_fails_at_once():
         await asyncio.wait_for(communicator.receive_output(timeout=None), 10)
 
 
-async def test_sending_to_an_application_that_has_returned_fails_and_names_both():
+async def test_sending_to_an_application_that_has_returned_names_the_application_and_the_event():
     communicator = ApplicationCommunicator(returning, {})
     await communicator.wait()
     with pytest.raises(RuntimeError, match=r"returning cannot receive 'chat' any more: it ret"):
@@ -146,7 +146,7 @@ async def test_a_timeout_can_leave_the_application_running(at_the_call):
     await communicator.wait()
 
 
-async def test_an_option_of_the_call_overrides_that_of_the_communicator():
+async def test_the_calls_option_overrides_the_communicators():
     communicator = ApplicationCommunicator(silent, {}, cancel_on_timeout=False)
     with pytest.raises(TimeoutError):
         await communicator.receive_output(timeout=0.01, cancel_on_timeout=True)
@@ -174,7 +174,7 @@ async def test_a_failure_caused_by_the_timeout_is_raised(call):
         await getattr(communicator, call)(timeout=0.01)
 
 
-async def test_cancelling_a_test_that_waits_for_the_end_cancels_the_application():
+async def test_cancelling_a_test_that_waits_for_the_application_cancels_the_application():
     communicator = ApplicationCommunicator(silent, {})
     waiting = asyncio.create_task(communicator.wait(timeout=None))
     await communicator.receive_nothing(0.001)
@@ -209,7 +209,7 @@ async def test_a_cancelled_reader_leaves_the_application_running(call, arguments
     communicator.stop()
 
 
-async def test_readers_at_once_are_served_in_the_order_of_their_calls():
+async def test_concurrent_readers_are_served_in_the_order_of_their_calls():
     communicator = ApplicationCommunicator(echo, {})
     readers = [asyncio.create_task(communicator.receive_output()) for _ in range(3)]
     await asyncio.sleep(0)
@@ -300,7 +300,7 @@ async def test_as_a_context_manager_it_raises_a_failure_only_once():
     assert communicator.future.done()
 
 
-async def test_as_a_context_manager_it_does_not_replace_the_error_of_the_block(caplog):
+async def test_as_a_context_manager_it_does_not_replace_the_blocks_error(caplog):
     async def block():
         async with ApplicationCommunicator(failing, {}) as communicator:
             await communicator.receive_output()

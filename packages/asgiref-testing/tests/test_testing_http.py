@@ -130,7 +130,7 @@ async def test_lines_of_one_header_are_joined():
     assert response.header("none") is None
 
 
-async def test_trailers_and_the_events_of_extensions_are_kept(tmp_path):
+async def test_trailers_and_extension_events_are_kept(tmp_path):
     debug = {"type": "http.response.debug", "info": {"template": "a"}}
     hint = {"type": "http.response.early_hint", "links": [b"</a>"]}
     push = {"type": "http.response.push", "path": "/a", "headers": []}
@@ -191,7 +191,7 @@ async def test_reading_a_response_that_is_not_completed_fails_at_once():
             await exchange.response()
 
 
-async def test_a_failure_of_the_application_is_raised_by_the_wait():
+async def test_the_applications_failure_is_raised_by_the_waiting_call():
     async def failing(scope, receive, send):
         await send(START)
         raise LookupError("midway")
@@ -249,7 +249,7 @@ async def endless(scope, receive, send):
         await send(MORE)
 
 
-async def test_a_response_without_end_ends_with_the_block():
+async def test_an_endless_response_ends_with_the_block():
     async with HttpExchange(endless) as exchange:
         pieces = exchange.pieces()
         assert [await anext(pieces) for _ in range(3)] == [b"more"] * 3
@@ -290,7 +290,7 @@ async def test_an_application_may_end_by_passing_the_disconnect_on(wrapped):
     assert exchange.future.exception() is not None
 
 
-async def test_a_failure_of_its_own_after_the_disconnect_fails_the_block():
+async def test_an_unrelated_failure_after_the_disconnect_fails_the_block():
     async def application(scope, receive, send):
         await receive()
         await receive()
@@ -301,7 +301,7 @@ async def test_a_failure_of_its_own_after_the_disconnect_fails_the_block():
             pass
 
 
-async def test_a_disconnect_reaches_both_of_the_application_s_ends():
+async def test_a_disconnect_reaches_both_receive_and_send():
     seen = []
 
     async def application(scope, receive, send):
@@ -380,7 +380,7 @@ async def test_a_double_callable_application_answers_too():
 
 
 @pytest.mark.parametrize("kind", ["finally", "except", "cycle", "cycle of two", "group"])
-async def test_a_failure_of_the_cleanup_after_a_disconnect_fails_the_block(kind):
+async def test_a_failure_in_the_cleanup_after_a_disconnect_fails_the_block(kind):
     async def application(scope, receive, send):
         try:
             await endless(scope, receive, send)
@@ -517,7 +517,7 @@ async def test_a_response_that_never_completes_fails_the_block(events, complaint
         await test()
 
 
-async def test_a_client_that_leaves_early_excuses_a_response_that_is_not_complete():
+async def test_a_client_that_leaves_early_excuses_an_incomplete_response():
     async def application(scope, receive, send):
         await send(START)
         while (await receive())["type"] != "http.disconnect":
@@ -577,7 +577,7 @@ async def test_a_body_may_be_any_bytes_that_servers_accept(kind):
         assert (await exchange.response()).body == b"hello"
 
 
-async def test_start_and_two_responses_at_once_see_the_same_exchange():
+async def test_concurrent_calls_to_start_and_response_see_the_same_exchange():
     async def application(scope, receive, send):
         await asyncio.sleep(0)
         await send(START)
@@ -626,13 +626,13 @@ async def test_an_endless_stream_does_not_fill_memory_while_it_is_read():
             await exchange.response()
 
 
-async def test_the_response_of_an_endless_stream_is_an_error():
+async def test_reading_an_endless_stream_as_one_response_is_an_error():
     async with HttpExchange(endless_of(1 << 20)) as exchange:
         with pytest.raises(RuntimeError, match=r"application sent a body of more than 100 MiB"):
             await exchange.response()
 
 
-async def test_a_response_takes_no_longer_than_the_timeout_in_all():
+async def test_a_response_takes_no_longer_than_the_timeout_in_total():
     async with HttpExchange(endless, timeout=0.01) as exchange:
         with pytest.raises(TimeoutError, match=r"did not complete its response within 0\.01 s"):
             await exchange.response()

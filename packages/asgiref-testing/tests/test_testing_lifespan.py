@@ -45,7 +45,7 @@ async def test_the_application_lives_around_the_block_and_requests_have_its_stat
     assert site.log == ["startup", "shutdown", "end"]
 
 
-async def test_the_scope_is_that_of_the_specification():
+async def test_the_scope_matches_the_specification():
     lifespan = Lifespan(Site())
     asgi = {"version": "3.0", "spec_version": "2.0"}
     assert lifespan.scope == {"type": "lifespan", "asgi": asgi, "state": {}}
@@ -112,7 +112,7 @@ async def test_an_event_that_a_server_would_reject_fails_the_block(
 
 
 @pytest.mark.parametrize("required", [True, False])
-async def test_a_wrong_answer_is_not_taken_for_an_application_without_a_lifespan(required):
+async def test_a_wrong_answer_is_not_mistaken_for_an_application_without_a_lifespan(required):
     async def application(scope, receive, send):
         await send({"type": "lifespan_ready"})
 

@@ -70,7 +70,7 @@ def outcomes_of(pytester):
     return run
 
 
-def test_importing_the_helpers_imports_nothing_of_pytest():
+def test_importing_the_helpers_imports_nothing_from_pytest():
     source = "import asgiref.testing, sys; print([m for m in sys.modules if 'pytest' in m])"
     done = subprocess.run(
         [sys.executable, "-I", "-c", source], capture_output=True, text=True, check=True
@@ -244,7 +244,7 @@ def test_afterwards():
     assert outcomes == {"passed": 3}
 
 
-def test_a_communicator_of_another_loop_is_closed_after_those_of_the_test():
+def test_a_communicator_on_another_loop_is_closed_after_the_tests_own():
     ended = []
 
     def naming(name):
@@ -326,7 +326,7 @@ def test_run(asgi):
     assert outcomes == {"passed": 1}
 
 
-def test_the_failure_of_a_test_is_not_replaced_and_applications_are_still_closed(outcomes_of):
+def test_a_tests_failure_is_not_replaced_and_applications_are_still_closed(outcomes_of):
     done, outcomes = outcomes_of(
         """
 @pytest.mark.asyncio
@@ -429,7 +429,7 @@ def test_close_while_another_loop_runs_on_this_thread():
         assert communicator.future.cancelled()
 
 
-def test_close_on_the_loop_of_the_test_says_what_to_do():
+def test_close_on_the_tests_loop_raises_an_error_that_says_what_to_do():
     async def application(scope, receive, send):
         await receive()
 

@@ -49,7 +49,7 @@ IGNORED = r"stubborn ignored its cancellation: it was waiting at test_testing_st
 
 
 @pytest.mark.parametrize("helper", [ApplicationCommunicator, HttpExchange])
-def test_the_end_of_a_block_fails_and_names_the_application(helper):
+def test_leaving_a_block_fails_and_names_the_application(helper):
     async def main():
         arguments = ({"type": "test"},) if helper is ApplicationCommunicator else ()
         communicator = helper(stubborn, *arguments)
@@ -77,7 +77,7 @@ def test_a_call_that_times_out_raises_its_timeout_with_a_note(call):
     assert run(main).startswith(f"{__name__}.stubborn ignored its cancellation")
 
 
-def test_the_error_of_a_block_is_kept_and_gets_a_note():
+def test_a_blocks_error_is_kept_and_gets_a_note():
     async def main():
         async with ApplicationCommunicator(stubborn, {}):
             await asyncio.sleep(0)
@@ -98,7 +98,7 @@ def test_a_lifespan_whose_startup_hangs_ends_too():
     assert "ignored its cancellation" in caught.value.__notes__[0]
 
 
-def test_the_end_of_a_test_that_uses_the_stack_fails():
+def test_closing_the_stack_after_a_test_fails():
     stack = CommunicatorStack()
 
     async def test():
@@ -111,7 +111,7 @@ def test_the_end_of_a_test_that_uses_the_stack_fails():
             stack.close()
 
 
-def test_a_cleanup_that_takes_its_time_is_not_cut_short():
+def test_a_slow_cleanup_is_not_cut_short():
     cleaned = []
 
     async def slow(scope, receive, send):
@@ -214,5 +214,5 @@ def test_a_test_that_is_cancelled_while_its_block_ends_leaves_no_application(hel
             await asyncio.wait_for(test(), 1)
         return communicator.future
 
-    # The loop waits for all tasks at its end, or fails if it would wait forever.
+    # When the loop ends, it waits for all tasks, or fails if it would wait forever.
     assert isinstance(run(main).exception(), RuntimeError)

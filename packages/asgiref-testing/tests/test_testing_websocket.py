@@ -42,7 +42,7 @@ async def test_messages_of_each_kind_go_both_ways():
     assert not socket.future.cancelled()
 
 
-async def test_the_handshake_carries_the_requests_of_both_sides():
+async def test_the_handshake_carries_both_sides_requests():
     accept = {**ACCEPT, "subprotocol": "b", "headers": iter([[b"x-a", b"1"]])}
     socket = WebsocketConversation(
         *(answering(accept), "/room/caf%C3%A9?since=1"),
@@ -171,7 +171,7 @@ async def test_leaving_the_block_closes_the_socket():
     assert application.last == {"type": "websocket.disconnect", "code": 1000, "reason": ""}
 
 
-async def test_a_feed_without_end_ends_with_the_block():
+async def test_an_endless_feed_ends_with_the_block():
     async def feed(scope, receive, send):
         await receive()
         await send(ACCEPT)
@@ -184,7 +184,7 @@ async def test_a_feed_without_end_ends_with_the_block():
         socket.future.result()
 
 
-async def test_a_failure_in_the_conversation_is_raised_by_the_wait():
+async def test_a_failure_in_the_conversation_is_raised_by_the_waiting_call():
     async def failing(scope, receive, send):
         await receive()
         await send(ACCEPT)

@@ -48,7 +48,7 @@ SPECIFIED = {
 
 
 @pytest.mark.parametrize("name", SPECIFIED)
-def test_keys_are_those_of_the_specification(name):
+def test_keys_match_the_specification(name):
     required, optional = map(str.split, SPECIFIED[name])
     event = getattr(t, name)
     assert event.__required_keys__ == {"type", *required}

@@ -47,7 +47,7 @@ ASGIREF_3_13 = [
 
 
 @pytest.mark.parametrize("name", ASGIREF_3_13)
-def test_a_name_of_asgiref_is_exported(name):
+def test_a_name_from_asgiref_is_exported(name):
     assert name in asgiref.typing.__all__
     assert hasattr(asgiref.typing, name)
 

@@ -167,7 +167,7 @@ def test_a_start_response_that_raises_stops_the_application():
     assert site.ended.wait(30)
 
 
-def test_an_exception_of_the_server_while_it_waits_stops_the_application():
+def test_an_exception_from_the_server_while_it_waits_stops_the_application():
     class Timeout(BaseException):
         pass
 

@@ -162,7 +162,7 @@ def test_after_close_the_next_request_starts_the_application_again():
     assert site.log == ["lifespan.startup", "request", "lifespan.shutdown"] * 2
 
 
-def test_close_disconnects_requests_and_shuts_down_after_their_end():
+def test_close_disconnects_requests_and_shuts_down_after_they_end():
     log = []
 
     async def application(scope, receive, send):
@@ -210,7 +210,7 @@ def test_the_timeouts_can_be_infinite():
     assert site.log == ["lifespan.startup", "lifespan.shutdown"]
 
 
-def test_the_lifespan_does_not_see_the_context_of_a_request():
+def test_the_lifespan_does_not_see_a_requests_context():
     variable = contextvars.ContextVar("variable", default="nothing")
     seen = []
 
@@ -255,7 +255,7 @@ def test_a_loop_factory_that_fails_is_an_error_for_the_server():
             Request(adapted).open()
 
 
-def test_auto_logs_why_it_took_lifespan_for_unsupported(caplog):
+def test_auto_logs_why_it_considers_lifespan_unsupported(caplog):
     async def application(scope, receive, send):
         if scope["type"] == "lifespan":
             raise KeyError("culprit")

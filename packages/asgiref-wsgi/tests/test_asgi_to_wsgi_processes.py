@@ -95,7 +95,7 @@ def test_the_lifespan_ends_at_exit_and_threads_work_until_then():
     assert lines == ["a thread", "the bridge"]
 
 
-def test_exit_disconnects_requests_and_waits_for_their_end():
+def test_exit_disconnects_requests_and_waits_for_them_to_end():
     lines = run(
         """
         async def application(scope, receive, send):
@@ -135,7 +135,7 @@ def test_a_thread_that_serves_after_the_main_thread_has_ended_is_served():
     )
 
 
-def test_a_request_after_the_end_is_answered_with_503():
+def test_a_request_after_the_shutdown_is_answered_with_503():
     lines = run(
         """
         def at_the_very_end():
@@ -180,7 +180,7 @@ def test_a_forked_child_has_its_own_loop_and_lifespan(used):
 
 
 @needs_fork
-def test_a_response_copied_by_a_fork_does_not_affect_that_of_the_parent():
+def test_a_response_copied_by_a_fork_does_not_affect_the_parents():
     lines = run(
         """
         import warnings
@@ -278,7 +278,7 @@ def test_uwsgi_is_refused_unless_it_has_threads(has_threads):
     assert lines == (["startup", "shutdown"] if has_threads else [refusal])
 
 
-def test_green_threads_of_gevent_are_served_by_a_loop_on_a_real_thread():
+def test_gevents_green_threads_are_served_by_a_loop_on_a_real_thread():
     pytest.importorskip("gevent")
     lines = run(
         """
@@ -307,7 +307,7 @@ def test_green_threads_of_gevent_are_served_by_a_loop_on_a_real_thread():
     assert lines == ["startup", "{b'hello'}", "no running event loop", "shutdown"]
 
 
-def test_green_threads_of_eventlet_are_refused():
+def test_eventlets_green_threads_are_refused():
     pytest.importorskip("eventlet")
     source = """
 import eventlet

@@ -25,7 +25,7 @@ def scope_of(body=b"", **changes):
     return scopes[0]
 
 
-def test_the_scope_has_what_the_environ_says():
+def test_the_scope_matches_the_environ():
     scope = scope_of(
         b"hello",
         REQUEST_METHOD="POST",
@@ -146,7 +146,7 @@ def test_a_body_is_read_up_to_its_length_in_bounded_chunks():
     assert stream.largest <= 131072
 
 
-def test_a_body_without_a_length_is_read_to_its_end_where_the_server_ends_it():
+def test_a_body_without_a_length_is_read_to_its_end_if_the_server_marks_the_end():
     environ = {"wsgi.input": io.BytesIO(b"x" * 100_000), "wsgi.input_terminated": True}
     answer = call(AsgiToWsgi(echo), HTTP_TRANSFER_ENCODING="chunked", **environ)
     assert answer.body == b"x" * 100_000
@@ -184,7 +184,7 @@ def test_a_body_is_read_only_when_the_application_wants_it():
     assert (answer.status[:3], answer.body) == ("413", b"no")
 
 
-def test_the_body_is_read_on_the_thread_of_the_server():
+def test_the_body_is_read_on_the_servers_thread():
     threads = set()
 
     class Stream(io.BytesIO):
@@ -264,7 +264,7 @@ def test_a_body_that_breaks_off_is_a_disconnect_and_an_error_for_the_server():
     assert events == ["http.request", "http.disconnect"]
 
 
-def test_an_exception_of_the_input_reaches_the_server():
+def test_an_exception_from_the_input_reaches_the_server():
     class Broken:
         def read(self, size):
             raise KeyError("culprit")
@@ -279,7 +279,7 @@ def test_an_exception_of_the_input_reaches_the_server():
 variable = contextvars.ContextVar("variable", default="nothing")
 
 
-def test_context_variables_of_wsgi_middleware_are_seen():
+def test_context_variables_from_wsgi_middleware_are_visible():
     async def application(scope, receive, send):
         seen = variable.get()
         variable.set("the application's")

@@ -50,7 +50,7 @@ def test_each_chunk_leaves_when_it_is_sent():
     assert request.finish() == b""
 
 
-def test_a_complete_response_does_not_wait_for_the_end_of_the_application():
+def test_a_complete_response_does_not_wait_for_the_application_to_end():
     may_end = threading.Event()
     has_ended = threading.Event()
 
@@ -230,7 +230,7 @@ def test_trailers_and_early_hints_are_ignored():
     assert call(adapt(application)).body == b"hello"
 
 
-def test_a_file_is_sent_through_the_wrapper_of_the_server(tmp_path):
+def test_a_file_is_sent_through_the_servers_wrapper(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"contents" * 1000)
 
@@ -259,7 +259,7 @@ def test_a_file_that_is_not_there_is_a_500():
     "header",
     [(b"a b", b""), (b"", b""), (b"x", b"a\nb"), (b"x", b"a\0"), (b"content-length", b"-1")],
 )
-def test_a_header_that_must_not_be_sent_is_an_error_of_the_application(header):
+def test_a_header_that_must_not_be_sent_is_an_application_error(header):
     async def application(scope, receive, send):
         with pytest.raises(ValueError, match="header"):
             await send(START | {"headers": [header]})
@@ -317,7 +317,7 @@ def test_an_error_before_the_headers_is_a_500_with_exc_info(error, caplog):
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_after_the_headers_breaks_the_response_off(error):
+def test_an_error_after_the_headers_cuts_the_response_off(error):
     async def application(scope, receive, send):
         await send(START)
         await send(body(b"one", True))
@@ -347,7 +347,7 @@ def test_an_application_that_returns_too_early_is_an_error(chunks):
             request.next()
 
 
-def test_events_in_the_wrong_order_are_errors_of_the_application():
+def test_events_in_the_wrong_order_are_application_errors():
     errors = []
 
     async def application(scope, receive, send):

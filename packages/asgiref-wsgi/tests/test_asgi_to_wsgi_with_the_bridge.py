@@ -29,7 +29,7 @@ async def call_in_context():
 
 
 @pytest.mark.parametrize("caller", [call_in_thread, call_in_context])
-def test_sync_code_of_the_application_runs_even_if_its_callers_thread_is_waiting(caller):
+def test_the_applications_sync_code_runs_even_if_its_callers_thread_is_waiting(caller):
     assert asyncio.run(caller()).status == "200 OK"
 
 
@@ -42,7 +42,7 @@ def test_sync_code_runs_inside_the_other_adapter_on_the_one_shared_thread():
     assert call(outer).status == "200 OK"
 
 
-def test_sync_code_of_one_request_does_not_wait_for_that_of_another():
+def test_one_requests_sync_code_does_not_wait_for_anothers():
     together = threading.Barrier(10)
 
     async def meet(scope, receive, send):
@@ -55,7 +55,7 @@ def test_sync_code_of_one_request_does_not_wait_for_that_of_another():
         assert {answer.result(30).body for answer in answers} == {b"met"}
 
 
-def test_sync_code_of_one_request_stays_on_one_thread():
+def test_a_requests_sync_code_stays_on_one_thread():
     threads = []
 
     async def twice(scope, receive, send):

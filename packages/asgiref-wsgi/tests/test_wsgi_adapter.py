@@ -70,7 +70,7 @@ async def test_a_websocket_is_closed():
     assert conversation.sent == [{"type": "websocket.close", "code": 1000}]
 
 
-async def test_a_websocket_is_denied_where_the_server_can_say_so():
+async def test_a_websocket_is_denied_if_the_server_supports_that():
     conversation = Conversation("websocket.connect")
     scope = {"type": "websocket", "extensions": {"websocket.http.response": {}}}
     await WsgiToAsgi(hello)(scope, conversation.receive, conversation.send)
@@ -143,7 +143,7 @@ async def test_a_request_that_cannot_be_trusted_is_answered_with_400(headers, te
     assert called == []
 
 
-async def test_a_value_error_of_a_subclass_is_a_400_without_its_message(caplog):
+async def test_a_value_error_from_a_subclass_is_a_400_without_its_message(caplog):
     class Instance(WsgiToAsgiInstance):
         def build_environ(self, scope, body):
             raise ValueError("secret")
@@ -238,7 +238,7 @@ async def test_run_wsgi_app_can_be_awaited_by_an_overridden_call():
     assert (await request(Instance(hello))).body == b"Hello"
 
 
-async def test_the_state_of_the_response_can_be_read():
+async def test_the_responses_state_can_be_read():
     instance = WsgiToAsgiInstance(hello)
     assert not hasattr(instance, "response_start")
     assert (instance.response_started, instance.response_content_length) == (False, None)

@@ -215,7 +215,7 @@ def test_equal_content_lengths_are_one():
     assert environ_of(headers=headers)["CONTENT_LENGTH"] == "5"
 
 
-def test_transfer_encoding_overrules_content_length():
+def test_transfer_encoding_overrides_content_length():
     headers = [(b"content-length", b"nonsense"), (b"transfer-encoding", b"chunked")]
     environ = environ_of(headers=headers)
     assert "CONTENT_LENGTH" not in environ

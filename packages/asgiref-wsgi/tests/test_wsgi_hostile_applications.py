@@ -140,7 +140,7 @@ async def test_an_exception_after_cancellation_is_logged(error, caplog):
     assert caplog.records[0].exc_info[1] is error
 
 
-async def test_a_type_error_of_iter_is_not_hidden():
+async def test_a_type_error_from_iter_is_not_hidden():
     outcome, _ = await outcome_of(at_iter(TypeError("culprit")), WsgiToAsgi(hello))
     assert str(outcome) == "culprit"
 
@@ -233,7 +233,7 @@ HOP_BY_HOP = ["Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", 
 
 @pytest.mark.parametrize("name", HOP_BY_HOP)
 @pytest.mark.parametrize("form", [str, str.lower, str.upper])
-async def test_a_header_of_the_connection_is_dropped_with_one_warning(name, form, caplog):
+async def test_a_connection_header_is_dropped_with_one_warning(name, form, caplog):
     def application(environ, start_response):
         start_response("200 OK", [(form(name), "chunked"), ("X-Other", "kept")])
         return [b"Hello"]

@@ -207,7 +207,7 @@ def test_the_error_names_the_closed_loop():
 
 
 def test_requests_that_will_never_start_keep_no_thread_from_finishing():
-    """Two requests lend their tokens to two queued ones, whose loop does not run any more."""
+    """Two requests lend their tokens to two queued ones, whose loop no longer runs."""
     done = run(
         """
         def body(environ):

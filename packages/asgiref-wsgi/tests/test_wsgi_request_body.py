@@ -48,7 +48,7 @@ READS = {
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
 @pytest.mark.parametrize("size", [1, 2, 7, 100])
-async def test_reads_are_as_io_defines_them(read, size):
+async def test_reads_behave_as_io_defines(read, size):
     results = []
     pieces = [TEXT[i : i + size] for i in range(0, len(TEXT), size)]
     await request(reader(read, results), [*pieces, b""], method="POST")

@@ -1,4 +1,4 @@
-"""The rules of start_response and of the body; these tests use no threads."""
+"""The rules for start_response and the body; these tests use no threads."""
 
 import gc
 import sys
@@ -145,7 +145,7 @@ def test_the_events_are_start_chunks_end(response, sink):
     assert sink.events == [start(200, [(b"x", b"y")]), chunk(b"one"), chunk(b"two"), END]
 
 
-def test_each_chunk_is_flushed_unless_all_are_at_hand(response, sink):
+def test_each_chunk_is_flushed_unless_all_are_ready(response, sink):
     response.start("200 OK", [])
     response.relay(iter([b"one", b"two"]))
     assert sink.flushes == [2, 3]
@@ -245,7 +245,7 @@ def test_write_comes_before_the_iterable(response, sink):
         write(b"three")
 
 
-def test_a_body_is_cut_where_content_length_ends(response, sink):
+def test_a_body_is_truncated_at_content_length(response, sink):
     asked = []
 
     def chunks():

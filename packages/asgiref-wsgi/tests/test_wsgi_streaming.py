@@ -206,7 +206,7 @@ async def test_a_list_larger_than_the_bound_arrives_whole():
         ("304 Not Modified", [], "GET"),
     ],
 )
-async def test_close_is_called_once_on_the_thread_of_the_application(status, headers, method):
+async def test_close_is_called_once_on_the_applications_thread(status, headers, method):
     threads = []
     body = Body([b"one", b"two"], on_close=lambda: None)
     await request(serve(body, status, headers, threads), method=method)
@@ -329,7 +329,7 @@ async def test_an_endless_response_that_yields_nothing_is_stopped_too():
     assert closed.is_set()
 
 
-async def test_an_endless_response_leaves_the_event_loop_to_others():
+async def test_an_endless_response_does_not_monopolize_the_event_loop():
     closed, disconnected = threading.Event(), asyncio.Event()
     first = [{"type": "http.request"}]
 
@@ -349,7 +349,7 @@ async def test_an_endless_response_leaves_the_event_loop_to_others():
     assert closed.is_set()
 
 
-async def test_a_server_hears_that_a_connection_is_lost_before_five_more_chunks():
+async def test_a_server_learns_that_a_connection_is_lost_before_five_more_chunks():
     """asyncio reports a lost connection in the next turn, and logs the fifth write before that.
 
     asyncio may have noticed the loss while reading, before the first write of the turn.

@@ -1,4 +1,4 @@
-"""The tasks of a request are made like any other task of the event loop."""
+"""A request's tasks are created like any other task on the event loop."""
 
 import asyncio
 import sys

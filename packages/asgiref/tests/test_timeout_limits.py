@@ -140,7 +140,7 @@ def test_an_enclosing_asyncio_timeout_does_not_expire():
     asyncio.run(main())
 
 
-def test_an_error_of_the_block_is_not_replaced():
+def test_the_blocks_error_is_not_replaced():
     async def main():
         async def fails_when_cancelled():
             try:
@@ -189,7 +189,7 @@ def test_creating_it_without_a_running_loop_is_an_error():
         timeout(1)
 
 
-def test_a_limit_that_is_not_a_number_is_an_error_of_the_call():
+def test_a_limit_that_is_not_a_number_is_rejected():
     async def main():
         with pytest.raises(TypeError, match="number of seconds or None, not '5'"):
             timeout("5")

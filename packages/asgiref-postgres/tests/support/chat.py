@@ -8,7 +8,7 @@ from asgiref.postgres import PostgresGateway, PostgresWorker
 
 
 class Chat(PostgresGateway):
-    """Stores the messages of a test, and collects the events that applications send."""
+    """Stores a test's messages, and collects the events that applications send."""
 
     def __init__(self, database: Any, **options: Any) -> None:
         super().__init__(database, **options)

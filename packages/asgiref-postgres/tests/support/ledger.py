@@ -74,7 +74,7 @@ class LedgerGateway(PostgresGateway):
     def _waiting(self) -> int:
         return sum(self.ledger.sent.values()) - sum(self.ledger.answered.values())
 
-    async def is_away(self) -> bool:
+    async def has_lost_its_session(self) -> bool:
         """Whether the gateway has lost its session."""
         return not self.is_connected
 

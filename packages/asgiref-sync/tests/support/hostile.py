@@ -1,4 +1,4 @@
-"""Exceptions and values of user code that violate common assumptions."""
+"""Exceptions and values from user code that violate common assumptions."""
 
 import asyncio
 import dataclasses

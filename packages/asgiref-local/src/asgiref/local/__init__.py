@@ -5,8 +5,8 @@ runs in a thread while an event loop runs there. A value set in synchronous code
 thread (``_owners``); a value set in async code has none. A `Local` (``_local``) keeps each
 attribute in a context variable, as a cell (``_cells``).
 
-This package and ``asgiref.sync`` do not import each other. They share two names: the method
-``__asgiref_bridge__`` of a cell, and the mark ``__asgiref_owner__`` of a thread. The README, under
+This package and ``asgiref.sync`` do not import each other. They share two names: a cell's method
+``__asgiref_bridge__``, and the mark ``__asgiref_owner__`` on a thread. The README, under
 "The protocol with the bridge", defines both.
 """
 

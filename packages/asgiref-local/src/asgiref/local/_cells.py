@@ -62,7 +62,7 @@ class Cell(weakref.ref[Any]):
 class LoopCell(Cell):
     """A value that async code set in a thread-critical Local. `owner` is the running event loop.
 
-    It crosses the bridge only if it returns to code of the same loop: async code calls synchronous
+    It crosses the bridge only if it returns to code on the same loop: async code calls synchronous
     code, which calls async code that runs on the first loop.
     """
 
@@ -73,7 +73,7 @@ class LoopCell(Cell):
         """Return the cell that takes this one's place on the current thread."""
         loop = running_loop()
         kept = self.variable.get()
-        # Synchronous code passes on only values from async code of the same loop. Several
+        # Synchronous code passes on only values from async code on the same loop. Several
         # top-level calls can use a loop in turn, and must not see each other's values.
         if loop is self.owner or (loop is None and kept.owner is self.owner):
             return self

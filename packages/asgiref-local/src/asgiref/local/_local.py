@@ -213,7 +213,7 @@ _here_of: Callable[[Local], Any] = vars(_ThreadCriticalLocal)["_here"].__get__
 
 
 def _values_here(local: Local) -> dict[str, Any]:
-    """Return the values that synchronous code of this thread has set in a thread-critical Local."""
+    """Return the values that this thread's synchronous code has set in a thread-critical Local."""
     here = _here_of(local)
     try:
         values: dict[str, Any] = here.values

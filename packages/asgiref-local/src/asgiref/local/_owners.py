@@ -23,9 +23,9 @@ __all__ = [
     "running_loop",
 ]
 
-#: Whether new threads start with a copy of their starter's context (a setting since Python 3.14).
-#: If so, a context does not show whether its values were passed deliberately, so each value needs
-#: an owner.
+#: Whether a new thread starts with a copy of the context of the thread that started it (a setting
+#: since Python 3.14). If so, a context does not show whether its values were passed deliberately,
+#: so each value needs an owner.
 ALWAYS_OWNED = bool(getattr(sys.flags, "thread_inherit_context", 0))
 
 #: Returns the event loop of this thread, or None. `asyncio.get_running_loop` raises if no loop

@@ -73,7 +73,7 @@ async def check(database: Database) -> str:
 
 
 _DEAD = "dead_letters WHERE id = ANY ($1::bigint[])"
-#: The statement of each action on dead letters. ``list`` shows the latest 100, and takes no ids.
+#: The statement for each action on dead letters. ``list`` shows the latest 100, and takes no ids.
 _ACTIONS = {
     "list": "SELECT * FROM dead_letters ORDER BY died_at DESC LIMIT 100",
     "show": f"SELECT * FROM {_DEAD} ORDER BY id",
@@ -92,7 +92,7 @@ ACTIONS = tuple(_ACTIONS)
 async def dead_letters(database: Database, action: str, ids: list[int]) -> list[Any]:
     """List, show, requeue or drop dead letters; return one row for each, with its id.
 
-    `requeue` puts messages behind the others of their scopes. Every action but `list` needs ids.
+    `requeue` puts messages behind their scopes' other ones. Every action but `list` needs ids.
     """
     async with connected(database) as connection:
         return list(await connection.fetch(_ACTIONS[action], *([ids] if ids else [])))

@@ -117,7 +117,7 @@ def check_scope_id(scope_id: object) -> str:
 
 
 def formatted(error: BaseException) -> str:
-    """Return the end of the traceback of ``error``, in a form that PostgreSQL can store."""
+    """Return the end of the traceback from ``error``, in a form that PostgreSQL can store."""
     try:
         text = "".join(traceback.format_exception(error))
     except Exception:

@@ -25,7 +25,7 @@ asyncpg: Any = import_module("asyncpg")
 
 Password = str | Callable[[], str] | Callable[[], Awaitable[str]]
 
-#: Errors of a server that cannot be reached or cannot work at the moment.
+#: Errors that mean that the server cannot be reached or cannot work at the moment.
 _LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -37,7 +37,7 @@ _LOST = (
 )
 
 
-#: The number of partitions of a new schema.
+#: The number of partitions in a new schema.
 _PARTITIONS = 64
 #: The largest permitted ``max_size``. PostgreSQL's own limit is 1 GB for a whole row.
 _LARGEST = 1 << 29
@@ -78,7 +78,7 @@ class Database:
 
         Raises:
             CannotStart: if the server is too old.
-            Exception: any error of asyncpg, and OSError.
+            Exception: any asyncpg error, and OSError.
         """
         arguments: dict[str, Any] = {} if self.password is None else {"password": self.password}
         if owner and "target_session_attrs" not in (self.url or ""):
@@ -190,7 +190,7 @@ async def connected(database: Database, *, check: bool = True) -> AsyncGenerator
 
 
 async def settings_of(connection: Any, schema: str) -> tuple[int, int, int]:
-    """Return the number of partitions, the maximum size of a message and the schema's lock key.
+    """Return the number of partitions, the maximum message size and the schema's lock key.
 
     Raises:
         CannotStart: if the schema is missing or has another version.
@@ -310,7 +310,7 @@ class Session:
         on_wake: called with a partition's number when a sender notifies its owner.
 
     Attributes:
-        partitions, max_size: the settings of the schema.
+        partitions, max_size: the schema's settings.
         is_member: whether the session belongs to the group of workers.
     """
 

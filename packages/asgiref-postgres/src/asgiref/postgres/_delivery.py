@@ -28,10 +28,10 @@ Row = tuple[int, str, bytes | None, int, bool]
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """One row of the table of messages.
+    """One row of the messages table.
 
     Attributes:
-        attempts: how many times the message failed, or was handed out after the death of a reader.
+        attempts: how many times the message failed, or was handed out after a reader died.
         redelivered: whether an application may have seen the message before.
         is_suspect: whether the message may have killed a reader; False once an attempt is written.
         reason: why the message became a dead letter.
@@ -124,7 +124,7 @@ class Read:
     Attributes:
         ranges: first those of scopes that are behind, then one for each partition.
         known: the ids to skip in a partition.
-        behind: scopes whose rows come back without data in the range of a partition.
+        behind: scopes whose rows come back without data in a partition's range.
     """
 
     ranges: list[Range] = field(default_factory=list[Range])
@@ -486,7 +486,7 @@ class Delivery:
         """Choose the next suspect; one that has used all its attempts becomes a dead letter."""
         while self._isolated is None and (message := self._oldest_suspect()) is not None:
             del self._suspects[message.id]
-            # The death that made it a suspect counts as an attempt of each suspect.
+            # The death that made it a suspect counts as an attempt for each suspect.
             message.attempts = max(message.attempts, 1)
             if message.attempts >= self._limits.attempts:
                 reason = f"Its worker died in each of {message.attempts} attempts."

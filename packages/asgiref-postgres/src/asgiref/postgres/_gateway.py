@@ -67,7 +67,7 @@ async def _no_application(scope: Any, receive: Any, send: Any) -> None:
 
 
 class ScopeQueue:
-    """The input queue of a scope: `put` and `put_nowait`, like a queue of `StatelessServer`.
+    """The input queue of a scope: `put` and `put_nowait`, like the queue of a `StatelessServer`.
 
     Args:
         owner: internal; `PostgresGateway.get_or_create_application_instance` creates the queue.
@@ -100,7 +100,7 @@ class ScopeQueue:
             message: a dict that the codec can encode.
 
         Raises:
-            asyncio.QueueFull: if the backlog is full; also raises the errors of `put`.
+            asyncio.QueueFull: if the backlog is full; also any error that `put` raises.
         """
         self._owner.insert_nowait(self._owner.item(self._scope_id, self._scope, message))
 
@@ -190,8 +190,8 @@ class PostgresGateway(StatelessServer):
             message: a dict that the codec can encode.
 
         Raises:
-            SessionLost: if the gateway stops first; also raises the errors of
-                `get_or_create_application_instance`.
+            SessionLost: if the gateway stops first; also any error that
+                `get_or_create_application_instance` raises.
         """
         owner = self.__owner
         data = owner.encoded_scope(check_scope_id(scope_id), scope)
@@ -225,8 +225,8 @@ class PostgresGateway(StatelessServer):
         """Wait to become the owner, then run until `handle` returns or raises, or until cancelled.
 
         Raises:
-            CannotStart: if the database or the port cannot be used; also raises the
-                errors of `StatelessServer.arun`.
+            CannotStart: if the database or the port cannot be used; also any error that
+                `StatelessServer.arun` raises.
         """
         owner = self.__owner
         owner.open()

@@ -32,7 +32,7 @@ class Item:
 class Batch:
     """The messages that one transaction inserts, with the scopes that the database lacks.
 
-    The batches of a gateway have a number; those of a worker have none, and go to the gateway.
+    A gateway's batches have a number; a worker's have none, and go to the gateway.
     """
 
     items: list[Item] = field(default_factory=list[Item])

@@ -116,7 +116,7 @@ class Pump:
         self.reader: uuid.UUID = uuid.uuid4()
         self.former: set[int] = set()
         self.counts: Counts = Counts()
-        self._has_worked = self._is_away = False
+        self._has_worked = self._is_database_down = False
         self._woken: asyncio.Event = asyncio.Event()
         self._reset()
 
@@ -180,10 +180,10 @@ class Pump:
             except PostgresServerError as error:
                 if isinstance(error, CannotStart) and not self._has_worked:
                     raise
-                if not self._is_away:
+                if not self._is_database_down:
                     _log_loss(error)
                     self.counts.lost_sessions += self._has_worked
-                    self._is_away, delay = True, _BACKOFF[0]
+                    self._is_database_down, delay = True, _BACKOFF[0]
             finally:
                 session.abort()
                 self.former = set(self.delivery.partitions) or self.former
@@ -195,11 +195,11 @@ class Pump:
 
     def _has_answered(self) -> None:
         """Record a commit. A connection alone proves little: the disk may be full, for example."""
-        if self._is_away:
+        if self._is_database_down:
             logger.info("The database is back")
         elif not self._has_worked:
             logger.info("Connected to the database")
-        self._has_worked, self._is_away = True, False
+        self._has_worked, self._is_database_down = True, False
 
     def _notified(self, partition: str) -> None:
         if partition in map(str, self.delivery.partitions):

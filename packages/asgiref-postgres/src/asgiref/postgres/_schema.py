@@ -17,7 +17,7 @@ from ._codec import CannotStart
 
 #: The oldest supported major version: the first one with ``idle_session_timeout``.
 MINIMUM_SERVER = 14
-#: The partition of events on their way to the gateway.
+#: The partition that holds events on their way to the gateway.
 OUTGOING = 0
 #: The second key of the advisory lock that every worker holds in shared mode: the workers' group.
 MEMBERS = 2**31 - 1
@@ -135,9 +135,9 @@ FROM partitions p JOIN readers r USING (reader) WHERE p.partition = ANY ($4) AND
 """
 
 #: One transaction of a worker or gateway. All parts see the table as it was before the transaction,
-#: so the messages that it deletes must be among the known ids of the read. The last row has only
-#: the number of notified partitions. The statement does not call ``wake``, because PostgreSQL 15
-#: would plan that function's query again in each transaction.
+#: so the messages that it deletes must be among the ids that the read is told to skip. The last row
+#: has only the number of notified partitions. The statement does not call ``wake``, because
+#: PostgreSQL 15 would plan that function's query again in each transaction.
 EXCHANGE = _EXCHANGE.format(more="")
 
 #: The same for a transaction that also stores scopes, attempts or dead letters. Few transactions
@@ -204,7 +204,7 @@ SELECT count(*) FILTER (WHERE key = {MEMBERS}) AS members,
 FROM ({LOCKS}) AS held
 """
 
-#: Ends only sessions of the same role: a role cannot see or terminate the statements of others.
+#: Ends only sessions of the same role: a role cannot see or terminate other roles' statements.
 END_STUCK = f"""
 SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
 WHERE a.pid IN (SELECT pid FROM ({LOCKS}) AS held) AND a.pid <> pg_backend_pid()

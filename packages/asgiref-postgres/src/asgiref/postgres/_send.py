@@ -45,7 +45,7 @@ async def send(
 
     Raises:
         TypeError: if the scope id is not a string, or the message cannot be encoded as JSON.
-        Exception: any error of asyncpg. If the connection was lost, the message may have been sent.
+        Exception: any asyncpg error. If the connection was lost, the message may have been sent.
 
     >>> async def pay(pool, order):
     ...     async with pool.acquire() as connection, connection.transaction():
@@ -82,14 +82,13 @@ def send_sync(
         scope: as for `send`; without one, and without a stored one, the application's scope is
             ``{"type": "asgiref.postgres", "scope_id": "ada"}`` for the scope id ``"ada"``.
         database: as for `send`.
-        connection: a DB-API connection, such as ``django.db.connection`` or one of psycopg; the
-            message becomes part of its transaction. Inside ``transaction.atomic()``, the message
-            exists if and only if the block's rows do.
+        connection: a DB-API connection, such as ``django.db.connection`` or a psycopg connection;
+            the message becomes part of its transaction. Inside ``transaction.atomic()``, the
+            message exists if and only if the block's rows do.
         schema: as for `send`.
 
     Raises:
-        Exception: any error of the connection's driver; also raises the errors of
-            `send`.
+        Exception: any error from the connection's driver, and the errors that `send` raises.
 
     >>> def place_order(request):  # a Django view
     ...     with transaction.atomic():

@@ -19,8 +19,8 @@ from ._queue import InputQueue
 #: The maximum duration of a call, in seconds. The next instance waits twice as long.
 _LIMIT_SECONDS = 10.0
 
-#: The name and scope id of the hook that is running in this context. The id is removed at its end,
-#: because a task that the hook started may live longer.
+#: The name and scope id of the hook that is running in this context. The id is removed when the
+#: hook ends, because a task that the hook started may live longer.
 _current: ContextVar[Sequence[object]] = ContextVar("asgiref.server.hook", default=("",))
 
 
@@ -44,7 +44,7 @@ class HookCalls:
     """One server's unfinished hook calls.
 
     Attributes:
-        tasks: the tasks that make these calls, by the queue of the scope.
+        tasks: the tasks that make these calls, by the scope's queue.
         unstarted: those that must not be cancelled yet, because only their calls tell the user of
             the failure or the messages.
         on_fatal: called with an exception that should end the process, such as SystemExit.

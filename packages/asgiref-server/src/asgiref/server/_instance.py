@@ -60,7 +60,7 @@ class Channel:
     #: The `StatelessServer`, whose module imports this one; None for an adopted instance.
     _server: Any
     state: InstanceState = LIVE
-    #: When a message was last received or sent, in seconds of ``time.monotonic``.
+    #: When a message was last received or sent, as a value of ``time.monotonic``.
     active_at: float = field(default_factory=lambda: time.monotonic())
     #: How many messages were received, and pauses made between them.
     received: int = 0
@@ -282,7 +282,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
     """One run of the application for one scope: a value of ``server.application_instances``.
 
     It is also a mapping, with the keys ``"input_queue"``, ``"future"``, ``"scope"`` and
-    ``"last_used"`` of asgiref's dicts. Read it on the server's event loop.
+    ``"last_used"`` from asgiref's dicts. Read it on the server's event loop.
     """
 
     #: The id that the server's ``handle`` gave the scope.
@@ -313,7 +313,7 @@ class ApplicationInstance(MutableMapping[str, Any]):
 
     @property
     def last_used(self) -> float:
-        """When a message was last received or sent, in seconds of ``time.time``."""
+        """When a message was last received or sent, as a value of ``time.time``."""
         active_at = self.channel.active_at
         if self._last_used[0] != active_at:  # otherwise the same value again: servers compare them
             self._last_used = active_at, time.time() - (time.monotonic() - active_at)

@@ -44,7 +44,7 @@ class InputQueue(asyncio.Queue[Any]):
     def __repr__(self) -> str:
         return f"<InputQueue of {safe_repr(self.scope_id)}, {self.qsize()} waiting>"
 
-    __str__ = __repr__  # asyncio's reads the private state that this class does not have
+    __str__ = __repr__  # asyncio's `__str__` reads private state that this class lacks
 
     def qsize(self) -> int:
         return len(self.items or ())

@@ -6,8 +6,8 @@
 Each step has a time limit. A cancellation (a signal causes one) ends the step ``serve``; the next
 one shortens all limits.
 
-The task of ``arun`` waits only in `ServerRun._wait`, which counts cancellations. So none of them
-interrupts a step, no matter when they arrive or how many there are. After ``serve``, the task
+The task that runs ``arun`` waits only in `ServerRun._wait`, which counts cancellations. So none of
+them interrupts a step, no matter when they arrive or how many there are. After ``serve``, the task
 checks at short intervals whether the step is complete, so nothing has to report completion.
 """
 
@@ -90,7 +90,7 @@ class Reconnect:
 
 @dataclass(slots=True)
 class ServerRun:
-    """One run of a server. Create it on the event loop, in the task of ``arun``."""
+    """One run of a server. Create it on the event loop, in the task that runs ``arun``."""
 
     _server: Any
     _instances: Instances
@@ -98,7 +98,7 @@ class ServerRun:
     _cancelled: tuple[Any, ...] | None = None
     #: How many times the run was told to end: once when ``handle`` ends, once per cancellation.
     _requests: int = 0
-    #: An exception of the server's methods that should end the process, such as SystemExit.
+    #: An exception from the server's methods that should end the process, such as SystemExit.
     _fatal: "asyncio.Future[BaseException]" = field(init=False)
     _lifespan: ServerLifespan | None = None
 
@@ -119,7 +119,7 @@ class ServerRun:
         try:
             await self._serve_and_close()
         finally:  # no await here: this also runs when an abandoned coroutine is closed
-            if instances.loop is loop:  # unless the server runs on another loop meanwhile
+            if instances.loop is loop:  # unless the server now runs on another loop
                 instances.state = ServerState.CLOSED
                 instances.lifespan_state = instances.on_contact = None
 
@@ -345,12 +345,12 @@ _DEFAULT_HANDLERS: dict[signal.Signals, Any] = {
 
 @dataclass(slots=True)
 class Signals:
-    """Turns SIGINT and SIGTERM into cancellations of the task of ``arun``.
+    """Turns SIGINT and SIGTERM into cancellations of the task that runs ``arun``.
 
     If a function blocks the loop, the second signal raises KeyboardInterrupt there, and the third
-    one kills the process. If ``arun`` ignores every cancellation, the sixth one does. This is a
-    context manager: it handles signals during the block, on the main thread, unless the program has
-    its own handler for the signal.
+    one kills the process. If ``arun`` ignores every cancellation, the sixth signal kills it. This
+    is a context manager: it handles signals during the block, on the main thread, unless the
+    program has its own handler for the signal.
     """
 
     _loop: asyncio.AbstractEventLoop

@@ -248,7 +248,7 @@ class StatelessServer:
         self.delete_application_instance(instances.oldest())
 
     def delete_application_instance(self, scope_id: Hashable) -> None:
-        """Forget a scope and cancel its instance, without waiting for its end.
+        """Forget a scope and cancel its instance, without waiting for it to end.
 
         In `application_exception`, the failed instance is already gone, and this does nothing.
 
@@ -269,7 +269,7 @@ class StatelessServer:
     def run(self) -> None:
         """Run the server on its own event loop until `handle` ends or a signal arrives.
 
-        SIGINT (Ctrl-C) and SIGTERM shut the server down cleanly, as a cancellation ends `arun`, but
+        SIGINT (Ctrl-C) and SIGTERM shut the server down as cleanly as cancelling `arun` does, but
         without an exception. A second signal shortens the shutdown, even if Python code blocks the
         event loop. (While a library's C code blocks it, Python handles no signal: call such code on
         a worker thread.) If the program has its own handler for a signal, the server leaves that
@@ -312,6 +312,6 @@ class StatelessServer:
         """Wait until cancelled.
 
         In asgiref this coroutine finds applications that have ended, and subclasses with their own
-        main loop start or await it. This server detects each end without it.
+        main loop start or await it. This server notices without it when an application ends.
         """
         await asyncio.get_running_loop().create_future()

@@ -6,8 +6,8 @@
     CLOSING   gets a queue only     goes to application_undelivered
     CLOSED    gets a queue only     likewise, unless the server restarts in the same turn
 
-1. Only `remove`, `leave` and `_settle` change an instance's state. A live one whose application
-   ends leaves the table in its own last step; `_settle` runs later, and reports the end.
+1. Only `remove`, `leave` and `_settle` change an instance's state. When a live instance's
+   application ends, the instance leaves the table in its last step; `_settle` reports it later.
 2. Every message is received once or reported undelivered once. If an instance returns or fails and
    leaves messages, the next instance gets them; if that one receives none, they are undelivered. So
    a queue without a live instance is empty.
@@ -125,7 +125,8 @@ class Instances:
     def __init__(self, server: Any) -> None:
         self._server = server  # the `StatelessServer`; that class imports this module
         self._dormant: WeakValueDictionary[Hashable, InputQueue] = WeakValueDictionary()
-        # All done-callbacks share one context: there may be 50,000 scopes, each with a copy.
+        # All done-callbacks share one context; otherwise each of up to 50,000 scopes would have a
+        # copy.
         self._context = contextvars.copy_context()
         self._on_end = self._settle  # likewise, one bound method for all
         self.order: OrderedDict[Hashable, ApplicationInstance] = OrderedDict()
@@ -196,7 +197,7 @@ class Instances:
             del outcome  # otherwise the exception's traceback and this frame form a cycle
 
     def use_running_loop(self) -> asyncio.AbstractEventLoop:
-        """Use the loop that runs on this thread; forget the instances of another loop."""
+        """Use the loop that runs on this thread; forget the instances on another loop."""
         self.loop, self.thread_id = asyncio.get_running_loop(), get_ident()
         self._forget(lambda task: task.get_loop() is not self.loop)
         return self.loop
@@ -387,7 +388,7 @@ class Instances:
             left = channel.active_at + limit - time.monotonic()
         # Check again even if it is idle, in case an overridden method keeps it.
         loop, delay = asyncio.get_running_loop(), left if left > 0 else limit
-        # The current context may be that of a hook, for which `is_failed` makes an exception.
+        # The current context may belong to a hook, which `is_failed` treats specially.
         instance.idle_timer = loop.call_later(
             delay, self._check_idle, instance, context=self._context
         )

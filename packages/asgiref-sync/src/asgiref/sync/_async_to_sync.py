@@ -76,7 +76,7 @@ class AsyncToSync(Generic[_P, _R]):
     Args:
         awaitable: the coroutine function.
         force_new_loop: always run the coroutine on a separate loop.
-        loop_factory: creates that loop, and the loop of a call at top level.
+        loop_factory: creates that loop, and the loop for a call at top level.
         allow_running_loop: block the event loop that runs in the calling thread.
     """
 
@@ -324,7 +324,7 @@ def async_to_sync(
 
     Calling the result calls ``awaitable(*args, **kwargs)`` on the calling thread, awaits the
     returned object in a task, and returns its result or raises its exception. In a function that
-    `sync_to_async` runs, the task runs on the loop of the calling code. Elsewhere (at top level) it
+    `sync_to_async` runs, the task runs on the calling code's loop. Elsewhere (at top level) it
     runs in another thread, on a loop without state from earlier calls; when the call is done, tasks
     left on that loop are cancelled and awaited (as `asyncio.run` does). The thread may have run
     earlier calls, so a coroutine can see values that an earlier one set in a plain
@@ -336,7 +336,7 @@ def async_to_sync(
         awaitable: a coroutine function, or any other callable that returns an awaitable. Without
             it, `async_to_sync` returns a decorator.
         force_new_loop: always run the coroutine on a separate loop.
-        loop_factory: creates that loop, and the loop of a call at top level. It is called without
+        loop_factory: creates that loop, and the loop for a call at top level. It is called without
             arguments on the new loop's thread. None means the factory that was passed to
             `set_loop_factory`, or asyncio's default. Calls in an `AsyncSingleThreadContext` use the
             context's loop instead.

@@ -1,4 +1,4 @@
-"""All private names of asyncio that the bridge uses, and a fallback that uses public API only.
+"""All private names of asyncio that the bridge uses, and a fallback that uses only the public API.
 
 `_is_known` decides whether the bridge can use them on a loop: yes for asyncio's own selector loop
 on epoll. Any other loop (uvloop, a subclass, other platforms) gets the fallback. To force the
@@ -52,7 +52,7 @@ def _is_known(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class PublicCompletionQueue:
-    """Calls functions on a loop's thread through public API: ``call_soon_threadsafe`` for each."""
+    """Calls functions on a loop's thread through the public ``call_soon_threadsafe``."""
 
     __slots__ = ("loop",)
 
@@ -316,7 +316,7 @@ def futures_awaited_by(future: "asyncio.Future[Any]") -> "list[asyncio.Future[An
     if isinstance(future, asyncio.Task):
         awaited = _awaited_by_task(future)
     else:
-        awaited = set(getattr(future, "_children", ()))  # those of `asyncio.gather`
+        awaited = set(getattr(future, "_children", ()))  # set by `asyncio.gather`
     return [each for each in awaited if not each.done()]
 
 
@@ -332,7 +332,7 @@ def _awaited_by_task(task: "asyncio.Task[Any]") -> "set[asyncio.Future[Any]]":
             issubclass(type(manager), asyncio.TaskGroup)
             and getattr(manager, "_parent_task", None) is task
         ):
-            # A task of the group that fails ends the wait, too.
+            # If a task in the group fails, that ends the wait too.
             awaited.update(manager._tasks)
             if waiter is manager._on_completed_fut:
                 awaited.discard(waiter)
@@ -342,8 +342,8 @@ def _awaited_by_task(task: "asyncio.Task[Any]") -> "set[asyncio.Future[Any]]":
 def _referents_of_frames(coroutine: Any) -> Iterator[Any]:
     """Yield the objects in the frames of `coroutine` and of the coroutines that it awaits.
 
-    An ``async with`` block keeps its context manager in no variable, only on its frame's stack,
-    some versions of Python as the manager's bound method.
+    An ``async with`` block does not keep its context manager in a variable, only on its frame's
+    stack; some versions of Python keep the manager's bound method there instead.
     """
     while isinstance(coroutine, types.CoroutineType):
         for referent in gc.get_referents(coroutine):
@@ -373,8 +373,8 @@ def has_green_threads() -> bool:
 def system_thread() -> int:
     """Return the native id of this thread if it is a greenlet, otherwise 0.
 
-    gevent's own thread pool has more system threads. A greenlet cannot wake one of another system
-    thread, whose hub may not run, and cannot wait for it.
+    gevent's own thread pool has more system threads. A greenlet cannot wake a greenlet on another
+    system thread, whose hub may not be running, and cannot wait for it.
     """
     return threading.get_native_id() if has_green_threads() else 0
 
@@ -394,7 +394,7 @@ def _run_unrecorded(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any
 
 
 def run_one_turn(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the callbacks that are in the ready queue of `loop` now."""
+    """Run the callbacks that are now in the ready queue of `loop`."""
     loop.call_soon(loop.stop)
     run_loop(loop)
 
@@ -405,10 +405,10 @@ _default_loop_factory: LoopFactory | None = None
 
 
 def set_loop_factory(factory: LoopFactory | None) -> None:
-    """Choose the factory for the event loops of `async_to_sync`, for the whole process.
+    """Choose the factory for the event loops that `async_to_sync` uses, for the whole process.
 
     By default, asyncio creates the loops, through its policy in versions that have policies (until
-    Python 3.15). The ``loop_factory`` of a wrapper takes precedence. The choice affects loops that
+    Python 3.15). A wrapper's own ``loop_factory`` takes precedence. The choice affects loops that
     are created after this call, in any thread; running loops do not change. Any thread may call
     this.
 
@@ -446,9 +446,9 @@ def new_event_loop(factory: LoopFactory | None = None) -> asyncio.AbstractEventL
 def start_thread(thread: threading.Thread) -> None:
     """Start `thread` with an empty context. Raises RuntimeError if it cannot be started.
 
-    Newer Pythons can start a thread with a copy of its starter's context, and the thread would keep
-    those values alive until it exits. Starting a greenlet lets other greenlets run. Their loops
-    must find no current task in this thread.
+    Newer Pythons can start a thread with a copy of the context of the thread that started it, and
+    the new thread would keep those values alive until it exits. Starting a greenlet lets other
+    greenlets run. Their loops must find no current task in this thread.
     """
     if has_green_threads():
         run_outside_loop(Context().run, thread.start)

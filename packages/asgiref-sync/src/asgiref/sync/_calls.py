@@ -540,7 +540,7 @@ class CoroutineCall(Call):
         """Cancel the coroutine.
 
         Args:
-            message: the arguments of the CancelledError.
+            message: the arguments for the CancelledError.
             told: called if the coroutine ends without seeing the cancellation.
 
         Returns:
@@ -553,7 +553,7 @@ class CoroutineCall(Call):
             return True
         loop = self.loop
         if self.state is not _RUNNING or loop is None:
-            # The function will see an earlier cancellation as the outcome of this call.
+            # The function will see an earlier cancellation as this call's outcome.
             self.received_cancellation = isinstance(self._error, asyncio.CancelledError)
             return self.received_cancellation
         if asyncio._get_running_loop() is loop:
@@ -585,7 +585,7 @@ async def _await(awaitable: Awaitable[None]) -> None:
     await awaitable
 
 
-# Exceptions of user code. Their classes may reject or react to attribute assignment (a frozen
+# Exceptions from user code. Their classes may reject or react to attribute assignment (a frozen
 # dataclass rejects it), so the bridge uses BaseException's own descriptors.
 
 _TRACEBACK: Any = BaseException.__dict__["__traceback__"]

@@ -167,7 +167,7 @@ def async_to_sync_iterator(async_iterable: AsyncIterable[_T]) -> Generator[_T]:
     another thread, which stops when the iteration ends. While the calling thread waits, it runs
     thread-sensitive code.
 
-    When the iteration ends early (break, exception, ``close`` of the generator), an asynchronous
+    When the iteration ends early (break, exception, the generator's ``close``), an asynchronous
     generator is closed on its loop.
 
     Args:
@@ -209,8 +209,8 @@ async def _await(method: Callable[[], Awaitable[_R]]) -> _R:
 class LoopOfSteps:
     """The event loop that runs several related calls, which any thread may make.
 
-    The steps of an iteration, or entering and exiting a context manager, run on the loop of the
-    first step as long as that loop runs. At top level they have a separate loop until `end` is
+    The steps of an iteration, or entering and exiting a context manager, run on the first
+    step's loop as long as that loop runs. At top level they have a separate loop until `end` is
     called.
     """
 

@@ -206,8 +206,8 @@ class PoolLimiter(WorkItem):
 class _LentToken:
     """A ``with`` block in which a call lends its token.
 
-    It is not a @contextmanager, because that sets attributes on exceptions, and exceptions of user
-    code may reject them.
+    It is not a @contextmanager, because that sets attributes on exceptions, and exceptions from
+    user code may reject them.
     """
 
     __slots__ = ("_call", "_limiter")

@@ -75,7 +75,7 @@ def _abandon_context_loops() -> None:
         context_loop.abandon()
 
 
-# Runs before the hook of `_thread_pool`, which waits for threads.
+# Runs before the hook that `_thread_pool` registers, which waits for threads.
 with suppress(RuntimeError):  # imported while the interpreter is exiting
     threading._register_atexit(_abandon_context_loops)  # type: ignore[attr-defined]
 

@@ -54,7 +54,7 @@ LOOP_EXECUTORS: LoopExecutors = {}
 LOOP_CONTEXT_EXECUTORS = weakref.WeakKeyDictionary["AsyncSingleThreadContext", Executor]()
 
 
-# Routing of functions. This code runs on the thread of the calling loop.
+# Routing of functions. This code runs on the calling loop's thread.
 
 
 def submit_sensitive(call: FunctionCall, shared: Executor, loop_executors: LoopExecutors) -> None:
@@ -62,8 +62,8 @@ def submit_sensitive(call: FunctionCall, shared: Executor, loop_executors: LoopE
 
     Args:
         call: a call from async code.
-        shared: the executor of rule 4.
-        loop_executors: the executors of rule 3, by loop.
+        shared: the executor for rule 4.
+        loop_executors: the executors for rule 3, by loop.
 
     Raises:
         RuntimeError: the call can never run.
@@ -239,8 +239,8 @@ class ThreadSensitiveContext:
             bound to that thread: database connections, `threading.local` values, thread-critical
             values of a `Local`. None means the setting of `reuse_threads`.
 
-    At its end, the block waits for any function still running after its task was cancelled, except
-    with `executor`. If that wait is itself cancelled, the thread exits when the call
+    When it exits, the block waits for any function still running after its task was cancelled,
+    except with `executor`. If that wait is itself cancelled, the thread exits when the call
     finishes.
 
     >>> import asyncio, threading
@@ -273,7 +273,7 @@ class ThreadSensitiveContext:
         self._outer_executor: Executor | None = None
         self._was_entered = self._exited = False
         # The block whose thread this one shares, and the number of blocks that share this one's
-        # thread, including itself. Some servers start the next request of a connection in the
+        # thread, including itself. Some servers start a connection's next request in the
         # previous request's context. The next block must keep the shared thread when the previous
         # block ends.
         self._joined: ThreadSensitiveContext | None = None

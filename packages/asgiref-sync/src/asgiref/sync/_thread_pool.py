@@ -206,7 +206,7 @@ class WorkerThread:
 
     @property
     def is_delivering(self) -> bool:
-        """Whether a function of the bridge has finished here and the thread is about to be idle."""
+        """Whether the thread has finished a function for the bridge and is about to be idle."""
         pool, state = self.pool, self.state
         if pool is None or not pool.is_waited_for_at_exit or state is None:
             return False

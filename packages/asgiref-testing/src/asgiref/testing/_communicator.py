@@ -212,7 +212,7 @@ class ApplicationCommunicator:
     def raise_unseen_failure(self) -> None:
         """Raise the application's failure, if it has failed, unless the test has already seen it.
 
-        An ``async with`` block does this at its end; call it at the end of a test that has no
+        An ``async with`` block does this when it exits; call it at the end of a test that has no
         block. It does not wait, and needs no event loop.
 
         >>> async def failing(scope, receive, send):

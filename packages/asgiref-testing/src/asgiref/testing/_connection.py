@@ -155,8 +155,8 @@ class Connection(ApplicationCommunicator):
         """Raise the application's failure, if it has failed, unless the test has already seen it.
 
         An event that a server would reject is a failure, and so is a response that is incomplete
-        when the application returns. An ``async with`` block does this at its end; call it at the
-        end of a test that has no block. It does not wait, and needs no event loop.
+        when the application returns. An ``async with`` block does this when it exits; call it at
+        the end of a test that has no block. It does not wait, and needs no event loop.
         """
         super().raise_unseen_failure()
         client = self.__asgiref_client

@@ -56,7 +56,8 @@ class HttpResponse(ResponseStart):
         status: the status code, for example 200.
         headers: the header lines in order, pairs of name and value as bytes.
         body: all pieces of the body, joined.
-        trailers: the header lines after the body; empty without that extension.
+        trailers: the header lines after the body; empty unless the application uses the
+            trailers extension.
         extras: the events of other extensions, in order: debug information, early hints, pushes,
             and files that the server would send, which are not read into ``body``.
 
@@ -92,14 +93,14 @@ class HttpExchange(Connection):
     Raises:
         TypeError: if ``application`` is not an ASGI application.
 
-    Everything runs on the thread and the event loop of the test. If the timeout expires in a method
+    Everything runs on the test's thread and event loop. If the timeout expires in a method
     that waits for the application, the method cancels the application and raises TimeoutError. Such
     a method raises AssertionError if the application sends an event that the specification (ASGI
     HTTP 2.5) does not allow, and the application's own exception if the application fails. If the
     application sends an event that a server would reject and the test does not read it, the block
-    fails at its end, with the event in the message. The block also fails if the application returns
-    without completing its response. An application that sends more than 1 MiB before the test reads
-    waits in ``send``, as under a server.
+    fails when it exits, with the event in the message. The block also fails if the application
+    returns without completing its response. An application that sends more than 1 MiB before the
+    test reads waits in ``send``, as under a server.
 
     At the end of the block, the client disconnects. The application may continue for ``timeout``
     seconds, for example with background work; then it is cancelled, and TimeoutError is raised. A

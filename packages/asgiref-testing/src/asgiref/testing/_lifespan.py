@@ -61,7 +61,7 @@ class Lifespan(ApplicationCommunicator):
             `HttpExchange` and `WebsocketConversation`, which copy it.
         supported: whether the application has answered the startup event.
 
-    Everything runs on the thread and the event loop of the test. The application is also shut down
+    Everything runs on the test's thread and event loop. The application is also shut down
     when the block ends with an exception; a failure of the shutdown does not replace that
     exception. An application that has already returned is not shut down. After its last answer, the
     application has ``timeout`` seconds to end. Cancelling a test while it waits cancels the
@@ -127,8 +127,8 @@ class Lifespan(ApplicationCommunicator):
     def raise_unseen_failure(self) -> None:
         """Raise the application's failure, if it has failed, unless the test has already seen it.
 
-        An event that a server would reject is a failure. An ``async with`` block does this at its
-        end; call it at the end of a test that has no block. It does not wait, and needs no event
+        An event that a server would reject is a failure. An ``async with`` block does this when it
+        exits; call it at the end of a test that has no block. It does not wait, and needs no event
         loop.
         """
         super().raise_unseen_failure()

@@ -8,8 +8,8 @@ fixture would be too late, because plugins may close the loop first.
 The entry point also exists without the extra. A pytest that is older than the extra allows does not
 support the hook, so this module then defines no fixture.
 
-The invariant: loading the plugin imports no other module of the components, because pytest loads it
-before the conftest.py of every project (see the package's module).
+The invariant: loading the plugin imports no other module from the components, because pytest loads
+it before the conftest.py of every project (see the package's module).
 """
 
 from __future__ import annotations

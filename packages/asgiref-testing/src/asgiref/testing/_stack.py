@@ -102,7 +102,7 @@ class CommunicatorStack:
             error: the exception that the test raised; no failure replaces it.
 
         Raises:
-            RuntimeError: if it is called on the event loop of a communicator; await `aclose` there.
+            RuntimeError: if it is called on a communicator's event loop; await `aclose` there.
             Exception: the failure of an application that the test has not seen; several failures
                 are raised as an ExceptionGroup.
         """

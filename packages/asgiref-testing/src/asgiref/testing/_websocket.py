@@ -110,7 +110,7 @@ class WebsocketDenied(ConnectionError):
     Attributes:
         response: the response that the client sees: status 403, or the application's own response
             if it uses the denial-response extension, which the helper offers.
-        reason: the reason of its ``websocket.close``, or ``""``.
+        reason: the reason from its ``websocket.close``, or ``""``.
 
     >>> WebsocketDenied(HttpResponse(401, [])).response.status
     401
@@ -128,7 +128,7 @@ class WebsocketClosed(ConnectionError):
     """The application has closed the socket.
 
     Attributes:
-        code: the close code of RFC 6455; the default is 1000.
+        code: the close code (RFC 6455); the default is 1000.
         reason: the application's reason, or ``""``.
 
     >>> str(WebsocketClosed(4000, "bye"))
@@ -161,12 +161,12 @@ class WebsocketConversation(Connection):
         subprotocol: the subprotocol that the application chose, or None.
         headers: header lines that the application added to the handshake's response.
 
-    Everything runs on the thread and the event loop of the test. If the timeout expires in a method
+    Everything runs on the test's thread and event loop. If the timeout expires in a method
     that waits for the application, the method cancels the application and raises TimeoutError. Such
     a method raises AssertionError if the application sends an event that the specification (ASGI
     WebSocket 2.5) does not allow, and the application's own exception if the application fails. If
     the application sends an event that a server would reject and the test does not read it, the
-    block fails at its end, with the event in the message.
+    block fails when it exits, with the event in the message.
 
     At the end of the block, the client closes the socket with code 1000, and the application has
     ``timeout`` seconds to end; then it is cancelled, and TimeoutError is raised. A block that ends
@@ -359,7 +359,7 @@ class WebsocketConversation(Connection):
         it has already sent can still be read. Does not wait for the application to end; see `wait`.
 
         Args:
-            code: the close code of RFC 6455.
+            code: the close code (RFC 6455).
             reason: the text that explains the code.
 
         >>> import asyncio

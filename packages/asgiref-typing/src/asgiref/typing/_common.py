@@ -1,11 +1,11 @@
 """Types that the scopes and events of several protocols share.
 
-The TypedDicts of this package interpret the specification as follows:
+The TypedDicts in this package interpret the specification as follows:
 
 - A key that the specification calls optional is NotRequired, in events of both directions: a reader
   uses ``event.get("more_body", False)``, a writer may leave it out. Every other key is required.
 - ``type`` is a Literal, so a type checker narrows a union of events when code compares ``type``.
-- An "iterable of two-item iterables" of the specification is an iterable of tuples: servers send
+- An "iterable of two-item iterables" in the specification is an iterable of tuples: servers send
   tuples, and applications that use asgiref's types already write them.
 - The values of keys whose contents the application defines (``state``, ``info``, the details of an
   extension) are not narrowed.
@@ -40,7 +40,7 @@ class TLSExtension(TypedDict):
     """The value of ``scope["extensions"]["tls"]`` on a TLS connection (the ASGI TLS extension).
 
     Certificates are PEM text. ``client_cert_name`` is a distinguished name as in RFC 4514.
-    ``tls_version`` and ``cipher_suite`` are the numbers of the TLS registries (0x0304 is TLS 1.3).
+    ``tls_version`` and ``cipher_suite`` are numbers from the TLS registries (0x0304 is TLS 1.3).
     None, or an absent key, means that the server does not know.
 
     >>> tls: TLSExtension = {"server_cert": None, "tls_version": 0x0304, "cipher_suite": 0x1301}

@@ -174,7 +174,7 @@ class HTTPResponseEarlyHintEvent(TypedDict):
 
 
 class HTTPResponseDebugEvent(TypedDict):
-    """Out, extension of test clients: details for the test, once, before the response starts.
+    """Out, extension for test clients: details for the test, once, before the response starts.
 
     >>> HTTPResponseDebugEvent(type="http.response.debug", info={"template": "home.html"})
     {'type': 'http.response.debug', 'info': {'template': 'home.html'}}

@@ -3,7 +3,7 @@
 The modules of `WsgiToAsgi`, in the order in which a request passes through them: `_adapter` (the
 application and its options), `_instance` (one ASGI call from scope to end), `_input` (the body on
 its way in), `_workers` (the threads), `_environ` (the scope as an environ), `_response` (the rules
-of start_response and of the body), and `_outbox` (events on their way out). The modules of
+for start_response and the body), and `_outbox` (events on their way out). The modules of
 `AsgiToWsgi` are in `_to_wsgi`.
 """
 

@@ -53,8 +53,8 @@ class WsgiToAsgi:
             raises it for a scope of any other type.
 
     If the call is cancelled, the application stops at its next chunk, write or read, and the
-    adapter closes the iterable that it returned. A server that cancels requests at its shutdown may
-    end the process before the adapter has closed the iterable: under uvicorn, the application's
+    adapter closes the iterable that it returned. A server that cancels requests as it shuts down
+    may end the process before the adapter has closed the iterable: under uvicorn, the application's
     ``finally`` blocks do not run once the time limit has passed.
 
     >>> def hello(environ, start_response):

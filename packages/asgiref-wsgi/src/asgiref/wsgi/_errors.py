@@ -36,7 +36,7 @@ def log_abandoned(error: BaseException) -> None:
 
 
 def log_refused(error: ValueError) -> None:
-    """Log a ValueError of `build_environ` whose text the client must not see."""
+    """Log a ValueError from `build_environ` whose text the client must not see."""
     logger.warning("build_environ raised a ValueError; answering 400", exc_info=_exc_info(error))
 
 

@@ -137,7 +137,7 @@ class Exchange:
                 self.close_body()
 
     async def _receive_body(self, source: RequestInput) -> BinaryIO | None:
-        """Receive the data that the application needs at its start; return its input stream.
+        """Receive the data that the application needs to start; return its input stream.
 
         Return None if the client leaves first.
         """

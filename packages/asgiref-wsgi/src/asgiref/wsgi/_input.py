@@ -42,7 +42,8 @@ class RequestInput:
 
     Two callbacks run on the event loop's thread: `on_disconnect` when the client has left, and
     `on_too_large` when its body exceeds `maximum` while the application runs. The application's
-    thread makes long waits inside the context manager that `lend` returns (see `_workers`).
+    thread blocks for long periods only inside the context manager that `lend` returns (see
+    `_workers`).
     """
 
     __slots__ = (
@@ -258,7 +259,7 @@ class RequestInput:
             self._failure = LOOP_ENDED
 
     def _refuse_event_loop(self) -> None:
-        # Compare threads, because greenlets that pose as threads share asyncio's mark of the
+        # Compare threads, because greenlets that pose as threads share asyncio's record of the
         # running loop. gevent and eventlet give each greenlet its own thread identifier.
         if threading.get_ident() == self._thread:
             raise RuntimeError(

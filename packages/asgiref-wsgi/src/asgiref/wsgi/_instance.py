@@ -42,7 +42,8 @@ class WsgiToAsgiInstance:
     Args:
         wsgi_application: the WSGI callable.
         duplicate_header_limit: as for `WsgiToAsgi`.
-        options: the other options of the `WsgiToAsgi` that creates it. Pass it on unchanged.
+        options: the other options of the `WsgiToAsgi` that creates this instance. Pass them on
+            unchanged.
 
     >>> from asgiref.wsgi import WsgiToAsgi
     >>> class Instance(WsgiToAsgiInstance):

@@ -26,7 +26,7 @@ from ._types import Event, ExcInfo
 _STATUS = re.compile(r"([2-9][0-9][0-9])(?: [^\x00-\x1f\x7f]*)?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LINE_BREAKERS = re.compile(r"[\r\n\x00]")
-_MAX_DIGITS = 18  # more digits than any body's length has
+_MAX_DIGITS = 18  # more digits than any real body's length
 # The connection belongs to the server. Views set these when they relay another server's response,
 # or set "chunked" in order to stream, but the body that they return is not encoded.
 HOP_BY_HOP = frozenset(

@@ -1,4 +1,4 @@
-"""Receives the whole of a body without a length before the application starts.
+"""Receives a body without a length completely before the application starts.
 
 Django, Falcon, Bottle and other frameworks assume that a request without CONTENT_LENGTH has no
 body. The length is known only once the whole body has arrived. Until then, the body is kept in

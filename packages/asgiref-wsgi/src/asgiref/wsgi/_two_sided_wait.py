@@ -22,14 +22,15 @@ from ._loop_end import CHECK_SECONDS, has_ended
 LEND_AFTER = 0.002
 
 
-#: Returns the context manager inside which a thread waits for a task of this loop.
+#: Returns the context manager inside which a thread waits for a task on this loop.
 Lend: TypeAlias = Callable[[asyncio.AbstractEventLoop], AbstractContextManager[None]]
 
 
 class TwoSidedWait:
     """Lets one task and one thread wait for each other. Create it on the loop's thread.
 
-    The thread makes long waits inside the context manager that `lend` returns (see `_workers`).
+    The thread blocks for long periods only inside the context manager that `lend` returns (see
+    `_workers`).
     """
 
     __slots__ = (

@@ -100,7 +100,7 @@ class AsgiToWsgi:
         self._running = PerProcess(lambda: RunningApplication(application, options))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Serve one request; the WSGI interface. Any thread of a server may call it.
+        """Serve one request; the WSGI interface. Any of a server's threads may call it.
 
         Raises:
             Exception: any exception that ``wsgi.input`` raises, if no response has started.

@@ -336,7 +336,7 @@ class ApplicationCall:
 
 
 def _hide_thread_of_caller() -> None:
-    """Give the context that is entered next a thread of its own.
+    """Give the context that is entered next its own thread.
 
     The server's thread may itself belong to a context, for example that of a Django view under
     ASGI. It waits for the application, so it cannot run the application's synchronous code.

@@ -18,7 +18,7 @@ from .._response import HOP_BY_HOP
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _LINE_BREAKERS = re.compile(rb"[\r\n\x00]")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-# The connection belongs to the server: PEP 3333 forbids these in an application.
+# The connection belongs to the server: PEP 3333 forbids applications to set these.
 _HOP_BY_HOP = frozenset(name.encode() for name in HOP_BY_HOP)
 # PEP 3333's validator rejects a content type for these; 204 must not have a length (RFC 9110, 8.6).
 _DROPPED_BY_STATUS = {204: {b"content-type", b"content-length"}, 304: {b"content-type"}}

@@ -29,7 +29,7 @@ _DROPPED_KEYS = frozenset({"HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"})
 
 
 class RefusedRequest(ValueError):
-    """A rejected request, which the adapter answers with `status` and a sentence."""
+    """A rejected request, which the adapter answers with `status` and an explanation."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)

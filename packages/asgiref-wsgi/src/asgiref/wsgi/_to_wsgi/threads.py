@@ -125,8 +125,8 @@ def start_daemon_thread(name: str, function: Callable[[], None]) -> None:
     """
     _refuse_eventlet()
     _refuse_uwsgi_without_threads()
-    # Newer Pythons can start a thread with a copy of the starter's context, whose values the thread
-    # would keep alive.
+    # Newer Pythons can start a thread with a copy of the context of the thread that started it; the
+    # new thread would keep its values alive.
     context = Context()
     if is_patched_by_gevent():
         _original("start_new_thread")(context.run, (function,))
