@@ -1,0 +1,270 @@
+"""The programs of benchmarks/: what they time, what they judge, and what they write."""
+
+import asyncio
+import random
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import harness
+import measured
+import pages
+import postgres_cases
+import postgres_echo
+import pytest
+import run
+from record import Measured, Record, Table, compared, interval_of_median, this_machine
+
+MACHINE = "CPython 3.13.0, A CPU, 2 cores, Linux 6.1"
+SLOW_CASES = """
+import os, sys
+sys.path.insert(0, {!r})
+from measured import answer
+
+seconds = {{"a": 6e-6}} if "THEIRS" in os.environ else {{"a": 2e-6, "other, a": 5e-6, "hop": 1e-6}}
+answer({{name: lambda count, each=each: count * each for name, each in seconds.items()}})
+"""
+
+
+def case(*samples: float, name: str = "sensitive", target: float = 2, **more: Any) -> Measured:
+    """Return a case with these ratios."""
+    return compared(name, [10] * len(samples), [10 * each for each in samples], target, **more)
+
+
+def record_of(*cases: Measured, **more: Any) -> Record:
+    record = Record(
+        "bridge", "The bridge", [Table("one call", "µs", [*cases])], 3, "idle", 0.5, MACHINE
+    )
+    return replace(record, date="2026-11-23", **more)
+
+
+# Timing
+
+
+def test_pyperf_times_each_case_in_both_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_cases.py").write_text(SLOW_CASES.format(str(run.HERE)), "utf-8")
+    theirs = tmp_path / "python"
+    theirs.write_text(f'#!/bin/sh\nTHEIRS=1 exec {sys.executable} "$@"\n', "utf-8")
+    theirs.chmod(0o755)
+    monkeypatch.setattr(harness, "HERE", tmp_path)
+    given = {"calls": 10, "target": 4, "limits": {"hop": 1.5}, "at_most": 9}
+    timing = harness.Timing("one call", {"a": given}, {"hop": 5}, ("other",), theirs="others")
+    table = harness.time_table("slow", timing, harness.Options(sys.executable, str(theirs), 2))
+    [found] = table.cases
+    assert [found.ours, found.theirs, *found.samples] == pytest.approx([2, 6, 3, 3])
+    assert found.limits == pytest.approx({"1.5 x (hop)": 1.5, "limit": 9})
+    assert found.peers | table.peers == pytest.approx({"other": 5, "hop": 1})
+    assert not found.met
+
+
+def test_each_round_starts_with_a_different_side() -> None:
+    orders = list(harness.turns("one call", 3, ["theirs", "ours"]))
+    assert orders == [["theirs", "ours"], ["ours", "theirs"], ["theirs", "ours"]]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_case_of_several_calls_at_once_makes_the_given_number_of_calls(at_once: int) -> None:
+    counts = Counter[str]()
+
+    async def call() -> None:
+        counts.update(["made", "now"])
+        counts["highest"] = max(counts["highest"], counts["now"])
+        await asyncio.sleep(0)
+        counts["now"] -= 1
+
+    assert measured.each(call, at_once)(6) > 0
+    assert (counts["made"], counts["highest"]) == (6, at_once)
+
+
+def test_a_trip_ends_with_the_last_echo_and_counts_each_once() -> None:
+    async def trip() -> postgres_cases.Trip:
+        echoes = postgres_cases.Echoes()
+
+        async def put(number: int) -> None:
+            asyncio.get_running_loop().call_soon(echoes.receive, number)
+            asyncio.get_running_loop().call_soon(echoes.receive, number)
+
+        return await echoes.run(put, 4_500)  # more than may be in flight at once
+
+    found = asyncio.run(trip())
+    assert 0 <= found["p50"] <= found["p99"] <= 1000 * found["seconds"]
+
+
+# Judging
+
+
+@pytest.mark.parametrize(
+    ("target", "limit", "met"), [(3, 10, True), (3.1, 10, False), (3, 9, False)]
+)
+def test_a_ratio_below_its_target_or_a_time_above_its_limit_is_a_miss(
+    target: float, limit: float, met: bool
+) -> None:
+    assert case(2, 3, 4, target=target, limits={"hop": limit}).met is met
+
+
+def test_the_interval_holds_the_median_about_as_often_as_it_says() -> None:
+    chance = random.Random(5)
+    samples = [[chance.lognormvariate(0, 1) for _ in range(21)] for _ in range(2000)]
+    held = sum(low <= 1 <= high for low, high in map(interval_of_median, samples))
+    assert 1970 <= held < 2000
+    assert interval_of_median([3, 1, 2, 9, 5, 4, 6]) == (1, 9)
+
+
+def echoes_of(
+    ours: float = 7_000, bare: float = 10_000, p50: float = 6, p99: float = 25
+) -> list[Table]:
+    rates = {postgres_echo.Way.OURS: ours, postgres_echo.Way.BARE: bare}
+    spent = {f"{way}: {role}": 50.0 for way in rates for role in postgres_echo.ROLES}
+    figures = {**rates, **spent, "p50": p50, "p99": p99}
+    samples = postgres_echo.Samples(list, {name: [each] * 3 for name, each in figures.items()})
+    return postgres_echo.tables_of({"100 scopes": samples})
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        ({}, []),
+        ({"bare": 11_700}, ["beside bare loop"]),
+        ({"ours": 6_999}, ["at full speed"]),
+        ({"p50": 6.1}, ["latency at 5,000 echoes a second"]),
+        ({"p99": 25.1}, ["latency at 5,000 echoes a second"]),
+    ],
+)
+def test_echoes_must_be_fast_enough_and_close_enough_to_a_bare_loop(
+    change: dict[str, float], missed: list[str]
+) -> None:
+    tables = [each for each in echoes_of(**change) if not all(case.met for case in each.cases)]
+    assert [table.title.removeprefix("echoes a second, ") for table in tables] == missed
+
+
+# A run
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "last"),
+    [
+        (2, 0, "all targets are met"),
+        (4, 1, "here 10.0 µs, ratio 3.0, target 4, met NO"),
+        (None, 1, "bridge: it broke: no such interpreter"),
+    ],
+)
+def test_a_missed_target_or_a_crash_fails_the_run_after_the_others_have_run(
+    target: float | None, status: int, last: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    def measure(name: str, options: object) -> tuple[list[Table], str]:
+        if (needed := 2 if name == "local" else target) is None:
+            raise OSError("no such interpreter")
+        return record_of(case(3, 3, 3, target=needed)).tables, "idle"
+
+    monkeypatch.setattr(run, "measure", measure)
+    monkeypatch.setattr(
+        run, "BENCHMARKS", {name: {"subject": "Calls"} for name in ("bridge", "local")}
+    )
+    assert run.main(["python", "python", "--write", str(tmp_path / "left")]) == status
+    assert capsys.readouterr().out.endswith(f"{last}\n")
+    assert {path.stem for path in tmp_path.glob("left/*.svg")} >= {"local"}
+
+
+@pytest.mark.parametrize("name", ["wsgi_servers", "asgi_to_wsgi"])
+def test_a_benchmark_that_cannot_run_here_is_reported_and_does_not_fail_the_run(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    assert run.main(["python", "python", "--only", name]) == 0
+    assert "not run: not installed: wrk" in capsys.readouterr().out
+
+
+STORED = record_of(case(2.0, 2.1, 2.2))
+
+
+@pytest.mark.parametrize(
+    ("now", "said", "not_said"),
+    [
+        (STORED, "| 2.1 (2 to 2.2) | within the noise |", "measure again"),
+        (STORED, "| 2.1 (2 to 2.2) | within the noise |", "The stored run differs"),
+        (record_of(case(1.9, 3.0, 3.1)), "within the noise", "better"),
+        (record_of(case(2.3, 2.4, 2.5)), "| 2.1 (2 to 2.2) | **better** |", "within"),
+        (record_of(case(1.0, 1.1, 1.2)), "| 2.1 (2 to 2.2) | **WORSE** |", "within"),
+        (record_of(case(3, name="another")), "| new |", "within"),
+        (replace(STORED, load=2.1), "measure again", "The stored run differs"),
+        (replace(STORED, machine="another"), "The stored run differs", "measure again"),
+        (replace(STORED, conditions="another"), "The stored run differs", "measure again"),
+    ],
+)
+def test_a_report_marks_only_changes_beyond_the_noise_and_says_what_may_explain_them(
+    now: Record, said: str, not_said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    run.store([STORED], run.RESULTS, tmp_path)
+    assert said in run.report(now)
+    assert not_said not in run.report(now)
+
+
+def test_a_record_is_read_as_it_was_written_to_four_digits(tmp_path: Path) -> None:
+    file = tmp_path / "bridge.json"
+    record_of(case(2.51234, 2.6)).write(file)
+    assert '"samples": [ 2.512, 2.6 ],' in file.read_text("utf-8")
+    assert Record.read(file) == record_of(
+        replace(case(2.51234, 2.6), samples=[2.512, 2.6], theirs=25.56)
+    )
+
+
+def test_a_record_does_not_name_who_built_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.release", lambda: "6.18.44-mine-v1")
+    assert this_machine().endswith(" 6.18.44")
+
+
+# The pages and plots
+
+
+def test_a_plot_shows_each_case_and_each_contender(tmp_path: Path) -> None:
+    peers = {"raw": 5.0, "a2wsgi": 90.0}
+    missed = case(0.33, name="`write` < 3", peers=peers)
+    run.store([record_of(case(3, 3, 3), missed)], tmp_path, tmp_path)
+    for name, shown in (
+        ("bridge", {"sensitive", "write < 3", "3.0", "0.33"}),
+        ("bridge-peers", {"here", "asgiref 3.13", *peers, "90.0 µs"}),
+    ):
+        plot = (tmp_path / f"{name}.svg").read_text("utf-8")
+        assert shown <= {each.text for each in ElementTree.fromstring(plot).iter()}
+        assert "prefers-color-scheme: dark" in plot
+
+
+def test_a_plot_of_the_documentation_shows_the_stored_figures(tmp_path: Path) -> None:
+    run.store(run.stored(run.RESULTS).values(), tmp_path, tmp_path)
+    drawn = {path.name: path.read_text("utf-8") for path in tmp_path.glob("*.svg")}
+    assert drawn == {path.name: path.read_text("utf-8") for path in run.PLOTS.glob("*.svg")}
+
+
+def test_the_page_of_the_benchmarks_shows_every_benchmark_with_its_targets() -> None:
+    page = (run.PLOTS / "index.md").read_text("utf-8")
+    assert [n for n in run.BENCHMARKS if f"figures of {n} with targets:" not in page] == []
+
+
+@pytest.mark.parametrize("path", pages.marked_pages(), ids=str)
+def test_a_page_shows_the_stored_figures(path: Path) -> None:
+    page = path.read_text("utf-8")
+    assert page == pages.with_figures(page, run.stored(run.RESULTS))
+
+
+def test_figures_are_written_between_their_marks_and_nothing_else_changes() -> None:
+    page = "a\n<!-- figures of bridge: begin -->\nold\n<!-- figures of bridge: end -->\nz\n"
+    new = pages.with_figures(page, {"bridge": record_of(case(3, 3, 3))})
+    assert new.startswith("a\n<!-- figures of bridge: begin -->\n\nMedians of 3 alternating rounds")
+    row = "| sensitive | 30.0 µs | 10.0 µs | 3.0 |"
+    assert new.endswith(f"\n{row}\n\n<!-- figures of bridge: end -->\nz\n")
+    with pytest.raises(ValueError, match="'bridge'"):
+        pages.with_figures(page, {})
+
+
+def test_the_capacity_is_calculated_from_the_processor_time() -> None:
+    text = pages.capacity({"postgres_echo": record_of(tables=echoes_of())})
+    # At 50 µs per echo, one core carries 20,000 and half of 32 cores carries 16 times as many.
+    assert "| one gateway, on one core | 50 µs | 20,000 echoes a second |" in text
+    assert "| 50 µs | 320,000 echoes a second |" in text
