@@ -27,7 +27,9 @@ def refuse_stale_wheel(package: Path) -> Path:
         sys.exit(f"dist/ should hold one wheel of {package.name}: run `tox run -e wheels` first")
     for source in (package / "pyproject.toml", *package.glob("src/**/*.py")):
         if source.stat().st_mtime > wheels[0].stat().st_mtime:
-            sys.exit(f"{source.relative_to(ROOT)} is newer than dist/: run `tox run -e wheels` first")
+            sys.exit(
+                f"{source.relative_to(ROOT)} is newer than dist/: run `tox run -e wheels` first"
+            )
     return wheels[0]
 
 
