@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checkouts import ROOT, closed_address, copy_checkout
+from checkouts import ROOT, copy_checkout
 from private_environment import CannotPrepare, call, is_offline
 
 COMMANDS = ("run_tests.py", "demo/run.py")
@@ -23,6 +23,8 @@ sys.version_info, sys.version, sys.argv = (3, 6, 15), "3.6.15 (pretended)", [{0!
 sys.path.insert(0, {1!r})
 runpy.run_path({0!r}, run_name="__main__")
 """
+#: No server listens on this port.
+OFFLINE = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_RETRIES": "1"}
 #: Run a command without the permission to bind to a low port, even if root runs the tests.
 CONFINED = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
 READ_ONLY = 'mount --bind . . && mount -o remount,bind,ro . && cd "$PWD" && exec "$0" "$@"'
@@ -44,12 +46,11 @@ def start(checkout: Path, tmp_path: Path) -> Start:
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON"))}
-        offline = {"PIP_INDEX_URL": closed_address(), "PIP_RETRIES": "1"}
         variables = {"PIP_CONFIG_FILE": os.devnull, "PYTHONPATH": str(tmp_path)}
         return subprocess.run(
             command,
             cwd=checkout,
-            env={**inherited, **offline, **variables},
+            env={**inherited, **OFFLINE, **variables},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -154,6 +155,6 @@ def test_a_command_that_fails_is_shown_with_its_output(monkeypatch: pytest.Monke
 
 
 def test_an_index_that_does_not_answer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_INDEX_URL", closed_address())
-    monkeypatch.setenv("PIP_RETRIES", "1")
+    for name, value in OFFLINE.items():
+        monkeypatch.setenv(name, value)
     assert is_offline(sys.executable)
