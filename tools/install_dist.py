@@ -6,6 +6,7 @@ which names the wheel in ``dist/``. Before that, all our distributions are remov
 an earlier run would hide a dependency that the package does not declare.
 """
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,11 @@ PACKAGES = {path.parent.name for path in (ROOT / "packages").glob("*/pyproject.t
 
 def pip(*arguments: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", "-qq", *arguments], check=True)
+
+
+def distribution_name(requirement: str) -> str:
+    """Return the canonical name of the distribution that a requirement asks for."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement)[0]).lower()
 
 
 def refuse_stale_wheel(package: Path) -> Path:

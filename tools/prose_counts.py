@@ -26,8 +26,6 @@ LIMITS = {
     "begin": (r"\b(?:begin|begins|began|begun|beginning)\b", 3),
     "for ever": (r"\bfor\s+ever\b", 0),
 }
-#: A page that counts separately from its folder, because a program writes it.
-SEPARATE_PAGE = "docs/dependents.md"
 #: A folder with fewer words is judged as if it had this many: one "what" proves nothing.
 SMALLEST_SAMPLE = 1000
 GENERATED = {"_build", "build", "dist", "node_modules"}
@@ -66,8 +64,7 @@ def docstrings_and_comments(source: str) -> Iterator[str]:
 def folder_of(path: str) -> str:
     """Return the folder that a file counts for, such as ``packages/NAME/src`` or ``tools``."""
     top, *others = path.split("/")[:-1] or ["."]
-    depth = {"packages": 2, "docs": 1}.get(top, 0)
-    return path if path == SEPARATE_PAGE else "/".join([top, *others[:depth]])
+    return "/".join([top, *others[: {"packages": 2, "docs": 1}.get(top, 0)]])
 
 
 def text_files(root: Path) -> Iterator[Path]:
