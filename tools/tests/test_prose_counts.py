@@ -8,27 +8,20 @@ from prose_counts import main, prose_of
 
 MODULE = '''"""Somebody reads this."""
 name = "whoever"  # what a comment says
-
-
 class Record:
     value: int
     """What the value means."""
+    def begin():
+        """Return `whatever` or ``nobody``.
 
-
-def begin():
-    """Return `whatever` or ``nobody``.
-
-    >>> begin()  # nobody
-    """
+        >>> begin()  # nobody
+        """
 '''
 PAGE = """# What a page says
-
 ```python
 whoever = "somebody"
 ```
-
 <!-- somebody begins -->
-
 :::{note}
 A note counts, `nobody` does not.
 :::
@@ -45,6 +38,7 @@ A note counts, `nobody` does not.
         ),
         ("a.md", PAGE, "# What a page says :::{note} A note counts, does not. :::"),
     ],
+    ids=["module", "page"],
 )
 def test_prose_counts_and_code_does_not(name: str, text: str, counted: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, "utf-8")
