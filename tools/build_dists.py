@@ -19,16 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def build_all(target: Path, root: Path = ROOT) -> list[Path]:
     """Build everything into a folder; return the wheels. Exits the program on failure."""
     for project in sorted(root.glob("packages/*/pyproject.toml")):
-        build = [
-            sys.executable,
-            "-m",
-            "build",
-            "--no-isolation",
-            "--outdir",
-            target,
-            project.parent,
-        ]
-        done = subprocess.run(build, capture_output=True, text=True)
+        build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", f"{target}"]
+        done = subprocess.run([*build, f"{project.parent}"], capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"cannot build {project.parent.name}:\n{done.stdout}\n{done.stderr}")
     return sorted(target.glob("*.whl"))

@@ -46,9 +46,9 @@ class NoServer(Exception):
 def find_binaries() -> Path | None:
     """Return the folder with ``initdb`` and ``postgres``: the machine's, or else PyPI's."""
     chosen = os.environ.get(VARIABLE, "")
-    places = [*([] if chosen else _of_the_machine()), *_embedded()]
-    if chosen not in ("", "embedded"):
-        places = [Path(chosen)]
+    places = [*_of_the_machine(), *_embedded()]
+    if chosen:
+        places = _embedded() if chosen == "embedded" else [Path(chosen)]
     return next(filter(_is_complete, places), None)
 
 
@@ -152,16 +152,14 @@ def keep(binaries: Path) -> bool:
 
     Returns whether it was ready.
     """
-    with tempfile.TemporaryDirectory(
-        prefix="asgiref-own-postgres-", ignore_cleanup_errors=True
-    ) as name:
+    with tempfile.TemporaryDirectory(prefix="own-postgres-", ignore_cleanup_errors=True) as name:
         folder, password = Path(name), secrets.token_urlsafe(16)
         binaries = _reachable(binaries, folder)
         (folder / "password").write_text(password)  # in a folder that other users cannot enter
         if UNPRIVILEGED:
             shutil.chown(folder, **UNPRIVILEGED)
             shutil.chown(folder / "password", **UNPRIVILEGED)
-        command = [binaries / "initdb", "--username=postgres", "--encoding=UTF8", "--locale=C"]
+        command = [f"{binaries}/initdb", "--username=postgres", "--encoding=UTF8", "--locale=C"]
         command += ["--no-sync", "--auth=scram-sha-256", "--pwfile=password", "--pgdata=data"]
         made = subprocess.run(command, stdout=subprocess.DEVNULL, cwd=folder, **UNPRIVILEGED)
         return made.returncode == 0 and any(
@@ -173,12 +171,14 @@ def _serve(binaries: Path, folder: Path, password: str) -> bool:
     """Run a server on a free port until standard input ends; return whether it was ready."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
-    command = [binaries / "postgres", "-D", folder / "data", "-p", port]
+    command = [f"{binaries}/postgres", "-D", "data", "-p", port]
     command += ["--listen-addresses=127.0.0.1", "--unix-socket-directories="]
-    accepts = [binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", port]
+    accepts = [f"{binaries}/pg_isready", "-q", "-h", "127.0.0.1", "-p", port]
     options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "cwd": folder, **UNPRIVILEGED}
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, **options)
+        server: subprocess.Popen[bytes] = subprocess.Popen(
+            command, stdout=log, stderr=log, **options
+        )
     try:
         end = time.monotonic() + START_SECONDS
         while subprocess.run(accepts, **options).returncode:

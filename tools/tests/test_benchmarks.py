@@ -45,7 +45,7 @@ def record_of(*cases: Measured, **more: Any) -> Record:
 def test_pyperf_times_each_case_in_both_environments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "slow_cases.py").write_text(SLOW_CASES.format(str(run.HERE)), "utf-8")
+    (tmp_path / "slow_cases.py").write_text(SLOW_CASES.format(str(harness.HERE)), "utf-8")
     theirs = tmp_path / "python"
     theirs.write_text(f'#!/bin/sh\nTHEIRS=1 exec {sys.executable} "$@"\n', "utf-8")
     theirs.chmod(0o755)
@@ -235,7 +235,7 @@ def test_a_plot_of_the_documentation_shows_the_stored_figures(tmp_path: Path) ->
 
 def test_the_page_of_the_benchmarks_shows_every_benchmark_with_its_targets() -> None:
     page = (run.PLOTS / "index.md").read_text("utf-8")
-    assert [n for n in run.BENCHMARKS if f"figures of {n} with targets:" not in page] == []
+    assert [n for n in harness.BENCHMARKS if f"figures of {n} with targets:" not in page] == []
 
 
 @pytest.mark.parametrize("path", pages.marked_pages(), ids=str)

@@ -83,6 +83,6 @@ def test_every_fault_of_a_command_line_is_found() -> None:
 
 @pytest.mark.parametrize("program", ["run_tests.py", "demo/run.py", "tools/release.py"])
 def test_a_program_of_this_repository_tells_the_version_of_the_checkout(program: str) -> None:
-    command = [sys.executable, ROOT / program, "--version"]
+    command = [sys.executable, str(ROOT / program), "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"{Path(program).name} of asgiref 3.")
