@@ -5,8 +5,9 @@ A version is released once; its tag ``NAME-VERSION`` marks the commit of the upl
 - If the current version has a tag, the installed files must equal those of the tag: ``src/``,
   LICENSE, and the distribution's metadata in pyproject.toml. Tests, documentation, change notes,
   test settings and the ``tests`` extra may differ; they wait for the next release.
-- A version without a tag is new. It needs a CHANGELOG section or notes, a number above all tags of
-  the component, and a place in the ranges of our packages that depend on the component.
+- A version without a tag is new. It needs a CHANGELOG section or notes, and a number above all tags
+  of the component. (If it is outside the range of a package that depends on it, pip refuses to
+  install the two together, here and in the tests of the meta-package.)
 - A tag may be missing from this clone only, so a shallow clone and a dated CHANGELOG section
   without its tag are refused.
 """
@@ -16,7 +17,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -37,8 +38,8 @@ class Component:
     folder: Path
     name: str
     version: Version
-    #: The run-time dependencies by canonical name.
-    needs: dict[str, Requirement]
+    #: The names of the run-time dependencies.
+    needs: frozenset[str]
 
     @property
     def tag(self) -> str:
@@ -67,20 +68,18 @@ def check(root: Path) -> list[Verdict]:
     """Judge all components, in upload order: each one after our components that it needs."""
     if git(root, "rev-parse", "--is-shallow-repository").strip() == "true":
         sys.exit("this clone is shallow and may lack tags: run `git fetch --unshallow --tags`")
-    found = [read_component(path.parent) for path in root.glob("packages/*/pyproject.toml")]
+    found = (read_component(path.parent) for path in sorted(root.glob("packages/*/pyproject.toml")))
     ours = {component.name: component for component in found}
-    graph = {name: sorted(each.needs.keys() & ours) for name, each in sorted(ours.items())}
-    return [judge(ours[name], found) for name in TopologicalSorter(graph).static_order()]
+    graph = {name: sorted(component.needs & ours.keys()) for name, component in ours.items()}
+    return [judge(ours[name]) for name in TopologicalSorter(graph).static_order()]
 
 
 def read_component(folder: Path) -> Component:
     described = project_wheel_metadata(folder, isolated=False)
-    needs: dict[str, Requirement] = {}
-    for need in map(Requirement, described.get_all("Requires-Dist") or ()):
-        if "extra ==" not in str(need.marker):
-            needs[canonicalize_name(need.name)] = need
+    needs = map(Requirement, described.get_all("Requires-Dist") or ())
+    names = (canonicalize_name(need.name) for need in needs if "extra ==" not in str(need.marker))
     name = canonicalize_name(described["Name"])
-    return Component(folder, name, Version(described["Version"]), needs)
+    return Component(folder, name, Version(described["Version"]), frozenset[str](names))
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -90,7 +89,7 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def judge(component: Component, ours: Sequence[Component]) -> Verdict:
+def judge(component: Component) -> Verdict:
     tags = git(component.folder, "tag", "--list", f"{component.name}-[0-9]*").split()
     released = {Version(tag.removeprefix(f"{component.name}-")) for tag in tags}
     if component.version in released:
@@ -100,7 +99,7 @@ def judge(component: Component, ours: Sequence[Component]) -> Verdict:
         state = State.TO_RELEASE
         reason = f"after {max(released)}" if released else "its first release"
         reason += ", when its notes are in the CHANGELOG" if has_notes(component) else ""
-        refusal = refuse_version(component, released) or refuse_ranges(component, ours)
+        refusal = refuse_version(component, released)
     return Verdict(component, State.REFUSED if refusal else state, refusal or reason)
 
 
@@ -140,12 +139,4 @@ def refuse_version(component: Component, released: Collection[Version]) -> str |
         return f"its CHANGELOG has two sections of {version}: join them under one dated title"
     if version not in sections and not has_notes(component):
         return f"nothing says what is new in {version}: add a note, changes/+SLUG.KIND.md"
-    return None
-
-
-def refuse_ranges(component: Component, ours: Sequence[Component]) -> str | None:
-    for other in ours:
-        need = other.needs.get(component.name)
-        if need and not need.specifier.contains(component.version, prereleases=True):
-            return f"{other.name} asks for {need}: raise the range in its pyproject.toml"
     return None

@@ -104,7 +104,6 @@ def checkout(released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("1.0.1: to release", [BUG_FIX, ("CHANGELOG.md", "", "## 1.0.1 (unreleased)\n")]),
         ("1.0.1: REFUSED: nothing says what is new in 1.0.1: add a note", [ANSWER, BUG_FIX]),
         ("0.9.0: REFUSED: 1.0.0 is released already", [(SYNC, "1.0.0", "0.9.0"), NOTE]),
-        ("2.0.0: REFUSED: asgiref asks for Asgiref_Sync", [(SYNC, "1.0.0", "2.0.0"), NOTE]),
         ("1.0.1: REFUSED: its CHANGELOG has two sections of 1.0.1", [BUG_FIX, TWO_SECTIONS]),
         (
             "1.0.1: REFUSED: its CHANGELOG dates 0.9.0, which has no tag: run `git fetch --tags`",
