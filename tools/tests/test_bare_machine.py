@@ -31,7 +31,7 @@ ENTER = (
     'exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$0" sh -c "$1"'
 )
 
-#: Runs a command in the checkout of "root" or "somebody"; returns its output if it succeeded.
+#: Runs a command in the checkout of `root` or `somebody`; returns its output if it succeeded.
 Run = Callable[[str, str], str]
 
 
