@@ -84,7 +84,7 @@ class OwnPostgres:
         self.pid = 0
         self._on_end = on_end
         self._keeper: subprocess.Popen[str] | None = None
-        self._watcher = threading.Thread(target=self._watch, name="own-postgres")
+        self._watcher = threading.Thread(target=self._watch, name="own-postgres", daemon=True)
 
     def start(self) -> str:
         """Return the URL once the server accepts connections.
