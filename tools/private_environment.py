@@ -8,7 +8,6 @@ old Python get such a sentence too.
 """
 
 import contextlib
-import errno
 import importlib.util
 import os
 import subprocess
@@ -54,8 +53,6 @@ def require_writable(folder):
         with tempfile.TemporaryFile(dir=str(folder)):
             pass
     except OSError as error:
-        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise CannotPrepare(f"cannot write to {failed_in}: {error.strerror}.") from None
         raise CannotPrepare(
             f"cannot write to {failed_in} ({error.strerror}): make that folder writable for this "
             "user, or copy the checkout to a place where it is, and start again."

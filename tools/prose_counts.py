@@ -18,8 +18,6 @@ from pathlib import Path
 
 from command_line import make_parser
 
-__all__ = ["main", "prose_of"]
-
 ROOT = Path(__file__).resolve().parents[1]
 #: The words, and how many occurrences per 10,000 words are allowed.
 LIMITS = {
@@ -28,8 +26,6 @@ LIMITS = {
     "begin": (r"\b(?:begin|begins|began|begun|beginning)\b", 3),
     "for ever": (r"\bfor\s+ever\b", 0),
 }
-#: Pages that count separately from their folder, because a program writes them.
-SEPARATE_PAGES = {"docs/dependents.md"}
 #: A folder with fewer words is judged as if it had this many: one "what" proves nothing.
 SMALLEST_SAMPLE = 1000
 GENERATED = {"_build", "build", "dist", "node_modules"}
@@ -49,21 +45,17 @@ def prose_of(path: Path) -> str:
     """Return the text of a page, or the docstrings and comments of a module, without code."""
     text = path.read_text("utf-8")
     if path.suffix == ".py":
-        text = "\n\n".join([*docstrings(text), *comments(text)])
+        text = "\n\n".join(docstrings_and_comments(text))
     for pattern in CODE:
         text = pattern.sub(" ", text)
     return text
 
 
-def docstrings(source: str) -> Iterator[str]:
-    """Each string that stands alone as a statement: docstrings, and those below an attribute."""
+def docstrings_and_comments(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.Expr(ast.Constant(str(text))):
+            case ast.Expr(ast.Constant(str(text))):  # also the docstring of an attribute
                 yield text
-
-
-def comments(source: str) -> Iterator[str]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.string.lstrip("#: ")
@@ -71,9 +63,8 @@ def comments(source: str) -> Iterator[str]:
 
 def folder_of(path: str) -> str:
     """Return the folder that a file counts for, such as ``packages/NAME/src`` or ``tools``."""
-    parents = path.split("/")[:-1]
-    depth = {"packages": 3, "docs": 2}.get(path.split("/")[0], 1)
-    return path if path in SEPARATE_PAGES else "/".join(parents[:depth]) or "."
+    top, *others = path.split("/")[:-1] or ["."]
+    return "/".join([top, *others[: {"packages": 2, "docs": 1}.get(top, 0)]])
 
 
 def text_files(root: Path) -> Iterator[Path]:
@@ -90,18 +81,18 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     for path in text_files(root):
         folder, text = folder_of(path.relative_to(root).as_posix()), prose_of(path)
         words[folder] += len(WORD.findall(text))
-        for name, (pattern, _) in LIMITS.items():
-            found[folder, name] += len(re.findall(pattern, text, re.IGNORECASE))
-    print(f"{'per 10,000 words':<36}{'words':>8}" + "".join(f"{name:>10}" for name in LIMITS))
-    failures: list[str] = []
+        for word, (pattern, _) in LIMITS.items():
+            found[folder, word] += len(re.findall(pattern, text, re.IGNORECASE))
+    print(f"{'per 10,000 words':<36}{'words':>8}" + "".join(f"{word:>10}" for word in LIMITS))
+    too_many = []
     for folder, total in sorted(words.items()):
-        rates = (10_000 * found[folder, name] / max(total, 1) for name in LIMITS)
+        rates = (10_000 * found[folder, word] / max(total, 1) for word in LIMITS)
         print(f"{folder:<36}{total:>8}" + "".join(f"{rate:>10.1f}" for rate in rates))
-        for name, (_, limit) in LIMITS.items():
-            if found[folder, name] * 10_000 > limit * max(total, SMALLEST_SAMPLE):
-                failures.append(f"{folder}: too many of {name!r}; see CONTRIBUTING.md")
-    print(*failures, sep="\n")
-    return 1 if failures else 0
+        for word, (_, limit) in LIMITS.items():
+            if found[folder, word] * 10_000 > limit * max(total, SMALLEST_SAMPLE):
+                too_many.append(f"{folder}: too many of {word!r}; see CONTRIBUTING.md")
+    print(*too_many, sep="\n")
+    return 1 if too_many else 0
 
 
 if __name__ == "__main__":

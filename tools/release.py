@@ -2,8 +2,7 @@
 
 1. Refuse components that must not be released (`release_check`); ``--check`` stops here.
 2. Build every sdist and wheel; ``twine`` and ``check-wheel-contents`` check them.
-3. Install everything from the sdists, as users without a matching wheel do. Third-party packages
-   come from the index first; pip then finds our names only among the sdists.
+3. Install everything from the sdists, as users without a matching wheel do.
 4. Unpack each sdist, and run its tests against the installed packages.
 
 The environments ``sync``, ``wsgi`` and so on test that each package works with only its declared
@@ -15,81 +14,57 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from build_dists import build_all
+from build_dists import ROOT, build_all
 from command_line import make_parser
-from components import ROOT, Component
-from packaging.requirements import Requirement
-from release_check import ReleaseState, check
-
-__all__ = ["foreign", "main"]
+from release_check import State, check
 
 
-def say(step: str) -> None:
-    print(f"release: {step}", flush=True)
-
-
-def python(*arguments: str | Path) -> None:
+def python(*arguments: str | Path, folder: Path | None = None) -> None:
     """Run a module of the environment; exit the program if it fails, after its output."""
-    if subprocess.run([sys.executable, "-I", "-m", *arguments]).returncode:
+    print("release:", *arguments, flush=True)
+    if subprocess.run([sys.executable, "-I", "-m", *arguments], cwd=folder).returncode:
         sys.exit(f"release: `{' '.join(map(str, arguments))}` failed")
 
 
-def foreign(requirements: Iterable[Requirement], ours: Iterable[str]) -> list[str]:
-    """Return the third-party requirements, without duplicates, in pip's format."""
-    return sorted({str(each) for each in requirements if each.name not in set(ours)})
-
-
-def install_from_sdists(components: Sequence[Component], folder: Path) -> None:
-    names = [component.name for component in components]
-    needs = [need for each in components for need in (*each.needs, *each.test_tools)]
-    python("pip", "-qq", "install", *foreign(needs, names))
-    # pip caches the wheels that it builds: a cached one would hide an sdist that does not build.
-    options = ["--no-cache-dir", "--no-build-isolation", "--no-binary", ",".join(names)]
-    python("pip", "-qq", "install", "--no-index", "--find-links", folder, *options, *names)
-    python("pip", "check")
-
-
-def tests_pass(sdist: Path, folder: Path) -> bool:
-    """Unpack an sdist and run its tests; pytest prints its own summary."""
-    say(f"test {sdist.name}")
-    shutil.unpack_archive(sdist, folder)
-    command = [sys.executable, "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    return subprocess.run(command, cwd=folder / sdist.name.removesuffix(".tar.gz")).returncode == 0
-
-
-def rehearse(root: Path, components: Sequence[Component], folder: Path) -> None:
+def rehearse(root: Path, folder: Path) -> None:
     """Build, check, install and test everything; exit the program on a failure."""
     wheels = build_all(folder / "built", root)
-    say(f"{len(wheels)} sdists and wheels are built")
-    python("twine", "check", "--strict", folder / "built" / "*")
-    python("check_wheel_contents", *wheels)
-    say("install everything from the sdists")
-    install_from_sdists(components, folder / "built")
     sdists = sorted(folder.glob("built/*.tar.gz"))
-    failed = [sdist.name for sdist in sdists if not tests_pass(sdist, folder / "unpacked")]
-    if failed:
-        sys.exit(f"release: the tests of {', '.join(failed)} failed")
+    python("twine", "check", "--strict", *wheels, *sdists)
+    python("check_wheel_contents", *wheels)
+    # pip looks in no index for a distribution whose file it is given. It caches the wheels that it
+    # builds: a cached one would hide an sdist that does not build.
+    options = [
+        "-qq",
+        "--no-cache-dir",
+        "--no-build-isolation",
+        *(f"{each}[tests]" for each in sdists),
+    ]
+    python("pip", "install", *options)
+    python("pip", "check")
+    for sdist in sdists:
+        shutil.unpack_archive(sdist, folder)
+        unpacked = folder / sdist.name.removesuffix(".tar.gz")
+        python("pytest", "-q", "-p", "no:cacheprovider", folder=unpacked)
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
     parser = make_parser("do everything for a release except the upload")
     parser.add_argument("--check", action="store_true", help="only print what would be released")
     only_check = parser.parse_args(arguments).check
-    releases = check(root)
-    for release in releases:
-        say(str(release))
-    refused = [each for each in releases if each.state is ReleaseState.REFUSED]
-    if refused:
-        sys.exit(f"release: refused, because of {len(refused)} of {len(releases)} components")
+    verdicts = check(root)
+    print(*verdicts, sep="\n", flush=True)
+    if any(each.state is State.REFUSED for each in verdicts):
+        sys.exit("release: refused, because of the components above")
     if only_check:
         return
     with tempfile.TemporaryDirectory(prefix="release-") as folder:
-        rehearse(root, [each.component for each in releases], Path(folder))
-    order = [each.component.tag for each in releases if each.state is ReleaseState.TO_RELEASE]
-    say(f"ready, in this order: {', '.join(order) or 'nothing is to be released'}")
+        rehearse(root, Path(folder))
+    order = [each.component.tag for each in verdicts if each.state is State.TO_RELEASE]
+    print(f"release: ready, in this order: {', '.join(order) or 'nothing is to be released'}")
 
 
 if __name__ == "__main__":

@@ -4,71 +4,52 @@ Reads the JUnit reports that pytest writes in every environment (``tox.ini``). A
 program from outside the package index is skipped with the reason ``PROGRAM is not installed``.
 """
 
-import ast
 import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-__all__ = ["Summary", "summarize", "tell"]
-
-MISSING_PROGRAM = " is not installed"
+#: The end of a failed test's report, which a truncated log of a run may lack.
 FAILURE_LINES = 40
-
-
-@dataclass(slots=True)
-class Summary:
-    passed: int = 0
-    #: For each failed test, its name and the end of its report, which a truncated log may lack.
-    failures: list[str] = field(default_factory=list)
-    #: The number of skipped tests by reason.
-    skipped: Counter[str] = field(default_factory=Counter)
-
-    def lines(self) -> Iterator[str]:
-        yield f"{self.passed} passed, {len(self.failures)} failed, {self.skipped.total()} skipped"
-        for reason, count in self.skipped.most_common():
-            yield f"skipped: {count}, because {reason}"
-        yield from self.failures
-
-
-def summarize(folder: Path) -> Summary:
-    """Count the tests of all reports in a folder."""
-    summary = Summary()
-    for report in sorted(folder.glob("*.xml")):
-        for case in ElementTree.parse(report).iter("testcase"):
-            outcomes = {each.tag: each for each in case}
-            skip, failure = outcomes.get("skipped"), outcomes.get("failure", outcomes.get("error"))
-            if failure is not None:
-                name = f"failed: {report.stem}, {case.get('classname')}::{case.get('name')}"
-                end = (failure.text or "").rstrip().splitlines()[-FAILURE_LINES:]
-                summary.failures.append("\n    ".join([name, *end]))
-            elif skip is None or skip.get("type") == "pytest.xfail":
-                summary.passed += 1
-            else:
-                summary.skipped[reason_of(skip)] += 1
-    return summary
 
 
 def reason_of(skip: ElementTree.Element) -> str:
     """Return why a test was skipped, without the installation hint in parentheses."""
     reason = skip.get("message", "")
     if reason == "collection skipped":  # a module; text: (file, line, "Skipped: ...")
-        reason = str(ast.literal_eval(skip.text or "")[2]).removeprefix("Skipped: ")
+        reason = re.findall(r"Skipped: (.*)['\"]\)$", skip.text or "")[0]
     return reason.strip().partition(" (")[0].rstrip(".")
 
 
+def failure_of(environment: str, case: ElementTree.Element, failure: ElementTree.Element) -> str:
+    end = (failure.text or "").rstrip().splitlines()[-FAILURE_LINES:]
+    name = f"failed: {environment}, {case.get('classname')}::{case.get('name')}"
+    return "\n    ".join([name, *end])
+
+
 def tell(folder: Path, status: int) -> int:
-    """Print the summary; return the exit code.
+    """Print the summary of all reports in a folder; return the exit code.
 
     CI must have every program, and skips go unread there, so a missing program is a failure.
     """
-    summary = summarize(folder)
-    if summary != Summary():
-        print("\n".join(summary.lines()), flush=True)
-    is_missing = any(reason.endswith(MISSING_PROGRAM) for reason in summary.skipped)
+    passed, failures, skipped = 0, [], Counter[str]()
+    for report in sorted(folder.glob("*.xml")):
+        for case in ElementTree.parse(report).iter("testcase"):
+            skip = case.find("skipped")
+            failed = [*case.iterfind("failure"), *case.iterfind("error")]
+            failures += [failure_of(report.stem, case, each) for each in failed[:1]]
+            if skip is not None and skip.get("type") != "pytest.xfail":
+                skipped[reason_of(skip)] += 1
+            elif not failed:
+                passed += 1
+    if passed or failures or skipped:
+        print(f"{passed} passed, {len(failures)} failed, {skipped.total()} skipped")
+    for reason, count in skipped.most_common():
+        print(f"skipped: {count}, because {reason}")
+    print("\n".join(failures), end="\n" if failures else "", flush=True)
+    is_missing = any(reason.endswith(" is not installed") for reason in skipped)
     if os.environ.get("CI") and is_missing and status == 0:
         print("run_tests.py: in CI, install the programs named above", file=sys.stderr)
         return 1
