@@ -25,7 +25,7 @@ from asgiref.postgres import PostgresGateway
 from asgiref.server import Reconnect, StatelessServer
 
 from . import Event, Scope
-from .trace import Kind, Trace, Where
+from .trace import Trace, Where
 
 NICK = "guessbot"
 _KEPT_ANSWERS = 10_000
@@ -34,8 +34,8 @@ _KEPT_ANSWERS = 10_000
 class Bot(StatelessServer):
     """The bot; ``url`` is the chat server's, and further arguments are those of the base class.
 
-    ``asked``, ``answered``, ``redelivered`` and ``repeated`` count messages, answers, answers to
-    redelivered messages, and those of them that the chat had already seen.
+    ``tally`` has the number of messages, answers, answers to redelivered messages, and those of
+    them that the chat had already seen.
     """
 
     base = "StatelessServer"
@@ -49,7 +49,7 @@ class Bot(StatelessServer):
         self._ready: Callable[[], None]
         self._answered: deque[int] = deque(maxlen=_KEPT_ANSWERS)
         self._scopes: dict[str, Scope] = {}
-        self.asked = self.answered = self.redelivered = self.repeated = 0
+        self.tally = dict.fromkeys(("asked", "answered", "redelivered", "repeated"), 0)
 
     async def work(self, ready: Callable[[], None]) -> None:
         """Run until cancelled; call ``ready`` once the bot is in the chat."""
@@ -78,11 +78,12 @@ class Bot(StatelessServer):
             return
         user, _, text = line.partition(": ")
         where = self._trace.ran(f"{self.base}.handle")
-        self._trace.publish(Kind.CHAT, user=user, speaker=user, text=text, where=asdict(where))
+        self._trace.publish("chat", user=user, speaker=user, text=text, where=asdict(where))
         new = {"type": "chat", "user": user, "game": f"{user}:{secrets.token_hex(4)}"}
         scope = self._scopes.setdefault(user.lower(), new)
-        self.asked += 1
-        await self._put(scope, {"type": "chat.message", "text": text, "number": self.asked})
+        self.tally["asked"] += 1
+        message = {"type": "chat.message", "text": text, "number": self.tally["asked"]}
+        await self._put(scope, message)
 
     async def _put(self, scope: Scope, message: Event) -> None:
         await self.get_or_create_application_instance(scope["game"], scope).put(message)
@@ -91,17 +92,17 @@ class Bot(StatelessServer):
         """Send a reply to the chat server, unless the chat has already seen it."""
         if message["type"] != "chat.reply":
             raise ValueError(f"a chat application may send chat.reply, not {message['type']!r}")
-        self.redelivered += message["again"]
+        self.tally["redelivered"] += message["again"]
         if message["number"] in self._answered:
-            self.repeated += 1
+            self.tally["repeated"] += 1
             return
         where = self._trace.ran("Bot application (one task per user)", Where(**message["where"]))
         self._trace.ran("Game in SQLite (sync_to_async)", Where(**message["stored_at"]))
         user, text = scope["user"], message["text"]
-        self._trace.publish(Kind.CHAT, user=user, speaker=NICK, text=text, where=asdict(where))
+        self._trace.publish("chat", user=user, speaker=NICK, text=text, where=asdict(where))
         await self._say(f"{user}: {text}")
         self._answered.append(message["number"])
-        self.answered += 1
+        self.tally["answered"] += 1
 
     async def _say(self, line: str) -> None:
         while True:

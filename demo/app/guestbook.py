@@ -16,8 +16,8 @@ from typing import Any
 from flask import Flask, Response, redirect, render_template, request, send_from_directory
 from werkzeug.exceptions import BadRequest, Conflict
 
-from .storage import Storage
-from .trace import Kind, Trace
+from .storage import connected
+from .trace import Trace
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BLOCK = 64 * 1024
@@ -25,12 +25,22 @@ MAX_UPLOAD = 1 << 30
 MAX_SAMPLE_MIB = 1024
 MAX_NAME, MAX_TEXT = 40, 500
 
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entry (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, text TEXT NOT NULL,
+    signed TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M', 'now', 'localtime')));
+"""
+
 KillWorker = Callable[[str], bool]
 """Kills the worker of this name; returns false if there is none."""
 
 
-def make_flask(storage: Storage, trace: Trace, facts: dict[str, Any], kill: KillWorker) -> Flask:
-    """Build the WSGI application; ``facts`` are what the page says about the bot."""
+def make_flask(folder: Path, trace: Trace, facts: dict[str, Any], kill: KillWorker) -> Flask:
+    """Build the WSGI application, with its data in ``folder``; the page shows the ``facts``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "demo.sqlite3"
+    with connected(path) as database:
+        database.executescript(_SCHEMA)
     app = Flask(__name__, static_folder=None, template_folder=".")
     app.config["MAX_CONTENT_LENGTH"] = MAX_UPLOAD
 
@@ -40,7 +50,9 @@ def make_flask(storage: Storage, trace: Trace, facts: dict[str, Any], kill: Kill
 
     @app.get("/")
     def index() -> str:
-        return render_template("page.html", entries=storage.entries(), **facts)
+        query = "SELECT name, text, signed FROM entry ORDER BY id DESC LIMIT 20"
+        with connected(path) as database:
+            return render_template("page.html", entries=database.execute(query), **facts)
 
     @app.get("/repository/<any(docs, demo):folder>/<path:name>")
     def repository(folder: str, name: str) -> Response:
@@ -52,8 +64,9 @@ def make_flask(storage: Storage, trace: Trace, facts: dict[str, Any], kill: Kill
         name, text = (request.form.get(field, "").strip() for field in ("name", "text"))
         if not 0 < len(name) <= MAX_NAME or not 0 < len(text) <= MAX_TEXT:
             raise BadRequest(f"A signature needs a name and a text of up to {MAX_TEXT} characters.")
-        storage.add_entry(name, text)
-        trace.publish(Kind.GUESTBOOK, name=name, text=text)
+        with connected(path) as database:
+            database.execute("INSERT INTO entry (name, text) VALUES (?, ?)", (name, text))
+        trace.publish("guestbook", name=name, text=text)
         # 303: the browser fetches the page with GET, so that a reload does not sign again.
         return redirect("/#guestbook", 303)
 

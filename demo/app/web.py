@@ -1,7 +1,8 @@
 """The ASGI application that uvicorn serves: it routes to the chat, Django, Flask and the events.
 
 The event stream is here and not in Flask: it lasts as long as the page is open and would occupy a
-worker thread all that time; on the loop it costs one small task.
+worker thread all that time. On the loop it costs one task, which looks for new events ten times a
+second, so that threads need not wake it and many events need only one write.
 
 Invariant: no request passes `refusal` unless its Host header names this machine (a foreign site can
 reach the demo through a name of its own that points here) and no other site sent it.
@@ -21,12 +22,13 @@ from flask import Flask
 
 from asgiref.wsgi import WsgiToAsgi
 
-from . import Event, Receive, Scope, Send
+from . import Receive, Scope, Send
 from .bridge import django
 from .chat import ChatServer
 from .trace import Trace
 
 GRACE_SECONDS = 3
+POLL_SECONDS = 0.1
 _LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost"})
 
 
@@ -38,6 +40,7 @@ class Web:
         self._trace = trace
         self._chat = ChatServer(trace)
         self._reference = reference
+        self.is_ending = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or WebSocket."""
@@ -60,26 +63,20 @@ class Web:
             await self._wsgi(scope, receive, send)
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the browser leaves or the trace closes."""
+        """Send events until the browser leaves or the demo ends."""
+        self._trace.ran("Event stream (ASGI, outside Flask)")
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        tasks = [
-            asyncio.create_task(self._pump(_last_event(scope), send)),
-            asyncio.create_task(_disconnected(receive)),
-        ]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        after, disconnected = _last_event(scope), asyncio.create_task(_disconnected(receive))
+        while not disconnected.done() and not self.is_ending:
+            if events := self._trace.since(after):
+                after = events[-1].number
+                fields = (f"id: {e.number}\nevent: {e.kind}\ndata: {e.text}\n\n" for e in events)
+                body = "".join(fields).encode()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            await asyncio.wait([disconnected], timeout=POLL_SECONDS)
+        disconnected.cancel()
         await send({"type": "http.response.body"})
-
-    async def _pump(self, after: int, send: Send) -> None:
-        self._trace.ran("Event stream (ASGI, outside Flask)")
-        async for events in self._trace.subscribe(after):
-            fields = (f"id: {e.number}\nevent: {e.kind}\ndata: {e.text}\n\n" for e in events)
-            await send(_chunk("".join(fields)))
 
 
 def refusal(scope: Scope) -> str:
@@ -108,16 +105,12 @@ async def _answer(send: Send, status: int, text: str) -> None:
     await send({"type": "http.response.body", "body": text.encode()})
 
 
-def _chunk(text: str) -> Event:
-    return {"type": "http.response.body", "body": text.encode(), "more_body": True}
-
-
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def serve(web: Web, listener: socket, trace: Trace, ready: Callable[[], None]) -> None:
+async def serve(web: Web, listener: socket, ready: Callable[[], None]) -> None:
     """Serve ``web`` with uvicorn until cancelled."""
     config = uvicorn.Config(
         cast(Any, web),
@@ -136,7 +129,7 @@ async def serve(web: Web, listener: socket, trace: Trace, ready: Callable[[], No
     try:
         await asyncio.shield(serving)
     finally:
-        trace.close()  # the event streams, which would never end
+        web.is_ending = True  # otherwise the event streams would never end
         server.should_exit = True
         await serving
 

@@ -1,7 +1,5 @@
 """The demo as a process: how it starts, and how it ends while browsers are busy."""
 
-from __future__ import annotations
-
 import http.client
 import os
 import re
@@ -113,6 +111,6 @@ def test_a_wrong_command_line_is_refused(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        options.parse(arguments)
+        options.parse(arguments, Path())
     assert ended.value.code == 2
     assert arguments[0] in capsys.readouterr().err

@@ -19,6 +19,7 @@ UNITS = {
     "MESSAGES",
     "PARTITIONS",
     "PORT",
+    "PROCESSES",
     "REPLICAS",
     "ROUNDS",
     "SECONDS",
