@@ -6,8 +6,6 @@ view runs on a worker thread, `async_to_sync` runs a coroutine on the event loop
 call; a ``threading.local`` would not.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import subprocess

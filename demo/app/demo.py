@@ -5,8 +5,6 @@ interrupts it in the middle of other work. If a piece ends without being asked t
 has failed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import secrets
@@ -94,7 +92,7 @@ def running(settings: Settings, on_end: Callable[[], None] = lambda: None) -> It
         folder = stack.enter_context(TemporaryDirectory(prefix="asgiref-demo-games-"))
         games = Path(folder, "games.sqlite3")
         # Start the database first, because it may be missing.
-        database = stack.enter_context(_database(settings, on_end)) if settings.workers else None
+        database = _database(settings, stack, on_end) if settings.workers else None
         listener = stack.enter_context(bind(settings.port))
         port: int = listener.getsockname()[1]
         url, fleet = f"ws://{HOST}:{port}/chat", None
@@ -113,22 +111,17 @@ def running(settings: Settings, on_end: Callable[[], None] = lambda: None) -> It
         yield port
 
 
-@contextlib.contextmanager
-def _database(settings: Settings, on_end: Callable[[], None]) -> Iterator[Database]:
-    """Yield a schema of our own in the given database, or in a server of our own."""
+def _database(settings: Settings, stack: ExitStack, on_end: Callable[[], None]) -> Database:
+    """Create a schema of our own in the given database, or in a server of our own."""
     server = own_postgres.OwnPostgres(on_end)
-    try:
-        # Each demo has its own schema: if two gateways shared one, one of them would wait.
-        schema = f"asgiref_demo_{secrets.token_hex(4)}"
-        database = Database(settings.database or server.start(), schema, timeout=TIMEOUT_SECONDS)
-        _call(partial(migrate, database, partitions=PARTITIONS), "the database cannot be used")
-        try:
-            yield database
-        finally:
-            if settings.database:
-                _call(partial(_drop_schema, database), f"the schema {schema} remains")
-    finally:
-        server.stop()
+    stack.callback(server.stop)
+    # Each demo has its own schema: if two gateways shared one, one of them would wait.
+    schema = f"asgiref_demo_{secrets.token_hex(4)}"
+    database = Database(settings.database or server.start(), schema, timeout=TIMEOUT_SECONDS)
+    _call(partial(migrate, database, partitions=PARTITIONS), "the database cannot be used")
+    if settings.database:
+        stack.callback(_call, partial(_drop_schema, database), f"the schema {schema} remains")
+    return database
 
 
 def _call(query: Callable[[], Coroutine[Any, Any, object]], complaint: str) -> None:

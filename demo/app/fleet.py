@@ -8,8 +8,6 @@ its own processes, so no request can reach another process. A dead worker is rep
 name, only after ``REPLACE_SECONDS``, so that the page shows how the others take over.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import os

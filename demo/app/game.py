@@ -88,8 +88,6 @@ class GuessingGame:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Play with one user until the user leaves or the server cancels this scope."""
-        if scope["type"] != "chat":
-            raise ValueError(f"GuessingGame serves chat scopes only, not {scope['type']!r}")
         if task := asyncio.current_task():
             task.set_name(f"scope of {scope['user']}")
         while (message := await receive())["type"] != "chat.left":
@@ -100,7 +98,6 @@ class GuessingGame:
             reply = {"type": "chat.reply", "number": number, "text": text}
             reply |= {"where": asdict(Where.here()), "stored_at": asdict(stored_at)}
             await send({**reply, "again": message.get("redelivered", False)})
-        await sync_to_async(self._forget)(scope["game"])
 
     def _turn(self, id: str, number: int, word: str) -> tuple[str, Where]:
         """Store a turn unless it is stored; return its answer, and where this ran."""
@@ -113,7 +110,3 @@ class GuessingGame:
                 game.answer(earlier)
             database.execute("INSERT OR IGNORE INTO turn VALUES (?, ?, ?)", (id, number, word))
         return game.answer(word), Where.here()
-
-    def _forget(self, id: str) -> None:
-        with connected(self._path) as database:
-            database.execute("DELETE FROM turn WHERE game = ?", (id,))

@@ -5,8 +5,6 @@ request on a worker thread. It reads an upload block by block while the browser 
 generates a download while the browser reads it, so memory never holds the whole body.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict

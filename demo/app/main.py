@@ -5,8 +5,6 @@ could not run or the check found a fault; 2 for a wrong command line; 130 only f
 which ends the program at once.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import signal

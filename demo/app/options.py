@@ -1,7 +1,5 @@
 """The command line and the port. ``run.py`` tries both before it installs anything."""
 
-from __future__ import annotations
-
 import errno
 import os
 import socket

@@ -3,8 +3,6 @@
 Invariant: every use opens and closes its own connection, so any thread may call anything.
 """
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
 from collections.abc import Iterator

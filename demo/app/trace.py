@@ -4,8 +4,6 @@ Invariant: ``Trace`` is the only object that all pieces share, and it numbers ev
 So a browser that returns with the number of its last event misses none that is still stored.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

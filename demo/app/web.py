@@ -8,8 +8,6 @@ Invariant: no request passes `refusal` unless its Host header names this machine
 reach the demo through a name of its own that points here) and no other site sent it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable
@@ -67,7 +65,9 @@ class Web:
         self._trace.ran("Event stream (ASGI, outside Flask)")
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        after, disconnected = _last_event(scope), asyncio.create_task(_disconnected(receive))
+        text = _header(scope, b"last-event-id")  # of a browser that returns
+        after = int(text) if text.isdecimal() and len(text) < 18 else 0
+        disconnected = asyncio.create_task(_disconnected(receive))
         while not disconnected.done() and not self.is_ending:
             if events := self._trace.since(after):
                 after = events[-1].number
@@ -93,12 +93,6 @@ def _header(scope: Scope, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
 
 
-def _last_event(scope: Scope) -> int:
-    """Return the number after which to continue, which a returning browser sends."""
-    text = _header(scope, b"last-event-id")
-    return int(text) if text.isdecimal() and len(text) < 18 else 0
-
-
 async def _answer(send: Send, status: int, text: str) -> None:
     headers = [(b"content-type", b"text/plain")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -114,8 +108,6 @@ async def serve(web: Web, listener: socket, ready: Callable[[], None]) -> None:
     """Serve ``web`` with uvicorn until cancelled."""
     config = uvicorn.Config(
         cast(Any, web),
-        loop="asyncio",
-        http="h11",
         ws="websockets-sansio",
         ws_max_size=4096,
         lifespan="off",

@@ -14,6 +14,7 @@ import pytest
 from app import check, guestbook, main
 from app.bot import Bot
 from app.game import GuessingGame
+from app.options import Settings
 
 from asgiref.wsgi import WsgiToAsgi
 
@@ -25,16 +26,33 @@ def postgres() -> None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no PostgreSQL")
 
 
-def test_an_intact_demo_passes_and_leaves_no_thread(failures: Any) -> None:
+@pytest.fixture
+def complaints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that breaks a part, runs steps of the check, and returns its complaints."""
+
+    def run(*steps: Any, broken: tuple[str, Any] | None = None, **more: Any) -> list[str]:
+        if broken is not None:
+            monkeypatch.setattr(f"app.{broken[0]}", broken[1])
+            monkeypatch.setattr(check, "SECONDS", 4.0)
+        lines: list[str] = []
+        code = check.run(Settings(tmp_path, tmp_path, port=0, **more), lines.append, steps)
+        found = [line[6:] for line in lines if line.startswith("FAIL")]
+        assert code == bool(found)
+        return found
+
+    return run
+
+
+def test_an_intact_demo_passes_and_leaves_no_thread(complaints: Any) -> None:
     # The environment of the tests decides whether the distributions come from wheels.
-    assert failures(*(step for step in check.STEPS if step is not check.own_wheels)) == []
+    assert complaints(*(step for step in check.STEPS if step is not check.own_wheels)) == []
     assert {"uvicorn", "bot"}.isdisjoint(thread.name for thread in threading.enumerate())
 
 
 @pytest.mark.usefixtures("postgres")
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_worker_killed_in_the_middle_costs_no_answer(workers: int, failures: Any) -> None:
-    assert failures(*check.FLEET_STEPS, workers=workers) == []
+def test_a_worker_killed_in_the_middle_costs_no_answer(workers: int, complaints: Any) -> None:
+    assert complaints(*check.FLEET_STEPS, workers=workers) == []
     left = {thread.name for thread in threading.enumerate()}
     assert left.isdisjoint({"uvicorn", "bot", "fleet", "own-postgres"})
 
@@ -94,19 +112,6 @@ NO_PYTHON = SimpleNamespace(executable="false")
 ENDED = "the demo itself: fleet failed: RuntimeError: worker-"
 
 
-@pytest.fixture
-def broken(failures: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that breaks a part, runs steps, and returns the only complaint."""
-
-    def run(target: str, replacement: Any, *steps: check.Step, **more: Any) -> str:
-        monkeypatch.setattr(f"app.{target}", replacement)
-        monkeypatch.setattr(check, "SECONDS", 4.0)
-        [complaint] = failures(*steps, **more)
-        return str(complaint)
-
-    return run
-
-
 @pytest.mark.parametrize(
     ("target", "replacement", "steps", "complaint"),
     [
@@ -124,9 +129,10 @@ def broken(failures: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     ],
 )
 def test_a_broken_part_is_found(
-    target: str, replacement: Any, steps: Any, complaint: str, broken: Any
+    target: str, replacement: Any, steps: Any, complaint: str, complaints: Any
 ) -> None:
-    assert broken(target, replacement, *steps).startswith(complaint)
+    [found] = complaints(*steps, broken=(target, replacement))
+    assert found.startswith(complaint)
 
 
 @pytest.mark.usefixtures("postgres")
@@ -139,13 +145,14 @@ def test_a_broken_part_is_found(
     ],
 )
 def test_a_kill_that_costs_something_is_found(
-    target: str, replacement: Any, step: Any, complaint: str, broken: Any
+    target: str, replacement: Any, step: Any, complaint: str, complaints: Any
 ) -> None:
-    assert broken(target, replacement, step, workers=2).startswith(complaint)
+    [found] = complaints(step, broken=(target, replacement), workers=2)
+    assert found.startswith(complaint)
 
 
 @pytest.mark.usefixtures("postgres")
-def test_a_database_that_is_there_is_used_and_left_as_it_was(failures: Any, broken: Any) -> None:
+def test_a_database_that_is_there_is_used_and_left_as_it_was(complaints: Any) -> None:
     async def schemas(url: str) -> list[Any]:
         connection = await asyncpg.connect(url)
         rows = await connection.fetch("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'asg%'")
@@ -153,9 +160,10 @@ def test_a_database_that_is_there_is_used_and_left_as_it_was(failures: Any, brok
         return list(rows)
 
     with own_postgres.own_postgres() as server:
-        assert failures(check.workers_share, workers=2, database=server.url) == []
+        assert complaints(check.workers_share, workers=2, database=server.url) == []
         assert asyncio.run(schemas(server.url)) == []
-        broken("fleet.sys", NO_PYTHON, check.page, workers=2, database=server.url)
+        broken = ("fleet.sys", NO_PYTHON)
+        assert complaints(check.page, broken=broken, workers=2, database=server.url) != []
         assert asyncio.run(schemas(server.url)) == []
 
 

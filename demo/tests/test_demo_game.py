@@ -53,12 +53,3 @@ async def test_another_worker_continues_and_counts_a_redelivered_guess_once(tmp_
         *first[1:],
         "your guesses: 1, 100, 1",
     ]
-
-
-async def test_users_who_leave_take_their_games_along(tmp_path: Path) -> None:
-    await play(tmp_path, {1: "1"})
-    scope = {"type": "chat", "user": "ann", "game": "ann:1"}
-    worker = ApplicationCommunicator(GuessingGame(tmp_path / "games"), scope)
-    await worker.send_input({"type": "chat.left"})
-    await worker.wait(timeout=10)
-    assert await play(tmp_path, {2: "history"}) == ["your guesses: none yet"]
