@@ -20,8 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-DEMO = Path(__file__).resolve().parent
-REPOSITORY = DEMO.parent
+REPOSITORY = Path(__file__).resolve().parents[1]
 STATE = REPOSITORY / ".demo"
 ENVIRONMENT = STATE / "venv"
 WHEELS = STATE / "wheels"
@@ -106,7 +105,7 @@ def prepare():
     call([*build, *packages], "the wheels")
     say("Installing them, Django, Flask and uvicorn ...")
     # Django requires asgiref: a wheel that is given as a file excludes any other of its name.
-    both = [*sorted(WHEELS.glob("*.whl")), "--requirement", DEMO / "requirements.txt"]
+    both = [*sorted(WHEELS.glob("*.whl")), "--requirement", REPOSITORY / "demo/requirements.txt"]
     call([*pip, "install", "--quiet", *both], "Django, Flask and uvicorn")
     call([*pip, "check"], "a consistent set of packages")
     shutil.rmtree(str(REFERENCE), ignore_errors=True)

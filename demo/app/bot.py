@@ -32,8 +32,8 @@ _KEPT_ANSWERS = 10_000
 class Bot(StatelessServer):
     """The bot; ``url`` is the chat server's, and further arguments are those of the base class.
 
-    ``tally`` has the number of messages, answers, answers to redelivered messages, and those of
-    them that the chat had already seen.
+    ``scopes`` has the live scopes by the name of their user. ``tally`` has the number of messages,
+    answers, answers to redelivered messages, and those of them that the chat had already seen.
     """
 
     base = "StatelessServer"
@@ -46,18 +46,13 @@ class Bot(StatelessServer):
         self._connected = asyncio.Event()
         self._ready: Callable[[], None]
         self._answered: deque[int] = deque(maxlen=_KEPT_ANSWERS)
-        self._scopes: dict[str, Scope] = {}
+        self.scopes: dict[str, Scope] = {}
         self.tally = dict.fromkeys(("asked", "answered", "redelivered", "repeated"), 0)
 
     async def work(self, ready: Callable[[], None]) -> None:
         """Run until cancelled; call ``ready`` once the bot is in the chat."""
         self._ready = ready
         await self.arun()
-
-    @property
-    def games(self) -> list[str]:
-        """The ids of the live scopes; any thread may read them."""
-        return [scope["game"] for scope in self._scopes.copy().values()]
 
     async def handle(self) -> None:
         """Talk to the chat server until the connection is lost; the base class calls this again."""
@@ -71,14 +66,14 @@ class Bot(StatelessServer):
     async def _hear(self, line: str) -> None:
         if line.startswith("*"):
             _, user, event = line.split(" ", 2)
-            if event == "left" and (scope := self._scopes.pop(user.lower(), None)):
+            if event == "left" and (scope := self.scopes.pop(user.lower(), None)):
                 await self._put(scope, {"type": "chat.left"})
             return
         user, _, text = line.partition(": ")
         where = self._trace.ran(f"{self.base}.handle")
         self._trace.publish("chat", user=user, speaker=user, text=text, where=asdict(where))
         new = {"type": "chat", "user": user, "game": f"{user}:{secrets.token_hex(4)}"}
-        scope = self._scopes.setdefault(user.lower(), new)
+        scope = self.scopes.setdefault(user.lower(), new)
         self.tally["asked"] += 1
         message = {"type": "chat.message", "text": text, "number": self.tally["asked"]}
         await self._put(scope, message)

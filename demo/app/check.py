@@ -5,7 +5,6 @@ observation. Steps use the traces of earlier steps, so their order matters; a fa
 stop the others. `run` returns 0 only if every step passed and the demo ended properly.
 """
 
-import asyncio
 import hashlib
 import html
 import importlib.metadata
@@ -13,13 +12,11 @@ import itertools
 import json
 import re
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,19 +24,16 @@ import own_postgres  # from tools/
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from asgiref.testing import ApplicationCommunicator
-
 from .bot import NICK
 from .chat import REFUSED
 from .demo import PieceFailed, running
-from .game import GuessingGame
 from .guestbook import made_up
 from .options import HOST, Settings
 
 SECONDS = 20.0
 UPLOAD_BYTES = 8 << 20
-PIECES = ("ASGI application (uvicorn)", "StatelessServer.handle")
-PIECES += ("Flask view (WsgiToAsgi)", "Game in SQLite (sync_to_async)")
+PIECES = ["ASGI application (uvicorn)", "StatelessServer.handle"]
+PIECES += ["Flask view (WsgiToAsgi)", "Game in SQLite (sync_to_async)"]
 GUESSES = 40
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
 UPGRADE["Sec-WebSocket-Key"] = "AAAAAAAAAAAAAAAAAAAAAA=="
@@ -133,8 +127,8 @@ def own_wheels(visit: Visit) -> str:
     require(len(names) == 9, f"these are installed: {', '.join(names)}")
     for name in names:
         origin = importlib.metadata.distribution(name).read_text("direct_url.json") or ""
-        is_local_wheel = re.search(r'"url": *"file:[^"]+\.whl"', origin) is not None
-        require(is_local_wheel, f"{name} was not installed from a wheel built here")
+        is_local = re.search(r'"url": *"file:[^"]+\.whl"', origin) is not None
+        require(is_local, f"{name} was not installed from a wheel built here")
     versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
     return "from wheels built here: " + ", ".join(versions)
 
@@ -212,21 +206,6 @@ def speed(visit: Visit) -> str:
     require(versions in ([own], [own, "3.13.0"]), f"these versions were timed: {versions}")
     calls = "{version}: {sync_to_async} µs for sync_to_async, {async_to_sync} µs for async_to_sync"
     return "; ".join(calls.format(**run) for run in runs)
-
-
-def helpers(visit: Visit) -> str:
-    """Play with the bot's application in memory, with ``asgiref.testing``."""
-
-    async def play(path: Path) -> str:
-        scope = {"type": "chat", "user": "ann", "game": f"ann:{visit.mark}"}
-        async with ApplicationCommunicator(GuessingGame(path), scope) as application:
-            await application.send_input({"type": "chat.message", "text": "history", "number": 1})
-            return str((await application.receive_output(SECONDS))["text"])
-
-    with tempfile.TemporaryDirectory() as folder:
-        answer = asyncio.run(play(Path(folder, "games")))
-    require(answer == "your guesses: none yet", f"the answer was {answer!r}")
-    return f"the bot's application, without a server: {answer!r}"
 
 
 def _play(user: User) -> Iterator[int]:
@@ -355,8 +334,8 @@ def _owner_of(fleet: Any, user: str) -> str:
 
 
 Step = Callable[[Visit], str]
-STEPS: tuple[Step, ...] = (own_wheels, page, guestbook, upload, download, bridge, speed, helpers)
-STEPS += (chat, event_stream, threads_and_loops, guards)
+STEPS: tuple[Step, ...] = (own_wheels, page, guestbook, upload, download, bridge, speed, chat)
+STEPS += (event_stream, threads_and_loops, guards)
 FLEET_STEPS: tuple[Step, ...] = (page, workers_share, chat, guards, kill_a_worker)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import asyncpg
 import own_postgres  # from tools/
 
 from asgiref.postgres import Database, migrate
@@ -32,7 +33,6 @@ from .web import Web, serve
 
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
-MAX_SCOPES = 500
 
 Work = Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
 """Works until cancelled, and calls its argument when it is ready, perhaps more than once."""
@@ -97,7 +97,7 @@ def running(settings: Settings, on_end: Callable[[], None] = lambda: None) -> It
         port: int = listener.getsockname()[1]
         url, fleet = f"ws://{HOST}:{port}/chat", None
         if database is None:
-            bot = Bot(GuessingGame(games), MAX_SCOPES, url=url, trace=trace)
+            bot = Bot(GuessingGame(games), url=url, trace=trace)
         else:
             bot = FleetBot(database, url=url, trace=trace, name="the demo's gateway")
             fleet = Fleet(database, games, settings.workers, bot, trace)
@@ -132,8 +132,5 @@ def _call(query: Callable[[], Coroutine[Any, Any, object]], complaint: str) -> N
 
 
 async def _drop_schema(database: Database) -> None:
-    connection = await database.connect()
-    try:
-        await connection.execute(f'DROP SCHEMA "{database.schema}" CASCADE')
-    finally:
-        await connection.close()
+    async with asyncpg.create_pool(database.url, min_size=1, max_size=1) as pool:
+        await pool.execute(f'DROP SCHEMA "{database.schema}" CASCADE')

@@ -32,7 +32,9 @@ REPLACE_SECONDS = 4
 LOOK_SECONDS = 0.25
 
 _LOOK = """
-SELECT p AS number, coalesce(o.owner, '') AS owner, coalesce(s.users, '{{}}') AS users,
+SELECT p AS number, coalesce(o.owner, '') AS owner,
+    ARRAY(SELECT split_part(game, ':', 1) FROM unnest($1::text[]) game
+        WHERE "{schema}".partition_of(game) = p) AS users,
     (SELECT count(*) FROM "{schema}".messages m WHERE m.id / 100000000000000 = p) AS backlog
 FROM generate_series(1, {partitions}) p
 LEFT JOIN (
@@ -40,10 +42,6 @@ LEFT JOIN (
     FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.classid = '"{schema}"'::regnamespace AND l.granted
 ) o ON o.partition = p
-LEFT JOIN (
-    SELECT "{schema}".partition_of(game) AS partition, array_agg(split_part(game, ':', 1)) AS users
-    FROM unnest($1::text[]) game GROUP BY 1
-) s ON s.partition = p
 ORDER BY p
 """
 
@@ -134,7 +132,8 @@ class Fleet:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._database.connect("the demo's page")
-            rows = await self._connection.fetch(query, self._bot.games)
+            games = [scope["game"] for scope in self._bot.scopes.copy().values()]
+            rows = await self._connection.fetch(query, games)
         except Exception:  # the driver raises many kinds; after each one, try again later
             return
         workers = list[dict[str, Any]]()

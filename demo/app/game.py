@@ -11,9 +11,8 @@ message as before, without counting its guess twice.
 """
 
 import asyncio
-import functools
 import random
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from asgiref.sync import sync_to_async
@@ -33,17 +32,15 @@ CREATE TABLE IF NOT EXISTS turn (
 """
 
 
-@dataclass(slots=True)
 class Game:
     """One user's game, which follows from its id and the words so far."""
 
-    id: str
-    rounds: int = 0
-    guesses: list[int] = field(default_factory=list)
+    def __init__(self, id: str) -> None:
+        self._random = random.Random(id)
+        self._start()
 
-    @property
-    def secret(self) -> int:
-        return _secret(self.id, self.rounds)
+    def _start(self) -> None:
+        self.secret, self.guesses = self._random.randint(LOWEST, HIGHEST), list[int]()
 
     @property
     def is_won(self) -> bool:
@@ -56,7 +53,7 @@ class Game:
         if word == "history":
             return f"your guesses: {', '.join(map(str, self.guesses)) or 'none yet'}"
         if word == "new":
-            self.rounds, self.guesses = self.rounds + 1, []
+            self._start()
             return f"I have a new number from {LOWEST} to {HIGHEST} in mind."
         return HELP
 
@@ -71,11 +68,6 @@ class Game:
             return f"{number} is right after {len(self.guesses)} guesses!"
         verdict = "low" if number < self.secret else "high"
         return f"{number} is too {verdict} (guess {len(self.guesses)})."
-
-
-@functools.lru_cache(maxsize=1000)
-def _secret(game: str, rounds: int) -> int:
-    return random.Random(f"{game}/{rounds}").randint(LOWEST, HIGHEST)
 
 
 class GuessingGame:

@@ -19,7 +19,6 @@ from .trace import Trace
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BLOCK = 64 * 1024
-MAX_UPLOAD = 1 << 30
 MAX_SAMPLE_MIB = 1024
 MAX_NAME, MAX_TEXT = 40, 500
 
@@ -40,7 +39,7 @@ def make_flask(folder: Path, trace: Trace, facts: dict[str, Any], kill: KillWork
     with connected(path) as database:
         database.executescript(_SCHEMA)
     app = Flask(__name__, static_folder=None, template_folder=".")
-    app.config["MAX_CONTENT_LENGTH"] = MAX_UPLOAD
+    app.config["MAX_CONTENT_LENGTH"] = 1 << 30
 
     @app.before_request
     def note_view() -> None:

@@ -50,10 +50,9 @@ def _serve(settings: Settings) -> int:
         # Poll: a signal handler that interrupts a wait for a lock may not take the lock itself.
         while not reasons:
             time.sleep(POLL_SECONDS)
-        reason = reasons[0]
         print("Ending ...", flush=True)
     # If a piece ended by itself with an exception, that has been raised by now.
-    if reason == "piece":
+    if reasons[0] == "piece":
         print("The demo ended because a part of it did.", file=sys.stderr)
         return 1
     print("Ended.")

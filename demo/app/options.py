@@ -14,11 +14,9 @@ DEFAULT_PORT = 8000
 MOST_WORKERS = 8
 VARIABLE = "ASGIREF_POSTGRES_DATABASE"
 
-_NO_PRIVILEGES = "needs privileges that this user does not have (1024 and higher need none)"
 _REASONS = {
     errno.EADDRINUSE: "is in use by another program",
-    errno.EACCES: _NO_PRIVILEGES,
-    errno.EPERM: _NO_PRIVILEGES,
+    errno.EACCES: "needs privileges that this user does not have (1024 and higher need none)",
 }
 
 

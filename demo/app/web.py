@@ -27,7 +27,6 @@ from .trace import Trace
 
 GRACE_SECONDS = 3
 POLL_SECONDS = 0.1
-_LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost"})
 
 
 class Web:
@@ -49,7 +48,9 @@ class Web:
             await receive()
             await send({"type": "websocket.close"})  # before it is accepted: status 403
         elif reason:
-            await _answer(send, 403, reason)
+            headers = [(b"content-type", b"text/plain")]
+            await send({"type": "http.response.start", "status": 403, "headers": headers})
+            await send({"type": "http.response.body", "body": reason.encode()})
         elif is_chat:
             await self._chat(scope, receive, send)
         elif scope["path"] == "/events":
@@ -82,7 +83,7 @@ class Web:
 def refusal(scope: Scope) -> str:
     """Return why a request must be refused, or an empty string."""
     host = _header(scope, b"host")
-    if host.rpartition(":")[0].lower() not in _LOCAL_HOSTS:
+    if host.rpartition(":")[0].lower() not in ("127.0.0.1", "localhost"):
         return "The demo answers to this machine's own names only."
     # Browsers send the origin with all requests that could change something.
     origin = _header(scope, b"origin")
@@ -91,12 +92,6 @@ def refusal(scope: Scope) -> str:
 
 def _header(scope: Scope, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
-
-
-async def _answer(send: Send, status: int, text: str) -> None:
-    headers = [(b"content-type", b"text/plain")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text.encode()})
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -120,34 +120,24 @@ ENDED = "the demo itself: fleet failed: RuntimeError: worker-"
         ("guestbook.Flask.select_jinja_autoescape", print, [check.guestbook], "guestbook: the e"),
         ("web.refusal", lambda scope: "", [check.guards], "guards: GET / "),
         ("bridge.visitor", threading.local(), [check.bridge], "bridge: "),
-        ("game.sync_to_async", on_the_loop, LOOPS, "threads and loops: they ran on"),
+        ("game.sync_to_async", on_the_loop, LOOPS, "threads and loops: they ran on the loops"),
         ("game.GuessingGame._turn", shared_game, [check.chat], "chat: guess "),
         ("bot.Bot.application_send", forgetful, [check.chat], "chat: TimeoutError"),
         ("trace.Trace.since", everything, [check.chat, check.event_stream], "event stream: event"),
         ("bot.Bot.work", full, [check.page], DISK),
         ("bot.Bot.work", full_later, [check.page], DISK),
+        ("bot.Bot.application_send", forgetful, [check.kill_a_worker], "kill a worker: TimeoutE"),
+        ("fleet.REPLACE_SECONDS", 1000, [check.kill_a_worker], "kill a worker: the event stream"),
+        ("fleet.sys", NO_PYTHON, [check.workers_share], ENDED),
     ],
 )
 def test_a_broken_part_is_found(
-    target: str, replacement: Any, steps: Any, complaint: str, complaints: Any
+    target: str, replacement: Any, steps: Any, complaint: str, complaints: Any, request: Any
 ) -> None:
-    [found] = complaints(*steps, broken=(target, replacement))
-    assert found.startswith(complaint)
-
-
-@pytest.mark.usefixtures("postgres")
-@pytest.mark.parametrize(
-    ("target", "replacement", "step", "complaint"),
-    [
-        ("bot.Bot.application_send", forgetful, check.kill_a_worker, "kill a worker: TimeoutError"),
-        ("fleet.REPLACE_SECONDS", 1000, check.kill_a_worker, "kill a worker: the event stream did"),
-        ("fleet.sys", NO_PYTHON, check.page, ENDED),
-    ],
-)
-def test_a_kill_that_costs_something_is_found(
-    target: str, replacement: Any, step: Any, complaint: str, complaints: Any
-) -> None:
-    [found] = complaints(step, broken=(target, replacement), workers=2)
+    needs_workers = steps[-1] in (check.kill_a_worker, check.workers_share)
+    if needs_workers:
+        request.getfixturevalue("postgres")
+    [found] = complaints(*steps, broken=(target, replacement), workers=2 if needs_workers else 0)
     assert found.startswith(complaint)
 
 
