@@ -139,9 +139,9 @@ class Fleet:
         workers = list[dict[str, Any]]()
         for each in self._workers:
             owned = [row["number"] for row in rows if row["owner"] == each.name]
-            gained = ", ".join(str(number) for number in owned if number not in each.owned)
+            gained = [str(number) for number in owned if number not in each.owned]
             if gained and self._is_ready:
-                self._tell(f"{each.name} took over {gained}.")
+                self._tell(f"{each.name} took over these partitions: {', '.join(gained)}.")
             each.owned = owned
             is_dead = each.process.poll() is not None
             workers.append({"name": each.name, "pid": each.process.pid, "is_dead": is_dead})
