@@ -83,8 +83,8 @@ class Visit:
     def expect(self, status: int, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request, and require this status of the response."""
         answer = self.http.request(method, path, **options)
-        request = " ".join(map(str, (method, path, options or "")))
-        require(answer.status_code == status, f"{request}: status {answer.status_code}")
+        got = f"{method} {path} {options} was answered with status {answer.status_code}"
+        require(answer.status_code == status, got)
         return answer
 
     def events(self, after: int = 0) -> Generator[tuple[int, str, Any], None, None]:

@@ -2,7 +2,7 @@
 
 The application has the signature of ASGI, and the server starts it once for each user. A scope is
 ``{"type": "chat", "user": nickname, "game": unique id}``; ``receive`` returns
-``{"type": "chat.message", "text": ..., "number": unique in the game}``, or ``chat.left`` when the
+``{"type": "chat.message", "text": ..., "number": higher than before}``, or ``chat.left`` when the
 user has gone; ``send`` takes ``chat.reply`` with the same number.
 
 Invariant: SQLite holds each message before its answer is sent, and an answer follows from the
