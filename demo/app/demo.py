@@ -17,7 +17,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import asyncpg
 import own_postgres  # from tools/
 
 from asgiref.postgres import Database, migrate
@@ -132,5 +131,6 @@ def _call(query: Callable[[], Coroutine[Any, Any, object]], complaint: str) -> N
 
 
 async def _drop_schema(database: Database) -> None:
-    async with asyncpg.create_pool(database.url, min_size=1, max_size=1) as pool:
-        await pool.execute(f'DROP SCHEMA "{database.schema}" CASCADE')
+    connection = await database.connect()
+    await connection.execute(f'DROP SCHEMA "{database.schema}" CASCADE')
+    await connection.close()

@@ -56,7 +56,7 @@ class Worker:
     name: str
     process: subprocess.Popen[bytes]
     last_alive: float = field(default_factory=time.monotonic)
-    owned: list[int] = field(default_factory=list)
+    owned: list[int] = field(default_factory=list[int])
 
 
 class Fleet:
