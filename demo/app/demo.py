@@ -60,7 +60,6 @@ def _piece(name: str, work: Work, on_end: Callable[[], None]) -> Iterator[None]:
 
     pool = ThreadPoolExecutor(1)
     ended = pool.submit(lambda: asyncio.run(main()))
-    pool.shutdown(wait=False)  # the thread ends with its only task
     ended.add_done_callback(lambda _: started.set())
     ended.add_done_callback(lambda _: on_end())
     try:
@@ -75,6 +74,7 @@ def _piece(name: str, work: Work, on_end: Callable[[], None]) -> Iterator[None]:
             error = ended.exception(STOP_SECONDS)
         except TimeoutError:
             raise PieceFailed(f"{name} did not end in time") from None
+        pool.shutdown()
         if error:  # SystemExit too: uvicorn raises it if it cannot start
             raise PieceFailed(f"{name} failed: {type(error).__name__}: {error}") from error
 
