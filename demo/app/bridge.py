@@ -6,8 +6,6 @@ view runs on a worker thread, `async_to_sync` runs a coroutine on the event loop
 call; a ``threading.local`` would not.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import subprocess
@@ -63,6 +61,5 @@ def speed(request: Any) -> JsonResponse:
 
 urlpatterns = [path("bridge/cross", cross), path("bridge/speed", require_POST(speed))]
 
-if not settings.configured:
-    settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1", "localhost"])
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1", "localhost"])
 django: Any = get_asgi_application()

@@ -5,8 +5,6 @@ server itself start with ``*``. Invariant: everything runs on uvicorn's loop, an
 to one connection from its first line to ``* ann left``, which every other user receives.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 from urllib.parse import parse_qs

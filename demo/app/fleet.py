@@ -8,24 +8,21 @@ its own processes, so no request can reach another process. A dead worker is rep
 name, only after ``REPLACE_SECONDS``, so that the page shows how the others take over.
 """
 
-from __future__ import annotations
-
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from asgiref.postgres import Database
 
 from .bot import Bot
-from .trace import Kind, Trace
+from .trace import Trace
 
 PARTITIONS = 32
 """Enough for each of ``MOST_WORKERS`` workers to own some."""
@@ -35,48 +32,31 @@ REPLACE_SECONDS = 4
 LOOK_SECONDS = 0.25
 
 _LOOK = """
-SELECT p, coalesce(o.owner, ''), coalesce(s.users, '{{}}'),
-    (SELECT count(*) FROM "{schema}".messages m WHERE m.id / 100000000000000 = p)
+SELECT p AS number, coalesce(o.owner, '') AS owner,
+    ARRAY(SELECT split_part(game, ':', 1) FROM unnest($1::text[]) game
+        WHERE "{schema}".partition_of(game) = p) AS users,
+    (SELECT count(*) FROM "{schema}".messages m WHERE m.id / 100000000000000 = p) AS backlog
 FROM generate_series(1, {partitions}) p
 LEFT JOIN (
     SELECT l.objid::bigint AS partition, a.application_name AS owner
     FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.classid = '"{schema}"'::regnamespace AND l.granted
 ) o ON o.partition = p
-LEFT JOIN (
-    SELECT "{schema}".partition_of(game) AS partition, array_agg(split_part(game, ':', 1)) AS users
-    FROM unnest($1::text[]) game GROUP BY 1
-) s ON s.partition = p
 ORDER BY p
 """
 
 
-class Life(StrEnum):
-    """The state of a worker process, as seen by the fleet."""
-
-    WORKING = "works"
-    IDLE = "idle"  # it owns no partition: it is starting, is frozen, or lost the database
-    ENDED = "ended"
-
-
 @dataclass(slots=True)
 class Worker:
-    """A worker process that this fleet started."""
+    """A worker process that this fleet started, and the partitions that it owned at the last look.
+
+    It may own none while it runs: it is starting, is frozen, or lost the database.
+    """
 
     name: str
     process: subprocess.Popen[bytes]
-    life: Life = Life.IDLE
-    ended_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Partition:
-    """A partition, its owner (or ""), its users, and its number of unacknowledged messages."""
-
-    number: int
-    owner: str
-    users: list[str]
-    backlog: int
+    last_alive: float = field(default_factory=time.monotonic)
+    owned: list[int] = field(default_factory=list[int])
 
 
 class Fleet:
@@ -85,10 +65,8 @@ class Fleet:
     def __init__(self, database: Database, games: Path, count: int, bot: Bot, trace: Trace) -> None:
         self._database, self._games, self._count = database, games, count
         self._bot, self._trace = bot, trace
-        self._started, self._is_ready = 0, False
+        self._numbers, self._is_ready = itertools.count(1), False
         self._workers: list[Worker] = []
-        self._partitions: list[Partition] = []
-        self._owners: dict[int, str] = {}
         self._connection: Any = None
         self._shown: dict[str, Any] = {}
 
@@ -109,8 +87,7 @@ class Fleet:
             while True:
                 self._replace_dead_workers()
                 await self._look()
-                self._show()
-                if {each.owner for each in self._partitions} == {w.name for w in self._workers}:
+                if all(worker.owned for worker in self._workers):
                     self._is_ready = True
                     ready()
                 await asyncio.sleep(LOOK_SECONDS)
@@ -121,11 +98,8 @@ class Fleet:
             for worker in self._workers:
                 _end(worker)
 
-    # The processes
-
     def _start_worker(self) -> Worker:
-        self._started += 1
-        name = f"worker-{self._started}"
+        name = f"worker-{next(self._numbers)}"
         command = [sys.executable, "-m", "asgiref.postgres", "worker", "app.worker:game"]
         command += ["--name", name, "--schema", self._database.schema, "--log-level", "WARNING"]
         command += ["--timeout", str(self._database.timeout)]
@@ -142,67 +116,42 @@ class Fleet:
 
     def _replace_dead_workers(self) -> None:
         for place, worker in enumerate(self._workers):
-            if worker.life is not Life.ENDED:
-                if (code := worker.process.poll()) is not None:
-                    if not self._is_ready:
-                        raise RuntimeError(f"{worker.name} ended at once, with exit code {code}")
-                    worker.life, worker.ended_at = Life.ENDED, time.monotonic()
-                    _end(worker)
-            elif time.monotonic() - worker.ended_at >= REPLACE_SECONDS:
+            if (code := worker.process.poll()) is None:
+                worker.last_alive = time.monotonic()
+            elif not self._is_ready:
+                raise RuntimeError(f"{worker.name} ended at once, with exit code {code}")
+            elif time.monotonic() - worker.last_alive >= REPLACE_SECONDS:
+                _end(worker)
                 self._workers[place] = new = self._start_worker()
                 start = f"{new.name} (pid {new.process.pid}) starts"
                 self._tell(f"{start} in place of {worker.name}.")
 
-    # The view of PostgreSQL
-
     async def _look(self) -> None:
+        """Ask PostgreSQL for the partitions, and show the page who owns them."""
         query = _LOOK.format(schema=self._database.schema, partitions=PARTITIONS)
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._database.connect("the demo's page")
-            rows = await self._connection.fetch(query, self._bot.games)
+            games = [scope["game"] for scope in self._bot.scopes.copy().values()]
+            rows = await self._connection.fetch(query, games)
         except Exception:  # the driver raises many kinds; after each one, try again later
             return
-        self._partitions = [Partition(*row) for row in rows]
-        owners = {each.owner for each in self._partitions}
-        for worker in self._workers:
-            if worker.life is not Life.ENDED:
-                worker.life = Life.WORKING if worker.name in owners else Life.IDLE
-        self._tell_moves()
-
-    def _tell_moves(self) -> None:
-        moved: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for each in self._partitions:
-            before = self._owners.get(each.number, "")
-            if each.owner not in ("", before):
-                self._owners[each.number] = each.owner
-                if before and self._is_ready:
-                    moved[before, each.owner].append(str(each.number))
-        for (before, owner), numbers in moved.items():
-            noun = "partition" if len(numbers) == 1 else "partitions"
-            self._tell(f"{owner} took over {noun} {', '.join(numbers)} from {before}.")
-
-    # The view of the page
-
-    def _show(self) -> None:
-        bot = self._bot
-        shown = {
-            "workers": [
-                {"name": each.name, "pid": each.process.pid, "life": each.life}
-                for each in self._workers
-            ],
-            "partitions": [asdict(each) for each in self._partitions],
-            "asked": bot.asked,
-            "answered": bot.answered,
-            "redelivered": bot.redelivered,
-            "repeated": bot.repeated,
-        }
+        workers = list[dict[str, Any]]()
+        for each in self._workers:
+            owned = [row["number"] for row in rows if row["owner"] == each.name]
+            gained = [str(number) for number in owned if number not in each.owned]
+            if gained and self._is_ready:
+                self._tell(f"{each.name} took over these partitions: {', '.join(gained)}.")
+            each.owned = owned
+            is_dead = each.process.poll() is not None
+            workers.append({"name": each.name, "pid": each.process.pid, "is_dead": is_dead})
+        shown = {"workers": workers, "partitions": [dict(row) for row in rows], **self._bot.tally}
         if shown != self._shown:
             self._shown = shown
-            self._trace.show(Kind.FLEET, **shown)
+            self._trace.show("fleet", **shown)
 
     def _tell(self, text: str) -> None:
-        self._trace.publish(Kind.NEWS, time=time.strftime("%H:%M:%S"), text=text)
+        self._trace.publish("news", time=time.strftime("%H:%M:%S"), text=text)
 
 
 def _end(worker: Worker) -> None:

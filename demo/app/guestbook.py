@@ -5,8 +5,6 @@ request on a worker thread. It reads an upload block by block while the browser 
 generates a download while the browser reads it, so memory never holds the whole body.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -16,23 +14,32 @@ from typing import Any
 from flask import Flask, Response, redirect, render_template, request, send_from_directory
 from werkzeug.exceptions import BadRequest, Conflict
 
-from .storage import Storage
-from .trace import Kind, Trace
+from .storage import connected
+from .trace import Trace
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BLOCK = 64 * 1024
-MAX_UPLOAD = 1 << 30
 MAX_SAMPLE_MIB = 1024
 MAX_NAME, MAX_TEXT = 40, 500
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entry (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, text TEXT NOT NULL,
+    signed TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M', 'now', 'localtime')));
+"""
 
 KillWorker = Callable[[str], bool]
 """Kills the worker of this name; returns false if there is none."""
 
 
-def make_flask(storage: Storage, trace: Trace, facts: dict[str, Any], kill: KillWorker) -> Flask:
-    """Build the WSGI application; ``facts`` are what the page says about the bot."""
+def make_flask(folder: Path, trace: Trace, facts: dict[str, Any], kill: KillWorker) -> Flask:
+    """Build the WSGI application, with its data in ``folder``; the page shows the ``facts``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "demo.sqlite3"
+    with connected(path) as database:
+        database.executescript(_SCHEMA)
     app = Flask(__name__, static_folder=None, template_folder=".")
-    app.config["MAX_CONTENT_LENGTH"] = MAX_UPLOAD
+    app.config["MAX_CONTENT_LENGTH"] = 1 << 30
 
     @app.before_request
     def note_view() -> None:
@@ -40,7 +47,9 @@ def make_flask(storage: Storage, trace: Trace, facts: dict[str, Any], kill: Kill
 
     @app.get("/")
     def index() -> str:
-        return render_template("page.html", entries=storage.entries(), **facts)
+        query = "SELECT name, text, signed FROM entry ORDER BY id DESC LIMIT 20"
+        with connected(path) as database:
+            return render_template("page.html", entries=database.execute(query), **facts)
 
     @app.get("/repository/<any(docs, demo):folder>/<path:name>")
     def repository(folder: str, name: str) -> Response:
@@ -52,8 +61,9 @@ def make_flask(storage: Storage, trace: Trace, facts: dict[str, Any], kill: Kill
         name, text = (request.form.get(field, "").strip() for field in ("name", "text"))
         if not 0 < len(name) <= MAX_NAME or not 0 < len(text) <= MAX_TEXT:
             raise BadRequest(f"A signature needs a name and a text of up to {MAX_TEXT} characters.")
-        storage.add_entry(name, text)
-        trace.publish(Kind.GUESTBOOK, name=name, text=text)
+        with connected(path) as database:
+            database.execute("INSERT INTO entry (name, text) VALUES (?, ?)", (name, text))
+        trace.publish("guestbook", name=name, text=text)
         # 303: the browser fetches the page with GET, so that a reload does not sign again.
         return redirect("/#guestbook", 303)
 

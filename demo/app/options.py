@@ -1,50 +1,56 @@
 """The command line and the port. ``run.py`` tries both before it installs anything."""
 
-from __future__ import annotations
-
-import argparse
 import errno
 import os
-import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from command_line import make_parser  # from tools/
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 MOST_WORKERS = 8
 VARIABLE = "ASGIREF_POSTGRES_DATABASE"
 
+_REASONS = {
+    errno.EADDRINUSE: "is in use by another program",
+    errno.EACCES: "needs privileges that this user does not have (1024 and higher need none)",
+}
 
-class PortUnusable(OSError):
-    """The port is unusable; the text is one sentence that names the port and the remedy."""
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options, and the folder ``state``, which outlives the run.
+
+    ``port`` is None for the default one, or another if that is taken; 0 is any free port.
+    ``workers`` is the number of processes for the bot's scopes; ``database`` is the URL of their
+    database, or None for our own PostgreSQL.
+    """
+
+    state: Path
+    data: Path
+    check: bool = False
+    port: int | None = None
+    workers: int = 0
+    database: str | None = None
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str], state: Path) -> Settings:
     """Read the options. Exits the program after ``--help`` or for a wrong command line."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.database and not options.workers and not options.check:
-        parser.error("--database has no effect without workers: add --workers N")
-    options.database = options.database or os.environ.get(VARIABLE)
-    return options
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="run.py", description="A guestbook, a chatbot and a trip over the bridge, on asgiref."
-    )
-    version = f"%(prog)s of asgiref {_version()}"
-    parser.add_argument("--version", action="version", version=version)
+    parser = make_parser("A guestbook, a chatbot and a trip over the bridge, on asgiref.")
     parser.add_argument("--check", action="store_true", help="visit everything, then exit 0 or 1")
     parser.add_argument(
         "--port",
-        type=_number(0, 65535),
+        type=int,
+        metavar="PORT",
         help=f"HTTP port, 0 for a free one (default: {DEFAULT_PORT} if free)",
     )
     parser.add_argument(
         "--workers",
-        type=_number(1, MOST_WORKERS),
+        type=int,
+        choices=range(1, MOST_WORKERS + 1),
         default=0,
         metavar="PROCESSES",
         help=f"run the bot's scopes in 1 to {MOST_WORKERS} processes (default: in this one)",
@@ -57,48 +63,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         type=Path,
+        default=state / "data",
         metavar="FOLDER",
         help="for the guestbook (default: .demo/data; --check always takes a temporary folder)",
     )
-    return parser
+    settings = Settings(state, **vars(parser.parse_args(arguments)))
+    if not 0 <= (settings.port or 0) <= 65535:
+        parser.error(f"argument --port: {settings.port} is not a number from 0 to 65535")
+    if settings.database and not settings.workers and not settings.check:
+        parser.error("--database has no effect without workers: add --workers N")
+    return replace(settings, database=settings.database or os.environ.get(VARIABLE))
 
 
-def _version() -> str:
-    """Return the version of this checkout, without importing a package that may be missing."""
-    source = Path(__file__).resolve().parents[2] / "packages/asgiref/src/asgiref/__init__.py"
-    found = re.search(r'^__version__ = "(.+)"$', source.read_text("utf-8"), re.M)
-    return found[1] if found else "unknown"
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def parsed(text: str) -> int:
-        if not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low} to {high}")
-        return int(text)
-
-    return parsed
-
-
-def bind(port: int) -> socket.socket:
-    """Listen on ``port`` of 127.0.0.1; 0 means any free port. Raises `PortUnusable`."""
-    listener = socket.socket()
+def bind(port: int | None) -> socket.socket:
+    """Listen on a port of this machine. Raises an OSError that names the port and the remedy."""
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, port))
-        listener.listen(128)
+        return socket.create_server((HOST, DEFAULT_PORT if port is None else port))
     except OSError as error:
-        listener.close()
-        raise PortUnusable(_advice(port, error)) from None
-    return listener
-
-
-def _advice(port: int, error: OSError) -> str:
-    remedy = "with --port N, or let --port 0 take a free one."
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} is in use by another program: end that one, choose another {remedy}"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return (
-            f"port {port} needs privileges that this user does not have: choose 1024 or higher "
-            f"{remedy}"
-        )
-    return f"cannot listen on port {port} of {HOST}: {error.strerror}."
+        if port is None:
+            print(f"Port {DEFAULT_PORT} is in use; taking a free one (--port chooses another).")
+            return bind(0)
+        reason = _REASONS.get(error.errno or 0) or f"cannot be used ({error.strerror})"
+        remedy = "choose another with --port N, or let --port 0 take a free one."
+        raise OSError(f"port {port} {reason}: {remedy}") from None

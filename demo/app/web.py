@@ -1,13 +1,12 @@
 """The ASGI application that uvicorn serves: it routes to the chat, Django, Flask and the events.
 
 The event stream is here and not in Flask: it lasts as long as the page is open and would occupy a
-worker thread all that time; on the loop it costs one small task.
+worker thread all that time. On the loop it costs one task, which looks for new events ten times a
+second, so that threads need not wake it and many events need only one write.
 
 Invariant: no request passes `refusal` unless its Host header names this machine (a foreign site can
 reach the demo through a name of its own that points here) and no other site sent it.
 """
-
-from __future__ import annotations
 
 import asyncio
 import logging
@@ -21,13 +20,13 @@ from flask import Flask
 
 from asgiref.wsgi import WsgiToAsgi
 
-from . import Event, Receive, Scope, Send
+from . import Receive, Scope, Send
 from .bridge import django
 from .chat import ChatServer
 from .trace import Trace
 
 GRACE_SECONDS = 3
-_LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost"})
+POLL_SECONDS = 0.1
 
 
 class Web:
@@ -38,6 +37,7 @@ class Web:
         self._trace = trace
         self._chat = ChatServer(trace)
         self._reference = reference
+        self.is_ending = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or WebSocket."""
@@ -48,7 +48,9 @@ class Web:
             await receive()
             await send({"type": "websocket.close"})  # before it is accepted: status 403
         elif reason:
-            await _answer(send, 403, reason)
+            headers = [(b"content-type", b"text/plain")]
+            await send({"type": "http.response.start", "status": 403, "headers": headers})
+            await send({"type": "http.response.body", "body": reason.encode()})
         elif is_chat:
             await self._chat(scope, receive, send)
         elif scope["path"] == "/events":
@@ -60,32 +62,28 @@ class Web:
             await self._wsgi(scope, receive, send)
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the browser leaves or the trace closes."""
+        """Send events until the browser leaves or the demo ends."""
+        self._trace.ran("Event stream (ASGI, outside Flask)")
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        tasks = [
-            asyncio.create_task(self._pump(_last_event(scope), send)),
-            asyncio.create_task(_disconnected(receive)),
-        ]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        text = _header(scope, b"last-event-id")  # of a browser that returns
+        after = int(text) if text.isdecimal() and len(text) < 18 else 0
+        disconnected = asyncio.create_task(_disconnected(receive))
+        while not disconnected.done() and not self.is_ending:
+            if events := self._trace.since(after):
+                after = events[-1].number
+                fields = (f"id: {e.number}\nevent: {e.kind}\ndata: {e.text}\n\n" for e in events)
+                body = "".join(fields).encode()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            await asyncio.wait([disconnected], timeout=POLL_SECONDS)
+        disconnected.cancel()
         await send({"type": "http.response.body"})
-
-    async def _pump(self, after: int, send: Send) -> None:
-        self._trace.ran("Event stream (ASGI, outside Flask)")
-        async for events in self._trace.subscribe(after):
-            fields = (f"id: {e.number}\nevent: {e.kind}\ndata: {e.text}\n\n" for e in events)
-            await send(_chunk("".join(fields)))
 
 
 def refusal(scope: Scope) -> str:
     """Return why a request must be refused, or an empty string."""
     host = _header(scope, b"host")
-    if host.rpartition(":")[0].lower() not in _LOCAL_HOSTS:
+    if host.rpartition(":")[0].lower() not in ("127.0.0.1", "localhost"):
         return "The demo answers to this machine's own names only."
     # Browsers send the origin with all requests that could change something.
     origin = _header(scope, b"origin")
@@ -96,33 +94,15 @@ def _header(scope: Scope, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
 
 
-def _last_event(scope: Scope) -> int:
-    """Return the number after which to continue, which a returning browser sends."""
-    text = _header(scope, b"last-event-id")
-    return int(text) if text.isdecimal() and len(text) < 18 else 0
-
-
-async def _answer(send: Send, status: int, text: str) -> None:
-    headers = [(b"content-type", b"text/plain")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text.encode()})
-
-
-def _chunk(text: str) -> Event:
-    return {"type": "http.response.body", "body": text.encode(), "more_body": True}
-
-
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def serve(web: Web, listener: socket, trace: Trace, ready: Callable[[], None]) -> None:
+async def serve(web: Web, listener: socket, ready: Callable[[], None]) -> None:
     """Serve ``web`` with uvicorn until cancelled."""
     config = uvicorn.Config(
         cast(Any, web),
-        loop="asyncio",
-        http="h11",
         ws="websockets-sansio",
         ws_max_size=4096,
         lifespan="off",
@@ -136,7 +116,7 @@ async def serve(web: Web, listener: socket, trace: Trace, ready: Callable[[], No
     try:
         await asyncio.shield(serving)
     finally:
-        trace.close()  # the event streams, which would never end
+        web.is_ending = True  # otherwise the event streams would never end
         server.should_exit = True
         await serving
 

@@ -4,8 +4,6 @@ Invariant: when the demo ends, for any reason, this process ends at once too. Th
 other end of standard input and never writes to it.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from pathlib import Path
