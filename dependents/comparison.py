@@ -21,8 +21,8 @@ from .projects import SuiteError
 
 REPEATS = 5
 
+#: Runs the modules of these tests on one side, or the whole suite if there are none.
 RunSide = Callable[[Side, Sequence[str]], Outcomes]
-"""Runs the modules of these tests on one side, or the whole suite if there are none."""
 
 
 class Verdict(Enum):

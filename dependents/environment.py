@@ -28,8 +28,6 @@ from .projects import Project, SuiteError
 REFERENCE = "3.13.0"
 PLUGIN = Path(__file__).with_name("inside")
 WHOLE_RUN_SECONDS = 2400
-NORMAL_ENDS = {0, 1}  # all passed; some failed. Other codes say nothing about the tests.
-CHARACTERS_SHOWN = 4000
 
 
 class Side(Enum):
@@ -59,7 +57,7 @@ class Environment:
     requirements: Sequence[str]
     side: Side = Side.THEIRS
 
-    def create(self) -> None:
+    def __post_init__(self) -> None:
         """Create it with the requirements and asgiref 3.13.0."""
         venv.create(self.path, symlinks=True, with_pip=True)
         self.pip("install", f"asgiref=={REFERENCE}", *self.requirements)
@@ -113,10 +111,11 @@ class Environment:
         log, started = report.with_suffix(".log"), time.monotonic()
         end = _call(command, source / project.folder, surroundings() | values, log)
         seconds = time.monotonic() - started
-        outcomes = read_report(report) if end in NORMAL_ENDS and report.exists() else {}
+        # All tests passed, or some failed. Other codes say nothing about the tests.
+        outcomes = read_report(report) if end in {0, 1} and report.exists() else {}
         if not outcomes:
             how = f"still ran after {WHOLE_RUN_SECONDS} s" if end is None else f"ended with {end}"
-            last = log.read_text("utf-8", "replace")[-CHARACTERS_SHOWN:]
+            last = log.read_text("utf-8", "replace")[-4000:]
             raise SuiteError(f"its suite {how} and without results:\n{last}")
         return outcomes, seconds
 

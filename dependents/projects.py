@@ -46,7 +46,8 @@ class Project:
     def arguments(self, source: Path, report: Path, tests: Iterable[str] = ()) -> list[str]:
         """Return Python's arguments for all tests, or for the modules of the given tests."""
         if self.command:
-            return [*self.command, *(_modules(tests) or self._labels(source / self.folder))]
+            modules = dict.fromkeys(test.rsplit(".", 2)[0] for test in tests)
+            return [*self.command, *(modules or self._labels(source / self.folder))]
         files = dict.fromkeys(test.partition("::")[0] for test in tests)
         adapter = ("-p", "dependents_adapter") if self.adapter else ()
         return [*PYTEST, f"--junitxml={report}", *adapter, *self.options, *(files or self.targets)]
@@ -58,12 +59,6 @@ class Project:
         modules = [(each.relative_to(folder).parts[0], each) for each in folder.rglob("*/*.py")]
         matches = re.compile(self.targets_with).search
         return sorted({n for n, m in modules if n in self.targets or matches(m.read_text("utf-8"))})
-
-
-def _modules(tests: Iterable[str]) -> list[str]:
-    """Return the modules of ``module.Class.method``, or none if unittest hides a module."""
-    modules = dict.fromkeys(test.rsplit(".", 2)[0] for test in tests)
-    return [] if any(name.startswith("unittest") for name in modules) else list(modules)
 
 
 def read_projects(path: Path) -> dict[str, Project]:

@@ -53,11 +53,11 @@ class Row:
     def cells(self) -> list[str]:
         """Return the cells of the table, in the order of ``COLUMNS``."""
         project = f"{self.project}, adapter" if self.suite.startswith("adapter-") else self.project
-        tests = (self.failed, self.skipped, self.worse, self.better, self.flaky)
-        counts = (len(each) if isinstance(each, list | dict) else each for each in tests)
-        seconds = (f"{each:.1f}" for each in (self.seconds_theirs, self.seconds_ours))
-        numbers = map(str, (self.passed, *counts))
-        return [project, self.version, self.python, *numbers, *seconds, self.ours, self.date]
+        numbers = (
+            *(self.passed, len(self.failed), self.skipped, len(self.worse), len(self.better)),
+            *(len(self.flaky), self.seconds_theirs, self.seconds_ours),
+        )
+        return [project, self.version, self.python, *map(str, numbers), self.ours, self.date]
 
     def named_tests(self) -> list[tuple[str, str]]:
         """Return the titles and lines of the page that name tests, with their reasons."""
@@ -77,20 +77,18 @@ def put_row(row: Row, results: Path, page: Path) -> None:
     with results.open("a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        rows = {each.key: each for each in (Row(**entry) for entry in json.load(file))}
-        rows[row.key] = row
-        ordered = [rows[key] for key in sorted(rows)]
+        old = [Row(**entry) for entry in json.load(file)]
+        rows = sorted([row, *(r for r in old if r.key != row.key)], key=lambda r: r.key)
         file.truncate(0)
-        file.write(json.dumps([dataclasses.asdict(each) for each in ordered], indent=1) + "\n")
-        page.write_text(page_of(ordered), "utf-8")
+        file.write(json.dumps([dataclasses.asdict(each) for each in rows], indent=1) + "\n")
+        page.write_text(page_of(rows), "utf-8")
 
 
 def page_of(rows: Sequence[Row]) -> str:
     """Return the whole page, as Markdown."""
     alignment = ["---", "---", "---", *["---:"] * 8, "---", "---"]
     lines = [f"| {' | '.join(each)} |" for each in (COLUMNS, alignment, *(r.cells() for r in rows))]
-    named = [each for row in rows for each in row.named_tests()]
     for title in SECTIONS:
-        if found := [line for section, line in named if section == title]:
+        if found := [line for row in rows for of, line in row.named_tests() if of == title]:
             lines += ["", f"## {title}", "", *found]
     return HEAD.read_text("utf-8") + "\n".join(lines) + "\n"

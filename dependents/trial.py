@@ -21,7 +21,6 @@ def try_project(project: Project, folder: Path, archive: Path | None = None) -> 
     ours = built_versions()["asgiref"]
     wanted = archive.name.removesuffix(".tar.gz").rpartition("-")[2] if archive else ""
     environment = Environment(folder / "environment", project.requirements(wanted))
-    environment.create()
     version = environment.installed()[distribution_name(project.project)]
     print(f"{project.name}: {project.project} {version}", flush=True)
     source = fetch(project, version, environment, folder / "source", archive)
@@ -79,5 +78,4 @@ def fetch(
         environment.pip("download", *only, f"{project.project}=={version}")
         [archive] = into.iterdir()
     shutil.unpack_archive(archive, into / "unpacked", "gztar", filter="data")
-    [source] = (into / "unpacked").iterdir()
-    return source
+    return next((into / "unpacked").iterdir())

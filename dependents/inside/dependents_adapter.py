@@ -67,10 +67,10 @@ def there_and_back(application):
     from asgiref.wsgi import AsgiToWsgi, WsgiToAsgi
 
     def call(environ, start_response):
-        scopes, request, response = [], asyncio.Queue(), asyncio.Queue()
+        request, response = asyncio.Queue(), asyncio.Queue()
 
         async def record(scope, receive, send):
-            scopes.append(scope)
+            await request.put(scope)
             event = {"more_body": True}
             while event.get("more_body"):
                 event = await receive()
@@ -93,7 +93,7 @@ def there_and_back(application):
 
         list(AsgiToWsgi(record, lifespan="off")(environ, lambda *_: None))
         serve = async_to_sync(WsgiToAsgi(with_additions, thread_sensitive=True))
-        serve(scopes[0], request.get, response.put)
+        serve(request.get_nowait(), request.get, response.put)
         environ["wsgi.input"].seek(0)  # for the replay, and for a test that reads it again
         return AsgiToWsgi(replay, lifespan="off")(environ, start)
 

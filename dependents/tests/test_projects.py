@@ -33,8 +33,7 @@ def test_runs_that_end_at_once_replace_only_their_own_rows(tmp_path):
 
     put("a", "3.13.0")
     with ThreadPoolExecutor() as pool:
-        list(pool.map(put, "aaabcd", ["3.13.1", "3.11.7", "3.9.2", *["3.13.0"] * 3]))
+        list(pool.map(put, "aabcd", ["3.13.1", "3.11.7", *["3.13.0"] * 3]))
     rows = json.loads((tmp_path / "results").read_text("utf-8"))
-    assert [row["suite"] + row["python"] for row in rows] == [
-        *("a3.11.7", "a3.13.1", "a3.9.2", "b3.13.0", "c3.13.0", "d3.13.0"),
-    ]
+    keys = " ".join(row["suite"] + row["python"] for row in rows)
+    assert keys == "a3.11.7 a3.13.1 b3.13.0 c3.13.0 d3.13.0"
