@@ -51,7 +51,7 @@ if __name__ == "__main__":
         unittest.main(None, testRunner=xmlrunner.XMLTestRunner(output=report))
 """
 ADD_ANOTHER = f'"$1" -m pip install -q --no-index --find-links {DIST} asgiref-local'
-HANG = "touch held; exec 9< held; flock 9; sleep 600 & sleep 600"
+HOLD = "import fcntl, time; f = open('tests/test_it.py'); fcntl.flock(f, 2); time.sleep(600)"
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_a_run_that_proves_nothing_ends_with_its_reason(run_command, entry, suit
 def test_a_suite_that_hangs_is_ended_with_all_that_it_started(run_command, monkeypatch, tmp_path):
     monkeypatch.setattr(environment, "WHOLE_RUN_SECONDS", 1)
     with pytest.raises(SystemExit, match="still ran after 1 s"):
-        run_command(f"before = '{HANG}'", test_it="")
-    [held] = tmp_path.rglob("held")
+        run_command(f"before = '''\"$1\" -c \"{HOLD}\" & wait'''", test_it="")
+    [held] = (tmp_path / "suite").rglob("test_it.py")
     with held.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # the holder's death frees it, or this hangs
