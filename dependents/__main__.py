@@ -41,6 +41,5 @@ if __name__ == "__main__":
     parser.prog = "python -m dependents"
     parser.add_argument("environment", help="the tox environment, as in py311-dependents-flask")
     parser.add_argument("folder", type=Path, help="a new folder for the downloads")
-    own = "your own PROJECT-VERSION.tar.gz (default: fetched)"
-    parser.add_argument("--archive", type=Path, metavar="FILE", help=own)
+    parser.add_argument("--archive", type=Path, help="your PROJECT-1.0.tar.gz (default: fetched)")
     sys.exit(main(**vars(parser.parse_args())))
