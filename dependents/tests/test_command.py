@@ -38,9 +38,10 @@ import asgiref.sync, os, unittest, xmlrunner
 class Case(unittest.TestCase):
     def test_passes(self): pass
     def test_only_theirs(self):
-        for number in range(3):
+        for number in range(2):
             with self.subTest(number=number):
-                self.assertFalse(number == 1 and hasattr(asgiref.sync, "__version__"))
+                self.assertTrue(number or not hasattr(asgiref.sync, "__version__"))
+                self.skipTest("no")
 class Broken(unittest.TestCase):
     @classmethod
     def setUpClass(cls): raise OSError
@@ -122,6 +123,7 @@ def test_an_unknown_suite_and_an_existing_folder_are_refused(run_command, tmp_pa
     ("entry", "suite", "message"),
     [
         ("", "import os; os._exit(0)", "ended with 0 and without results"),
+        ("", "import pytest\ndef test(): pytest.exit('bad luck', 3)", r"ended with 3[^$]*bad luck"),
         ("before = 'echo install redis; exit 3'", "", r"ended with 3[^$]*install redis"),
         ("known = {'tests/test_it.py::test_it' = ''}", "def test_it(): pass", "from `known`.*_it"),
         ("install = ['asgiref<3.13.50']", "def test_it(): pass", r"asgiref<3\.13\.50"),
