@@ -30,8 +30,8 @@ class Verdict(Enum):
     SKIPPED = "skipped on both sides"
     FAILED = "failed on both sides"
     KNOWN = "differs on purpose"
-    WORSE = "passed consistently only with theirs"
-    BETTER = "passed consistently only with ours"
+    WORSE = "consistently worse with ours"
+    BETTER = "consistently better with ours"
     FLAKY = "differed, but not consistently"
 
 

@@ -88,7 +88,7 @@ def page_of(rows: Sequence[Row]) -> str:
     """Return the whole page, as Markdown."""
     alignment = ["---", "---", "---", *["---:"] * 8, "---", "---"]
     lines = [f"| {' | '.join(each)} |" for each in (COLUMNS, alignment, *(r.cells() for r in rows))]
-    for title in SECTIONS:
-        if found := [line for row in rows for of, line in row.named_tests() if of == title]:
-            lines += ["", f"## {title}", "", *found]
+    for each in SECTIONS:
+        if found := [line for row in rows for title, line in row.named_tests() if title == each]:
+            lines += ["", f"## {each}", "", *found]
     return HEAD.read_text("utf-8") + "\n".join(lines) + "\n"
