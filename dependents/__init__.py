@@ -4,8 +4,8 @@
 fetches its suite and uses one virtual environment, in which only asgiref is replaced. So we must
 explain a test that passes only with asgiref 3.13.0, but not one that fails with both.
 
-``projects.toml`` describes the suites, and ``projects`` reads it. ``trial`` handles one suite:
-``source`` fetches the tests, ``environment`` switches the asgiref, ``running`` runs the tests once,
-``junit`` reads the report of a run, and ``comparison`` repeats tests that differ. ``results`` keeps
-the rows, and ``page`` writes the page. ``inside/`` is copied into the environment of a suite.
+``projects.toml`` describes the suites, and ``projects`` reads it. ``trial`` fetches one suite,
+``environment`` installs one asgiref or the other and runs the tests, ``junit`` reads the report of
+a run, and ``comparison`` repeats tests that differ. ``results`` keeps the rows and writes the page.
+``inside/`` holds the plugin that replaces adapters.
 """

@@ -1,4 +1,4 @@
-"""Find the tests that differ between two runs, and repeat them to classify the difference.
+"""Run a suite on both sides, compare each test, and repeat those that differ.
 
 These rules apply to a test whose outcome in the whole run is worse with ours than with theirs:
 
@@ -8,85 +8,85 @@ These rules apply to a test whose outcome in the whole run is worse with ours th
 3. It is *worse* if it never varied with theirs and ended worse at least twice with ours.
    Otherwise it is *flaky*, and the page shows all its outcomes.
 
-For a test that passes only with ours, the sides are swapped. If very many tests differ, the run as
-a whole is broken: nothing is repeated, and every difference counts as seen.
+For a test that passes only with ours, the sides are swapped.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from .environment import Side
 from .junit import Outcome, Outcomes
+from .projects import SuiteError
 
 REPEATS = 5
-TOO_MANY_TO_REPEAT = 60
 
-Repeat = Callable[[Side, Sequence[str]], Outcomes]
-"""Repeats the modules of these tests on one side, or the whole suite if there are none."""
+#: Runs the modules of these tests on one side, or the whole suite if there are none.
+RunSide = Callable[[Side, Sequence[str]], Outcomes]
 
 
 class Verdict(Enum):
-    WORSE = "worse"
-    BETTER = "better"
-    FLAKY = "flaky"
+    PASSED = "passed on both sides"
+    SKIPPED = "skipped on both sides"
+    FAILED = "failed on both sides"
+    KNOWN = "differs on purpose"
+    WORSE = "consistently worse with ours"
+    BETTER = "consistently better with ours"
+    FLAKY = "differed, but not consistently"
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A test that differed in the whole run, with its outcomes in this and all later runs."""
+class History:
+    """The outcomes of a test in every run, first in the whole runs."""
 
     test: str
+    is_known: bool
     theirs: Sequence[Outcome]
     ours: Sequence[Outcome]
 
     @property
     def verdict(self) -> Verdict:
-        needed = min(2, len(self.ours))
-        if _fell_below(self.ours, self.theirs, needed):
+        if self.theirs[0] == self.ours[0]:
+            return Verdict[self.ours[0].name]
+        if self.is_known:
+            return Verdict.KNOWN
+        if _falls_below(self.ours, self.theirs):
             return Verdict.WORSE
-        return Verdict.BETTER if _fell_below(self.theirs, self.ours, needed) else Verdict.FLAKY
+        return Verdict.BETTER if _falls_below(self.theirs, self.ours) else Verdict.FLAKY
 
     def seen_once(self) -> bool:
         """Whether a failure with ours did not recur."""
         return self.ours[0] < max(self.theirs) <= min(self.ours[1:])
 
     def told(self) -> str:
-        def passes(outcomes: Sequence[Outcome]) -> str:
-            return f"{outcomes.count(Outcome.PASSED)} of {len(outcomes)} times"
+        def passes(runs: Sequence[Outcome]) -> str:
+            return f"{runs.count(Outcome.PASSED)} of {len(runs)} times"
 
         return f"passed {passes(self.theirs)} with theirs, {passes(self.ours)} with ours"
 
 
-def _fell_below(outcomes: Sequence[Outcome], steady: Sequence[Outcome], needed: int) -> bool:
-    """Whether one side never varied, and the other fell below it at least `needed` times."""
-    return len(set(steady)) == 1 and sum(each < steady[0] for each in outcomes) >= needed
+def _falls_below(outcomes: Sequence[Outcome], steady: Sequence[Outcome]) -> bool:
+    """Whether one side never varied, and the other was worse at least twice."""
+    return len(set(steady)) == 1 and sum(each < steady[0] for each in outcomes) >= 2
 
 
-def alike(theirs: Outcomes, ours: Outcomes, outcome: Outcome) -> set[str]:
-    """Return the tests that ended in this way on both sides."""
-    tests, missing = theirs.keys() | ours.keys(), Outcome.FAILED
-    return {t for t in tests if theirs.get(t, missing) == ours.get(t, missing) == outcome}
+def compare(known: Container[str], run_side: RunSide) -> dict[Verdict, list[History]]:
+    """Run the suite, and the tests that differ again; return the tests by verdict."""
+    runs = {side: [run_side(side, ())] for side in Side}
 
+    def history(test: str) -> History:
+        theirs, ours = ([run.get(test, Outcome.FAILED) for run in runs[side]] for side in Side)
+        return History(test, test in known, theirs, ours)
 
-def find_differences(
-    theirs: Outcomes, ours: Outcomes, known: Iterable[str], repeat: Repeat
-) -> list[Difference]:
-    """Repeat the tests that differ, without the known ones; return their outcomes in every run."""
-    same = {test for outcome in Outcome for test in alike(theirs, ours, outcome)}
-    tests = sorted((theirs.keys() | ours.keys()) - same - set(known))
-    runs = {Side.THEIRS: [theirs], Side.OURS: [ours]}
-
-    def differences() -> list[Difference]:
-        return [Difference(test, *(_outcomes(test, runs[side]) for side in Side)) for test in tests]
-
-    if tests and len(tests) <= TOO_MANY_TO_REPEAT:
+    tests = sorted({test for [outcomes] in runs.values() for test in outcomes})
+    # One run does not show a consistent difference, so every difference is flaky until the repeats.
+    differing = [test for test in tests if history(test).verdict is Verdict.FLAKY]
+    if differing:
         for side in Side:
-            runs[side] += [repeat(side, tests) for _ in range(REPEATS)]
-        if any(each.seen_once() for each in differences()):
-            runs[Side.OURS].append(repeat(Side.OURS, ()))
-    return differences()
-
-
-def _outcomes(test: str, runs: Sequence[Outcomes]) -> list[Outcome]:
-    return [run.get(test, Outcome.FAILED) for run in runs]
+            runs[side] += [run_side(side, differing) for _ in range(REPEATS)]
+        if any(history(test).seen_once() for test in differing):
+            runs[Side.OURS].append(run_side(Side.OURS, ()))
+    by = {each: [h for h in map(history, tests) if h.verdict is each] for each in Verdict}
+    if stale := [each.test for each in by[Verdict.PASSED] if each.is_known]:
+        raise SuiteError(f"these pass on both sides, so remove them from `known`: {stale}")
+    return by

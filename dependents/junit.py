@@ -4,7 +4,6 @@ A test that failed as its authors expect counts as passed. If a test has several
 error in its teardown or in its subtests, the worst counts.
 """
 
-import re
 import xml.etree.ElementTree as ET
 from enum import IntEnum
 from pathlib import Path
@@ -28,8 +27,7 @@ def read_report(path: Path) -> Outcomes:
         id_of = _pytest_id if suite.get("name") == "pytest" else _unittest_id
         for case in suite.iter("testcase"):
             test = id_of(case.get("classname", ""), case.get("name", ""), case.get("file", ""))
-            outcome = _outcome_of(case)
-            outcomes[test] = min(outcome, outcomes.get(test, outcome))
+            outcomes[test] = min(_outcome_of(case), outcomes.get(test, Outcome.PASSED))
     return outcomes
 
 
@@ -42,16 +40,14 @@ def _pytest_id(owner: str, name: str, file: str) -> str:
 
 def _unittest_id(owner: str, name: str, file: str) -> str:
     """Return ``module.Class.test`` without the parameters of a subtest."""
-    fixture = re.fullmatch(r"(\w+) \((.+)\)", name)
-    if fixture and not owner:  # as in "setUpClass (module.Class)"
-        return f"{fixture[2]}.{fixture[1]}"
-    return f"{owner}.{name.split(' ')[0]}"
+    method, _, details = name.partition(" ")
+    # Without an owner, the entry is that of a fixture: "setUpClass (module.Class)".
+    return f"{owner or details.strip('()')}.{method}"
 
 
 def _outcome_of(case: ET.Element) -> Outcome:
+    skipped = case.find("skipped")
     if case.find("failure") is not None or case.find("error") is not None:
         return Outcome.FAILED
-    skipped = case.find("skipped")
-    if skipped is None or "xfail" in skipped.get("type", "").lower():
-        return Outcome.PASSED
-    return Outcome.SKIPPED
+    is_skipped = skipped is not None and "xfail" not in skipped.get("type", "").lower()
+    return Outcome.SKIPPED if is_skipped else Outcome.PASSED
