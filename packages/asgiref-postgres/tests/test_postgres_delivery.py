@@ -272,3 +272,43 @@ TestDelivery.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+def row(number: int, scope_id: str, size: int = 2) -> Row:
+    return (SPAN + number, scope_id, b"x" * size, 0, False)
+
+
+def exchange(delivery: Delivery, *rows: Row) -> Read:
+    """Run one transaction that returns ``rows``."""
+    writes, read = delivery.take_writes(), delivery.next_read()
+    delivery.rows_read(read, rows, 1, 1 if rows else 0)
+    delivery.written(writes)
+    return read
+
+
+def taken_over(limits: Limits, *rows: Row) -> Delivery:
+    """Return the delivery of a reader whose predecessor died after it had read ``rows``."""
+    delivery = Delivery(limits)
+    delivery.acquire(1, len(rows), len(rows))
+    exchange(delivery, *rows)
+    exchange(delivery)
+    return delivery
+
+
+def test_a_message_that_fails_again_and_again_does_not_hold_up_the_suspects_of_other_scopes() -> (
+    None
+):
+    delivery = taken_over(Limits(), row(1, "down"), row(2, "down"), row(3, "a"), row(4, "b"))
+    failing = delivery.next_message("down")
+    assert failing is not None
+    delivery.fail(failing, "the service is down", 0.0)
+    exchange(delivery)
+    delivery.take_ready(1.0)  # the retry is due
+    assert delivery.next_message("down") is failing
+    first = delivery.next_message("a")
+    assert first is not None
+    delivery.acknowledge(first)
+    exchange(delivery)
+    delivery.fail(failing, "the service is down", 1.0)
+    exchange(delivery)
+    assert delivery.take_ready(1.0) == ["b"]

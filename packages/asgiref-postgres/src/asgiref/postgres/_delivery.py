@@ -383,9 +383,12 @@ class Delivery:
         return message
 
     def _can_give(self, scope: _Scope) -> bool:
-        if scope.in_hand is not None or scope.is_blocked or scope.partition.is_releasing:
-            return False
-        return bool(scope.queue) and not scope.queue[0].is_suspect
+        return self._is_free(scope) and not scope.queue[0].is_suspect
+
+    def _is_free(self, scope: _Scope) -> bool:
+        """Whether the scope could hand out its oldest message now, were it not for suspects."""
+        is_busy = scope.in_hand is not None or scope.is_blocked or scope.partition.is_releasing
+        return bool(scope.queue) and not is_busy
 
     def offer(self, scope_id: str) -> None:
         """Make `take_ready` return the scope again if it has a message to hand out."""
@@ -500,6 +503,7 @@ class Delivery:
     def _oldest_suspect(self) -> Message | None:
         for message in self._suspects.values():
             scope = self._scopes[message.scope_id]
-            if not scope.partition.is_releasing and scope.queue and scope.queue[0] is message:
+            # While an earlier message of its scope is retried, it would hold up the other suspects.
+            if self._is_free(scope) and scope.queue[0] is message:
                 return message
         return None
