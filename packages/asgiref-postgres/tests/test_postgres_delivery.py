@@ -312,3 +312,24 @@ def test_a_message_that_fails_again_and_again_does_not_hold_up_the_suspects_of_o
     delivery.fail(failing, "the service is down", 1.0)
     exchange(delivery)
     assert delivery.take_ready(1.0) == ["b"]
+
+
+def test_one_attempt_does_not_make_a_dead_letter_of_a_message_that_was_only_read() -> None:
+    delivery = taken_over(Limits(attempts=1), row(1, "a"), row(2, "b"))
+    handled = []
+    for _ in range(2):
+        for scope_id in delivery.take_ready(0.0):
+            message = delivery.next_message(scope_id)
+            assert message is not None
+            handled.append(message.id % SPAN)
+            delivery.acknowledge(message)
+        exchange(delivery)
+    assert handled == [1, 2]
+
+
+def test_a_message_that_kills_a_second_worker_becomes_a_dead_letter_after_one_attempt() -> None:
+    delivery = Delivery(Limits(attempts=1))
+    delivery.acquire(1, 1, 1)
+    id, scope_id, data, _, _ = row(1, "a")
+    exchange(delivery, (id, scope_id, data, 2, True))
+    assert [each.id for each in delivery.take_writes().dead] == [id]

@@ -491,7 +491,8 @@ class Delivery:
             del self._suspects[message.id]
             # The death that made it a suspect counts as an attempt for each suspect.
             message.attempts = max(message.attempts, 1)
-            if message.attempts >= self._limits.attempts:
+            # A reader dies with many messages that it has only read: each gets one attempt alone.
+            if message.attempts >= max(2, self._limits.attempts):
                 reason = f"Its worker died in each of {message.attempts} attempts."
                 scope = self._scopes[message.scope_id]
                 self._bury(scope, scope.queue.popleft(), reason)
