@@ -333,3 +333,20 @@ def test_a_message_that_kills_a_second_worker_becomes_a_dead_letter_after_one_at
     id, scope_id, data, _, _ = row(1, "a")
     exchange(delivery, (id, scope_id, data, 2, True))
     assert [each.id for each in delivery.take_writes().dead] == [id]
+
+
+def test_a_read_for_many_scopes_that_are_behind_stays_within_the_limits() -> None:
+    limits = Limits()
+    delivery = Delivery(limits)
+    delivery.acquire(1, 0, 0)
+    scopes = [f"scope{number}" for number in range(500)]
+    for start in (0, 500):  # half of the limit; the second message of each scope is left behind
+        exchange(delivery, *(row(start + place, each) for place, each in enumerate(scopes)))
+    for scope_id in delivery.take_ready(0.0):
+        message = delivery.next_message(scope_id)
+        assert message is not None
+        delivery.acknowledge(message)
+    late = [each for each in exchange(delivery).ranges if each.scope_id is not None]
+    assert late
+    assert sum(each.limit for each in late) <= limits.messages
+    assert sum(each.size for each in late) <= limits.size

@@ -14,12 +14,15 @@ import heapq
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from itertools import islice
 
 from ._codec import CannotStart
 from ._schema import SPAN
 
 #: The maximum number of rows of one partition that a read returns.
 _MAX_ROWS = 500
+#: The maximum number of scopes that are behind in a read. Each returns at least one row.
+_MAX_LATE = 100
 
 #: A row that a read returned: id, scope id, data, attempts, and whether it was marked as
 #: redelivered. The data is None if the read excluded the scope.
@@ -259,24 +262,33 @@ class Delivery:
         size = self._limits.size - self._size
         if not reading or room <= 0 or size <= 0:
             return Read()
+        late = self._late(room, size)
         room, size = max(1, min(room // len(reading), _MAX_ROWS)), max(1, size // len(reading))
-        late = [found for each in self._behind if (found := self._late(each)) is not None]
         forward = [
             Range(None, each.mark, (each.number + 1) * SPAN - 1, room, size) for each in reading
         ]
         known = [id for each in reading for id in each.known]
         return Read(late + forward, known, list(self._behind))
 
-    def _late(self, scope_id: str) -> Range | None:
-        """Return the range of a scope that is behind, if it has room."""
+    def _late(self, room: int, size: int) -> list[Range]:
+        """Return the ranges of scopes that are behind, which share ``room`` rows and ``size``."""
+        chosen = list(islice(filter(self._room, self._behind), min(room, _MAX_LATE)))
+        ranges: list[Range] = []
+        for each in chosen:
+            first, last = self._behind[each]
+            limit = min(self._room(each), room // len(chosen))
+            left = min(self._limits.scope_size - self._scopes[each].size, size // len(chosen))
+            ranges.append(Range(each, first - 1, last, limit, max(1, left)))
+        return ranges
+
+    def _room(self, scope_id: str) -> int:
+        """Return how many more messages to hold for a scope that is behind; 0 if it must wait."""
         scope = self._scopes[scope_id]
-        # Wait until half of the limit is free, so that a scope that is behind is read in batches.
         limit = self._scope_limit()
-        room, size = limit - scope.count(), self._limits.scope_size - scope.size
-        if scope.partition.is_releasing or room < max(1, limit / 2) or size <= 0:
-            return None
-        first, last = self._behind[scope_id]
-        return Range(scope_id, first - 1, last, room, size)
+        room = limit - scope.count()
+        # Wait until half of the limit is free, so that a scope that is behind is read in batches.
+        is_waiting = scope.partition.is_releasing or room < max(1, limit / 2)
+        return 0 if is_waiting or scope.size >= self._limits.scope_size else room
 
     def rows_read(self, read: Read, rows: Iterable[Row], xmin: int, own: int) -> bool:
         """Add the rows of a read; return whether the next read will certainly find more.
@@ -314,7 +326,7 @@ class Delivery:
             self._hold(scope, row)
         self.offer(scope.id)
         self._forget_if_empty(scope)
-        return scope.id in self._behind and self._late(scope.id) is not None
+        return scope.id in self._behind and self._room(scope.id) > 0
 
     def _read_forward(self, forward: Range, rows: list[Row], xmin: int, own: int) -> bool:
         partition, is_cut = self.partitions[forward.upto // SPAN], forward.is_cut(rows)
