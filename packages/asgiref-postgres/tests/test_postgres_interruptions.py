@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 from typing import Any
 
+import asyncpg
 import pytest
-from chat import Chat, until, with_workers
+from chat import Chat, shout, until, with_workers
 
 from asgiref.postgres import PostgresWorker
 
@@ -47,3 +48,38 @@ async def test_a_message_for_an_instance_that_is_evicted_before_it_receives_star
             assert {await gateway.next_text() for _ in range(2)} == {"two", "three"}
 
     await with_workers(gateway, [worker], body)
+
+
+async def end_session(connection: Any, kind: str) -> None:
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE $1",
+        f"asgiref.postgres {kind} %",
+    )
+
+
+async def test_a_delivery_that_ignores_its_cancellation_does_not_go_on_with_a_lost_session(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    class Stubborn(Chat):
+        async def application_send(self, scope: Any, message: Any) -> None:
+            await super().application_send(scope, message)
+            if not self.delivery.redelivered:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.get_running_loop().create_future()
+
+    gateway = Stubborn(database)
+
+    async def has_read_all() -> bool:
+        return gateway.counts.read == 3
+
+    async def body() -> None:
+        for text in ("one", "two", "three"):
+            await gateway.say("ada", text)
+        await until(has_read_all)
+        await end_session(connection, "gateway")
+        async with asyncio.timeout(SECONDS):
+            found = [await gateway.events.get() for _ in range(4)]
+        texts = [(message["text"], redelivered) for _, message, redelivered in found]
+        assert texts == [("ONE", False), ("ONE", True), ("TWO", True), ("THREE", True)]
+
+    await with_workers(gateway, [PostgresWorker(shout, database)], body)

@@ -394,7 +394,9 @@ class _GatewayOwner:
     async def _deliver(self, scope_id: str, scope: dict[str, Any]) -> None:
         """Deliver the events of one scope until there are no more."""
         delivery, task = self.pump.delivery, asyncio.current_task()
-        while (message := delivery.next_message(scope_id)) is not None:
+        assert task is not None
+        # `application_send` may suppress the cancellation, but the events are no longer owned.
+        while not task.cancelling() and (message := delivery.next_message(scope_id)) is not None:
             _current.set(Delivered(message.id, scope_id, message.redelivered, message.attempts))
             self.pump.counts.redelivered += message.redelivered
             try:
@@ -402,7 +404,7 @@ class _GatewayOwner:
                 if inspect.isawaitable(sending):
                     await sending
             except (Exception, asyncio.CancelledError) as error:
-                if task is not None and task.cancelling():
+                if task.cancelling():
                     delivery.put_back(message)
                     raise
                 logger.error("application_send failed for scope %r", scope_id, exc_info=error)
