@@ -83,3 +83,20 @@ async def test_a_delivery_that_ignores_its_cancellation_does_not_go_on_with_a_lo
         assert texts == [("ONE", False), ("ONE", True), ("TWO", True), ("THREE", True)]
 
     await with_workers(gateway, [PostgresWorker(shout, database)], body)
+
+
+async def test_a_gateway_whose_handle_cancels_itself_ends(database: str) -> None:
+    class Broken(Chat):
+        runs = 0
+
+        async def handle(self) -> None:
+            self.runs += 1
+            cancelled = asyncio.get_running_loop().create_future()
+            cancelled.cancel()
+            await cancelled
+
+    gateway = Broken(database)
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(SECONDS):
+            await gateway.arun()
+    assert gateway.runs == 1

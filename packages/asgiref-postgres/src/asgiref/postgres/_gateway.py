@@ -250,10 +250,11 @@ class PostgresGateway(StatelessServer):
                     await asyncio.wait({serving})
                 except asyncio.CancelledError:  # shorten the shutdown
                     serving.cancel()
-        finished = next((each for each in (serving, pump) if _has_result(each)), None)
-        if finished is not None:
-            finished.result()
-        return finished is not None
+        finished = [each for each in (serving, pump) if _has_result(each)]
+        if not finished and self.__owner.serving is not serving:
+            return False
+        (*finished, serving)[0].result()  # without a result, `handle` has cancelled itself
+        return True
 
     async def __handle_as_owner(self) -> None:
         await self.__owner.is_owner.wait()
@@ -364,6 +365,7 @@ class _GatewayOwner:
             if (await session.fetch(query, OUTGOING))[0][0] != session.reader:
                 self.is_owner.clear()
                 self.serving.cancel()
+                self.serving = None
 
     async def _drain(self, session: Session) -> None:
         """Wait until the backlog is stored and the deliveries are finished."""
