@@ -6,9 +6,9 @@ from typing import Any
 
 import asyncpg
 import pytest
-from chat import Chat, shout, until, with_workers
+from chat import Chat, said, shout, until, with_workers
 
-from asgiref.postgres import PostgresWorker
+from asgiref.postgres import Database, PostgresWorker, send
 
 pytestmark = pytest.mark.asyncio
 
@@ -100,3 +100,12 @@ async def test_a_gateway_whose_handle_cancels_itself_ends(database: str) -> None
         async with asyncio.timeout(SECONDS):
             await gateway.arun()
     assert gateway.runs == 1
+
+
+async def test_send_gives_up_when_the_database_does_not_answer(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    async with asyncio.timeout(SECONDS), connection.transaction():
+        await connection.execute("LOCK TABLE asgiref.messages")
+        with pytest.raises(TimeoutError, match="did not answer within 1 seconds"):
+            await send("ada", said("hello"), database=Database(database, timeout=1.0))
