@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import uuid
 from typing import Any
 
 import asyncpg
@@ -9,6 +10,9 @@ import pytest
 from chat import Chat, said, shout, until, with_workers
 
 from asgiref.postgres import Database, PostgresWorker, send
+from asgiref.postgres._database import Session
+from asgiref.postgres._delivery import Read, Writes
+from asgiref.postgres._outbox import Batch, Item
 
 pytestmark = pytest.mark.asyncio
 
@@ -109,3 +113,30 @@ async def test_send_gives_up_when_the_database_does_not_answer(
         await connection.execute("LOCK TABLE asgiref.messages")
         with pytest.raises(TimeoutError, match="did not answer within 1 seconds"):
             await send("ada", said("hello"), database=Database(database, timeout=1.0))
+
+
+async def test_a_gateway_that_another_one_replaced_after_a_week_still_stores_no_batch_twice(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    readers = [uuid.uuid4() for _ in range(3)]
+    batch = Batch([Item("ada", b"{}")], number=7)
+
+    async def session_of(reader: uuid.UUID) -> Session:
+        session = Session(Database(database), "gateway", reader, lambda _: None)
+        await session.open()
+        assert await session.last_batch() is not None
+        return session
+
+    replaced = await session_of(readers[0])
+    assert await replaced.acquire([0])
+    await replaced.exchange(Writes(), batch, Read(), asleep=None)
+    await connection.execute("UPDATE asgiref.readers SET opened_at = now() - interval '8 days'")
+    await replaced.close()
+    others = [await session_of(reader) for reader in readers[1:]]
+    assert await others[0].acquire([0])
+    assert await others[1].acquire([1])
+
+    returned = await session_of(readers[0])
+    assert await returned.last_batch() == 7
+    for session in (*others, returned):
+        await session.close()
