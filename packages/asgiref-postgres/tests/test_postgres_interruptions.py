@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from chat import Chat, said, shout, until, with_workers
+from chat import Chat, said, scope_of, shout, until, with_workers
 
 from asgiref.postgres import Database, PostgresWorker, send
 from asgiref.postgres._database import Session
@@ -113,6 +113,25 @@ async def test_send_gives_up_when_the_database_does_not_answer(
         await connection.execute("LOCK TABLE asgiref.messages")
         with pytest.raises(TimeoutError, match="did not answer within 1 seconds"):
             await send("ada", said("hello"), database=Database(database, timeout=1.0))
+
+
+async def test_an_open_transaction_that_sent_an_unchanged_scope_holds_up_no_one_else(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    for name in ("ada", "bob"):
+        await send(name, said("first"), scope_of(name), connection=connection)
+    gateway, other = Chat(database), await asyncpg.connect(database)
+
+    async def body() -> None:
+        async with asyncio.timeout(SECONDS), connection.transaction(), other.transaction():
+            await send("ada", said("second"), scope_of("ada"), connection=connection)
+            await send("bob", said("second"), scope_of("bob"), connection=other)
+            await gateway.say("ada", "third")
+            await send("bob", said("fourth"), scope_of("bob"), connection=connection)
+            await send("ada", said("fourth"), scope_of("ada"), connection=other)
+
+    await with_workers(gateway, [], body)
+    await other.close()
 
 
 async def test_a_gateway_that_another_one_replaced_after_a_week_still_stores_no_batch_twice(
