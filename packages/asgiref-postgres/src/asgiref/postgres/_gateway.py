@@ -316,11 +316,14 @@ class _GatewayOwner:
         return Item(scope_id, data, scope=scope)
 
     async def insert(self, item: Item) -> None:
-        await self.pump.outbox.room()
-        self.insert_nowait(item)
+        await self.pump.outbox.put(item)
+        self._wake()
 
     def insert_nowait(self, item: Item) -> None:
         self.pump.outbox.add(item)
+        self._wake()
+
+    def _wake(self) -> None:
         if self._loop is None or self._thread == threading.get_ident():
             self.pump.wake()
         else:
