@@ -115,7 +115,7 @@ async def test_send_gives_up_when_the_database_does_not_answer(
             await send("ada", said("hello"), database=Database(database, timeout=1.0))
 
 
-async def test_an_open_transaction_that_sent_an_unchanged_scope_holds_up_no_one_else(
+async def test_an_open_transaction_that_sent_an_unchanged_scope_holds_up_no_other_process(
     database: str, connection: "asyncpg.Connection[Any]"
 ) -> None:
     for name in ("ada", "bob"):
