@@ -335,6 +335,24 @@ def test_a_message_that_kills_a_second_worker_becomes_a_dead_letter_after_one_at
     assert [each.id for each in delivery.take_writes().dead] == [id]
 
 
+def test_a_suspect_whose_partition_is_released_before_its_turn_counts_no_attempt() -> None:
+    delivery = taken_over(Limits(), row(1, "a"))
+    assert delivery.take_ready(0.0) == ["a"]  # its attempt is stored, but its instance is starting
+    delivery.partitions[1].is_releasing = True
+    assert delivery.next_message("a") is None
+    assert [each.attempts for each in delivery.take_writes().tried.values()] == [1]
+
+
+def test_a_suspect_whose_partition_is_being_released_does_not_hold_up_another_partition() -> None:
+    delivery = taken_over(Limits(), row(1, "a"))
+    delivery.acquire(2, 1, 1)
+    exchange(delivery, (2 * SPAN + 1, "b", b"x", 0, False))
+    delivery.partitions[1].is_releasing = True
+    exchange(delivery)
+    assert "b" in delivery.take_ready(0.0)
+    assert delivery.next_message("b") is not None
+
+
 def test_a_read_for_many_scopes_that_are_behind_stays_within_the_limits() -> None:
     limits = Limits()
     delivery = Delivery(limits)

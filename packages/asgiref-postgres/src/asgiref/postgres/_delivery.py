@@ -249,8 +249,6 @@ class Delivery:
             del self._scopes[scope.id]
             for message in scope.queue:
                 self._suspects.pop(message.id, None)
-        if self._isolated is not None and self._isolated.scope_id not in self._scopes:
-            self._isolated = None
         return found.seen % SPAN
 
     # Reading
@@ -499,6 +497,7 @@ class Delivery:
 
     def _isolate(self) -> None:
         """Choose the next suspect; one that has used all its attempts becomes a dead letter."""
+        self._return_isolated()
         while self._isolated is None and (message := self._oldest_suspect()) is not None:
             del self._suspects[message.id]
             # The death that made it a suspect counts as an attempt for each suspect.
@@ -512,6 +511,17 @@ class Delivery:
                 message.attempts += 1
                 self._isolated = message
                 self._writes.tried[message.id] = message
+
+    def _return_isolated(self) -> None:
+        """Make the isolated message a suspect again if its partition is being released."""
+        if (message := self._isolated) is None:
+            return
+        scope = self._scopes[message.scope_id]
+        if scope.partition.is_releasing and scope.in_hand is not message:
+            message.attempts -= 1  # it was not handed out
+            message.is_suspect = True
+            self._suspects[message.id] = self._writes.tried[message.id] = message
+            self._isolated = None
 
     def _oldest_suspect(self) -> Message | None:
         for message in self._suspects.values():
