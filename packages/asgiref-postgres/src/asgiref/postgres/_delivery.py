@@ -526,7 +526,7 @@ class Delivery:
     def _oldest_suspect(self) -> Message | None:
         for message in self._suspects.values():
             scope = self._scopes[message.scope_id]
-            # While an earlier message of its scope is retried, it would hold up the other suspects.
+            # Behind a message that is being retried, it would hold up the suspects of other scopes.
             if self._is_free(scope) and scope.queue[0] is message:
                 return message
         return None

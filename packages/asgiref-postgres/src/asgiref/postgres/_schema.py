@@ -173,9 +173,11 @@ WITH own AS (
     SELECT p.partition, p.reader, r.taken, r.name
     FROM partitions p LEFT JOIN readers r USING (reader)
 ), replaced AS (
-    -- It may come back and ask for its last batch, so keep its row for another week.
-    UPDATE readers r SET opened_at = now() FROM partitions p
-    WHERE p.reader = r.reader AND r.reader <> $1 AND p.partition = ANY ($3::integer[])
+    -- A gateway may return and ask for its last batch, so keep its row for another week. If the row
+    -- is locked, the gateway has already returned.
+    UPDATE readers SET opened_at = now() WHERE reader IN (
+        SELECT r.reader FROM partitions p JOIN readers r USING (reader)
+        WHERE p.partition = ANY ($3::integer[]) AND r.reader <> $1 FOR UPDATE OF r SKIP LOCKED)
 )
 UPDATE partitions p SET reader = $1,
     suspect = greatest(p.suspect, CASE WHEN f.reader <> $1 THEN f.taken END)
