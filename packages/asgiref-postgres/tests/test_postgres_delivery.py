@@ -272,3 +272,99 @@ TestDelivery.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+def row(number: int, scope_id: str, size: int = 2) -> Row:
+    return (SPAN + number, scope_id, b"x" * size, 0, False)
+
+
+def exchange(delivery: Delivery, *rows: Row) -> Read:
+    """Run one transaction that returns ``rows``."""
+    writes, read = delivery.take_writes(), delivery.next_read()
+    delivery.rows_read(read, rows, 1, 1 if rows else 0)
+    delivery.written(writes)
+    return read
+
+
+def taken_over(limits: Limits, *rows: Row) -> Delivery:
+    """Return the delivery of a reader whose predecessor died after it had read ``rows``."""
+    delivery = Delivery(limits)
+    delivery.acquire(1, len(rows), len(rows))
+    exchange(delivery, *rows)
+    exchange(delivery)
+    return delivery
+
+
+def test_a_message_that_fails_again_and_again_does_not_hold_up_the_suspects_of_other_scopes() -> (
+    None
+):
+    delivery = taken_over(Limits(), row(1, "down"), row(2, "down"), row(3, "a"), row(4, "b"))
+    failing = delivery.next_message("down")
+    assert failing is not None
+    delivery.fail(failing, "the service is down", 0.0)
+    exchange(delivery)
+    delivery.take_ready(1.0)  # the retry is due
+    assert delivery.next_message("down") is failing
+    first = delivery.next_message("a")
+    assert first is not None
+    delivery.acknowledge(first)
+    exchange(delivery)
+    delivery.fail(failing, "the service is down", 1.0)
+    exchange(delivery)
+    assert delivery.take_ready(1.0) == ["b"]
+
+
+def test_one_attempt_does_not_make_a_dead_letter_of_a_message_that_was_only_read() -> None:
+    delivery = taken_over(Limits(attempts=1), row(1, "a"), row(2, "b"))
+    handled = []
+    for _ in range(2):
+        for scope_id in delivery.take_ready(0.0):
+            message = delivery.next_message(scope_id)
+            assert message is not None
+            handled.append(message.id % SPAN)
+            delivery.acknowledge(message)
+        exchange(delivery)
+    assert handled == [1, 2]
+
+
+def test_a_message_that_kills_a_second_worker_becomes_a_dead_letter_after_one_attempt() -> None:
+    delivery = Delivery(Limits(attempts=1))
+    delivery.acquire(1, 1, 1)
+    id, scope_id, data, _, _ = row(1, "a")
+    exchange(delivery, (id, scope_id, data, 2, True))
+    assert [each.id for each in delivery.take_writes().dead] == [id]
+
+
+def test_a_suspect_whose_partition_is_released_before_its_turn_counts_no_attempt() -> None:
+    delivery = taken_over(Limits(), row(1, "a"))
+    assert delivery.take_ready(0.0) == ["a"]  # its attempt is stored, but its instance is starting
+    delivery.partitions[1].is_releasing = True
+    assert delivery.next_message("a") is None
+    assert [each.attempts for each in delivery.take_writes().tried.values()] == [1]
+
+
+def test_a_suspect_whose_partition_is_being_released_does_not_hold_up_another_partition() -> None:
+    delivery = taken_over(Limits(), row(1, "a"))
+    delivery.acquire(2, 1, 1)
+    exchange(delivery, (2 * SPAN + 1, "b", b"x", 0, False))
+    delivery.partitions[1].is_releasing = True
+    exchange(delivery)
+    assert "b" in delivery.take_ready(0.0)
+    assert delivery.next_message("b") is not None
+
+
+def test_a_read_for_many_scopes_that_are_behind_stays_within_the_limits() -> None:
+    limits = Limits()
+    delivery = Delivery(limits)
+    delivery.acquire(1, 0, 0)
+    scopes = [f"scope{number}" for number in range(500)]
+    for start in (0, 500):  # half of the limit; the second message of each scope is left behind
+        exchange(delivery, *(row(start + place, each) for place, each in enumerate(scopes)))
+    for scope_id in delivery.take_ready(0.0):
+        message = delivery.next_message(scope_id)
+        assert message is not None
+        delivery.acknowledge(message)
+    late = [each for each in exchange(delivery).ranges if each.scope_id is not None]
+    assert late
+    assert sum(each.limit for each in late) <= limits.messages
+    assert sum(each.size for each in late) <= limits.size

@@ -96,7 +96,7 @@ def decode(data: bytes) -> dict[str, Any]:
     except ImportError as error:
         raise ValueError("msgpack is not installed, and the data is not JSON.") from error
     except Exception as error:  # msgpack's own errors; RecursionError for deep JSON
-        raise ValueError(f"The data is neither JSON nor msgpack: {error!r}.") from error
+        raise ValueError(f"The data is neither JSON nor msgpack: {error!r:.1000}.") from error
     if not isinstance(value, dict):
         raise ValueError(f"The data must be a mapping, not {type(value).__name__!r}.")
     return cast(dict[str, Any], value)

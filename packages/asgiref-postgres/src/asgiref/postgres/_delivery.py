@@ -14,12 +14,15 @@ import heapq
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from itertools import islice
 
 from ._codec import CannotStart
 from ._schema import SPAN
 
 #: The maximum number of rows of one partition that a read returns.
 _MAX_ROWS = 500
+#: The maximum number of scopes that are behind in a read. Each returns at least one row.
+_MAX_LATE = 100
 
 #: A row that a read returned: id, scope id, data, attempts, and whether it was marked as
 #: redelivered. The data is None if the read excluded the scope.
@@ -246,8 +249,6 @@ class Delivery:
             del self._scopes[scope.id]
             for message in scope.queue:
                 self._suspects.pop(message.id, None)
-        if self._isolated is not None and self._isolated.scope_id not in self._scopes:
-            self._isolated = None
         return found.seen % SPAN
 
     # Reading
@@ -259,24 +260,33 @@ class Delivery:
         size = self._limits.size - self._size
         if not reading or room <= 0 or size <= 0:
             return Read()
+        late = self._late(room, size)
         room, size = max(1, min(room // len(reading), _MAX_ROWS)), max(1, size // len(reading))
-        late = [found for each in self._behind if (found := self._late(each)) is not None]
         forward = [
             Range(None, each.mark, (each.number + 1) * SPAN - 1, room, size) for each in reading
         ]
         known = [id for each in reading for id in each.known]
         return Read(late + forward, known, list(self._behind))
 
-    def _late(self, scope_id: str) -> Range | None:
-        """Return the range of a scope that is behind, if it has room."""
+    def _late(self, room: int, size: int) -> list[Range]:
+        """Return the ranges of scopes that are behind, which share ``room`` rows and ``size``."""
+        chosen = list(islice(filter(self._room, self._behind), min(room, _MAX_LATE)))
+        ranges: list[Range] = []
+        for each in chosen:
+            first, last = self._behind[each]
+            limit = min(self._room(each), room // len(chosen))
+            left = min(self._limits.scope_size - self._scopes[each].size, size // len(chosen))
+            ranges.append(Range(each, first - 1, last, limit, max(1, left)))
+        return ranges
+
+    def _room(self, scope_id: str) -> int:
+        """Return how many more messages to hold for a scope that is behind; 0 if it must wait."""
         scope = self._scopes[scope_id]
-        # Wait until half of the limit is free, so that a scope that is behind is read in batches.
         limit = self._scope_limit()
-        room, size = limit - scope.count(), self._limits.scope_size - scope.size
-        if scope.partition.is_releasing or room < max(1, limit / 2) or size <= 0:
-            return None
-        first, last = self._behind[scope_id]
-        return Range(scope_id, first - 1, last, room, size)
+        room = limit - scope.count()
+        # Wait until half of the limit is free, so that a scope that is behind is read in batches.
+        is_waiting = scope.partition.is_releasing or room < max(1, limit / 2)
+        return 0 if is_waiting or scope.size >= self._limits.scope_size else room
 
     def rows_read(self, read: Read, rows: Iterable[Row], xmin: int, own: int) -> bool:
         """Add the rows of a read; return whether the next read will certainly find more.
@@ -314,7 +324,7 @@ class Delivery:
             self._hold(scope, row)
         self.offer(scope.id)
         self._forget_if_empty(scope)
-        return scope.id in self._behind and self._late(scope.id) is not None
+        return scope.id in self._behind and self._room(scope.id) > 0
 
     def _read_forward(self, forward: Range, rows: list[Row], xmin: int, own: int) -> bool:
         partition, is_cut = self.partitions[forward.upto // SPAN], forward.is_cut(rows)
@@ -383,9 +393,12 @@ class Delivery:
         return message
 
     def _can_give(self, scope: _Scope) -> bool:
-        if scope.in_hand is not None or scope.is_blocked or scope.partition.is_releasing:
-            return False
-        return bool(scope.queue) and not scope.queue[0].is_suspect
+        return self._is_free(scope) and not scope.queue[0].is_suspect
+
+    def _is_free(self, scope: _Scope) -> bool:
+        """Whether the scope could hand out its oldest message now, were it not for suspects."""
+        is_busy = scope.in_hand is not None or scope.is_blocked or scope.partition.is_releasing
+        return bool(scope.queue) and not is_busy
 
     def offer(self, scope_id: str) -> None:
         """Make `take_ready` return the scope again if it has a message to hand out."""
@@ -484,11 +497,13 @@ class Delivery:
 
     def _isolate(self) -> None:
         """Choose the next suspect; one that has used all its attempts becomes a dead letter."""
+        self._return_isolated()
         while self._isolated is None and (message := self._oldest_suspect()) is not None:
             del self._suspects[message.id]
             # The death that made it a suspect counts as an attempt for each suspect.
             message.attempts = max(message.attempts, 1)
-            if message.attempts >= self._limits.attempts:
+            # A reader dies with many messages that it has only read: each gets one attempt alone.
+            if message.attempts >= max(2, self._limits.attempts):
                 reason = f"Its worker died in each of {message.attempts} attempts."
                 scope = self._scopes[message.scope_id]
                 self._bury(scope, scope.queue.popleft(), reason)
@@ -497,9 +512,21 @@ class Delivery:
                 self._isolated = message
                 self._writes.tried[message.id] = message
 
+    def _return_isolated(self) -> None:
+        """Make the isolated message a suspect again if its partition is being released."""
+        if (message := self._isolated) is None:
+            return
+        scope = self._scopes[message.scope_id]
+        if scope.partition.is_releasing and scope.in_hand is not message:
+            message.attempts -= 1  # it was not handed out
+            message.is_suspect = True
+            self._suspects[message.id] = self._writes.tried[message.id] = message
+            self._isolated = None
+
     def _oldest_suspect(self) -> Message | None:
         for message in self._suspects.values():
             scope = self._scopes[message.scope_id]
-            if not scope.partition.is_releasing and scope.queue and scope.queue[0] is message:
+            # Behind a message that is being retried, it would hold up the suspects of other scopes.
+            if self._is_free(scope) and scope.queue[0] is message:
                 return message
         return None

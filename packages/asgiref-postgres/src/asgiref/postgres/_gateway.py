@@ -250,10 +250,11 @@ class PostgresGateway(StatelessServer):
                     await asyncio.wait({serving})
                 except asyncio.CancelledError:  # shorten the shutdown
                     serving.cancel()
-        finished = next((each for each in (serving, pump) if _has_result(each)), None)
-        if finished is not None:
-            finished.result()
-        return finished is not None
+        finished = [each for each in (serving, pump) if _has_result(each)]
+        if not finished and self.__owner.serving is not serving:
+            return False
+        (*finished, serving)[0].result()  # without a result, `handle` has cancelled itself
+        return True
 
     async def __handle_as_owner(self) -> None:
         await self.__owner.is_owner.wait()
@@ -315,11 +316,14 @@ class _GatewayOwner:
         return Item(scope_id, data, scope=scope)
 
     async def insert(self, item: Item) -> None:
-        await self.pump.outbox.room()
-        self.insert_nowait(item)
+        await self.pump.outbox.put(item)
+        self._wake()
 
     def insert_nowait(self, item: Item) -> None:
         self.pump.outbox.add(item)
+        self._wake()
+
+    def _wake(self) -> None:
         if self._loop is None or self._thread == threading.get_ident():
             self.pump.wake()
         else:
@@ -364,6 +368,7 @@ class _GatewayOwner:
             if (await session.fetch(query, OUTGOING))[0][0] != session.reader:
                 self.is_owner.clear()
                 self.serving.cancel()
+                self.serving = None
 
     async def _drain(self, session: Session) -> None:
         """Wait until the backlog is stored and the deliveries are finished."""
@@ -394,7 +399,9 @@ class _GatewayOwner:
     async def _deliver(self, scope_id: str, scope: dict[str, Any]) -> None:
         """Deliver the events of one scope until there are no more."""
         delivery, task = self.pump.delivery, asyncio.current_task()
-        while (message := delivery.next_message(scope_id)) is not None:
+        assert task is not None
+        # `application_send` may suppress the cancellation, but the events are no longer owned.
+        while not task.cancelling() and (message := delivery.next_message(scope_id)) is not None:
             _current.set(Delivered(message.id, scope_id, message.redelivered, message.attempts))
             self.pump.counts.redelivered += message.redelivered
             try:
@@ -402,7 +409,7 @@ class _GatewayOwner:
                 if inspect.isawaitable(sending):
                     await sending
             except (Exception, asyncio.CancelledError) as error:
-                if task is not None and task.cancelling():
+                if task.cancelling():
                     delivery.put_back(message)
                     raise
                 logger.error("application_send failed for scope %r", scope_id, exc_info=error)

@@ -111,6 +111,9 @@ class WorkerInstances(StatelessServer, MessageSource):
         record.woken.set()
         if record.message is not None:
             self._pump.delivery.put_back(record.message)
+        # It may have been woken for a message that it has not received yet.
+        self._pump.delivery.offer(cast(str, instance.scope_id))
+        self._pump.wake()
         now = asyncio.get_running_loop().time()
         self._ending[instance.future] = (record.partition, now + _CLEANUP_SECONDS)
         instance.future.add_done_callback(self._has_ended)

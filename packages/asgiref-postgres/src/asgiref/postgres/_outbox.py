@@ -81,6 +81,19 @@ class Outbox:
             self._waiting.append(waiter)
             await waiter
 
+    async def put(self, item: Item) -> None:
+        """Add a message; wait while there is no room.
+
+        Raises:
+            SessionLost: if the outbox is closed.
+        """
+        while True:
+            await self.room()
+            try:
+                return self.add(item)
+            except asyncio.QueueFull:  # another thread was faster
+                continue
+
     def add(self, item: Item) -> None:
         """Add a message.
 
@@ -115,9 +128,9 @@ class Outbox:
         return self._batch
 
     def _add_scopes(self) -> None:
-        for item in self._batch.items:
-            if item.scope is not None and item.scope != self._known_scopes.get(item.scope_id):
-                self._batch.scopes[item.scope_id] = item.scope
+        items, known = self._batch.items, self._known_scopes
+        latest = {each.scope_id: each.scope for each in items if each.scope is not None}
+        self._batch.scopes = {id: scope for id, scope in latest.items() if scope != known.get(id)}
 
     def stored(self, number: int | None) -> None:
         """Record that the last batch was stored, if ``number`` is its number."""

@@ -71,17 +71,18 @@ CREATE FUNCTION send(p_scope_id text, p_message jsonb, p_scope jsonb DEFAULT NUL
 RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     v_message bytea := convert_to(p_message::text, 'UTF8');
+    v_scope bytea := convert_to(p_scope::text, 'UTF8');
     v_partition integer := partition_of(p_scope_id);
     v_max_size integer := (SELECT max_size FROM settings);
     v_id bigint;
 BEGIN
     IF jsonb_typeof(p_message) IS DISTINCT FROM 'object' OR jsonb_typeof(p_scope) <> 'object'
-        OR greatest(octet_length(v_message), octet_length(p_scope::text)) > v_max_size
+        OR greatest(octet_length(v_message), octet_length(v_scope)) > v_max_size
         OR octet_length(p_scope_id) > 1000 THEN
         RAISE EXCEPTION 'The message and the scope for % must be JSON objects of at most % bytes, '
             'and the scope id at most 1000 bytes.', left(p_scope_id, 50), v_max_size;
-    ELSIF p_scope IS NOT NULL THEN
-        INSERT INTO scopes AS s VALUES (p_scope_id, convert_to(p_scope::text, 'UTF8'))
+    ELSIF v_scope <> coalesce((SELECT scope FROM scopes WHERE scope_id = p_scope_id), '') THEN
+        INSERT INTO scopes AS s VALUES (p_scope_id, v_scope)
         ON CONFLICT (scope_id) DO UPDATE SET scope = excluded.scope
         WHERE s.scope <> excluded.scope;
     END IF;
@@ -144,7 +145,9 @@ EXCHANGE = _EXCHANGE.format(more="")
 #: do, and the server prepares each part of a statement even if that part has no rows.
 EXCHANGE_MORE = _EXCHANGE.format(
     more=""", scope AS (
-    INSERT INTO scopes AS s SELECT * FROM unnest($16::text[], $17::bytea[]) AS n (i, d) ORDER BY n.i
+    -- An unchanged row must not be locked: a transaction that sent the same scope may stay open.
+    INSERT INTO scopes AS s SELECT n.* FROM unnest($16::text[], $17::bytea[]) AS n (i, d)
+    LEFT JOIN scopes o ON o.scope_id = n.i WHERE o.scope IS DISTINCT FROM n.d ORDER BY n.i
     ON CONFLICT (scope_id) DO UPDATE SET scope = excluded.scope WHERE s.scope <> excluded.scope
 ), tried AS (
     UPDATE messages m SET attempts = t.n, redelivered = true
@@ -169,6 +172,12 @@ WITH own AS (
 ), former AS (
     SELECT p.partition, p.reader, r.taken, r.name
     FROM partitions p LEFT JOIN readers r USING (reader)
+), replaced AS (
+    -- A gateway may return and ask for its last batch, so keep its row for another week. If the row
+    -- is locked, the gateway has already returned.
+    UPDATE readers SET opened_at = now() WHERE reader IN (
+        SELECT r.reader FROM partitions p JOIN readers r USING (reader)
+        WHERE p.partition = ANY ($3::integer[]) AND r.reader <> $1 FOR UPDATE OF r SKIP LOCKED)
 )
 UPDATE partitions p SET reader = $1,
     suspect = greatest(p.suspect, CASE WHEN f.reader <> $1 THEN f.taken END)

@@ -1,5 +1,6 @@
 """Send to a scope from async or sync code, optionally within the caller's transaction."""
 
+import asyncio
 import sys
 from typing import Any
 
@@ -45,6 +46,7 @@ async def send(
 
     Raises:
         TypeError: if the scope id is not a string, or the message cannot be encoded as JSON.
+        TimeoutError: if ``database`` does not answer within its timeout.
         Exception: any asyncpg error. If the connection was lost, the message may have been sent.
 
     >>> async def pay(pool, order):
@@ -58,11 +60,20 @@ async def send(
     if connection is not None:
         return int(await connection.fetchval(query, *arguments))
     own = await found.connect()
+    now = asyncio.get_running_loop().time
+    # Not asyncio.timeout: after a cancellation, the driver would wait for the server again.
+    timer = asyncio.get_running_loop().call_later(found.timeout, own.terminate)
     try:
         async with own.transaction():  # a pool may change the session between two round trips
             return int(await own.fetchval(query, *arguments))
+    except Exception as error:
+        if now() < timer.when():
+            raise
+        text = f"The database did not answer within {found.timeout:g} seconds"
+        raise TimeoutError(f"{text}; the message may have been sent.") from error
     finally:
         await own.close()
+        timer.cancel()
 
 
 def send_sync(
