@@ -71,7 +71,7 @@ def _falls_below(outcomes: Sequence[Outcome], steady: Sequence[Outcome]) -> bool
 
 
 def compare(known: Container[str], run_side: RunSide) -> dict[Verdict, list[History]]:
-    """Run the suite, and the tests that differ again; return the tests by verdict."""
+    """Run the suite, then rerun the tests that differ; return the tests by verdict."""
     runs = {side: [run_side(side, ())] for side in Side}
 
     def history(test: str) -> History:

@@ -88,7 +88,7 @@ class Environment:
         self.side = side
 
     def verify(self) -> None:
-        """Require this side's packages, and none of the other side; call it after a run."""
+        """Require this side's packages, and none of the other side's; call this after a run."""
         expected = built_versions() if self.side is Side.OURS else {"asgiref": REFERENCE}
         found = {name: each for name, each in self.installed().items() if name in PACKAGES}
         if "asgiref" not in found or not found.items() <= expected.items():

@@ -149,7 +149,9 @@ def test_a_private_import_is_found(planted: str) -> None:
         "from ._private import anything",
     ],
 )
-def test_a_public_import_and_a_private_one_of_its_own_are_permitted(permitted: str) -> None:
+def test_public_imports_and_own_private_imports_are_permitted(
+    permitted: str,
+) -> None:
     assert list(private_imports(ast.parse(permitted), own_modules(META.name))) == []
 
 

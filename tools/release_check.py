@@ -65,7 +65,7 @@ class Verdict:
 
 
 def check(root: Path) -> list[Verdict]:
-    """Judge all components, in upload order: each one after our components that it needs."""
+    """Judge all components, in upload order: each one after those of ours that it needs."""
     if git(root, "rev-parse", "--is-shallow-repository").strip() == "true":
         sys.exit("this clone is shallow and may lack tags: run `git fetch --unshallow --tags`")
     found = (read_component(path.parent) for path in sorted(root.glob("packages/*/pyproject.toml")))

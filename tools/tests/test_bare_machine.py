@@ -1,4 +1,4 @@
-"""The README's two commands on a Debian with Python: no git, no compiler, no servers."""
+"""The README's two commands on a Debian system with Python: no git, no compiler, no servers."""
 
 import os
 import re

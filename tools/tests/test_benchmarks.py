@@ -200,7 +200,7 @@ def test_a_report_marks_only_changes_beyond_the_noise_and_says_what_may_explain_
     assert remarks == ["new"] or "| 2.1 (2 to 2.2) |" in shown
 
 
-def test_a_record_is_read_as_it_was_written_to_four_digits(tmp_path: Path) -> None:
+def test_a_record_reads_back_as_written_to_four_digits(tmp_path: Path) -> None:
     file = tmp_path / "bridge.json"
     record_of(replace(case(2.51234, 2.6), theirs=25.561)).write(file)
     assert '"samples": [ 2.512, 2.6 ],' in file.read_text("utf-8")

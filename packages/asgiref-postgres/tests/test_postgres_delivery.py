@@ -314,7 +314,7 @@ def test_a_message_that_fails_again_and_again_does_not_hold_up_the_suspects_of_o
     assert delivery.take_ready(1.0) == ["b"]
 
 
-def test_one_attempt_does_not_make_a_dead_letter_of_a_message_that_was_only_read() -> None:
+def test_with_one_attempt_a_message_that_was_only_read_does_not_become_a_dead_letter() -> None:
     delivery = taken_over(Limits(attempts=1), row(1, "a"), row(2, "b"))
     handled = []
     for _ in range(2):

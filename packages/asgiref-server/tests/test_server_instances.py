@@ -193,7 +193,7 @@ async def test_a_record_behaves_like_asgirefs_dict(make_server):
     await server.close()
 
 
-async def test_a_table_replaced_by_a_dict_keeps_working():
+async def test_the_server_works_after_its_table_was_replaced_by_a_dict():
     class Bot(StatelessServer):
         """Like a published bot, it never calls the base class's __init__."""
 
@@ -285,7 +285,7 @@ async def test_an_entry_may_be_replaced_by_a_changed_copy(make_server):
     assert server.undelivered == []
 
 
-async def test_deletion_as_in_asgiref_keeps_to_the_maximum(make_server):
+async def test_asgiref_style_deletion_respects_the_maximum(make_server):
     class Own(make_server):
         def delete_oldest_application_instance(self):
             oldest = min(each["last_used"] for each in self.application_instances.values())
@@ -471,7 +471,7 @@ async def test_a_queue_behaves_like_an_asyncio_queue(make_server, settled):
     await server.close()
 
 
-async def test_a_cancelled_put_leaves_its_room_to_the_next(make_server, settled):
+async def test_a_cancelled_put_gives_its_slot_to_the_next(make_server, settled):
     async def application(scope, receive, send):
         await asyncio.Event().wait()
 

@@ -184,7 +184,7 @@ async def test_a_scope_id_whose_repr_raises_is_served_and_logged(run, caplog, no
     no_task_left()
 
 
-async def test_scope_ids_that_cannot_be_compared_do_not_disturb_the_others(settled, no_task_left):
+async def test_scope_ids_that_cannot_be_compared_do_not_affect_the_others(settled, no_task_left):
     server = Server(failing)
     running = asyncio.create_task(server.arun())
     await settled()
@@ -202,7 +202,7 @@ async def test_scope_ids_that_cannot_be_compared_do_not_disturb_the_others(settl
 
 
 @pytest.mark.parametrize("end", ["fails", "is cancelled", "shutdown"])
-async def test_a_scope_whose_id_raises_when_hashed_later_still_ends(end, settled, no_task_left):
+async def test_a_scope_still_ends_if_hashing_its_id_starts_to_raise(end, settled, no_task_left):
     async def application(scope, receive, send):
         while (message := await receive()) != "fail":
             seen.append(message)

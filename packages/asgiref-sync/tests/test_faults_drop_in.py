@@ -106,7 +106,7 @@ def test_a_parent_loop_that_is_hidden_is_not_used_until_it_is_shown_again(kind, 
     assert_all_works()
 
 
-def test_a_calling_loop_that_a_function_hides_is_hidden_only_on_its_own_thread():
+def test_a_function_hides_the_calling_loop_only_on_its_own_thread():
     both = threading.Barrier(2)
 
     def hide():

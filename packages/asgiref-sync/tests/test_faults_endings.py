@@ -241,7 +241,7 @@ def test_exiting_a_context_in_a_function_on_its_own_thread_is_an_error():
     assert isinstance(asyncio.run(asyncio.wait_for(main(), SOON)), ValueError)
 
 
-def test_a_context_with_an_executor_that_was_exited_elsewhere_accepts_no_further_calls():
+def test_a_context_with_an_executor_accepts_no_calls_after_it_was_exited_elsewhere():
     async def outlast(context, go_on):
         await context.__aenter__()
         await sync_to_async(int)()

@@ -284,7 +284,7 @@ print("worked")
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="limits descriptors as Linux does")
-def test_calls_on_a_loop_that_runs_need_no_descriptor():
+def test_calls_on_a_running_loop_need_no_descriptor():
     check_program(
         f"""{LIMITED}
 async def main():

@@ -18,7 +18,7 @@ async def value_and_thread():
     return variable.get(), threading.current_thread()
 
 
-def test_no_loop_has_called_plain_code():
+def test_plain_code_has_no_calling_loop():
     assert calling_loop() is None
     coroutine = value_and_thread()
     with pytest.raises(RuntimeError, match="async_to_sync"):

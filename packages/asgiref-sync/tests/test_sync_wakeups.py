@@ -50,7 +50,7 @@ def test_another_thread_can_wake_a_coroutine_that_waits():
     assert async_to_sync(main)() == "woken"
 
 
-def test_a_coroutine_can_run_next_to_a_waiting_one():
+def test_a_coroutine_can_run_while_another_waits():
     async def main():
         loop, released = asyncio.get_running_loop(), asyncio.Event()
 

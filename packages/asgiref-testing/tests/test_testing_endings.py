@@ -300,7 +300,7 @@ async def test_as_a_context_manager_it_raises_a_failure_only_once():
     assert communicator.future.done()
 
 
-async def test_as_a_context_manager_it_does_not_replace_the_blocks_error(caplog):
+async def test_the_context_manager_does_not_replace_the_blocks_error(caplog):
     async def block():
         async with ApplicationCommunicator(failing, {}) as communicator:
             await communicator.receive_output()

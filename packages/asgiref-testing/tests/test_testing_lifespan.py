@@ -34,7 +34,7 @@ class Site:
         self.log.append("end")
 
 
-async def test_the_application_lives_around_the_block_and_requests_have_its_state():
+async def test_the_lifespan_surrounds_the_block_and_requests_get_its_state():
     site = Site()
     async with Lifespan(site) as lifespan:
         assert site.log == ["startup"]

@@ -140,7 +140,7 @@ class ServerRun:
                 self._cancelled = error.args
 
     async def _until(self, done: Callable[[], bool], seconds: float, hurried: float) -> bool:
-        """Wait for ``done()``: at most ``seconds``, or ``hurried`` after a second request."""
+        """Wait for ``done()``: at most ``seconds``, or ``hurried`` once told to hurry."""
         begin, pause = time.monotonic(), 0.0
         while not done():
             left = begin + (hurried if self._requests > 1 else seconds) - time.monotonic()

@@ -153,7 +153,7 @@ class Instances:
     ) -> "asyncio.Queue[Any]":
         """Return the input queue of a scope, and start an instance if none is live."""
         if self.thread_id != get_ident() and self.is_elsewhere():
-            # Not the server's method: one that overrides it is already running, on this thread.
+            # Not the server's method: an override of it may be the caller.
             return self.call(self.get_or_create_application_instance, scope_id, scope)
         # An instance that looks up another scope says nothing about the connection.
         if self.on_contact is not None and asyncio.current_task() not in self.unfinished:
