@@ -230,3 +230,35 @@ async def test_an_acknowledgement_that_hangs_does_not_keep_a_message_from_its_so
     events = source.events.copy()
     left_behind.pop().cancel()
     assert events == [["held"]]
+
+
+async def test_a_source_that_hangs_does_not_keep_a_failure_from_the_server(fast_clock, settled):
+    fast_clock()
+
+    class Hanging(Source):
+        async def acknowledge(self, instance, message):
+            await asyncio.Event().wait()
+
+        async def instance_ended(self, instance, unacknowledged):
+            self.events.append(unacknowledged)
+            await asyncio.Event().wait()
+
+    class Reporting(Server):
+        async def application_exception(self, exception, details):
+            failures.append(str(exception))
+
+    async def application(scope, receive, send):
+        if (message := await receive()) == "failing":
+            raise LookupError(message)
+
+    failures, source = [], Hanging()
+    server = Reporting(application, source)
+    server.queue().put_nowait("held")
+    await asyncio.sleep(21)  # longer than the two calls may take
+    assert source.events == [["held"]]
+    server.queue().put_nowait("failing")
+    await settled()
+    assert failures == ["failing"]
+    await asyncio.sleep(11)
+    assert source.events == [["held"], ["failing"]]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
