@@ -262,3 +262,21 @@ async def test_a_source_that_hangs_does_not_keep_a_failure_from_the_server(fast_
     await asyncio.sleep(11)
     assert source.events == [["held"], ["failing"]]
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_an_acknowledgement_in_progress_counts_when_its_instance_fails(settled):
+    async def application(scope, receive, send):
+        await receive()
+        left_behind.append(asyncio.create_task(receive()))
+        await source.acknowledging.wait()
+        raise LookupError
+
+    left_behind, source = [], Source()
+    source.go.clear()
+    Server(application, source).queue().put_nowait("held")
+    await source.acknowledging.wait()
+    await settled()
+    source.go.set()
+    await settled()
+    assert source.events == ["held", []]
+    await asyncio.wait(left_behind)

@@ -266,8 +266,10 @@ class SourcedChannel(Channel):
 
     async def acknowledge_last(self) -> None:
         """Acknowledge the message that the application held when it returned."""
+        future = self.instance.future
         async with self._turns:  # a task that the application left behind may be acknowledging
-            await self._acknowledge()
+            if not future.cancelled() and future.exception() is None:
+                await self._acknowledge()
 
     def instance_ended(self) -> Awaitable[None]:
         """Tell the source that the instance ended."""

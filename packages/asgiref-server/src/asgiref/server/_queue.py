@@ -97,19 +97,16 @@ class InputQueue(asyncio.Queue[Any]):
     async def put(self, item: object) -> None:
         try:
             while self.full():
-                await self._room()
+                waiter: asyncio.Future[None] = asyncio.Future()
+                putters = self._putters = self._putters or deque()
+                putters.append(waiter)
+                try:
+                    await waiter
+                finally:
+                    putters.remove(waiter)
             self.put_nowait(item)
         finally:
             self._resume_putter()  # this call has used no room if it was cancelled, or failed
-
-    async def _room(self) -> None:
-        waiter: asyncio.Future[None] = asyncio.Future()
-        putters = self._putters = self._putters or deque()
-        putters.append(waiter)
-        try:
-            await waiter
-        finally:
-            putters.remove(waiter)
 
     def _resume_putter(self) -> None:
         if self._putters and not self.full():

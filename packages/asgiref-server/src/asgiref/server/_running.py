@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from os import _exit
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from asgiref.compatibility import guarantee_single_callable
 
@@ -212,14 +212,16 @@ class ServerRun:
         """Run ``handle``; return the seconds until the next run, or None if there is none."""
         error: BaseException | None = None
         name = type(self._server).__name__
+        main = cast("asyncio.Task[None]", asyncio.current_task())
         if reconnect is not None:
             _origin.set(origin := object())
             self._instances.on_contact = partial(reconnect._notice, origin)  # pyright: ignore[reportPrivateUsage]
         try:
             await self._call(self._server.handle)
         except (Exception, asyncio.CancelledError) as raised:
-            # Not Task.cancelling: old timeouts cancel a task, and do not undo that.
-            if self._is_ending():
+            # Other exceptions may follow an old timeout, which does not undo its cancellation.
+            is_cancelled = isinstance(raised, asyncio.CancelledError) and main.cancelling()
+            if is_cancelled or self._is_ending():
                 raise
             if reconnect is None or isinstance(raised, NotImplementedError):
                 logger.error(

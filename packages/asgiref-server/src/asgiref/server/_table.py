@@ -327,8 +327,7 @@ class Instances:
             if isinstance(channel := instance.channel, SourcedChannel):
                 call = partial(self.hooks.call, instance, channel.source)
                 # Two calls, because each has its own time limit.
-                if not task.cancelled() and task.exception() is None:
-                    call("acknowledge", channel.acknowledge_last)
+                call("acknowledge", channel.acknowledge_last)
                 call("instance_ended", channel.instance_ended)
             if not instance.input_queue.empty():
                 self._pass_on(instance)
