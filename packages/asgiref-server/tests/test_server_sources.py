@@ -280,3 +280,23 @@ async def test_an_acknowledgement_in_progress_counts_when_its_instance_fails(set
     await settled()
     assert source.events == ["held", []]
     await asyncio.wait(left_behind)
+
+
+async def test_idle_time_counts_from_the_end_of_an_acknowledgement(fast_clock, settled):
+    fast_clock()
+
+    async def application(scope, receive, send):
+        while True:
+            await receive()
+
+    source = Source()
+    source.go.clear()
+    server = Server(application, source, idle_timeout=10)
+    server.queue().put_nowait(1)
+    await source.acknowledging.wait()
+    await asyncio.sleep(15)
+    source.go.set()
+    await asyncio.sleep(7)
+    assert "a" in server.application_instances
+    await asyncio.sleep(20)
+    assert not server.application_instances

@@ -256,6 +256,7 @@ class SourcedChannel(Channel):
                 self._in_hand.clear()
             finally:
                 self.sending -= 1
+                self.active_at = time.monotonic()
 
     def is_drained(self) -> bool:
         return self.queue.empty() and self._reader is not None
