@@ -199,7 +199,7 @@ class MessageSource:
             message: the object that ``next_message`` returned.
 
         An exception is raised in the ``receive`` call that follows, or logged if the application
-        has returned.
+        has returned. In that case, this is cancelled after ten seconds.
         """
 
     async def instance_ended(
