@@ -671,6 +671,41 @@ async def test_a_send_that_raises_anything_suspends_first(kind, settled):
 
 
 @pytest.mark.asyncio
+async def test_a_task_that_keeps_reading_does_not_start_the_next_instance_early(settled):
+    async def keep_reading(receive):
+        for _ in range(10):
+            with contextlib.suppress(RuntimeError, asyncio.CancelledError):
+                await receive()
+
+    async def application(scope, receive, send):
+        events.append("start")
+        readers.append(asyncio.create_task(keep_reading(receive)))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await cleaned_up.wait()
+            events.append("end")
+
+    events, readers, cleaned_up = [], [], asyncio.Event()
+    server = Chat(application)
+    server.put("a", 1)
+    await settled()
+    server.delete_application_instance("a")
+    server.put("a", 2)
+    await settled()
+    assert events == ["start"]
+    cleaned_up.set()
+    await settled()
+    assert events == ["start", "end", "start"]
+    server.finished.set()
+    await server.arun()
+    for reader in readers:
+        while not reader.done():
+            reader.cancel()
+            await settled()
+
+
+@pytest.mark.asyncio
 async def test_a_put_cancelled_in_the_turn_that_makes_room_is_cancelled(settled):
     async def busy(scope, receive, send):
         await asyncio.Event().wait()

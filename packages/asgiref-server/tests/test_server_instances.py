@@ -1,11 +1,13 @@
 """Instances: creation, reuse, eviction, deletion, and records as asgiref's dicts."""
 
 import asyncio
+import contextlib
 import copy
 import itertools
 import pickle
 import re
 import time
+import types
 
 import pytest
 
@@ -488,6 +490,49 @@ async def test_a_cancelled_put_gives_its_slot_to_the_next(make_server, settled):
     await server.close()
 
 
+async def test_a_receive_resumes_only_one_of_the_waiting_puts(make_server, settled):
+    @types.coroutine
+    def counted(coroutine):
+        nonlocal steps
+        with contextlib.suppress(StopIteration):
+            while True:
+                steps += 1
+                yield coroutine.send(None)
+
+    async def put(number):
+        await counted(queue.put(number))
+
+    received, steps = [], 0
+
+    async def application(scope, receive, send):
+        while True:
+            received.append(await receive())
+
+    server = make_server(application, queue_size=1)
+    queue = server.queue("a")
+    await asyncio.gather(*(put(number) for number in range(100)))
+    await settled()
+    assert received == list(range(100))
+    assert steps < 300
+    await server.close()
+
+
+async def test_a_put_that_takes_no_room_lets_the_next_one_continue(make_server, settled):
+    async def application(scope, receive, send):
+        await asyncio.Event().wait()
+
+    server = make_server(application, queue_size=1)
+    queue = server.queue("a")
+    queue.put_nowait(0)
+    putting = [asyncio.create_task(queue.put(number)) for number in (1, 2, 3)]
+    await settled()
+    server.application = None  # so that no put can start the next instance
+    server.delete_application_instance("a")
+    await settled()
+    assert [type(each.exception()) for each in putting] == [TypeError] * 3
+    await server.close()
+
+
 @pytest.mark.parametrize("how", ["taken out and put back", "filtered", "assigned to itself"])
 async def test_a_scope_is_still_served_after_its_entry_was_put_back(make_server, settled, how):
     server = make_server(echo)
@@ -508,6 +553,22 @@ async def test_a_scope_is_still_served_after_its_entry_was_put_back(make_server,
     assert server.undelivered == []
     if how != "taken out and put back":
         assert server.application_instances["a"]["future"] is future
+    await server.close()
+
+
+async def test_an_instance_with_a_second_id_does_not_stop_evictions(make_server, settled):
+    async def application(scope, receive, send):
+        await receive()
+
+    server = make_server(application, max_applications=3)
+    server.queue("a")
+    server.application_instances["b"] = server.application_instances["a"]
+    server.put("a", "the last message")
+    await settled()
+    for name in "cdefg":
+        server.queue(name)
+        await settled()
+    assert list(server.application_instances) == ["e", "f", "g"]
     await server.close()
 
 

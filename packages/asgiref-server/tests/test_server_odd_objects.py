@@ -1,6 +1,7 @@
 """Hooks that misbehave, and scope ids and exceptions with methods that raise."""
 
 import asyncio
+import contextlib
 import logging
 
 import pytest
@@ -324,3 +325,39 @@ async def test_the_options_can_be_read():
     server = StatelessServer(failing, idle_timeout=5, queue_size=2)
     assert (server.idle_timeout, server.queue_size) == (5, 2)
     assert (server.shutdown_timeout, server.lifespan) == (1.0, False)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("method", ["__eq__", "__hash__"])
+async def test_a_scope_id_that_raises_at_any_step_leaves_no_task(method, settled, no_task_left):
+    class Fragile(str):
+        calls, failing = 0, 0
+
+        @classmethod
+        def _call(cls, name, *args):
+            if name == method:
+                cls.calls += 1
+                if cls.calls == cls.failing:
+                    raise ValueError("at this step")
+            return getattr(str, name)(*args)
+
+        def __eq__(self, other):
+            return self._call("__eq__", self, other)
+
+        def __hash__(self):
+            return self._call("__hash__", self)
+
+    async def application(scope, receive, send):
+        await receive()
+        await asyncio.Event().wait()
+
+    while Fragile.calls >= Fragile.failing:
+        Fragile.calls, Fragile.failing = 0, Fragile.failing + 1
+        server = Server(application)
+        for message in range(4):
+            with contextlib.suppress(ValueError):
+                server.put(Fragile(message % 2), message)
+            await settled()
+        server.finished.set()
+        await server.arun()
+        no_task_left()

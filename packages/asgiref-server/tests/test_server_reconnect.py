@@ -186,6 +186,28 @@ async def test_handle_is_run_again_after_a_task_that_it_awaited_was_cancelled():
     await run_until_done(bot)
 
 
+async def test_handle_is_run_again_after_a_timeout_that_does_not_undo_its_cancellation():
+    # Timeouts written before Python 3.11 cancel the task, and then raise.
+    class Interrupted(Bot):
+        async def handle(self):
+            if self.steps:
+                self.steps.pop()
+                asyncio.current_task().cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0)
+                raise TimeoutError
+            await super().handle()
+
+    server = Interrupted(["interrupted"], reconnect=Reconnect(0))
+    running = asyncio.create_task(server.arun())
+    waiting = asyncio.create_task(server.done.wait())
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    assert server.done.is_set()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
 async def test_without_the_option_an_unexpected_cancellation_is_logged(caplog):
     class Reading(Bot):
         async def handle(self):

@@ -218,6 +218,13 @@ class Server(StatelessServer):
             reading, writing = context.Pipe(duplex=False)
             context.Process(target=wait_after_a_word, args=[writing], daemon=True).start()
             return reading.recv()
+        if sys.argv[1] == "forked server":
+            child = multiprocessing.get_context("fork").Process(target=Child(application).run)
+            child.start()
+            await asyncio.to_thread(child.join)
+            return print("exit", child.exitcode, flush=True)
+        if sys.argv[1] == "returns":
+            return
         if sys.argv[1] not in ("thread", "slow end"):
             self.get_or_create_application_instance("a", {"type": "test"})
         if sys.argv[1] == "generator":
@@ -239,6 +246,14 @@ class Server(StatelessServer):
         if sys.argv[1] == "signal in a thread":
             threading.Thread(target=raise_here).start()
         await asyncio.Event().wait()
+
+class Child(StatelessServer):
+    async def handle(self):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.Event().wait()
+        finally:
+            print("cleaned up", flush=True)
 
 def raise_here():
     time.sleep(0.1)  # the loop waits in its selector now, which this signal does not interrupt
@@ -326,6 +341,27 @@ def test_a_process_that_was_forked_by_a_running_server_can_be_terminated():
                 os.killpg(process.pid, signal.SIGKILL)
     assert output == "after run False\n"
     assert process.returncode == 0
+
+
+@posix_only
+def test_a_server_in_a_forked_child_of_a_running_server_handles_signals_itself():
+    with script("forked server", start_new_session=True) as process:
+        try:
+            output, _ = process.communicate(timeout=30)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert output == "cleaned up\nexit 0\nafter run False\n"
+
+
+def test_a_server_runs_in_a_subinterpreter():
+    interpreters = pytest.importorskip("_interpreters", reason="Python 3.13 introduced it")
+    interpreter = interpreters.create()
+    try:
+        code = SCRIPT.replace("sys.argv", "['', 'returns', '0.01']")
+        assert interpreters.run_string(interpreter, code) is None
+    finally:
+        interpreters.destroy(interpreter)
 
 
 _NEW_NAMESPACE = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]

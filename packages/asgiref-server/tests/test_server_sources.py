@@ -230,3 +230,73 @@ async def test_an_acknowledgement_that_hangs_does_not_keep_a_message_from_its_so
     events = source.events.copy()
     left_behind.pop().cancel()
     assert events == [["held"]]
+
+
+async def test_a_source_that_hangs_does_not_keep_a_failure_from_the_server(fast_clock, settled):
+    fast_clock()
+
+    class Hanging(Source):
+        async def acknowledge(self, instance, message):
+            await asyncio.Event().wait()
+
+        async def instance_ended(self, instance, unacknowledged):
+            self.events.append(unacknowledged)
+            await asyncio.Event().wait()
+
+    class Reporting(Server):
+        async def application_exception(self, exception, details):
+            failures.append(str(exception))
+
+    async def application(scope, receive, send):
+        if (message := await receive()) == "failing":
+            raise LookupError(message)
+
+    failures, source = [], Hanging()
+    server = Reporting(application, source)
+    server.queue().put_nowait("held")
+    await asyncio.sleep(21)  # longer than the two calls may take
+    assert source.events == [["held"]]
+    server.queue().put_nowait("failing")
+    await settled()
+    assert failures == ["failing"]
+    await asyncio.sleep(11)
+    assert source.events == [["held"], ["failing"]]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_an_acknowledgement_in_progress_counts_when_its_instance_fails(settled):
+    async def application(scope, receive, send):
+        await receive()
+        left_behind.append(asyncio.create_task(receive()))
+        await source.acknowledging.wait()
+        raise LookupError
+
+    left_behind, source = [], Source()
+    source.go.clear()
+    Server(application, source).queue().put_nowait("held")
+    await source.acknowledging.wait()
+    await settled()
+    source.go.set()
+    await settled()
+    assert source.events == ["held", []]
+    await asyncio.wait(left_behind)
+
+
+async def test_idle_time_counts_from_the_end_of_an_acknowledgement(fast_clock, settled):
+    fast_clock()
+
+    async def application(scope, receive, send):
+        while True:
+            await receive()
+
+    source = Source()
+    source.go.clear()
+    server = Server(application, source, idle_timeout=10)
+    server.queue().put_nowait(1)
+    await source.acknowledging.wait()
+    await asyncio.sleep(15)
+    source.go.set()
+    await asyncio.sleep(7)
+    assert "a" in server.application_instances
+    await asyncio.sleep(20)
+    assert not server.application_instances

@@ -17,9 +17,9 @@ import contextlib
 import enum
 import inspect
 import time
-from collections.abc import Hashable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Hashable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 from asgiref.compatibility import SingleCallable
 
@@ -72,11 +72,8 @@ class Channel:
     async def receive(self) -> Any:
         """Wait for the next message of the scope."""
         queue = self.queue
-        if self.received % _MESSAGES_IN_A_ROW == _MESSAGES_IN_A_ROW - 1:
-            self.received += 1  # now, because a timeout may cancel the pause
-            await asyncio.sleep(0)
-        if self.state is not LIVE:
-            await self._refuse()
+        if self.state is not LIVE or self.received % _MESSAGES_IN_A_ROW == _MESSAGES_IN_A_ROW - 1:
+            await self._pause_or_refuse()
         while queue.items is None:
             # Not Queue.get: a second suspended coroutine costs 350 bytes for every idle scope.
             await queue.changed()
@@ -110,20 +107,24 @@ class Channel:
         """End the waiting calls to ``receive``, because the instance is no longer live."""
         self.queue.wake()
 
-    async def _refuse(self) -> NoReturn:
-        """Suspend, then raise.
+    async def _pause_or_refuse(self) -> None:
+        """Suspend, then raise if the instance is not live.
 
         If the application keeps calling, it is suspended until it is cancelled.
         """
-        self._refusals += 1
+        self.received += self.state is LIVE  # now, because a timeout may cancel the pause
         await asyncio.sleep(0)
+        if self.state is LIVE:
+            return
+        self._refusals += 1
         if self._refusals == 1:
             raise RuntimeError(
                 f"The application for scope {safe_repr(self.queue.scope_id)} has ended or was "
                 "cancelled, and cannot receive any more."
             )
         if self._refusals > _MAX_REFUSALS:
-            self.end_turn()  # the next instance need not wait for this one
+            if asyncio.current_task() is self._turn:  # not a task beside one that is cleaning up
+                self.end_turn()  # the next instance need not wait for this one
             await asyncio.get_running_loop().create_future()
         raise asyncio.CancelledError  # an `except Exception` in a loop does not catch this
 
@@ -198,7 +199,7 @@ class MessageSource:
             message: the object that ``next_message`` returned.
 
         An exception is raised in the ``receive`` call that follows, or logged if the application
-        has returned.
+        has returned. In that case, this is cancelled after ten seconds.
         """
 
     async def instance_ended(
@@ -227,11 +228,8 @@ class SourcedChannel(Channel):
     _reader: "asyncio.Task[Any] | None" = None
 
     async def receive(self) -> Any:
-        if self.received % _MESSAGES_IN_A_ROW == _MESSAGES_IN_A_ROW - 1:
-            self.received += 1  # now, because a timeout may cancel the pause
-            await asyncio.sleep(0)
-        if self.state is not LIVE:
-            await self._refuse()  # it may wait forever, so not while it holds the lock
+        if self.state is not LIVE or self.received % _MESSAGES_IN_A_ROW == _MESSAGES_IN_A_ROW - 1:
+            await self._pause_or_refuse()  # may wait forever, so not while it holds the lock
         async with self._turns:
             try:
                 if self.state is LIVE:
@@ -258,6 +256,7 @@ class SourcedChannel(Channel):
                 self._in_hand.clear()
             finally:
                 self.sending -= 1
+                self.active_at = time.monotonic()
 
     def is_drained(self) -> bool:
         return self.queue.empty() and self._reader is not None
@@ -266,15 +265,16 @@ class SourcedChannel(Channel):
         if self._reader is not None and self._reader is not self.instance.future:
             self._reader.cancel()  # a separate task that may outlive the application
 
-    async def instance_ended(self) -> None:
-        """Tell the source that the instance ended. The server runs this like one of its hooks."""
+    async def acknowledge_last(self) -> None:
+        """Acknowledge the message that the application held when it returned."""
         future = self.instance.future
-        try:
-            async with self._turns:  # a task that the application left behind may be acknowledging
-                if not future.cancelled() and future.exception() is None:
-                    await self._acknowledge()
-        finally:
-            await self.source.instance_ended(self.instance, [*self._in_hand])
+        async with self._turns:  # a task that the application left behind may be acknowledging
+            if not future.cancelled() and future.exception() is None:
+                await self._acknowledge()
+
+    def instance_ended(self) -> Awaitable[None]:
+        """Tell the source that the instance ended."""
+        return self.source.instance_ended(self.instance, [*self._in_hand])
 
 
 @dataclass(slots=True, eq=False, repr=False)

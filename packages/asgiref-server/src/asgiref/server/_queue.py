@@ -40,6 +40,8 @@ class InputQueue(asyncio.Queue[Any]):
     #: The messages: usually at most one, which is faster in a tuple than in a deque (0.3 µs).
     items: tuple[Any] | deque[Any] | None = None
     _waiters: "tuple[asyncio.Future[None], ...]" = ()
+    #: The calls to ``put`` that wait for room. Only one at a time resumes, as there may be many.
+    _putters: "deque[asyncio.Future[None]] | None" = None
 
     def __repr__(self) -> str:
         return f"<InputQueue of {safe_repr(self.scope_id)}, {self.qsize()} waiting>"
@@ -63,14 +65,10 @@ class InputQueue(asyncio.Queue[Any]):
         return waiter
 
     def wake(self) -> None:
-        """Report a message, room for one, a free turn, or the end of an instance."""
+        """Report a message, a free turn, or the end of an instance."""
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
-            if not waiter.done():
-                try:
-                    waiter.set_result(None)
-                except RuntimeError:  # its event loop was closed while it waited
-                    continue
+            _resume(waiter)
 
     def is_drained(self) -> bool:
         """Whether a receiver is waiting for a message and none is queued."""
@@ -97,9 +95,22 @@ class InputQueue(asyncio.Queue[Any]):
             self.wake()
 
     async def put(self, item: object) -> None:
-        while self.full():
-            await self.changed()
-        self.put_nowait(item)
+        try:
+            while self.full():
+                waiter: asyncio.Future[None] = asyncio.Future()
+                putters = self._putters = self._putters or deque()
+                putters.append(waiter)
+                try:
+                    await waiter
+                finally:
+                    putters.remove(waiter)
+            self.put_nowait(item)
+        finally:
+            self._resume_putter()  # this call has used no room if it was cancelled, or failed
+
+    def _resume_putter(self) -> None:
+        if self._putters and not self.full():
+            any(map(_resume, self._putters))
 
     def get_nowait(self) -> Any:
         items = self.items
@@ -109,8 +120,8 @@ class InputQueue(asyncio.Queue[Any]):
             item, self.items = items[0], None
         else:
             item, self.items = items.popleft(), items or None
-        if self.maxsize:
-            self.wake()
+        if self._putters:
+            self._resume_putter()
         return item
 
     async def get(self) -> Any:
@@ -132,3 +143,12 @@ class InputQueue(asyncio.Queue[Any]):
 
     async def join(self) -> NoReturn:
         self.shutdown()
+
+
+def _resume(waiter: "asyncio.Future[None]") -> bool:
+    """Let a task that waits continue; False if there is none."""
+    try:
+        waiter.set_result(None)
+    except (asyncio.InvalidStateError, RuntimeError):
+        return False  # it was cancelled, or its event loop was closed while it waited
+    return True

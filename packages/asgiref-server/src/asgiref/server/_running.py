@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from os import _exit
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from asgiref.compatibility import guarantee_single_callable
 
@@ -127,6 +127,9 @@ class ServerRun:
         if not self._fatal.done():
             self._fatal.set_result(error)
 
+    def _is_ending(self) -> bool:
+        return bool(self._requests) or self._fatal.done()
+
     # Waiting
 
     async def _wait(self, awaitable: Awaitable[object]) -> None:
@@ -167,11 +170,11 @@ class ServerRun:
     async def _serve_and_close(self) -> None:
         main = start_task(self._main)
         checker = start_task(self._call, self._server.application_checker)
-        while not (self._requests or self._fatal.done() or main.done() or _failure(checker)):
+        while not (self._is_ending() or main.done() or _failure(checker)):
             tasks = [each for each in (self._fatal, main, checker) if not each.done()]
             await self._wait(asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))
         ended = None
-        if not (self._requests or self._fatal.done()):
+        if not self._is_ending():
             ended = main if main.done() else checker
         self._requests = max(self._requests, 1)
         await self._end(lambda: [task for task in (main, checker) if not task.done()])
@@ -209,14 +212,16 @@ class ServerRun:
         """Run ``handle``; return the seconds until the next run, or None if there is none."""
         error: BaseException | None = None
         name = type(self._server).__name__
+        main = cast("asyncio.Task[None]", asyncio.current_task())
         if reconnect is not None:
             _origin.set(origin := object())
             self._instances.on_contact = partial(reconnect._notice, origin)  # pyright: ignore[reportPrivateUsage]
         try:
             await self._call(self._server.handle)
         except (Exception, asyncio.CancelledError) as raised:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():  # otherwise, a task that it awaits was cancelled
+            # Other exceptions may follow an old timeout, which does not undo its cancellation.
+            is_cancelled = isinstance(raised, asyncio.CancelledError) and main.cancelling()
+            if is_cancelled or self._is_ending():
                 raise
             if reconnect is None or isinstance(raised, NotImplementedError):
                 logger.error(
@@ -225,7 +230,7 @@ class ServerRun:
                 raise
             error = raised
         self._instances.on_contact = None
-        if reconnect is None or self._fatal.done() or self._requests:
+        if reconnect is None or self._is_ending():
             return None  # it may have returned because it was cancelled
         return reconnect._lost(name, error)  # pyright: ignore[reportPrivateUsage]
 
@@ -395,9 +400,11 @@ class Signals:
         self._beat_at = time.monotonic()
 
     def __enter__(self) -> "Signals":
-        if threading.current_thread() is threading.main_thread():
-            for number, default in _DEFAULT_HANDLERS.items():
-                if signal.getsignal(number) is default:
+        for number, default in _DEFAULT_HANDLERS.items():
+            handler = signal.getsignal(number)
+            # A process that a running server forked has the handler of that server.
+            if handler is default or isinstance(getattr(handler, "__self__", None), Signals):
+                with contextlib.suppress(ValueError):  # this is not the main thread
                     signal.signal(number, self._handle)
         return self
 

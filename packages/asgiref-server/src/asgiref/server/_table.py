@@ -90,6 +90,7 @@ class InstanceTable(UserDict[Hashable, ApplicationInstance]):
 
     def __delitem__(self, scope_id: Hashable) -> None:
         self._instances.remove(self[scope_id])
+        self.data.pop(scope_id, None)  # an entry under a second id outlives its instance
 
     def __iter__(self) -> Iterator[Hashable]:
         # Servers put a message for every entry, and each put moves the entry to the end.
@@ -222,7 +223,7 @@ class Instances:
         instance = ApplicationInstance(scope_id, scope, queue, future, channel, self, redelivery)
         if isinstance(channel, SourcedChannel):
             channel.instance = instance
-        self.adopt(scope_id, instance)
+        self._insert(scope_id, instance)
         queue.live = future
         if self.settings.idle_timeout is not None:
             self._check_idle(instance)
@@ -250,13 +251,21 @@ class Instances:
             # The subclass has changed a copy of the entry.
             old["last_used"], old.extra = instance.last_used, instance.extra
             instance = old
-        self.order[scope_id] = instance
-        self.order.move_to_end(scope_id)
-        if instance is not old:
-            self.unfinished[instance.future] = instance
-            instance.future.add_done_callback(self._on_end, context=self._context)
-            if old is not None:
-                self.remove(old)
+        if instance is old:
+            return self.order.move_to_end(scope_id)
+        self._insert(scope_id, instance)
+        if old is not None:
+            self.remove(old)
+
+    def _insert(self, scope_id: Hashable, instance: ApplicationInstance) -> None:
+        self.unfinished[instance.future] = instance
+        instance.future.add_done_callback(self._on_end, context=self._context)
+        try:
+            self.order[scope_id] = instance
+            self.order.move_to_end(scope_id)
+        except BaseException:  # from a method of the scope id
+            self.remove(instance)
+            raise
 
     def replace(self, entries: Mapping[Hashable, Any]) -> None:
         """Replace the table's contents with these entries, in the given order."""
@@ -316,7 +325,10 @@ class Instances:
             if not task.cancelled() and (failure := task.exception()) is not None:
                 self._hook("application_exception", instance, failure, instance)
             if isinstance(channel := instance.channel, SourcedChannel):
-                self.hooks.call(instance, channel.source, "instance_ended", channel.instance_ended)
+                call = partial(self.hooks.call, instance, channel.source)
+                # Two calls, because each has its own time limit.
+                call("acknowledge", channel.acknowledge_last)
+                call("instance_ended", channel.instance_ended)
             if not instance.input_queue.empty():
                 self._pass_on(instance)
 
