@@ -368,3 +368,17 @@ def test_a_read_for_many_scopes_that_are_behind_stays_within_the_limits() -> Non
     assert late
     assert sum(each.limit for each in late) <= limits.messages
     assert sum(each.size for each in late) <= limits.size
+
+
+def test_a_scope_whose_only_message_was_taken_meanwhile_is_not_ready() -> None:
+    delivery = Delivery(Limits())
+    delivery.acquire(1, 0, 0)
+    exchange(delivery, row(1, "a"), row(2, "a"))
+    assert delivery.take_ready(0.0) == ["a"]
+    first = delivery.next_message("a")
+    assert first is not None
+    delivery.acknowledge(first)
+    second = delivery.next_message("a")
+    assert second is not None
+    delivery.acknowledge(second)
+    assert delivery.take_ready(0.0) == []

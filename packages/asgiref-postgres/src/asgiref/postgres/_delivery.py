@@ -370,11 +370,15 @@ class Delivery:
     # Handing out
 
     def take_ready(self, now: float) -> list[str]:
-        """Return the scopes that got a message to hand out since the last call."""
+        """Return the scopes that got a message since the last call and can still hand it out."""
         while self._blocked and self._blocked[0][0] <= now:
             scope_id = heapq.heappop(self._blocked)[1]
             if (scope := self._scopes.get(scope_id)) is not None:
                 scope.is_blocked = False
+            self.offer(scope_id)
+        # An instance may have taken the message, and ended: another one would wait for nothing.
+        ready, self._ready = self._ready, {}
+        for scope_id in ready:
             self.offer(scope_id)
         ready, self._ready = self._ready, {}
         return list(ready)
