@@ -370,6 +370,30 @@ def test_a_read_for_many_scopes_that_are_behind_stays_within_the_limits() -> Non
     assert sum(each.size for each in late) <= limits.size
 
 
+def test_a_message_from_a_slow_transaction_is_read_once_although_two_ranges_can_return_it() -> None:
+    delivery = Delivery(Limits(messages=24, scope_messages=4))
+    for partition in range(1, 7):
+        delivery.acquire(partition, 0, 0)
+    handled: list[int] = []
+
+    def handle() -> None:
+        while (message := delivery.next_message("chatty")) is not None:
+            handled.append(message.id % SPAN)
+            delivery.acknowledge(message)
+
+    exchange(delivery, *(row(number, "chatty") for number in (1, 2, 3, 4)))
+    exchange(delivery, row(5, "chatty"), row(20, "chatty"))  # the scope is behind
+    handle()
+    # A transaction with the ids 6 to 10 commits. The range of the scope returns 10; the range of
+    # the partition is full before it.
+    chatty = [row(number, "chatty") for number in (5, 10, 20)]
+    read = exchange(delivery, *chatty, *(row(number, f"scope{number}") for number in (6, 7, 8, 9)))
+    assert [each.limit for each in read.ranges[:2]] == [4, 4]
+    exchange(delivery, row(10, "chatty"))
+    handle()
+    assert handled == [1, 2, 3, 4, 5, 10, 20]
+
+
 def test_a_scope_whose_only_message_was_taken_meanwhile_is_not_ready() -> None:
     delivery = Delivery(Limits())
     delivery.acquire(1, 0, 0)

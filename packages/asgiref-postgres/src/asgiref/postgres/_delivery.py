@@ -333,6 +333,8 @@ class Delivery:
             partition.cursor = max(partition.cursor, row[0])
             if (scope := self._scopes.get(row[1])) is None:
                 scope = self._scopes[row[1]] = _Scope(row[1], partition)
+            if row[0] in scope.ids:
+                continue  # a range of its scope returned it before its partition's range did
             if row[2] is None or row[1] in self._behind or self._is_full(scope):
                 first, last = self._behind.get(row[1], (row[0], row[0]))
                 self._behind[row[1]] = (min(first, row[0]), max(last, row[0]))
