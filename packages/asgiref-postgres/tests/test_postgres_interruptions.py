@@ -1,6 +1,7 @@
 """Cancellations, evictions, losses and open transactions at awkward moments."""
 
 import asyncio
+import json
 import contextlib
 import uuid
 from typing import Any
@@ -132,6 +133,41 @@ async def test_an_open_transaction_that_sent_an_unchanged_scope_holds_up_no_othe
 
     await with_workers(gateway, [], body)
     await other.close()
+
+
+async def test_an_open_transaction_that_sent_a_new_scope_holds_up_no_other_process(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    await send("bob", said("first"), {"type": "chat"}, connection=connection)
+    gateway, other = Chat(database), await asyncpg.connect(database)
+
+    async def body() -> None:
+        async with asyncio.timeout(SECONDS), connection.transaction(), other.transaction():
+            await send("ada", said("first"), scope_of("view"), connection=connection)
+            await send("bob", said("second"), scope_of("view"), connection=other)
+            await gateway.say("ada", "second")
+            await gateway.say("bob", "third")
+            await send("bob", said("fourth"), scope_of("bob"), connection=connection)
+            await send("ada", said("third"), scope_of("view"), connection=other)
+
+    await with_workers(gateway, [], body)
+    await other.close()
+
+
+async def test_the_latest_scope_is_stored_and_replaces_the_former_ones(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    gateway = Chat(database)
+
+    async def body() -> None:
+        for name in ("first", "second"):
+            await send("ada", said("hello"), scope_of(name), connection=connection)
+        await gateway.store("ada", scope_of("third"), said("hello"))
+        await gateway.store("ada", scope_of("fourth"), said("hello"))
+
+    await with_workers(gateway, [], body)
+    (row,) = await connection.fetch("SELECT scope FROM asgiref.scopes")
+    assert json.loads(row["scope"]) == scope_of("fourth")
 
 
 async def test_a_gateway_that_another_one_replaced_after_a_week_still_stores_no_batch_twice(

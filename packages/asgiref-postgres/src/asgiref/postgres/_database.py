@@ -467,7 +467,8 @@ class Session:
 
     async def scopes(self, scope_ids: Sequence[str]) -> dict[str, bytes | None]:
         """Return the stored scopes; None for those that were never stored."""
-        query = "SELECT scope_id, scope FROM scopes WHERE scope_id = ANY ($1)"
+        # The last row of a scope id is its latest scope.
+        query = "SELECT scope_id, scope FROM scopes WHERE scope_id = ANY ($1) ORDER BY number"
         return dict.fromkeys(scope_ids) | dict(await self.fetch(query, scope_ids))
 
 
