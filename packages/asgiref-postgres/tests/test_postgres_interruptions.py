@@ -1,8 +1,8 @@
 """Cancellations, evictions, losses and open transactions at awkward moments."""
 
 import asyncio
-import json
 import contextlib
+import json
 import uuid
 from typing import Any
 

@@ -161,6 +161,10 @@ class Partition:
     in_hand: int = 0
     is_releasing: bool = False
 
+    def has_read(self, id: int) -> bool:
+        """Whether a read of the partition has returned this row."""
+        return id <= self.mark or id in self.known
+
     def move_mark(self, cut_at: int | None, xmin: int, own: int) -> None:
         """Move the mark after a read that was complete, or was cut at the row ``cut_at``."""
         if self.candidate is not None:
@@ -316,7 +320,9 @@ class Delivery:
         if late.is_cut(rows):
             self._behind[scope.id] = (rows[-1][0] + 1, late.upto)
         for row in rows:
-            if row[0] in scope.ids:
+            # Leave a new row to the partition's range, which keeps the order: this range may lack an
+            # earlier row of the same transaction.
+            if row[0] in scope.ids or not scope.partition.has_read(row[0]):
                 continue
             if self._is_full(scope):  # other scopes have used the room meanwhile
                 self._behind[scope.id] = (row[0], late.upto)
@@ -333,8 +339,6 @@ class Delivery:
             partition.cursor = max(partition.cursor, row[0])
             if (scope := self._scopes.get(row[1])) is None:
                 scope = self._scopes[row[1]] = _Scope(row[1], partition)
-            if row[0] in scope.ids:
-                continue  # a range of its scope returned it before its partition's range did
             if row[2] is None or row[1] in self._behind or self._is_full(scope):
                 first, last = self._behind.get(row[1], (row[0], row[0]))
                 self._behind[row[1]] = (min(first, row[0]), max(last, row[0]))
