@@ -320,8 +320,8 @@ class Delivery:
         if late.is_cut(rows):
             self._behind[scope.id] = (rows[-1][0] + 1, late.upto)
         for row in rows:
-            # Leave a new row to the partition's range, which keeps the order: this range may lack an
-            # earlier row of the same transaction.
+            # Leave a new row to the partition's range, which keeps the order: this range may lack
+            # an earlier row of the same transaction.
             if row[0] in scope.ids or not scope.partition.has_read(row[0]):
                 continue
             if self._is_full(scope):  # other scopes have used the room meanwhile
