@@ -136,6 +136,29 @@ def test_each_role_has_the_rights_that_it_needs_and_no_more(
     execute(database, "DROP SCHEMA asgiref CASCADE", roles, "SELECT 1")
 
 
+def test_migrate_changes_no_rights_on_other_objects_in_the_same_schema(database: str) -> None:
+    execute(
+        database,
+        "DROP SCHEMA IF EXISTS shared CASCADE; DROP ROLE IF EXISTS poor;"
+        "CREATE SCHEMA shared CREATE TABLE salaries (id integer); CREATE ROLE poor;"
+        "CREATE FUNCTION shared.helper() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+        "SELECT 1",
+    )
+
+    done = run("migrate", "--schema", "shared", "--grant", "poor", url=database)
+
+    assert done.returncode == 0, done.stderr
+    (rights,) = execute(
+        database,
+        "SELECT has_table_privilege('poor', 'shared.salaries', 'SELECT'),"
+        " has_function_privilege('poor', 'shared.helper()', 'EXECUTE'),"
+        " has_table_privilege('poor', 'shared.settings', 'UPDATE'),"
+        " has_table_privilege('poor', 'shared.messages', 'DELETE')",
+    )
+    assert tuple(rights) == (False, True, False, True)
+    execute(database, "DROP SCHEMA shared CASCADE; DROP ROLE poor", "SELECT 1")
+
+
 def test_dead_letters_are_listed_shown_requeued_and_dropped(database: str) -> None:
     execute(
         database,

@@ -99,7 +99,7 @@ BEGIN
     RETURN v_id;
 END $$;
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA "{schema}" FROM PUBLIC;
+REVOKE ALL ON FUNCTION partition_of, new_id, wake, send FROM PUBLIC;
 """
 
 MIGRATIONS: tuple[str, ...] = (_MIGRATION_1,)
@@ -278,10 +278,12 @@ def grants(schema: str, role: str, *, sender: bool) -> str:
     usage = f'GRANT USAGE ON SCHEMA "{schema}" TO {name};'
     if sender:
         return f'{usage} GRANT EXECUTE ON FUNCTION "{schema}".send TO {name};'
+    # The search path starts with the schema, which may also hold other objects, if it is `public`.
     return f"""
         {usage}
-        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{schema}" TO {name};
-        REVOKE INSERT, UPDATE, DELETE ON "{schema}".settings FROM {name};
-        GRANT USAGE ON ALL SEQUENCES IN SCHEMA "{schema}" TO {name};
-        GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA "{schema}" TO {name};
+        GRANT SELECT ON settings TO {name};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON scopes, readers, partitions, messages, dead_letters
+            TO {name};
+        GRANT USAGE ON SEQUENCE message_number TO {name};
+        GRANT EXECUTE ON FUNCTION partition_of, new_id, wake, send TO {name};
     """
