@@ -159,6 +159,13 @@ def test_migrate_changes_no_rights_on_other_objects_in_the_same_schema(database:
     execute(database, "DROP SCHEMA shared CASCADE; DROP ROLE poor", "SELECT 1")
 
 
+def test_an_abbreviated_option_is_refused(database: str) -> None:
+    done = run("worker", "postgres_apps:echo", "--reloa", url=database)
+
+    assert done.returncode == 2
+    assert "unrecognized arguments: --reloa" in done.stderr
+
+
 def test_dead_letters_are_listed_shown_requeued_and_dropped(database: str) -> None:
     execute(
         database,
