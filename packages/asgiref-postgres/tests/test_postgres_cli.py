@@ -57,6 +57,7 @@ def test_a_missing_schema_is_named_with_the_command_that_creates_it(server: Real
         ("postgresql://postgres@127.0.0.1:{port}/absent", 'database "absent" does not exist'),
         ("postgresql://nobody@127.0.0.1:{port}/postgres", 'role "nobody" does not exist'),
         ("mysql://127.0.0.1/x", "The database cannot be used"),
+        ("postgresql://[::1/x", "The database cannot be used: Invalid IPv6 URL"),
     ],
 )
 def test_a_wrong_url_ends_a_worker_with_a_one_line_error(
