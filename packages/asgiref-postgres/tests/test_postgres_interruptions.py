@@ -14,6 +14,7 @@ from asgiref.postgres import Database, PostgresWorker, send
 from asgiref.postgres._database import Session
 from asgiref.postgres._delivery import Read, Writes
 from asgiref.postgres._outbox import Batch, Item
+from asgiref.postgres._schema import SPAN, partition_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -114,6 +115,28 @@ async def test_send_gives_up_when_the_database_does_not_answer(
         await connection.execute("LOCK TABLE asgiref.messages")
         with pytest.raises(TimeoutError, match="did not answer within 1 seconds"):
             await send("ada", said("hello"), database=Database(database, timeout=1.0))
+
+
+async def test_an_instance_whose_only_message_cannot_be_read_ends_after_the_idle_timeout(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    cancelled = asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await receive()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    insert = "INSERT INTO asgiref.messages (id, scope_id, message) VALUES ($1, 'ada', 'unreadable')"
+    await connection.execute(insert, partition_of("ada", 16) * SPAN + 1)
+    worker = PostgresWorker(application, database, idle_timeout=0.01)
+    async with asyncio.timeout(SECONDS):
+        running = asyncio.ensure_future(worker.arun())
+        await cancelled.wait()
+        worker.stop()
+        await running
 
 
 async def test_an_open_transaction_that_sent_an_unchanged_scope_holds_up_no_other_process(
