@@ -57,6 +57,7 @@ def test_a_missing_schema_is_named_with_the_command_that_creates_it(server: Real
         ("postgresql://postgres@127.0.0.1:{port}/absent", 'database "absent" does not exist'),
         ("postgresql://nobody@127.0.0.1:{port}/postgres", 'role "nobody" does not exist'),
         ("mysql://127.0.0.1/x", "The database cannot be used"),
+        ("postgresql://[::1/x", "The database cannot be used: Invalid IPv6 URL"),
     ],
 )
 def test_a_wrong_url_ends_a_worker_with_a_one_line_error(
@@ -134,6 +135,36 @@ def test_each_role_has_the_rights_that_it_needs_and_no_more(
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         execute(sender, "SELECT * FROM asgiref.messages")
     execute(database, "DROP SCHEMA asgiref CASCADE", roles, "SELECT 1")
+
+
+def test_migrate_changes_no_rights_on_other_objects_in_the_same_schema(database: str) -> None:
+    execute(
+        database,
+        "DROP SCHEMA IF EXISTS shared CASCADE; DROP ROLE IF EXISTS poor;"
+        "CREATE SCHEMA shared CREATE TABLE salaries (id integer); CREATE ROLE poor;"
+        "CREATE FUNCTION shared.helper() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+        "SELECT 1",
+    )
+
+    done = run("migrate", "--schema", "shared", "--grant", "poor", url=database)
+
+    assert done.returncode == 0, done.stderr
+    (rights,) = execute(
+        database,
+        "SELECT has_table_privilege('poor', 'shared.salaries', 'SELECT'),"
+        " has_function_privilege('poor', 'shared.helper()', 'EXECUTE'),"
+        " has_table_privilege('poor', 'shared.settings', 'UPDATE'),"
+        " has_table_privilege('poor', 'shared.messages', 'DELETE')",
+    )
+    assert tuple(rights) == (False, True, False, True)
+    execute(database, "DROP SCHEMA shared CASCADE; DROP ROLE poor", "SELECT 1")
+
+
+def test_an_abbreviated_option_is_refused(database: str) -> None:
+    done = run("worker", "postgres_apps:echo", "--reloa", url=database)
+
+    assert done.returncode == 2
+    assert "unrecognized arguments: --reloa" in done.stderr
 
 
 def test_dead_letters_are_listed_shown_requeued_and_dropped(database: str) -> None:

@@ -12,6 +12,7 @@ from asgiref.postgres._delivery import Delivery, Limits, Message, Read, Row
 from asgiref.postgres._schema import SPAN
 
 PARTITIONS = (1, 2)
+SENDERS = ("ada", "bob")
 SCOPES = tuple(f"{partition}{name}" for partition in PARTITIONS for name in "abc")
 LIMITS = Limits(messages=12, size=200, scope_messages=4, scope_size=60, attempts=5, retry_delay=1.0)
 
@@ -36,17 +37,17 @@ class Table:
     next_id: int = 1
     next_transaction: int = 1
 
-    def insert(self, scope_id: str, size: int) -> None:
-        if scope_id not in self.in_flight:
-            self.in_flight[scope_id] = (self.next_transaction, [])
+    def insert(self, sender: str, scope_id: str, size: int) -> None:
+        if sender not in self.in_flight:
+            self.in_flight[sender] = (self.next_transaction, [])
             self.next_transaction += 1
         row = Stored(int(scope_id[0]) * SPAN + self.next_id, scope_id, b"x" * size)
-        self.in_flight[scope_id][1].append(row)
+        self.in_flight[sender][1].append(row)
         self.next_id += 1
 
-    def commit(self, scope_id: str) -> None:
-        for row in self.in_flight.pop(scope_id)[1]:
-            self.rows[int(scope_id[0])][row.id] = row
+    def commit(self, sender: str) -> None:
+        for row in self.in_flight.pop(sender)[1]:
+            self.rows[row.id // SPAN][row.id] = row
 
     def xmin(self) -> int:
         return min((xid for xid, _ in self.in_flight.values()), default=self.next_transaction)
@@ -113,22 +114,33 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.handled: list[int] = []
         self.poison: set[int] = set()
         self.scope_of: dict[int, str] = {}
+        self.sender_of: dict[int, str] = {}
         for partition in PARTITIONS:
             self.readers[0].delivery.acquire(partition, 0, 0)
 
-    @rule(scope_id=st.sampled_from(SCOPES), size=st.integers(1, 40), poison=st.booleans())
-    def send(self, scope_id: str, size: int, poison: bool) -> None:
+    @rule(
+        sender=st.sampled_from(SENDERS),
+        scope_id=st.sampled_from(SCOPES),
+        size=st.integers(1, 40),
+        poison=st.booleans(),
+    )
+    def send(self, sender: str, scope_id: str, size: int, poison: bool) -> None:
         id = int(scope_id[0]) * SPAN + self.table.next_id
         if poison and len(self.poison) < 3:
             self.poison.add(id)
         self.scope_of[id] = scope_id
-        self.table.insert(scope_id, size)
+        self.sender_of[id] = sender
+        self.table.insert(sender, scope_id, size)
 
-    @rule(scope_id=st.sampled_from(SCOPES), count=st.integers(5, 30))
-    def chatter(self, scope_id: str, count: int) -> None:
+    @rule(
+        sender=st.sampled_from(SENDERS),
+        scope_id=st.sampled_from(SCOPES),
+        count=st.integers(5, 30),
+    )
+    def chatter(self, sender: str, scope_id: str, count: int) -> None:
         for _ in range(count):
-            self.send(scope_id, 2, False)
-        self.table.commit(scope_id)
+            self.send(sender, scope_id, 2, False)
+        self.table.commit(sender)
 
     @precondition(lambda self: self.table.in_flight)
     @rule(data=st.data())
@@ -153,8 +165,11 @@ class DeliveryMachine(RuleBasedStateMachine):
         if message is None:
             return True
         assert all(scope_id not in reader.hand for reader in self.readers)
+        sender = self.sender_of[message.id]
         before = {
-            id for id, scope in self.scope_of.items() if scope == scope_id and id < message.id
+            id
+            for id, scope in self.scope_of.items()
+            if scope == scope_id and self.sender_of[id] == sender and id < message.id
         }
         assert before <= {*self.handled, *self.table.dead}, "out of order"
         assert message.redelivered or message.id not in self.given, "unmarked duplicate"
@@ -244,8 +259,8 @@ class DeliveryMachine(RuleBasedStateMachine):
             assert reader.delivery.held <= LIMITS.messages
 
     def teardown(self) -> None:
-        for scope_id in list(self.table.in_flight):
-            self.table.commit(scope_id)
+        for sender in list(self.table.in_flight):
+            self.table.commit(sender)
         for _ in range(2000):
             if not any(self.table.rows.values()):
                 break
@@ -368,3 +383,65 @@ def test_a_read_for_many_scopes_that_are_behind_stays_within_the_limits() -> Non
     assert late
     assert sum(each.limit for each in late) <= limits.messages
     assert sum(each.size for each in late) <= limits.size
+
+
+def test_a_message_from_a_slow_transaction_is_read_once_although_two_ranges_can_return_it() -> None:
+    delivery = Delivery(Limits(messages=24, scope_messages=4))
+    for partition in range(1, 7):
+        delivery.acquire(partition, 0, 0)
+    handled: list[int] = []
+
+    def handle() -> None:
+        while (message := delivery.next_message("chatty")) is not None:
+            handled.append(message.id % SPAN)
+            delivery.acknowledge(message)
+
+    exchange(delivery, *(row(number, "chatty") for number in (1, 2, 3, 4)))
+    exchange(delivery, row(5, "chatty"), row(20, "chatty"))  # the scope is behind
+    handle()
+    # A transaction with the ids 6 to 10 commits. The range of the scope contains 10; the range of
+    # the partition is full before it.
+    chatty = [row(number, "chatty") for number in (5, 10, 20)]
+    read = exchange(delivery, *chatty, *(row(number, f"scope{number}") for number in (6, 7, 8, 9)))
+    assert [each.limit for each in read.ranges[:2]] == [4, 4]
+    exchange(delivery, row(10, "chatty"))
+    handle()
+    assert sorted(handled) == [1, 2, 3, 4, 5, 10, 20]
+
+
+def test_the_messages_of_a_slow_transaction_keep_their_order_if_their_scope_is_behind() -> None:
+    delivery = Delivery(Limits(scope_messages=2))
+    delivery.acquire(1, 0, 0)
+    handled: list[int] = []
+
+    def handle() -> None:
+        while (message := delivery.next_message("chatty")) is not None:
+            handled.append(message.id % SPAN)
+            delivery.acknowledge(message)
+
+    exchange(delivery, row(1, "chatty"), row(2, "chatty"))
+    exchange(delivery, row(4, "chatty"), row(9, "chatty"))  # the scope is behind
+    handle()
+    # A transaction with the ids 3 and 5 commits. The range of the scope, 4 to 9, contains only 5.
+    exchange(delivery, row(4, "chatty"), row(5, "chatty"))
+    hidden = [(SPAN + number, "chatty", None, 0, False) for number in (3, 5)]
+    exchange(delivery, *hidden)
+    for numbers in ((3, 4), (5, 9), (9,)):
+        handle()
+        exchange(delivery, *(row(number, "chatty") for number in numbers))
+    handle()
+    assert handled.index(3) < handled.index(5)
+
+
+def test_a_scope_whose_only_message_was_taken_meanwhile_is_not_ready() -> None:
+    delivery = Delivery(Limits())
+    delivery.acquire(1, 0, 0)
+    exchange(delivery, row(1, "a"), row(2, "a"))
+    assert delivery.take_ready(0.0) == ["a"]
+    first = delivery.next_message("a")
+    assert first is not None
+    delivery.acknowledge(first)
+    second = delivery.next_message("a")
+    assert second is not None
+    delivery.acknowledge(second)
+    assert delivery.take_ready(0.0) == []

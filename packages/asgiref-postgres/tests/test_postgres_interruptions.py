@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import uuid
 from typing import Any
 
@@ -13,6 +14,7 @@ from asgiref.postgres import Database, PostgresWorker, send
 from asgiref.postgres._database import Session
 from asgiref.postgres._delivery import Read, Writes
 from asgiref.postgres._outbox import Batch, Item
+from asgiref.postgres._schema import SPAN, partition_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -115,6 +117,28 @@ async def test_send_gives_up_when_the_database_does_not_answer(
             await send("ada", said("hello"), database=Database(database, timeout=1.0))
 
 
+async def test_an_instance_whose_only_message_cannot_be_read_ends_after_the_idle_timeout(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    cancelled = asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await receive()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    insert = "INSERT INTO asgiref.messages (id, scope_id, message) VALUES ($1, 'ada', 'unreadable')"
+    await connection.execute(insert, partition_of("ada", 16) * SPAN + 1)
+    worker = PostgresWorker(application, database, idle_timeout=0.01)
+    async with asyncio.timeout(SECONDS):
+        running = asyncio.ensure_future(worker.arun())
+        await cancelled.wait()
+        worker.stop()
+        await running
+
+
 async def test_an_open_transaction_that_sent_an_unchanged_scope_holds_up_no_other_process(
     database: str, connection: "asyncpg.Connection[Any]"
 ) -> None:
@@ -132,6 +156,41 @@ async def test_an_open_transaction_that_sent_an_unchanged_scope_holds_up_no_othe
 
     await with_workers(gateway, [], body)
     await other.close()
+
+
+async def test_an_open_transaction_that_sent_a_new_scope_holds_up_no_other_process(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    await send("bob", said("first"), {"type": "chat"}, connection=connection)
+    gateway, other = Chat(database), await asyncpg.connect(database)
+
+    async def body() -> None:
+        async with asyncio.timeout(SECONDS), connection.transaction(), other.transaction():
+            await send("ada", said("first"), scope_of("view"), connection=connection)
+            await send("bob", said("second"), scope_of("view"), connection=other)
+            await gateway.say("ada", "second")
+            await gateway.say("bob", "third")
+            await send("bob", said("fourth"), scope_of("bob"), connection=connection)
+            await send("ada", said("third"), scope_of("view"), connection=other)
+
+    await with_workers(gateway, [], body)
+    await other.close()
+
+
+async def test_the_latest_scope_is_stored_and_replaces_the_former_ones(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    gateway = Chat(database)
+
+    async def body() -> None:
+        for name in ("first", "second"):
+            await send("ada", said("hello"), scope_of(name), connection=connection)
+        await gateway.store("ada", scope_of("third"), said("hello"))
+        await gateway.store("ada", scope_of("fourth"), said("hello"))
+
+    await with_workers(gateway, [], body)
+    (row,) = await connection.fetch("SELECT scope FROM asgiref.scopes")
+    assert json.loads(row["scope"]) == scope_of("fourth")
 
 
 async def test_a_gateway_that_another_one_replaced_after_a_week_still_stores_no_batch_twice(

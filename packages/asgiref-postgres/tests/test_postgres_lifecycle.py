@@ -568,3 +568,27 @@ async def test_a_cancellation_at_any_moment_ends_a_process_and_its_ownership(
         assert await connection.fetchval("SELECT count(*) FROM asgiref.dead_letters") == 0
 
     await with_workers(gateway, [PostgresWorker(shout, database)], body)
+
+
+async def test_an_application_that_returns_after_its_last_message_is_not_called_again(
+    database: str, connection: "asyncpg.Connection[Any]"
+) -> None:
+    scopes: list[str] = []
+    ended = asyncio.Semaphore(0)
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope["scope_id"])
+        while (await receive())["type"] != "disconnect":
+            pass
+        ended.release()
+
+    names = [f"scope{number}" for number in range(20)]
+    async with running(PostgresWorker(application, database)):
+        for group in (names[:19], names[19:]):
+            async with connection.transaction():  # so that the worker reads all of it at once
+                for name in group:
+                    for kind in ("connect", "disconnect"):
+                        await send(name, {"type": kind}, connection=connection)
+            for _ in group:
+                await ended.acquire()
+    assert sorted(scopes) == sorted(names)

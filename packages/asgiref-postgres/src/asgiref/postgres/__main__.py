@@ -98,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
 def _command(
     commands: Any, name: str, run: Callable[..., int | None], text: str, *targets: Any
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
+    # A process started with an abbreviated --reload would start itself again and again.
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, allow_abbrev=False)
     parser.set_defaults(command=run)
     _add_common(parser)
     for target in (Database, *targets):

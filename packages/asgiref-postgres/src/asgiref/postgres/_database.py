@@ -6,6 +6,7 @@ has released the partitions, and another process may already own them.
 
 import asyncio
 import os
+import re
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from operator import attrgetter
 from typing import Any
-from urllib.parse import urlsplit
 
 from . import _schema
 from ._codec import MAX_SIZE, CannotStart, LoopBlocked, PostgresServerError, SessionLost
@@ -139,7 +139,8 @@ def is_lost(error: BaseException) -> bool:
 
 def _reason(error: Exception, database: Database) -> str:
     """Return the text of an error, and the server that it came from."""
-    named = urlsplit(database.url or "").netloc.rpartition("@")[2]
+    # Not urlsplit: it raises ValueError for the URL that this error may be about.
+    named = re.sub(r".*(://|@)|[/?].*", "", database.url or "")
     text = str(error).rstrip(".") or type(error).__name__
     return f"{text} (server {named or os.environ.get('PGHOST', 'localhost')})"
 
@@ -467,7 +468,8 @@ class Session:
 
     async def scopes(self, scope_ids: Sequence[str]) -> dict[str, bytes | None]:
         """Return the stored scopes; None for those that were never stored."""
-        query = "SELECT scope_id, scope FROM scopes WHERE scope_id = ANY ($1)"
+        # The last row of a scope id is its latest scope.
+        query = "SELECT scope_id, scope FROM scopes WHERE scope_id = ANY ($1) ORDER BY number"
         return dict.fromkeys(scope_ids) | dict(await self.fetch(query, scope_ids))
 
 

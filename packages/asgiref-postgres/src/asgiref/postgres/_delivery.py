@@ -161,6 +161,10 @@ class Partition:
     in_hand: int = 0
     is_releasing: bool = False
 
+    def has_read(self, id: int) -> bool:
+        """Whether a read of the partition has returned this row."""
+        return id <= self.mark or id in self.known
+
     def move_mark(self, cut_at: int | None, xmin: int, own: int) -> None:
         """Move the mark after a read that was complete, or was cut at the row ``cut_at``."""
         if self.candidate is not None:
@@ -316,7 +320,9 @@ class Delivery:
         if late.is_cut(rows):
             self._behind[scope.id] = (rows[-1][0] + 1, late.upto)
         for row in rows:
-            if row[0] in scope.ids:
+            # Leave a new row to the partition's range, which keeps the order: this range may lack
+            # an earlier row of the same transaction.
+            if row[0] in scope.ids or not scope.partition.has_read(row[0]):
                 continue
             if self._is_full(scope):  # other scopes have used the room meanwhile
                 self._behind[scope.id] = (row[0], late.upto)
@@ -370,11 +376,15 @@ class Delivery:
     # Handing out
 
     def take_ready(self, now: float) -> list[str]:
-        """Return the scopes that got a message to hand out since the last call."""
+        """Return the scopes that got a message since the last call and can still hand it out."""
         while self._blocked and self._blocked[0][0] <= now:
             scope_id = heapq.heappop(self._blocked)[1]
             if (scope := self._scopes.get(scope_id)) is not None:
                 scope.is_blocked = False
+            self.offer(scope_id)
+        # An instance may have taken the message, and ended: another one would wait for nothing.
+        ready, self._ready = self._ready, {}
+        for scope_id in ready:
             self.offer(scope_id)
         ready, self._ready = self._ready, {}
         return list(ready)

@@ -145,8 +145,10 @@ class WorkerInstances(StatelessServer, MessageSource):
             if message is None:
                 record.woken.clear()
                 await record.woken.wait()
-            elif (event := self._decoded(message)) is not None:
-                record.message, record.has_received = message, True
+                continue
+            record.has_received = True  # even if it cannot be read; otherwise it is never idle
+            if (event := self._decoded(message)) is not None:
+                record.message = message
                 return event
         raise asyncio.CancelledError
 

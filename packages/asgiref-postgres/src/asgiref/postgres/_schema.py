@@ -8,6 +8,9 @@ A reader cannot just remember the highest id it has seen, because a transaction 
 may commit later. A row gets its transaction id before its own id. A reader gets its transaction id
 after its snapshot, so once every transaction below that id has ended, no more rows can appear below
 the ids that it read.
+
+A scope id may have several rows in ``scopes``, and the one with the highest number counts. A unique
+row would make each writer wait for the others: an open transaction in a view, for the gateway.
 """
 
 import re
@@ -29,7 +32,6 @@ CREATE TABLE settings (
     version integer NOT NULL, partitions integer NOT NULL CHECK (partitions BETWEEN 1 AND 4096),
     max_size integer NOT NULL
 );
-CREATE TABLE scopes (scope_id text PRIMARY KEY, scope bytea NOT NULL);
 CREATE TABLE readers (
     reader uuid PRIMARY KEY, name text NOT NULL, taken bigint NOT NULL DEFAULT 0,
     batch bigint NOT NULL DEFAULT 0, asleep boolean NOT NULL DEFAULT false,
@@ -39,6 +41,10 @@ CREATE TABLE partitions (
     partition integer PRIMARY KEY, reader uuid, suspect bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 CREATE SEQUENCE message_number;
+CREATE TABLE scopes (
+    scope_id text, number bigint DEFAULT nextval('message_number'), scope bytea NOT NULL,
+    PRIMARY KEY (scope_id, number)
+);
 CREATE TABLE messages (
     id bigint PRIMARY KEY, scope_id text NOT NULL, message bytea NOT NULL,
     attempts integer NOT NULL DEFAULT 0, redelivered boolean NOT NULL DEFAULT false
@@ -81,10 +87,11 @@ BEGIN
         OR octet_length(p_scope_id) > 1000 THEN
         RAISE EXCEPTION 'The message and the scope for % must be JSON objects of at most % bytes, '
             'and the scope id at most 1000 bytes.', left(p_scope_id, 50), v_max_size;
-    ELSIF v_scope <> coalesce((SELECT scope FROM scopes WHERE scope_id = p_scope_id), '') THEN
-        INSERT INTO scopes AS s VALUES (p_scope_id, v_scope)
-        ON CONFLICT (scope_id) DO UPDATE SET scope = excluded.scope
-        WHERE s.scope <> excluded.scope;
+    ELSIF v_scope <> coalesce((SELECT scope FROM scopes WHERE scope_id = p_scope_id
+        ORDER BY number DESC LIMIT 1), '') THEN
+        DELETE FROM scopes WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM scopes WHERE scope_id = p_scope_id FOR UPDATE SKIP LOCKED));
+        INSERT INTO scopes (scope_id, scope) VALUES (p_scope_id, v_scope);
     END IF;
     INSERT INTO messages (id, scope_id, message)
     VALUES (new_id(v_partition), p_scope_id, v_message) RETURNING id INTO v_id;
@@ -92,7 +99,7 @@ BEGIN
     RETURN v_id;
 END $$;
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA "{schema}" FROM PUBLIC;
+REVOKE ALL ON FUNCTION partition_of, new_id, wake, send FROM PUBLIC;
 """
 
 MIGRATIONS: tuple[str, ...] = (_MIGRATION_1,)
@@ -144,11 +151,14 @@ EXCHANGE = _EXCHANGE.format(more="")
 #: The same for a transaction that also stores scopes, attempts or dead letters. Few transactions
 #: do, and the server prepares each part of a statement even if that part has no rows.
 EXCHANGE_MORE = _EXCHANGE.format(
-    more=""", scope AS (
-    -- An unchanged row must not be locked: a transaction that sent the same scope may stay open.
-    INSERT INTO scopes AS s SELECT n.* FROM unnest($16::text[], $17::bytea[]) AS n (i, d)
-    LEFT JOIN scopes o ON o.scope_id = n.i WHERE o.scope IS DISTINCT FROM n.d ORDER BY n.i
-    ON CONFLICT (scope_id) DO UPDATE SET scope = excluded.scope WHERE s.scope <> excluded.scope
+    more=""", changed AS MATERIALIZED (
+    SELECT i, d FROM unnest($16::text[], $17::bytea[]) AS n (i, d) WHERE d IS DISTINCT FROM
+        (SELECT scope FROM scopes WHERE scope_id = i ORDER BY number DESC LIMIT 1)
+), former AS (
+    DELETE FROM scopes WHERE ctid = ANY (ARRAY(SELECT s.ctid FROM changed CROSS JOIN LATERAL (
+        SELECT ctid FROM scopes WHERE scope_id = i FOR UPDATE SKIP LOCKED) s))
+), scope AS (
+    INSERT INTO scopes (scope_id, scope) SELECT i, d FROM changed
 ), tried AS (
     UPDATE messages m SET attempts = t.n, redelivered = true
     FROM unnest($18::bigint[], $19::integer[]) AS t (i, n) WHERE m.id = t.i
@@ -268,10 +278,12 @@ def grants(schema: str, role: str, *, sender: bool) -> str:
     usage = f'GRANT USAGE ON SCHEMA "{schema}" TO {name};'
     if sender:
         return f'{usage} GRANT EXECUTE ON FUNCTION "{schema}".send TO {name};'
+    # The search path starts with the schema, which may also hold other objects, if it is `public`.
     return f"""
         {usage}
-        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{schema}" TO {name};
-        REVOKE INSERT, UPDATE, DELETE ON "{schema}".settings FROM {name};
-        GRANT USAGE ON ALL SEQUENCES IN SCHEMA "{schema}" TO {name};
-        GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA "{schema}" TO {name};
+        GRANT SELECT ON settings TO {name};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON scopes, readers, partitions, messages, dead_letters
+            TO {name};
+        GRANT USAGE ON SEQUENCE message_number TO {name};
+        GRANT EXECUTE ON FUNCTION partition_of, new_id, wake, send TO {name};
     """
