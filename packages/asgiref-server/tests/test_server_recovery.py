@@ -330,27 +330,26 @@ def test_a_signal_that_does_not_interrupt_the_waiting_loop_ends_the_process():
     assert process.returncode == 0
 
 
-@posix_only
-def test_a_process_that_was_forked_by_a_running_server_can_be_terminated():
-    # At its exit, the program terminates its daemon process, and waits for it.
-    with script("forked child", start_new_session=True) as process:
+def run_with_children(what):
+    """Return the output and exit status of a script; kill the children that it leaves behind."""
+    with script(what, start_new_session=True) as process:
         try:
             output, _ = process.communicate(timeout=30)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-    assert output == "after run False\n"
-    assert process.returncode == 0
+    return output, process.returncode
+
+
+@posix_only
+def test_a_process_that_was_forked_by_a_running_server_can_be_terminated():
+    # At its exit, the program terminates its daemon process, and waits for it.
+    assert run_with_children("forked child") == ("after run False\n", 0)
 
 
 @posix_only
 def test_a_server_in_a_forked_child_of_a_running_server_handles_signals_itself():
-    with script("forked server", start_new_session=True) as process:
-        try:
-            output, _ = process.communicate(timeout=30)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    output, _ = run_with_children("forked server")
     assert output == "cleaned up\nexit 0\nafter run False\n"
 
 
